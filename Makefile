@@ -1,0 +1,43 @@
+# make demo    the quick suite from nothing: about a minute after installation
+# make test    what every change must pass: lint, format, types, tests
+# make slow    the tests that take longer
+# make bench   draws per second, cost of exact gradients, time of the psa suite, on this machine
+# make clean   removes what the targets above made
+
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test slow bench clean
+.NOTPARALLEL:
+
+demo: .venv/installed
+	$(BIN)/gradbench run quick --out results/quick
+	@echo "the figures are in results/quick/figures"
+
+test: .venv/installed-for-tests
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/pytest -n 2
+
+slow: .venv/installed-for-tests
+	$(BIN)/pytest -m slow
+
+bench: .venv/installed
+	$(BIN)/python benchmarks/speed.py
+
+clean:
+	rm -rf .venv results/quick build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find gradbench tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The stamps are made last, so that an interrupted installation is begun again, and are older than
+# pyproject.toml when that has changed.
+.venv/installed: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --editable .
+	touch $@
+
+.venv/installed-for-tests: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --editable ".[test,dev]"
+	touch $@ .venv/installed

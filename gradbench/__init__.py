@@ -1,0 +1,68 @@
+"""gradbench measures how accurate gradient estimators for binary stochastic units are.
+
+The commands of the command line are here under the same names (``list``, ``run``, ``show``,
+``plot``), beside what other JAX code uses: ``estimators``, ``SBN``, ``reference``, ... Names are loaded
+when they are first used: ``import gradbench`` itself imports nothing else.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gradbench import estimators
+    from gradbench.errors import GradbenchError
+    from gradbench.exact import expected_loss, moments, reference
+    from gradbench.listing import list
+    from gradbench.network import SBN, Dense, Readout, dense_network
+    from gradbench.precision import float64
+    from gradbench.results import curves, plot, show, summary
+    from gradbench.runner import run
+
+__all__ = [
+    "SBN",
+    "Dense",
+    "GradbenchError",
+    "Readout",
+    "curves",
+    "dense_network",
+    "estimators",
+    "expected_loss",
+    "float64",
+    "list",
+    "moments",
+    "plot",
+    "reference",
+    "run",
+    "show",
+    "summary",
+]
+
+_HOMES = {
+    "GradbenchError": "errors",
+    "expected_loss": "exact",
+    "moments": "exact",
+    "reference": "exact",
+    "list": "listing",
+    "SBN": "network",
+    "Dense": "network",
+    "Readout": "network",
+    "dense_network": "network",
+    "float64": "precision",
+    "curves": "results",
+    "plot": "results",
+    "show": "results",
+    "summary": "results",
+    "run": "runner",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "estimators":
+        return importlib.import_module("gradbench.estimators")
+    if name in _HOMES:
+        return getattr(importlib.import_module(f"gradbench.{_HOMES[name]}"), name)
+    raise AttributeError(f"module 'gradbench' has no attribute {name!r}")
+
+
+def __dir__() -> "list[str]":  # type: ignore[valid-type]
+    return __all__

@@ -1,0 +1,70 @@
+"""The statistics that flow from measurement to disk: blocks of draws, and how moments merge.
+
+The draws of a cell are numbered 0..N-1 and cut into blocks of consecutive draws; a block keeps, per
+layer, sums that are enough for every metric, and no draw. Numpy only.
+"""
+
+from collections.abc import Iterable
+from functools import reduce
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+SCHEMA = 1  # of everything on disk; readers refuse what is newer
+BINS = 256  # of the histogram of angles, equal on [0, pi]
+
+Floats = NDArray[np.float64]
+Counts = NDArray[np.int64]
+
+
+class LayerBlock(NamedTuple):
+    """One block of draws of one layer, its gradient flattened to P coordinates.
+
+    H is the number of `head_sizes` and K that of `averages`, constants of the cell. A group is M
+    consecutive draws of the block, for an M in `averages`; its cosine is that between the mean of
+    the group and the exact gradient of the layer (0 if one of them is zero), its angle the arccos.
+    """
+
+    # `count` and `index` hide methods of tuple, which nobody needs here.
+    count: int  # type: ignore[assignment] # draws n of the block
+    mean: Floats  # [P] mean gradient
+    m2: Floats  # [P] sum over draws of squared deviations from the mean
+    heads: Floats  # [H, P] sums of the first r draws, a row per r in `head_sizes`
+    groups: Counts  # [K] complete groups of M draws
+    cosine: Floats  # [K] sum over groups of the cosine
+    cosine_sq: Floats  # [K] sum over groups of the squared cosine
+    histogram: Counts  # [K, BINS] groups by angle
+
+
+class Block(NamedTuple):
+    """The block number `index` of a cell, with one entry per layer."""
+
+    index: int  # type: ignore[assignment]
+    layers: tuple[LayerBlock, ...]
+
+
+class Moments(NamedTuple):
+    """Number of draws, their mean `[P]` and sum of squared deviations from it `[P]`."""
+
+    count: int  # type: ignore[assignment]
+    mean: Floats
+    m2: Floats
+
+
+def merge(a: Moments | LayerBlock, b: Moments | LayerBlock) -> Moments:
+    """The moments of two disjoint sets of draws together; associative to rounding.
+
+    Source: Chan, Golub, LeVeque (1979), Updating formulae and a pairwise algorithm for computing
+    sample variances.
+    """
+    count = a.count + b.count
+    share = b.count / count if count else 0.0
+    shift = b.mean - a.mean
+    return Moments(count, a.mean + share * shift, a.m2 + b.m2 + (a.count * share) * shift**2)
+
+
+def pool(parts: Iterable[Moments | LayerBlock]) -> Moments:
+    """The moments of all draws of `parts`, which must not be empty."""
+    first, *rest = parts
+    return reduce(merge, rest, Moments(first.count, first.mean, first.m2))

@@ -1,0 +1,120 @@
+"""The command line: ``gradbench list | run | show | plot``, a thin layer over the Python functions.
+
+What needs JAX or pandas is imported by the command that uses it, so that ``--help`` answers at once.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gradbench.errors import GradbenchError
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+BAD_INPUT = 2
+INTERRUPTED = 130  # as shells report Ctrl-C
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command; returns the exit code: 0, 2 for bad input, 130 after Ctrl-C."""
+    options = _parser().parse_args(arguments)
+    try:
+        options.command(options)
+    except GradbenchError as error:
+        print(f"gradbench: {error}", file=sys.stderr)
+        return BAD_INPUT
+    except KeyboardInterrupt:
+        print(
+            "\ngradbench: interrupted; what was measured is kept, give the same command to continue",
+            file=sys.stderr,
+        )
+        return INTERRUPTED
+    except BrokenPipeError:  # the reader of the output, such as head, has seen enough
+        sys.stderr.close()
+        return 0
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="gradbench",
+        description="Measures gradient estimators for stochastic binary networks against the exact "
+        "gradient.",
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    command = commands.add_parser("list", help="estimators, problems, suites and noises")
+    kinds = ("estimators", "problems", "suites", "noises")
+    command.add_argument("kind", nargs="?", metavar="KIND", help=f"one of {', '.join(kinds)}")
+    command.set_defaults(command=_list, kinds=kinds)
+
+    command = commands.add_parser("run", help="measure a suite, or continue where it was")
+    command.add_argument("suite", metavar="SUITE", help="name of a suite, or a TOML file")
+    command.add_argument(
+        "--out", type=Path, metavar="DIR", help="directory of the results (results/SUITE)"
+    )
+    command.add_argument("--seed", type=int, default=0, help="seed of everything random (0)")
+    command.add_argument("--draws", type=int, help="draws per cell, in the place of the suite's")
+    command.add_argument("--dry-run", action="store_true", help="check, and say what would be run")
+    command.set_defaults(command=_run)
+
+    command = commands.add_parser("show", help="print the table: bias, deviation, cosine per layer")
+    command.add_argument("directory", type=Path, metavar="DIR")
+    command.set_defaults(command=_show)
+
+    command = commands.add_parser("plot", help="draw the figures, PDF and PNG")
+    command.add_argument("directory", type=Path, metavar="DIR")
+    command.set_defaults(command=_plot)
+    return parser
+
+
+def _list(options: argparse.Namespace) -> None:
+    from gradbench import listing
+
+    tables = [listing.list(kind) for kind in ([options.kind] if options.kind else options.kinds)]
+    print("\n\n".join(_left_aligned(table) for table in tables))
+
+
+def _left_aligned(table: "DataFrame") -> str:
+    rows = [list(table.columns), *table.to_numpy().tolist()]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    )
+
+
+def _run(options: argparse.Namespace) -> None:
+    from gradbench.results import plot
+    from gradbench.runner import describe, run
+
+    if options.dry_run:
+        print(describe(options.suite, options.seed, options.draws))
+        return
+    results = run(options.suite, options.out, options.seed, options.draws)
+    _say_figures(plot(results.directory))
+    print(f"the table: gradbench show {results.directory}")
+
+
+def _show(options: argparse.Namespace) -> None:
+    from gradbench.results import show
+
+    print(show(options.directory))
+
+
+def _plot(options: argparse.Namespace) -> None:
+    from gradbench.results import plot
+
+    _say_figures(plot(options.directory))
+
+
+def _say_figures(paths: Sequence[Path]) -> None:
+    for path in paths:
+        print(f"figure: {path}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

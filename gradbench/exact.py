@@ -1,0 +1,355 @@
+"""Ground truth by enumeration: the expected loss, its gradient, and exact moments of estimators.
+
+Two routes give the expected loss, both differentiable and both under the estimator contract:
+``recursion`` pushes the distribution over the states of a layer to the next (an ``SBN``, cost
+sum_k 2^(n_k + n_{k+1})), ``brute_force`` sums over all paths of any model (cost 2^(sum_k n_k)).
+``reference`` computes the exact gradient in float64 and records how well the routes agree.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.flatten_util
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PyTree
+
+from gradbench.errors import GradbenchError
+from gradbench.model import (
+    Batch,
+    Example,
+    Lifted,
+    Model,
+    Params,
+    Site,
+    Visit,
+    batch_size,
+    find_sites,
+    visit_path,
+)
+from gradbench.network import SBN
+from gradbench.noise import Noise, get_noise
+from gradbench.precision import float64
+
+MEMORY = 2 << 30  # bytes that an enumeration may take unless the caller says otherwise
+WORK = 1 << 44  # multiply-adds, about an hour on two cores
+_CHUNK = 1 << 20  # table entries worked on at a time
+
+
+def all_states(units: int, dtype: Any) -> Float[Array, "states units"]:
+    """The 2^units states in {-1, +1}; unit 0 is the most significant bit of the row number."""
+    return numbered_states(jnp.arange(2**units), units, dtype)
+
+
+def numbered_states(number: Array, units: int, dtype: Any) -> Float[Array, "... units"]:
+    """The states with these row numbers, see ``all_states``."""
+    bits = (number[..., None] >> jnp.arange(units - 1, -1, -1)) & 1
+    return (2 * bits - 1).astype(dtype)
+
+
+def state_probabilities(noise: Noise, a: Float[Array, "... units"]) -> Float[Array, "... states"]:
+    """P(x | a) of all 2^units states as an outer product over the units: exact also where F = 0."""
+    table = jnp.ones((*a.shape[:-1], 1), a.dtype)
+    for j in range(a.shape[-1]):
+        unit = jnp.stack([noise.cdf(-a[..., j]), noise.cdf(a[..., j])], axis=-1)
+        table = (table[..., :, None] * unit[..., None, :]).reshape(*a.shape[:-1], -1)
+    return table
+
+
+def _over_chunks(total: Array, columns: int, part: Callable[..., Array], *arrays: Array) -> Array:
+    """``total`` + sum of ``part(*rows)`` over chunks of rows; nothing but the sum is kept in memory."""
+    rows = arrays[0].shape[0]
+    size = 1 << (max(1, min(rows, _CHUNK // columns)).bit_length() - 1)  # rows: a power of two
+    chunks = tuple(array.reshape(-1, size, *array.shape[1:]) for array in arrays)
+    again = jax.checkpoint(part)
+    return jax.lax.scan(lambda sum, chunk: (sum + again(*chunk), None), total, chunks)[0]
+
+
+def recursion(network: SBN, params: Params, batch: Batch) -> Float[Array, ""]:
+    """The expected loss of a network, mean over the batch, by the layer recursion."""
+    inputs, targets = batch
+    first, theta = network.layers[0], params[0]
+    a = jax.vmap(partial(first, theta))(inputs).reshape(batch_size(batch), -1)
+    distribution = state_probabilities(get_noise(first.noise), a).T  # [states, examples]
+    states = all_states(a.shape[1], a.dtype)
+
+    for layer, theta in zip(network.layers[1:], params[1:-1], strict=True):
+        noise = get_noise(layer.noise)
+
+        def pushed(distribution, states, layer=layer, theta=theta, noise=noise):
+            a = jax.vmap(lambda x: layer(theta, network.encode(x)).ravel())(states)
+            return state_probabilities(noise, a).T @ distribution
+
+        start = jnp.zeros((2**layer.outputs, distribution.shape[1]), a.dtype)
+        distribution = _over_chunks(start, len(start), pushed, distribution, states)
+        states = all_states(layer.outputs, a.dtype)
+
+    def expected(distribution, states):
+        f = jax.vmap(
+            lambda x: jax.vmap(partial(network.objective, params[-1], network.encode(x)))(targets)
+        )(states)
+        return jnp.sum(distribution * jnp.where(distribution > 0, f, 0), axis=0)
+
+    zero = jnp.zeros(distribution.shape[1], a.dtype)
+    return jnp.mean(_over_chunks(zero, distribution.shape[1], expected, distribution, states))
+
+
+def _path(number: Array, sites: tuple[Site, ...], dtype: Any) -> tuple[Array, ...]:
+    """The states of all sites on the path with this number."""
+    units = sum(site.size for site in sites)
+    flat = numbered_states(number, units, dtype)
+    ends = np.cumsum([site.size for site in sites])[:-1]
+    return tuple(
+        part.reshape(site.shape) for site, part in zip(sites, jnp.split(flat, ends), strict=True)
+    )
+
+
+def _path_probability(run: Visit) -> Float[Array, ""]:
+    factors = [
+        site.noise.probability(x, a).ravel()
+        for site, x, a in zip(run.sites, run.x, run.a, strict=True)
+    ]
+    return jnp.prod(jnp.concatenate(factors))
+
+
+def brute_force(model: Model, params: Params, batch: Batch) -> Float[Array, ""]:
+    """The expected loss of any model, mean over the batch, by a sum over all paths of states."""
+    sites, dtype = _sites_and_type(model, params, batch)
+    units = sum(site.size for site in sites)
+
+    def weighted(number: Array, example: Example) -> Array:
+        run = visit_path(model, params, example, _path(number, sites, dtype))
+        probability = _path_probability(run)
+        return probability * jnp.where(probability > 0, run.f, 0)
+
+    def part(numbers: Array) -> Array:
+        return jnp.sum(jax.vmap(lambda n: jax.vmap(partial(weighted, n))(batch))(numbers), axis=0)
+
+    zero = jnp.zeros(batch_size(batch), dtype)
+    columns = batch_size(batch) * units
+    return jnp.mean(_over_chunks(zero, columns, part, jnp.arange(2**units)))
+
+
+def _sites_and_type(model: Model, params: Params, batch: Batch) -> tuple[tuple[Site, ...], Any]:
+    batch_size(batch)
+    sites = find_sites(model, params, jax.tree.map(lambda leaf: leaf[0], batch))
+    return sites, jnp.result_type(*jax.tree.leaves(params))
+
+
+def expected_loss(
+    model: Model, params: Params, batch: Batch, memory: int = MEMORY
+) -> Float[Array, ""]:
+    """The exact expected loss, mean over the batch: recursion on an ``SBN``, else brute force.
+
+    Raises:
+        GradbenchError: the enumeration would take more than ``memory`` bytes or weeks of work.
+    """
+    check_size(model, params, batch, memory)
+    route = recursion if isinstance(model, SBN) else brute_force
+    return route(model, params, batch)
+
+
+def check_size(model: Model, params: Params, batch: Batch, memory: int = MEMORY) -> None:
+    """Refuses a model too large to enumerate, with the size, the budget and what to do.
+
+    Raises:
+        GradbenchError: see ``expected_loss``.
+    """
+    sites, dtype = _sites_and_type(model, params, batch)
+    examples, sizes = batch_size(batch), [site.size for site in sites]
+    if isinstance(model, SBN):
+        what = f"the states of layers of {'-'.join(map(str, sizes))} units"
+        # the distribution of every layer, its cotangent, a copy; tables and states of a chunk
+        entries = sum(2**n * (3 * examples + 2 * n) for n in sizes) + 8 * max(
+            _CHUNK, 2 ** max(sizes)
+        )
+        pairs = zip(sizes, [*sizes[1:], 0], strict=True)
+        work = examples * sum(2 ** (below + above) for below, above in pairs)
+    else:
+        what = f"all 2^{sum(sizes)} paths through {sum(sizes)} units"
+        entries = 8 * _CHUNK
+        work = examples * 2 ** sum(sizes) * sum(sizes)
+    needed = entries * jnp.dtype(dtype).itemsize
+    remedy = "use narrower layers, fewer examples, or an unbiased estimator as the reference"
+    if needed > memory:
+        raise GradbenchError(
+            f"enumerating {what} for {examples} examples needs {needed / 2**30:,.1f} GiB, over the "
+            f"budget of {memory / 2**30:,.1f} GiB; {remedy}, or raise the budget with memory="
+        )
+    if work > WORK:
+        raise GradbenchError(
+            f"enumerating {what} for {examples} examples takes {work:.0e} operations, over the limit "
+            f"of {WORK:.0e}; {remedy}"
+        )
+
+
+class Moments(NamedTuple):
+    """Exact moments of one draw: the mean value, and mean and variance of the gradient, as params."""
+
+    value: Float[Array, ""]
+    mean: PyTree[Array]
+    variance: PyTree[Array]
+
+
+def moments(loss: Lifted, params: Params, batch: Batch) -> Moments:
+    """E g and the variance of every coordinate of g, without Monte-Carlo error.
+
+    For estimators whose only randomness is the states (one stream of uniforms, read only as
+    x = sign(F(a) - u)): all paths are fed instead of random ones, u = 0 for +1 and u = 1 for -1,
+    weighted by their probabilities. The examples of a batch are independent, so means average and
+    variances add. Cost: 2^(units) draws.
+    """
+    sites, dtype = _sites_and_type(loss.model, params, batch)
+    units, examples = sum(site.size for site in sites), batch_size(batch)
+    draw = jax.value_and_grad(loss.example_loss)
+
+    def weighted(number: Array, example: Example) -> tuple[Array, PyTree, PyTree]:
+        path = _path(number, sites, dtype)
+        run = visit_path(loss.model, params, example, path)
+        p = _path_probability(run)
+        value, g = draw(params, (tuple((1 - x) / 2 for x in path),), example)
+        g = jax.tree.map(lambda leaf: jnp.where(p > 0, leaf, 0), g)
+        return (
+            p * jnp.where(p > 0, value, 0),
+            jax.tree.map(lambda leaf: p * leaf, g),
+            jax.tree.map(lambda leaf: p * leaf**2, g),
+        )
+
+    def step(total: PyTree, numbers: Array) -> tuple[PyTree, None]:
+        parts = jax.vmap(lambda n: jax.vmap(partial(weighted, n))(batch))(numbers)
+        return jax.tree.map(lambda sum, part: sum + jnp.sum(part, axis=0), total, parts), None
+
+    coordinates = sum(leaf.size for leaf in jax.tree.leaves(params))
+    chunk = 1 << (max(1, min(2**units, _CHUNK // (examples * coordinates))).bit_length() - 1)
+    zero = jax.tree.map(lambda leaf: jnp.zeros((examples, *leaf.shape), dtype), params)
+    start = (jnp.zeros(examples, dtype), zero, zero)
+    (value, first, second), _ = jax.lax.scan(step, start, jnp.arange(2**units).reshape(-1, chunk))
+    return Moments(
+        jnp.mean(value),
+        jax.tree.map(lambda m: jnp.mean(m, axis=0), first),
+        jax.tree.map(lambda m, s: jnp.mean(s - m**2, axis=0) / examples, first, second),
+    )
+
+
+class Reference(NamedTuple):
+    """The exact gradient of a model on a batch, in float64, with what it was checked against.
+
+    ``gradient`` has the structure of the parameters (numpy arrays); ``agreement`` maps each check to
+    the largest relative difference found, ``None`` where a route does not fit in ``_SECOND_ROUTE``.
+    """
+
+    value: float
+    gradient: PyTree[np.ndarray]
+    route: str
+    agreement: dict[str, float | None]
+
+
+_SECOND_ROUTE = 1 << 23  # paths x examples that the second route may look at
+
+
+def reference(model: Model, params: Params, batch: Batch, memory: int = MEMORY) -> Reference:
+    """The exact gradient in float64, whatever the precision of the caller.
+
+    Checked by brute force (on as many examples as it can afford) and by a central finite difference,
+    along the gradient and along a fixed direction, relative to the gradient's norm.
+
+    Raises:
+        GradbenchError: NaN or infinite parameters or data, targets or shapes that do not fit, or a
+            model too large to enumerate.
+    """
+    check_values(model, params, batch)
+    with float64():
+        params, batch = jax.tree.map(_double, (params, batch))
+        check_size(model, params, batch, memory)
+        route = recursion if isinstance(model, SBN) else brute_force
+        value, gradient = _value_and_gradient(route, model, params, batch)
+        agreement = {
+            "brute force": _second_route(model, params, batch),
+            "finite difference": _finite_difference(route, model, params, batch, gradient),
+        }
+        return Reference(
+            float(value), jax.tree.map(np.asarray, gradient), route.__name__, agreement
+        )
+
+
+def _double(leaf: Any) -> Array:
+    leaf = np.asarray(leaf)
+    return jnp.asarray(leaf, jnp.float64 if np.issubdtype(leaf.dtype, np.floating) else None)
+
+
+def check_values(model: Model, params: Params, batch: Batch) -> None:
+    """Refuses parameters and data that are not finite, and what the model itself refuses.
+
+    Raises:
+        GradbenchError: names the entry and the value.
+    """
+    for name, tree in (("parameters", params), ("data", batch)):
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+            array = np.asarray(leaf)
+            if not np.all(np.isfinite(array)):
+                wrong = array[~np.isfinite(array)][0]
+                raise GradbenchError(
+                    f"the {name} hold {wrong} at {jax.tree_util.keystr(path)}; give finite numbers"
+                )
+    if isinstance(model, SBN):
+        model.check(params, batch)
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _value_and_gradient(route: Callable, model: Model, params: Params, batch: Batch) -> Any:
+    return jax.value_and_grad(partial(route, model))(params, batch)
+
+
+def _second_route(model: Model, params: Params, batch: Batch) -> float | None:
+    """Largest difference of the two routes, per layer relative to the norm of its gradient."""
+    sites, _ = _sites_and_type(model, params, batch)
+    examples = min(batch_size(batch), _SECOND_ROUTE >> sum(site.size for site in sites))
+    if not isinstance(model, SBN) or examples == 0:
+        return None
+    batch = jax.tree.map(lambda leaf: leaf[:examples], batch)
+    (_, one), (_, two) = (
+        _value_and_gradient(route, model, params, batch) for route in (recursion, brute_force)
+    )
+    differences = [
+        np.linalg.norm(_flat(a) - _flat(b)) / (np.linalg.norm(_flat(a)) or 1)
+        for a, b in zip(one, two, strict=True)
+        if jax.tree.leaves(a)
+    ]
+    return float(max(differences))
+
+
+def _flat(tree: PyTree) -> np.ndarray:
+    return np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(tree)])
+
+
+_STEPS = (1e-2, 1e-3, 1e-4, 1e-5)
+
+
+def _finite_difference(
+    route: Callable, model: Model, params: Params, batch: Batch, gradient: Params
+) -> float:
+    """Difference to the five-point central difference at the step where it converged best.
+
+    The step is chosen where two neighbours in ``_STEPS`` agree best, without a look at the gradient:
+    large steps cross the kinks of bounded noises, small ones lose digits.
+    """
+    flat, unravel = jax.flatten_util.ravel_pytree(params)
+    exact = jax.flatten_util.ravel_pytree(gradient)[0]
+    norm = jnp.linalg.norm(exact)
+    fixed = jnp.cos(jnp.arange(1.0, exact.size + 1) ** 2)
+    worst = 0.0
+    for direction in (exact / jnp.where(norm > 0, norm, 1), fixed / jnp.linalg.norm(fixed)):
+        steps = jnp.array([[-2, -1, 1, 2]]) * jnp.array(_STEPS)[:, None]
+        points = flat + steps.reshape(-1, 1) * direction
+        values = _values(route, model, jax.vmap(unravel)(points), batch).reshape(-1, 4)
+        slopes = (values @ jnp.array([1.0, -8, 8, -1])) / (12 * jnp.array(_STEPS))
+        best = slopes[jnp.argmin(jnp.abs(jnp.diff(slopes))) + 1]
+        worst = max(worst, float(jnp.abs(best - exact @ direction) / jnp.where(norm > 0, norm, 1)))
+    return worst
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _values(route: Callable, model: Model, params: Params, batch: Batch) -> Array:
+    return jax.lax.map(lambda point: route(model, point, batch), params)

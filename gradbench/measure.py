@@ -1,0 +1,160 @@
+"""Measurement: statistics of many draws of an estimator against the exact gradient, none stored.
+
+Draws are numbered; draw i of a cell has the key ``fold_in(key, i)``, so that it does not matter when
+or where it is made. They are cut into blocks of consecutive draws. One compiled function makes a block,
+a scan over chunks of vmapped draws small enough to stay in the processor's cache; another, shared by
+all estimators, reduces it to the statistics of ``gradbench.blocks``. Blocks are what is stored, merged
+and resumed.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from gradbench.blocks import BINS, Block, LayerBlock
+from gradbench.errors import GradbenchError
+from gradbench.model import Batch, Loss, Params, batch_size
+
+_BLOCKS = 32  # at least so many blocks where the draws allow: uncertainty comes from their spread
+_LARGEST_BLOCK = 8192  # draws
+_BLOCK_ENTRIES = 1 << 23  # gradient coordinates of a block held at a time
+_CHUNK_EXAMPLES = 1 << 16  # draws times examples of a chunk: its temporaries then stay in cache
+
+
+class Plan(NamedTuple):
+    """How the draws of a cell are cut: constants of the cell.
+
+    ``averages`` are the M <= ``block`` whose cosine statistics are taken inside blocks; larger M are
+    averaged from whole blocks, and from the sums of the first ``head_sizes`` draws where M is not a
+    multiple of the block.
+    """
+
+    draws: int
+    block: int
+    averages: tuple[int, ...]
+    head_sizes: tuple[int, ...]
+    larger: tuple[int, ...]
+
+    @property
+    def blocks(self) -> int:
+        """Number of blocks; the last one may be shorter."""
+        return -(-self.draws // self.block)
+
+
+def make_plan(draws: int, averages: Sequence[int] = (), coordinates: int = 1) -> Plan:
+    """Cuts ``draws`` draws into blocks: M = 1, 2, 4, ... up to half of them, and the M named.
+
+    Raises:
+        GradbenchError: no draws, or an M that is not in 1..draws.
+    """
+    if draws < 1:
+        raise GradbenchError(f"draws is {draws}; give a positive number of draws")
+    for m in averages:
+        if not 1 <= m <= draws:
+            raise GradbenchError(f"M = {m} of averages is not in 1..{draws}, the number of draws")
+    ladder = {2**k for k in range(draws.bit_length()) if 2**k <= max(1, draws // 2)}
+    everything = sorted(ladder | set(averages))
+    limit = max(1, min(draws // _BLOCKS, _LARGEST_BLOCK, _BLOCK_ENTRIES // coordinates))
+    block = 1 << (limit.bit_length() - 1)
+    larger = tuple(m for m in everything if m > block)
+    return Plan(
+        draws,
+        block,
+        tuple(m for m in everything if m <= block),
+        tuple(sorted({m % block for m in larger} - {0})),
+        larger,
+    )
+
+
+def layer_names(params: Params) -> tuple[str, ...]:
+    """Names of the layers that have parameters: "layer 1", ..., "output" for the last entry."""
+    names = (*(f"layer {k + 1}" for k in range(len(params) - 1)), "output")
+    return tuple(name for name, entry in zip(names, params, strict=True) if jax.tree.leaves(entry))
+
+
+def layer_vectors(params: Params, lead: int = 0) -> tuple[Array, ...]:
+    """Per layer with parameters, all its leaves as one vector, after ``lead`` axes that are kept."""
+    layers = [leaves for entry in params if (leaves := jax.tree.leaves(entry))]
+    return tuple(
+        jnp.concatenate([jnp.reshape(x, (*jnp.shape(x)[:lead], -1)) for x in leaves], axis=lead)
+        for leaves in layers
+    )
+
+
+def measure(
+    loss: Loss,
+    params: Params,
+    batch: Batch,
+    gradient: Params,
+    key: Array,
+    plan: Plan,
+    blocks: Iterable[int] | None = None,
+) -> Iterator[Block]:
+    """The statistics of blocks of draws, all of them unless ``blocks`` names some by number.
+
+    ``gradient`` is the exact gradient, with the structure of ``params``. Draws are made in the
+    precision of ``params``; call inside ``gradbench.precision.float64()`` for float64 statistics.
+    """
+    exact = layer_vectors(gradient)
+    fitting = max(1, _CHUNK_EXAMPLES // batch_size(batch))
+    chunk = min(plan.block, 1 << (fitting.bit_length() - 1))
+    for index in range(plan.blocks) if blocks is None else blocks:
+        count = min(plan.block, plan.draws - index * plan.block)
+        gradients = _draws(loss, plan.block, chunk, params, batch, key, index * plan.block)
+        layers = [
+            LayerBlock(count, *map(np.asarray, _statistics(plan, g, vector, count)))
+            for g, vector in zip(gradients, exact, strict=True)
+        ]
+        yield Block(index, tuple(layers))
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2))
+def _draws(
+    loss: Loss, block: int, chunk: int, params: Params, batch: Batch, key: Array, first: int
+) -> tuple[Float[Array, "block p"], ...]:
+    """Per layer, the gradients of a block of draws."""
+
+    def some(_: None, numbers: Array) -> tuple[None, tuple[Array, ...]]:
+        keys = jax.vmap(partial(jax.random.fold_in, key))(numbers)
+        return None, layer_vectors(
+            jax.vmap(jax.grad(loss), (None, 0, None))(params, keys, batch), 1
+        )
+
+    numbers = first + jnp.arange(block, dtype=jnp.uint32).reshape(-1, chunk)
+    _, gradients = jax.lax.scan(some, None, numbers)
+    return tuple(g.reshape(block, -1) for g in gradients)
+
+
+@partial(jax.jit, static_argnums=0)
+def _statistics(
+    plan: Plan, g: Float[Array, "block p"], exact: Float[Array, " p"], count: Array
+) -> tuple[Array, ...]:
+    """The statistics of the first ``count`` draws of a block, for one layer."""
+    number = jnp.arange(plan.block)[:, None]
+    g = jnp.where(number < count, g, 0).astype(jnp.result_type(float))
+    mean = jnp.sum(g, axis=0) / count
+    m2 = jnp.sum(jnp.where(number < count, g - mean, 0) ** 2, axis=0)
+    heads = jnp.array([jnp.sum(g[:r], axis=0) for r in plan.head_sizes]).reshape(-1, g.shape[1])
+
+    columns = []
+    for m in plan.averages:
+        size = plan.block // m
+        cosine = _cosine(jnp.mean(g[: size * m].reshape(size, m, -1), axis=1), exact)
+        complete = (jnp.arange(size) + 1) * m <= count
+        angle = jnp.arccos(jnp.clip(cosine, -1, 1))
+        bins = jnp.minimum((angle * (BINS / jnp.pi)).astype(int), BINS - 1)
+        histogram = jnp.zeros(BINS, jnp.int32).at[bins].add(complete.astype(jnp.int32))
+        cosine = jnp.where(complete, cosine, 0)
+        columns.append((jnp.sum(complete), jnp.sum(cosine), jnp.sum(cosine**2), histogram))
+    return (mean, m2, heads, *map(jnp.stack, zip(*columns, strict=True)))
+
+
+def _cosine(g: Float[Array, "groups p"], exact: Float[Array, " p"]) -> Float[Array, " groups"]:
+    """cos(g, G), 0 where either is zero."""
+    norms = jnp.linalg.norm(g, axis=1) * jnp.linalg.norm(exact)
+    return jnp.where(norms > 0, g @ exact / jnp.where(norms > 0, norms, 1), 0)

@@ -1,0 +1,266 @@
+"""The model contract: a model is a function ``model(params, example, binary) -> f`` of one example.
+
+It calls ``x = binary(a, noise="logistic")`` once per stochastic layer, in order, and returns the
+objective f. ``binary`` takes the pre-activations a, of any shape, and returns states in {-1, +1} of
+the same shape. ``params`` is a tuple with one entry per layer and one for the objective; ``example``
+is any pytree. An estimator decides what ``binary`` does; the functions here run a model with a
+chosen ``binary`` and turn the loss of one example into the loss of a batch.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+from jax.extend.core import Primitive
+from jaxtyping import Array, Float, PyTree
+
+from gradbench.errors import GradbenchError
+from gradbench.noise import Noise, get_noise
+
+Params = PyTree[Array]
+Example = PyTree[Array]
+Batch = PyTree[Array]  # examples along the first axis of every leaf
+Uniforms = tuple[Array, ...]  # one array per site
+Model = Callable[[Params, Example, Callable[..., Array]], Array]
+
+
+class Site(NamedTuple):
+    """One stochastic layer of a model: its place in the order of calls, state shape and noise."""
+
+    index: int
+    shape: tuple[int, ...]
+    noise: Noise
+
+    @property
+    def size(self) -> int:
+        """Number of units."""
+        size = 1
+        for length in self.shape:
+            size *= length
+        return size
+
+
+class Visit(NamedTuple):
+    """What one run of a model on one example saw: objective, and per site states and pre-activations."""
+
+    f: Float[Array, ""]
+    x: tuple[Float[Array, "..."], ...]
+    a: tuple[Float[Array, "..."], ...]
+    sites: tuple[Site, ...]
+
+
+Unit = Callable[[Site, Array], Array]
+
+
+def visit(
+    model: Model, params: Params, example: Example, unit: Unit, given: Sequence[Array] = ()
+) -> Visit:
+    """Runs the model on one example: site k gets the states ``given[k]``, else ``unit(site, a_k)``."""
+    x: list[Array] = []
+    a: list[Array] = []
+    sites: list[Site] = []
+
+    def binary(pre: Array, noise: str | Noise = "logistic") -> Array:
+        site = Site(len(sites), jnp.shape(pre), get_noise(noise))
+        state = given[site.index] if site.index < len(given) else unit(site, pre)
+        sites.append(site), a.append(pre), x.append(state)
+        return state
+
+    f = model(params, example, binary)
+    return Visit(f, tuple(x), tuple(a), tuple(sites))
+
+
+def visit_path(model: Model, params: Params, example: Example, x: Sequence[Array]) -> Visit:
+    """A run in which every site has its given states."""
+
+    def missing(site: Site, a: Array) -> Array:
+        raise GradbenchError(f"site {site.index} has no given state; give one per binary() call")
+
+    return visit(model, params, example, missing, x)
+
+
+def draw_state(site: Site, a: Array, u: Array) -> Array:
+    """x = sign(F(a) - u): +1 with probability F(a). The same ``u`` gives the same state everywhere."""
+    return jnp.where(u < site.noise.cdf(a), 1, -1).astype(a.dtype)
+
+
+def sampled(
+    model: Model, params: Params, u: Uniforms, example: Example, given: Sequence[Array] = ()
+) -> Visit:
+    """A run with sampled states, x_k = sign(F(a_k) - u_k); sites with ``given`` states keep those."""
+    return visit(model, params, example, lambda site, a: draw_state(site, a, u[site.index]), given)
+
+
+def tail(
+    model: Model,
+    params: Params,
+    example: Example,
+    run: Visit,
+    k: int,
+    x_k: Array,
+    u: Uniforms,
+) -> Float[Array, ""]:
+    """The objective after another state ``x_k`` of site k: earlier states of ``run`` kept, later ones
+    sampled with ``u``. Constant in the parameters: it serves as a signal inside ``credit`` only."""
+    return sampled(model, jax.lax.stop_gradient(params), u, example, (*run.x[:k], x_k)).f
+
+
+def flips(x: Float[Array, "..."]) -> Float[Array, "units ..."]:
+    """All states that differ from ``x`` in one unit: ``[x.size, *x.shape]``."""
+    return jnp.where(jnp.eye(x.size, dtype=bool).reshape(x.size, *x.shape), -x, x)
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(0,))
+def with_slope(slope: Callable[..., Array], x: Array, a: Array, *args: Any) -> Array:
+    """The value ``x``, with the gradient ``slope(x, a, *args)`` in ``a``: every straight-through rule.
+
+    The value is exactly ``x``; forward, reverse and second-order differentiation work.
+    """
+    return x
+
+
+@with_slope.defjvp
+def _with_slope_jvp(slope, primals, tangents):
+    x, a, *args = primals
+    return with_slope(slope, x, a, *args), slope(x, a, *args) * tangents[1]
+
+
+@jax.custom_jvp
+def credit(g: Array, a: Array) -> Float[Array, ""]:
+    """The value 0, with the gradient ``g`` in ``a``: every score-function and finite-difference rule.
+
+    Differentiating once more differentiates ``g``, as estimators that minimise their variance need.
+    """
+    return jnp.zeros((), jnp.result_type(a))
+
+
+@credit.defjvp
+def _credit_jvp(primals, tangents):
+    g, a = primals
+    return credit(g, a), jnp.sum(g * tangents[1])
+
+
+# A marker that stands for ``binary`` while the sites of a model are found. It has no rule for vmap or
+# grad, and inside jit, scan or cond it does not appear at the top level of the traced program: that is
+# how a call inside a transformation of the user's own is noticed (it would share or leak its noise).
+_marker = Primitive("gradbench_binary")
+_marker.def_abstract_eval(lambda a: a)
+
+
+def find_sites(model: Model, params: Params, example: Example) -> tuple[Site, ...]:
+    """The stochastic layers of a model, found by tracing it on one example without running it.
+
+    Raises:
+        GradbenchError: the model calls ``binary`` never or inside a JAX transformation of its own,
+            or its objective is not a real scalar.
+    """
+    sites: list[Site] = []
+
+    def traced(params, example):
+        sites.clear()
+        run = visit(model, params, example, lambda site, a: _marker.bind(jnp.asarray(a)))
+        sites.extend(run.sites)
+        return run.f
+
+    inside = (
+        "the model calls binary() inside jit, vmap, scan, cond, grad or checkpoint, where its noise "
+        "would be shared or lost; call it once per layer at the top level of the model function"
+    )
+    try:
+        program, f = jax.make_jaxpr(traced, return_shape=True)(params, example)
+    except NotImplementedError as error:
+        if _marker.name in str(error):
+            raise GradbenchError(inside) from None
+        raise
+    if sum(equation.primitive is _marker for equation in program.eqns) != len(sites):
+        raise GradbenchError(inside)
+    if not sites:
+        raise GradbenchError("the model never calls binary(); call it once per stochastic layer")
+    if jnp.shape(f) != () or not jnp.issubdtype(f.dtype, jnp.floating):
+        raise GradbenchError(
+            f"the model returns an objective of shape {jnp.shape(f)} and type {f.dtype}; "
+            "return one real number per example"
+        )
+    return tuple(sites)
+
+
+def batch_size(batch: Batch) -> int:
+    """Number of examples of a batch: the common length of the first axis of its leaves.
+
+    Raises:
+        GradbenchError: no leaf, a leaf without axes, no example, or different lengths.
+    """
+    shapes = [jnp.shape(leaf) for leaf in jax.tree.leaves(batch)]
+    lengths = {shape[0] if shape else None for shape in shapes}
+    if len(lengths) != 1 or not (lengths - {None, 0}):
+        raise GradbenchError(
+            f"the batch has leaves of shapes {shapes}; give every leaf the same number of examples, "
+            "at least one, along its first axis"
+        )
+    return next(iter(lengths))
+
+
+def draw_uniforms(
+    key: Array, sites: Sequence[Site], streams: int, examples: int, dtype: Any
+) -> tuple[Uniforms, ...]:
+    """``streams x sites`` arrays ``[*site.shape, examples]`` of uniforms on the open interval (0, 1).
+
+    Stream s depends on ``key`` and s alone, so that estimators with more streams see the same first
+    path as those with one. Drawn as one flat vector a stream: generators are slow on short last axes.
+    """
+    total = sum(site.size for site in sites)
+
+    def stream(s: int) -> Uniforms:
+        bits = jax.random.bits(jax.random.fold_in(key, s), (total * examples,), jnp.uint32)
+        flat = open_uniform(bits, dtype)
+        arrays, start = [], 0
+        for site in sites:
+            stop = start + site.size * examples
+            arrays.append(flat[start:stop].reshape(*site.shape, examples))
+            start = stop
+        return tuple(arrays)
+
+    return tuple(stream(s) for s in range(streams))
+
+
+def open_uniform(bits: Array, dtype: Any) -> Array:
+    """Midpoints (k + 1/2) / 2^m of the open unit interval from 32 random bits: m = 23 in float32."""
+    kept = min(32, jnp.finfo(dtype).nmant)
+    return ((bits >> (32 - kept)).astype(dtype) + 0.5) * 2.0**-kept
+
+
+ExampleLoss = Callable[[Params, tuple[Uniforms, ...], Example], Array]
+
+
+class Loss(Protocol):
+    """The estimator contract: a scalar whose value estimates J and whose gradient is one draw."""
+
+    def __call__(self, params: Params, key: Array, batch: Batch) -> Float[Array, ""]: ...
+
+
+@dataclass(frozen=True)
+class Lifted:
+    """The surrogate loss of a batch, made from that of one example: see ``lift``."""
+
+    model: Model
+    example_loss: ExampleLoss
+    streams: int = 1
+
+    def __call__(self, params: Params, key: Array, batch: Batch) -> Float[Array, ""]:
+        examples = batch_size(batch)
+        sites = find_sites(self.model, params, jax.tree.map(lambda leaf: leaf[0], batch))
+        dtype = jnp.result_type(*jax.tree.leaves(params))
+        u = draw_uniforms(key, sites, self.streams, examples, dtype)
+        losses = jax.vmap(self.example_loss, in_axes=(None, -1, 0))(params, u, batch)
+        return jnp.mean(losses)
+
+
+def lift(model: Model, example_loss: ExampleLoss, streams: int = 1) -> Lifted:
+    """From one example to the estimator contract: draws the noise, maps over the examples, averages.
+
+    ``example_loss(params, u, example)`` is a deterministic function of ``streams x sites`` uniforms.
+    """
+    return Lifted(model, example_loss, streams)

@@ -1,0 +1,122 @@
+"""Noise distributions of binary stochastic units: x = sign(a - z), z ~ F, so that P(x | a) = F(x a).
+
+All distributions are symmetric about zero, F(-a) = 1 - F(a), which is what makes P(x | a) = F(x a).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+from jax.scipy.special import ndtr, ndtri
+from jax.scipy.stats import norm
+from jaxtyping import Array, Float
+
+from gradbench.errors import GradbenchError, did_you_mean
+
+
+@dataclass(frozen=True)
+class Noise:
+    """A symmetric noise distribution, elementwise on arrays of any shape.
+
+    ``cdf`` is F, ``pdf`` its density F', ``quantile`` its inverse on (0, 1), ``hazard`` is F'/F, taken
+    as 0 where F = 0. The derivative of ``cdf`` is ``pdf`` by rule, so that it stays finite and right
+    for pre-activations of any size.
+    """
+
+    name: str
+    cdf: Callable[[Array], Array]
+    pdf: Callable[[Array], Array]
+    quantile: Callable[[Array], Array]
+    hazard: Callable[[Array], Array]
+
+    def sample(self, key: Array, shape: tuple[int, ...], dtype=None) -> Float[Array, "..."]:
+        """Independent values of z, shape ``shape``."""
+        tiny = jnp.finfo(dtype or jnp.result_type(float)).tiny
+        return self.quantile(jax.random.uniform(key, shape, dtype, minval=tiny))
+
+    def probability(self, x: Float[Array, "..."], a: Float[Array, "..."]) -> Float[Array, "..."]:
+        """P(x | a) = F(x a) of states x in {-1, +1}, per unit."""
+        return self.cdf(x * a)
+
+    def score(self, x: Float[Array, "..."], a: Float[Array, "..."]) -> Float[Array, "..."]:
+        """d log P(x | a) / da = x F'(a) / F(x a), per unit; 0 where P(x | a) = 0 (never sampled)."""
+        return x * self.hazard(x * a)
+
+    def logit_slope(self, a: Float[Array, "..."]) -> Float[Array, "..."]:
+        """d logit F(a) / da = F'(a) / (F(a) F(-a)) = F'(a) / F(a) + F'(-a) / F(-a), per unit."""
+        return self.hazard(a) + self.hazard(-a)
+
+
+def _noise(
+    name: str,
+    cdf: Callable[[Array], Array],
+    pdf: Callable[[Array], Array],
+    quantile: Callable[[Array], Array],
+    hazard: Callable[[Array], Array] | None = None,
+) -> Noise:
+    """A noise whose cdf has its density as derivative; the hazard from both unless it has a formula."""
+    smooth = jax.custom_jvp(cdf)
+    smooth.defjvp(lambda primals, tangents: (smooth(*primals), pdf(*primals) * tangents[0]))
+
+    def ratio(a: Array) -> Array:
+        positive = smooth(a) > 0
+        return jnp.where(positive, pdf(a) / jnp.where(positive, smooth(a), 1), 0)
+
+    return Noise(name, smooth, pdf, quantile, hazard or ratio)
+
+
+def _triangular_cdf(a: Array) -> Array:
+    rest = 1 - jnp.clip(jnp.abs(a), max=1)
+    return jnp.where(a < 0, rest**2 / 2, 1 - rest**2 / 2)
+
+
+def _laplace_cdf(a: Array) -> Array:
+    tail = jnp.exp(-jnp.abs(a)) / 2
+    return jnp.where(a < 0, tail, 1 - tail)
+
+
+NOISES: dict[str, Noise] = {
+    noise.name: noise
+    for noise in (
+        _noise(
+            "logistic",
+            cdf=jax.nn.sigmoid,
+            pdf=lambda a: jax.nn.sigmoid(a) * jax.nn.sigmoid(-a),
+            quantile=lambda u: jnp.log(u) - jnp.log1p(-u),
+            hazard=lambda a: jax.nn.sigmoid(-a),
+        ),
+        _noise("normal", cdf=ndtr, pdf=norm.pdf, quantile=ndtri),
+        _noise(
+            "uniform",
+            cdf=lambda a: jnp.clip((a + 1) / 2, 0, 1),
+            pdf=lambda a: jnp.where(jnp.abs(a) < 1, 0.5, 0.0).astype(a.dtype),
+            quantile=lambda u: 2 * u - 1,
+        ),
+        _noise(
+            "triangular",
+            cdf=_triangular_cdf,
+            pdf=lambda a: jnp.clip(1 - jnp.abs(a), min=0),
+            quantile=lambda u: jnp.where(u < 0.5, jnp.sqrt(2 * u) - 1, 1 - jnp.sqrt(2 * (1 - u))),
+        ),
+        _noise(
+            "laplace",
+            cdf=_laplace_cdf,
+            pdf=lambda a: jnp.exp(-jnp.abs(a)) / 2,
+            quantile=lambda u: jnp.where(u < 0.5, jnp.log(2 * u), -jnp.log(2 * (1 - u))),
+        ),
+    )
+}
+
+
+def get_noise(noise: str | Noise) -> Noise:
+    """The noise of that name; a ``Noise`` is returned as it is.
+
+    Raises:
+        GradbenchError: the name is unknown.
+    """
+    if isinstance(noise, Noise):
+        return noise
+    if noise not in NOISES:
+        raise GradbenchError(f"unknown noise {noise!r}; {did_you_mean(noise, NOISES)}")
+    return NOISES[noise]

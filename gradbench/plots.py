@@ -1,0 +1,349 @@
+"""The figures: RMSE and cosine against the number of draws, bias and variance against size.
+
+A function per panel, ``(data, ax) -> ax``, and functions that lay out a whole figure from the
+frames of ``gradbench.metrics``. Matplotlib's objects only: no pyplot, no display, no global state.
+"""
+
+import math
+import re
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import pandas as pd
+from matplotlib import colors, rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+
+from gradbench.errors import GradbenchError, did_you_mean
+from gradbench.table import epoch
+
+FULL_WIDTH = 7.0  # inches: the text width of a paper
+FEW_GROUPS = 20  # fewer groups of M draws carry no band
+NOTHING = 1e-6  # relative values below are rounding (of float32): no logarithmic axis shows them
+_RC: Any = {
+    "font.size": 8,
+    "axes.titlesize": 8,
+    "axes.titlepad": 3,
+    "axes.labelpad": 2,
+    "axes.linewidth": 0.6,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "0.92",
+    "grid.linewidth": 0.5,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "axes.ymargin": 0.12,
+    "lines.linewidth": 1.0,
+    "lines.markersize": 3.8,
+    "lines.markeredgewidth": 0.8,
+    "legend.frameon": False,
+    "legend.fontsize": 7.5,
+    "pdf.fonttype": 42,
+}
+
+
+class Style(NamedTuple):
+    """How an estimator is drawn, in every figure."""
+
+    color: str
+    marker: str
+    line: Any = "-"
+
+
+# The colours of Okabe and Ito, told apart with all common kinds of colour vision.
+FAMILIES = {
+    "reinforce": Style("#0072B2", "s"),
+    "arm": Style("#56B4E9", "D"),
+    "concrete": Style("#E69F00", "^"),
+    "mean_field": Style("#CC79A7", "X", (0, (4, 1.2))),
+    "straight_through": Style("#009E73", "o"),
+    "psa": Style("#D55E00", "P"),
+    "exact": Style("#000000", "", (0, (5, 2))),
+}
+_OTHER = Style("#777777", "*")
+_VARIANTS: list[tuple[str, Any]] = [("v", (0, (3, 1))), ("^", "-"), ("<", (0, (1, 1))), (">", "-.")]
+
+
+def styles(estimators: Iterable[str]) -> dict[str, Style]:
+    """A style per estimator, in legend order; variants differ in shade, marker and line."""
+    order = list(FAMILIES)
+
+    def rank(name: str) -> tuple[int, list[float], str]:
+        family = _family(name)
+        numbers = [float(text) for text in re.findall(r"\d+(?:\.\d*)?(?:e-?\d+)?", name)]
+        return order.index(family) if family in order else len(order), numbers, name
+
+    names = sorted(set(estimators), key=rank)
+    chosen = {}
+    for name in names:
+        variants = [other for other in names if _family(other) == _family(name)]
+        style = FAMILIES.get(_family(name), _OTHER)
+        if len(variants) > 1:
+            k = variants.index(name)
+            marker, line = _VARIANTS[k % len(_VARIANTS)]
+            style = Style(_darker(style.color, 0.45 * (1 - k / (len(variants) - 1))), marker, line)
+        chosen[name] = style
+    return chosen
+
+
+def _family(estimator: str) -> str:
+    return estimator.partition("(")[0]
+
+
+def _darker(color: str, share: float) -> str:
+    red, green, blue = ((1.0 - share) * part for part in colors.to_rgb(color))
+    return colors.to_hex((red, green, blue))
+
+
+def rmse_curve(curves: pd.DataFrame, ax: Axes, style: dict[str, Style] | None = None) -> Axes:
+    """Relative RMSE against M, on logarithmic axes, with a band of two standard errors.
+
+    ``curves`` holds the rows of one layer and checkpoint. Points that their error does not tell
+    from zero are left out; an estimator without error (the exact one) is a line at the bottom.
+    """
+    for estimator, look in (style or styles(curves["estimator"])).items():
+        rows = curves[curves["estimator"] == estimator].sort_values("M")
+        if len(rows) and (rows["rmse"] < NOTHING).all():
+            _zero_line(ax, look, estimator)
+            continue
+        seen = rows[(rows["rmse"] > rows["rmse_se"].fillna(0.0)) & (rows["rmse"] >= NOTHING)]
+        _curve(ax, look, seen["M"], seen["rmse"])
+        low = (seen["rmse"] - 2.0 * seen["rmse_se"]).clip(lower=seen["rmse"] / 3.0)
+        ax.fill_between(seen["M"], low, seen["rmse"] + 2.0 * seen["rmse_se"], **_band(look))
+    ax.set(xscale="log", yscale="log", xlabel="draws M", ylabel="relative RMSE")
+    return ax
+
+
+def cosine_curve(curves: pd.DataFrame, ax: Axes, style: dict[str, Style] | None = None) -> Axes:
+    """Mean cosine against M on a logarithmic axis, with the band from the 15 to the 85 % quantile.
+
+    ``curves`` holds the rows of one layer and checkpoint. M with few groups carry no band.
+    """
+    for estimator, look in (style or styles(curves["estimator"])).items():
+        rows = curves[(curves["estimator"] == estimator) & (curves["groups"] > 0)].sort_values("M")
+        _curve(ax, look, rows["M"], rows["cosine"])
+        rows = rows[rows["groups"] >= FEW_GROUPS]
+        ax.fill_between(rows["M"], rows["cosine_low"], rows["cosine_high"], **_band(look))
+    ax.set(xscale="log", xlabel="draws M", ylabel="cosine")
+    return ax
+
+
+def _zero_line(ax: Axes, look: Style, estimator: str) -> None:
+    """A line near the bottom edge of a panel, with a note: zero, on a logarithmic axis."""
+    place = ax.transAxes
+    edge = Line2D([0.02, 1], [0.03, 0.03], color=look.color, ls=look.line, transform=place)
+    ax.add_artist(edge)
+    ax.text(0.03, 0.05, f"{estimator}: 0", transform=place, fontsize=6, color=look.color)
+
+
+def _curve(ax: Axes, look: Style, x: Any, y: Any) -> None:
+    ax.plot(x, y, color=look.color, ls=look.line, marker=look.marker, mew=0)
+
+
+def _band(look: Style) -> dict[str, Any]:
+    return {"color": look.color, "alpha": 0.13, "lw": 0}
+
+
+def accuracy(curves: pd.DataFrame, title: str = "") -> dict[str, Figure]:
+    """The figures "rmse" and "cosine": a panel per layer (columns) and checkpoint (rows).
+
+    ``curves`` is that of one problem and replicate. A column ``loss`` is printed beside the
+    checkpoint.
+
+    Raises:
+        GradbenchError: no rows, or several problems or replicates.
+    """
+    _only_one(curves, ["problem", "replicate"], "accuracy")
+    return {
+        "rmse": _panels(curves, title, rmse_curve, "row"),
+        "cosine": _panels(curves, title, cosine_curve, "all"),
+    }
+
+
+def _panels(
+    curves: pd.DataFrame, title: str, draw: Callable[..., Axes], share: Literal["row", "all"]
+) -> Figure:
+    style = styles(curves["estimator"])
+    checkpoints, layers = curves["checkpoint"].unique(), curves["layer"].unique()
+    with rc_context(_RC):
+        figure, axes = _grid(len(checkpoints), len(layers), share)
+        for (i, j), ax in np.ndenumerate(axes):
+            rows = curves[(curves["checkpoint"] == checkpoints[i]) & (curves["layer"] == layers[j])]
+            loss = f", loss {rows['loss'].iloc[0]:.3g}" if "loss" in rows and len(rows) else ""
+            ax.set_title(f"{layers[j]}\n{epoch(checkpoints[i])}{loss}")
+            _notice_zero_gradient(rows, ax)
+            draw(rows[~rows["zero_gradient"]], ax, style)
+            ax.label_outer()
+        for ax in axes.flat:
+            _logarithmic(ax, "x")
+            if draw is rmse_curve:
+                _logarithmic(ax, "y")
+            else:
+                ax.set_ylim(top=1.05)
+        _finish(figure, title, style)
+    return figure
+
+
+def growth(summary: pd.DataFrame, by: str, title: str = "") -> Figure:
+    """Relative |bias| and standard deviation of a draw against the column ``by`` (width, depth).
+
+    A panel per layer that every size has; a line per estimator through the geometric mean over
+    replicates, with a band of one geometric standard deviation. Where no bias is seen in most
+    replicates, an open triangle marks the upper limit (three standard errors). The exact estimator
+    is left out; a deviation of zero is a line at the bottom.
+
+    Raises:
+        GradbenchError: no rows, no such column, or several checkpoints.
+    """
+    _only_one(summary, ["checkpoint"], "growth")
+    if by not in summary:
+        known = summary.select_dtypes("number").columns
+        raise GradbenchError(f"the results have no column {by!r}; {did_you_mean(by, known)}")
+    summary = summary[summary["estimator"].map(_family) != "exact"]
+    style = styles(summary["estimator"])
+    sizes = summary.groupby("layer", sort=False)[by].nunique()
+    layers = list(sizes.index[sizes == summary[by].nunique()])
+    with rc_context(_RC):
+        figure, axes = _grid(2, len(layers), "row")
+        for j, layer in enumerate(layers):
+            rows = summary[(summary["layer"] == layer) & ~summary["zero_gradient"]]
+            bias_growth(rows, by, axes[0, j], style).set_title(layer)
+            deviation_growth(rows, by, axes[1, j], style)
+        for ax in axes.flat:
+            ax.label_outer()
+            ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+            _logarithmic(ax, "y")
+        limit = Line2D(
+            [], [], color="0.4", ls="", marker="v", mfc="none", label="no bias seen (upper limit)"
+        )
+        _finish(figure, title, style, [limit])
+    return figure
+
+
+def bias_growth(
+    summary: pd.DataFrame, by: str, ax: Axes, style: dict[str, Style] | None = None
+) -> Axes:
+    """Relative |bias| of one layer against ``by``, a line per estimator, as in ``growth``."""
+    seen = summary["bias2"] > 3.0 * summary["bias2_se"].fillna(np.inf)
+    limit = summary["bias2"].clip(lower=0.0) + 3.0 * summary["bias2_se"].fillna(0.0)
+    frame = summary.assign(value=np.sqrt(summary["bias2"].where(seen, limit)), seen=seen)
+    for estimator, look in (style or styles(summary["estimator"])).items():
+        points = _over_replicates(frame[frame["estimator"] == estimator], by)
+        _growth_line(ax, look, points.where(points["seen"] > 0.5))
+        limits = points[points["seen"] <= 0.5]
+        ax.plot(
+            limits.index, limits["value"], color=look.color, ls="", marker="v", mfc="none", zorder=3
+        )
+    ax.set(yscale="log", xlabel=by, ylabel="relative |bias|")
+    return ax
+
+
+def deviation_growth(
+    summary: pd.DataFrame, by: str, ax: Axes, style: dict[str, Style] | None = None
+) -> Axes:
+    """Relative standard deviation of one draw of one layer against ``by``, a line per estimator."""
+    frame = summary.assign(value=np.sqrt(summary["variance"]), seen=True)
+    for estimator, look in (style or styles(summary["estimator"])).items():
+        rows = frame[frame["estimator"] == estimator]
+        if len(rows) and (rows["value"] < NOTHING).all():
+            _zero_line(ax, look, estimator)
+        _growth_line(ax, look, _over_replicates(rows, by))
+    ax.set(yscale="log", xlabel=by, ylabel="relative std")
+    return ax
+
+
+def _over_replicates(frame: pd.DataFrame, by: str) -> pd.DataFrame:
+    """Per size: geometric mean, geometric standard deviation (a factor), share of biases seen."""
+    frame = frame[frame["value"] > NOTHING]
+    logs = np.log(frame["value"]).groupby(frame[by])
+    spread = np.exp(logs.std().fillna(0.0))
+    seen = frame["seen"].astype(float).groupby(frame[by]).mean()
+    return pd.DataFrame({"value": np.exp(logs.mean()), "spread": spread, "seen": seen})
+
+
+def _growth_line(ax: Axes, look: Style, points: pd.DataFrame) -> None:
+    _curve(ax, look, points.index, points["value"])
+    low, high = points["value"] / points["spread"], points["value"] * points["spread"]
+    ax.fill_between(points.index, low, high, **_band(look))
+
+
+def _only_one(frame: pd.DataFrame, columns: Sequence[str], what: str) -> None:
+    if frame.empty:
+        raise GradbenchError(f"{what}() has nothing to draw: no finished cell; run the suite first")
+    for column in columns:
+        if (values := frame[column].unique()).size > 1:
+            raise GradbenchError(
+                f"{what}() draws one {column} at a time and was given {len(values)}; select one, "
+                f"frame[frame[{column!r}] == {values[0]!r}]"
+            )
+
+
+def _grid(rows: int, columns: int, share: Literal["row", "all"]) -> tuple[Figure, Any]:
+    """A figure of full text width (less for one or two columns) with its axes [rows, columns]."""
+    width = FULL_WIDTH if columns > 2 else (3.5, 5.5)[columns - 1]
+    height = min(max(0.95 * width / columns, 1.3), 2.0)
+    figure = Figure(figsize=(width, rows * height + 0.75), layout="constrained")
+    return figure, figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=share)
+
+
+def _notice_zero_gradient(rows: pd.DataFrame, ax: Axes) -> None:
+    if rows["zero_gradient"].any():
+        ax.text(0.5, 0.5, "zero gradient", transform=ax.transAxes, ha="center", color="0.4")
+
+
+def _logarithmic(ax: Axes, which: str) -> None:
+    """Ticks of a logarithmic axis: decades, or 1, 2, 5 where these would be too few."""
+    axis, (low, high) = (ax.xaxis, ax.get_xlim()) if which == "x" else (ax.yaxis, ax.get_ylim())
+    decades = math.log10(high / low)
+    subs = (1.0,) if decades > 1.7 else (1.0, 2.0, 5.0)
+    axis.set_major_locator(LogLocator(subs=subs, numticks=6))
+    axis.set_major_formatter(FuncFormatter(_power))
+    axis.set_minor_locator(NullLocator())
+
+
+def _power(value: float, _: object) -> str:
+    if 1e-3 <= value < 1e4:
+        return f"{value:g}"
+    exponent = math.floor(math.log10(value) + 1e-9)
+    lead = f"{value / 10.0**exponent:.0f}"
+    return rf"$10^{{{exponent}}}$" if lead == "1" else rf"${lead}\cdot10^{{{exponent}}}$"
+
+
+def _finish(
+    figure: Figure, title: str, style: dict[str, Style], more: Sequence[Line2D] = ()
+) -> None:
+    """The title, and one legend for the figure under its panels."""
+    if title:
+        figure.suptitle(title, fontsize=9)
+    handles = [
+        Line2D([], [], color=look.color, ls=look.line, marker=look.marker, mew=0, label=name)
+        for name, look in style.items()
+    ]
+    columns = 4 if figure.get_figwidth() > 6 else 2
+    figure.legend(handles=[*handles, *more], loc="outside lower center", ncols=columns)
+
+
+def save(figure: Figure, path: str | Path) -> list[Path]:
+    """Writes ``path`` + .pdf and .png (200 dpi), byte for byte the same for the same figure.
+
+    Raises:
+        GradbenchError: the files cannot be written.
+    """
+    metadata: dict[str, dict[str, Any]] = {"pdf": {"CreationDate": None}, "png": {"Software": None}}
+    paths = [Path(f"{path}.{suffix}") for suffix in metadata]
+    try:
+        paths[0].parent.mkdir(parents=True, exist_ok=True)
+        with rc_context(_RC):
+            for target, values in zip(paths, metadata.values(), strict=True):
+                figure.savefig(target, dpi=200, metadata=values)
+    except OSError as error:
+        raise GradbenchError(
+            f"cannot write the figure {path}: {error.strerror or error}; name another place"
+        ) from error
+    return paths

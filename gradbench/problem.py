@@ -1,0 +1,187 @@
+"""Problems: a network, its data and its training, read from TOML files and checked.
+
+A problem comes with the package, by name, or from a user's file, by path. Names that only JAX code
+knows (estimators, noises, objectives) are checked where they are used.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from gradbench.errors import GradbenchError
+from gradbench.problems.data import check_data
+from gradbench.spec import FORM, canonical
+from gradbench.toml import (
+    Table,
+    Unfit,
+    find,
+    fraction,
+    list_of,
+    number,
+    packaged,
+    several,
+    string,
+    whole,
+)
+
+UNTRAINED = 0  # the checkpoint of the initial parameters
+
+
+@dataclass(frozen=True)
+class Data:
+    """A data set (``gradbench.problems.data``) and its arguments."""
+
+    name: str
+    arguments: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Network:
+    """A chain of dense stochastic layers and an objective.
+
+    ``hidden`` are the numbers of units of the stochastic layers, ``outputs`` of the affine map that
+    the objective reads, ``states`` the two values that the next layer reads for the states -1, +1.
+    ``initialisation`` names how parameters are drawn, with ``scale`` the scale of pre-activations.
+    """
+
+    hidden: tuple[int, ...]
+    objective: str
+    outputs: int = 1
+    noise: str = "logistic"
+    states: tuple[float, float] = (-1.0, 1.0)
+    initialisation: str = "normalised"
+    scale: float = 1.0
+
+
+@dataclass(frozen=True)
+class Training:
+    """How parameters are trained; ``checkpoints`` are numbers of epochs, 0 before the first."""
+
+    estimator: str
+    rate: float
+    batch: int
+    checkpoints: tuple[int, ...]
+    momentum: float = 0.0
+    optimiser: str = "sgd"
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A network with its data. Gradients are measured on ``measured``, all of it as one batch.
+
+    ``label`` is the width, depth or other number that a sweep varies, None without a sweep.
+    """
+
+    name: str
+    title: str
+    data: Data
+    measured: Data
+    network: Network
+    training: Training | None
+    label: float | None = None
+
+    @property
+    def checkpoints(self) -> tuple[int, ...]:
+        """Numbers of epochs after which gradients are measured."""
+        return self.training.checkpoints if self.training else (UNTRAINED,)
+
+
+def list_problems() -> list[str]:
+    """The names of the problems that come with the package."""
+    return packaged("problem")
+
+
+def load_problem(name_or_path: str | os.PathLike[str]) -> Problem:
+    """A problem of the package by name, or a user's by the path of its ``.toml`` file.
+
+    Raises:
+        GradbenchError: there is none, or something in it is wrong.
+    """
+    return read_problem(*find("problem", name_or_path))
+
+
+def read_problem(name: str, table: Table, label: float | None = None) -> Problem:
+    """The problem that a table describes.
+
+    Raises:
+        GradbenchError: something in it is wrong.
+    """
+    data = _read_data(table)
+    problem = Problem(
+        name=name,
+        title=table.take("title", string),
+        data=data,
+        measured=_read_measured(table, data),
+        network=_read_network(table.table("network")),
+        training=_read_training(table.optional_table("training")),
+        label=label,
+    )
+    table.finish()
+    return problem
+
+
+def _read_data(table: Table) -> Data:
+    data = table.table("data")
+    name = data.take("name", string)
+    return _checked(table, "data", Data(name, {key: data.values[key] for key in data.rest()}))
+
+
+def _read_measured(table: Table, data: Data) -> Data:
+    """The data set with the arguments of [measured] in the place of those of [data]."""
+    measured = table.optional_table("measured")
+    if measured is None:
+        return data
+    return _checked(table, "measured", Data(data.name, {**data.arguments, **measured.values}))
+
+
+def _checked(table: Table, key: str, data: Data) -> Data:
+    try:
+        check_data(data.name, data.arguments)
+    except GradbenchError as error:
+        raise table.error(key, f"[{key}]: {error}") from None
+    return data
+
+
+def _read_network(table: Table) -> Network:
+    network = Network(
+        hidden=table.take("hidden", list_of(whole(at_least=1))),
+        objective=table.take("objective", string),
+        outputs=table.take("outputs", whole(at_least=1), Network.outputs),
+        noise=table.take("noise", string, Network.noise),
+        states=table.take("states", _pair, Network.states),
+        initialisation=table.take("initialisation", string, Network.initialisation),
+        scale=table.take("scale", number(above=0), Network.scale),
+    )
+    table.finish()
+    return network
+
+
+def _read_training(table: Table | None) -> Training | None:
+    if table is None:
+        return None
+    training = Training(
+        estimator=table.take("estimator", estimator),
+        rate=table.take("rate", number(above=0)),
+        batch=table.take("batch", whole(at_least=1)),
+        checkpoints=table.take("checkpoints", several(whole(at_least=0))),
+        momentum=table.take("momentum", fraction, Training.momentum),
+        optimiser=table.take("optimiser", string, Training.optimiser),
+    )
+    table.finish()
+    return replace(training, checkpoints=tuple(sorted(training.checkpoints)))
+
+
+def estimator(value: Any) -> str:
+    """The canonical text of an estimator: a kind of value in a TOML file."""
+    try:
+        return canonical(string(value))
+    except GradbenchError:
+        raise Unfit(FORM, value) from None
+
+
+def _pair(value: Any) -> tuple[float, float]:
+    values = several(number())(value)
+    if len(values) != 2:
+        raise Unfit("give two numbers, as [0, 1] or [-1, 1]", value)
+    return values[0], values[1]

@@ -1,0 +1,222 @@
+"""Running suites: cells that are not finished yet are measured and stored, block by block."""
+
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from tqdm import tqdm
+
+from gradbench import exact
+from gradbench.errors import GradbenchError
+from gradbench.estimators import check_spec
+from gradbench.measure import Plan, layer_names, layer_vectors, make_plan, measure
+from gradbench.model import Params
+from gradbench.precision import float64
+from gradbench.problem import Problem
+from gradbench.problems.build import Built, build, checkpoint_name, estimator
+from gradbench.store import Cell, CorruptShard, Place, Results
+from gradbench.suite import Suite, load_suite
+
+_FLUSH_SECONDS = 3.0  # what a killed run loses at most
+
+
+class Task(NamedTuple):
+    """A cell to measure: where it belongs, how its draws are cut, how many blocks are stored."""
+
+    cell: Cell
+    plan: Plan
+    done: int
+
+
+def run(
+    suite: str | Suite,
+    out: str | Path | None = None,
+    seed: int = 0,
+    draws: int | None = None,
+    progress: bool = True,
+) -> Results:
+    """Measures every cell of a suite that is not finished yet, and stores it in a directory.
+
+    Args:
+        suite: the name of a suite of the package, the path of a TOML file, or a ``Suite``.
+        out: the directory of the results, ``results/SUITE`` unless given; one that holds results of
+            the same suite, seed and draws is continued.
+        seed: of data, initial parameters, training and draws.
+        draws: per cell, in the place of the suite's own number.
+        progress: whether to show a bar with draws per second and the time left.
+
+    Raises:
+        GradbenchError: anything wrong with the suite, its problems or the directory.
+    """
+    suite = _resolve(suite, draws)
+    results = Results.open_or_create(
+        out or Path("results") / suite.name, suite.as_dict(), seed, suite.draws
+    )
+    with results, float64():
+        tasks = {
+            (problem.name, replicate): list(_tasks(results, suite, problem, replicate))
+            for problem in suite.problems
+            for replicate in range(suite.replicates)
+        }
+        everything = [task for group in tasks.values() for task in group]
+        with tqdm(
+            total=suite.draws * len(everything),
+            initial=sum(min(task.done * task.plan.block, suite.draws) for task in everything),
+            unit=" draws",
+            unit_scale=True,
+            dynamic_ncols=True,
+            disable=not progress,
+        ) as bar:
+            for problem in suite.problems:
+                for replicate in range(suite.replicates):
+                    group = tasks[problem.name, replicate]
+                    if any(task.done < task.plan.blocks for task in group):
+                        _measure_problem(results, suite, problem, replicate, group, bar)
+    return results
+
+
+def describe(suite: str | Suite, seed: int = 0, draws: int | None = None) -> str:
+    """What ``run`` would do, as text; everything that can be checked without running is checked.
+
+    Raises:
+        GradbenchError: as ``run``.
+    """
+    suite = _resolve(suite, draws)
+    lines = [f"suite {suite.name!r}, seed {seed}: {suite.title}"]
+    cells = 0
+    for problem in suite.problems:
+        places = len(problem.checkpoints) * suite.replicates
+        cells += places * len(suite.estimators)
+        names = ", ".join(checkpoint_name(problem, epoch) for epoch in problem.checkpoints)
+        hidden = "-".join(map(str, problem.network.hidden))
+        lines.append(
+            f"  problem {problem.name}: {hidden} hidden units, {names}"
+            + (f", {suite.replicates} replicates" if suite.replicates > 1 else "")
+        )
+    lines.append(f"  estimators: {', '.join(suite.estimators)}")
+    total = cells * suite.draws
+    lines.append(f"  {cells} cells of {suite.draws:,} draws, {total:,} draws in all")
+    return "\n".join(lines)
+
+
+def _resolve(suite: str | Suite, draws: int | None) -> Suite:
+    """The suite with its number of draws, all names in it known and all networks small enough."""
+    suite = suite if isinstance(suite, Suite) else load_suite(suite)
+    suite = suite if draws is None else suite.with_draws(draws)
+    for spec in suite.estimators:
+        check_spec(spec)
+    with float64():
+        for problem in suite.problems:
+            built = build(problem)
+            try:
+                exact.check_size(built.network, built.initial(), built.batch)
+            except GradbenchError as error:
+                raise GradbenchError(f"problem {problem.name!r}: {error}") from None
+    return suite
+
+
+def _tasks(results: Results, suite: Suite, problem: Problem, replicate: int) -> Iterator[Task]:
+    """The cells of a problem; those with damaged shards are emptied, to be run again."""
+    built = build(problem, results.manifest["seed"], replicate)
+    params = jax.eval_shape(built.initial)
+    coordinates = sum(leaf.size for leaf in jax.tree.leaves(params))
+    plan = make_plan(suite.draws, suite.averages, coordinates)
+    for epoch in problem.checkpoints:
+        place = Place(problem.name, replicate, checkpoint_name(problem, epoch))
+        for spec in suite.estimators:
+            cell = results.cell(*place, spec)
+            try:
+                done = cell.done_blocks()
+            except CorruptShard as error:
+                print(f"gradbench: {error}; doing so now", file=sys.stderr)
+                cell.discard()
+                done = 0
+            yield Task(cell, plan, done)
+
+
+def _measure_problem(
+    results: Results,
+    suite: Suite,
+    problem: Problem,
+    replicate: int,
+    tasks: list[Task],
+    bar: tqdm,
+) -> None:
+    """Measures the unfinished cells of a problem, training it first where it is not stored."""
+    built = build(problem, results.manifest["seed"], replicate)
+    bar.set_description(f"{problem.name}: training")
+    _train(results, built)
+    for epoch in problem.checkpoints:
+        place = Place(problem.name, replicate, checkpoint_name(problem, epoch))
+        left = [t for t in tasks if t.cell.place == place and t.done < t.plan.blocks]
+        if not left:
+            continue
+        stored = results.load_checkpoint(place)
+        assert stored is not None  # by _train
+        bar.set_description(f"{problem.name}, {place.checkpoint}: exact gradient")
+        gradient = _reference(results, built, place, stored.params)
+        params, batch = jax.tree.map(
+            lambda leaf: jnp.asarray(leaf, _dtype(leaf, suite.dtype)), (stored.params, built.batch)
+        )
+        for task in left:
+            bar.set_description(f"{problem.name}, {place.checkpoint}: {task.cell.estimator}")
+            _measure_cell(task, built, params, batch, gradient, bar)
+
+
+def _dtype(leaf: Any, dtype: str) -> Any:
+    floating = np.issubdtype(np.asarray(leaf).dtype, np.floating)
+    return np.dtype(dtype) if floating else np.asarray(leaf).dtype
+
+
+def _train(results: Results, built: Built) -> None:
+    """Stores the parameters at all checkpoints of a problem, unless they are there."""
+    problem, replicate = built.problem, built.replicate
+    places = [
+        Place(problem.name, replicate, checkpoint_name(problem, epoch))
+        for epoch in problem.checkpoints
+    ]
+    if all(results.load_checkpoint(place) for place in places):
+        return
+    for place, (_, params) in zip(places, built.checkpoints(), strict=True):
+        results.save_checkpoint(place, params, {})
+
+
+def _reference(results: Results, built: Built, place: Place, params: Params) -> Params:
+    """The exact gradient at a checkpoint, computed and stored unless it is there: per layer."""
+    stored = results.load_reference(place)
+    if stored is None:
+        reference = exact.reference(built.network, params, built.batch)
+        info = {"route": reference.route, "agreement": reference.agreement}
+        results.save_reference(place, reference.value, layer_vectors(reference.gradient), info)
+        stored = results.load_reference(place)
+        assert stored is not None
+    return stored.gradient
+
+
+def _measure_cell(
+    task: Task, built: Built, params: Params, batch: Any, gradient: Any, bar: tqdm
+) -> None:
+    """Measures the blocks that are missing in a cell, storing them every few seconds."""
+    cell, plan = task.cell, task.plan
+    key = built.key(f"draws at {cell.place.checkpoint}")
+    meta = {**plan._asdict(), "layer_names": layer_names(params)}
+    loss = estimator(cell.estimator, built.network)
+    pending = []
+    flushed = time.monotonic()
+    try:
+        todo = range(task.done, plan.blocks)
+        for block in measure(loss, params, batch, gradient, key, plan, todo):
+            pending.append(block)
+            bar.update(block.layers[0].count)
+            if time.monotonic() - flushed > _FLUSH_SECONDS:
+                full, pending = pending, []
+                cell.append(full, meta)
+                flushed = time.monotonic()
+    finally:  # also after Ctrl-C: what has been measured is kept
+        if pending:
+            cell.append(pending, meta)

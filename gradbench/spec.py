@@ -1,0 +1,94 @@
+"""Estimator specifications as text: ``"concrete(temperature=0.1)"`` is a name with arguments.
+
+The canonical text names an estimator everywhere: in suite files, result directories and tables.
+"""
+
+import ast
+import math
+import warnings
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from gradbench.errors import GradbenchError
+
+FORM = "write name or name(key=literal, ...) with finite numbers, as 'concrete(temperature=0.1)'"
+
+Value = bool | int | float | str | None
+
+
+class Spec(NamedTuple):
+    """The name of an estimator and its hyper-parameters."""
+
+    name: str
+    arguments: dict[str, Value]
+
+
+def parse_spec(text: str) -> Spec:
+    """The name and the arguments of ``"name"`` or ``"name(key=literal, ...)"``.
+
+    Literals are numbers, strings, True, False and None. Whether the estimator and its arguments
+    exist is checked where estimators are known.
+
+    Raises:
+        GradbenchError: anything else.
+    """
+    call = _parse(text)
+    arguments: dict[str, Value] = {}
+    if isinstance(call, ast.Call) and not call.args:
+        for keyword in call.keywords:
+            if keyword.arg is None or keyword.arg in arguments:
+                raise _malformed(text)
+            arguments[keyword.arg] = _literal(text, keyword.value)
+        call = call.func
+    if not isinstance(call, ast.Name):
+        raise _malformed(text)
+    return Spec(call.id, arguments)
+
+
+def format_spec(name: str, arguments: Mapping[str, Value] | None = None) -> str:
+    """The canonical text, which ``parse_spec`` reads back: arguments in alphabetical order.
+
+    Whole floats are written as integers, so that ``1`` and ``1.0`` name the same estimator.
+    """
+    if not arguments:
+        return name
+    return f"{name}({', '.join(f'{k}={format_value(v)}' for k, v in sorted(arguments.items()))})"
+
+
+def canonical(text: str) -> str:
+    """The canonical text of an estimator specification."""
+    return format_spec(*parse_spec(text))
+
+
+def format_value(value: Value) -> str:
+    """A literal as text, whole floats as integers."""
+    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
+        value = int(value)
+    return repr(value)
+
+
+def _parse(text: str) -> ast.expr:
+    if not isinstance(text, str):
+        raise _malformed(text)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # what Python would only warn about is malformed too
+            return ast.parse(text.strip(), mode="eval").body
+    except (SyntaxError, ValueError, RecursionError, MemoryError, Warning):
+        raise _malformed(text) from None
+
+
+def _literal(text: str, node: ast.expr) -> Value:
+    try:
+        value = ast.literal_eval(node)
+    except (ValueError, TypeError, RecursionError, MemoryError):
+        raise _malformed(text) from None
+    if value is not None and type(value) not in (bool, int, float, str):
+        raise _malformed(text)
+    if isinstance(value, float) and not math.isfinite(value):
+        raise _malformed(text)
+    return value
+
+
+def _malformed(text: object) -> GradbenchError:
+    return GradbenchError(f"the estimator {text!r} is malformed; {FORM}")

@@ -1,0 +1,176 @@
+"""Suites: which estimators are measured on which problems, and how often; read from TOML files.
+
+A suite comes with the package, by name, or from a user's file, by path. Everything in it and in its
+problems is checked before anything runs, except names that only JAX code knows.
+"""
+
+import hashlib
+import json
+import os
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from gradbench.errors import GradbenchError
+from gradbench.problem import Problem, estimator, list_problems, load_problem, read_problem
+from gradbench.spec import format_value
+from gradbench.toml import (
+    Kind,
+    Table,
+    Unfit,
+    find,
+    list_of,
+    number,
+    one_of,
+    packaged,
+    several,
+    string,
+    whole,
+)
+
+__all__ = ["Problem", "Suite", "list_problems", "list_suites", "load_problem", "load_suite"]
+
+
+@dataclass(frozen=True)
+class Suite:
+    """Problems, after the sweep if there is one, and the estimators to be measured on each.
+
+    ``estimators`` are canonical texts (``gradbench.spec``), ``averages`` numbers M of draws that
+    are reported besides the powers of two, ``by`` says what a sweep varies: "width", "depth", ...
+    """
+
+    name: str
+    title: str
+    problems: tuple[Problem, ...]
+    estimators: tuple[str, ...]
+    draws: int
+    averages: tuple[int, ...] = ()
+    replicates: int = 1
+    dtype: str = "float64"
+    figure: str = "accuracy"
+    by: str | None = None
+
+    def variants(self) -> list[tuple[str, Problem]]:
+        """The problems after the sweep, with their names, as ``growth[width=4]``."""
+        return [(problem.name, problem) for problem in self.problems]
+
+    def with_draws(self, draws: int) -> "Suite":
+        """The same suite with another number of draws; averages over more draws than that go.
+
+        Raises:
+            GradbenchError: not a whole number of at least 1.
+        """
+        try:
+            whole(at_least=1)(draws)
+        except Unfit as unfit:
+            raise GradbenchError(f"the number of draws is {draws}; {unfit.remedy}") from None
+        return replace(self, draws=draws, averages=tuple(m for m in self.averages if m <= draws))
+
+    def as_dict(self) -> dict[str, Any]:
+        """All that the suite says, problems included, in types that JSON keeps as they are."""
+        return dict(json.loads(json.dumps(asdict(self))))
+
+    def digest(self) -> str:
+        """A hash of ``as_dict()``, 16 hexadecimal digits, the same in every process."""
+        content = json.dumps(self.as_dict(), sort_keys=True)
+        return hashlib.blake2b(content.encode(), digest_size=8).hexdigest()
+
+
+def list_suites() -> list[str]:
+    """The names of the suites that come with the package."""
+    return packaged("suite")
+
+
+def load_suite(name_or_path: str | os.PathLike[str]) -> Suite:
+    """A suite of the package by name, or a user's by the path of its ``.toml`` file.
+
+    Raises:
+        GradbenchError: there is none, or something in it or in one of its problems is wrong.
+    """
+    name, table = find("suite", name_or_path)
+    problems = _find_problems(table)
+    by, variants = _read_sweep(table, problems)
+    suite = Suite(
+        name=name,
+        title=table.take("title", string),
+        problems=tuple(variants),
+        estimators=table.take("estimators", several(estimator)),
+        draws=table.take("draws", whole(at_least=1)),
+        averages=table.take("averages", several(whole(at_least=1), at_least=0), Suite.averages),
+        replicates=table.take("replicates", whole(at_least=1), Suite.replicates),
+        dtype=table.take("dtype", one_of("float32", "float64"), Suite.dtype),
+        figure=table.take("figure", one_of("accuracy", "growth"), Suite.figure),
+        by=by,
+    )
+    table.finish()
+    if suite.averages and max(suite.averages) > suite.draws:
+        problem = f"averages has {max(suite.averages)} but draws is {suite.draws}"
+        raise table.error("averages", f"{problem}; average at most all draws")
+    if suite.figure == "growth" and by is None:
+        raise table.error("figure", 'figure is "growth" without a sweep; add a [sweep]')
+    return suite
+
+
+def _find_problems(suite: Table) -> list[tuple[str, Table]]:
+    given = suite.take("problems", several(string))
+    try:
+        found = [find("problem", problem, beside=suite.file) for problem in given]
+    except GradbenchError as error:
+        raise suite.error("problems", str(error)) from None
+    names = [name for name, _ in found]
+    if len(set(names)) < len(names):
+        raise suite.error("problems", f"two problems share a name in {names}; rename a file")
+    return found
+
+
+def _read_sweep(
+    suite: Table, problems: list[tuple[str, Table]]
+) -> tuple[str | None, list[Problem]]:
+    """What the sweep varies, and the problems after it: each problem with each value of the key."""
+    table = suite.optional_table("sweep")
+    unswept = [
+        read_problem(*problem) for problem in problems
+    ]  # first, so that their files are told
+    if table is None:
+        return None, unswept
+    by = table.take("by", string)
+    if len(table.rest()) != 1:
+        keys = f"{len(table.rest())} keys besides by"
+        raise suite.error("sweep", f'sweep has {keys}; give one, as "network.hidden" = [[2], [3]]')
+    (key,) = table.rest()
+    labels = table.take(key, several(_label(by)))
+    where = f"{table.where(key)}, sweep"
+    return by, [
+        read_problem(
+            f"{name}[{by}={format_value(label)}]", _override(problem, key, value, where), label
+        )
+        for name, problem in problems
+        for label, value in zip(labels, table.values[key], strict=True)
+    ]
+
+
+def _label(by: str) -> Kind[float]:
+    """The number that stands for a value of a sweep: a width, a depth, or the value itself."""
+    layers = list_of(whole(at_least=1))
+
+    def width(value: Any) -> float:
+        widths = set(layers(value))
+        if len(widths) > 1:
+            raise Unfit("give layers of one width in a sweep by width", value)
+        return widths.pop()
+
+    def depth(value: Any) -> float:
+        return len(layers(value))
+
+    return {"width": width, "depth": depth}.get(by, number())
+
+
+def _override(problem: Table, dotted: str, value: Any, where: str) -> Table:
+    """The problem's table with the value at a dotted key; its errors begin with ``where``."""
+    values = dict(problem.values)
+    inner = values
+    *tables, key = dotted.split(".")
+    for name in tables:
+        inner[name] = dict(inner[name]) if isinstance(inner.get(name), dict) else {}
+        inner = inner[name]
+    inner[key] = value
+    return Table(where, values)

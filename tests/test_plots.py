@@ -1,0 +1,240 @@
+"""Figures of synthetic frames: what is on them, and that they can be saved."""
+
+import matplotlib
+import numpy as np
+import pandas as pd
+import pytest
+
+from gradbench.errors import GradbenchError
+from gradbench.plots import (
+    FAMILIES,
+    FEW_GROUPS,
+    accuracy,
+    cosine_curve,
+    growth,
+    rmse_curve,
+    save,
+    styles,
+)
+
+# Relative bias and standard deviation.
+ESTIMATORS = {
+    "reinforce": (0.0, 13.8),
+    "arm": (0.0, 2.3),
+    "concrete(temperature=0.1)": (0.1, 7.7),
+    "concrete(temperature=1)": (0.4, 0.3),
+    "straight_through": (0.2, 0.1),
+    "mean_field": (0.25, 0.0),
+    "psa": (0.06, 0.14),
+    "exact": (0.0, 0.0),
+}
+DRAWS = 20_000
+
+
+def curves_frame(layers=("layer 1", "output"), checkpoints=(1, 100, 2000), zero_gradient=()):
+    rows = []
+    for checkpoint in checkpoints:
+        for layer in layers:
+            for estimator, (bias, std) in ESTIMATORS.items():
+                for average in [1, 4, 16, 64, 256, 1024, 4096, 9000]:
+                    rmse = 2e-16 if estimator == "exact" else np.hypot(bias, std / average**0.5)
+                    cosine = 1 / np.hypot(1, rmse)
+                    row = {
+                        "problem": "toy",
+                        "replicate": 0,
+                        "checkpoint": checkpoint,
+                        "loss": 0.6931,
+                    }
+                    row |= {"layer": layer, "estimator": estimator, "M": average, "rmse": rmse}
+                    row |= {"rmse_se": 0.1 * rmse * (std > 0), "groups": DRAWS // average}
+                    row |= {"cosine": cosine, "cosine_low": cosine - 0.1 * (std > 0)}
+                    row |= {"cosine_high": cosine, "zero_gradient": layer in zero_gradient}
+                    rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def summary_frame(by="width", sizes=range(2, 6), replicates=3):
+    rng = np.random.default_rng(0)
+    rows = []
+    for size in sizes:
+        for layer in range(1, (2 if by == "width" else size) + 1):
+            for replicate in range(replicates):
+                for estimator, (bias, std) in ESTIMATORS.items():
+                    se = std**2 / DRAWS
+                    row = {
+                        "problem": "toy",
+                        "replicate": replicate,
+                        "checkpoint": "initial",
+                        by: size,
+                    }
+                    row |= {"layer": f"layer {layer}", "estimator": estimator, "bias2_se": se}
+                    row |= {"bias2": bias**2 + se * rng.normal(), "variance": std**2}
+                    rows.append(row | {"zero_gradient": False})
+    return pd.DataFrame(rows)
+
+
+def axes_of(figure):
+    """The panels, after all that happens when the figure is drawn."""
+    figure.draw_without_rendering()
+    return figure.axes
+
+
+def line_of(ax, estimator, style):
+    """The x and y data of an estimator's line in a panel."""
+    lines = [line for line in ax.lines if line.get_color() == style[estimator].color]
+    return lines[0].get_xydata().T if lines else np.empty((2, 0))
+
+
+def test_accuracy_has_a_panel_per_layer_and_checkpoint_titled_with_both():
+    figures = accuracy(curves_frame(), "toy")
+    assert list(figures) == ["rmse", "cosine"]
+    for figure in figures.values():
+        titles = [ax.get_title() for ax in axes_of(figure)]
+        assert len(titles) == 6
+        assert titles[0] == "layer 1\nepoch 1, loss 0.693"
+        assert titles[-1] == "output\nepoch 2000, loss 0.693"
+        (legend,) = figure.legends
+        assert sorted(text.get_text() for text in legend.get_texts()) == sorted(ESTIMATORS)
+
+
+@pytest.mark.parametrize("kind", ["rmse", "cosine"])
+def test_panels_legend_and_title_do_not_overlap(kind):
+    figure = accuracy(curves_frame(["layer 1", "layer 2", "layer 3", "output"]), "toy")[kind]
+    boxes = [ax.get_tightbbox() for ax in axes_of(figure)] + [figure.legends[0].get_window_extent()]
+    page = figure.bbox
+    for k, box in enumerate(boxes):
+        assert box.width > 0 and box.height > 0
+        assert page.x0 <= box.x0 and box.x1 <= page.x1 and page.y0 <= box.y0 and box.y1 <= page.y1
+        for other in boxes[:k]:
+            assert not box.padded(-1).overlaps(other.padded(-1))
+
+
+def test_the_exact_estimator_does_not_stretch_the_logarithmic_axis():
+    frame = curves_frame()
+    figures = accuracy(frame)
+    for ax in axes_of(figures["rmse"]):
+        low, high = ax.get_ylim()
+        rest = frame[frame["estimator"] != "exact"]["rmse"]
+        assert rest.min() / 10 < low < rest.min() and rest.max() < high < rest.max() * 10
+        assert "exact: 0" in [text.get_text() for text in ax.texts]
+    for ax in axes_of(figures["cosine"]):
+        assert line_of(ax, "exact", styles(ESTIMATORS))[1] == pytest.approx(1.0)
+        assert ax.get_ylim()[1] > 1.0
+
+
+def test_a_curve_shows_the_numbers_of_the_frame():
+    frame = curves_frame(["layer 1"], [1])
+    figure = matplotlib.figure.Figure()
+    style = styles(frame["estimator"])
+    for curve, column in [(rmse_curve, "rmse"), (cosine_curve, "cosine")]:
+        ax = figure.add_subplot()
+        assert curve(frame.sample(frac=1, random_state=0), ax) is ax
+        for estimator in set(ESTIMATORS) - {"exact"}:
+            rows = frame[frame["estimator"] == estimator]
+            assert np.array_equal(line_of(ax, estimator, style), rows[["M", column]].to_numpy().T)
+
+
+def test_the_cosine_band_ends_where_the_groups_are_few():
+    frame = curves_frame(["layer 1"], [1])
+    frame = frame[frame["estimator"] == "psa"]
+    ax = cosine_curve(frame, matplotlib.figure.Figure().add_subplot())
+    (band,) = ax.collections
+    reach = band.get_paths()[0].vertices[:, 0].max()
+    assert reach == frame["M"][frame["groups"] >= FEW_GROUPS].max() == 256
+
+
+def test_an_rmse_not_told_from_zero_is_left_out():
+    frame = curves_frame(["layer 1"], [1])
+    frame = frame[frame["estimator"] == "arm"].assign(rmse_se=lambda rows: 0.1 * rows["rmse"])
+    frame.iloc[-1, frame.columns.get_loc("rmse")] = 0.0
+    ax = rmse_curve(frame, matplotlib.figure.Figure().add_subplot())
+    assert line_of(ax, "arm", styles(["arm"]))[0].max() == 4096
+
+
+@pytest.mark.parametrize("layers", [["layer 1", "output"], ["layer 1"]])
+def test_a_layer_of_zero_gradient_says_so(layers):
+    for figure in accuracy(curves_frame(layers, zero_gradient=["layer 1"])).values():
+        texts = [[text.get_text() for text in ax.texts] for ax in axes_of(figure)]
+        assert ["zero gradient" in text for text in texts] == [k == "layer 1" for k in layers] * 3
+
+
+def test_estimators_are_told_apart_by_colour_and_by_marker_or_line():
+    style = styles(ESTIMATORS)
+    assert set(style) == set(ESTIMATORS)
+    assert len({look.color for look in style.values()}) == len(style)
+    assert len({(look.marker, str(look.line)) for look in style.values()}) == len(style)
+    assert style["psa"] == FAMILIES["psa"] == styles(["psa"])["psa"]
+
+
+def test_variants_are_ordered_by_their_numbers_and_unknown_families_have_a_style():
+    names = ["concrete(temperature=10)", "mine", "concrete(temperature=2)", "reinforce"]
+    style = styles(names)
+    assert list(style) == ["reinforce", names[2], names[0], "mine"]
+    assert style[names[0]].color != style[names[2]].color
+
+
+def test_growth_draws_the_layers_that_every_size_has():
+    for by, layers in [("width", ["layer 1", "layer 2"]), ("depth", ["layer 1", "layer 2"])]:
+        figure = growth(summary_frame(by), by, "growth")
+        axes = axes_of(figure)
+        assert [ax.get_title() for ax in axes] == [*layers, "", ""]
+        assert [ax.get_xlabel() for ax in axes] == ["", "", by, by]
+        names = {text.get_text() for text in figure.legends[0].get_texts()}
+        assert names == {*ESTIMATORS, "no bias seen (upper limit)"} - {"exact"}
+
+
+def test_growth_shows_the_geometric_mean_or_the_limit_of_the_bias():
+    frame = summary_frame()
+    bias, _, deviation, _ = axes_of(growth(frame, "width"))
+    style = styles(set(ESTIMATORS) - {"exact"})
+    sizes, values = line_of(bias, "psa", style)
+    assert sizes.tolist() == [2, 3, 4, 5] and values == pytest.approx(0.06, rel=1e-2)
+    assert line_of(deviation, "psa", style)[1] == pytest.approx(0.14)
+    arm = [line for line in bias.lines if line.get_color() == style["arm"].color]
+    (limits,) = [
+        line for line in arm if line.get_markerfacecolor() == "none" and len(line.get_xdata())
+    ]
+    noise = np.sqrt(frame[frame["estimator"] == "arm"]["bias2_se"].iloc[0])
+    assert np.all((noise < limits.get_ydata()) & (limits.get_ydata() < 3 * noise))
+    assert "mean_field: 0" in [text.get_text() for text in deviation.texts]
+
+
+@pytest.mark.parametrize(
+    ("draw", "sentence"),
+    [
+        (lambda: accuracy(curves_frame().head(0)), "nothing to draw"),
+        (lambda: growth(pd.DataFrame(), "width"), "nothing to draw"),
+        (lambda: growth(summary_frame(), "widht"), "no column 'widht'; did you mean 'width'"),
+        (lambda: accuracy(curves_frame().assign(replicate=range(384))), "one replicate at a time"),
+    ],
+)
+def test_what_cannot_be_drawn_is_refused_with_the_remedy(draw, sentence):
+    with pytest.raises(GradbenchError, match=sentence):
+        draw()
+
+
+def test_both_files_are_written_and_the_same_each_time(tmp_path):
+    for folder in ("a", "b"):
+        figure = accuracy(curves_frame(["layer 1"], [1]))["rmse"]
+        paths = save(figure, tmp_path / folder / "rmse.t=0.1")
+        assert [path.name for path in paths] == ["rmse.t=0.1.pdf", "rmse.t=0.1.png"]
+    for path in paths:
+        assert path.stat().st_size > 1000
+        assert path.read_bytes() == (tmp_path / "a" / path.name).read_bytes()
+    pdf = paths[0].read_bytes()
+    assert (
+        b"CreationDate" not in pdf and b"/Type3" not in pdf
+    )  # Type 42: fonts embedded as TrueType
+
+
+def test_an_unwritable_place_is_one_sentence(tmp_path):
+    (tmp_path / "file").write_text("")
+    figure = accuracy(curves_frame(["layer 1"], [1]))["rmse"]
+    with pytest.raises(GradbenchError, match=r"cannot write the figure .*name another place"):
+        save(figure, tmp_path / "file" / "rmse")
+
+
+def test_the_settings_of_the_user_are_left_as_they_were(tmp_path):
+    before = dict(matplotlib.rcParams)
+    save(growth(summary_frame(), "width"), tmp_path / "width")
+    assert dict(matplotlib.rcParams) == before

@@ -1,0 +1,562 @@
+import json
+import random
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gradbench.errors import GradbenchError
+from gradbench.problems.data import load_data
+from gradbench.spec import canonical
+from gradbench.suite import list_problems, list_suites, load_problem, load_suite
+
+FIGURE = [
+    "exact",
+    "reinforce",
+    "arm",
+    "concrete(temperature=0.1)",
+    "concrete(temperature=1)",
+    "straight_through",
+    "mean_field",
+    "psa",
+]
+
+PROBLEM = """\
+title = "A problem"
+
+[data]
+name = "overlapping_classes"
+points = 40
+
+[measured]
+points = 20
+
+[network]
+hidden = [3, 2]
+noise = "logistic"
+states = [0, 1]
+objective = "logistic_loss"
+scale = 2
+
+[training]
+estimator = "concrete(temperature=1.0)"
+rate = 0.1
+momentum = 0
+batch = 10
+checkpoints = [5, 0]
+"""
+
+SUITE = """\
+title = "A suite"
+problems = ["mine.toml"]
+estimators = ["psa", "concrete(temperature=0.5)"]
+draws = 100
+averages = [3, 10]
+dtype = "float32"
+figure = "growth"
+
+[sweep]
+by = "width"
+"network.hidden" = [[2, 2], [4, 4]]
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("suites")
+
+
+def write(folder, suite=SUITE, problem=PROBLEM):
+    (folder / "mine.toml").write_text(problem)
+    (folder / "suite.toml").write_text(suite)
+    return folder / "suite.toml"
+
+
+def refusal(path, load=load_suite):
+    """The sentence, without the folder."""
+    with pytest.raises(GradbenchError) as caught:
+        load(path)
+    return str(caught.value).replace(f"{path.parent}/", "")
+
+
+# --- what comes with the package ---
+
+
+def test_the_suites_and_problems_of_the_package_are_listed():
+    assert list_suites() == ["depth", "digits", "psa", "quick", "width"]
+    assert list_problems() == ["digits", "growth", "psa", "quick"]
+
+
+@pytest.mark.parametrize("name", ["depth", "digits", "psa", "quick", "width"])
+def test_every_packaged_suite_loads_with_all_methods_of_the_figure(name):
+    suite = load_suite(name)
+    assert suite.name == name and list(suite.estimators) == FIGURE
+    assert all(canonical(estimator) == estimator for estimator in suite.estimators)
+    assert len({name for name, _ in suite.variants()}) == len(suite.problems) > 0
+
+
+@pytest.mark.parametrize("name", ["digits", "growth", "psa", "quick"])
+def test_every_packaged_problem_has_data_that_fit_its_network(name):
+    problem = load_problem(name)
+    for data in (problem.data, problem.measured):
+        inputs, targets = load_data(data.name, data.arguments)
+        assert len(inputs) == len(targets) > 0
+        if problem.network.objective == "logistic_loss":
+            assert set(targets) == {-1, 1} and problem.network.outputs == 1
+        else:
+            assert set(targets) == set(range(problem.network.outputs))
+
+
+def test_the_psa_suite_is_the_experiment_of_the_paper():
+    suite = load_suite("psa")
+    (problem,) = suite.problems
+    assert problem.network.hidden == (5, 5, 5) and problem.network.states == (0, 1)
+    assert problem.measured == problem.data and problem.data.arguments == {"points": 200}
+    training = problem.training
+    assert (training.estimator, training.rate, training.momentum) == ("reinforce", 0.03, 0.9)
+    assert training.batch == 10 and problem.checkpoints == (1, 100, 2000)
+    assert suite.draws == 20000 and max(suite.averages) == 9000 and suite.dtype == "float64"
+
+
+def test_the_digits_are_measured_on_256_test_images_at_five_checkpoints():
+    (problem,) = load_suite("digits").problems
+    assert problem.data.arguments == {"split": "train"}
+    assert problem.measured.arguments == {"split": "test", "examples": 256}
+    assert problem.network.hidden == (8, 8) and len(problem.checkpoints) == 5
+
+
+def test_width_and_depth_vary_one_thing_at_a_fixed_scale():
+    width, depth = load_suite("width"), load_suite("depth")
+    assert [p.network.hidden for p in width.problems] == [(w, w) for w in range(2, 11)]
+    assert [p.network.hidden for p in depth.problems] == [(4,) * n for n in range(1, 7)]
+    assert [p.label for p in depth.problems] == list(range(1, 7)) and depth.by == "depth"
+    assert width.variants()[2][0] == "growth[width=4]"
+    for problem in (*width.problems, *depth.problems):
+        assert problem.network.initialisation == "fixed_scale"
+        assert problem.checkpoints == (0,)
+
+
+def test_reading_suites_and_data_imports_no_jax():
+    code = (
+        "import sys; from gradbench.suite import load_suite; load_suite('psa');"
+        "print([m for m in ('jax', 'pandas', 'matplotlib', 'sklearn') if m in sys.modules])"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "[]"
+
+
+# --- a user's files ---
+
+
+def test_a_users_suite_finds_its_problems_beside_itself(folder, tmp_path, monkeypatch):
+    path = write(folder)
+    monkeypatch.chdir(tmp_path)
+    suite = load_suite(path)
+    assert [name for name, _ in suite.variants()] == ["mine[width=2]", "mine[width=4]"]
+    problem = suite.problems[1]
+    assert problem.network.hidden == (4, 4) and problem.network.scale == 2
+    assert problem.measured.arguments == {"points": 20}
+    assert problem.training.estimator == "concrete(temperature=1)"
+    assert problem.checkpoints == (0, 5)
+    assert suite.dtype == "float32" and suite.replicates == 1
+
+
+def test_a_users_suite_can_name_packaged_problems(folder):
+    suite = load_suite(write(folder, SUITE.replace("mine.toml", "psa")))
+    assert suite.problems[0].name == "psa[width=2]"
+
+
+def test_any_number_can_be_swept(folder):
+    text = SUITE.replace('"network.hidden" = [[2, 2], [4, 4]]', '"network.scale" = [0.5, 2]')
+    suite = load_suite(write(folder, text.replace('"width"', '"scale"')))
+    assert [(p.name, p.network.scale) for p in suite.problems] == [
+        ("mine[scale=0.5]", 0.5),
+        ("mine[scale=2]", 2.0),
+    ]
+
+
+# --- identity ---
+
+
+def test_a_suite_as_dict_survives_json_and_names_everything_it_depends_on():
+    suite = load_suite("width")
+    content = suite.as_dict()
+    assert json.loads(json.dumps(content)) == content
+    assert content["problems"][0]["network"]["hidden"] == [2, 2]
+    assert content["problems"][0]["data"]["arguments"] == {"points": 100}
+
+
+def test_the_digest_is_the_same_in_another_process_and_differs_between_suites():
+    code = "from gradbench.suite import load_suite; print(load_suite('psa').digest())"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == load_suite("psa").digest()
+    assert len({load_suite(name).digest() for name in list_suites()}) == 5
+
+
+def test_a_change_anywhere_changes_the_digest(folder):
+    digest = load_suite(write(folder)).digest()
+    changes = [("points = 20", "points = 21"), ("rate = 0.1", "rate = 0.2"), ("[0, 1]", "[-1, 1]")]
+    for old, new in changes:
+        assert load_suite(write(folder, problem=PROBLEM.replace(old, new))).digest() != digest
+    assert load_suite(write(folder, "# a comment\n" + SUITE)).digest() == digest
+
+
+def test_fewer_draws_drop_the_averages_that_need_more():
+    suite = load_suite("psa").with_draws(500)
+    assert suite.draws == 500 and suite.averages == (10, 30, 100, 300)
+    assert replace(suite, draws=20000, averages=load_suite("psa").averages) == load_suite("psa")
+
+
+@pytest.mark.parametrize("draws", [0, -5, 1.5, "many"])
+def test_draws_that_are_no_positive_number_are_refused(draws):
+    with pytest.raises(GradbenchError, match=f"the number of draws is {draws}; give a whole"):
+        load_suite("quick").with_draws(draws)
+
+
+# --- bad input: one sentence that names file, line, key, value and remedy ---
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        (
+            "pss",
+            "unknown suite 'pss', which is no path of a .toml file either; did you mean 'psa'?",
+        ),
+        ("none.toml", "cannot read none.toml: No such file or directory; give the path of"),
+        ("a/b", "cannot read a/b: No such file or directory"),
+        ("nul\0.toml", "cannot read nul\0.toml: embedded null"),
+    ],
+)
+def test_a_suite_that_is_not_there_is_refused(name, sentence, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(GradbenchError, match=sentence.replace("?", r"\?")):
+        load_suite(name)
+
+
+def test_a_folder_is_no_suite(tmp_path):
+    (tmp_path / "d.toml").mkdir()
+    assert refusal(tmp_path / "d.toml").startswith("cannot read d.toml: Is a directory")
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (b"title = \n", "bad.toml is not valid TOML: Invalid value (at line 1, column 9); mend"),
+        (b"\xff", "bad.toml is not valid TOML: 'utf-8' codec can't decode byte 0xff in position 0"),
+        (b"a = " + b"9" * 5000, "bad.toml is not valid TOML: Exceeds the limit"),
+        (b"a = " + b"[" * 9999, "bad.toml is not valid TOML: "),
+        (b"", "bad.toml: problems is missing; add it"),
+    ],
+)
+def test_a_file_that_is_not_toml_is_refused(content, sentence, tmp_path):
+    (tmp_path / "bad.toml").write_bytes(content)
+    assert refusal(tmp_path / "bad.toml").startswith(sentence)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "sentence"),
+    [
+        ("draws = 100", "", "suite.toml: draws is missing; add it"),
+        ("draws = 100", "draw = 100", "suite.toml: draws is missing; add it"),
+        (
+            "draws = 100",
+            "draws = 100\ndraw = 3",
+            "suite.toml, line 5: unknown key draw; did you mean 'draws'?",
+        ),
+        (
+            "draws = 100",
+            "draws = 0",
+            "suite.toml, line 4: draws is 0; give a whole number of at least 1",
+        ),
+        (
+            "draws = 100",
+            "draws = -7",
+            "suite.toml, line 4: draws is -7; give a whole number of at least 1",
+        ),
+        (
+            "draws = 100",
+            "draws = true",
+            "suite.toml, line 4: draws is true; give a whole number of at least 1",
+        ),
+        (
+            "draws = 100",
+            "draws = 1e3",
+            "suite.toml, line 4: draws is 1000.0; give a whole number of at least 1",
+        ),
+        (
+            "draws = 100",
+            "draws = 0x" + "f" * 9999,
+            "suite.toml, line 4: draws is too large to show; give a whole number of at least 1",
+        ),
+        (
+            "draws = 100",
+            'draws = "100"',
+            'suite.toml, line 4: draws is "100"; give a whole number of at least 1',
+        ),
+        (
+            '"A suite"',
+            '" "',
+            'suite.toml, line 1: title is " "; give a text in quotes',
+        ),
+        (
+            '["mine.toml"]',
+            "[]",
+            "suite.toml, line 2: problems is []; give a list of at least 1 item",
+        ),
+        (
+            '["mine.toml"]',
+            '"mine.toml"',
+            'suite.toml, line 2: problems is "mine.toml"; give a list of at least 1 item',
+        ),
+        (
+            '["mine.toml"]',
+            '["mine"]',
+            "suite.toml, line 2: unknown problem 'mine', which is no path of a .toml file either; "
+            "choose one of digits, growth, psa, quick",
+        ),
+        (
+            '["mine.toml"]',
+            '["none.toml"]',
+            "suite.toml, line 2: cannot read none.toml: No such file or directory; give the path "
+            "of a TOML file",
+        ),
+        (
+            '["mine.toml"]',
+            '["mine.toml", "./mine.toml"]',
+            "suite.toml, line 2: two problems share a name in ['mine', 'mine']; rename a file",
+        ),
+        (
+            '"psa", "con',
+            '"psa", "psa()", "con',
+            'suite.toml, line 3: estimators[1] is "psa()"; it is there already, give every item '
+            "once",
+        ),
+        (
+            "=0.5)",
+            "=0.5",
+            'suite.toml, line 3: estimators[1] is "concrete(temperature=0.5"; write name or '
+            "name(key=literal, ...) with finite numbers, as 'concrete(temperature=0.1)'",
+        ),
+        (
+            "averages = [3, 10]",
+            "averages = [3, 101]",
+            "suite.toml, line 5: averages has 101 but draws is 100; average at most all draws",
+        ),
+        (
+            '"float32"',
+            '"float23"',
+            "suite.toml, line 6: dtype is \"float23\"; did you mean 'float32'?",
+        ),
+        (
+            'by = "width"',
+            "",
+            "suite.toml, line 9: sweep.by is missing; add it",
+        ),
+        (
+            SUITE[SUITE.index("[sweep]") :],
+            "",
+            'suite.toml, line 7: figure is "growth" without a sweep; add a [sweep]',
+        ),
+        (
+            'by = "width"',
+            'by = "width"\nx = 1',
+            "suite.toml, line 9: sweep has 2 keys besides by; give one, as "
+            '"network.hidden" = [[2], [3]]',
+        ),
+        (
+            "[4, 4]",
+            "[4, 0]",
+            'suite.toml, line 11: sweep."network.hidden"[1][1] is 0; give a whole number of at '
+            "least 1",
+        ),
+        (
+            "[4, 4]",
+            "[4, 5]",
+            'suite.toml, line 11: sweep."network.hidden"[1] is [4, 5]; give layers of one width in '
+            "a sweep by width",
+        ),
+        (
+            "[4, 4]",
+            "[2]",
+            'suite.toml, line 11: sweep."network.hidden"[1] is [2]; it is there already, give '
+            "every item once",
+        ),
+        (
+            '"network.hidden"',
+            '"network.hiden"',
+            "suite.toml, line 11, sweep: unknown key network.hiden; did you mean 'hidden'?",
+        ),
+        (
+            '"network.hidden"',
+            "network.hidden",
+            "suite.toml, line 11: sweep.network is {'hidden': [[2, 2], [4, 4]]}; give a list of at "
+            "least 1 item",
+        ),
+        (
+            '"network.hidden"',
+            '"title.x"',
+            "suite.toml, line 11, sweep: title is {'x': [2, 2]}; give a text in quotes",
+        ),
+    ],
+)
+def test_what_is_wrong_in_a_suite_is_told_in_one_sentence(folder, old, new, sentence):
+    assert old in SUITE
+    assert refusal(write(folder, SUITE.replace(old, new, 1))) == sentence
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "sentence"),
+    [
+        (
+            "[network]",
+            "[netwrk]",
+            "mine.toml: network is missing; add it",
+        ),
+        (
+            "hidden = [3, 2]",
+            "",
+            "mine.toml, line 10: network.hidden is missing; add it",
+        ),
+        (
+            "hidden = [3, 2]",
+            "hidden = [3, 2]\nhiden = 1",
+            "mine.toml, line 12: unknown key network.hiden; did you mean 'hidden'?",
+        ),
+        (
+            "hidden = [3, 2]",
+            "hidden = []",
+            "mine.toml, line 11: network.hidden is []; give a list of at least 1 item",
+        ),
+        (
+            "hidden = [3, 2]",
+            "hidden = [3, 2.0]",
+            "mine.toml, line 11: network.hidden[1] is 2.0; give a whole number of at least 1",
+        ),
+        (
+            "states = [0, 1]",
+            "states = [1, 1]",
+            "mine.toml, line 13: network.states[1] is 1; it is there already, give every item once",
+        ),
+        (
+            "states = [0, 1]",
+            "states = [0, 1, 2]",
+            "mine.toml, line 13: network.states is [0, 1, 2]; give two numbers, as [0, 1] or "
+            "[-1, 1]",
+        ),
+        (
+            "scale = 2",
+            "scale = nan",
+            "mine.toml, line 15: network.scale is nan; give a finite number above 0",
+        ),
+        (
+            "rate = 0.1",
+            "rate = -0.1",
+            "mine.toml, line 19: training.rate is -0.1; give a finite number above 0",
+        ),
+        (
+            "momentum = 0",
+            "momentum = 1",
+            "mine.toml, line 20: training.momentum is 1; give a number from 0 to below 1",
+        ),
+        (
+            "[5, 0]",
+            "[5, 5]",
+            "mine.toml, line 22: training.checkpoints[1] is 5; it is there already, give every "
+            "item once",
+        ),
+        (
+            '"overlapping_classes"',
+            '"overlaping"',
+            "mine.toml, line 3: [data]: unknown data set 'overlaping'; did you mean "
+            "'overlapping_classes'?",
+        ),
+        (
+            "points = 40",
+            "poins = 40",
+            "mine.toml, line 3: [data]: the data set 'overlapping_classes' has no argument "
+            "'poins'; did you mean 'points'?",
+        ),
+        (
+            "points = 20",
+            "points = 0",
+            "mine.toml, line 7: [measured]: the data set 'overlapping_classes' got points = 0; "
+            "give a whole number from 1 to 10000000",
+        ),
+        (
+            'title = "A problem"',
+            "title = 1979-05-27",
+            "mine.toml, line 1: title is datetime.date(1979, 5, 27); give a text in quotes",
+        ),
+        (
+            'title = "A problem"',
+            'title = "A problem"\n"a b" = 1',
+            'mine.toml, line 2: unknown key "a b"; choose one of data, measured, network, title, '
+            "training",
+        ),
+    ],
+)
+def test_what_is_wrong_in_a_problem_is_told_in_one_sentence(tmp_path, old, new, sentence):
+    assert old in PROBLEM
+    write(tmp_path, problem=PROBLEM.replace(old, new, 1))
+    assert refusal(tmp_path / "mine.toml", load_problem) == sentence
+
+
+def test_what_is_wrong_in_a_problem_of_a_sweep_is_told_of_the_problems_file(folder):
+    sentence = refusal(write(folder, problem=PROBLEM.replace('"logistic"', "3")))
+    assert sentence == "mine.toml, line 12: network.noise is 3; give a text in quotes"
+
+
+JUNK = [
+    "0",
+    "-1",
+    "1e400",
+    "nan",
+    "true",
+    "''",
+    "[]",
+    "[[]]",
+    "{}",
+    '"psa("',
+    "1979-05-27",
+    "=",
+    "#",
+]
+
+
+def mutated(text: str, rng: random.Random) -> str:
+    """The text after one to three random edits of its lines, values or characters."""
+    for _ in range(rng.randint(1, 3)):
+        lines = text.split("\n")
+        k = rng.randrange(len(lines))
+        edit = rng.randrange(5)
+        if edit == 0:
+            del lines[k]
+        elif edit == 1:
+            lines.insert(k, rng.choice(lines))
+        elif edit == 2 and "=" in lines[k]:
+            lines[k] = lines[k].partition("=")[0] + "= " + rng.choice(JUNK)
+        elif edit == 3:
+            lines[k] = lines[k].replace(rng.choice(lines[k] or "x"), rng.choice("az.0[]\"' \0"), 1)
+        else:
+            rng.shuffle(lines)
+        text = "\n".join(lines) or "\n"
+    return text
+
+
+@given(seed=st.integers(0, 2**32), which=st.booleans())
+def test_a_mutated_file_is_read_or_refused_in_one_sentence(folder, seed, which):
+    rng = random.Random(seed)
+    suite = mutated(SUITE, rng) if which else SUITE
+    problem = PROBLEM if which else mutated(PROBLEM, rng)
+    try:
+        read = load_suite(write(folder, suite, problem))
+    except GradbenchError as error:
+        assert "\n" not in str(error)
+        assert ".toml" in str(error)
+    else:
+        assert read.problems and read.estimators and read.draws >= 1
+        json.dumps(read.as_dict(), allow_nan=False)
