@@ -1,8 +1,8 @@
 """gradbench measures how accurate gradient estimators for binary stochastic units are.
 
 The commands of the command line are here under the same names (``list``, ``run``, ``show``,
-``plot``), beside what other JAX code uses: ``estimators``, ``SBN``, ``reference``, ... Names are loaded
-when they are first used: ``import gradbench`` itself imports nothing else.
+``plot``), beside what other JAX code uses: ``estimators``, ``SBN``, ``reference``, ... Names are
+loaded when they are first used: ``import gradbench`` itself imports nothing else.
 """
 
 import importlib

@@ -1,6 +1,7 @@
 """The command line: ``gradbench list | run | show | plot``, a thin layer over the Python functions.
 
-What needs JAX or pandas is imported by the command that uses it, so that ``--help`` answers at once.
+What needs JAX or pandas is imported by the command that uses it, so that ``--help`` answers at
+once.
 """
 
 import argparse
@@ -28,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return BAD_INPUT
     except KeyboardInterrupt:
         print(
-            "\ngradbench: interrupted; what was measured is kept, give the same command to continue",
+            "\ngradbench: interrupted; what was measured is kept, run the same command to continue",
             file=sys.stderr,
         )
         return INTERRUPTED

@@ -59,12 +59,16 @@ def state_probabilities(noise: Noise, a: Float[Array, "... units"]) -> Float[Arr
 
 
 def _over_chunks(total: Array, columns: int, part: Callable[..., Array], *arrays: Array) -> Array:
-    """``total`` + sum of ``part(*rows)`` over chunks of rows; nothing but the sum is kept in memory."""
+    """``total`` + sum of ``part(*rows)`` over chunks of rows; nothing but the sum is kept."""
     rows = arrays[0].shape[0]
     size = 1 << (max(1, min(rows, _CHUNK // columns)).bit_length() - 1)  # rows: a power of two
     chunks = tuple(array.reshape(-1, size, *array.shape[1:]) for array in arrays)
     again = jax.checkpoint(part)
-    return jax.lax.scan(lambda sum, chunk: (sum + again(*chunk), None), total, chunks)[0]
+
+    def step(sum: Array, chunk: tuple[Array, ...]) -> tuple[Array, None]:
+        return sum + again(*chunk).astype(sum.dtype), None  # data may be of higher precision
+
+    return jax.lax.scan(step, total, chunks)[0]
 
 
 def recursion(network: SBN, params: Params, batch: Batch) -> Float[Array, ""]:
@@ -147,8 +151,11 @@ def expected_loss(
         GradbenchError: the enumeration would take more than ``memory`` bytes or weeks of work.
     """
     check_size(model, params, batch, memory)
-    route = recursion if isinstance(model, SBN) else brute_force
-    return route(model, params, batch)
+    return _route(model)(model, params, batch)
+
+
+def _route(model: Model) -> Callable[[Any, Params, Batch], Array]:
+    return recursion if isinstance(model, SBN) else brute_force
 
 
 def check_size(model: Model, params: Params, batch: Batch, memory: int = MEMORY) -> None:
@@ -171,22 +178,23 @@ def check_size(model: Model, params: Params, batch: Batch, memory: int = MEMORY)
         what = f"all 2^{sum(sizes)} paths through {sum(sizes)} units"
         entries = 8 * _CHUNK
         work = examples * 2 ** sum(sizes) * sum(sizes)
-    needed = entries * jnp.dtype(dtype).itemsize
+    # Python's integers know no limit, the floats of the sentences do.
+    needed, work = min(entries * jnp.dtype(dtype).itemsize, 10**300), min(work, 10**300)
     remedy = "use narrower layers, fewer examples, or an unbiased estimator as the reference"
     if needed > memory:
         raise GradbenchError(
-            f"enumerating {what} for {examples} examples needs {needed / 2**30:,.1f} GiB, over the "
-            f"budget of {memory / 2**30:,.1f} GiB; {remedy}, or raise the budget with memory="
+            f"enumerating {what} for {examples} examples needs {needed / 2**30:,.4g} GiB, over the "
+            f"budget of {memory / 2**30:,.4g} GiB; {remedy}, or raise the budget with memory="
         )
     if work > WORK:
         raise GradbenchError(
-            f"enumerating {what} for {examples} examples takes {work:.0e} operations, over the limit "
-            f"of {WORK:.0e}; {remedy}"
+            f"enumerating {what} for {examples} examples takes {work:.0e} operations, over the "
+            f"limit of {WORK:.0e}; {remedy}"
         )
 
 
 class Moments(NamedTuple):
-    """Exact moments of one draw: the mean value, and mean and variance of the gradient, as params."""
+    """Exact moments of one draw: mean value, mean and variance of the gradient (as params)."""
 
     value: Float[Array, ""]
     mean: PyTree[Array]
@@ -219,7 +227,7 @@ def moments(loss: Lifted, params: Params, batch: Batch) -> Moments:
 
     def step(total: PyTree, numbers: Array) -> tuple[PyTree, None]:
         parts = jax.vmap(lambda n: jax.vmap(partial(weighted, n))(batch))(numbers)
-        return jax.tree.map(lambda sum, part: sum + jnp.sum(part, axis=0), total, parts), None
+        return jax.tree.map(lambda sum, part: sum + jnp.sum(part, 0, sum.dtype), total, parts), None
 
     coordinates = sum(leaf.size for leaf in jax.tree.leaves(params))
     chunk = 1 << (max(1, min(2**units, _CHUNK // (examples * coordinates))).bit_length() - 1)
@@ -236,8 +244,9 @@ def moments(loss: Lifted, params: Params, batch: Batch) -> Moments:
 class Reference(NamedTuple):
     """The exact gradient of a model on a batch, in float64, with what it was checked against.
 
-    ``gradient`` has the structure of the parameters (numpy arrays); ``agreement`` maps each check to
-    the largest relative difference found, ``None`` where a route does not fit in ``_SECOND_ROUTE``.
+    ``gradient`` has the structure of the parameters (numpy arrays); ``agreement`` maps each check
+    to the largest relative difference found, ``None`` where a route does not fit in
+    ``_SECOND_ROUTE``.
     """
 
     value: float
@@ -252,8 +261,8 @@ _SECOND_ROUTE = 1 << 23  # paths x examples that the second route may look at
 def reference(model: Model, params: Params, batch: Batch, memory: int = MEMORY) -> Reference:
     """The exact gradient in float64, whatever the precision of the caller.
 
-    Checked by brute force (on as many examples as it can afford) and by a central finite difference,
-    along the gradient and along a fixed direction, relative to the gradient's norm.
+    Checked by brute force (on as many examples as it can afford) and by a central finite
+    difference, along the gradient and along a fixed direction, relative to the gradient's norm.
 
     Raises:
         GradbenchError: NaN or infinite parameters or data, targets or shapes that do not fit, or a
@@ -263,7 +272,7 @@ def reference(model: Model, params: Params, batch: Batch, memory: int = MEMORY) 
     with float64():
         params, batch = jax.tree.map(_double, (params, batch))
         check_size(model, params, batch, memory)
-        route = recursion if isinstance(model, SBN) else brute_force
+        route = _route(model)
         value, gradient = _value_and_gradient(route, model, params, batch)
         agreement = {
             "brute force": _second_route(model, params, batch),
@@ -332,8 +341,8 @@ def _finite_difference(
 ) -> float:
     """Difference to the five-point central difference at the step where it converged best.
 
-    The step is chosen where two neighbours in ``_STEPS`` agree best, without a look at the gradient:
-    large steps cross the kinks of bounded noises, small ones lose digits.
+    The step is chosen where two neighbours in ``_STEPS`` agree best, without a look at the
+    gradient: large steps cross the kinks of bounded noises, small ones lose digits.
     """
     flat, unravel = jax.flatten_util.ravel_pytree(params)
     exact = jax.flatten_util.ravel_pytree(gradient)[0]

@@ -1,15 +1,15 @@
 """Measurement: statistics of many draws of an estimator against the exact gradient, none stored.
 
-Draws are numbered; draw i of a cell has the key ``fold_in(key, i)``, so that it does not matter when
-or where it is made. They are cut into blocks of consecutive draws. One compiled function makes a block,
-a scan over chunks of vmapped draws small enough to stay in the processor's cache; another, shared by
-all estimators, reduces it to the statistics of ``gradbench.blocks``. Blocks are what is stored, merged
-and resumed.
+Draws are numbered; draw i of a cell has the key ``fold_in(key, i)``, so that it does not matter
+when or where it is made. They are cut into blocks of consecutive draws. One compiled function makes
+a block, a scan over chunks of vmapped draws small enough to stay in the processor's cache; another,
+shared by all estimators, reduces it to the statistics of ``gradbench.blocks``. Blocks are what is
+stored, merged and resumed.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -29,9 +29,9 @@ _CHUNK_EXAMPLES = 1 << 16  # draws times examples of a chunk: its temporaries th
 class Plan(NamedTuple):
     """How the draws of a cell are cut: constants of the cell.
 
-    ``averages`` are the M <= ``block`` whose cosine statistics are taken inside blocks; larger M are
-    averaged from whole blocks, and from the sums of the first ``head_sizes`` draws where M is not a
-    multiple of the block.
+    ``averages`` are the M <= ``block`` whose cosine statistics are taken inside blocks; larger M
+    are averaged from whole blocks, and from the sums of the first ``head_sizes`` draws where M is
+    not a multiple of the block.
     """
 
     draws: int
@@ -78,7 +78,7 @@ def layer_names(params: Params) -> tuple[str, ...]:
 
 
 def layer_vectors(params: Params, lead: int = 0) -> tuple[Array, ...]:
-    """Per layer with parameters, all its leaves as one vector, after ``lead`` axes that are kept."""
+    """Per layer with parameters, its leaves as one vector, after ``lead`` axes that are kept."""
     layers = [leaves for entry in params if (leaves := jax.tree.leaves(entry))]
     return tuple(
         jnp.concatenate([jnp.reshape(x, (*jnp.shape(x)[:lead], -1)) for x in leaves], axis=lead)

@@ -2,15 +2,16 @@
 
 It calls ``x = binary(a, noise="logistic")`` once per stochastic layer, in order, and returns the
 objective f. ``binary`` takes the pre-activations a, of any shape, and returns states in {-1, +1} of
-the same shape. ``params`` is a tuple with one entry per layer and one for the objective; ``example``
-is any pytree. An estimator decides what ``binary`` does; the functions here run a model with a
-chosen ``binary`` and turn the loss of one example into the loss of a batch.
+the same shape. ``params`` is a tuple with one entry per layer and one for the objective;
+``example`` is any pytree. An estimator decides what ``binary`` does; the functions here run a model
+with a chosen ``binary`` and turn the loss of one example into the loss of a batch.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -20,14 +21,15 @@ from jaxtyping import Array, Float, PyTree
 from gradbench.errors import GradbenchError
 from gradbench.noise import Noise, get_noise
 
-Params = PyTree[Array]
-Example = PyTree[Array]
-Batch = PyTree[Array]  # examples along the first axis of every leaf
-Uniforms = tuple[Array, ...]  # one array per site
-Model = Callable[[Params, Example, Callable[..., Array]], Array]
+Params: TypeAlias = PyTree[Array]  # a tuple with an entry per layer and one for the objective
+Example: TypeAlias = PyTree[Array]
+Batch: TypeAlias = PyTree[Array]  # examples along the first axis of every leaf
+Uniforms: TypeAlias = tuple[Array, ...]  # one array per site
+Model: TypeAlias = Callable[[Params, Example, Callable[..., Array]], Array]
 
 
-class Site(NamedTuple):
+@dataclass(frozen=True)
+class Site:
     """One stochastic layer of a model: its place in the order of calls, state shape and noise."""
 
     index: int
@@ -37,14 +39,11 @@ class Site(NamedTuple):
     @property
     def size(self) -> int:
         """Number of units."""
-        size = 1
-        for length in self.shape:
-            size *= length
-        return size
+        return math.prod(self.shape)
 
 
 class Visit(NamedTuple):
-    """What one run of a model on one example saw: objective, and per site states and pre-activations."""
+    """What a run of a model on one example saw: the objective, states and pre-activations."""
 
     f: Float[Array, ""]
     x: tuple[Float[Array, "..."], ...]
@@ -58,7 +57,7 @@ Unit = Callable[[Site, Array], Array]
 def visit(
     model: Model, params: Params, example: Example, unit: Unit, given: Sequence[Array] = ()
 ) -> Visit:
-    """Runs the model on one example: site k gets the states ``given[k]``, else ``unit(site, a_k)``."""
+    """Runs the model on one example: site k gets ``given[k]``, else ``unit(site, a_k)``."""
     x: list[Array] = []
     a: list[Array] = []
     sites: list[Site] = []
@@ -66,7 +65,9 @@ def visit(
     def binary(pre: Array, noise: str | Noise = "logistic") -> Array:
         site = Site(len(sites), jnp.shape(pre), get_noise(noise))
         state = given[site.index] if site.index < len(given) else unit(site, pre)
-        sites.append(site), a.append(pre), x.append(state)
+        sites.append(site)
+        a.append(pre)
+        x.append(state)
         return state
 
     f = model(params, example, binary)
@@ -83,14 +84,14 @@ def visit_path(model: Model, params: Params, example: Example, x: Sequence[Array
 
 
 def draw_state(site: Site, a: Array, u: Array) -> Array:
-    """x = sign(F(a) - u): +1 with probability F(a). The same ``u`` gives the same state everywhere."""
+    """x = sign(F(a) - u): +1 with probability F(a); the same ``u`` gives the same state."""
     return jnp.where(u < site.noise.cdf(a), 1, -1).astype(a.dtype)
 
 
 def sampled(
     model: Model, params: Params, u: Uniforms, example: Example, given: Sequence[Array] = ()
 ) -> Visit:
-    """A run with sampled states, x_k = sign(F(a_k) - u_k); sites with ``given`` states keep those."""
+    """A run with sampled states, x_k = sign(F(a_k) - u_k), after sites with ``given`` states."""
     return visit(model, params, example, lambda site, a: draw_state(site, a, u[site.index]), given)
 
 
@@ -103,8 +104,10 @@ def tail(
     x_k: Array,
     u: Uniforms,
 ) -> Float[Array, ""]:
-    """The objective after another state ``x_k`` of site k: earlier states of ``run`` kept, later ones
-    sampled with ``u``. Constant in the parameters: it serves as a signal inside ``credit`` only."""
+    """The objective after another state ``x_k`` of site k, states below kept, above sampled.
+
+    Constant in the parameters: it serves as a signal inside ``credit``, nowhere else.
+    """
     return sampled(model, jax.lax.stop_gradient(params), u, example, (*run.x[:k], x_k)).f
 
 
@@ -115,9 +118,10 @@ def flips(x: Float[Array, "..."]) -> Float[Array, "units ..."]:
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
 def with_slope(slope: Callable[..., Array], x: Array, a: Array, *args: Any) -> Array:
-    """The value ``x``, with the gradient ``slope(x, a, *args)`` in ``a``: every straight-through rule.
+    """The value ``x``, with the gradient ``slope(x, a, *args)`` in ``a``.
 
-    The value is exactly ``x``; forward, reverse and second-order differentiation work.
+    Every straight-through rule is one of these. The value is exactly ``x``; forward, reverse and
+    second-order differentiation work.
     """
     return x
 
@@ -130,8 +134,9 @@ def _with_slope_jvp(slope, primals, tangents):
 
 @jax.custom_jvp
 def credit(g: Array, a: Array) -> Float[Array, ""]:
-    """The value 0, with the gradient ``g`` in ``a``: every score-function and finite-difference rule.
+    """The value 0, with the gradient ``g`` in ``a``.
 
+    Every score-function and finite-difference rule adds these to the objective, one per site.
     Differentiating once more differentiates ``g``, as estimators that minimise their variance need.
     """
     return jnp.zeros((), jnp.result_type(a))
@@ -140,12 +145,14 @@ def credit(g: Array, a: Array) -> Float[Array, ""]:
 @credit.defjvp
 def _credit_jvp(primals, tangents):
     g, a = primals
-    return credit(g, a), jnp.sum(g * tangents[1])
+    slope = jnp.sum(g * tangents[1])
+    return credit(g, a), slope.astype(jnp.result_type(a))  # g may come of higher precision
 
 
-# A marker that stands for ``binary`` while the sites of a model are found. It has no rule for vmap or
-# grad, and inside jit, scan or cond it does not appear at the top level of the traced program: that is
-# how a call inside a transformation of the user's own is noticed (it would share or leak its noise).
+# A marker that stands for ``binary`` while the sites of a model are found. It has no rule for vmap
+# or grad, and inside jit, scan or cond it does not appear at the top level of the traced program:
+# that is how a call inside a transformation of the user's own is noticed (it would share or leak
+# its noise).
 _marker = Primitive("gradbench_binary")
 _marker.def_abstract_eval(lambda a: a)
 
@@ -166,8 +173,8 @@ def find_sites(model: Model, params: Params, example: Example) -> tuple[Site, ..
         return run.f
 
     inside = (
-        "the model calls binary() inside jit, vmap, scan, cond, grad or checkpoint, where its noise "
-        "would be shared or lost; call it once per layer at the top level of the model function"
+        "the model calls binary() inside jit, vmap, scan, cond, grad or checkpoint, where its "
+        "noise would be shared or lost; call it once per layer at the top level of the model"
     )
     try:
         program, f = jax.make_jaxpr(traced, return_shape=True)(params, example)
@@ -179,6 +186,11 @@ def find_sites(model: Model, params: Params, example: Example) -> tuple[Site, ..
         raise GradbenchError(inside)
     if not sites:
         raise GradbenchError("the model never calls binary(); call it once per stochastic layer")
+    if not hasattr(f, "dtype"):
+        raise GradbenchError(
+            f"the model returns an objective of type {type(f).__name__}; "
+            "return one real number per example"
+        )
     if jnp.shape(f) != () or not jnp.issubdtype(f.dtype, jnp.floating):
         raise GradbenchError(
             f"the model returns an objective of shape {jnp.shape(f)} and type {f.dtype}; "
@@ -194,11 +206,11 @@ def batch_size(batch: Batch) -> int:
         GradbenchError: no leaf, a leaf without axes, no example, or different lengths.
     """
     shapes = [jnp.shape(leaf) for leaf in jax.tree.leaves(batch)]
-    lengths = {shape[0] if shape else None for shape in shapes}
-    if len(lengths) != 1 or not (lengths - {None, 0}):
+    lengths = {shape[0] if shape else 0 for shape in shapes}
+    if len(lengths) != 1 or 0 in lengths:
         raise GradbenchError(
-            f"the batch has leaves of shapes {shapes}; give every leaf the same number of examples, "
-            "at least one, along its first axis"
+            f"the batch has leaves of shapes {shapes}; give every leaf the same number of "
+            "examples, at least one, along its first axis"
         )
     return next(iter(lengths))
 
@@ -206,10 +218,11 @@ def batch_size(batch: Batch) -> int:
 def draw_uniforms(
     key: Array, sites: Sequence[Site], streams: int, examples: int, dtype: Any
 ) -> tuple[Uniforms, ...]:
-    """``streams x sites`` arrays ``[*site.shape, examples]`` of uniforms on the open interval (0, 1).
+    """``streams x sites`` arrays ``[*site.shape, examples]`` of uniforms on (0, 1), both excluded.
 
     Stream s depends on ``key`` and s alone, so that estimators with more streams see the same first
-    path as those with one. Drawn as one flat vector a stream: generators are slow on short last axes.
+    path as those with one. Drawn as one flat vector a stream: generators are slow on short last
+    axes.
     """
     total = sum(site.size for site in sites)
 
@@ -227,18 +240,19 @@ def draw_uniforms(
 
 
 def open_uniform(bits: Array, dtype: Any) -> Array:
-    """Midpoints (k + 1/2) / 2^m of the open unit interval from 32 random bits: m = 23 in float32."""
+    """Midpoints (k + 1/2) / 2^m of (0, 1) from 32 random bits: m = 32, in float32 23."""
     kept = min(32, jnp.finfo(dtype).nmant)
     return ((bits >> (32 - kept)).astype(dtype) + 0.5) * 2.0**-kept
 
 
-ExampleLoss = Callable[[Params, tuple[Uniforms, ...], Example], Array]
+ExampleLoss: TypeAlias = Callable[[Params, tuple[Uniforms, ...], Example], Array]
 
 
 class Loss(Protocol):
     """The estimator contract: a scalar whose value estimates J and whose gradient is one draw."""
 
-    def __call__(self, params: Params, key: Array, batch: Batch) -> Float[Array, ""]: ...
+    def __call__(self, params: Params, key: Array, batch: Batch) -> Float[Array, ""]:
+        """The value of the surrogate loss."""
 
 
 @dataclass(frozen=True)
@@ -250,6 +264,7 @@ class Lifted:
     streams: int = 1
 
     def __call__(self, params: Params, key: Array, batch: Batch) -> Float[Array, ""]:
+        """The mean of the losses of the examples."""
         examples = batch_size(batch)
         sites = find_sites(self.model, params, jax.tree.map(lambda leaf: leaf[0], batch))
         dtype = jnp.result_type(*jax.tree.leaves(params))
@@ -259,8 +274,9 @@ class Lifted:
 
 
 def lift(model: Model, example_loss: ExampleLoss, streams: int = 1) -> Lifted:
-    """From one example to the estimator contract: draws the noise, maps over the examples, averages.
+    """From one example to the contract: draws the noise, maps over the examples, averages.
 
-    ``example_loss(params, u, example)`` is a deterministic function of ``streams x sites`` uniforms.
+    ``example_loss(params, u, example)`` is a deterministic function of ``streams x sites``
+    uniforms.
     """
     return Lifted(model, example_loss, streams)

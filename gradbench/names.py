@@ -1,4 +1,4 @@
-"""Random numbers from names: what is drawn depends on what it is for, not on the order of drawing."""
+"""Random numbers from names: they depend on what they are for, not on the order of drawing."""
 
 import hashlib
 

@@ -1,12 +1,13 @@
 """Stochastic binary networks: layers and an objective, a front end that builds model functions.
 
-An ``SBN`` is a model (``gradbench.model``): states x_k = sign(a_k(x_{k-1}; theta_k) - z_k), objective
-f(x_L, target; theta_{L+1}). Its structure, a chain, is what the exact recursion and the fast form of
-PSA use. A layer is any object with the members of ``Layer``.
+An ``SBN`` is a model (``gradbench.model``): states x_k = sign(a_k(x_{k-1}; theta_k) - z_k),
+objective f(x_L, target; theta_{L+1}). Its structure, a chain, is what the exact recursion and the
+fast form of PSA use. A layer is any object with the members of ``Layer``.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Protocol
 
 import jax
@@ -49,8 +50,8 @@ def affine(theta: Params, x: Float[Array, " inputs"]) -> Float[Array, " outputs"
     weight, bias = theta["weight"], theta["bias"]
     if jnp.shape(x) != jnp.shape(weight)[1:] or jnp.shape(bias) != jnp.shape(weight)[:1]:
         raise GradbenchError(
-            f"a dense layer with weight {jnp.shape(weight)} and bias {jnp.shape(bias)} got an input of "
-            f"shape {jnp.shape(x)}; make them [outputs, inputs], [outputs] and [inputs]"
+            f"a dense layer with weight {jnp.shape(weight)} and bias {jnp.shape(bias)} got an "
+            f"input of shape {jnp.shape(x)}; make them [outputs, inputs], [outputs] and [inputs]"
         )
     one = jnp.ones(1, x.dtype)
     return jnp.concatenate([weight, bias[:, None]], axis=1) @ jnp.concatenate([x, one])
@@ -100,6 +101,11 @@ def softmax_cross_entropy(out: Float[Array, " classes"], target: Array) -> Float
 
 def squared_error(out: Float[Array, " n"], target: Float[Array, " n"]) -> Float[Array, ""]:
     """Sum over the outputs of (out - target)^2."""
+    if jnp.shape(target) != jnp.shape(out):
+        raise GradbenchError(
+            f"squared_error got {out.size} outputs and a target of shape {jnp.shape(target)}; "
+            "give one number per output"
+        )
     return jnp.sum((out - target) ** 2)
 
 
@@ -131,8 +137,12 @@ class Readout:
     loss: str | Callable[[Array, Array], Array] = "logistic_loss"
 
     def __post_init__(self) -> None:
-        """Refuses a loss that is not known."""
+        """Refuses a loss that is not known or does not fit the number of outputs."""
         get_loss(self.loss)
+        if self.loss == "logistic_loss" and self.outputs != 1:
+            raise GradbenchError(
+                f"logistic_loss got {self.outputs} outputs; give 1, or take softmax_cross_entropy"
+            )
 
     def init(self, key: Array) -> Params:
         """Weights and biases from U(-1, 1)."""
@@ -148,7 +158,8 @@ class Readout:
             wrong = targets[~np.isin(targets, (-1, 1))]
             remedy = "code the two classes as -1 and +1"
         elif self.loss == "softmax_cross_entropy":
-            wrong = targets[~np.isin(targets, np.arange(self.outputs))]
+            integers = np.issubdtype(targets.dtype, np.integer)
+            wrong = targets[~np.isin(targets, np.arange(self.outputs)) | (not integers)]
             remedy = f"give integer classes from 0 to {self.outputs - 1}"
         else:
             return
@@ -158,11 +169,12 @@ class Readout:
 
 @dataclass(frozen=True)
 class SBN:
-    """A stochastic binary network: a chain of stochastic layers and an objective on the last states.
+    """A stochastic binary network: a chain of stochastic layers, an objective on the last states.
 
-    ``objective(theta, x, target)`` is a ``Readout`` or any JAX function. ``states`` are the two values
-    that the next layer reads for the states -1 and +1: (0, 1) gives the {0,1} coding. Examples are
-    pairs ``(input, target)``; parameters a tuple with one entry per layer and one for the objective.
+    ``objective(theta, x, target)`` is a ``Readout`` or any JAX function. ``states`` are the two
+    values that the next layer reads for the states -1 and +1: (0, 1) gives the {0,1} coding.
+    Examples are pairs ``(input, target)``; parameters a tuple with one entry per layer and one for
+    the objective.
 
     Raises:
         GradbenchError: layers that do not chain, or a coding with equal values.
@@ -181,7 +193,7 @@ class SBN:
         sizes = [(layer.inputs, layer.outputs) for layer in self.layers]
         if hasattr(self.objective, "inputs"):
             sizes.append((self.objective.inputs, 1))
-        for k, ((_, below), (above, _)) in enumerate(zip(sizes, sizes[1:], strict=False)):
+        for k, ((_, below), (above, _)) in enumerate(pairwise(sizes)):
             if below != above:
                 raise GradbenchError(
                     f"layer {k + 1} has {below} units but the next expects {above}; make them equal"
@@ -214,10 +226,9 @@ class SBN:
         return self.objective(params[-1], x, target)
 
     def flip_pull(self, params: Params, run: Visit, k: int, g: Array) -> Array:
-        """The hook of PSA for the units of layer k, through the layer above that alone reads them."""
-        x = run.x[k]
-        theta, a = params[k + 1], run.a[k + 1]
-        return self.layers[k + 1].flip_pull(theta, self.encode(x), self.encode(-x), a, g)
+        """The hook of PSA for the units of layer k, which the layer above alone reads."""
+        x, layer = run.x[k], self.layers[k + 1]
+        return layer.flip_pull(params[k + 1], self.encode(x), self.encode(-x), run.a[k + 1], g)
 
     def check(self, params: Params, batch: Batch) -> None:
         """Refuses values that no gradient can be computed from. Needs concrete arrays.
@@ -249,6 +260,6 @@ def dense_network(
         raise GradbenchError(
             f"the sizes {sizes} do not make a network; give inputs, one or more hidden, outputs"
         )
-    pairs: list[tuple[Any, Any]] = list(zip(sizes, sizes[1:], strict=False))
+    pairs: list[tuple[Any, Any]] = list(pairwise(sizes))
     layers = tuple(Dense(inputs, outputs, noise) for inputs, outputs in pairs[:-1])
     return SBN(layers, Readout(*pairs[-1], loss), states)

@@ -1,6 +1,6 @@
-"""Noise distributions of binary stochastic units: x = sign(a - z), z ~ F, so that P(x | a) = F(x a).
+"""Noise distributions of binary stochastic units: x = sign(a - z), z ~ F, so P(x | a) = F(x a).
 
-All distributions are symmetric about zero, F(-a) = 1 - F(a), which is what makes P(x | a) = F(x a).
+All are symmetric about zero, F(-a) = 1 - F(a): that is what makes P(x | a) = F(x a).
 """
 
 from collections.abc import Callable
@@ -19,9 +19,9 @@ from gradbench.errors import GradbenchError, did_you_mean
 class Noise:
     """A symmetric noise distribution, elementwise on arrays of any shape.
 
-    ``cdf`` is F, ``pdf`` its density F', ``quantile`` its inverse on (0, 1), ``hazard`` is F'/F, taken
-    as 0 where F = 0. The derivative of ``cdf`` is ``pdf`` by rule, so that it stays finite and right
-    for pre-activations of any size.
+    ``cdf`` is F, ``pdf`` its density F', ``quantile`` its inverse on (0, 1), ``hazard`` is F'/F,
+    taken as 0 where F = 0. The derivative of ``cdf`` is ``pdf`` by rule, so that it stays finite
+    and right for pre-activations of any size.
     """
 
     name: str
@@ -32,15 +32,15 @@ class Noise:
 
     def sample(self, key: Array, shape: tuple[int, ...], dtype=None) -> Float[Array, "..."]:
         """Independent values of z, shape ``shape``."""
-        tiny = jnp.finfo(dtype or jnp.result_type(float)).tiny
-        return self.quantile(jax.random.uniform(key, shape, dtype, minval=tiny))
+        u = jax.random.uniform(key, shape, dtype or float)
+        return self.quantile(u + jnp.finfo(u.dtype).eps / 2)  # midpoints of the grid: never 0
 
     def probability(self, x: Float[Array, "..."], a: Float[Array, "..."]) -> Float[Array, "..."]:
         """P(x | a) = F(x a) of states x in {-1, +1}, per unit."""
         return self.cdf(x * a)
 
     def score(self, x: Float[Array, "..."], a: Float[Array, "..."]) -> Float[Array, "..."]:
-        """d log P(x | a) / da = x F'(a) / F(x a), per unit; 0 where P(x | a) = 0 (never sampled)."""
+        """d log P(x | a) / da = x F'(a) / F(x a), per unit; 0 where P(x | a) = 0."""
         return x * self.hazard(x * a)
 
     def logit_slope(self, a: Float[Array, "..."]) -> Float[Array, "..."]:
@@ -55,7 +55,7 @@ def _noise(
     quantile: Callable[[Array], Array],
     hazard: Callable[[Array], Array] | None = None,
 ) -> Noise:
-    """A noise whose cdf has its density as derivative; the hazard from both unless it has a formula."""
+    """A noise whose cdf has its density as derivative, and their ratio as hazard unless given."""
     smooth = jax.custom_jvp(cdf)
     smooth.defjvp(lambda primals, tangents: (smooth(*primals), pdf(*primals) * tangents[0]))
 

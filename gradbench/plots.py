@@ -5,100 +5,25 @@ frames of ``gradbench.metrics``. Matplotlib's objects only: no pyplot, no displa
 """
 
 import math
-import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
-from matplotlib import colors, rc_context
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from gradbench.errors import GradbenchError, did_you_mean
+from gradbench.style import SETTINGS, Style, family, styles
 from gradbench.table import epoch
 
 FULL_WIDTH = 7.0  # inches: the text width of a paper
 FEW_GROUPS = 20  # fewer groups of M draws carry no band
 NOTHING = 1e-6  # relative values below are rounding (of float32): no logarithmic axis shows them
-_RC: Any = {
-    "font.size": 8,
-    "axes.titlesize": 8,
-    "axes.titlepad": 3,
-    "axes.labelpad": 2,
-    "axes.linewidth": 0.6,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": "0.92",
-    "grid.linewidth": 0.5,
-    "xtick.labelsize": 7,
-    "ytick.labelsize": 7,
-    "axes.ymargin": 0.12,
-    "lines.linewidth": 1.0,
-    "lines.markersize": 3.8,
-    "lines.markeredgewidth": 0.8,
-    "legend.frameon": False,
-    "legend.fontsize": 7.5,
-    "pdf.fonttype": 42,
-}
-
-
-class Style(NamedTuple):
-    """How an estimator is drawn, in every figure."""
-
-    color: str
-    marker: str
-    line: Any = "-"
-
-
-# The colours of Okabe and Ito, told apart with all common kinds of colour vision.
-FAMILIES = {
-    "reinforce": Style("#0072B2", "s"),
-    "arm": Style("#56B4E9", "D"),
-    "concrete": Style("#E69F00", "^"),
-    "mean_field": Style("#CC79A7", "X", (0, (4, 1.2))),
-    "straight_through": Style("#009E73", "o"),
-    "psa": Style("#D55E00", "P"),
-    "exact": Style("#000000", "", (0, (5, 2))),
-}
-_OTHER = Style("#777777", "*")
-_VARIANTS: list[tuple[str, Any]] = [("v", (0, (3, 1))), ("^", "-"), ("<", (0, (1, 1))), (">", "-.")]
-
-
-def styles(estimators: Iterable[str]) -> dict[str, Style]:
-    """A style per estimator, in legend order; variants differ in shade, marker and line."""
-    order = list(FAMILIES)
-
-    def rank(name: str) -> tuple[int, list[float], str]:
-        family = _family(name)
-        numbers = [float(text) for text in re.findall(r"\d+(?:\.\d*)?(?:e-?\d+)?", name)]
-        return order.index(family) if family in order else len(order), numbers, name
-
-    names = sorted(set(estimators), key=rank)
-    chosen = {}
-    for name in names:
-        variants = [other for other in names if _family(other) == _family(name)]
-        style = FAMILIES.get(_family(name), _OTHER)
-        if len(variants) > 1:
-            k = variants.index(name)
-            marker, line = _VARIANTS[k % len(_VARIANTS)]
-            style = Style(_darker(style.color, 0.45 * (1 - k / (len(variants) - 1))), marker, line)
-        chosen[name] = style
-    return chosen
-
-
-def _family(estimator: str) -> str:
-    return estimator.partition("(")[0]
-
-
-def _darker(color: str, share: float) -> str:
-    red, green, blue = ((1.0 - share) * part for part in colors.to_rgb(color))
-    return colors.to_hex((red, green, blue))
 
 
 def rmse_curve(curves: pd.DataFrame, ax: Axes, style: dict[str, Style] | None = None) -> Axes:
@@ -107,6 +32,7 @@ def rmse_curve(curves: pd.DataFrame, ax: Axes, style: dict[str, Style] | None = 
     ``curves`` holds the rows of one layer and checkpoint. Points that their error does not tell
     from zero are left out; an estimator without error (the exact one) is a line at the bottom.
     """
+    ax.set(yscale="log", xscale="log", xlabel="draws M", ylabel="relative RMSE")
     for estimator, look in (style or styles(curves["estimator"])).items():
         rows = curves[curves["estimator"] == estimator].sort_values("M")
         if len(rows) and (rows["rmse"] < NOTHING).all():
@@ -115,8 +41,7 @@ def rmse_curve(curves: pd.DataFrame, ax: Axes, style: dict[str, Style] | None = 
         seen = rows[(rows["rmse"] > rows["rmse_se"].fillna(0.0)) & (rows["rmse"] >= NOTHING)]
         _curve(ax, look, seen["M"], seen["rmse"])
         low = (seen["rmse"] - 2.0 * seen["rmse_se"]).clip(lower=seen["rmse"] / 3.0)
-        ax.fill_between(seen["M"], low, seen["rmse"] + 2.0 * seen["rmse_se"], **_band(look))
-    ax.set(xscale="log", yscale="log", xlabel="draws M", ylabel="relative RMSE")
+        _band(ax, look, seen["M"], low, seen["rmse"] + 2.0 * seen["rmse_se"])
     return ax
 
 
@@ -125,12 +50,12 @@ def cosine_curve(curves: pd.DataFrame, ax: Axes, style: dict[str, Style] | None 
 
     ``curves`` holds the rows of one layer and checkpoint. M with few groups carry no band.
     """
+    ax.set(xscale="log", xlabel="draws M", ylabel="cosine")
     for estimator, look in (style or styles(curves["estimator"])).items():
         rows = curves[(curves["estimator"] == estimator) & (curves["groups"] > 0)].sort_values("M")
         _curve(ax, look, rows["M"], rows["cosine"])
         rows = rows[rows["groups"] >= FEW_GROUPS]
-        ax.fill_between(rows["M"], rows["cosine_low"], rows["cosine_high"], **_band(look))
-    ax.set(xscale="log", xlabel="draws M", ylabel="cosine")
+        _band(ax, look, rows["M"], rows["cosine_low"], rows["cosine_high"])
     return ax
 
 
@@ -146,8 +71,9 @@ def _curve(ax: Axes, look: Style, x: Any, y: Any) -> None:
     ax.plot(x, y, color=look.color, ls=look.line, marker=look.marker, mew=0)
 
 
-def _band(look: Style) -> dict[str, Any]:
-    return {"color": look.color, "alpha": 0.13, "lw": 0}
+def _band(ax: Axes, look: Style, x: Any, low: Any, high: Any) -> None:
+    if len(x):  # an empty band would give the axis limits that are not of the data
+        ax.fill_between(x, low, high, color=look.color, alpha=0.13, lw=0)
 
 
 def accuracy(curves: pd.DataFrame, title: str = "") -> dict[str, Figure]:
@@ -171,7 +97,7 @@ def _panels(
 ) -> Figure:
     style = styles(curves["estimator"])
     checkpoints, layers = curves["checkpoint"].unique(), curves["layer"].unique()
-    with rc_context(_RC):
+    with rc_context(SETTINGS):
         figure, axes = _grid(len(checkpoints), len(layers), share)
         for (i, j), ax in np.ndenumerate(axes):
             rows = curves[(curves["checkpoint"] == checkpoints[i]) & (curves["layer"] == layers[j])]
@@ -205,11 +131,11 @@ def growth(summary: pd.DataFrame, by: str, title: str = "") -> Figure:
     if by not in summary:
         known = summary.select_dtypes("number").columns
         raise GradbenchError(f"the results have no column {by!r}; {did_you_mean(by, known)}")
-    summary = summary[summary["estimator"].map(_family) != "exact"]
+    summary = summary[summary["estimator"].map(family) != "exact"]
     style = styles(summary["estimator"])
     sizes = summary.groupby("layer", sort=False)[by].nunique()
     layers = list(sizes.index[sizes == summary[by].nunique()])
-    with rc_context(_RC):
+    with rc_context(SETTINGS):
         figure, axes = _grid(2, len(layers), "row")
         for j, layer in enumerate(layers):
             rows = summary[(summary["layer"] == layer) & ~summary["zero_gradient"]]
@@ -270,7 +196,7 @@ def _over_replicates(frame: pd.DataFrame, by: str) -> pd.DataFrame:
 def _growth_line(ax: Axes, look: Style, points: pd.DataFrame) -> None:
     _curve(ax, look, points.index, points["value"])
     low, high = points["value"] / points["spread"], points["value"] * points["spread"]
-    ax.fill_between(points.index, low, high, **_band(look))
+    _band(ax, look, points.index, low, high)
 
 
 def _only_one(frame: pd.DataFrame, columns: Sequence[str], what: str) -> None:
@@ -339,7 +265,7 @@ def save(figure: Figure, path: str | Path) -> list[Path]:
     paths = [Path(f"{path}.{suffix}") for suffix in metadata]
     try:
         paths[0].parent.mkdir(parents=True, exist_ok=True)
-        with rc_context(_RC):
+        with rc_context(SETTINGS):
             for target, values in zip(paths, metadata.values(), strict=True):
                 figure.savefig(target, dpi=200, metadata=values)
     except OSError as error:

@@ -3,11 +3,10 @@
 from contextlib import AbstractContextManager
 
 import jax
+import jax.experimental
 
 
 def float64() -> AbstractContextManager[None]:
     """A context in which JAX computes in float64; outside it nothing changes."""
-    enable = getattr(jax, "enable_x64", None)
-    if enable is None:  # jax < 0.8
-        from jax.experimental import enable_x64 as enable
-    return enable(True)
+    home = jax if hasattr(jax, "enable_x64") else jax.experimental  # experimental before jax 0.8
+    return home.enable_x64(True)

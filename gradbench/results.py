@@ -14,8 +14,8 @@ from gradbench.table import table
 def read_cells(results: str | Path | Results) -> Iterator[metrics.Cell]:
     """The finished cells of a directory with their exact gradients, for ``gradbench.metrics``.
 
-    Cells appear in the order of the suite. ``info`` holds the exact loss at the checkpoint and, after
-    a sweep, the number that it varied under its own name (width, depth, ...).
+    Cells appear in the order of the suite. ``info`` holds the exact loss at the checkpoint and,
+    after a sweep, the number that it varied under its own name (width, depth, ...).
 
     Raises:
         GradbenchError: no results, damaged files (named), or no finished cell.

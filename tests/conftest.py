@@ -1,6 +1,82 @@
-"""One Hypothesis profile for all tests: the same examples in every run, under any load."""
+"""What the tests share: the Hypothesis profile, double precision, small networks, statistics."""
 
+import numpy as np
+import pytest
 from hypothesis import settings
+from scipy import stats
 
 settings.register_profile("gradbench", deadline=None, derandomize=True, max_examples=100)
 settings.load_profile("gradbench")
+
+NOISES = ("logistic", "normal", "uniform", "triangular", "laplace")
+
+
+@pytest.fixture
+def float64():
+    """The test runs in float64, and leaves no flag behind: `pytestmark = usefixtures("float64")`."""
+    from gradbench.precision import float64  # JAX is imported only where it is needed
+
+    with float64():
+        yield
+
+
+def flat(tree):
+    """All leaves as one vector."""
+    import jax
+
+    return np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(tree)] or [np.zeros(0)])
+
+
+def relative(a, b):
+    """Distance of two gradients, relative to the norm of the second."""
+    return np.linalg.norm(flat(a) - flat(b)) / np.linalg.norm(flat(b))
+
+
+def random_params(sizes, scale=1.0, seed=0):
+    """Parameters of a chain of dense layers, as numpy arrays: weights and biases scale * U(-1, 1)."""
+    generator = np.random.default_rng(seed)
+    return tuple(
+        {
+            "weight": scale * generator.uniform(-1, 1, (outputs, inputs)),
+            "bias": scale * generator.uniform(-1, 1, outputs),
+        }
+        for inputs, outputs in zip(sizes, sizes[1:], strict=False)
+    )
+
+
+def random_batch(inputs, examples=3, seed=1):
+    """Inputs from N(0, 1) and targets in {-1, +1}."""
+    generator = np.random.default_rng(seed)
+    return generator.standard_normal((examples, inputs)), generator.choice([-1.0, 1.0], examples)
+
+
+def small(sizes, noise="logistic", loss="logistic_loss", scale=1.0, seed=0, **options):
+    """A network of these sizes with random parameters and a random batch."""
+    from gradbench.network import dense_network
+
+    network = dense_network(sizes, loss, noise, **options)
+    return network, random_params(sizes, scale, seed), random_batch(sizes[0], seed=seed + 1)
+
+
+def threshold(rate, comparisons=1):
+    """The |z| that any of so many comparisons exceeds with probability at most `rate` (Sidak)."""
+    return stats.norm.isf(-np.expm1(np.log1p(-rate) / comparisons) / 2)
+
+
+def largest_z(draws, expected):
+    """Largest |z| of the mean of `draws` `[n, ...]` over coordinates; constants must be right."""
+    draws = np.asarray(draws, float).reshape(len(draws), -1)
+    error = np.abs(draws.mean(0) - np.ravel(expected))
+    deviation = draws.std(0, ddof=1) / np.sqrt(len(draws))
+    scale = 1e-6 * (1 + np.abs(np.ravel(expected)))
+    return np.max(error / np.where(deviation > 0, deviation, scale))
+
+
+def assert_mean(draws, expected, rate=1e-6):
+    """Refuses independent draws whose mean is not `expected`, with this false-alarm rate.
+
+    A z-test, Sidak over the coordinates: for many draws of a bounded quantity. Every use in the suite
+    takes at most its 1e-6, so that the whole suite stays below 1e-4; seeds are fixed.
+    """
+    coordinates = max(1, np.size(expected))
+    assert largest_z(draws, expected) < threshold(rate, coordinates)

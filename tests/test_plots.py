@@ -6,16 +6,8 @@ import pandas as pd
 import pytest
 
 from gradbench.errors import GradbenchError
-from gradbench.plots import (
-    FAMILIES,
-    FEW_GROUPS,
-    accuracy,
-    cosine_curve,
-    growth,
-    rmse_curve,
-    save,
-    styles,
-)
+from gradbench.plots import FEW_GROUPS, accuracy, cosine_curve, growth, rmse_curve, save
+from gradbench.style import FAMILIES, styles
 
 # Relative bias and standard deviation.
 ESTIMATORS = {

@@ -23,10 +23,11 @@ def psa(model: Model) -> Loss:
         delta_i = f(x with i flipped) - f(x)
                   + sum over units j above of -x_j delta_j (F(a_j with i flipped) - F(a_j)),
 
-    the gradient in a_j is -x_j delta_j F'(a_j): sums of products of differences of F along all paths
-    of single flips. Unbiased for one layer and any objective, for the last layer and the parameters of
-    the objective of any network, and if each unit feeds at most one unit above. The objective and its
-    own parameters are averaged over flips of the last states, which is exact and lowers the variance.
+    the gradient in a_j is -x_j delta_j F'(a_j): sums of products of differences of F along all
+    paths of single flips. Unbiased for one layer and any objective, for the last layer and the
+    parameters of the objective of any network, and if each unit feeds at most one unit above. The
+    objective and its own parameters are averaged over flips of the last states, which is exact and
+    lowers the variance.
 
     A model with the method ``flip_pull(params, run, k, g)``, a chain, gives the sum over the layer
     above from its structure; for any other model each unit is flipped and the model run again.

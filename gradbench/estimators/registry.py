@@ -18,11 +18,11 @@ class Entry(NamedTuple):
 
     ``make(model, **hyper-parameters)`` gives the surrogate loss. ``exactness`` is the class for one
     layer and for all networks: "unbiased" for any objective and depth, "multilinear" for one layer
-    and multilinear objectives, "biased" otherwise. ``randomness`` is what a draw depends on: nothing,
-    the sampled states alone (exact moments by enumeration), or the uniforms themselves. ``cost`` is in
-    objective evaluations per draw, "+G" for a gradient of the objective in the states; L layers, D
-    units. ``differentiable``: needs an objective that is differentiable in the states.
-    ``value_unbiased``: whether the value of the surrogate loss estimates J without bias.
+    and multilinear objectives, "biased" otherwise. ``randomness`` is what a draw depends on:
+    nothing, the sampled states alone (exact moments by enumeration), or the uniforms themselves.
+    ``cost`` is in objective evaluations per draw, "+G" for a gradient of the objective in the
+    states; L layers, D units. ``differentiable``: needs an objective that is differentiable in the
+    states. ``value_unbiased``: whether the value of the surrogate loss estimates J without bias.
     """
 
     name: str
@@ -117,9 +117,7 @@ def check_spec(spec: str) -> None:
     make_estimator(spec, lambda params, example, binary: params)
 
 
-def positive(name: str, value: float) -> float:
-    """The value of a hyper-parameter that must be positive and finite."""
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not number or not math.isfinite(value) or value <= 0:
+def positive(name: str, value: object) -> None:
+    """Refuses a value of a hyper-parameter that is not a positive number."""
+    if type(value) not in (int, float) or not 0 < value < math.inf:  # type: ignore[operator]
         raise GradbenchError(f"{name} is {value!r}; give a positive number")
-    return value

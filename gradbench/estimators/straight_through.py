@@ -13,7 +13,7 @@ from gradbench.model import Loss, Model, draw_state, lift, visit, with_slope
     source="Bengio et al. 2013; Shekhovtsov & Yanush 2021",
 )
 def straight_through(model: Model) -> Loss:
-    """Sampled states with the derivative 2F'(a), twice the density of the noise that was injected."""
+    """Sampled states with the derivative 2F'(a), twice the density of the injected noise."""
 
     def example_loss(params, u, example):
         def unit(site, a):

@@ -23,8 +23,8 @@ def normalised(network: SBN, key: Array, inputs: np.ndarray, scale: float) -> tu
     """U(-1, 1), then every hidden unit's pre-activation to mean 0 and standard deviation ``scale``.
 
     By analytic moments under independence: those of the data go in; a unit of mean 0 is a fair
-    Bernoulli variable to the next layer. The output layer is left. Source: the experiment on gradient
-    accuracy of Shekhovtsov, Yanush & Flach 2020.
+    Bernoulli variable to the next layer. The output layer is left. Source: the experiment on
+    gradient accuracy of Shekhovtsov, Yanush & Flach 2020.
     """
     params = network.init(key)
     hidden = _normalised(network, params[:-1], inputs, scale)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from functools import lru_cache, partial
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,7 @@ from jaxtyping import Array
 from gradbench.errors import GradbenchError, did_you_mean
 from gradbench.model import Batch, Loss, Params, batch_size
 
-Optimiser = optax.GradientTransformation
+Optimiser: TypeAlias = optax.GradientTransformation
 
 OPTIMISERS: dict[str, Callable[[float, float], Optimiser]] = {
     "sgd": lambda rate, momentum: optax.sgd(rate, momentum or None),
@@ -41,7 +41,7 @@ def train(
     batch: int,
     checkpoints: tuple[int, ...],
 ) -> Iterator[tuple[int, Params]]:
-    """Parameters after each number of epochs in ``checkpoints``, ascending; 0 gives the initial ones.
+    """Parameters after each number of epochs in ``checkpoints``, which ascend; 0: the initial ones.
 
     An epoch goes once through the data in random order, in batches; what does not fill a batch is
     left out. The epoch's number is in its keys: the checkpoints asked for do not change the course.
