@@ -5,6 +5,7 @@ once.
 """
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,6 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         options.command(options)
+        sys.stdout.flush()  # what is wrong with the output shall show here, not at exit
     except GradbenchError as error:
         print(f"gradbench: {error}", file=sys.stderr)
         return BAD_INPUT
@@ -34,9 +36,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         return INTERRUPTED
     except BrokenPipeError:  # the reader of the output, such as head, has seen enough
-        sys.stderr.close()
+        _discard_output()
         return 0
+    except OSError as error:  # such as a full disk behind the output
+        print(f"gradbench: {error}; check the path and the space left there", file=sys.stderr)
+        _discard_output()
+        return BAD_INPUT
     return 0
+
+
+def _discard_output() -> None:
+    """What is still in the buffer goes nowhere: Python would fail once more on it at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -23,7 +23,7 @@ from gradbench.model import Batch, Loss, Params, batch_size
 _BLOCKS = 32  # at least so many blocks where the draws allow: uncertainty comes from their spread
 _LARGEST_BLOCK = 8192  # draws
 _BLOCK_ENTRIES = 1 << 23  # gradient coordinates of a block held at a time
-_CHUNK_EXAMPLES = 1 << 16  # draws times examples of a chunk: its temporaries then stay in cache
+_CHUNK_EXAMPLES = 1 << 14  # draws times examples of a chunk: its temporaries then stay in cache
 
 
 class Plan(NamedTuple):

@@ -119,8 +119,7 @@ def layer_metrics(cell: Cell, layer: int) -> LayerMetrics:
     draws = int(sum(part.count for part in parts))
     gradient = np.asarray(cell.gradient[layer], np.float64).ravel()
     norm = float(np.linalg.norm(gradient))
-    doubled = [cell.block_size << k for k in range((draws // cell.block_size).bit_length())]
-    averages = sorted({*cell.averages, *cell.long_averages, *doubled})
+    averages = sorted({*cell.averages, *cell.long_averages})
     if norm < _ZERO:
         return LayerMetrics(norm, draws, True, _NO_ACCURACY, dict.fromkeys(averages, _NO_COSINE))
 

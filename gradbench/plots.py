@@ -111,7 +111,7 @@ def _panels(
             if draw is rmse_curve:
                 _logarithmic(ax, "y")
             else:
-                ax.set_ylim(top=1.05)
+                ax.set_ylim(top=1.0 + 0.05 * (1.0 - ax.get_ylim()[0]))
         _finish(figure, title, style)
     return figure
 
@@ -234,8 +234,10 @@ def _logarithmic(ax: Axes, which: str) -> None:
 
 
 def _power(value: float, _: object) -> str:
-    if 1e-3 <= value < 1e4:
+    if 1e-3 <= value < 1e3:
         return f"{value:g}"
+    if 1e3 <= value < 1e6:
+        return f"{value / 1e3:g}k"
     exponent = math.floor(math.log10(value) + 1e-9)
     lead = f"{value / 10.0**exponent:.0f}"
     return rf"$10^{{{exponent}}}$" if lead == "1" else rf"${lead}\cdot10^{{{exponent}}}$"

@@ -7,7 +7,9 @@ import pandas as pd
 
 from gradbench import metrics, plots
 from gradbench.errors import GradbenchError
-from gradbench.store import Cell, CorruptFile, CorruptShard, Results
+from gradbench.files import CorruptFile
+from gradbench.shards import Cell, CorruptShard
+from gradbench.store import Results
 from gradbench.table import table
 
 
@@ -23,7 +25,7 @@ def read_cells(results: str | Path | Results) -> Iterator[metrics.Cell]:
     results = results if isinstance(results, Results) else Results.open(results)
     suite = results.manifest["suite"]
     problems = {problem["name"]: problem for problem in suite["problems"]}
-    order = {name: n for n, name in enumerate([*problems, *suite["estimators"]])}
+    order = list(problems), list(suite["estimators"])
     finished = False
     for cell in sorted(results.cells(), key=lambda cell: _rank(cell, order)):
         meta, blocks = _read(cell)
@@ -55,11 +57,17 @@ def read_cells(results: str | Path | Results) -> Iterator[metrics.Cell]:
         )
 
 
-def _rank(cell: Cell, order: dict[str, int]) -> tuple[object, ...]:
+def _rank(cell: Cell, order: tuple[list[str], list[str]]) -> tuple[int, ...]:
     problem, replicate, checkpoint = cell.place
     epoch = checkpoint.rpartition(" ")[2]
     number = int(epoch) if epoch.isdecimal() else -1
-    return order.get(problem, 0), replicate, number, order.get(cell.estimator, 0)
+    problems, estimators = order
+    return _index(problems, problem), replicate, number, _index(estimators, cell.estimator)
+
+
+def _index(names: list[str], name: str) -> int:
+    """Its place; a cell from elsewhere comes last, and is refused when it is read."""
+    return names.index(name) if name in names else len(names)
 
 
 def _read(cell: Cell) -> tuple:

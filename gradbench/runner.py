@@ -19,7 +19,8 @@ from gradbench.model import Params
 from gradbench.precision import float64
 from gradbench.problem import Problem
 from gradbench.problems.build import Built, build, checkpoint_name, estimator
-from gradbench.store import Cell, CorruptShard, Place, Results
+from gradbench.shards import Cell, CorruptShard, Place
+from gradbench.store import Results
 from gradbench.suite import Suite, load_suite
 
 _FLUSH_SECONDS = 3.0  # what a killed run loses at most
@@ -53,7 +54,7 @@ def run(
     Raises:
         GradbenchError: anything wrong with the suite, its problems or the directory.
     """
-    suite = _resolve(suite, draws)
+    suite = _resolve(suite, seed, draws)
     results = Results.open_or_create(
         out or Path("results") / suite.name, suite.as_dict(), seed, suite.draws
     )
@@ -75,8 +76,7 @@ def run(
             for problem in suite.problems:
                 for replicate in range(suite.replicates):
                     group = tasks[problem.name, replicate]
-                    if any(task.done < task.plan.blocks for task in group):
-                        _measure_problem(results, suite, problem, replicate, group, bar)
+                    _measure_problem(results, suite, problem, replicate, group, bar)
     return results
 
 
@@ -86,7 +86,7 @@ def describe(suite: str | Suite, seed: int = 0, draws: int | None = None) -> str
     Raises:
         GradbenchError: as ``run``.
     """
-    suite = _resolve(suite, draws)
+    suite = _resolve(suite, seed, draws)
     lines = [f"suite {suite.name!r}, seed {seed}: {suite.title}"]
     cells = 0
     for problem in suite.problems:
@@ -104,17 +104,18 @@ def describe(suite: str | Suite, seed: int = 0, draws: int | None = None) -> str
     return "\n".join(lines)
 
 
-def _resolve(suite: str | Suite, draws: int | None) -> Suite:
+def _resolve(suite: str | Suite, seed: int, draws: int | None) -> Suite:
     """The suite with its number of draws, all names in it known and all networks small enough."""
     suite = suite if isinstance(suite, Suite) else load_suite(suite)
     suite = suite if draws is None else suite.with_draws(draws)
     for spec in suite.estimators:
         check_spec(spec)
+    make_plan(suite.draws, suite.averages)
     with float64():
         for problem in suite.problems:
-            built = build(problem)
+            built = build(problem, seed)
             try:
-                exact.check_size(built.network, built.initial(), built.batch)
+                exact.check_size(built.network, jax.eval_shape(built.initial), built.batch)
             except GradbenchError as error:
                 raise GradbenchError(f"problem {problem.name!r}: {error}") from None
     return suite
@@ -126,8 +127,7 @@ def _tasks(results: Results, suite: Suite, problem: Problem, replicate: int) -> 
     params = jax.eval_shape(built.initial)
     coordinates = sum(leaf.size for leaf in jax.tree.leaves(params))
     plan = make_plan(suite.draws, suite.averages, coordinates)
-    for epoch in problem.checkpoints:
-        place = Place(problem.name, replicate, checkpoint_name(problem, epoch))
+    for place in _places(problem, replicate):
         for spec in suite.estimators:
             cell = results.cell(*place, spec)
             try:
@@ -139,6 +139,11 @@ def _tasks(results: Results, suite: Suite, problem: Problem, replicate: int) -> 
             yield Task(cell, plan, done)
 
 
+def _places(problem: Problem, replicate: int) -> list[Place]:
+    names = (checkpoint_name(problem, epoch) for epoch in problem.checkpoints)
+    return [Place(problem.name, replicate, name) for name in names]
+
+
 def _measure_problem(
     results: Results,
     suite: Suite,
@@ -147,15 +152,21 @@ def _measure_problem(
     tasks: list[Task],
     bar: tqdm,
 ) -> None:
-    """Measures the unfinished cells of a problem, training it first where it is not stored."""
+    """Measures the unfinished cells of a problem, training it first where it is not stored.
+
+    A reference that is missing is computed anew although its cells may be finished.
+    """
+    left: dict[Place, list[Task]] = {place: [] for place in _places(problem, replicate)}
+    for task in tasks:
+        if task.done < task.plan.blocks:
+            left[task.cell.place].append(task)
+    todo = [place for place in left if left[place] or results.load_reference(place) is None]
+    if not todo:
+        return
     built = build(problem, results.manifest["seed"], replicate)
     bar.set_description(f"{problem.name}: training")
     _train(results, built)
-    for epoch in problem.checkpoints:
-        place = Place(problem.name, replicate, checkpoint_name(problem, epoch))
-        left = [t for t in tasks if t.cell.place == place and t.done < t.plan.blocks]
-        if not left:
-            continue
+    for place in todo:
         stored = results.load_checkpoint(place)
         assert stored is not None  # by _train
         bar.set_description(f"{problem.name}, {place.checkpoint}: exact gradient")
@@ -163,7 +174,7 @@ def _measure_problem(
         params, batch = jax.tree.map(
             lambda leaf: jnp.asarray(leaf, _dtype(leaf, suite.dtype)), (stored.params, built.batch)
         )
-        for task in left:
+        for task in left[place]:
             bar.set_description(f"{problem.name}, {place.checkpoint}: {task.cell.estimator}")
             _measure_cell(task, built, params, batch, gradient, bar)
 
@@ -175,11 +186,7 @@ def _dtype(leaf: Any, dtype: str) -> Any:
 
 def _train(results: Results, built: Built) -> None:
     """Stores the parameters at all checkpoints of a problem, unless they are there."""
-    problem, replicate = built.problem, built.replicate
-    places = [
-        Place(problem.name, replicate, checkpoint_name(problem, epoch))
-        for epoch in problem.checkpoints
-    ]
+    places = _places(built.problem, built.replicate)
     if all(results.load_checkpoint(place) for place in places):
         return
     for place, (_, params) in zip(places, built.checkpoints(), strict=True):

@@ -1,5 +1,8 @@
 """What the tests share: the Hypothesis profile, double precision, small networks, statistics."""
 
+import shutil
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
 from hypothesis import settings
@@ -11,12 +14,17 @@ settings.load_profile("gradbench")
 NOISES = ("logistic", "normal", "uniform", "triangular", "laplace")
 
 
-@pytest.fixture
-def float64():
-    """The test runs in float64, and leaves no flag behind: `pytestmark = usefixtures("float64")`."""
+def precision(double):
+    """A context in float64, or one that changes nothing."""
     from gradbench.precision import float64  # JAX is imported only where it is needed
 
-    with float64():
+    return float64() if double else nullcontext()
+
+
+@pytest.fixture
+def float64():
+    """The test runs in float64, and leaves no flag behind: `usefixtures("float64")`."""
+    with precision(True):
         yield
 
 
@@ -80,3 +88,22 @@ def assert_mean(draws, expected, rate=1e-6):
     """
     coordinates = max(1, np.size(expected))
     assert largest_z(draws, expected) < threshold(rate, coordinates)
+
+
+@pytest.fixture(scope="session")
+def finished_run(tmp_path_factory):
+    """The suite of `tiny` in a folder, beside its finished results; to be read, or copied."""
+    import tiny
+
+    from gradbench.runner import run
+
+    folder = tmp_path_factory.mktemp("finished")
+    run(tiny.write(folder), folder / "results", progress=False)
+    return folder
+
+
+@pytest.fixture
+def finished(finished_run, tmp_path):
+    """A copy of the finished run, for a test that changes it."""
+    shutil.copytree(finished_run, tmp_path / "finished")
+    return tmp_path / "finished"

@@ -182,7 +182,7 @@ def test_bias_and_variance_do_not_depend_on_the_block_size():
 
 def test_averages_above_the_block_size_come_from_whole_blocks_and_heads():
     draws = gaussian(64 * 9 + 40, 0.3)  # nine whole blocks and 40 draws
-    found = layer_metrics(cell(draws, heads=(40, 50), long=(104, 114, 192)), 0).cosines
+    found = layer_metrics(cell(draws, heads=(40, 50), long=(64, 104, 114, 128, 192)), 0).cosines
 
     def means_of(spans):
         means = np.array([draws[first : first + average].mean(0) for first, average in spans])
@@ -267,7 +267,7 @@ def test_an_average_whose_draws_were_not_kept_is_refused(average):
 
 
 def test_the_frames_have_a_row_per_layer_and_average_and_carry_the_info():
-    one = cell(gaussian(256, 0.3), info={"loss": 0.5})
+    one = cell(gaussian(256, 0.3), long=(64, 128), info={"loss": 0.5})
     two = one._replace(
         layer_names=["layer 1", "output"],
         gradient=one.gradient * 2,
@@ -277,7 +277,7 @@ def test_the_frames_have_a_row_per_layer_and_average_and_carry_the_info():
     assert frame["layer"].tolist() == ["layer 1", "layer 1", "output"]
     assert frame["loss"].tolist() == [0.5] * 3
     rows = curves([one, two])
-    assert rows["M"].tolist() == [1, 4, 64, 128, 256] * 3
+    assert rows["M"].tolist() == [1, 4, 64, 128] * 3
     first = rows[rows["M"] == 1].reset_index(drop=True)
     shared = [name for name in first if name in frame]
     assert first[shared].equals(frame[shared])

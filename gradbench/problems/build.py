@@ -16,7 +16,7 @@ from gradbench.noise import get_noise
 from gradbench.problem import Network, Problem
 from gradbench.problems.data import Examples, load_data
 from gradbench.problems.initialise import get_initialisation
-from gradbench.problems.train import get_optimiser, train
+from gradbench.problems.train import check_batch, get_optimiser, train
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ def build(problem: Problem, seed: int = 0, replicate: int = 0) -> Built:
     """The network and the data of a problem.
 
     Raises:
-        GradbenchError: unknown names, or data that do not fit the objective.
+        GradbenchError: unknown names, or data that do not fit the objective or the training.
     """
     check_problem(problem)
     data, batch = (
@@ -106,9 +106,23 @@ def build(problem: Problem, seed: int = 0, replicate: int = 0) -> Built:
     part = problem.network
     sizes = (data[0].shape[1], *part.hidden, part.outputs)
     network = dense_network(sizes, part.objective, part.noise, part.states)
-    return Built(
+    built = Built(
         problem, seed, replicate, network, _as_outputs(part, data), _as_outputs(part, batch)
     )
+    _check_data(built)
+    return built
+
+
+def _check_data(built: Built) -> None:
+    problem, training = built.problem, built.problem.training
+    try:
+        params = jax.eval_shape(built.initial)
+        for batch in (built.data, built.batch):
+            built.network.check(params, batch)
+        if training is not None:
+            check_batch(training.batch, built.data)
+    except GradbenchError as error:
+        raise GradbenchError(f"problem {problem.name!r}: {error}") from None
 
 
 def _as_outputs(network: Network, examples: Examples) -> Batch:

@@ -39,6 +39,11 @@ def fixed_scale(network: SBN, key: Array, inputs: np.ndarray, scale: float) -> t
 def _normalised(
     network: SBN, params: tuple[Params, ...], inputs: np.ndarray, scale: float
 ) -> tuple[Params, ...]:
+    if not np.ptp(np.asarray(inputs), axis=0).any():
+        raise GradbenchError(
+            f"the inputs of all {len(inputs)} examples are equal, so that pre-activations have no "
+            "scale; give more examples, or take the initialisation 'uniform'"
+        )
     mean, variance = jnp.mean(inputs, axis=0), jnp.var(inputs, axis=0)
     low, high = network.states
     done = []

@@ -32,6 +32,19 @@ def get_optimiser(name: str, rate: float, momentum: float) -> Optimiser:
     return OPTIMISERS[name](rate, momentum)
 
 
+def check_batch(batch: int, data: Batch) -> None:
+    """Refuses a batch larger than the data.
+
+    Raises:
+        GradbenchError: see above.
+    """
+    if batch > batch_size(data):
+        raise GradbenchError(
+            f"the training batch of {batch} is larger than the {batch_size(data)} examples; "
+            "make it smaller"
+        )
+
+
 def train(
     loss: Loss,
     params: Params,
@@ -49,11 +62,7 @@ def train(
     Raises:
         GradbenchError: a batch larger than the data, or training diverged.
     """
-    if batch > batch_size(data):
-        raise GradbenchError(
-            f"the training batch of {batch} is larger than the {batch_size(data)} examples; "
-            "make it smaller"
-        )
+    check_batch(batch, data)
     state, epoch = optimiser.init(params), 0
     for checkpoint in checkpoints:
         params, state = _epochs(loss, optimiser, batch, params, state, data, key, epoch, checkpoint)

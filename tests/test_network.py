@@ -1,0 +1,265 @@
+"""Networks of dense layers: losses, shapes, codings, the flip hook, and what they refuse."""
+
+import itertools
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from conftest import NOISES, flat, random_batch, random_params, relative, small
+
+from gradbench.errors import GradbenchError
+from gradbench.estimators import psa, reinforce
+from gradbench.exact import brute_force, recursion
+from gradbench.model import flips, visit, visit_path
+from gradbench.network import (
+    LOSSES,
+    SBN,
+    Dense,
+    Readout,
+    dense_network,
+    logistic_loss,
+    softmax_cross_entropy,
+    squared_error,
+)
+from gradbench.noise import get_noise
+
+pytestmark = pytest.mark.usefixtures("float64")
+KEY = jax.random.key(0)
+
+
+# --------------------------------------------------------------------------------- losses
+
+
+def test_losses_have_their_values():
+    out = jnp.array([0.3, -1.2, 2.0])
+    right = np.log1p(np.exp(-0.7 * -1))
+    np.testing.assert_allclose(logistic_loss(jnp.array([-0.7]), -1.0), np.log1p(np.exp(-0.7)))
+    np.testing.assert_allclose(logistic_loss(jnp.array([-0.7]), 1.0), right)
+    p = np.exp(out) / np.exp(out).sum()
+    np.testing.assert_allclose(softmax_cross_entropy(out, 2), -np.log(p[2]))
+    np.testing.assert_allclose(squared_error(out, jnp.array([0.0, 1, 2])), 0.3**2 + 2.2**2)
+
+
+def test_losses_stay_finite_at_huge_outputs():
+    np.testing.assert_allclose(logistic_loss(jnp.array([1e4]), -1.0), 1e4)
+    assert logistic_loss(jnp.array([1e4]), 1.0) == 0
+    np.testing.assert_allclose(softmax_cross_entropy(jnp.array([1e4, -1e4]), 1), 2e4)
+    assert np.all(np.isfinite(jax.grad(softmax_cross_entropy)(jnp.array([1e4, -1e4]), 1)))
+    assert np.all(np.isfinite(jax.grad(logistic_loss)(jnp.array([1e4]), -1.0)))
+
+
+# -------------------------------------------------------------------------------- forward
+
+
+@pytest.mark.parametrize("inputs", [1, 2, 7])
+@pytest.mark.parametrize("states", [(-1, 1), (0, 1), (2.0, -0.5)])
+def test_a_network_computes_affine_layers_of_coded_states(inputs, states):
+    network, params, batch = small((inputs, 3, 2, 1), states=states)
+    x, target = batch[0][0], batch[1][0]
+    run = visit(network, params, (x, target), lambda site, a: jnp.where(a > 0, 1.0, -1.0))
+    for k, theta in enumerate(params):
+        out = theta["weight"] @ x + theta["bias"]
+        if k < 2:
+            np.testing.assert_allclose(run.a[k], out, rtol=1e-14)
+            x = np.where(out > 0, states[1], states[0])
+    np.testing.assert_allclose(run.f, np.log1p(np.exp(-out[0] * target)), rtol=1e-14)
+
+
+def test_every_layer_has_its_own_noise():
+    layers = (Dense(2, 3, "uniform"), Dense(3, 2, get_noise("laplace")))
+    run = visit(
+        SBN(layers, Readout(2, 1)),
+        random_params((2, 3, 2, 1)),
+        (np.zeros(2), 1.0),
+        lambda site, a: a,
+    )
+    assert [site.noise.name for site in run.sites] == ["uniform", "laplace"]
+
+
+def test_initial_parameters_fit_and_are_uniform_on_minus_one_to_one():
+    network = dense_network((3, 40, 30, 2), "softmax_cross_entropy")
+    params = network.init(KEY)
+    shapes = [{k: v.shape for k, v in theta.items()} for theta in params]
+    assert shapes == [
+        {"weight": (n, m), "bias": (n,)} for m, n in itertools.pairwise((3, 40, 30, 2))
+    ]
+    values = flat(params)
+    assert np.all(np.abs(values) < 1)
+    assert np.ptp(values) > 1.99
+    assert abs(values.mean()) < 5.5 * np.sqrt(1 / 3 / values.size)
+    assert len(set(np.round(values, 12))) == values.size  # no two layers share their numbers
+
+
+@pytest.mark.parametrize("loss", sorted(LOSSES))
+def test_every_loss_gives_a_gradient_and_takes_its_shape_of_targets(loss):
+    outputs = 1 if loss == "logistic_loss" else 3
+    targets = {
+        "logistic_loss": np.array([-1.0, 1.0]),
+        "softmax_cross_entropy": np.array([0, 2]),
+        "squared_error": np.ones((2, 3)),
+    }[loss]
+    network = dense_network((2, 2, outputs), loss)
+    params, batch = random_params((2, 2, outputs)), (np.ones((2, 2)), targets)
+    network.check(params, batch)
+    g = jax.jit(jax.grad(partial(recursion, network)))(params, batch)
+    right = jax.jit(jax.grad(partial(brute_force, network)))(params, batch)
+    assert relative(g, right) < 1e-12
+
+
+def test_an_objective_can_be_any_function_without_parameters():
+    def energy(theta, x, target):
+        assert theta == ()
+        return jnp.prod(x) * target + jnp.max(x * jnp.arange(3))
+
+    network = SBN((Dense(2, 3),), energy)
+    params = network.init(KEY)
+    assert params[-1] == ()
+    batch = random_batch(2)
+    g = jax.jit(jax.grad(psa(network)))(params, KEY, batch)
+    assert jax.tree.structure(g) == jax.tree.structure(params)
+    routes = [jax.jit(jax.grad(partial(r, network)))(params, batch) for r in (recursion, brute_force)]
+    assert relative(*routes) < 1e-12
+
+
+# ---------------------------------------------------------------------- refusals
+
+
+@pytest.mark.parametrize(
+    ("build", "sentence"),
+    [
+        (lambda: SBN((), Readout(2, 1)), "at least one stochastic layer"),
+        (lambda: SBN((Dense(2, 3), Dense(4, 2)), Readout(2, 1)), "layer 1 has 3 units but the next"),
+        (lambda: SBN((Dense(2, 3),), Readout(4, 1)), "layer 1 has 3 units but the next expects 4"),
+        (lambda: SBN((Dense(2, 3),), Readout(3, 1), (1, 1)), "the states .1, 1. are equal"),
+        (lambda: SBN((Dense(2, 3, "gauss"),), Readout(3, 1)), "unknown noise 'gauss'"),
+        (lambda: Readout(2, 1, "logistic"), "did you mean 'logistic_loss'"),
+        (lambda: Readout(2, 3, "logistic_loss"), "logistic_loss got 3 outputs; give 1"),
+        (lambda: dense_network((2, 1)), "do not make a network"),
+        (lambda: dense_network((2, 0, 1)), "do not make a network"),
+    ],
+)
+def test_parts_that_do_not_fit_are_refused_in_one_sentence(build, sentence):
+    with pytest.raises(GradbenchError, match=sentence):
+        build()
+
+
+@pytest.mark.parametrize(
+    ("loss", "targets", "sentence"),
+    [
+        ("logistic_loss", [1.0, 0.0], "logistic_loss got the target 0.0; code the two classes"),
+        ("softmax_cross_entropy", [0, 3], "got the target 3; give integer classes from 0 to 2"),
+        ("softmax_cross_entropy", [0, -1], "got the target -1; give integer classes"),
+        ("softmax_cross_entropy", [0.0, 1.0], "got the target 0.0; give integer classes"),
+        ("softmax_cross_entropy", [True, False], "got the target True; give integer classes"),
+    ],
+)
+def test_targets_that_the_loss_is_not_made_for_are_refused(loss, targets, sentence):
+    outputs = 1 if loss == "logistic_loss" else 3
+    network = dense_network((2, 2, outputs), loss)
+    with pytest.raises(GradbenchError, match=sentence):
+        network.check(random_params((2, 2, outputs)), (np.zeros((2, 2)), np.array(targets)))
+
+
+@pytest.mark.parametrize("shape", [(), (2,), (3, 1)])
+def test_squared_error_refuses_targets_that_would_broadcast(shape):
+    with pytest.raises(GradbenchError, match="squared_error got 3 outputs and a target of shape"):
+        squared_error(jnp.ones(3), jnp.ones(shape))
+
+
+def test_targets_with_an_axis_too_many_are_refused():
+    network, params, (inputs, targets) = small((2, 2, 1))
+    with pytest.raises(GradbenchError, match=r"objective of shape \(1,\)"):
+        reinforce(network)(params, KEY, (inputs, targets[:, None]))
+
+
+@pytest.mark.parametrize("change", ["input", "image", "weight", "bias", "readout"])
+def test_shapes_that_do_not_match_are_refused(change):
+    network, params, (inputs, targets) = small((2, 3, 1))
+    if change == "input":
+        inputs = inputs[:, :1]
+    elif change == "image":
+        inputs = inputs[:, None]
+    elif change == "readout":
+        params = (params[0], {**params[1], "weight": np.ones((1, 2))})
+    else:
+        params = ({**params[0], change: np.ones((3, 3, 3))}, params[1])
+    with pytest.raises(GradbenchError, match="a dense layer with weight .* got an input of shape"):
+        reinforce(network)(params, KEY, (inputs, targets))
+
+
+@pytest.mark.parametrize("entries", [1, 3])
+def test_a_wrong_number_of_parameter_entries_is_refused(entries):
+    network, params, batch = small((2, 3, 1))
+    wrong = (params * 2)[:entries]
+    with pytest.raises(GradbenchError, match=f"of 1 layers got {entries} parameter entries"):
+        reinforce(network)(wrong, KEY, batch)
+    with pytest.raises(GradbenchError, match=f"of 1 layers got {entries} parameter entries"):
+        network.check(wrong, batch)
+
+
+# ------------------------------------------------------------------------------- codings
+
+
+def recode(params):
+    """Parameters of the {-1, 1} network that equals the {0, 1} network with `params`."""
+    first, *rest = params
+    return (
+        first,
+        *(
+            {"weight": t["weight"] / 2, "bias": t["bias"] + jnp.sum(t["weight"], axis=1) / 2}
+            for t in rest
+        ),
+    )
+
+
+def test_a_network_coded_01_equals_the_one_coded_pm1_with_transformed_weights():
+    sizes = (2, 3, 2, 1)
+    coded, params, batch = small(sizes, states=(0, 1))
+    plain = dense_network(sizes)
+
+    @jax.jit
+    def pairs(params):
+        found = []
+        for make in (lambda n: recursion, lambda n: brute_force):
+            f, g = make(coded), make(plain)
+            found.append(
+                (
+                    jax.value_and_grad(lambda p, f=f: f(coded, p, batch))(params),
+                    jax.value_and_grad(lambda p, g=g: g(plain, recode(p), batch))(params),
+                )
+            )
+        # the chain rule through `recode` turns a draw of one into a draw of the other
+        one = jax.grad(psa(coded))(params, KEY, batch)
+        two = jax.grad(lambda p: psa(plain)(recode(p), KEY, batch))(params)
+        return found, (one, two)
+
+    values, (one, two) = pairs(params)
+    for (f, df), (g, dg) in values:
+        np.testing.assert_allclose(f, g, rtol=1e-13)
+        assert relative(df, dg) < 1e-12
+    assert relative(one, two) < 1e-12
+
+
+# -------------------------------------------------------------------------- the flip hook
+
+
+@pytest.mark.parametrize("noise", NOISES)
+def test_flip_pull_equals_flipping_every_unit(noise):
+    network, params, batch = small((2, 4, 3, 1), noise=noise, states=(0, 1), seed=3)
+    example = jax.tree.map(lambda leaf: leaf[0], batch)
+    x = (jnp.array([1.0, -1, -1, 1]), jnp.array([1.0, 1, -1]))
+    g = jnp.array([0.3, -2.0, 0.7])
+
+    @jax.jit
+    def both(params):
+        run = visit_path(network, params, example, x)
+        fast = network.flip_pull(params, run, 0, g)
+        cdf = get_noise(noise).cdf
+        above = [visit_path(network, params, example, (row, x[1])).a[1] for row in flips(x[0])]
+        return fast, jnp.stack([g @ (cdf(a) - cdf(run.a[1])) for a in above])
+
+    fast, generic = both(params)
+    assert np.linalg.norm(generic) > 1e-3
+    np.testing.assert_allclose(fast, generic, rtol=0, atol=1e-10)

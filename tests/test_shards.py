@@ -1,0 +1,167 @@
+"""A cell gives back the blocks it was given, or says which of its shards is not as it was."""
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from stored import FLOATS, META, PLACE, assert_one_sentence, assert_same_blocks, block, damaged
+
+from gradbench import shards
+from gradbench.blocks import BINS, SCHEMA, Block, LayerBlock
+from gradbench.errors import GradbenchError
+from gradbench.files import CorruptFile, write_file
+from gradbench.shards import Cell, CorruptShard
+
+
+def a_cell(directory, estimator="concrete(temperature=0.1)", seed=1):
+    run = {"suite_hash": "0123456789abcdef", "seed": seed, "draws": 100}
+    return Cell(PLACE, estimator, Path(directory), run, write_file)
+
+
+@pytest.fixture
+def cell(tmp_path):
+    return a_cell(tmp_path / "cell")
+
+
+@st.composite
+def any_blocks(draw):
+    """Blocks of any shape (also without coordinates, heads, averages) and any finite values."""
+    heads, averages = draw(st.integers(0, 2)), draw(st.integers(0, 3))
+    sizes = draw(st.lists(st.integers(0, 4), min_size=1, max_size=3))
+    floats = lambda *shape: draw(hnp.arrays(np.float64, shape, elements=FLOATS))  # noqa: E731
+    counts = lambda *shape: draw(  # noqa: E731
+        hnp.arrays(np.int64, shape, elements=st.integers(0, 2**63 - 1), fill=st.just(0))
+    )
+    return [
+        Block(
+            index,
+            tuple(
+                LayerBlock(
+                    draw(st.integers(1, 2**40)),
+                    floats(size),
+                    floats(size),
+                    floats(heads, size),
+                    counts(averages),
+                    floats(averages),
+                    floats(averages),
+                    counts(averages, BINS),
+                )
+                for size in sizes
+            ),
+        )
+        for index in range(draw(st.integers(1, 3)))
+    ]
+
+
+@settings(max_examples=40, deadline=None)
+@given(any_blocks(), st.data())
+def test_blocks_come_back_bit_by_bit_however_they_are_split_into_shards(blocks, data):
+    split = data.draw(st.integers(0, len(blocks)))
+    with tempfile.TemporaryDirectory() as directory:
+        for part in (blocks[:split], blocks[split:]):
+            if part:
+                a_cell(directory).append(part, META)
+        cell = a_cell(directory)
+        assert cell.done_blocks() == len(blocks)
+        assert cell.meta() == META
+        assert_same_blocks(cell.blocks(), blocks)
+
+
+def test_a_cell_without_shards_is_empty(cell):
+    assert cell.meta() is None
+    assert cell.blocks() == [] and cell.done_blocks() == 0
+
+
+@pytest.fixture(scope="module")
+def one_shard():
+    """A cell of one shard, whose bytes each example of Hypothesis damages and then restores."""
+    with tempfile.TemporaryDirectory() as directory:
+        cell = a_cell(directory)
+        cell.append([block(0), block(1)], META)
+        yield cell
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_a_corrupted_shard_is_named(one_shard, data):
+    (path,) = one_shard.directory.iterdir()
+    content = path.read_bytes()
+    path.write_bytes(damaged(content, data))
+    for read in (one_shard.blocks, one_shard.done_blocks):
+        with pytest.raises(CorruptShard) as error:
+            read()
+        assert_one_sentence(error, path, "is corrupted", "discard")
+    path.write_bytes(content)
+    assert one_shard.done_blocks() == 2
+
+
+def test_discarding_a_corrupted_cell_deletes_its_shards_only(cell):
+    cell.append([block(0)], META)
+    (shard,) = cell.directory.iterdir()
+    shard.write_bytes(b"")
+    note = cell.directory / "note.parquet"
+    note.write_text("a user's file")
+    cell.discard()
+    assert cell.done_blocks() == 0 and note.exists()
+    cell.append([block(0)], META)
+    assert_same_blocks(cell.blocks(), [block(0)])
+
+
+def test_a_missing_shard_is_noticed(cell):
+    for index in range(3):
+        cell.append([block(index)], META)
+    sorted(cell.directory.iterdir())[1].unlink()
+    with pytest.raises(CorruptShard) as error:
+        cell.done_blocks()
+    assert_one_sentence(error, "000002-000002", "does not begin with block 1")
+
+
+def test_overlapping_shards_are_noticed(tmp_path):
+    cells = [a_cell(tmp_path / name, name) for name in ("psa", "arm")]
+    for seed, cell in enumerate(cells):
+        cell.append([block(0, seed=seed)], META)
+    (shard,) = cells[1].directory.iterdir()
+    shard.rename(cells[0].directory / shard.name)
+    with pytest.raises(CorruptShard) as error:
+        cells[0].blocks()
+    assert_one_sentence(error, "does not begin with block 1")
+
+
+def test_a_shard_of_another_cell_or_run_is_noticed(tmp_path):
+    target = a_cell(tmp_path / "target", "psa", seed=1)
+    target.directory.mkdir()
+    for n, (estimator, seed) in enumerate([("psa", 2), ("arm", 1)]):
+        source = a_cell(tmp_path / f"source{n}", estimator, seed)
+        source.append([block(0)], META)
+        (shard,) = source.directory.iterdir()
+        (target.directory / shard.name).write_bytes(shard.read_bytes())
+        with pytest.raises(CorruptShard) as error:
+            target.done_blocks()
+        assert_one_sentence(error, "belongs to another cell or another run")
+        target.discard()
+
+
+def test_blocks_that_do_not_continue_the_cell_are_refused(cell):
+    cell.append([block(0)], META)
+    for blocks in ([], [block(2)], [block(1), block(3)], [block(0)]):
+        with pytest.raises(GradbenchError) as error:
+            cell.append(blocks, META)
+        assert_one_sentence(error, "from block 1 on")
+    with pytest.raises(GradbenchError) as error:
+        cell.append([block(1)], META | {"block": 8})
+    assert_one_sentence(error, "other settings", "concrete(temperature=0.1)")
+    assert cell.done_blocks() == 1
+
+
+def test_a_newer_shard_is_refused_and_not_called_corrupted(cell, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(shards, "SCHEMA", SCHEMA + 1)
+        cell.append([block(0)], META)
+    with pytest.raises(GradbenchError) as error:
+        cell.blocks()
+    assert_one_sentence(error, f"schema {SCHEMA + 1}")
+    assert not isinstance(error.value, CorruptFile)
