@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from gradbench.blocks import BINS, Block, Counts, Floats, LayerBlock
+from gradbench.blocks import BINS, Block, Counts, Floats, LayerBlock, Moments, pool
 from gradbench.errors import GradbenchError
 
 BAND = (0.15, 0.85)  # of the cosine
@@ -142,10 +142,9 @@ def _accuracy(counts: Floats, means: Floats, m2: Floats, gradient: Floats) -> Ac
     draws = counts.sum()
     if draws < 2:
         return _NO_ACCURACY
-    mean = counts @ means / draws
+    _, mean, squares = pool(map(Moments, counts, means, m2))
     centred = means - mean
     error = mean - gradient
-    squares = m2.sum(0) + counts @ centred**2
     if squares.sum() <= draws * _ROUNDING**2 * (mean @ mean):
         return Accuracy(float(error @ error), 0.0, np.zeros((2, 2)))
     variances = squares / (draws - 1)  # the exactly unbiased bias2 needs this one, not squares / N

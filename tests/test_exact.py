@@ -59,43 +59,45 @@ def by_loops(params, batch, noise):
     return total / n, jax.tree.map(lambda g: g / n, tuple(gradient))
 
 
-@double
 @pytest.mark.parametrize(
     ("noise", "sizes"),
     [
-        ("logistic", (2, 3, 1)),
         ("logistic", (1, 2, 1, 3, 1, 1)),
         ("normal", (3, 1, 4, 1)),
         ("uniform", (2, 3, 2, 2, 1)),
-        ("triangular", (2, 4, 2, 1)),
+        ("triangular", (2, 4, 1)),
         ("laplace", (2, 2, 3, 1)),
     ],
 )
-def test_recursion_brute_force_and_plain_loops_agree(noise, sizes):
+def test_two_routes_a_finite_difference_and_plain_loops_agree(noise, sizes):
     network, params, _ = small(sizes, noise, seed=5)
     batch = random_batch(sizes[0], examples=3)  # not a power of two
+    found = reference(network, params, batch)
+    assert found.route == "recursion"
+    assert set(found.agreement) == {"brute force", "finite difference"}
+    assert all(difference < 1e-9 for difference in found.agreement.values())
     value, gradient = by_loops(params, batch, noise)
-    for route in (recursion, brute_force):
-        f, g = jax.jit(jax.value_and_grad(partial(route, network)))(params, batch)
-        np.testing.assert_allclose(f, value, rtol=1e-13)
-        assert relative(g, gradient) < 1e-12
+    np.testing.assert_allclose(found.value, value, rtol=1e-13)
+    assert relative(found.gradient, gradient) < 1e-12
 
 
 @double
-@pytest.mark.parametrize("noise", NOISES)
-def test_saturated_pre_activations_give_the_finite_and_right_gradient(noise):
+@pytest.mark.parametrize(
+    ("noise", "route"),
+    [*((noise, recursion) for noise in NOISES), ("normal", brute_force), ("uniform", brute_force)],
+)
+def test_saturated_pre_activations_give_the_finite_and_right_gradient(noise, route):
     """Units at |a| = 1e4 are constants: the gradient is that of the network without their noise."""
     network, params, batch = small((2, 3, 2, 1), noise, scale=0.3)
     params[0]["bias"][:] = [1e4, -1e4, 0.2]
     params[1]["bias"][0] = 1e4
     value, gradient = by_loops(params, batch, noise)
-    for route in (recursion, brute_force):
-        f, g = jax.jit(jax.value_and_grad(partial(route, network)))(params, batch)
-        np.testing.assert_allclose(f, value, rtol=1e-13)
-        assert np.all(np.isfinite(flat(g)))
-        assert relative(g, gradient) < 1e-12
-        np.testing.assert_array_equal(g[0]["weight"][:2], 0)
-        np.testing.assert_array_equal(g[1]["bias"][0], 0)
+    f, g = jax.jit(jax.value_and_grad(partial(route, network)))(params, batch)
+    np.testing.assert_allclose(f, value, rtol=1e-13)
+    assert np.all(np.isfinite(flat(g)))
+    assert relative(g, gradient) < 1e-12
+    np.testing.assert_array_equal(g[0]["weight"][:2], 0)
+    np.testing.assert_array_equal(g[1]["bias"][0], 0)
 
 
 @double
@@ -131,13 +133,12 @@ def test_a_model_with_skips_and_mixed_noise_is_enumerated_by_brute_force():
 
 
 @double
-@pytest.mark.parametrize("chunk", [1, 8, 100])
-def test_the_size_of_chunks_does_not_change_the_answer(chunk, monkeypatch):
-    network, params, batch = small((2, 3, 4, 1))
+def test_the_size_of_chunks_does_not_change_the_answer(monkeypatch):
+    network, params, batch = small((2, 3, 2, 1))
     loss = straight_through(network)
     # `jit` of a new function each time: the chunk is not part of any cache's key
     plain = jax.jit(lambda p: evaluate(network, loss, p, batch))(params)
-    monkeypatch.setattr(exact, "_CHUNK", chunk)
+    monkeypatch.setattr(exact, "_CHUNK", 8)
     chunked = jax.jit(lambda p: evaluate(network, loss, p, batch))(params)
     np.testing.assert_allclose(flat(chunked), flat(plain), rtol=1e-12, atol=1e-15)
 
@@ -150,36 +151,21 @@ def evaluate(network, loss, params, batch):
 # ------------------------------------------------------------------------- the reference
 
 
-@pytest.mark.parametrize("noise", NOISES)
-def test_the_reference_records_its_agreement(noise):
-    network, params, batch = small((2, 3, 2, 1), noise)
-    found = reference(network, params, batch)
-    assert set(found.agreement) == {"brute force", "finite difference"}
-    assert all(difference < 1e-9 for difference in found.agreement.values())
-    value, gradient = by_loops(params, batch, noise)
-    assert found.route == "recursion"
-    np.testing.assert_allclose(found.value, value, rtol=1e-12)
-    assert relative(found.gradient, gradient) < 1e-11
-
-
+@double
 def test_a_wrong_gradient_would_be_recorded(monkeypatch):
-    """The agreement can fail: a recursion with a wrong gradient disagrees with both checks."""
+    network, params, batch = small((2, 2, 1))
+    params = jax.tree.map(jnp.asarray, params)
 
     def wrong(network, params, batch):
-        value = recursion(network, params, batch)
-        return value + 1e-6 * (params[0]["bias"][0] - jax.lax.stop_gradient(params[0]["bias"][0]))
+        bias = params[0]["bias"][0]
+        return recursion(network, params, batch) + 1e-6 * (bias - jax.lax.stop_gradient(bias))
 
+    _, gradient = jax.jit(jax.value_and_grad(partial(recursion, network)))(params, batch)
+    off = jax.tree.map(lambda g: g * (1 + 1e-6), gradient)
+    assert exact._finite_difference(recursion, network, params, batch, gradient) < 1e-9
+    assert exact._finite_difference(recursion, network, params, batch, off) > 1e-7
     monkeypatch.setattr(exact, "recursion", wrong)
-    network, params, batch = small((2, 2, 1))
-    agreement = reference(network, params, batch).agreement
-    assert agreement["brute force"] > 1e-8
-    monkeypatch.setattr(exact, "recursion", jax.custom_jvp(recursion, nondiff_argnums=(0,)))
-    exact.recursion.defjvp(
-        lambda network, primals, tangents: jax.jvp(
-            partial(recursion, network), primals, jax.tree.map(lambda t: t * 1.001, tangents)
-        )
-    )
-    assert reference(network, params, batch).agreement["finite difference"] > 1e-4
+    assert exact._second_route(network, params, batch) > 1e-7
 
 
 def test_the_reference_of_a_float32_caller_is_float64_and_no_flag_is_left():
@@ -196,20 +182,21 @@ def test_the_reference_of_a_float32_caller_is_float64_and_no_flag_is_left():
     assert jnp.ones(()).dtype == np.float32
 
 
+@double
 def test_the_second_route_looks_at_as_many_examples_as_it_can_afford(monkeypatch):
     network, params, batch = small((2, 3, 1))
     monkeypatch.setattr(exact, "_SECOND_ROUTE", 2 * 2**3)
-    assert reference(network, params, batch).agreement["brute force"] < 1e-9
+    assert exact._second_route(network, params, batch) < 1e-9
     monkeypatch.setattr(exact, "_SECOND_ROUTE", 2**3 - 1)
-    assert reference(network, params, batch).agreement["brute force"] is None
+    assert exact._second_route(network, params, batch) is None
 
 
 def test_integer_images_are_taken_as_numbers():
-    network, params, _ = small((2, 2, 1))
-    inputs, targets = np.array([[0, 255], [3, 7]]), np.array([-1, 1])
-    one = reference(network, params, (inputs.astype(np.uint8), targets.astype(np.int8)))
-    two = reference(network, params, (inputs.astype(float), targets.astype(float)))
-    assert relative(one.gradient, two.gradient) < 1e-13
+    network, params, _ = small((2, 2, 1), scale=0.1)
+    inputs, targets = np.array([[0, 25], [3, 7]]), np.array([-1, 1])
+    found = reference(network, params, (inputs.astype(np.uint8), targets.astype(np.int8)))
+    _, gradient = by_loops(params, (inputs.astype(float), targets), "logistic")
+    assert relative(found.gradient, gradient) < 1e-12
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])

@@ -1,0 +1,64 @@
+"""The README tells the truth: its code runs, its names exist, its files are there."""
+
+import re
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+import gradbench
+from gradbench.estimators import ESTIMATORS
+from gradbench.noise import NOISES
+from gradbench.spec import format_spec
+from gradbench.suite import list_suites
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+
+
+def test_the_library_example_runs_and_its_draws_average_to_something_near_the_truth():
+    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    names: dict = {}
+    exec(code, names)
+    keys = jax.random.split(jax.random.key(1), 4000)
+    draw = jax.jit(jax.vmap(jax.grad(names["loss"]), (None, 0, None)))
+    draws = draw(names["params"], keys, names["batch"])
+    for many, exact in zip(draws, names["truth"], strict=True):
+        error = np.linalg.norm(np.mean(many, axis=0) - exact) / np.linalg.norm(exact)
+        assert error < 0.5  # PSA is biased in the first layer, by far less than that
+
+
+def test_the_table_of_estimators_is_that_of_the_registry():
+    rows = re.findall(r"^\| `([^`]+)` \|[^|]+\| (\w+) \| ([^|]+) \|$", README, re.MULTILINE)
+    registry = {
+        format_spec(entry.name, entry.hyperparameters): (entry.randomness, entry.cost)
+        for entry in ESTIMATORS.values()
+    }
+    assert {name: (randomness, cost) for name, randomness, cost in rows} == registry
+
+
+def test_every_suite_and_noise_is_named():
+    table = README[README.index("| suite |") : README.index("A run that is interrupted")]
+    assert set(re.findall(r"`(\w+)`", table)) == set(list_suites())
+    assert all(noise in README for noise in NOISES)
+
+
+@pytest.mark.parametrize("name", sorted(set(re.findall(r"gradbench\.(\w+)\(", README))))
+def test_every_function_of_the_package_in_the_readme_exists(name):
+    assert callable(getattr(gradbench, name))
+
+
+def test_every_file_and_target_in_the_readme_exists():
+    for path in re.findall(r"\]\(([^)]+)\)", README):
+        assert (ROOT / path).is_file(), path
+    for path in re.findall(r"`([\w/]+\.py|[\w/]+/)`", README):
+        assert (ROOT / "gradbench" / path).exists() or (ROOT / path).exists() or path in (
+            "checkpoints/",
+            "references/",
+            "shards/",
+            "figures/",
+        ), path
+    makefile = (ROOT / "Makefile").read_text()
+    for target in re.findall(r"make (\w+)", README):
+        assert f"\n{target}:" in makefile, target

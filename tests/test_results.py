@@ -1,0 +1,212 @@
+"""The table and the figures of a run: right, in the order of the suite, and only what is finished."""
+
+import jax
+import matplotlib.image
+import numpy as np
+import pandas as pd
+import pytest
+import tiny
+from tiny import changed
+
+import gradbench
+from gradbench.errors import GradbenchError
+from gradbench.measure import layer_vectors
+from gradbench.precision import float64
+from gradbench.problem import load_problem
+from gradbench.problems.build import build, estimator
+from gradbench.results import curves, plot, read_cells, show, summary
+from gradbench.runner import run
+from gradbench.store import Results
+
+ESTIMATORS = ["reinforce", "arm", "straight_through", "psa"]
+
+
+def refusal(function, directory):
+    with pytest.raises(GradbenchError) as caught:
+        function(directory)
+    sentence = str(caught.value)
+    assert "\n" not in sentence
+    return sentence
+
+
+def draws_of(folder, spec):
+    """All 71 single draws of a cell at epoch 10 and the exact gradient, per layer."""
+    place = ("tiny", 0, "epoch 10")
+    with Results.open(folder / "results") as results, float64():
+        built = build(load_problem(folder / "tiny.toml"))
+        params = results.load_checkpoint(results.cell(*place, spec).place).params
+        key, loss = built.key("draws at epoch 10"), estimator(spec, built.network)
+        keys = jax.vmap(lambda n: jax.random.fold_in(key, n))(np.arange(71, dtype=np.uint32))
+        draws = jax.vmap(jax.grad(loss), (None, 0, None))(params, keys, built.batch)
+        exact = gradbench.reference(built.network, params, built.batch).gradient
+        return [
+            tuple(map(np.asarray, pair))
+            for pair in zip(layer_vectors(draws, 1), layer_vectors(exact), strict=True)
+        ]
+
+
+@pytest.mark.parametrize("spec", ["reinforce", "psa"])
+def test_the_summary_is_that_of_the_single_draws(finished_run, spec):
+    frame = summary(finished_run / "results")
+    rows = frame[(frame["checkpoint"] == "epoch 10") & (frame["estimator"] == spec)]
+    for (g, exact), row in zip(draws_of(finished_run, spec), rows.to_dict("records"), strict=True):
+        norm = np.linalg.norm(exact)
+        variance = g.var(axis=0, ddof=1).sum() / norm**2
+        bias2 = np.sum((g.mean(axis=0) - exact) ** 2) / norm**2 - variance / 71
+        cosine = g @ exact / norm / np.linalg.norm(g, axis=1)
+        assert row["gradient_norm"] == pytest.approx(norm, rel=1e-9)
+        assert row["variance"] == pytest.approx(variance, rel=1e-9)
+        assert row["bias2"] == pytest.approx(bias2, rel=1e-9, abs=1e-9 * variance)
+        assert row["rmse"] == pytest.approx(np.sqrt(max(bias2 + variance, 0)), rel=1e-9)
+        assert row["cosine"] == pytest.approx(cosine.mean(), rel=1e-9)
+        assert row["cosine_low"] == pytest.approx(np.quantile(cosine, 0.15), abs=0.05)
+        assert (row["draws"], row["groups"], row["zero_gradient"]) == (71, 71, False)
+
+
+@pytest.mark.parametrize("m", [2, 3, 10, 16, 64])
+def test_the_cosine_at_m_is_that_of_the_means_of_m_single_draws(finished_run, m):
+    """In blocks (2), of whole blocks (10, 16, 64), and with the head of another one (3)."""
+    frame = curves(finished_run / "results")
+    frame = frame[(frame["checkpoint"] == "epoch 10") & (frame["estimator"] == "psa")]
+    rows = frame[frame["M"] == m].to_dict("records")
+    for (g, exact), row in zip(draws_of(finished_run, "psa"), rows, strict=True):
+        stride = m + m % 2 if m > 1 else 1  # groups begin with a block
+        groups = [g[n : n + m].mean(axis=0) for n in range(0, 71 - m + 1, stride)]
+        cosines = [x @ exact / np.linalg.norm(x) / np.linalg.norm(exact) for x in groups]
+        assert row["groups"] == len(groups)
+        assert row["cosine"] == pytest.approx(np.mean(cosines), rel=1e-9)
+
+
+def test_the_columns_and_the_order_are_those_of_the_suite(finished_run):
+    frame = summary(finished_run / "results")
+    assert list(frame["checkpoint"].unique()) == ["epoch 0", "epoch 10"]
+    assert list(frame["estimator"].unique()) == ESTIMATORS
+    assert list(frame["layer"].unique()) == ["layer 1", "output"]
+    assert len(frame) == 2 * 4 * 2
+    values = ["bias2", "variance", "rmse", "cosine", "cosine_low", "cosine_high"]
+    expected = {"problem", "replicate", "checkpoint", "layer", "estimator", "loss", "gradient_norm"}
+    expected |= {"draws", "zero_gradient", "groups", *values, *(f"{name}_se" for name in values)}
+    assert set(frame.columns) == expected
+    assert np.isfinite(frame.select_dtypes("number")).all(axis=None)
+    assert frame.groupby("checkpoint")["loss"].nunique().tolist() == [1, 1]
+
+
+def test_curves_hold_the_powers_of_two_and_what_the_suite_names(finished_run):
+    frame = curves(finished_run / "results")
+    assert sorted(frame["M"].unique()) == [1, 2, 3, 4, 8, 10, 16, 32, 64]
+    assert len(frame) == 9 * 2 * 4 * 2
+    single = frame[frame["M"] == 1].reset_index(drop=True)
+    rows = summary(finished_run / "results")
+    pd.testing.assert_series_equal(single["rmse"], rows["rmse"])
+    pd.testing.assert_series_equal(single["cosine"], rows["cosine"])
+
+
+def test_cells_stand_in_the_order_of_the_suite_whatever_their_names(tmp_path):
+    """Also where a problem is called as an estimator is."""
+    text = changed(
+        tiny.SUITE,
+        ('["tiny.toml"]', '["psa.toml", "a.toml"]'),
+        ('"reinforce", "arm", "straight_through", "psa"', '"reinforce", "psa"'),
+    )
+    untrained = tiny.PROBLEM.partition("[training]")[0]
+    suite = tiny.write(tmp_path / "suite", text, psa=untrained, a=untrained)
+    results = run(suite, tmp_path / "results", progress=False)
+    assert [(cell.problem, cell.estimator) for cell in read_cells(results)] == [
+        ("psa", "reinforce"),
+        ("psa", "psa"),
+        ("a", "reinforce"),
+        ("a", "psa"),
+    ]
+    names = {path.name for path in plot(results)}
+    assert names == {
+        f"{problem}-0-{kind}.{suffix}"
+        for problem in ("psa", "a")
+        for kind in ("rmse", "cosine")
+        for suffix in ("pdf", "png")
+    }
+
+
+def test_unfinished_cells_are_left_out(finished_run, finished):
+    results = finished / "results"
+    complete = summary(results)
+    for shard in results.glob("shards/tiny/0/*10/psa/*.parquet"):
+        shard.unlink()
+    kept = complete[(complete["checkpoint"] == "epoch 0") | (complete["estimator"] != "psa")]
+    pd.testing.assert_frame_equal(summary(results), kept.reset_index(drop=True))
+    text = show(results)
+    assert text.count("psa") == 2 and show(finished_run / "results").count("psa") == 4
+    assert len(plot(results)) == 4
+
+
+@pytest.mark.parametrize("function", [show, plot, summary, curves])
+def test_without_a_finished_cell_there_is_nothing_to_show(finished, tmp_path, function):
+    assert "no '" in refusal(function, tmp_path / "nowhere")
+    (tmp_path / "empty").mkdir()
+    assert "gradbench run SUITE --out DIR" in refusal(function, tmp_path / "empty")
+    for shard in (finished / "results").rglob("*.parquet"):
+        shard.unlink()
+    assert "no finished cell yet; continue the run" in refusal(function, finished / "results")
+
+
+def test_damage_is_named_when_results_are_read(finished):
+    results = finished / "results"
+    reference = next(results.glob("references/*/*/*.npz"))
+    intact = reference.read_bytes()
+    tiny.damage(reference)
+    assert str(reference) in refusal(summary, results)
+    reference.unlink()
+    assert "exact gradient" in refusal(summary, results)
+    reference.write_bytes(intact)
+    shard = next(results.rglob("*.parquet"))
+    tiny.damage(shard)
+    sentence = refusal(summary, results)
+    assert str(shard) in sentence and "only its cell is measured anew" in sentence
+    tiny.damage(results / "manifest.json")
+    assert str(results / "manifest.json") in refusal(summary, results)
+
+
+def test_the_table_tells_every_checkpoint_layer_and_estimator(finished_run):
+    text = show(finished_run / "results")
+    assert max(map(len, text.splitlines())) <= 100
+    losses = summary(finished_run / "results")["loss"].unique()
+    for epoch, loss in zip(("epoch 0", "epoch 10"), losses, strict=True):
+        assert f"tiny, replicate 0, {epoch}, loss {loss:.4f}" in text
+    for name in ESTIMATORS:
+        assert text.count(f" {name} ") == 4
+
+
+def test_figures_are_drawn_and_drawn_again_the_same(finished):
+    paths = plot(finished / "results")
+    folder = finished / "results" / "figures"
+    assert [path.name for path in paths] == ["rmse.pdf", "rmse.png", "cosine.pdf", "cosine.png"]
+    assert all(path.parent == folder and path.stat().st_size > 5000 for path in paths)
+    for path in paths[1::2]:
+        pixels = matplotlib.image.imread(path)[..., :3]
+        assert pixels.shape[0] > 400 and pixels.shape[1] > 700
+        assert 0.01 < np.mean(pixels < 0.9) < 0.5  # neither blank nor black
+    before = [path.read_bytes() for path in paths]
+    assert [path.read_bytes() for path in plot(finished / "results")] == before
+
+
+def test_every_replicate_has_its_figures(tmp_path):
+    text = changed(tiny.SUITE, (', "arm", "straight_through"', "")) + "replicates = 2\n"
+    suite = tiny.write(tmp_path / "suite", text, tiny=tiny.PROBLEM.partition("[training]")[0])
+    results = run(suite, tmp_path / "results", progress=False)
+    assert {path.name for path in plot(results) if path.suffix == ".pdf"} == {
+        f"tiny-{replicate}-{kind}.pdf" for replicate in (0, 1) for kind in ("rmse", "cosine")
+    }
+
+
+def test_a_sweep_has_its_column_and_one_figure(tmp_path):
+    text = changed(tiny.SUITE, (', "arm", "straight_through"', ""))
+    text += 'figure = "growth"\n[sweep]\nby = "width"\n"network.hidden" = [[2], [1]]\n'
+    suite = tiny.write(tmp_path / "suite", text, tiny=tiny.PROBLEM.partition("[training]")[0])
+    results = run(suite, tmp_path / "results", progress=False)
+    frame = summary(results)
+    assert frame["width"].tolist() == [2] * 4 + [1] * 4
+    assert [path.name for path in plot(results)] == ["growth.pdf", "growth.png"]
+
+
+def test_a_figure_that_cannot_be_written_is_one_sentence(finished):
+    (finished / "results" / "figures").write_text("in the way")
+    assert "figures" in refusal(plot, finished / "results")
