@@ -17,7 +17,6 @@ from gradbench.estimators import check_spec
 from gradbench.measure import Plan, layer_names, layer_vectors, make_plan, measure
 from gradbench.model import Params
 from gradbench.precision import float64
-from gradbench.problem import Problem
 from gradbench.problems.build import Built, build, checkpoint_name, estimator
 from gradbench.shards import Cell, CorruptShard, Place
 from gradbench.store import Results
@@ -54,17 +53,14 @@ def run(
     Raises:
         GradbenchError: anything wrong with the suite, its problems or the directory.
     """
-    suite = _resolve(suite, seed, draws)
+    suite = _resolve(suite, draws)
+    problems = _build(suite, seed)
     results = Results.open_or_create(
         out or Path("results") / suite.name, suite.as_dict(), seed, suite.draws
     )
     with results, float64():
-        tasks = {
-            (problem.name, replicate): list(_tasks(results, suite, problem, replicate))
-            for problem in suite.problems
-            for replicate in range(suite.replicates)
-        }
-        everything = [task for group in tasks.values() for task in group]
+        tasks = [list(_tasks(results, suite, built)) for built in problems]
+        everything = [task for group in tasks for task in group]
         with tqdm(
             total=suite.draws * len(everything),
             initial=sum(min(task.done * task.plan.block, suite.draws) for task in everything),
@@ -73,10 +69,8 @@ def run(
             dynamic_ncols=True,
             disable=not progress,
         ) as bar:
-            for problem in suite.problems:
-                for replicate in range(suite.replicates):
-                    group = tasks[problem.name, replicate]
-                    _measure_problem(results, suite, problem, replicate, group, bar)
+            for built, group in zip(problems, tasks, strict=True):
+                _measure_problem(results, suite, built, group, bar)
     return results
 
 
@@ -86,7 +80,8 @@ def describe(suite: str | Suite, seed: int = 0, draws: int | None = None) -> str
     Raises:
         GradbenchError: as ``run``.
     """
-    suite = _resolve(suite, seed, draws)
+    suite = _resolve(suite, draws)
+    _build(suite, seed)
     lines = [f"suite {suite.name!r}, seed {seed}: {suite.title}"]
     cells = 0
     for problem in suite.problems:
@@ -104,30 +99,37 @@ def describe(suite: str | Suite, seed: int = 0, draws: int | None = None) -> str
     return "\n".join(lines)
 
 
-def _resolve(suite: str | Suite, seed: int, draws: int | None) -> Suite:
-    """The suite with its number of draws, all names in it known and all networks small enough."""
+def _resolve(suite: str | Suite, draws: int | None) -> Suite:
+    """The suite with its number of draws, all estimators in it known."""
     suite = suite if isinstance(suite, Suite) else load_suite(suite)
     suite = suite if draws is None else suite.with_draws(draws)
     for spec in suite.estimators:
         check_spec(spec)
     make_plan(suite.draws, suite.averages)
-    with float64():
-        for problem in suite.problems:
-            built = build(problem, seed)
-            try:
-                exact.check_size(built.network, jax.eval_shape(built.initial), built.batch)
-            except GradbenchError as error:
-                raise GradbenchError(f"problem {problem.name!r}: {error}") from None
     return suite
 
 
-def _tasks(results: Results, suite: Suite, problem: Problem, replicate: int) -> Iterator[Task]:
+def _build(suite: Suite, seed: int) -> list[Built]:
+    """The problems of a suite and their replicates, all names known and networks small enough."""
+    ready = []
+    with float64():
+        for problem in suite.problems:
+            for replicate in range(suite.replicates):
+                built = build(problem, seed, replicate)
+                try:
+                    exact.check_size(built.network, jax.eval_shape(built.initial), built.batch)
+                except GradbenchError as error:
+                    raise GradbenchError(f"problem {problem.name!r}: {error}") from None
+                ready.append(built)
+    return ready
+
+
+def _tasks(results: Results, suite: Suite, built: Built) -> Iterator[Task]:
     """The cells of a problem; those with damaged shards are emptied, to be run again."""
-    built = build(problem, results.manifest["seed"], replicate)
     params = jax.eval_shape(built.initial)
     coordinates = sum(leaf.size for leaf in jax.tree.leaves(params))
     plan = make_plan(suite.draws, suite.averages, coordinates)
-    for place in _places(problem, replicate):
+    for place in _places(built):
         for spec in suite.estimators:
             cell = results.cell(*place, spec)
             try:
@@ -139,43 +141,38 @@ def _tasks(results: Results, suite: Suite, problem: Problem, replicate: int) -> 
             yield Task(cell, plan, done)
 
 
-def _places(problem: Problem, replicate: int) -> list[Place]:
-    names = (checkpoint_name(problem, epoch) for epoch in problem.checkpoints)
-    return [Place(problem.name, replicate, name) for name in names]
+def _places(built: Built) -> list[Place]:
+    names = (checkpoint_name(built.problem, epoch) for epoch in built.problem.checkpoints)
+    return [Place(built.problem.name, built.replicate, name) for name in names]
 
 
 def _measure_problem(
-    results: Results,
-    suite: Suite,
-    problem: Problem,
-    replicate: int,
-    tasks: list[Task],
-    bar: tqdm,
+    results: Results, suite: Suite, built: Built, tasks: list[Task], bar: tqdm
 ) -> None:
     """Measures the unfinished cells of a problem, training it first where it is not stored.
 
     A reference that is missing is computed anew although its cells may be finished.
     """
-    left: dict[Place, list[Task]] = {place: [] for place in _places(problem, replicate)}
+    left: dict[Place, list[Task]] = {place: [] for place in _places(built)}
     for task in tasks:
         if task.done < task.plan.blocks:
             left[task.cell.place].append(task)
     todo = [place for place in left if left[place] or results.load_reference(place) is None]
     if not todo:
         return
-    built = build(problem, results.manifest["seed"], replicate)
-    bar.set_description(f"{problem.name}: training")
+    name = built.problem.name
+    bar.set_description(f"{name}: training")
     _train(results, built)
     for place in todo:
         stored = results.load_checkpoint(place)
         assert stored is not None  # by _train
-        bar.set_description(f"{problem.name}, {place.checkpoint}: exact gradient")
+        bar.set_description(f"{name}, {place.checkpoint}: exact gradient")
         gradient = _reference(results, built, place, stored.params)
         params, batch = jax.tree.map(
             lambda leaf: jnp.asarray(leaf, _dtype(leaf, suite.dtype)), (stored.params, built.batch)
         )
         for task in left[place]:
-            bar.set_description(f"{problem.name}, {place.checkpoint}: {task.cell.estimator}")
+            bar.set_description(f"{name}, {place.checkpoint}: {task.cell.estimator}")
             _measure_cell(task, built, params, batch, gradient, bar)
 
 
@@ -186,7 +183,7 @@ def _dtype(leaf: Any, dtype: str) -> Any:
 
 def _train(results: Results, built: Built) -> None:
     """Stores the parameters at all checkpoints of a problem, unless they are there."""
-    places = _places(built.problem, built.replicate)
+    places = _places(built)
     if all(results.load_checkpoint(place) for place in places):
         return
     for place, (_, params) in zip(places, built.checkpoints(), strict=True):
