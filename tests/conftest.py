@@ -2,6 +2,7 @@
 
 import shutil
 from contextlib import nullcontext
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -28,6 +29,17 @@ def float64():
         yield
 
 
+@pytest.fixture(scope="module")
+def quick_compilation():
+    """Twice as fast for modules that compile much and compute little."""
+    import jax
+
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)
+
+
 def flat(tree):
     """All leaves as one vector."""
     import jax
@@ -41,14 +53,14 @@ def relative(a, b):
 
 
 def random_params(sizes, scale=1.0, seed=0):
-    """Parameters of a chain of dense layers, as numpy arrays: weights and biases scale * U(-1, 1)."""
+    """Parameters of a chain of dense layers, in numpy: weights and biases scale * U(-1, 1)."""
     generator = np.random.default_rng(seed)
     return tuple(
         {
             "weight": scale * generator.uniform(-1, 1, (outputs, inputs)),
             "bias": scale * generator.uniform(-1, 1, outputs),
         }
-        for inputs, outputs in zip(sizes, sizes[1:], strict=False)
+        for inputs, outputs in pairwise(sizes)
     )
 
 
@@ -59,10 +71,19 @@ def random_batch(inputs, examples=3, seed=1):
 
 
 def small(sizes, noise="logistic", loss="logistic_loss", scale=1.0, seed=0, **options):
-    """A network of these sizes with random parameters and a random batch."""
-    from gradbench.network import dense_network
+    """A network of these sizes with random parameters and a random batch.
 
-    network = dense_network(sizes, loss, noise, **options)
+    `noise` is one for all layers, or a tuple with one per layer.
+    """
+    from gradbench.network import SBN, Dense, dense_network
+
+    network = dense_network(sizes, loss, **options)
+    noises = (noise,) * len(network.layers) if isinstance(noise, str) else noise
+    layers = (
+        Dense(layer.inputs, layer.outputs, name)
+        for layer, name in zip(network.layers, noises, strict=True)
+    )
+    network = SBN(tuple(layers), network.objective, network.states)
     return network, random_params(sizes, scale, seed), random_batch(sizes[0], seed=seed + 1)
 
 
@@ -83,8 +104,8 @@ def largest_z(draws, expected):
 def assert_mean(draws, expected, rate=1e-6):
     """Refuses independent draws whose mean is not `expected`, with this false-alarm rate.
 
-    A z-test, Sidak over the coordinates: for many draws of a bounded quantity. Every use in the suite
-    takes at most its 1e-6, so that the whole suite stays below 1e-4; seeds are fixed.
+    A z-test, Sidak over the coordinates: for many draws of a bounded quantity. Every use in the
+    suite takes at most its 1e-6, so that the whole suite stays below 1e-4; seeds are fixed.
     """
     coordinates = max(1, np.size(expected))
     assert largest_z(draws, expected) < threshold(rate, coordinates)

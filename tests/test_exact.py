@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import NOISES, flat, precision, random_batch, random_params, relative, small
+from conftest import flat, precision, random_batch, random_params, relative, small
 from scipy import stats
 
 from gradbench import exact
@@ -24,20 +24,22 @@ SCIPY = {
     "triangular": stats.triang(0.5, -1, 2),
     "laplace": stats.laplace,
 }
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 double = pytest.mark.usefixtures("float64")
 
 
 def by_loops(params, batch, noise):
     """Expected logistic loss and its gradient: plain loops over paths, examples and units."""
-    law = SCIPY[noise]
+    names = (noise,) * len(params) if isinstance(noise, str) else noise
     widths = [len(theta["bias"]) for theta in params[:-1]]
     total = 0.0
     gradient = [{key: np.zeros_like(value) for key, value in theta.items()} for theta in params]
     for x0, y in zip(*batch, strict=True):
         for path in itertools.product(*(itertools.product((-1, 1), repeat=n) for n in widths)):
             below, probability, scores = x0, 1.0, []
-            for theta, x in zip(params, path, strict=False):
+            for theta, x, name in zip(params, path, names, strict=False):
                 a = theta["weight"] @ below + theta["bias"]
+                law = SCIPY[name]
                 p = [law.cdf(x_j * a_j) for x_j, a_j in zip(x, a, strict=True)]
                 probability *= np.prod(p)
                 slope = [x_j * law.pdf(a_j) for x_j, a_j in zip(x, a, strict=True)]
@@ -60,16 +62,14 @@ def by_loops(params, batch, noise):
 
 
 @pytest.mark.parametrize(
-    ("noise", "sizes"),
+    ("sizes", "noise"),
     [
-        ("logistic", (1, 2, 1, 3, 1, 1)),
-        ("normal", (3, 1, 4, 1)),
-        ("uniform", (2, 3, 2, 2, 1)),
-        ("triangular", (2, 4, 1)),
-        ("laplace", (2, 2, 3, 1)),
+        ((1, 2, 1, 3, 1, 1), ("logistic", "laplace", "triangular", "normal")),
+        ((2, 3, 2, 1), ("uniform", "uniform")),
+        ((3, 1, 4, 1), ("normal", "logistic")),
     ],
 )
-def test_two_routes_a_finite_difference_and_plain_loops_agree(noise, sizes):
+def test_two_routes_a_finite_difference_and_plain_loops_agree(sizes, noise):
     network, params, _ = small(sizes, noise, seed=5)
     batch = random_batch(sizes[0], examples=3)  # not a power of two
     found = reference(network, params, batch)
@@ -84,7 +84,13 @@ def test_two_routes_a_finite_difference_and_plain_loops_agree(noise, sizes):
 @double
 @pytest.mark.parametrize(
     ("noise", "route"),
-    [*((noise, recursion) for noise in NOISES), ("normal", brute_force), ("uniform", brute_force)],
+    [
+        (("logistic", "normal"), recursion),
+        (("uniform", "laplace"), recursion),
+        (("laplace", "triangular"), recursion),
+        (("normal", "triangular"), brute_force),
+        (("uniform", "laplace"), brute_force),
+    ],
 )
 def test_saturated_pre_activations_give_the_finite_and_right_gradient(noise, route):
     """Units at |a| = 1e4 are constants: the gradient is that of the network without their noise."""
@@ -124,8 +130,7 @@ def test_a_model_with_skips_and_mixed_noise_is_enumerated_by_brute_force():
     params, example = (np.array([0.3, -0.4]), np.array(0.2), np.array(1.7)), 0.8
     p = stats.logistic.cdf(np.array([0.3, -0.4]) * example)
     mean = sum(
-        (p[0] if i > 0 else 1 - p[0])
-        * (i * (2 * p[1] - 1) + 2 * stats.laplace.cdf(0.2 + i) - 1)
+        (p[0] if i > 0 else 1 - p[0]) * (i * (2 * p[1] - 1) + 2 * stats.laplace.cdf(0.2 + i) - 1)
         for i in (-1, 1)
     )
     found = expected_loss(model, params, np.array([example]))
@@ -144,7 +149,9 @@ def test_the_size_of_chunks_does_not_change_the_answer(monkeypatch):
 
 
 def evaluate(network, loss, params, batch):
-    routes = [jax.value_and_grad(partial(r, network))(params, batch) for r in (recursion, brute_force)]
+    routes = [
+        jax.value_and_grad(partial(r, network))(params, batch) for r in (recursion, brute_force)
+    ]
     return routes, moments(loss, params, batch)
 
 
@@ -232,7 +239,11 @@ def test_wrong_targets_and_shapes_are_refused():
 @pytest.mark.parametrize(
     ("sizes", "budget", "words"),
     [
-        ((2, 30, 30, 1), None, ["layers of 30-30 units", "GiB, over the budget of 2 GiB", "memory="]),
+        (
+            (2, 30, 30, 1),
+            None,
+            ["layers of 30-30 units", "GiB, over the budget of 2 GiB", "memory="],
+        ),
         ((2, 5, 5, 1), 1 << 20, ["layers of 5-5 units", "the budget of 0.0009766 GiB", "memory="]),
         ((2, 22, 22, 1), 1 << 40, ["layers of 22-22 units", "operations, over the limit"]),
         ((2, 3000, 1), None, ["layers of 3000 units", "GiB, over the budget"]),
@@ -328,5 +339,7 @@ def test_layers_and_objectives_of_ones_own_are_enumerated():
 
     network = SBN((Dense(2, 3), Squashed(3, 2, "triangular")), Readout(2, 1))
     params, batch = random_params((2, 3, 2, 1)), random_batch(2)
-    routes = [jax.jit(jax.grad(partial(r, network)))(params, batch) for r in (recursion, brute_force)]
+    routes = [
+        jax.jit(jax.grad(partial(r, network)))(params, batch) for r in (recursion, brute_force)
+    ]
     assert relative(*routes) < 1e-12

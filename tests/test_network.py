@@ -25,7 +25,7 @@ from gradbench.network import (
 )
 from gradbench.noise import get_noise
 
-pytestmark = pytest.mark.usefixtures("float64")
+pytestmark = pytest.mark.usefixtures("float64", "quick_compilation")
 KEY = jax.random.key(0)
 
 
@@ -119,7 +119,9 @@ def test_an_objective_can_be_any_function_without_parameters():
     batch = random_batch(2)
     g = jax.jit(jax.grad(psa(network)))(params, KEY, batch)
     assert jax.tree.structure(g) == jax.tree.structure(params)
-    routes = [jax.jit(jax.grad(partial(r, network)))(params, batch) for r in (recursion, brute_force)]
+    routes = [
+        jax.jit(jax.grad(partial(r, network)))(params, batch) for r in (recursion, brute_force)
+    ]
     assert relative(*routes) < 1e-12
 
 
@@ -130,7 +132,10 @@ def test_an_objective_can_be_any_function_without_parameters():
     ("build", "sentence"),
     [
         (lambda: SBN((), Readout(2, 1)), "at least one stochastic layer"),
-        (lambda: SBN((Dense(2, 3), Dense(4, 2)), Readout(2, 1)), "layer 1 has 3 units but the next"),
+        (
+            lambda: SBN((Dense(2, 3), Dense(4, 2)), Readout(2, 1)),
+            "layer 1 has 3 units but the next",
+        ),
         (lambda: SBN((Dense(2, 3),), Readout(4, 1)), "layer 1 has 3 units but the next expects 4"),
         (lambda: SBN((Dense(2, 3),), Readout(3, 1), (1, 1)), "the states .1, 1. are equal"),
         (lambda: SBN((Dense(2, 3, "gauss"),), Readout(3, 1)), "unknown noise 'gauss'"),
@@ -185,7 +190,7 @@ def test_shapes_that_do_not_match_are_refused(change):
         params = (params[0], {**params[1], "weight": np.ones((1, 2))})
     else:
         params = ({**params[0], change: np.ones((3, 3, 3))}, params[1])
-    with pytest.raises(GradbenchError, match="a dense layer with weight .* got an input of shape"):
+    with pytest.raises(GradbenchError, match=r"a dense layer with weight .* got an input of shape"):
         reinforce(network)(params, KEY, (inputs, targets))
 
 

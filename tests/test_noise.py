@@ -136,7 +136,9 @@ def test_saturated_pre_activations_give_finite_and_right_numbers(name, double):
     assert all(np.all(np.isfinite(value)) for value in found.values())
     for x, key in ((1.0, "score of +1"), (-1.0, "score of -1")):
         possible = inside & (truth.cdf(x * SATURATED) > 100 * kind.tiny)
-        right = x * np.exp(truth.logpdf(SATURATED[possible]) - truth.logcdf(x * SATURATED[possible]))
+        right = x * np.exp(
+            truth.logpdf(SATURATED[possible]) - truth.logcdf(x * SATURATED[possible])
+        )
         np.testing.assert_allclose(found[key][possible], right, **tolerance)
 
 

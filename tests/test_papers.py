@@ -1,8 +1,8 @@
 """What ORACLES says of the gradient-accuracy experiment of the PSA paper, on the problem `psa`.
 
 Shekhovtsov, Yanush and Flach 2020: network 2-5-5-5-1 trained with REINFORCE. Moments are exact
-where they exist (ST, PSA, REINFORCE), measured for ARM. `pytest -s -m "slow or not slow"` prints
-the losses and errors of every seed.
+where they exist (ST, PSA, REINFORCE), measured for ARM. `pytest -s -m slow` prints the losses
+and errors of every seed.
 """
 
 from functools import lru_cache
@@ -93,6 +93,7 @@ def measured_std(seed, epoch, spec, draws=3000):
     )
 
 
+@lru_cache
 def errors(seed, epoch):
     """By estimator; ARM without its bias, which is zero but cannot be computed exactly."""
     found = {spec: exact_error(seed, epoch, spec) for spec in SPECS if spec != "arm"}
@@ -174,9 +175,7 @@ def exceptions(holds):
 @pytest.mark.slow
 def test_psa_has_less_bias_than_st_with_few_exceptions_and_none_in_the_last_hidden_layer():
     """ORACLES: no theorem. Seen: only seed 4, epoch 1, layer 2, with .076 against .068 of ST."""
-    failed = exceptions(
-        lambda found: found["psa"].bias[:-2] < found["straight_through"].bias[:-2]
-    )
+    failed = exceptions(lambda found: found["psa"].bias[:-2] < found["straight_through"].bias[:-2])
     assert len(failed) <= 1, failed  # of 48
     for seed in ALL:
         for epoch in EPOCHS:
@@ -189,8 +188,9 @@ def test_reinforce_deviates_more_than_arm_with_few_exceptions_and_arm_more_than_
     failed = exceptions(lambda found: found["reinforce"].std[:-1] > found["arm"].std[:-1])
     assert len(failed) <= 2, failed  # of 72
     assert not exceptions(
-        lambda found: found["arm"].std[:-1]
-        > np.maximum(found["straight_through"].std, found["psa"].std)[:-1]
+        lambda found: (
+            found["arm"].std[:-1] > np.maximum(found["straight_through"].std, found["psa"].std)[:-1]
+        )
     )
 
 

@@ -15,7 +15,7 @@ from gradbench.estimators import make_estimator
 from gradbench.network import dense_network
 from gradbench.problem import load_problem
 from gradbench.problems.build import build
-from gradbench.problems.initialise import INITIALISATIONS, get_initialisation
+from gradbench.problems.initialise import get_initialisation
 from gradbench.problems.train import get_optimiser, train
 
 pytestmark = pytest.mark.usefixtures("float64")
@@ -165,11 +165,11 @@ def test_an_input_that_never_varies_does_no_harm():
     np.testing.assert_allclose([a.mean(axis=0), a.std(axis=0) - 1], 0, atol=1e-12)
 
 
-@pytest.mark.parametrize("get", [get_initialisation, lambda name: get_optimiser(name, 0.1, 0.0)])
-def test_unknown_names_get_help(get):
-    with pytest.raises(GradbenchError, match="did you mean '(normalised|adam)'"):
-        get("normalized" if get is get_initialisation else "adamm")
-    assert {"normalised", "uniform", "fixed_scale"} == set(INITIALISATIONS)
+def test_unknown_names_get_help():
+    with pytest.raises(GradbenchError, match="did you mean 'normalised'"):
+        get_initialisation("normalized")
+    with pytest.raises(GradbenchError, match="did you mean 'adam'"):
+        get_optimiser("adamm", 0.1, 0.0)
 
 
 # --- problems ---

@@ -1,0 +1,278 @@
+"""The command line: every command, its exit codes, and one sentence for whatever is wrong."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+import tiny
+from tiny import changed
+
+from gradbench import cli
+from gradbench.cli import main
+from gradbench.listing import KINDS
+from gradbench.suite import list_suites
+
+COMMAND = [sys.executable, "-m", "gradbench.cli"]
+
+
+@pytest.fixture
+def call(capsys):
+    """Runs a command: exit code, output and error."""
+
+    def call(*arguments):
+        code = main([str(argument) for argument in arguments])
+        return code, *capsys.readouterr()
+
+    return call
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch):
+    """Whatever is written by default is written here."""
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+
+
+# --- what the commands do ---
+
+
+def test_run_measures_draws_the_figures_and_says_where_they_are(finished, call):
+    results = finished / "results"
+    before = tiny.files(results)
+    code, out, error = call("run", finished / "suite.toml", "--out", results)
+    assert code == 0 and "Traceback" not in error
+    figures = sorted(results.glob("figures/*"))
+    assert len(figures) == 4
+    assert sorted(out.splitlines()[:-1]) == sorted(f"figure: {path}" for path in figures)
+    assert out.splitlines()[-1] == f"the table: gradbench show {results}"
+    assert before.items() <= tiny.files(results).items()
+
+
+def test_run_writes_to_results_and_the_name_of_the_suite_unless_told(finished_run, call, tmp_path):
+    suite = tiny.write(tmp_path / "suite", changed(tiny.SUITE, (', "arm", "straight_through"', "")))
+    code, out, _ = call("run", suite, "--seed", "7", "--draws", "20")
+    assert code == 0 and "results/suite/figures/rmse.pdf" in out
+    manifest = json.loads((tmp_path / "here/results/suite/manifest.json").read_text())
+    assert (manifest["seed"], manifest["draws"], manifest["suite"]["averages"]) == (7, 20, [3, 10])
+
+
+@pytest.mark.parametrize("suite", list_suites())
+def test_a_dry_run_of_every_suite_says_its_size_and_writes_nothing(suite, call, tmp_path):
+    code, out, error = call("run", suite, "--dry-run")
+    assert (code, error) == (0, "")
+    assert f"suite '{suite}', seed 0" in out and "draws in all" in out
+    assert list((tmp_path / "here").iterdir()) == []
+
+
+def test_show_prints_the_table_and_plot_draws_the_figures(finished, call):
+    code, out, error = call("show", finished / "results")
+    assert (code, error) == (0, "")
+    assert "tiny, replicate 0, epoch 10, loss" in out and "straight_through" in out
+    code, out, error = call("plot", finished / "results")
+    assert (code, error) == (0, "")
+    assert len(out.splitlines()) == 4 and len(list(finished.rglob("figures/*"))) == 4
+
+
+@pytest.mark.parametrize(
+    ("kind", "some"),
+    [
+        ("estimators", ["psa", "concrete(temperature=1)", "multilinear", "Williams 1992"]),
+        ("problems", ["digits", "network 2-5-5-5-1"]),
+        ("suites", ["width", "depth", "the experiment of the PSA paper"]),
+        ("noises", ["logistic", "normal", "uniform", "triangular", "laplace"]),
+    ],
+)
+def test_list_tells_every_kind(call, kind, some):
+    code, out, error = call("list", kind)
+    assert (code, error) == (0, "")
+    assert all(words in out for words in some)
+    everything = call("list")[1]
+    assert out.strip() in everything
+    assert len(everything.split("\n\n")) == len(KINDS)
+
+
+# --- what is wrong ---
+
+BAD = {
+    "list": (["list", "noise"], "unknown kind 'noise'; did you mean 'noises'?"),
+    "no such suite": (["run", "psaa"], "unknown suite 'psaa'"),
+    "no such file": (["run", "nothing.toml"], "cannot read nothing.toml"),
+    "directory as suite": (["run", "FOLDER"], "cannot read"),
+    "binary as suite": (["run", "BINARY"], "is not valid TOML"),
+    "wrong key": (["run", "WRONG_KEY"], "line 5: unknown key drawz; did you mean 'draws'?"),
+    "wrong type": (["run", "WRONG_TYPE"], 'line 4: draws is "many"; give a whole number'),
+    "no such problem": (["run", "NO_PROBLEM"], "line 2: cannot read"),
+    "no such estimator": (["run", "NO_ESTIMATOR"], "unknown estimator 'psb'; did you mean 'psa'?"),
+    "no draws": (["run", "SUITE", "--draws", "0"], "number of draws is 0"),
+    "less than none": (["run", "SUITE", "--draws", "-3"], "number of draws is -3"),
+    "seed": (["run", "SUITE", "--seed", "-1"], "seed is -1"),
+    "dry seed": (["run", "SUITE", "--seed", "-1", "--dry-run"], "seed is -1"),
+    "out is a file": (["run", "SUITE", "--out", "SUITE"], "is not a directory"),
+    "out is foreign": (["run", "SUITE", "--out", "FOLDER"], "has no manifest.json"),
+    "out is below a file": (["run", "SUITE", "--out", "SUITE/out"], "cannot "),
+    "out is unwritable": (["run", "SUITE", "--out", "/proc/out"], "cannot write '/proc/out'"),
+    "out is too long": (["run", "SUITE", "--out", "x" * 300], "File name too long"),
+    "out of another seed": (["run", "FINISHED", "--seed", "1", "--out", "RESULTS"], "with seed"),
+    "out of another suite": (["run", "SUITE", "--out", "RESULTS"], "of another suite"),
+    "show nothing": (["show", "nothing"], "there is no 'nothing/manifest.json'"),
+    "show empty": (["show", "."], "there is no 'manifest.json'"),
+    "show a file": (["show", "SUITE"], "there is no"),
+    "show corrupted": (["show", "CORRUPTED"], "is not a manifest"),
+    "show newer": (["show", "NEWER"], "has schema 99"),
+    "show begun": (["show", "BEGUN"], "no finished cell yet"),
+    "show too long": (["show", "x" * 300], "File name too long"),
+    "plot nothing": (["plot", "nothing"], "there is no"),
+    "plot empty": (["plot", "."], "there is no"),
+    "plot corrupted": (["plot", "CORRUPTED"], "is not a manifest"),
+    "plot begun": (["plot", "BEGUN"], "no finished cell yet"),
+}
+
+
+@pytest.fixture(scope="module")
+def places(finished_run, tmp_path_factory):
+    """What the capital letters stand for."""
+    folder = tmp_path_factory.mktemp("bad")
+    two = changed(tiny.SUITE, (', "arm", "straight_through"', ""))
+
+    def suite(name, *replacements):
+        path = tiny.write(folder / name, changed(two, *replacements))
+        return path.rename(folder / name / f"{name}.toml")
+
+    def results(name, content):
+        (folder / name).mkdir()
+        (folder / name / "manifest.json").write_bytes(content)
+        return folder / name
+
+    (folder / "binary.toml").write_bytes(b"\x00\xff\xfe" * 100)
+    manifest = (finished_run / "results" / "manifest.json").read_bytes()
+    return {
+        "FOLDER": f"{folder}/",
+        "BINARY": folder / "binary.toml",
+        "SUITE": suite("plain"),
+        "WRONG_KEY": suite("key", ("averages", "drawz")),
+        "WRONG_TYPE": suite("type", ("71", '"many"')),
+        "NO_PROBLEM": suite("problem", ("tiny.toml", "tini.toml")),
+        "NO_ESTIMATOR": suite("estimator", ("psa", "psb")),
+        "FINISHED": finished_run / "suite.toml",
+        "RESULTS": finished_run / "results",
+        "CORRUPTED": results("corrupted", manifest[:100]),
+        "NEWER": results("newer", json.dumps(json.loads(manifest) | {"schema": 99}).encode()),
+        "BEGUN": results("begun", manifest),
+    }
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_is_one_sentence_with_exit_code_2_and_nothing_written(
+    name, call, places, tmp_path
+):
+    arguments, words = BAD[name]
+    for key in sorted(places, key=len, reverse=True):
+        arguments = [argument.replace(key, str(places[key])) for argument in arguments]
+    before = tiny.files(places["RESULTS"])
+    code, out, error = call(*arguments)
+    assert (code, out) == (2, "")
+    assert error.startswith("gradbench: ") and words in error and error.count("\n") == 1
+    assert list((tmp_path / "here").iterdir()) == []
+    assert tiny.files(places["RESULTS"]) == before
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["bench"], ["run"], ["show"], ["plot"], ["run", "psa", "--seed", "x"]]
+)
+def test_a_malformed_command_gets_its_usage_with_exit_code_2(arguments, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert caught.value.code == 2
+    assert "usage: gradbench" in capsys.readouterr().err
+
+
+def test_an_interrupted_command_says_how_to_continue_with_exit_code_130(call, monkeypatch):
+    def interrupted(_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "_list", interrupted)
+    code, out, error = call("list")
+    assert (code, out) == (130, "")
+    assert "interrupted; what was measured is kept" in error
+
+
+# --- real processes ---
+
+
+def test_ctrl_c_keeps_what_was_measured_and_the_same_command_continues(
+    finished_run, call, tmp_path
+):
+    arguments = ["run", str(finished_run / "suite.toml"), "--out", str(tmp_path / "results")]
+    process = subprocess.Popen(
+        [*COMMAND, *arguments], stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    error = ""
+    while not error.endswith(": arm"):  # the second estimator; the bar ends its lines with \r
+        letter = process.stderr.read(1)
+        assert letter, error
+        error += letter
+    os.killpg(process.pid, signal.SIGINT)
+    error = process.stderr.read()
+    process.stderr.close()
+    assert process.wait() == 130
+    assert "run the same command to continue" in error and "Traceback" not in error
+    cells = tiny.numbers(tmp_path / "results")
+    assert cells and cells.items() < tiny.numbers(finished_run / "results").items()
+    assert call(*arguments)[0] == 0
+    assert tiny.numbers(tmp_path / "results") == tiny.numbers(finished_run / "results")
+
+
+LIGHT = """
+import sys
+from gradbench.cli import main
+import gradbench.suite
+try:
+    main(sys.argv[1:])
+except SystemExit as end:
+    assert end.code == 0
+heavy = {"jax", "pandas", "pyarrow", "matplotlib"} & set(sys.modules)
+assert not heavy, heavy
+"""
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"]])
+def test_help_and_suites_import_nothing_heavy(arguments):
+    command = [sys.executable, "-c", LIGHT, *arguments]
+    answer = subprocess.run(command, capture_output=True, text=True)
+    assert (answer.returncode, answer.stderr) == (0, "")
+    assert "usage: gradbench" in answer.stdout
+
+
+# Output that is buffered fails at the end, other output at once.
+@pytest.fixture(params=["", "1"], ids=["buffered", "unbuffered"])
+def environment(request):
+    return os.environ | {"PYTHONUNBUFFERED": request.param}
+
+
+def test_a_reader_that_leaves_early_is_no_error(environment):
+    process = subprocess.Popen(
+        [*COMMAND, "list", "suites"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment,
+    )
+    process.stdout.close()
+    error = process.stderr.read()
+    process.stderr.close()
+    assert (process.wait(), error) == (0, b"")
+
+
+def test_a_full_disk_behind_the_output_is_one_sentence(environment):
+    with open("/dev/full", "w") as full:
+        answer = subprocess.run(
+            [*COMMAND, "list", "suites"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment,
+        )
+    assert answer.returncode == 2
+    assert "No space left on device" in answer.stderr and answer.stderr.count("\n") == 1

@@ -1,0 +1,224 @@
+"""Blocks of draws against NumPy on the same draws, stored."""
+
+from functools import cache
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from conftest import precision, small
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gradbench import measure as module
+from gradbench.blocks import BINS, pool
+from gradbench.errors import GradbenchError
+from gradbench.estimators import arm
+from gradbench.measure import Plan, layer_names, layer_vectors, make_plan, measure
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
+KEY = jax.random.key(11)
+PARAMS = ({"weight": np.zeros((2, 1)), "bias": np.zeros(2)}, (), np.zeros(1))
+BATCH = np.zeros((3, 1))
+GRADIENT = (
+    {"weight": np.array([[0.5], [-0.3]]), "bias": np.array([0.1, 0.2])},
+    (),
+    np.array([0.7]),
+)
+
+
+def random_gradient(params, key, batch):
+    """A loss whose gradient is 0.3 plus noise; every eighth draw, about, is zero in both layers."""
+    leaves = jax.tree.leaves(params)
+    keys = jax.random.split(key, len(leaves) + 1)
+    alive = jax.random.bernoulli(keys[-1], 0.875)
+    return alive * sum(
+        jnp.sum(leaf * (0.3 + jax.random.normal(k, leaf.shape, leaf.dtype)))
+        for leaf, k in zip(leaves, keys[:-1], strict=True)
+    )
+
+
+def stored(loss, params, batch, key, count):
+    """The first draws, a row each, per layer."""
+    keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(count, dtype=jnp.uint32))
+    draws = jax.jit(jax.vmap(jax.grad(loss), (None, 0, None)))(params, keys, batch)
+    return [np.asarray(g, float) for g in layer_vectors(draws, 1)]
+
+
+@cache
+def all_draws():
+    with precision(True):
+        return stored(random_gradient, PARAMS, BATCH, KEY, 300)
+
+
+def assert_block(block, plan, draws, exact):
+    """One layer of a block against plain NumPy on its draws."""
+    assert block.count == len(draws)
+    np.testing.assert_allclose(block.mean, draws.mean(0), rtol=1e-12, atol=1e-14)
+    m2 = ((draws - draws.mean(0)) ** 2).sum(0)
+    np.testing.assert_allclose(block.m2, m2, rtol=1e-11, atol=1e-13)
+    assert block.heads.shape == (len(plan.head_sizes), draws.shape[1])
+    for row, r in zip(block.heads, plan.head_sizes, strict=True):
+        np.testing.assert_allclose(row, draws[:r].sum(0), rtol=1e-12, atol=1e-13)
+    assert block.histogram.shape == (len(plan.averages), BINS)
+    for k, m in enumerate(plan.averages):
+        groups = [draws[i : i + m].mean(0) for i in range(0, len(draws) - m + 1, m)]
+        norms = [np.linalg.norm(g) * np.linalg.norm(exact) for g in groups]
+        cosine = np.array(
+            [g @ exact / n if n > 0 else 0.0 for g, n in zip(groups, norms, strict=True)]
+        )
+        assert block.groups[k] == len(groups)
+        np.testing.assert_allclose(block.cosine[k], cosine.sum(), rtol=1e-11, atol=1e-12)
+        np.testing.assert_allclose(block.cosine_sq[k], (cosine**2).sum(), rtol=1e-11, atol=1e-12)
+        assert block.histogram[k].sum() == len(groups)
+        angles, _ = np.histogram(np.arccos(np.clip(cosine, -1, 1)), BINS, (0, np.pi))
+        # an angle on the edge of two bins may fall in either
+        assert np.abs(np.cumsum(block.histogram[k]) - np.cumsum(angles)).max() <= 1
+
+
+def check(plan, blocks=None):
+    with precision(True):
+        found = list(measure(random_gradient, PARAMS, BATCH, GRADIENT, KEY, plan, blocks))
+        exact = [np.asarray(g) for g in layer_vectors(GRADIENT)]
+    for block in found:
+        cut = slice(block.index * plan.block, min((block.index + 1) * plan.block, plan.draws))
+        for layer, draws, g in zip(block.layers, all_draws(), exact, strict=True):
+            assert_block(layer, plan, draws[cut], g)
+    return found
+
+
+@given(st.integers(1, 100), st.lists(st.integers(1, 100), max_size=3))
+@settings(max_examples=6)
+def test_blocks_agree_with_numpy_on_the_stored_draws(draws, averages):
+    plan = make_plan(draws, [min(m, draws) for m in averages])
+    found = check(plan)
+    assert [block.index for block in found] == list(range(plan.blocks))
+    assert sum(block.layers[0].count for block in found) == draws
+
+
+def test_averages_that_do_not_divide_the_block_and_a_shorter_last_block():
+    found = check(Plan(300, 64, (1, 3, 7, 64), (3, 8, 20, 50), (67, 72)))
+    assert [block.layers[0].count for block in found] == [64, 64, 64, 64, 44]
+    assert found[-1].layers[0].groups.tolist() == [44, 14, 6, 0]
+    assert found[-1].layers[0].heads[-1] == pytest.approx(all_draws()[0][256:].sum(0))
+
+
+def test_draws_that_are_zero_have_cosine_zero():
+    draws = all_draws()[0]
+    zero = int((np.abs(draws).sum(1) == 0).sum())
+    assert zero > 10
+    found = check(make_plan(300, (1,)))
+    middle = sum(block.layers[0].histogram[0, BINS // 2] for block in found)
+    assert middle >= zero  # the angle pi/2
+
+
+def test_pooled_blocks_are_the_moments_of_all_draws():
+    blocks = check(make_plan(300))
+    for layer, draws in enumerate(all_draws()):
+        pooled = pool(block.layers[layer] for block in blocks)
+        assert pooled.count == 300
+        np.testing.assert_allclose(pooled.mean, draws.mean(0), rtol=1e-12, atol=1e-14)
+        np.testing.assert_allclose(pooled.m2, 300 * draws.var(0), rtol=1e-11)
+
+
+def as_bytes(block):
+    return [np.asarray(field).tobytes() for layer in block.layers for field in layer]
+
+
+def test_any_subset_of_blocks_in_any_order_is_the_same_bit_for_bit():
+    plan = make_plan(300, (5, 130))
+    assert plan.blocks > 30
+    whole = {block.index: as_bytes(block) for block in check(plan)}
+    some = [plan.blocks - 1, 3, 0, 17]
+    found = check(plan, some)
+    assert [block.index for block in found] == some
+    for block in found:
+        assert as_bytes(block) == whole[block.index]
+    assert check(plan, []) == []
+
+
+def test_the_size_of_chunks_changes_rounding_only(monkeypatch):
+    network, params, batch = small((2, 2, 1), scale=1.0)
+    plan = Plan(32, 16, (1, 4), (), ())
+    with precision(True):
+        params = jax.tree.map(jnp.asarray, params)
+        one = list(measure(arm(network), params, batch, params, KEY, plan))
+        monkeypatch.setattr(module, "_CHUNK_EXAMPLES", 2 * 3)
+        two = list(measure(arm(network), params, batch, params, KEY, plan))
+        draws = stored(arm(network), params, batch, KEY, 32)
+    for a, b in zip(one, two, strict=True):
+        for layer, (left, right) in enumerate(zip(a.layers, b.layers, strict=True)):
+            for x, y in zip(left[1:7], right[1:7], strict=True):
+                np.testing.assert_allclose(x, y, rtol=1e-11, atol=1e-13)
+            rows = draws[layer][a.index * 16 : (a.index + 1) * 16]
+            np.testing.assert_allclose(left.mean, rows.mean(0), rtol=1e-11, atol=1e-14)
+
+
+def test_draws_in_float32_get_statistics_in_float64():
+    network, params, batch = small((2, 2, 1))
+    plan = Plan(24, 16, (1, 2), (), ())
+    single = jax.tree.map(lambda w: np.asarray(w, np.float32), params)
+    with precision(True):
+        single, data = jax.tree.map(lambda w: jnp.asarray(w, jnp.float32), (single, batch))
+        blocks = list(measure(arm(network), single, data, params, KEY, plan))
+        draws = stored(arm(network), single, data, KEY, 24)
+        exact = [np.asarray(g) for g in layer_vectors(params)]
+    for block in blocks:
+        for layer, rows, g in zip(block.layers, draws, exact, strict=True):
+            assert layer.mean.dtype == layer.m2.dtype == layer.cosine.dtype == np.float64
+            cut = rows[block.index * 16 : block.index * 16 + 16]
+            np.testing.assert_array_equal(cut, cut.astype(np.float32))  # the draws are float32
+            # ... whose rounding differs with the chunk they are made in, by float32 eps
+            np.testing.assert_allclose(layer.mean, cut.mean(0), rtol=0, atol=1e-6)
+            np.testing.assert_allclose(layer.m2, len(cut) * cut.var(0), rtol=1e-4, atol=1e-6)
+            cosines = cut @ g / np.linalg.norm(cut, axis=1) / np.linalg.norm(g)
+            np.testing.assert_allclose(layer.cosine[0], cosines.sum(), rtol=0, atol=1e-4)
+
+
+def test_another_key_gives_other_draws():
+    plan = Plan(4, 4, (1,), (), ())
+    with precision(True):
+        one, two = (
+            next(measure(random_gradient, PARAMS, BATCH, GRADIENT, jax.random.key(k), plan))
+            for k in (0, 1)
+        )
+    assert not np.array_equal(one.layers[0].mean, two.layers[0].mean)
+
+
+# -------------------------------------------------------------------------------- plans
+
+
+@given(st.integers(1, 10**7), st.lists(st.integers(1, 10**7), max_size=5), st.integers(1, 10**6))
+def test_a_plan_covers_the_draws_and_every_average(draws, averages, coordinates):
+    averages = [min(m, draws) for m in averages]
+    plan = make_plan(draws, averages, coordinates)
+    assert plan.block & (plan.block - 1) == 0  # a power of two
+    assert (plan.blocks - 1) * plan.block < draws <= plan.blocks * plan.block
+    assert plan.block * coordinates <= max(coordinates, module._BLOCK_ENTRIES)
+    assert set(averages) <= {*plan.averages, *plan.larger}
+    assert all(m <= plan.block for m in plan.averages)
+    assert all(m > plan.block for m in plan.larger)
+    assert all(0 < r < plan.block for r in plan.head_sizes)
+    assert {m % plan.block for m in plan.larger} - {0} == set(plan.head_sizes)
+    powers = {2**k for k in range(24) if 2**k <= max(1, draws // 2)}
+    assert {*plan.averages, *plan.larger} == powers | set(averages)
+    assert list(plan.averages) == sorted(set(plan.averages))
+
+
+@pytest.mark.parametrize("draws", [0, -5])
+def test_no_draws_are_refused(draws):
+    with pytest.raises(GradbenchError, match=f"draws is {draws}; give a positive number of draws"):
+        make_plan(draws)
+
+
+@pytest.mark.parametrize("m", [0, -1, 101])
+def test_an_average_of_more_draws_than_there_are_is_refused(m):
+    with pytest.raises(GradbenchError, match=rf"M = {m} of averages is not in 1\.\.100"):
+        make_plan(100, (1, m))
+
+
+def test_layers_without_parameters_have_no_name_and_no_vector():
+    assert layer_names(PARAMS) == ("layer 1", "output")
+    assert [v.shape for v in layer_vectors(PARAMS)] == [(4,), (1,)]
+    assert layer_names((*PARAMS[:1], ())) == ("layer 1",)
