@@ -165,29 +165,30 @@ def check_size(model: Model, params: Params, batch: Batch, memory: int = MEMORY)
         GradbenchError: see ``expected_loss``.
     """
     sites, dtype = _sites_and_type(model, params, batch)
-    examples, sizes = batch_size(batch), [site.size for site in sites]
+    # Floats, and no more than they hold: 2**n of an absurd n would take for ever as an integer.
+    examples, sizes = float(batch_size(batch)), [float(min(site.size, 400)) for site in sites]
     if isinstance(model, SBN):
-        what = f"the states of layers of {'-'.join(map(str, sizes))} units"
+        what = f"the states of layers of {'-'.join(str(site.size) for site in sites)} units"
         # As measured, with some reserve: copies of the distributions, tables of a chunk.
         states = sum(2**n * (7 * examples + 4 * n) for n in sizes)
         entries = states + 24 * max(_CHUNK, 2 ** max(sizes))
         pairs = zip(sizes, [*sizes[1:], 0], strict=True)
         work = examples * sum(2 ** (below + above) for below, above in pairs)
     else:
-        what = f"all 2^{sum(sizes)} paths through {sum(sizes)} units"
+        units = sum(site.size for site in sites)
+        what = f"all 2^{units} paths through {units} units"
         entries = 24 * _CHUNK
-        work = 100 * examples * 2 ** sum(sizes) * sum(sizes)  # a path is dear, measured so
-    # Python's integers know no limit, the floats of the sentences do.
-    needed, work = min(entries * jnp.dtype(dtype).itemsize, 10**300), min(work, 10**300)
+        work = 100 * examples * 2 ** min(sum(sizes), 400) * units  # a path is dear, measured so
+    needed = entries * jnp.dtype(dtype).itemsize
     remedy = "use narrower layers, fewer examples, or an unbiased estimator as the reference"
     if needed > memory:
         raise GradbenchError(
-            f"enumerating {what} for {examples} examples needs {needed / 2**30:,.4g} GiB, over the "
-            f"budget of {memory / 2**30:,.4g} GiB; {remedy}, or raise the budget with memory="
+            f"enumerating {what} for {examples:g} examples needs {needed / 2**30:,.4g} GiB, over "
+            f"the memory budget of {memory / 2**30:,.4g} GiB; {remedy}"
         )
     if work > WORK:
         raise GradbenchError(
-            f"enumerating {what} for {examples} examples takes {work:.0e} operations, over the "
+            f"enumerating {what} for {examples:g} examples takes {work:.0e} operations, over the "
             f"limit of {WORK:.0e}; {remedy}"
         )
 

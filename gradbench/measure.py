@@ -23,6 +23,7 @@ from gradbench.model import Batch, Loss, Params, batch_size
 _BLOCKS = 32  # at least so many blocks where the draws allow: uncertainty comes from their spread
 _LARGEST_BLOCK = 8192  # draws
 _BLOCK_ENTRIES = 1 << 23  # gradient coordinates of a block held at a time
+_MOST_DRAWS = 2**32  # keys are numbered in 32 bits
 _CHUNK_EXAMPLES = 1 << 14  # draws times examples of a chunk: its temporaries then stay in cache
 
 
@@ -54,6 +55,8 @@ def make_plan(draws: int, averages: Sequence[int] = (), coordinates: int = 1) ->
     """
     if draws < 1:
         raise GradbenchError(f"draws is {draws}; give a positive number of draws")
+    if draws > _MOST_DRAWS:
+        raise GradbenchError(f"draws is {draws}; give at most {_MOST_DRAWS}, seeds give more")
     for m in averages:
         if not 1 <= m <= draws:
             raise GradbenchError(f"M = {m} of averages is not in 1..{draws}, the number of draws")

@@ -139,8 +139,8 @@ def credit(g: Array, a: Array) -> Float[Array, ""]:
     Every score-function and finite-difference rule adds these to the objective, one per site.
     Differentiating once more differentiates ``g``, as estimators that minimise their variance need.
     """
-    # Nominally a function of g and a: vmap must see that the value is mapped as the tangent is, or a
-    # gradient of jit of a gradient of vmap fails.
+    # Nominally a function of g and a: vmap must see that the value is mapped as the tangent is, or
+    # a gradient of jit of a gradient of vmap fails.
     return jnp.sum(jnp.where(False, g * a, 0)).astype(jnp.result_type(a))
 
 

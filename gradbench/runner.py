@@ -14,6 +14,7 @@ from tqdm import tqdm
 from gradbench import exact
 from gradbench.errors import GradbenchError
 from gradbench.estimators import check_spec
+from gradbench.files import encode
 from gradbench.measure import Plan, layer_names, layer_vectors, make_plan, measure
 from gradbench.model import Params
 from gradbench.precision import float64
@@ -105,6 +106,8 @@ def _resolve(suite: str | Suite, draws: int | None) -> Suite:
     suite = suite if draws is None else suite.with_draws(draws)
     for spec in suite.estimators:
         check_spec(spec)
+    for name in (*suite.estimators, *(problem.name for problem in suite.problems)):
+        encode(name)  # refuses, before anything is written, what no folder can be called
     make_plan(suite.draws, suite.averages)
     return suite
 

@@ -10,7 +10,7 @@ import os
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from gradbench.errors import GradbenchError
+from gradbench.errors import GradbenchError, did_you_mean
 from gradbench.problem import Problem, estimator, list_problems, load_problem, read_problem
 from gradbench.spec import format_value
 from gradbench.toml import (
@@ -105,9 +105,20 @@ def load_suite(name_or_path: str | os.PathLike[str]) -> Suite:
     if suite.averages and max(suite.averages) > suite.draws:
         problem = f"averages has {max(suite.averages)} but draws is {suite.draws}"
         raise table.error("averages", f"{problem}; average at most all draws")
-    if suite.figure == "growth" and by is None:
-        raise table.error("figure", 'figure is "growth" without a sweep; add a [sweep]')
+    if suite.figure == "growth":
+        _check_growth(table, suite, len(problems))
     return suite
+
+
+def _check_growth(table: Table, suite: Suite, problems: int) -> None:
+    """Refuses a figure of growth that would mix what does not belong together."""
+    if suite.by is None:
+        raise table.error("figure", 'figure is "growth" without a sweep; add a [sweep]')
+    if problems > 1:
+        raise table.error("figure", 'figure is "growth" with several problems; give one')
+    if len(suite.problems[0].checkpoints) > 1:
+        problem = 'figure is "growth" but the problem has several checkpoints'
+        raise table.error("figure", f"{problem}; take a problem with one")
 
 
 def _find_problems(suite: Table) -> list[tuple[str, Table]]:
@@ -137,6 +148,9 @@ def _read_sweep(
         keys = f"{len(table.rest())} keys besides by"
         raise suite.error("sweep", f'sweep has {keys}; give one, as "network.hidden" = [[2], [3]]')
     (key,) = table.rest()
+    names = ("width", "depth", key.rpartition(".")[2])
+    if by not in names:
+        raise table.error("by", f"sweep.by is {by!r}; {did_you_mean(by, names)}")
     labels = table.take(key, several(_label(by)))
     where = f"{table.where(key)}, sweep"
     return by, [
