@@ -1,8 +1,8 @@
 """How fast gradbench is on this machine: ``make bench``.
 
-Prints draws per second of every estimator, time and peak memory of exact gradients, and the time of
-the whole ``psa`` suite. Machines are noisy: every time is the best of several, and ratios within one
-run say more than the numbers.
+Prints draws per second of every estimator, time and peak memory of exact gradients, and the time
+of the whole ``psa`` suite. Machines are noisy: every time is the best of several, and ratios within
+one run say more than the numbers.
 """
 
 import argparse

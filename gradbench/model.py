@@ -63,7 +63,12 @@ def visit(
     sites: list[Site] = []
 
     def binary(pre: Array, noise: str | Noise = "logistic") -> Array:
-        site = Site(len(sites), jnp.shape(pre), get_noise(noise))
+        pre = jnp.asarray(pre)
+        if not jnp.issubdtype(pre.dtype, jnp.floating):
+            raise GradbenchError(
+                f"binary() got pre-activations of type {pre.dtype}; give real numbers"
+            )
+        site = Site(len(sites), pre.shape, get_noise(noise))
         state = given[site.index] if site.index < len(given) else unit(site, pre)
         sites.append(site)
         a.append(pre)
@@ -137,7 +142,7 @@ def credit(g: Array, a: Array) -> Float[Array, ""]:
     """The value 0, with the gradient ``g`` in ``a``.
 
     Every score-function and finite-difference rule adds these to the objective, one per site.
-    Differentiating once more differentiates ``g``, as estimators that minimise their variance need.
+    Differentiating once more differentiates ``g``: estimators minimise their variance so.
     """
     # Nominally a function of g and a: vmap must see that the value is mapped as the tangent is, or
     # a gradient of jit of a gradient of vmap fails.

@@ -5,7 +5,7 @@ objective f(x_L, target; theta_{L+1}). Its structure, a chain, is what the exact
 fast form of PSA use. A layer is any object with the members of ``Layer``.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Protocol
@@ -47,10 +47,13 @@ class Layer(Protocol):
 
 def affine(theta: Params, x: Float[Array, " inputs"]) -> Float[Array, " outputs"]:
     """W x + b, as one product: bias and weights then share one pass in the gradient too."""
+    if not isinstance(theta, Mapping) or set(theta) != {"weight", "bias"}:
+        found = sorted(theta) if isinstance(theta, Mapping) else "that are no dictionary"
+        raise GradbenchError(f"an affine layer got parameters {found}; give a weight and a bias")
     weight, bias = theta["weight"], theta["bias"]
     if jnp.shape(x) != jnp.shape(weight)[1:] or jnp.shape(bias) != jnp.shape(weight)[:1]:
         raise GradbenchError(
-            f"a dense layer with weight {jnp.shape(weight)} and bias {jnp.shape(bias)} got an "
+            f"an affine layer with weight {jnp.shape(weight)} and bias {jnp.shape(bias)} got an "
             f"input of shape {jnp.shape(x)}; make them [outputs, inputs], [outputs] and [inputs]"
         )
     one = jnp.ones(1, x.dtype)
@@ -186,6 +189,8 @@ class SBN:
 
     def __post_init__(self) -> None:
         """Checks that the sizes chain."""
+        object.__setattr__(self, "layers", tuple(self.layers))  # a list would not be hashable
+        object.__setattr__(self, "states", tuple(self.states))
         if not self.layers:
             raise GradbenchError("an SBN needs at least one stochastic layer; give a Dense layer")
         if self.states[0] == self.states[1]:
@@ -220,6 +225,11 @@ class SBN:
     ) -> Float[Array, ""]:
         """The objective of one example: the model contract."""
         self._check_entries(params)
+        if not isinstance(example, tuple | list) or len(example) != 2:
+            raise GradbenchError(
+                f"a network got examples of type {type(example).__name__} and not pairs; "
+                "give (inputs, targets)"
+            )
         x, target = example
         for layer, theta in zip(self.layers, params[:-1], strict=True):
             x = self.encode(binary(layer(theta, x), layer.noise))

@@ -500,3 +500,9 @@ def test_raw_and_typed_keys_give_the_same_draw():
     loss = jax.jit(reinforce(network))
     typed, raw = jax.random.key(7), jax.random.PRNGKey(7)
     assert loss(params, typed, batch) == loss(params, raw, batch)
+
+
+@pytest.mark.parametrize("a", [0, jnp.arange(3), jnp.ones(2, complex), jnp.ones(2, bool)])
+def test_pre_activations_that_are_not_real_numbers_are_refused(a):
+    with pytest.raises(GradbenchError, match=r"binary\(\) got pre-activations of type .*; give re"):
+        find_sites(lambda params, example, binary: jnp.sum(binary(a)), (), ())

@@ -190,7 +190,9 @@ def test_shapes_that_do_not_match_are_refused(change):
         params = (params[0], {**params[1], "weight": np.ones((1, 2))})
     else:
         params = ({**params[0], change: np.ones((3, 3, 3))}, params[1])
-    with pytest.raises(GradbenchError, match=r"a dense layer with weight .* got an input of shape"):
+    with pytest.raises(
+        GradbenchError, match=r"an affine layer with weight .* got an input of shape"
+    ):
         reinforce(network)(params, KEY, (inputs, targets))
 
 
@@ -268,3 +270,23 @@ def test_flip_pull_equals_flipping_every_unit(noise):
     fast, generic = both(params)
     assert np.linalg.norm(generic) > 1e-3
     np.testing.assert_allclose(fast, generic, rtol=0, atol=1e-10)
+
+
+def test_parameters_without_weight_and_bias_are_refused():
+    network, params, batch = small((2, 3, 1))
+    for wrong, found in (
+        ({"weight": params[0]["weight"]}, "weight"),
+        (params[0]["bias"], "no dict"),
+    ):
+        with pytest.raises(GradbenchError, match=f"got parameters .*{found}.*; give a weight and"):
+            reinforce(network)((wrong, params[1]), KEY, batch)
+
+
+def test_examples_that_are_not_pairs_are_refused():
+    network, params, (inputs, _) = small((2, 3, 1))
+    with pytest.raises(GradbenchError, match=r"and not pairs; give \(inputs, targets\)"):
+        reinforce(network)(params, KEY, inputs)
+
+
+def test_a_network_of_a_list_of_layers_is_that_of_a_tuple():
+    assert hash(SBN([Dense(2, 3)], Readout(3, 1))) == hash(SBN((Dense(2, 3),), Readout(3, 1)))

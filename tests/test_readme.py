@@ -53,11 +53,16 @@ def test_every_file_and_target_in_the_readme_exists():
     for path in re.findall(r"\]\(([^)]+)\)", README):
         assert (ROOT / path).is_file(), path
     for path in re.findall(r"`([\w/]+\.py|[\w/]+/)`", README):
-        assert (ROOT / "gradbench" / path).exists() or (ROOT / path).exists() or path in (
-            "checkpoints/",
-            "references/",
-            "shards/",
-            "figures/",
+        assert (
+            (ROOT / "gradbench" / path).exists()
+            or (ROOT / path).exists()
+            or path
+            in (
+                "checkpoints/",
+                "references/",
+                "shards/",
+                "figures/",
+            )
         ), path
     makefile = (ROOT / "Makefile").read_text()
     for target in re.findall(r"make (\w+)", README):
