@@ -24,7 +24,7 @@ _BLOCKS = 32  # at least so many blocks where the draws allow: uncertainty comes
 _LARGEST_BLOCK = 8192  # draws
 _BLOCK_ENTRIES = 1 << 23  # gradient coordinates of a block held at a time
 _MOST_DRAWS = 2**32  # keys are numbered in 32 bits
-_CHUNK_EXAMPLES = 1 << 14  # draws times examples of a chunk: its temporaries then stay in cache
+_CHUNK_EXAMPLES = 1 << 15  # draws times examples of a chunk: its temporaries then stay in cache
 
 
 class Plan(NamedTuple):

@@ -20,11 +20,11 @@ from jaxtyping import Array, Float, PyTree
 
 from gradbench.errors import GradbenchError
 from gradbench.noise import Noise, get_noise
+from gradbench.uniforms import Uniforms, draw_uniforms
 
 Params: TypeAlias = PyTree[Array]  # a tuple with an entry per layer and one for the objective
 Example: TypeAlias = PyTree[Array]
 Batch: TypeAlias = PyTree[Array]  # examples along the first axis of every leaf
-Uniforms: TypeAlias = tuple[Array, ...]  # one array per site
 Model: TypeAlias = Callable[[Params, Example, Callable[..., Array]], Array]
 
 
@@ -222,36 +222,6 @@ def batch_size(batch: Batch) -> int:
     return next(iter(lengths))
 
 
-def draw_uniforms(
-    key: Array, sites: Sequence[Site], streams: int, examples: int, dtype: Any
-) -> tuple[Uniforms, ...]:
-    """``streams x sites`` arrays ``[*site.shape, examples]`` of uniforms on (0, 1), both excluded.
-
-    Stream s depends on ``key`` and s alone, so that estimators with more streams see the same first
-    path as those with one. Drawn as one flat vector a stream: generators are slow on short last
-    axes.
-    """
-    total = sum(site.size for site in sites)
-
-    def stream(s: int) -> Uniforms:
-        bits = jax.random.bits(jax.random.fold_in(key, s), (total * examples,), jnp.uint32)
-        flat = open_uniform(bits, dtype)
-        arrays, start = [], 0
-        for site in sites:
-            stop = start + site.size * examples
-            arrays.append(flat[start:stop].reshape(*site.shape, examples))
-            start = stop
-        return tuple(arrays)
-
-    return tuple(stream(s) for s in range(streams))
-
-
-def open_uniform(bits: Array, dtype: Any) -> Array:
-    """Midpoints (k + 1/2) / 2^m of (0, 1) from 32 random bits: m = 32, in float32 23."""
-    kept = min(32, jnp.finfo(dtype).nmant)
-    return ((bits >> (32 - kept)).astype(dtype) + 0.5) * 2.0**-kept
-
-
 ExampleLoss: TypeAlias = Callable[[Params, tuple[Uniforms, ...], Example], Array]
 
 
@@ -275,7 +245,7 @@ class Lifted:
         examples = batch_size(batch)
         sites = find_sites(self.model, params, jax.tree.map(lambda leaf: leaf[0], batch))
         dtype = jnp.result_type(*jax.tree.leaves(params))
-        u = draw_uniforms(key, sites, self.streams, examples, dtype)
+        u = draw_uniforms(key, [site.shape for site in sites], self.streams, examples, dtype)
         losses = jax.vmap(self.example_loss, in_axes=(None, -1, 0))(params, u, batch)
         return jnp.mean(losses)
 

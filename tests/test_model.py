@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import assert_mean, flat, precision, random_batch, random_params, small
+from conftest import flat, precision, random_batch, random_params, small
 
 from gradbench.errors import GradbenchError
 from gradbench.estimators import arm, make_estimator, psa, reinforce, straight_through
@@ -14,11 +14,9 @@ from gradbench.model import (
     batch_size,
     credit,
     draw_state,
-    draw_uniforms,
     find_sites,
     flips,
     lift,
-    open_uniform,
     sampled,
     tail,
     visit,
@@ -346,50 +344,6 @@ def test_a_batch_without_a_common_number_of_examples_is_refused(batch):
 
 def test_the_batch_size_is_the_length_of_the_first_axis_of_any_tree():
     assert batch_size({"x": np.zeros((5, 2, 2)), "y": [np.zeros(5)]}) == 5
-
-
-# ------------------------------------------------------------------------------- uniforms
-
-
-@each_precision
-def test_uniforms_never_reach_the_ends_of_the_unit_interval(double):
-    with precision(double):
-        bits = jnp.array([0, 1, 2**31, 2**32 - 2, 2**32 - 1], jnp.uint32)
-        dtype = jnp.zeros(()).dtype
-        u = open_uniform(bits, dtype)
-        assert u.dtype == dtype
-        assert np.all((u > 0) & (u < 1))
-        assert np.all(jnp.log1p(-u) > -np.inf)
-        np.testing.assert_array_equal(u[0], 1 - u[-1])  # antithetic noise needs the symmetry
-        np.testing.assert_allclose(u[2], 0.5, atol=1e-6)
-
-
-def test_half_precision_uniforms_are_open_too():
-    bits = jnp.array([0, 2**32 - 1], jnp.uint32)
-    for dtype in (jnp.float16, jnp.bfloat16):
-        u = open_uniform(bits, dtype)
-        assert 0 < u[0] < u[1] < 1
-
-
-def test_uniforms_have_the_moments_of_a_uniform_variable():
-    sites = find_sites(two_layers, random_params(SIZES), example_of(random_batch(2)))
-    u = draw_uniforms(jax.random.key(0), sites, 2, 10_000, jnp.float32)
-    columns = [np.asarray(part, float).T for stream in u for part in stream]
-    draws = np.concatenate(columns, axis=1) - 0.5
-    products = draws[:, :, None] * draws[:, None, :]
-    assert_mean(draws, np.zeros(10))
-    assert_mean(products, np.eye(10) / 12)  # independent over units, sites and streams
-
-
-def test_the_first_stream_is_the_same_whatever_the_number_of_streams():
-    sites = find_sites(two_layers, random_params(SIZES), example_of(random_batch(2)))
-    key = jax.random.key(0)
-    one, three = (draw_uniforms(key, sites, streams, 5, jnp.float32) for streams in (1, 3))
-    assert [part.shape for part in one[0]] == [(3, 5), (2, 5)]
-    for a, b in zip(one[0], three[0], strict=True):
-        np.testing.assert_array_equal(a, b)
-    assert not np.array_equal(three[0][0], three[1][0])
-    assert draw_uniforms(key, sites, 0, 5, jnp.float32) == ()
 
 
 # ------------------------------------------------------------------- the lifted contract

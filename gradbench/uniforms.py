@@ -1,0 +1,67 @@
+"""The uniforms that drive estimators: ``streams x sites`` arrays from one key.
+
+The generator is Threefry 2x32 with 20 rounds, JAX's own default, written out in elementary
+operations: XLA fuses it with what the bits are for, and both words of its output are used. Source:
+Salmon et al. 2011, Parallel random numbers: as easy as 1, 2, 3.
+"""
+
+import math
+from collections.abc import Sequence
+from itertools import accumulate
+from typing import Any, TypeAlias
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, UInt32
+
+Uniforms: TypeAlias = tuple[Array, ...]  # one array per site
+
+_ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
+_PARITY = 0x1BD11BDA
+
+
+def draw_uniforms(
+    key: Array, shapes: Sequence[tuple[int, ...]], streams: int, examples: int, dtype: Any
+) -> tuple[Uniforms, ...]:
+    """``streams x sites`` arrays ``[*shape, examples]`` of uniforms on (0, 1), both excluded.
+
+    Stream s depends on ``key`` and s alone, so that estimators with more streams see the same first
+    path as those with one. Drawn as one flat vector a stream: short last axes are slow.
+    """
+    sizes = [examples * math.prod(shape) for shape in shapes]
+    ends = list(accumulate(sizes))
+
+    def stream(s: int) -> Uniforms:
+        flat = open_uniform(random_words(jax.random.fold_in(key, s), sum(sizes)), dtype)
+        return tuple(
+            flat[end - size : end].reshape(*shape, examples)
+            for shape, size, end in zip(shapes, sizes, ends, strict=True)
+        )
+
+    return tuple(stream(s) for s in range(streams))
+
+
+def open_uniform(words: UInt32[Array, " n"], dtype: Any) -> Float[Array, " n"]:
+    """Midpoints (k + 1/2) / 2^m of (0, 1) from 32 random bits: m = 32, in float32 23."""
+    kept = min(32, jnp.finfo(dtype).nmant)
+    return ((words >> (32 - kept)).astype(dtype) + 0.5) * 2.0**-kept
+
+
+def random_words(key: Array, n: int) -> UInt32[Array, " n"]:
+    """32 random bits each, from a JAX key of any kind."""
+    seed = jax.random.bits(key, (2,), jnp.uint32)
+    counters = jnp.arange((n + 1) // 2, dtype=jnp.uint32)
+    return jnp.concatenate(threefry(seed, counters, jnp.zeros_like(counters)))[:n]
+
+
+def threefry(key: UInt32[Array, "2"], x: Array, y: Array) -> tuple[Array, Array]:
+    """The cipher of the pairs of words (x, y) under a key of two words."""
+    schedule = (key[0], key[1], key[0] ^ key[1] ^ jnp.uint32(_PARITY))
+    x, y = x + schedule[0], y + schedule[1]
+    for block in range(1, 6):
+        for rotation in _ROTATIONS[(block - 1) % 2]:
+            x = x + y
+            y = ((y << rotation) | (y >> (32 - rotation))) ^ x
+        x = x + schedule[block % 3]
+        y = y + schedule[(block + 1) % 3] + jnp.uint32(block)
+    return x, y
