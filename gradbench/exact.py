@@ -35,7 +35,9 @@ from gradbench.precision import float64
 
 MEMORY = 2 << 30  # bytes that an enumeration may take unless the caller says otherwise
 WORK = 1 << 44  # multiply-adds, some tens of minutes on two cores
-_CHUNK = 1 << 20  # table entries worked on at a time
+_TABLE = 1 << 18  # entries of transition tables worked on at a time: they stay in cache
+_PATHS = 1 << 20  # numbers that a chunk of paths works on at a time
+_OVERHEAD = 1 << 27  # bytes that compiled code takes besides its tables, as measured
 
 
 def all_states(units: int, dtype: Any) -> Float[Array, "states units"]:
@@ -58,10 +60,14 @@ def state_probabilities(noise: Noise, a: Float[Array, "... units"]) -> Float[Arr
     return table
 
 
-def _over_chunks(total: Array, columns: int, part: Callable[..., Array], *arrays: Array) -> Array:
+def _chunk(rows: int, most: int) -> int:
+    """The size of equal chunks, at most ``most`` or 1; ``rows`` is a power of two."""
+    return 1 << (max(1, min(rows, most)).bit_length() - 1)
+
+
+def _over_chunks(total: Array, most: int, part: Callable[..., Array], *arrays: Array) -> Array:
     """``total`` + sum of ``part(*rows)`` over chunks of rows; nothing but the sum is kept."""
-    rows = arrays[0].shape[0]
-    size = 1 << (max(1, min(rows, _CHUNK // columns)).bit_length() - 1)  # rows: a power of two
+    size = _chunk(arrays[0].shape[0], most)
     chunks = tuple(array.reshape(-1, size, *array.shape[1:]) for array in arrays)
     again = jax.checkpoint(part)
 
@@ -87,7 +93,7 @@ def recursion(network: SBN, params: Params, batch: Batch) -> Float[Array, ""]:
             return state_probabilities(noise, a).T @ distribution
 
         start = jnp.zeros((2**layer.outputs, distribution.shape[1]), a.dtype)
-        distribution = _over_chunks(start, len(start), pushed, distribution, states)
+        distribution = _over_chunks(start, _TABLE // len(start), pushed, distribution, states)
         states = all_states(layer.outputs, a.dtype)
 
     def expected(distribution, states):
@@ -97,7 +103,7 @@ def recursion(network: SBN, params: Params, batch: Batch) -> Float[Array, ""]:
         return jnp.sum(distribution * jnp.where(distribution > 0, f, 0), axis=0)
 
     zero = jnp.zeros(distribution.shape[1], a.dtype)
-    return jnp.mean(_over_chunks(zero, distribution.shape[1], expected, distribution, states))
+    return jnp.mean(_over_chunks(zero, _TABLE // len(zero), expected, distribution, states))
 
 
 def _path(number: Array, sites: tuple[Site, ...], dtype: Any) -> tuple[Array, ...]:
@@ -132,8 +138,8 @@ def brute_force(model: Model, params: Params, batch: Batch) -> Float[Array, ""]:
         return jnp.sum(jax.vmap(lambda n: jax.vmap(partial(weighted, n))(batch))(numbers), axis=0)
 
     zero = jnp.zeros(batch_size(batch), dtype)
-    columns = batch_size(batch) * units
-    return jnp.mean(_over_chunks(zero, columns, part, jnp.arange(2**units)))
+    most = _PATHS // (len(zero) * units)
+    return jnp.mean(_over_chunks(zero, most, part, jnp.arange(2**units)))
 
 
 def _sites_and_type(model: Model, params: Params, batch: Batch) -> tuple[tuple[Site, ...], Any]:
@@ -171,15 +177,15 @@ def check_size(model: Model, params: Params, batch: Batch, memory: int = MEMORY)
         what = f"the states of layers of {'-'.join(str(site.size) for site in sites)} units"
         # As measured, with some reserve: copies of the distributions, tables of a chunk.
         states = sum(2**n * (7 * examples + 4 * n) for n in sizes)
-        entries = states + 24 * max(_CHUNK, 2 ** max(sizes))
+        entries = states + 24 * max(_TABLE, 2 ** max(sizes))
         pairs = zip(sizes, [*sizes[1:], 0], strict=True)
         work = examples * sum(2 ** (below + above) for below, above in pairs)
     else:
         units = sum(site.size for site in sites)
         what = f"all 2^{units} paths through {units} units"
-        entries = 24 * _CHUNK
+        entries = 24 * _PATHS
         work = 100 * examples * 2 ** min(sum(sizes), 400) * units  # a path is dear, measured so
-    needed = entries * jnp.dtype(dtype).itemsize
+    needed = entries * jnp.dtype(dtype).itemsize + _OVERHEAD
     remedy = "use narrower layers, fewer examples, or an unbiased estimator as the reference"
     if needed > memory:
         raise GradbenchError(
@@ -230,7 +236,7 @@ def moments(loss: Lifted, params: Params, batch: Batch) -> Moments:
         return jax.tree.map(lambda sum, part: sum + jnp.sum(part, 0, sum.dtype), total, parts), None
 
     coordinates = sum(leaf.size for leaf in jax.tree.leaves(params))
-    chunk = 1 << (max(1, min(2**units, _CHUNK // (examples * coordinates))).bit_length() - 1)
+    chunk = _chunk(2**units, _PATHS // (examples * coordinates))
     zero = jax.tree.map(lambda leaf: jnp.zeros((examples, *leaf.shape), dtype), params)
     start = (jnp.zeros(examples, dtype), zero, zero)
     (value, first, second), _ = jax.lax.scan(step, start, jnp.arange(2**units).reshape(-1, chunk))

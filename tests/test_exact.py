@@ -143,7 +143,8 @@ def test_the_size_of_chunks_does_not_change_the_answer(monkeypatch):
     loss = straight_through(network)
     # `jit` of a new function each time: the chunk is not part of any cache's key
     plain = jax.jit(lambda p: evaluate(network, loss, p, batch))(params)
-    monkeypatch.setattr(exact, "_CHUNK", 8)
+    monkeypatch.setattr(exact, "_TABLE", 8)
+    monkeypatch.setattr(exact, "_PATHS", 8)
     chunked = jax.jit(lambda p: evaluate(network, loss, p, batch))(params)
     np.testing.assert_allclose(flat(chunked), flat(plain), rtol=1e-12, atol=1e-15)
 
