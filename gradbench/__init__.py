@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from gradbench.network import SBN, Dense, Readout, dense_network
     from gradbench.precision import float64
     from gradbench.results import curves, plot, show, summary
-    from gradbench.runner import run
+    from gradbench.runner import describe, run
 
 __all__ = [
     "SBN",
@@ -25,6 +25,7 @@ __all__ = [
     "Readout",
     "curves",
     "dense_network",
+    "describe",
     "estimators",
     "expected_loss",
     "float64",
@@ -52,6 +53,7 @@ _HOMES = {
     "plot": "results",
     "show": "results",
     "summary": "results",
+    "describe": "runner",
     "run": "runner",
 }
 

@@ -21,6 +21,7 @@ from gradbench.model import (
     Batch,
     Example,
     Lifted,
+    Loss,
     Model,
     Params,
     Site,
@@ -34,7 +35,7 @@ from gradbench.noise import Noise, get_noise
 from gradbench.precision import float64
 
 MEMORY = 2 << 30  # bytes that an enumeration may take unless the caller says otherwise
-WORK = 1 << 44  # multiply-adds, some tens of minutes on two cores
+WORK = 1 << 41  # multiply-adds, some minutes a gradient on two cores
 _TABLE = 1 << 18  # entries of transition tables worked on at a time: they stay in cache
 _PATHS = 1 << 20  # numbers that a chunk of paths works on at a time
 _OVERHEAD = 1 << 27  # bytes that compiled code takes besides its tables, as measured
@@ -65,16 +66,21 @@ def _chunk(rows: int, most: int) -> int:
     return 1 << (max(1, min(rows, most)).bit_length() - 1)
 
 
-def _over_chunks(total: Array, most: int, part: Callable[..., Array], *arrays: Array) -> Array:
-    """``total`` + sum of ``part(*rows)`` over chunks of rows; nothing but the sum is kept."""
-    size = _chunk(arrays[0].shape[0], most)
-    chunks = tuple(array.reshape(-1, size, *array.shape[1:]) for array in arrays)
+def _sum_parts(total: PyTree, part: Callable[..., PyTree], *chunks: Array) -> PyTree:
+    """``total`` + sum of ``part(*chunk)`` over the first axis; nothing but the sum is kept."""
     again = jax.checkpoint(part)
 
-    def step(sum: Array, chunk: tuple[Array, ...]) -> tuple[Array, None]:
-        return sum + again(*chunk).astype(sum.dtype), None  # data may be of higher precision
+    def step(total: PyTree, chunk: tuple[Array, ...]) -> tuple[PyTree, None]:
+        # The data may be of higher precision than the parameters.
+        return jax.tree.map(lambda t, p: t + p.astype(t.dtype), total, again(*chunk)), None
 
     return jax.lax.scan(step, total, chunks)[0]
+
+
+def _split(most: int, *arrays: Array) -> tuple[Array, ...]:
+    """The rows of all arrays in chunks of at most ``most``."""
+    size = _chunk(arrays[0].shape[0], most)
+    return tuple(array.reshape(-1, size, *array.shape[1:]) for array in arrays)
 
 
 def recursion(network: SBN, params: Params, batch: Batch) -> Float[Array, ""]:
@@ -93,7 +99,8 @@ def recursion(network: SBN, params: Params, batch: Batch) -> Float[Array, ""]:
             return state_probabilities(noise, a).T @ distribution
 
         start = jnp.zeros((2**layer.outputs, distribution.shape[1]), a.dtype)
-        distribution = _over_chunks(start, _TABLE // len(start), pushed, distribution, states)
+        chunks = _split(_TABLE // len(start), distribution, states)
+        distribution = _sum_parts(start, pushed, *chunks)
         states = all_states(layer.outputs, a.dtype)
 
     def expected(distribution, states):
@@ -103,7 +110,8 @@ def recursion(network: SBN, params: Params, batch: Batch) -> Float[Array, ""]:
         return jnp.sum(distribution * jnp.where(distribution > 0, f, 0), axis=0)
 
     zero = jnp.zeros(distribution.shape[1], a.dtype)
-    return jnp.mean(_over_chunks(zero, _TABLE // len(zero), expected, distribution, states))
+    chunks = _split(_TABLE // len(zero), distribution, states)
+    return jnp.mean(_sum_parts(zero, expected, *chunks))
 
 
 def _path(number: Array, sites: tuple[Site, ...], dtype: Any) -> tuple[Array, ...]:
@@ -134,12 +142,22 @@ def brute_force(model: Model, params: Params, batch: Batch) -> Float[Array, ""]:
         probability = _path_probability(run)
         return probability * jnp.where(probability > 0, run.f, 0)
 
-    def part(numbers: Array) -> Array:
-        return jnp.sum(jax.vmap(lambda n: jax.vmap(partial(weighted, n))(batch))(numbers), axis=0)
-
     zero = jnp.zeros(batch_size(batch), dtype)
-    most = _PATHS // (len(zero) * units)
-    return jnp.mean(_over_chunks(zero, most, part, jnp.arange(2**units)))
+    return jnp.mean(_sum_paths(zero, weighted, batch, units, _PATHS // (len(zero) * units)))
+
+
+def _sum_paths(
+    total: PyTree, weighted: Callable[[Array, Example], PyTree], batch: Batch, units: int, most: int
+) -> PyTree:
+    """``total`` + sum over all paths of ``weighted(number of the path, example)``, per example."""
+    size = _chunk(2**units, most)
+
+    def part(first: Array) -> PyTree:
+        paths = first + jnp.arange(size)
+        parts = jax.vmap(lambda n: jax.vmap(partial(weighted, n))(batch))(paths)
+        return jax.tree.map(lambda leaf: jnp.sum(leaf, axis=0), parts)
+
+    return _sum_parts(total, part, size * jnp.arange(2**units // size))
 
 
 def _sites_and_type(model: Model, params: Params, batch: Batch) -> tuple[tuple[Site, ...], Any]:
@@ -154,7 +172,8 @@ def expected_loss(
     """The exact expected loss, mean over the batch: recursion on an ``SBN``, else brute force.
 
     Raises:
-        GradbenchError: the enumeration would take more than ``memory`` bytes or weeks of work.
+        GradbenchError: the enumeration would take more than ``memory`` bytes, or more than ``WORK``
+            operations.
     """
     check_size(model, params, batch, memory)
     return _route(model)(model, params, batch)
@@ -178,24 +197,26 @@ def check_size(model: Model, params: Params, batch: Batch, memory: int = MEMORY)
         # As measured, with some reserve: copies of the distributions, tables of a chunk.
         states = sum(2**n * (7 * examples + 4 * n) for n in sizes)
         entries = states + 24 * max(_TABLE, 2 ** max(sizes))
-        pairs = zip(sizes, [*sizes[1:], 0], strict=True)
-        work = examples * sum(2 ** (below + above) for below, above in pairs)
+        # An entry of a table costs as much as its product with about a hundred examples.
+        pairs = zip(sizes, [*sizes[1:], 0.0], strict=True)
+        work = (examples + 100) * sum(2 ** (below + above) for below, above in pairs)
     else:
         units = sum(site.size for site in sites)
         what = f"all 2^{units} paths through {units} units"
-        entries = 24 * _PATHS
-        work = 100 * examples * 2 ** min(sum(sizes), 400) * units  # a path is dear, measured so
+        entries = 24.0 * _PATHS
+        work = 100 * examples * 2 ** min(sum(sizes), 400) * units  # measured, as above
     needed = entries * jnp.dtype(dtype).itemsize + _OVERHEAD
-    remedy = "use narrower layers, fewer examples, or an unbiased estimator as the reference"
+    many = f"{examples:g} example{'s' * (examples != 1)}"
+    remedy = "use narrower layers or fewer examples"
     if needed > memory:
         raise GradbenchError(
-            f"enumerating {what} for {examples:g} examples needs {needed / 2**30:,.4g} GiB, over "
-            f"the memory budget of {memory / 2**30:,.4g} GiB; {remedy}"
+            f"enumerating {what} for {many} needs {needed / 2**30:,.4g} GiB, over the memory "
+            f"budget of {memory / 2**30:,.4g} GiB; {remedy}"
         )
     if work > WORK:
         raise GradbenchError(
-            f"enumerating {what} for {examples:g} examples takes {work:.0e} operations, over the "
-            f"limit of {WORK:.0e}; {remedy}"
+            f"enumerating {what} for {many} takes {work:.0e} operations, over the limit of "
+            f"{WORK:.0e}; {remedy}"
         )
 
 
@@ -207,43 +228,50 @@ class Moments(NamedTuple):
     variance: PyTree[Array]
 
 
-def moments(loss: Lifted, params: Params, batch: Batch) -> Moments:
+def moments(loss: Loss, params: Params, batch: Batch) -> Moments:
     """E g and the variance of every coordinate of g, without Monte-Carlo error.
 
-    For estimators whose only randomness is the states (one stream of uniforms, read only as
-    x = sign(F(a) - u)): all paths are fed instead of random ones, u = 0 for +1 and u = 1 for -1,
-    weighted by their probabilities. The examples of a batch are independent, so means average and
-    variances add. Cost: 2^(units) draws.
+    All paths are fed instead of random ones, u = 0 for +1 and u = 1 for -1, weighted by their
+    probabilities. The examples of a batch are independent, so means average and variances add. A
+    pure function, to be put under ``jit``, in the precision of the parameters: call it inside
+    ``gradbench.float64()``. Cost: 2^(units) draws.
+
+    Raises:
+        GradbenchError: an estimator that is not driven by the states alone, or too many paths.
     """
+    if not isinstance(loss, Lifted) or loss.randomness == "uniforms":
+        raise GradbenchError(
+            "exact moments need an estimator whose only randomness is the states, such as "
+            "straight_through(model) or reinforce(model); measure draws of this one"
+        )
+    check_size(partial(loss.model), params, batch)  # partial: as any model, by paths
     sites, dtype = _sites_and_type(loss.model, params, batch)
     units, examples = sum(site.size for site in sites), batch_size(batch)
     draw = jax.value_and_grad(loss.example_loss)
 
     def weighted(number: Array, example: Example) -> tuple[Array, PyTree, PyTree]:
         path = _path(number, sites, dtype)
-        run = visit_path(loss.model, params, example, path)
-        p = _path_probability(run)
+        p = _path_probability(visit_path(loss.model, params, example, path))
         value, g = draw(params, (tuple((1 - x) / 2 for x in path),), example)
-        g = jax.tree.map(lambda leaf: jnp.where(p > 0, leaf, 0), g)
-        return (
-            p * jnp.where(p > 0, value, 0),
-            jax.tree.map(lambda leaf: p * leaf, g),
-            jax.tree.map(lambda leaf: p * leaf**2, g),
-        )
+        value, g = jax.tree.map(lambda leaf: jnp.where(p > 0, leaf, 0), (value, g))
+        first = jax.tree.map(lambda leaf: p * leaf, g)
+        return p * value, first, jax.tree.map(lambda leaf: p * leaf**2, g)
 
-    def step(total: PyTree, numbers: Array) -> tuple[PyTree, None]:
-        parts = jax.vmap(lambda n: jax.vmap(partial(weighted, n))(batch))(numbers)
-        return jax.tree.map(lambda sum, part: sum + jnp.sum(part, 0, sum.dtype), total, parts), None
-
-    coordinates = sum(leaf.size for leaf in jax.tree.leaves(params))
-    chunk = _chunk(2**units, _PATHS // (examples * coordinates))
     zero = jax.tree.map(lambda leaf: jnp.zeros((examples, *leaf.shape), dtype), params)
-    start = (jnp.zeros(examples, dtype), zero, zero)
-    (value, first, second), _ = jax.lax.scan(step, start, jnp.arange(2**units).reshape(-1, chunk))
+    coordinates = sum(leaf.size for leaf in jax.tree.leaves(params))
+    value, first, second = _sum_paths(
+        (jnp.zeros(examples, dtype), zero, zero),
+        weighted,
+        batch,
+        units,
+        _PATHS // (examples * coordinates),
+    )
     return Moments(
         jnp.mean(value),
         jax.tree.map(lambda m: jnp.mean(m, axis=0), first),
-        jax.tree.map(lambda m, s: jnp.mean(s - m**2, axis=0) / examples, first, second),
+        jax.tree.map(
+            lambda m, s: jnp.mean(jnp.maximum(s - m**2, 0), axis=0) / examples, first, second
+        ),
     )
 
 
@@ -251,8 +279,8 @@ class Reference(NamedTuple):
     """The exact gradient of a model on a batch, in float64, with what it was checked against.
 
     ``gradient`` has the structure of the parameters (numpy arrays); ``agreement`` maps each check
-    to the largest relative difference found, ``None`` where a route does not fit in
-    ``_SECOND_ROUTE``.
+    to the largest relative difference found, ``None`` where there is no second route: models that
+    are not an ``SBN``, or with more than ``_SECOND_ROUTE`` paths.
     """
 
     value: float
@@ -261,7 +289,8 @@ class Reference(NamedTuple):
     agreement: dict[str, float | None]
 
 
-_SECOND_ROUTE = 1 << 23  # paths x examples that the second route may look at
+_SECOND_ROUTE = 1 << 24  # paths x examples that the second route may look at
+_TOLERANCE = 1e-9  # relative difference of the two routes
 
 
 def reference(model: Model, params: Params, batch: Batch, memory: int = MEMORY) -> Reference:
@@ -271,8 +300,8 @@ def reference(model: Model, params: Params, batch: Batch, memory: int = MEMORY) 
     difference, along the gradient and along a fixed direction, relative to the gradient's norm.
 
     Raises:
-        GradbenchError: NaN or infinite parameters or data, targets or shapes that do not fit, or a
-            model too large to enumerate.
+        GradbenchError: NaN or infinite parameters or data, targets or shapes that do not fit, a
+            model too large to enumerate, or two routes that disagree by more than 1e-9.
     """
     check_values(model, params, batch)
     with float64():
@@ -284,9 +313,12 @@ def reference(model: Model, params: Params, batch: Batch, memory: int = MEMORY) 
             "brute force": _second_route(model, params, batch),
             "finite difference": _finite_difference(route, model, params, batch, gradient),
         }
-        return Reference(
-            float(value), jax.tree.map(np.asarray, gradient), route.__name__, agreement
+    if (agreement["brute force"] or 0) > _TOLERANCE:
+        raise GradbenchError(
+            f"the two routes to the exact gradient differ by {agreement['brute force']:.1e}; "
+            "check that layers and objective are deterministic functions of their arguments"
         )
+    return Reference(float(value), jax.tree.map(np.asarray, gradient), route.__name__, agreement)
 
 
 def _double(leaf: Any) -> Array:
@@ -303,6 +335,11 @@ def check_values(model: Model, params: Params, batch: Batch) -> None:
     for name, tree in (("parameters", params), ("data", batch)):
         for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
             array = np.asarray(leaf)
+            if name == "parameters" and not np.issubdtype(array.dtype, np.floating):
+                raise GradbenchError(
+                    f"the parameters hold {array.dtype} at {jax.tree_util.keystr(path)}; "
+                    "give real numbers"
+                )
             if not np.all(np.isfinite(array)):
                 wrong = array[~np.isfinite(array)][0]
                 raise GradbenchError(
@@ -310,6 +347,13 @@ def check_values(model: Model, params: Params, batch: Batch) -> None:
                 )
     if isinstance(model, SBN):
         model.check(params, batch)
+    try:
+        hash(model)
+    except TypeError:
+        raise GradbenchError(
+            f"the model of type {type(model).__name__} has no hash, which compiled functions are "
+            "kept by; give a function or a frozen dataclass"
+        ) from None
 
 
 @partial(jax.jit, static_argnums=(0, 1))

@@ -20,7 +20,7 @@ def list(kind: str) -> pd.DataFrame:
     Raises:
         GradbenchError: an unknown kind.
     """
-    if kind not in KINDS:
+    if not isinstance(kind, str) or kind not in KINDS:  # type: ignore[redundant-expr]
         raise GradbenchError(f"unknown kind {kind!r}; {did_you_mean(kind, KINDS)}")
     return pd.DataFrame(KINDS[kind]())
 

@@ -56,7 +56,9 @@ def make_plan(draws: int, averages: Sequence[int] = (), coordinates: int = 1) ->
     if draws < 1:
         raise GradbenchError(f"draws is {draws}; give a positive number of draws")
     if draws > _MOST_DRAWS:
-        raise GradbenchError(f"draws is {draws}; give at most {_MOST_DRAWS}, seeds give more")
+        raise GradbenchError(
+            f"draws is {draws}; give at most {_MOST_DRAWS}, and several seeds for more"
+        )
     for m in averages:
         if not 1 <= m <= draws:
             raise GradbenchError(f"M = {m} of averages is not in 1..{draws}, the number of draws")

@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple, Protocol, TypeAlias
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -222,6 +222,7 @@ def batch_size(batch: Batch) -> int:
     return next(iter(lengths))
 
 
+Randomness: TypeAlias = Literal["none", "states", "uniforms"]
 ExampleLoss: TypeAlias = Callable[[Params, tuple[Uniforms, ...], Example], Array]
 
 
@@ -232,13 +233,18 @@ class Loss(Protocol):
         """The value of the surrogate loss."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Lifted:
-    """The surrogate loss of a batch, made from that of one example: see ``lift``."""
+    """The surrogate loss of a batch, made from that of one example: see ``lift``.
+
+    ``randomness`` is what a draw depends on: nothing, the sampled states alone (its moments are
+    exact by enumeration), or the uniforms themselves.
+    """
 
     model: Model
     example_loss: ExampleLoss
     streams: int = 1
+    randomness: Randomness = "states"
 
     def __call__(self, params: Params, key: Array, batch: Batch) -> Float[Array, ""]:
         """The mean of the losses of the examples."""
@@ -250,10 +256,15 @@ class Lifted:
         return jnp.mean(losses)
 
 
-def lift(model: Model, example_loss: ExampleLoss, streams: int = 1) -> Lifted:
+def lift(
+    model: Model,
+    example_loss: ExampleLoss,
+    streams: int = 1,
+    randomness: Randomness = "states",
+) -> Lifted:
     """From one example to the contract: draws the noise, maps over the examples, averages.
 
     ``example_loss(params, u, example)`` is a deterministic function of ``streams x sites``
     uniforms.
     """
-    return Lifted(model, example_loss, streams)
+    return Lifted(model, example_loss, streams, randomness)

@@ -5,6 +5,7 @@ import hashlib
 from numpy.random import Generator, SeedSequence, default_rng
 
 from gradbench.errors import GradbenchError
+from gradbench.toml import as_int
 
 
 def named_generator(seed: int, *names: str) -> Generator:
@@ -13,10 +14,11 @@ def named_generator(seed: int, *names: str) -> Generator:
     Raises:
         GradbenchError: the seed is not a whole number of at least 0.
     """
-    if type(seed) is not int or seed < 0:
+    whole = as_int(seed)
+    if whole is None or whole < 0:
         raise GradbenchError(f"the seed is {seed!r}; give a whole number of at least 0")
     digests = (hashlib.blake2b(name.encode(), digest_size=8).digest() for name in names)
-    return default_rng(SeedSequence([seed, *(int.from_bytes(d, "little") for d in digests)]))
+    return default_rng(SeedSequence([whole, *(int.from_bytes(d, "little") for d in digests)]))
 
 
 def named_seed(seed: int, *names: str) -> int:

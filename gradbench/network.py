@@ -7,6 +7,7 @@ fast form of PSA use. A layer is any object with the members of ``Layer``.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import Any, Protocol
 
@@ -21,7 +22,10 @@ from gradbench.noise import Noise, get_noise
 
 
 class Layer(Protocol):
-    """A stochastic layer: pre-activations of all its units from the states below it."""
+    """A stochastic layer: pre-activations of all its units from the states below it.
+
+    It may offer ``flip_pull``, see ``flip_each``.
+    """
 
     @property
     def noise(self) -> str | Noise:
@@ -41,8 +45,16 @@ class Layer(Protocol):
     def __call__(self, theta: Params, x: Array) -> Array:
         """Pre-activations of one example."""
 
-    def flip_pull(self, theta: Params, x: Array, flipped: Array, a: Array, g: Array) -> Array:
-        """For every input i: sum_j g_j (F(a_j with x_i replaced by flipped_i) - F(a_j))."""
+
+def flip_each(layer: Layer, theta: Params, x: Array, flipped: Array, a: Array, g: Array) -> Array:
+    """For every input i: sum_j g_j (F(a_j with x_i replaced by flipped_i) - F(a_j)).
+
+    A layer with structure offers the same as its method ``flip_pull(theta, x, flipped, a, g)``.
+    """
+    cdf = get_noise(layer.noise).cdf
+    one = jnp.eye(x.size, dtype=bool).reshape(x.size, *x.shape)
+    change = jax.vmap(lambda x: cdf(layer(theta, x)))(jnp.where(one, flipped, x)) - cdf(a)
+    return jnp.sum(g * change, axis=tuple(range(1, change.ndim))).reshape(x.shape)
 
 
 def affine(theta: Params, x: Float[Array, " inputs"]) -> Float[Array, " outputs"]:
@@ -86,7 +98,7 @@ class Dense:
         return affine(theta, x)
 
     def flip_pull(self, theta: Params, x: Array, flipped: Array, a: Array, g: Array) -> Array:
-        """For every input i: sum_j g_j (F(a_j + W_ji (flipped_i - x_i)) - F(a_j)), ``[inputs]``."""
+        """What ``flip_each`` gives, from one sheet of F(a_j + W_ji (flipped_i - x_i))."""
         cdf = get_noise(self.noise).cdf
         sheet = cdf(a[:, None] + theta["weight"] * (flipped - x)) - cdf(a)[:, None]
         return g @ sheet
@@ -245,9 +257,14 @@ class SBN:
         return self.objective(params[-1], x, target)
 
     def flip_pull(self, params: Params, run: Visit, k: int, g: Array) -> Array:
-        """The hook of PSA for the units of layer k, which the layer above alone reads."""
-        x, layer = run.x[k], self.layers[k + 1]
-        return layer.flip_pull(params[k + 1], self.encode(x), self.encode(-x), run.a[k + 1], g)
+        """The hook of PSA for the units of layer k, which the layer above alone reads.
+
+        A layer gives it as ``flip_pull`` where its structure makes it cheap; else each input is
+        flipped in turn.
+        """
+        layer, x, a = self.layers[k + 1], self.encode(run.x[k]), run.a[k + 1]
+        pull = getattr(layer, "flip_pull", None) or partial(flip_each, layer)
+        return pull(params[k + 1], x, self.encode(-run.x[k]), a, g)
 
     def check(self, params: Params, batch: Batch) -> None:
         """Refuses values that no gradient can be computed from. Needs concrete arrays.

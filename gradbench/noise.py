@@ -117,6 +117,6 @@ def get_noise(noise: str | Noise) -> Noise:
     """
     if isinstance(noise, Noise):
         return noise
-    if noise not in NOISES:
+    if not isinstance(noise, str) or noise not in NOISES:  # type: ignore[redundant-expr]
         raise GradbenchError(f"unknown noise {noise!r}; {did_you_mean(noise, NOISES)}")
     return NOISES[noise]

@@ -19,7 +19,6 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocato
 
 from gradbench.errors import GradbenchError, did_you_mean
 from gradbench.style import SETTINGS, Style, family, styles
-from gradbench.table import epoch
 
 FULL_WIDTH = 7.0  # inches: the text width of a paper
 FEW_GROUPS = 20  # fewer groups of M draws carry no band
@@ -102,7 +101,7 @@ def _panels(
         for (i, j), ax in np.ndenumerate(axes):
             rows = curves[(curves["checkpoint"] == checkpoints[i]) & (curves["layer"] == layers[j])]
             loss = f", loss {rows['loss'].iloc[0]:.3g}" if "loss" in rows and len(rows) else ""
-            ax.set_title(f"{layers[j]}\n{epoch(checkpoints[i])}{loss}")
+            ax.set_title(f"{layers[j]}\n{checkpoints[i]}{loss}")
             _notice_zero_gradient(rows, ax)
             draw(rows[~rows["zero_gradient"]], ax, style)
             ax.label_outer()
@@ -119,22 +118,28 @@ def _panels(
 def growth(summary: pd.DataFrame, by: str, title: str = "") -> Figure:
     """Relative |bias| and standard deviation of a draw against the column ``by`` (width, depth).
 
-    A panel per layer that every size has; a line per estimator through the geometric mean over
-    replicates, with a band of one geometric standard deviation. Where no bias is seen in most
-    replicates, an open triangle marks the upper limit (three standard errors). The exact estimator
-    is left out; a deviation of zero is a line at the bottom.
+    A panel per layer that every size has; a line per estimator through the root mean square over
+    replicates, with a band from the least replicate to the greatest. Where the mean of the squared
+    biases is within three of its standard errors of zero, no bias is seen: an open triangle marks
+    the upper limit, at three standard errors above the mean. The exact estimator is left out, as
+    are biases of unknown error; a value of zero at all sizes is a line at the bottom.
 
     Raises:
-        GradbenchError: no rows, no such column, or several checkpoints.
+        GradbenchError: no rows besides those of the exact estimator, no such column, no layer that
+            every size has, or several checkpoints.
     """
     _only_one(summary, ["checkpoint"], "growth")
     if by not in summary:
         known = summary.select_dtypes("number").columns
         raise GradbenchError(f"the results have no column {by!r}; {did_you_mean(by, known)}")
     summary = summary[summary["estimator"].map(family) != "exact"]
+    if summary.empty:
+        raise GradbenchError(
+            "growth() has nothing to draw: no finished cell of an estimator besides exact; "
+            "run the suite to its end, or one with more estimators"
+        )
+    layers = _common_layers(summary, by)
     style = styles(summary["estimator"])
-    sizes = summary.groupby("layer", sort=False)[by].nunique()
-    layers = list(sizes.index[sizes == summary[by].nunique()])
     with rc_context(SETTINGS):
         figure, axes = _grid(2, len(layers), "row")
         for j, layer in enumerate(layers):
@@ -152,51 +157,67 @@ def growth(summary: pd.DataFrame, by: str, title: str = "") -> Figure:
     return figure
 
 
+def _common_layers(summary: pd.DataFrame, by: str) -> list[str]:
+    """The layers that every size has, in their order."""
+    sizes = summary.groupby("layer", sort=False)[by].nunique()
+    layers = list(sizes.index[sizes == summary[by].nunique()])
+    if not layers:
+        raise GradbenchError(f"growth(): no layer is at every {by}; select sizes that share one")
+    return layers
+
+
 def bias_growth(
     summary: pd.DataFrame, by: str, ax: Axes, style: dict[str, Style] | None = None
 ) -> Axes:
     """Relative |bias| of one layer against ``by``, a line per estimator, as in ``growth``."""
-    seen = summary["bias2"] > 3.0 * summary["bias2_se"].fillna(np.inf)
-    limit = summary["bias2"].clip(lower=0.0) + 3.0 * summary["bias2_se"].fillna(0.0)
-    frame = summary.assign(value=np.sqrt(summary["bias2"].where(seen, limit)), seen=seen)
-    for estimator, look in (style or styles(summary["estimator"])).items():
-        points = _over_replicates(frame[frame["estimator"] == estimator], by)
-        _growth_line(ax, look, points.where(points["seen"] > 0.5))
-        limits = points[points["seen"] <= 0.5]
-        ax.plot(
-            limits.index, limits["value"], color=look.color, ls="", marker="v", mfc="none", zorder=3
-        )
+    frame = summary.assign(square=summary["bias2"], se=summary["bias2_se"])
     ax.set(yscale="log", xlabel=by, ylabel="relative |bias|")
-    return ax
+    return _growth_lines(frame, by, ax, style)
 
 
 def deviation_growth(
     summary: pd.DataFrame, by: str, ax: Axes, style: dict[str, Style] | None = None
 ) -> Axes:
-    """Relative standard deviation of one draw of one layer against ``by``, a line per estimator."""
-    frame = summary.assign(value=np.sqrt(summary["variance"]), seen=True)
-    for estimator, look in (style or styles(summary["estimator"])).items():
-        rows = frame[frame["estimator"] == estimator]
-        if len(rows) and (rows["value"] < NOTHING).all():
-            _zero_line(ax, look, estimator)
-        _growth_line(ax, look, _over_replicates(rows, by))
+    """Relative standard deviation of one draw of one layer against ``by``, as in ``growth``."""
+    frame = summary.assign(square=summary["variance"], se=0.0)  # never a matter of limits
     ax.set(yscale="log", xlabel=by, ylabel="relative std")
+    return _growth_lines(frame, by, ax, style)
+
+
+def _growth_lines(frame: pd.DataFrame, by: str, ax: Axes, style: dict[str, Style] | None) -> Axes:
+    """A line per estimator through the root mean of ``square``, and markers for upper limits."""
+    for estimator, look in (style or styles(frame["estimator"])).items():
+        rows = frame[frame["estimator"] == estimator]
+        if len(rows) and (rows["square"].abs() < NOTHING**2).all() and not rows["se"].any():
+            _zero_line(ax, look, estimator)
+            continue
+        points = _over_replicates(rows, by)
+        limits = points[~points["seen"]]
+        ax.plot(
+            limits.index, limits["value"], color=look.color, ls="", marker="v", mfc="none", zorder=3
+        )
+        if points["seen"].any():
+            points = points.where(points["seen"])  # a line and its band have gaps at the limits
+            _curve(ax, look, points.index, points["value"])
+            _band(ax, look, points.index, points["low"], points["high"])
     return ax
 
 
 def _over_replicates(frame: pd.DataFrame, by: str) -> pd.DataFrame:
-    """Per size: geometric mean, geometric standard deviation (a factor), share of biases seen."""
-    frame = frame[frame["value"] > NOTHING]
-    logs = np.log(frame["value"]).groupby(frame[by])
-    spread = np.exp(logs.std().fillna(0.0))
-    seen = frame["seen"].astype(float).groupby(frame[by]).mean()
-    return pd.DataFrame({"value": np.exp(logs.mean()), "spread": spread, "seen": seen})
+    """Per size, from ``square`` and its error ``se``: RMS or upper limit, band, whether it is seen.
 
-
-def _growth_line(ax: Axes, look: Style, points: pd.DataFrame) -> None:
-    _curve(ax, look, points.index, points["value"])
-    low, high = points["value"] / points["spread"], points["value"] * points["spread"]
-    _band(ax, look, points.index, low, high)
+    A single replicate may have a negative square: the band ends at the error of the mean.
+    """
+    frame = frame.dropna(subset=["square", "se"])
+    groups = frame["square"].groupby(frame[by])
+    mean = groups.mean()
+    se = np.sqrt((frame["se"] ** 2).groupby(frame[by]).sum()) / groups.size()
+    seen = mean > 3.0 * se
+    floor = se.clip(lower=NOTHING**2)
+    square = mean.where(seen, mean.clip(lower=0.0) + 3.0 * se)
+    low, high = groups.min().clip(lower=floor), groups.max().clip(lower=floor)
+    points = np.sqrt(pd.DataFrame({"value": square, "low": low, "high": high}))
+    return points.assign(seen=seen)[points["value"] > NOTHING]
 
 
 def _only_one(frame: pd.DataFrame, columns: Sequence[str], what: str) -> None:

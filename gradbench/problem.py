@@ -86,6 +86,10 @@ class Problem:
         """Numbers of epochs after which gradients are measured."""
         return self.training.checkpoints if self.training else (UNTRAINED,)
 
+    def checkpoint_name(self, epoch: int) -> str:
+        """What a checkpoint is called: "epoch 100", or "untrained" where none is trained."""
+        return f"epoch {epoch}" if self.training else "untrained"
+
 
 def list_problems() -> list[str]:
     """The names of the problems that come with the package."""

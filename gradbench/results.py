@@ -8,7 +8,7 @@ import pandas as pd
 from gradbench import metrics, plots
 from gradbench.errors import GradbenchError
 from gradbench.files import CorruptFile
-from gradbench.shards import Cell, CorruptShard
+from gradbench.shards import Cell
 from gradbench.store import Results
 from gradbench.table import table
 
@@ -24,11 +24,10 @@ def read_cells(results: str | Path | Results) -> Iterator[metrics.Cell]:
     """
     results = results if isinstance(results, Results) else Results.open(results)
     suite = results.manifest["suite"]
-    problems = {problem["name"]: problem for problem in suite["problems"]}
-    order = list(problems), list(suite["estimators"])
+    labels = {problem["name"]: problem["label"] for problem in suite["problems"]}
     finished = False
-    for cell in sorted(results.cells(), key=lambda cell: _rank(cell, order)):
-        meta, blocks = _read(cell)
+    for cell in _in_order(results):
+        meta, blocks = cell.load()
         if meta is None or sum(block.layers[0].count for block in blocks) < meta["draws"]:
             continue
         reference = results.load_reference(cell.place)
@@ -37,7 +36,7 @@ def read_cells(results: str | Path | Results) -> Iterator[metrics.Cell]:
                 f"the exact gradient at {'/'.join(map(str, cell.place))} is missing from "
                 f"{str(results.directory)!r}; run the suite again"
             )
-        label = problems[cell.place.problem]["label"]
+        label = labels[cell.place.problem]
         finished = True
         yield metrics.Cell(
             *cell.place,
@@ -57,26 +56,24 @@ def read_cells(results: str | Path | Results) -> Iterator[metrics.Cell]:
         )
 
 
-def _rank(cell: Cell, order: tuple[list[str], list[str]]) -> tuple[int, ...]:
-    problem, replicate, checkpoint = cell.place
-    epoch = checkpoint.rpartition(" ")[2]
-    number = int(epoch) if epoch.isdecimal() else -1
-    problems, estimators = order
-    return _index(problems, problem), replicate, number, _index(estimators, cell.estimator)
+def _in_order(results: Results) -> list[Cell]:
+    """The cells that have blocks: problems and estimators in the order of the suite."""
+    suite = results.manifest["suite"]
+    problems = [problem["name"] for problem in suite["problems"]]
+    cells = results.cells()
+    places = list(dict.fromkeys(cell.place for cell in cells))  # "epoch 2" before "epoch 10"
+
+    def rank(cell: Cell) -> tuple[int, ...]:
+        place = cell.place
+        estimator = _index(suite["estimators"], cell.estimator)
+        return _index(problems, place.problem), places.index(place), estimator
+
+    return sorted(cells, key=rank)
 
 
 def _index(names: list[str], name: str) -> int:
     """Its place; a cell from elsewhere comes last, and is refused when it is read."""
     return names.index(name) if name in names else len(names)
-
-
-def _read(cell: Cell) -> tuple:
-    try:
-        return cell.meta(), cell.blocks()
-    except CorruptShard as error:
-        raise GradbenchError(
-            f"{str(error).partition(';')[0]}; run the suite again, only its cell is measured anew"
-        ) from error
 
 
 def summary(results: str | Path | Results) -> pd.DataFrame:
@@ -89,9 +86,63 @@ def curves(results: str | Path | Results) -> pd.DataFrame:
     return metrics.curves(read_cells(results))
 
 
+def unfinished(results: str | Path | Results) -> tuple[int, int]:
+    """How many cells of the suite are not finished, and how many it has.
+
+    Raises:
+        GradbenchError: see ``read_cells``.
+    """
+    results = results if isinstance(results, Results) else Results.open(results)
+    total = _expected(results)
+    return total - sum(1 for _ in read_cells(results)), total
+
+
+def unfinished_line(missing: int, total: int) -> str:
+    """What ``unfinished`` returns as a sentence, empty where nothing is missing."""
+    if not missing:
+        return ""
+    verb, them = ("is", "it") if missing == 1 else ("are", "them")
+    what = f"{missing} of {total} cells {verb} not finished"
+    return f"{what}; the same `gradbench run` continues {them}"
+
+
+def _expected(results: Results) -> int:
+    """The number of cells of a suite: problems x replicates x checkpoints x estimators."""
+    suite = results.manifest["suite"]
+    trainings = [problem["training"] for problem in suite["problems"]]
+    checkpoints = sum(len(training["checkpoints"]) if training else 1 for training in trainings)
+    return checkpoints * suite["replicates"] * len(suite["estimators"])
+
+
 def show(results: str | Path | Results) -> str:
-    """The table of ``gradbench show``: per checkpoint, layer and estimator."""
-    return table(summary(results))
+    """The text of ``gradbench show``: a table per checkpoint, layer and estimator.
+
+    It ends with how well the exact gradients were confirmed and, if so, what is not finished.
+    """
+    results = results if isinstance(results, Results) else Results.open(results)
+    cells = list(read_cells(results))
+    total = _expected(results)
+    missing = unfinished_line(total - len(cells), total)
+    parts = [table(metrics.summary(cells)), _agreement(results), missing]
+    return "\n".join(part for part in parts if part)
+
+
+def _agreement(results: Results) -> str:
+    """How far the checks of the exact gradients differ from them at worst, as a line."""
+    places = dict.fromkeys(cell.place for cell in results.cells())
+    references = [results.load_reference(place) for place in places]
+    found = [reference.info["agreement"] for reference in references if reference is not None]
+    differences = max(one["finite difference"] for one in found)
+    line = f"exact gradients: finite differences agree to {differences:.0e}"
+    # None where a network is too large for the second route.
+    routes = [one["brute force"] for one in found if one["brute force"] is not None]
+    if routes:
+        where = "" if len(routes) == len(found) else f" (at {len(routes)} of {len(found)} places)"
+        line = (
+            f"exact gradients: two routes agree to {max(routes):.0e}{where}, "
+            f"finite differences to {differences:.0e}"
+        )
+    return f"{line}, relative"
 
 
 def plot(results: str | Path | Results) -> list[Path]:

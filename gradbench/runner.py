@@ -18,7 +18,7 @@ from gradbench.files import encode
 from gradbench.measure import Plan, layer_names, layer_vectors, make_plan, measure
 from gradbench.model import Params
 from gradbench.precision import float64
-from gradbench.problems.build import Built, build, checkpoint_name, estimator
+from gradbench.problems.build import Built, build, estimator
 from gradbench.shards import Cell, CorruptShard, Place
 from gradbench.store import Results
 from gradbench.suite import Suite, load_suite
@@ -88,7 +88,7 @@ def describe(suite: str | Suite, seed: int = 0, draws: int | None = None) -> str
     for problem in suite.problems:
         places = len(problem.checkpoints) * suite.replicates
         cells += places * len(suite.estimators)
-        names = ", ".join(checkpoint_name(problem, epoch) for epoch in problem.checkpoints)
+        names = ", ".join(problem.checkpoint_name(epoch) for epoch in problem.checkpoints)
         hidden = "-".join(map(str, problem.network.hidden))
         lines.append(
             f"  problem {problem.name}: {hidden} hidden units, {names}"
@@ -138,14 +138,14 @@ def _tasks(results: Results, suite: Suite, built: Built) -> Iterator[Task]:
             try:
                 done = cell.done_blocks()
             except CorruptShard as error:
-                print(f"gradbench: {error}; doing so now", file=sys.stderr)
+                print(f"gradbench: {error}", file=sys.stderr)
                 cell.discard()
                 done = 0
             yield Task(cell, plan, done)
 
 
 def _places(built: Built) -> list[Place]:
-    names = (checkpoint_name(built.problem, epoch) for epoch in built.problem.checkpoints)
+    names = (built.problem.checkpoint_name(epoch) for epoch in built.problem.checkpoints)
     return [Place(built.problem.name, built.replicate, name) for name in names]
 
 
@@ -190,7 +190,7 @@ def _train(results: Results, built: Built) -> None:
     if all(results.load_checkpoint(place) for place in places):
         return
     for place, (_, params) in zip(places, built.checkpoints(), strict=True):
-        results.save_checkpoint(place, params, {})
+        results.save_checkpoint(place, params)
 
 
 def _reference(results: Results, built: Built, place: Place, params: Params) -> Params:

@@ -36,7 +36,7 @@ _COLUMNS = {
 
 
 class CorruptShard(CorruptFile):
-    """A shard is damaged, missing or foreign: its cell can be discarded and run again."""
+    """A shard is damaged, missing or foreign: its cell is to be discarded and measured again."""
 
 
 class Place(NamedTuple):
@@ -80,19 +80,31 @@ class Cell:
             )
         if shards and self._read(shards[-1])[1] != plain(meta):
             raise GradbenchError(
-                f"{self._name} was begun with other settings than {to_json(meta)}; discard it first"
+                f"{self._name} was begun with other settings than {to_json(meta)}; choose another "
+                "directory with --out"
             )
         data = _encode(blocks, self._header(first, last) | {"meta": meta})
         self.write(self.directory / f"{first:06}-{last:06}.{digest(data)}.parquet", data)
 
+    def load(self) -> tuple[Json | None, list[Block]]:
+        """The constants of the cell, None where it is empty, and all blocks in order.
+
+        Every shard is read once. Raises CorruptShard.
+        """
+        meta: Json | None = None
+        blocks: list[Block] = []
+        for shard in self._shards():
+            file, meta = self._read(shard)
+            blocks += _decode(file)
+        return meta, blocks
+
     def blocks(self) -> list[Block]:
         """All blocks, in order; raises CorruptShard."""
-        return [block for shard in self._shards() for block in _decode(self._read(shard)[0])]
+        return self.load()[1]
 
     def meta(self) -> Json | None:
         """The constants of the cell, None where it has no blocks; raises CorruptShard."""
-        metas = [self._read(shard)[1] for shard in self._shards()]
-        return metas[0] if metas else None
+        return self.load()[0]
 
     def done_blocks(self) -> int:
         """How many blocks are stored, all shards verified; raises CorruptShard."""
@@ -154,7 +166,10 @@ def is_shard(path: Path) -> bool:
 
 
 def _corrupt(path: Path, what: str) -> CorruptShard:
-    return CorruptShard(f"the shard {str(path)!r} {what}; discard its cell and run it again")
+    return CorruptShard(
+        f"the shard {str(path)!r} {what}; its cell has to be measured again, "
+        "give the same `gradbench run`"
+    )
 
 
 def _encode(blocks: Sequence[Block], header: Json) -> bytes:

@@ -2,7 +2,7 @@
 
     DIR/manifest.json                                   what was run, by what, on what (`continued`:
                                                         and by what else, each time that changed)
-    DIR/checkpoints/PROBLEM/REPLICATE/CHECKPOINT.npz    parameters, and how they were reached
+    DIR/checkpoints/PROBLEM/REPLICATE/CHECKPOINT.npz    parameters
     DIR/references/PROBLEM/REPLICATE/CHECKPOINT.npz     the exact gradient per layer
     DIR/shards/PROBLEM/REPLICATE/CHECKPOINT/ESTIMATOR/FIRST-LAST.DIGEST.parquet    blocks of a cell
     DIR/figures/
@@ -45,10 +45,9 @@ from gradbench.shards import Cell, Place, is_shard
 
 
 class Checkpoint(NamedTuple):
-    """Parameters, a dict of arrays per layer, and facts about them (loss, epoch...)."""
+    """Parameters, a dict of arrays per layer."""
 
     params: tuple[dict[str, Floats], ...]
-    info: Json
 
 
 class Reference(NamedTuple):
@@ -114,29 +113,30 @@ class Results:
             path.mkdir(exist_ok=True)
         return path
 
-    def save_checkpoint(
-        self, place: Place, params: Sequence[Mapping[str, Any]], info: Mapping[str, Any]
-    ) -> None:
-        """Stores parameters, in float64; `info` is what JSON can say."""
+    def save_checkpoint(self, place: Place, params: Sequence[Mapping[str, Any]]) -> None:
+        """Stores parameters, in float64."""
         arrays = {f"{n}/{name}": x for n, layer in enumerate(params) for name, x in layer.items()}
-        self.write(self._path("checkpoints", place), pack(arrays, len(params), info))
+        self.write(self._path("checkpoints", place), pack(arrays, len(params), info={}))
 
     def load_checkpoint(self, place: Place) -> Checkpoint | None:
         """The stored parameters, None where there are none; raises CorruptFile."""
         path = self._path("checkpoints", place)
         if not path.exists():
             return None
-        arrays, layers, info = unpack(path)
+        arrays, layers, _ = unpack(path)
         params: tuple[dict[str, Floats], ...] = tuple({} for _ in range(layers))
         for key, array in arrays.items():
             layer, name = key.split("/", 1)
             params[int(layer)][name] = array
-        return Checkpoint(params, info)
+        return Checkpoint(params)
 
     def save_reference(
         self, place: Place, value: float, gradient: Sequence[Any], info: Mapping[str, Any]
     ) -> None:
-        """Stores the exact value and the gradient, an array per layer; in float64."""
+        """Stores the exact value and the gradient, an array per layer, in float64.
+
+        `info` is what JSON can say.
+        """
         arrays = {str(n): np.ravel(layer) for n, layer in enumerate(gradient)}
         data = pack({"value": value, **arrays}, len(gradient), info)
         self.write(self._path("references", place), data)
@@ -184,7 +184,7 @@ class Results:
 
 
 def suite_hash(suite: Mapping[str, Any]) -> str:
-    """Equal for equal suites, whatever the order of their keys; the same as `Suite.digest`."""
+    """A hash of `Suite.as_dict()`, whatever the order of its keys; the same in every process."""
     content = json.dumps(suite, sort_keys=True)
     return hashlib.blake2b(content.encode(), digest_size=8).hexdigest()
 
@@ -214,17 +214,22 @@ def _refuse_foreign(directory: Path) -> None:
 def _refuse_other(directory: Path, manifest: Json, wanted: Json) -> None:
     """Refuses to add to the results of another suite, seed or number of draws."""
     old, new = manifest["suite"], wanted["suite"]
-    other = ""
-    if manifest["suite_hash"] != wanted["suite_hash"]:
+    # The number of draws is in the suite too, and so is what follows from it: it is told first.
+    numbers = [
+        f"{key} = {manifest[key]}, not {wanted[key]}"
+        for key in ("seed", "draws")
+        if manifest[key] != wanted[key]
+    ]
+    if numbers and old.get("name") == new.get("name"):
+        other = f"with {' and '.join(numbers)}"
+    elif manifest["suite_hash"] != wanted["suite_hash"]:
         keys = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
         other = f"of another suite (different in {', '.join(keys)})"
-    for key in ("seed", "draws"):
-        if manifest[key] != wanted[key]:
-            other = other or f"with {key} = {manifest[key]}, not {wanted[key]}"
-    if other:
-        raise GradbenchError(
-            f"{str(directory)!r} holds results {other}; choose another directory with --out"
-        )
+    else:
+        return
+    raise GradbenchError(
+        f"{str(directory)!r} holds results {other}; choose another directory with --out"
+    )
 
 
 def _begin_or_continue(directory: Path, wanted: Json) -> Json:

@@ -4,14 +4,13 @@ A suite comes with the package, by name, or from a user's file, by path. Everyth
 problems is checked before anything runs, except names that only JAX code knows.
 """
 
-import hashlib
 import json
 import os
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from gradbench.errors import GradbenchError, did_you_mean
-from gradbench.problem import Problem, estimator, list_problems, load_problem, read_problem
+from gradbench.problem import Problem, estimator, read_problem
 from gradbench.spec import format_value
 from gradbench.toml import (
     Kind,
@@ -26,8 +25,6 @@ from gradbench.toml import (
     string,
     whole,
 )
-
-__all__ = ["Problem", "Suite", "list_problems", "list_suites", "load_problem", "load_suite"]
 
 
 @dataclass(frozen=True)
@@ -49,10 +46,6 @@ class Suite:
     figure: str = "accuracy"
     by: str | None = None
 
-    def variants(self) -> list[tuple[str, Problem]]:
-        """The problems after the sweep, with their names, as ``growth[width=4]``."""
-        return [(problem.name, problem) for problem in self.problems]
-
     def with_draws(self, draws: int) -> "Suite":
         """The same suite with another number of draws; averages over more draws than that go.
 
@@ -60,7 +53,7 @@ class Suite:
             GradbenchError: not a whole number of at least 1.
         """
         try:
-            whole(at_least=1)(draws)
+            draws = whole(at_least=1)(draws)
         except Unfit as unfit:
             raise GradbenchError(f"the number of draws is {draws}; {unfit.remedy}") from None
         return replace(self, draws=draws, averages=tuple(m for m in self.averages if m <= draws))
@@ -68,11 +61,6 @@ class Suite:
     def as_dict(self) -> dict[str, Any]:
         """All that the suite says, problems included, in types that JSON keeps as they are."""
         return dict(json.loads(json.dumps(asdict(self))))
-
-    def digest(self) -> str:
-        """A hash of ``as_dict()``, 16 hexadecimal digits, the same in every process."""
-        content = json.dumps(self.as_dict(), sort_keys=True)
-        return hashlib.blake2b(content.encode(), digest_size=8).hexdigest()
 
 
 def list_suites() -> list[str]:

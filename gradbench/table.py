@@ -21,7 +21,7 @@ def table(frame: pd.DataFrame) -> str:
     lines = []
     for (problem, replicate, checkpoint), group in frame.groupby(KEYS[:3], sort=False):
         loss = f", loss {group['loss'].iloc[0]:.4f}" if "loss" in group else ""
-        lines += [f"{problem}, replicate {replicate}, {epoch(checkpoint)}{loss}", _HEADER]
+        lines += [f"{problem}, replicate {replicate}, {checkpoint}{loss}", _HEADER]
         for layer, rows in group.groupby("layer", sort=False):
             for k, row in enumerate(rows.to_dict("records")):
                 lines.append(_line("" if k else str(layer), row))
@@ -77,9 +77,3 @@ def digits(value: float, se: float) -> str:
     if power >= 0:
         return f"{round(value, -power):.0f}({round(se, -power):.0f})"
     return f"{value:.{-power}f}({round(se / 10.0**power)})"
-
-
-def epoch(checkpoint: object) -> str:
-    """How a checkpoint is called in tables and figures: numbers are epochs of training."""
-    name = str(checkpoint)
-    return f"epoch {name}" if name.isdigit() else name

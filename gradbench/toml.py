@@ -3,6 +3,7 @@
 A *kind* says what a value must be: a function that returns the value or raises ``Unfit``.
 """
 
+import operator
 import os
 import re
 import tomllib
@@ -135,9 +136,14 @@ def find(
     Paths are relative to the folder of the file ``beside``.
 
     Raises:
-        GradbenchError: there is no such file, or it is not TOML.
+        GradbenchError: there is no such file, it is not TOML, or what is given is no name or path.
     """
-    given = os.fspath(name_or_path)
+    try:
+        given = os.fsdecode(name_or_path)
+    except TypeError:
+        raise GradbenchError(
+            f"the {kind} is {shown(name_or_path)}; give its name or the path of a .toml file"
+        ) from None
     if given.endswith(".toml") or os.sep in given:
         path = Path(beside).parent / given if beside else Path(given)
         return path.stem, read(path, str(path))
@@ -203,13 +209,24 @@ def mapping(value: Any) -> dict[str, Any]:
     return value
 
 
+def as_int(value: object) -> int | None:
+    """The value as an int where it is a whole number, of Python or of numpy; booleans are none."""
+    if isinstance(value, bool):
+        return None
+    try:
+        return operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        return None
+
+
 def whole(at_least: int) -> Kind[int]:
     """A whole number, up to 2^53."""
 
     def kind(value: Any) -> int:
-        if type(value) is not int or not at_least <= value <= 2**53:
+        integer = as_int(value)
+        if integer is None or not at_least <= integer <= 2**53:
             raise Unfit(f"give a whole number of at least {at_least}", value)
-        return value
+        return integer
 
     return kind
 

@@ -10,8 +10,10 @@ import pytest
 import tiny
 from tiny import changed
 
+import gradbench
 from gradbench import cli
 from gradbench.cli import main
+from gradbench.errors import GradbenchError
 from gradbench.listing import KINDS
 from gradbench.suite import list_suites
 
@@ -116,6 +118,7 @@ BAD = {
     "out is unwritable": (["run", "SUITE", "--out", "/proc/out"], "cannot write '/proc/out'"),
     "out is too long": (["run", "SUITE", "--out", "x" * 300], "File name too long"),
     "out of another seed": (["run", "FINISHED", "--seed", "1", "--out", "RESULTS"], "with seed"),
+    "out of other draws": (["run", "FINISHED", "--draws", "9", "--out", "RESULTS"], "71, not 9"),
     "out of another suite": (["run", "SUITE", "--out", "RESULTS"], "of another suite"),
     "show nothing": (["show", "nothing"], "there is no 'nothing/manifest.json'"),
     "show empty": (["show", "."], "there is no 'manifest.json'"),
@@ -177,6 +180,19 @@ def test_bad_input_is_one_sentence_with_exit_code_2_and_nothing_written(
     assert error.startswith("gradbench: ") and words in error and error.count("\n") == 1
     assert list((tmp_path / "here").iterdir()) == []
     assert tiny.files(places["RESULTS"]) == before
+
+
+@pytest.mark.parametrize(
+    ("call", "sentence"),
+    [
+        (lambda: gradbench.list([]), "unknown kind []; choose one of estimators, noises"),
+        (lambda: gradbench.run(3), "the suite is 3; give its name or the path of a .toml file"),
+    ],
+)
+def test_what_is_no_name_is_refused_in_one_sentence_by_the_library_too(call, sentence):
+    with pytest.raises(GradbenchError) as caught:
+        call()
+    assert str(caught.value).startswith(sentence)
 
 
 @pytest.mark.parametrize(

@@ -140,7 +140,14 @@ def test_more_digits_than_there_are_is_refused():
         load_data("digits", {"split": "test", "examples": 501})
 
 
-@pytest.mark.parametrize("seed", [-1, 0.5, "0", True])
+def test_numbers_of_numpy_give_the_same_data_as_those_of_python():
+    points, seed = np.int32(4), np.int64(3)
+    one = load_data("overlapping_classes", {"points": points}, seed=seed)
+    two = load_data("overlapping_classes", {"points": 4}, seed=3)
+    np.testing.assert_array_equal(one.inputs, two.inputs)
+
+
+@pytest.mark.parametrize("seed", [-1, 0.5, "0", True, np.True_, np.int64(-1), np.float64(0)])
 def test_a_seed_that_is_no_whole_number_is_refused(seed):
     with pytest.raises(GradbenchError, match="give a whole number of at least 0"):
         load_data("digits", seed=seed)

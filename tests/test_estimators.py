@@ -5,6 +5,7 @@ a draw is piecewise linear. There is no Monte-Carlo error here, and no false ala
 """
 
 import itertools
+from fractions import Fraction
 from functools import cache, partial
 
 import jax
@@ -19,12 +20,14 @@ from gradbench.estimators import (
     ESTIMATORS,
     arm,
     check_spec,
+    concrete,
     get_estimator,
     make_estimator,
     psa,
     reinforce,
     straight_through,
 )
+from gradbench.estimators.registry import positive
 from gradbench.exact import brute_force, moments
 from gradbench.model import (
     credit,
@@ -585,6 +588,24 @@ def test_an_objective_need_not_be_differentiable_unless_the_registry_says_so():
     for name, entry in ESTIMATORS.items():
         size = sum(np.abs(flat(g[name])).sum() for g in gradients)
         assert (size == 0) == entry.differentiable, name
+
+
+@pytest.mark.parametrize("value", [np.float64(0.5), np.float32(0.5), Fraction(1, 2)])
+def test_a_hyperparameter_of_another_type_of_number_is_taken_as_that_of_python(value):
+    assert type(positive("temperature", value)) is float
+    network = SBN((Dense(2, 1),), lambda theta, x, target: linear(x, target))
+    params, batch, key = (*random_params((2, 1)), ()), random_batch(2), jax.random.key(0)
+    one, two = (
+        jax.grad(concrete(network, temperature=t))(params, key, batch) for t in (value, 0.5)
+    )
+    np.testing.assert_array_equal(flat(one), flat(two))
+
+
+@pytest.mark.parametrize("value", [np.float64("nan"), np.int64(0), np.True_, 10**400, 1j, [1.0]])
+def test_a_hyperparameter_that_is_no_positive_number_is_refused(value):
+    with pytest.raises(GradbenchError) as caught:
+        concrete(by_hand, temperature=value)
+    assert str(caught.value) == f"temperature is {value!r}; give a positive number"
 
 
 def test_specs_that_can_be_made_are_accepted():

@@ -59,7 +59,7 @@ def cell(draws, gradient=GRADIENT, size=64, averages=(1, 4), heads=(), long=(), 
     blocks = [Block(k, (layer,)) for k, layer in enumerate(layers)]
     names = {"estimator": "psa", "layer_names": ["layer 1"], **more}
     common = {"blocks": blocks, "gradient": [gradient], "averages": averages, "head_sizes": heads}
-    return Cell("toy", 0, "100", **names, **common, block_size=size, long_averages=long)
+    return Cell("toy", 0, "epoch 100", **names, **common, block_size=size, long_averages=long)
 
 
 @pytest.mark.parametrize("draws", [64 * 64, 64 * 64 + 17])
@@ -255,7 +255,7 @@ def test_missing_blocks_are_refused():
     whole = cell(gaussian(1000, 0.3))
     for blocks in ([], whole.blocks[1:], [*whole.blocks, whole.blocks[0]]):
         with pytest.raises(
-            GradbenchError, match=r"blocks \[.*of toy/0/100/psa.*run the suite again"
+            GradbenchError, match=r"blocks \[.*of toy/0/epoch 100/psa.*run the suite again"
         ):
             layer_metrics(whole._replace(blocks=blocks), 0)
 

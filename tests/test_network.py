@@ -1,6 +1,7 @@
 """Networks of dense layers: losses, shapes, codings, the flip hook, and what they refuse."""
 
 import itertools
+from dataclasses import dataclass
 from functools import partial
 
 import jax
@@ -290,3 +291,24 @@ def test_examples_that_are_not_pairs_are_refused():
 
 def test_a_network_of_a_list_of_layers_is_that_of_a_tuple():
     assert hash(SBN([Dense(2, 3)], Readout(3, 1))) == hash(SBN((Dense(2, 3),), Readout(3, 1)))
+
+
+def test_psa_needs_no_hook_of_a_layer():
+    @dataclass(frozen=True)
+    class Plain:
+        """A layer with the bare protocol: Dense without its flip_pull."""
+
+        dense: Dense
+        noise = "logistic"
+        inputs = property(lambda self: self.dense.inputs)
+        outputs = property(lambda self: self.dense.outputs)
+        init = property(lambda self: self.dense.init)
+
+        def __call__(self, theta, x):
+            return self.dense(theta, x)
+
+    network, params, batch = small((2, 3, 2, 1))
+    plain = SBN(tuple(map(Plain, network.layers)), network.objective)
+    assert not hasattr(plain.layers[0], "flip_pull")
+    draws = [jax.grad(psa(model))(params, KEY, batch) for model in (network, plain)]
+    assert relative(draws[1], draws[0]) < 1e-6

@@ -68,6 +68,13 @@ def test_an_unknown_noise_is_refused_with_the_closest_name():
         get_noise("logistc")
 
 
+@pytest.mark.parametrize("noise", [["logistic"], {}, None, 3])
+def test_what_is_no_name_of_a_noise_is_refused(noise):
+    with pytest.raises(GradbenchError) as caught:
+        get_noise(noise)
+    assert str(caught.value).startswith(f"unknown noise {noise!r}; ")
+
+
 def test_a_noise_object_is_taken_as_it_is():
     assert get_noise(get_noise("normal")) is get_noise("normal")
 

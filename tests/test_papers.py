@@ -144,7 +144,7 @@ def check_bias(seed, epoch="epoch 100"):
     assert st[-2] > 1e-3 and st[-1] < 1e-9
 
 
-@pytest.mark.parametrize("seed", SOME[:1])
+@pytest.mark.parametrize("seed", SOME)
 def test_psa_has_less_bias_than_st_below_the_last_hidden_layer_and_none_from_there_on(seed):
     check_bias(seed)
 

@@ -23,7 +23,10 @@ ESTIMATORS = {
 DRAWS = 20_000
 
 
-def curves_frame(layers=("layer 1", "output"), checkpoints=(1, 100, 2000), zero_gradient=()):
+CHECKPOINTS = ("epoch 1", "epoch 100", "epoch 2000")
+
+
+def curves_frame(layers=("layer 1", "output"), checkpoints=CHECKPOINTS, zero_gradient=()):
     rows = []
     for checkpoint in checkpoints:
         for layer in layers:
@@ -56,7 +59,7 @@ def summary_frame(by="width", sizes=range(2, 6), replicates=3):
                     row = {
                         "problem": "toy",
                         "replicate": replicate,
-                        "checkpoint": "initial",
+                        "checkpoint": "untrained",
                         by: size,
                     }
                     row |= {"layer": f"layer {layer}", "estimator": estimator, "bias2_se": se}
@@ -75,6 +78,17 @@ def line_of(ax, estimator, style):
     """The x and y data of an estimator's line in a panel."""
     lines = [line for line in ax.lines if line.get_color() == style[estimator].color]
     return lines[0].get_xydata().T if lines else np.empty((2, 0))
+
+
+def filled(ax, estimator, style):
+    """The x and y data of an estimator's line in a panel of growth, without its gaps."""
+    lines = [
+        line.get_xydata().T
+        for line in ax.lines
+        if line.get_color() == style[estimator].color and line.get_markerfacecolor() != "none"
+    ]
+    points = np.concatenate(lines, axis=1) if lines else np.empty((2, 0))
+    return points[:, ~np.isnan(points[1])]
 
 
 def test_accuracy_has_a_panel_per_layer_and_checkpoint_titled_with_both():
@@ -115,7 +129,7 @@ def test_the_exact_estimator_does_not_stretch_the_logarithmic_axis():
 
 
 def test_a_curve_shows_the_numbers_of_the_frame():
-    frame = curves_frame(["layer 1"], [1])
+    frame = curves_frame(["layer 1"], ["epoch 1"])
     figure = matplotlib.figure.Figure()
     style = styles(frame["estimator"])
     for curve, column in [(rmse_curve, "rmse"), (cosine_curve, "cosine")]:
@@ -127,7 +141,7 @@ def test_a_curve_shows_the_numbers_of_the_frame():
 
 
 def test_the_cosine_band_ends_where_the_groups_are_few():
-    frame = curves_frame(["layer 1"], [1])
+    frame = curves_frame(["layer 1"], ["epoch 1"])
     frame = frame[frame["estimator"] == "psa"]
     ax = cosine_curve(frame, matplotlib.figure.Figure().add_subplot())
     (band,) = ax.collections
@@ -136,7 +150,7 @@ def test_the_cosine_band_ends_where_the_groups_are_few():
 
 
 def test_an_rmse_not_told_from_zero_is_left_out():
-    frame = curves_frame(["layer 1"], [1])
+    frame = curves_frame(["layer 1"], ["epoch 1"])
     frame = frame[frame["estimator"] == "arm"].assign(rmse_se=lambda rows: 0.1 * rows["rmse"])
     frame.iloc[-1, frame.columns.get_loc("rmse")] = 0.0
     ax = rmse_curve(frame, matplotlib.figure.Figure().add_subplot())
@@ -175,20 +189,93 @@ def test_growth_draws_the_layers_that_every_size_has():
         assert names == {*ESTIMATORS, "no bias seen (upper limit)"} - {"exact"}
 
 
-def test_growth_shows_the_geometric_mean_or_the_limit_of_the_bias():
+def open_markers(ax, estimator, style):
+    """The x and y data of an estimator's upper limits in a panel."""
+    (limits,) = [
+        line
+        for line in ax.lines
+        if line.get_color() == style[estimator].color and line.get_markerfacecolor() == "none"
+    ]
+    return limits.get_xydata().T
+
+
+def test_growth_shows_the_bias_or_its_limit_and_the_deviation():
     frame = summary_frame()
     bias, _, deviation, _ = axes_of(growth(frame, "width"))
     style = styles(set(ESTIMATORS) - {"exact"})
-    sizes, values = line_of(bias, "psa", style)
+    sizes, values = filled(bias, "psa", style)
     assert sizes.tolist() == [2, 3, 4, 5] and values == pytest.approx(0.06, rel=1e-2)
+    assert not open_markers(bias, "psa", style).size
     assert line_of(deviation, "psa", style)[1] == pytest.approx(0.14)
-    arm = [line for line in bias.lines if line.get_color() == style["arm"].color]
-    (limits,) = [
-        line for line in arm if line.get_markerfacecolor() == "none" and len(line.get_xdata())
-    ]
-    noise = np.sqrt(frame[frame["estimator"] == "arm"]["bias2_se"].iloc[0])
-    assert np.all((noise < limits.get_ydata()) & (limits.get_ydata() < 3 * noise))
+    assert not filled(bias, "arm", style).size
+    arm = frame[(frame["estimator"] == "arm") & (frame["layer"] == "layer 1")].groupby("width")
+    limits = arm["bias2"].mean().clip(lower=0) + 3 * arm["bias2_se"].mean() / np.sqrt(3)
+    assert open_markers(bias, "arm", style)[1] == pytest.approx(np.sqrt(limits))
     assert "mean_field: 0" in [text.get_text() for text in deviation.texts]
+
+
+def replicates(bias2, se, estimator="psa"):
+    """A summary of one size and layer, a row per replicate."""
+    rows = {"bias2": bias2, "bias2_se": se, "estimator": estimator, "width": 2, "layer": "layer 1"}
+    frame = pd.DataFrame(rows | {"variance": 1.0, "zero_gradient": False})
+    return frame.assign(replicate=range(len(frame)), checkpoint="untrained")
+
+
+@pytest.mark.parametrize(
+    ("bias2", "error", "seen"),
+    [
+        # Two replicates alone would be upper limits, which are no part of a measured bias.
+        ([0.04, 0.05, 0.001, -0.003], 0.002, True),
+        # None alone is more than three errors from zero; the mean is.
+        ([0.005, 0.004, 0.005, 0.006], 0.002, True),
+        # One alone is; the mean is not.
+        ([0.013, -0.004, 0.001, 0.001], 0.004, False),
+    ],
+)
+def test_a_point_is_either_the_rms_of_the_biases_or_one_upper_limit(bias2, error, seen):
+    style = styles(["psa"])
+    frame = replicates(bias2, [error] * 4)
+    bias, _ = axes_of(growth(frame, "width"))
+    rms, limit = np.sqrt(np.mean(bias2)), np.sqrt(np.mean(bias2) + 3 * error / 2)
+    assert filled(bias, "psa", style)[1].tolist() == pytest.approx([rms] if seen else [])
+    assert open_markers(bias, "psa", style)[1].tolist() == pytest.approx([] if seen else [limit])
+    reach = [y for band in bias.collections for y in band.get_paths()[0].vertices[:, 1]]
+    if seen:  # from the least replicate, or the error of the mean, to the greatest
+        assert min(reach) == pytest.approx(np.sqrt(max(min(bias2), error / 2)))
+        assert max(reach) == pytest.approx(np.sqrt(max(bias2)))
+    else:
+        assert not reach
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_bias_of_unknown_error_is_neither_a_value_nor_a_limit():
+    """A cell of one block does not tell its error, a layer without gradient no bias at all."""
+    style = styles(["psa"])
+    frame = replicates([0.04, 0.05], [np.nan, 0.001])
+    bias, deviation = axes_of(growth(frame, "width"))
+    assert filled(bias, "psa", style)[1] == pytest.approx(np.sqrt(0.05))
+    bias, deviation = axes_of(growth(frame.assign(bias2_se=np.nan), "width"))
+    assert not filled(bias, "psa", style).size and not open_markers(bias, "psa", style).size
+    assert filled(deviation, "psa", style)[1] == pytest.approx(1.0)
+    for ax in axes_of(growth(frame.assign(zero_gradient=True), "width")):
+        assert not filled(ax, "psa", style).size
+
+
+def test_an_estimator_without_any_bias_is_a_line_at_the_bottom():
+    frame = pd.concat([replicates([0.04, 0.05], 0.001), replicates([0.0, 0.0], 0.0, "mine")])
+    bias, deviation = axes_of(growth(frame, "width"))
+    assert [text.get_text() for text in bias.texts] == ["mine: 0"]
+    assert not deviation.texts
+
+
+def only_exact():
+    frame = summary_frame()
+    return frame[frame["estimator"] == "exact"]
+
+
+def nothing_shared():
+    frame = summary_frame()
+    return frame[frame["layer"] == "layer " + (frame["width"] - 1).astype(str)]
 
 
 @pytest.mark.parametrize(
@@ -197,6 +284,8 @@ def test_growth_shows_the_geometric_mean_or_the_limit_of_the_bias():
         (lambda: accuracy(curves_frame().head(0)), "nothing to draw"),
         (lambda: growth(pd.DataFrame(), "width"), "nothing to draw"),
         (lambda: growth(summary_frame(), "widht"), "no column 'widht'; did you mean 'width'"),
+        (lambda: growth(only_exact(), "width"), "no finished cell of an estimator besides exact"),
+        (lambda: growth(nothing_shared(), "width"), "no layer is at every width"),
         (lambda: accuracy(curves_frame().assign(replicate=range(384))), "one replicate at a time"),
     ],
 )
@@ -207,7 +296,7 @@ def test_what_cannot_be_drawn_is_refused_with_the_remedy(draw, sentence):
 
 def test_both_files_are_written_and_the_same_each_time(tmp_path):
     for folder in ("a", "b"):
-        figure = accuracy(curves_frame(["layer 1"], [1]))["rmse"]
+        figure = accuracy(curves_frame(["layer 1"], ["epoch 1"]))["rmse"]
         paths = save(figure, tmp_path / folder / "rmse.t=0.1")
         assert [path.name for path in paths] == ["rmse.t=0.1.pdf", "rmse.t=0.1.png"]
     for path in paths:
@@ -221,7 +310,7 @@ def test_both_files_are_written_and_the_same_each_time(tmp_path):
 
 def test_an_unwritable_place_is_one_sentence(tmp_path):
     (tmp_path / "file").write_text("")
-    figure = accuracy(curves_frame(["layer 1"], [1]))["rmse"]
+    figure = accuracy(curves_frame(["layer 1"], ["epoch 1"]))["rmse"]
     with pytest.raises(GradbenchError, match=r"cannot write the figure .*name another place"):
         save(figure, tmp_path / "file" / "rmse")
 

@@ -49,7 +49,7 @@ def test_every_function_of_the_package_in_the_readme_exists(name):
     assert callable(getattr(gradbench, name))
 
 
-def test_every_file_and_target_in_the_readme_exists():
+def test_every_file_and_target_in_the_readme_exists_and_every_module_is_there():
     for path in re.findall(r"\]\(([^)]+)\)", README):
         assert (ROOT / path).is_file(), path
     for path in re.findall(r"`([\w/]+\.py|[\w/]+/)`", README):
@@ -64,6 +64,8 @@ def test_every_file_and_target_in_the_readme_exists():
                 "figures/",
             )
         ), path
+    modules = {path.name for path in (ROOT / "gradbench").glob("*.py")}
+    assert modules <= set(re.findall(r"`(\w+\.py)`", README))
     makefile = (ROOT / "Makefile").read_text()
     for target in re.findall(r"make (\w+)", README):
         assert f"\n{target}:" in makefile, target

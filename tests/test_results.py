@@ -14,8 +14,17 @@ from gradbench.measure import layer_vectors
 from gradbench.precision import float64
 from gradbench.problem import load_problem
 from gradbench.problems.build import build, estimator
-from gradbench.results import curves, plot, read_cells, show, summary
+from gradbench.results import (
+    curves,
+    plot,
+    read_cells,
+    show,
+    summary,
+    unfinished,
+    unfinished_line,
+)
 from gradbench.runner import run
+from gradbench.shards import Place
 from gradbench.store import Results
 
 ESTIMATORS = ["reinforce", "arm", "straight_through", "psa"]
@@ -102,21 +111,26 @@ def test_curves_hold_the_powers_of_two_and_what_the_suite_names(finished_run):
 
 
 def test_cells_stand_in_the_order_of_the_suite_whatever_their_names(tmp_path):
-    """Also where a problem is called as an estimator is."""
+    """Also where a problem is called as an estimator is; and epoch 2 comes before epoch 10."""
     text = changed(
         tiny.SUITE,
         ('["tiny.toml"]', '["psa.toml", "a.toml"]'),
         ('"reinforce", "arm", "straight_through", "psa"', '"reinforce", "psa"'),
     )
     untrained = tiny.PROBLEM.partition("[training]")[0]
-    suite = tiny.write(tmp_path / "suite", text, psa=untrained, a=untrained)
+    trained = changed(tiny.PROBLEM, ("checkpoints = [0, 10]", "checkpoints = [10, 2]"))
+    suite = tiny.write(tmp_path / "suite", text, psa=trained, a=untrained)
     results = run(suite, tmp_path / "results", progress=False)
-    assert [(cell.problem, cell.estimator) for cell in read_cells(results)] == [
-        ("psa", "reinforce"),
-        ("psa", "psa"),
-        ("a", "reinforce"),
-        ("a", "psa"),
+    cells = [(cell.problem, cell.checkpoint, cell.estimator) for cell in read_cells(results)]
+    assert cells == [
+        ("psa", "epoch 2", "reinforce"),
+        ("psa", "epoch 2", "psa"),
+        ("psa", "epoch 10", "reinforce"),
+        ("psa", "epoch 10", "psa"),
+        ("a", "untrained", "reinforce"),
+        ("a", "untrained", "psa"),
     ]
+    assert unfinished(results) == (0, 6)
     names = {path.name for path in plot(results)}
     assert names == {
         f"{problem}-0-{kind}.{suffix}"
@@ -141,6 +155,46 @@ def test_unfinished_cells_are_left_out(finished_run, finished, stored):
     text = show(results)
     assert text.count("psa") == 2 and show(finished_run / "results").count("psa") == 4
     assert len(plot(results)) == 4
+    said = "1 of 8 cells is not finished; the same `gradbench run` continues it"
+    assert unfinished(results) == (1, 8)
+    assert text.splitlines()[-1] == said == unfinished_line(1, 8)
+    assert "not finished" not in show(finished_run / "results")
+
+
+def test_checkpoints_that_were_not_reached_count_as_unfinished(finished):
+    for shard in (finished / "results").glob("shards/*/*/epoch*10/*/*.parquet"):
+        shard.unlink()
+    said = "4 of 8 cells are not finished; the same `gradbench run` continues them"
+    assert show(finished / "results").splitlines()[-1] == said
+
+
+def test_the_table_ends_with_the_worst_agreement_of_the_exact_gradients(finished):
+    checks = (
+        {"brute force": 4.1e-15, "finite difference": 2e-12},
+        {
+            "brute force": 1e-15,
+            "finite difference": 1.2e-11,
+        },
+    )
+    stored = "exact gradients: two routes agree to 4e-15, finite differences to 1e-11, relative"
+    assert last_line_with(finished / "results", *checks) == stored
+    checks[1]["brute force"] = None  # too large for the second route
+    assert "4e-15 (at 1 of 2 places), finite" in last_line_with(finished / "results", *checks)
+    checks[0]["brute force"] = None
+    line = "exact gradients: finite differences agree to 1e-11, relative"
+    assert last_line_with(finished / "results", *checks) == line
+
+
+def last_line_with(directory, *agreements):
+    """The last line of the table when the references say so of themselves."""
+    suite = Results.open(directory).manifest["suite"]
+    with Results.open_or_create(directory, suite, 0, 71) as results:
+        for epoch, agreement in zip((0, 10), agreements, strict=True):
+            place = Place("tiny", 0, f"epoch {epoch}")
+            stored = results.load_reference(place)
+            info = stored.info | {"agreement": agreement}
+            results.save_reference(place, stored.value, stored.gradient, info)
+    return show(directory).splitlines()[-1]
 
 
 @pytest.mark.parametrize("function", [show, plot, summary, curves])
@@ -165,7 +219,7 @@ def test_damage_is_named_when_results_are_read(finished):
     shard = next(results.rglob("*.parquet"))
     tiny.damage(shard)
     sentence = refusal(summary, results)
-    assert str(shard) in sentence and "only its cell is measured anew" in sentence
+    assert str(shard) in sentence and "its cell has to be measured again" in sentence
     tiny.damage(results / "manifest.json")
     assert str(results / "manifest.json") in refusal(summary, results)
 
@@ -203,13 +257,18 @@ def test_every_replicate_has_its_figures(tmp_path):
 
 
 def test_a_sweep_has_its_column_and_one_figure(tmp_path):
-    text = changed(tiny.SUITE, (', "arm", "straight_through"', ""))
+    text = changed(tiny.SUITE, ('"reinforce", "arm", "straight_through"', '"exact"'))
     text += 'figure = "growth"\n[sweep]\nby = "width"\n"network.hidden" = [[2], [1]]\n'
     suite = tiny.write(tmp_path / "suite", text, tiny=tiny.PROBLEM.partition("[training]")[0])
-    results = run(suite, tmp_path / "results", progress=False)
+    results = run(suite, tmp_path / "results", progress=False).directory
     frame = summary(results)
     assert frame["width"].tolist() == [2] * 4 + [1] * 4
     assert [path.name for path in plot(results)] == ["growth.pdf", "growth.png"]
+    # Interrupted after the cells of the exact estimator, which the figure leaves out.
+    for shard in results.glob("shards/*/*/*/psa/*.parquet"):
+        shard.unlink()
+    assert "no finished cell of an estimator besides exact; run the suite" in refusal(plot, results)
+    assert unfinished(results) == (2, 4)
 
 
 def test_a_figure_that_cannot_be_written_is_one_sentence(finished):

@@ -67,13 +67,22 @@ def test_blocks_come_back_bit_by_bit_however_they_are_split_into_shards(blocks, 
                 a_cell(directory).append(part, META)
         cell = a_cell(directory)
         assert cell.done_blocks() == len(blocks)
-        assert cell.meta() == META
-        assert_same_blocks(cell.blocks(), blocks)
+        meta, stored = cell.load()
+        assert meta == META
+        assert_same_blocks(stored, blocks)
 
 
 def test_a_cell_without_shards_is_empty(cell):
-    assert cell.meta() is None
-    assert cell.blocks() == [] and cell.done_blocks() == 0
+    assert cell.load() == (None, []) and cell.done_blocks() == 0
+
+
+def test_loading_a_cell_reads_every_shard_once(cell, monkeypatch):
+    for index in range(3):
+        cell.append([block(index)], META)
+    honest, read = Path.read_bytes, []
+    monkeypatch.setattr(Path, "read_bytes", lambda path: read.append(path.name) or honest(path))
+    cell.load()
+    assert sorted(read) == sorted(path.name for path in cell.directory.iterdir())
 
 
 @pytest.fixture(scope="module")
@@ -91,10 +100,10 @@ def test_a_corrupted_shard_is_named(one_shard, data):
     (path,) = one_shard.directory.iterdir()
     content = path.read_bytes()
     path.write_bytes(damaged(content, data))
-    for read in (one_shard.blocks, one_shard.done_blocks):
+    for read in (one_shard.load, one_shard.done_blocks):
         with pytest.raises(CorruptShard) as error:
             read()
-        assert_one_sentence(error, path, "is corrupted", "discard")
+        assert_one_sentence(error, path, "is corrupted; its cell has to be measured again")
     path.write_bytes(content)
     assert one_shard.done_blocks() == 2
 
@@ -108,7 +117,7 @@ def test_discarding_a_corrupted_cell_deletes_its_shards_only(cell):
     cell.discard()
     assert cell.done_blocks() == 0 and note.exists()
     cell.append([block(0)], META)
-    assert_same_blocks(cell.blocks(), [block(0)])
+    assert_same_blocks(cell.load()[1], [block(0)])
 
 
 def test_a_missing_shard_is_noticed(cell):
@@ -127,7 +136,7 @@ def test_overlapping_shards_are_noticed(tmp_path):
     (shard,) = cells[1].directory.iterdir()
     shard.rename(cells[0].directory / shard.name)
     with pytest.raises(CorruptShard) as error:
-        cells[0].blocks()
+        cells[0].load()
     assert_one_sentence(error, "does not begin with block 1")
 
 
@@ -153,7 +162,7 @@ def test_blocks_that_do_not_continue_the_cell_are_refused(cell):
         assert_one_sentence(error, "from block 1 on")
     with pytest.raises(GradbenchError) as error:
         cell.append([block(1)], META | {"block": 8})
-    assert_one_sentence(error, "other settings", "concrete(temperature=0.1)")
+    assert_one_sentence(error, "other settings", "concrete(temperature=0.1)", "--out")
     assert cell.done_blocks() == 1
 
 
@@ -162,6 +171,6 @@ def test_a_newer_shard_is_refused_and_not_called_corrupted(cell, monkeypatch):
         patch.setattr(shards, "SCHEMA", SCHEMA + 1)
         cell.append([block(0)], META)
     with pytest.raises(GradbenchError) as error:
-        cell.blocks()
+        cell.load()
     assert_one_sentence(error, f"schema {SCHEMA + 1}")
     assert not isinstance(error.value, CorruptFile)

@@ -19,7 +19,7 @@ from stored import FLOATS, META, PLACE, assert_one_sentence, assert_same_blocks,
 from gradbench import store
 from gradbench.blocks import SCHEMA
 from gradbench.errors import GradbenchError
-from gradbench.files import CorruptFile, partial
+from gradbench.files import CorruptFile, pack, partial
 from gradbench.store import Results, suite_hash
 from gradbench.suite import load_suite
 
@@ -54,25 +54,30 @@ def test_parameters_and_references_come_back_bit_by_bit(params, value):
     gradient = [np.concatenate([np.ravel(x) for x in [[], *layer.values()]]) for layer in params]
     with tempfile.TemporaryDirectory() as directory:
         with Results.open_or_create(directory, SUITE, 1, 100) as results:
-            results.save_checkpoint(PLACE, params, {"loss": np.float32(0.5), "epoch": 3})
-            results.save_reference(PLACE, value, gradient, {"routes": ["recursion", "paths"]})
+            results.save_checkpoint(PLACE, params)
+            results.save_reference(PLACE, value, gradient, {"route": "x", "loss": np.float32(0.5)})
         results = Results.open(directory)
         checkpoint, reference = results.load_checkpoint(PLACE), results.load_reference(PLACE)
-    assert checkpoint.info == {"loss": 0.5, "epoch": 3}
     assert [list(layer) for layer in checkpoint.params] == [list(layer) for layer in params]
     for layer, stored in zip(params, checkpoint.params, strict=True):
         for name, array in layer.items():
             assert stored[name].shape == array.shape
             assert stored[name].tobytes() == array.tobytes()
-    assert reference.value == value and reference.info == {"routes": ["recursion", "paths"]}
+    assert reference.value == value and reference.info == {"route": "x", "loss": 0.5}
     assert [g.tobytes() for g in reference.gradient] == [g.tobytes() for g in gradient]
+
+
+def test_checkpoints_that_older_versions_stored_with_facts_are_read(results):
+    data = pack({"0/weight": np.ones((2, 3))}, 1, {"loss": 0.1})
+    results.write(results.directory / "checkpoints" / "psa" / "0" / "100.npz", data)
+    (layer,) = results.load_checkpoint(PLACE).params
+    np.testing.assert_array_equal(layer["weight"], np.ones((2, 3)))
 
 
 def test_what_was_not_stored_is_none(results):
     assert results.load_checkpoint(PLACE) is None
     assert results.load_reference(PLACE) is None
-    assert some_cell(results).meta() is None
-    assert some_cell(results).blocks() == [] and some_cell(results).done_blocks() == 0
+    assert some_cell(results).load() == (None, []) and some_cell(results).done_blocks() == 0
 
 
 def test_cells_are_listed_in_natural_order(results):
@@ -93,7 +98,7 @@ def fill(directory):
     with Results.open_or_create(directory, SUITE, 1, 100) as results:
         some_cell(results).append([block(0), block(1)], META)
         some_cell(results).append([block(2)], META)
-        results.save_checkpoint(PLACE, [{"weight": np.ones((2, 3))}, {}], {"loss": 0.1})
+        results.save_checkpoint(PLACE, [{"weight": np.ones((2, 3))}, {}])
         results.save_reference(PLACE, 0.5, [np.arange(6.0), np.zeros(0)], {"agreement": 1e-12})
     return contents(directory)
 
@@ -188,7 +193,8 @@ def test_a_continuation_that_cannot_be_recorded_leaves_the_results_intact(tmp_pa
 
 def test_the_hash_is_that_of_the_suite():
     suite = load_suite("psa")
-    assert suite_hash(suite.as_dict()) == suite.digest()
+    assert suite_hash(suite.as_dict()) == suite_hash(json.loads(json.dumps(suite.as_dict())))
+    assert suite_hash(SUITE) == "7d9c4c3a374fc514"  # another one would orphan all stored results
     assert suite_hash(dict(reversed(SUITE.items()))) == suite_hash(SUITE)
     assert suite_hash(SUITE | {"averages": []}) != suite_hash(SUITE)
 
@@ -199,6 +205,10 @@ def test_the_hash_is_that_of_the_suite():
         (SUITE | {"averages": [1], "new": 2}, 1, 100, ["another suite", "averages, new"]),
         (SUITE, 2, 100, ["seed = 1, not 2"]),
         (SUITE, 1, 200, ["draws = 100, not 200"]),
+        (SUITE, 2, 200, ["with seed = 1, not 2 and draws = 100, not 200"]),
+        # Draws are in the suite as well, with the averages that need so many.
+        (SUITE | {"draws": 2, "averages": []}, 1, 2, ["holds results with draws = 100, not 2;"]),
+        (SUITE | {"name": "quick"}, 2, 200, ["another suite (different in name)"]),
     ],
 )
 def test_the_results_of_another_run_are_refused_and_intact(tmp_path, suite, seed, draws, parts):
@@ -296,7 +306,7 @@ def test_a_full_disk_leaves_earlier_results_intact(results, monkeypatch):
         patch.setattr(os, "fsync", no_space)
         for save in (
             lambda: some_cell(results).append([block(1)], META),
-            lambda: results.save_checkpoint(PLACE, [], {}),
+            lambda: results.save_checkpoint(PLACE, []),
             lambda: results.save_reference(PLACE, 0.0, [], {}),
         ):
             with pytest.raises(GradbenchError) as error:
@@ -329,7 +339,7 @@ def test_after_a_kill_in_the_middle_of_a_write_the_run_goes_on(tmp_path):
     with Results.open_or_create(tmp_path, SUITE, 1, 100) as results:  # the lock died with it
         assert not leftovers[0].exists()
         some_cell(results).append([block(1)], META)
-        assert_same_blocks(some_cell(results).blocks(), [block(0), block(1)])
+        assert_same_blocks(some_cell(results).load()[1], [block(0), block(1)])
 
 
 def test_a_first_run_that_dies_at_once_can_be_repeated(tmp_path):

@@ -4,14 +4,17 @@ import subprocess
 import sys
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gradbench.errors import GradbenchError
+from gradbench.problem import list_problems, load_problem
 from gradbench.problems.data import load_data
 from gradbench.spec import canonical
-from gradbench.suite import list_problems, list_suites, load_problem, load_suite
+from gradbench.store import suite_hash
+from gradbench.suite import list_suites, load_suite
 
 FIGURE = [
     "exact",
@@ -95,7 +98,7 @@ def test_every_packaged_suite_loads_with_all_methods_of_the_figure(name):
     suite = load_suite(name)
     assert suite.name == name and list(suite.estimators) == FIGURE
     assert all(canonical(estimator) == estimator for estimator in suite.estimators)
-    assert len({name for name, _ in suite.variants()}) == len(suite.problems) > 0
+    assert len({problem.name for problem in suite.problems}) == len(suite.problems) > 0
 
 
 @pytest.mark.parametrize("name", ["digits", "growth", "psa", "quick"])
@@ -133,7 +136,7 @@ def test_width_and_depth_vary_one_thing_at_a_fixed_scale():
     assert [p.network.hidden for p in width.problems] == [(w, w) for w in range(2, 11)]
     assert [p.network.hidden for p in depth.problems] == [(4,) * n for n in range(1, 7)]
     assert [p.label for p in depth.problems] == list(range(1, 7)) and depth.by == "depth"
-    assert width.variants()[2][0] == "growth[width=4]"
+    assert width.problems[2].name == "growth[width=4]"
     for problem in (*width.problems, *depth.problems):
         assert problem.network.initialisation == "fixed_scale"
         assert problem.checkpoints == (0,)
@@ -155,7 +158,7 @@ def test_a_users_suite_finds_its_problems_beside_itself(folder, tmp_path, monkey
     path = write(folder)
     monkeypatch.chdir(tmp_path)
     suite = load_suite(path)
-    assert [name for name, _ in suite.variants()] == ["mine[width=2]", "mine[width=4]"]
+    assert [problem.name for problem in suite.problems] == ["mine[width=2]", "mine[width=4]"]
     problem = suite.problems[1]
     assert problem.network.hidden == (4, 4) and problem.network.scale == 2
     assert problem.measured.arguments == {"points": 20}
@@ -189,19 +192,39 @@ def test_a_suite_as_dict_survives_json_and_names_everything_it_depends_on():
     assert content["problems"][0]["data"]["arguments"] == {"points": 100}
 
 
-def test_the_digest_is_the_same_in_another_process_and_differs_between_suites():
-    code = "from gradbench.suite import load_suite; print(load_suite('psa').digest())"
+def hash_of(suite):
+    return suite_hash(load_suite(suite).as_dict())
+
+
+def test_the_hash_is_the_same_in_another_process_and_differs_between_suites():
+    code = (
+        "import sys; from gradbench.store import suite_hash;"
+        "from gradbench.suite import load_suite;"
+        "print(suite_hash(load_suite('psa').as_dict()), 'jax' in sys.modules)"
+    )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert run.stdout.strip() == load_suite("psa").digest()
-    assert len({load_suite(name).digest() for name in list_suites()}) == 5
+    assert run.stdout.split() == [hash_of("psa"), "False"]
+    assert len({hash_of(name) for name in list_suites()}) == 5
 
 
-def test_a_change_anywhere_changes_the_digest(folder):
-    digest = load_suite(write(folder)).digest()
+def test_a_change_anywhere_changes_the_hash(folder):
+    before = hash_of(write(folder))
     changes = [("points = 20", "points = 21"), ("rate = 0.1", "rate = 0.2"), ("[0, 1]", "[-1, 1]")]
     for old, new in changes:
-        assert load_suite(write(folder, problem=PROBLEM.replace(old, new))).digest() != digest
-    assert load_suite(write(folder, "# a comment\n" + SUITE)).digest() == digest
+        assert hash_of(write(folder, problem=PROBLEM.replace(old, new))) != before
+    assert hash_of(write(folder, "# a comment\n" + SUITE)) == before
+
+
+def test_checkpoints_are_named_by_their_epoch_and_untrained_without_training(folder, tmp_path):
+    write(folder)
+    trained = load_problem(folder / "mine.toml")
+    assert [trained.checkpoint_name(epoch) for epoch in trained.checkpoints] == [
+        "epoch 0",
+        "epoch 5",
+    ]
+    write(tmp_path, problem=PROBLEM[: PROBLEM.index("[training]")])
+    untrained = load_problem(tmp_path / "mine.toml")
+    assert [untrained.checkpoint_name(epoch) for epoch in untrained.checkpoints] == ["untrained"]
 
 
 def test_fewer_draws_drop_the_averages_that_need_more():
@@ -210,7 +233,14 @@ def test_fewer_draws_drop_the_averages_that_need_more():
     assert replace(suite, draws=20000, averages=load_suite("psa").averages) == load_suite("psa")
 
 
-@pytest.mark.parametrize("draws", [0, -5, 1.5, "many"])
+@pytest.mark.parametrize("draws", [np.int64(500), np.uint16(500), np.array(500)])
+def test_draws_of_numpy_are_kept_as_a_number_of_python(draws):
+    suite = load_suite("psa").with_draws(draws)
+    assert type(suite.draws) is int and suite == load_suite("psa").with_draws(500)
+    assert json.loads(json.dumps(suite.as_dict()))["draws"] == 500
+
+
+@pytest.mark.parametrize("draws", [0, -5, 1.5, "many", True, np.True_, np.float64(5), np.int64(0)])
 def test_draws_that_are_no_positive_number_are_refused(draws):
     with pytest.raises(GradbenchError, match=f"the number of draws is {draws}; give a whole"):
         load_suite("quick").with_draws(draws)
@@ -235,6 +265,15 @@ def test_a_suite_that_is_not_there_is_refused(name, sentence, tmp_path, monkeypa
     monkeypatch.chdir(tmp_path)
     with pytest.raises(GradbenchError, match=sentence.replace("?", r"\?")):
         load_suite(name)
+
+
+@pytest.mark.parametrize("value", [3, None, ["psa"], {}])
+@pytest.mark.parametrize(("kind", "load"), [("suite", load_suite), ("problem", load_problem)])
+def test_what_is_no_name_and_no_path_is_refused(value, kind, load):
+    with pytest.raises(GradbenchError) as caught:
+        load(value)
+    sentence = f"the {kind} is {value}; give its name or the path of a .toml file"
+    assert str(caught.value) == sentence
 
 
 def test_a_folder_is_no_suite(tmp_path):

@@ -7,7 +7,6 @@ from gradbench.model import Loss, Model, credit, draw_state, lift, sampled, tail
 @register(
     family="arm",
     exactness="unbiased",
-    randomness="uniforms",
     cost="L + 1",
     source="Yin & Zhou 2019, ARM: Augment-REINFORCE-merge gradient",
 )
@@ -27,4 +26,4 @@ def arm(model: Model) -> Loss:
             loss += credit((f - run.f) * (u_k - 0.5) * site.noise.logit_slope(a), a)
         return loss
 
-    return lift(model, example_loss)
+    return lift(model, example_loss, randomness="uniforms")

@@ -9,7 +9,6 @@ from gradbench.model import Loss, Model, lift, visit
 @register(
     family="concrete",
     exactness="biased",
-    randomness="uniforms",
     cost="1 + G",
     differentiable=True,
     value_unbiased=False,
@@ -17,7 +16,7 @@ from gradbench.model import Loss, Model, lift, visit
 )
 def concrete(model: Model, *, temperature: float = 1.0) -> Loss:
     """Soft states x = tanh((a - z) / 2t) in the place of sign(a - z), differentiated."""
-    positive("temperature", temperature)
+    temperature = positive("temperature", temperature)
 
     def example_loss(params, u, example):
         def relaxed(site, a):
@@ -26,4 +25,4 @@ def concrete(model: Model, *, temperature: float = 1.0) -> Loss:
 
         return visit(model, params, example, relaxed).f
 
-    return lift(model, example_loss)
+    return lift(model, example_loss, randomness="uniforms")

@@ -8,7 +8,6 @@ from gradbench.model import Loss, Model
 @register(
     family="exact",
     exactness="exact",
-    randomness="none",
     cost="2^D",
     source="enumeration: layer recursion on a network, else all paths",
 )

@@ -7,7 +7,6 @@ from gradbench.model import Loss, Model, lift, visit
 @register(
     family="mean_field",
     exactness="multilinear",
-    randomness="none",
     cost="1 + G",
     differentiable=True,
     value_unbiased=False,
@@ -19,4 +18,4 @@ def mean_field(model: Model) -> Loss:
     def example_loss(params, u, example):
         return visit(model, params, example, lambda site, a: 2 * site.noise.cdf(a) - 1).f
 
-    return lift(model, example_loss, streams=0)
+    return lift(model, example_loss, streams=0, randomness="none")

@@ -11,8 +11,7 @@ from gradbench.model import Loss, Model, Visit, credit, flips, lift, sampled, vi
 @register(
     family="psa",
     exactness="biased",
-    randomness="states",
-    cost="D + 1",
+    cost="n + 1",
     source="Shekhovtsov, Yanush & Flach 2020, Path sample-analytic gradient estimators",
 )
 def psa(model: Model) -> Loss:

@@ -1,16 +1,17 @@
 """The registry of estimators: what stands beside each function, and specs such as "psa"."""
 
+import contextlib
 import inspect
 import math
 from collections.abc import Callable
+from numbers import Real
 from typing import Any, Literal, NamedTuple
 
 from gradbench.errors import GradbenchError, did_you_mean
-from gradbench.model import Loss, Model
+from gradbench.model import Loss, Model, Randomness
 from gradbench.spec import parse_spec
 
 Exactness = Literal["exact", "unbiased", "quadratic", "multilinear", "biased"]
-Randomness = Literal["none", "states", "uniforms"]
 
 
 class Entry(NamedTuple):
@@ -18,18 +19,16 @@ class Entry(NamedTuple):
 
     ``make(model, **hyper-parameters)`` gives the surrogate loss. ``exactness`` is the class for one
     layer and for all networks: "unbiased" for any objective and depth, "multilinear" for one layer
-    and multilinear objectives, "biased" otherwise. ``randomness`` is what a draw depends on:
-    nothing, the sampled states alone (exact moments by enumeration), or the uniforms themselves.
-    ``cost`` is in objective evaluations per draw, "+G" for a gradient of the objective in the
-    states; L layers, D units. ``differentiable``: needs an objective that is differentiable in the
-    states. ``value_unbiased``: whether the value of the surrogate loss estimates J without bias.
+    and multilinear objectives, "biased" otherwise. ``cost`` is in objective evaluations per draw,
+    "+G" for a gradient of the objective in the states; L layers, D units, n in the last layer.
+    ``differentiable``: needs an objective that is differentiable in the states.
+    ``value_unbiased``: whether the value of the surrogate loss estimates J without bias.
     """
 
     name: str
     make: Callable[..., Loss]
     family: str
     exactness: Exactness
-    randomness: Randomness
     cost: str
     differentiable: bool
     value_unbiased: bool
@@ -39,6 +38,11 @@ class Entry(NamedTuple):
     def summary(self) -> str:
         """First line of the docstring."""
         return (inspect.getdoc(self.make) or "").partition("\n")[0]
+
+    @property
+    def randomness(self) -> Randomness:
+        """What a draw depends on, see ``gradbench.model.Lifted``."""
+        return getattr(self.make(_any_model), "randomness", "none")
 
     @property
     def hyperparameters(self) -> dict[str, Any]:
@@ -54,7 +58,6 @@ def register(
     *,
     family: str,
     exactness: Exactness,
-    randomness: Randomness,
     cost: str,
     source: str,
     differentiable: bool = False,
@@ -68,7 +71,6 @@ def register(
             make,
             family,
             exactness,
-            randomness,
             cost,
             differentiable,
             value_unbiased,
@@ -114,10 +116,24 @@ def check_spec(spec: str) -> None:
     Raises:
         GradbenchError: see ``get_estimator``; also a hyper-parameter with an impossible value.
     """
-    make_estimator(spec, lambda params, example, binary: params)
+    make_estimator(spec, _any_model)
 
 
-def positive(name: str, value: object) -> None:
-    """Refuses a value of a hyper-parameter that is not a positive number."""
-    if type(value) not in (int, float) or not 0 < value < math.inf:  # type: ignore[operator]
+def _any_model(params: Any, example: Any, binary: Any) -> Any:
+    """Stands for a model where an estimator is made and not run."""
+    raise AssertionError("not to be run")
+
+
+def positive(name: str, value: object) -> float:
+    """The value of a hyper-parameter that has to be a positive number, of Python or of numpy.
+
+    Raises:
+        GradbenchError: it is none.
+    """
+    number = math.nan
+    if not isinstance(value, bool) and isinstance(value, Real):
+        with contextlib.suppress(OverflowError):  # an integer too large for a float
+            number = float(value)
+    if not 0 < number < math.inf:
         raise GradbenchError(f"{name} is {value!r}; give a positive number")
+    return number

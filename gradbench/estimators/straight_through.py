@@ -7,7 +7,6 @@ from gradbench.model import Loss, Model, draw_state, lift, visit, with_slope
 @register(
     family="straight_through",
     exactness="multilinear",
-    randomness="states",
     cost="1 + G",
     differentiable=True,
     source="Bengio et al. 2013; Shekhovtsov & Yanush 2021",

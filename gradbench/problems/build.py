@@ -48,7 +48,7 @@ class Built:
         """Names and parameters of the checkpoints, training as they are asked for."""
         training = self.problem.training
         if training is None:
-            yield checkpoint_name(self.problem, 0), self.initial()
+            yield self.problem.checkpoint_name(0), self.initial()
             return
         optimiser = get_optimiser(training.optimiser, training.rate, training.momentum)
         for epoch, params in train(
@@ -60,18 +60,13 @@ class Built:
             training.batch,
             training.checkpoints,
         ):
-            yield checkpoint_name(self.problem, epoch), params
+            yield self.problem.checkpoint_name(epoch), params
 
 
 @lru_cache(maxsize=64)
 def estimator(spec: str, network: SBN) -> Loss:
     """The surrogate loss, the same object for the same spec and network: compiled once."""
     return make_estimator(spec, network)
-
-
-def checkpoint_name(problem: Problem, epoch: int) -> str:
-    """What a checkpoint is called: "epoch 100", or "untrained" for problems without training."""
-    return f"epoch {epoch}" if problem.training else "untrained"
 
 
 def check_problem(problem: Problem) -> None:

@@ -15,6 +15,7 @@ from numpy.random import Generator
 
 from gradbench.errors import GradbenchError, did_you_mean
 from gradbench.names import named_generator
+from gradbench.toml import as_int
 
 
 class Examples(NamedTuple):
@@ -69,8 +70,9 @@ def _unfit(value: Any, kind: Any) -> str:
     """What to give instead of a value that does not fit an annotation; empty if it fits."""
     choices = get_args(kind)
     if int in (kind, *choices):
+        whole = as_int(value)
         fits = (value is None and type(None) in choices) or (
-            type(value) is int and 1 <= value <= MOST
+            whole is not None and 1 <= whole <= MOST
         )
         return "" if fits else f"give a whole number from 1 to {MOST}"
     return "" if value in choices else did_you_mean(value, choices)
