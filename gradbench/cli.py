@@ -121,9 +121,11 @@ def _show(options: argparse.Namespace) -> None:
 
 
 def _plot(options: argparse.Namespace) -> None:
-    from gradbench.results import plot
+    from gradbench.results import plot, unfinished, unfinished_line
 
     _say_figures(plot(options.directory))
+    if line := unfinished_line(*unfinished(options.directory)):
+        print(line)
 
 
 def _say_figures(paths: Sequence[Path]) -> None:
