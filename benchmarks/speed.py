@@ -11,12 +11,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from gradbench.estimators import make_estimator
 from gradbench.exact import expected_loss
@@ -27,7 +28,8 @@ from gradbench.problems.data import load_data
 from gradbench.suite import load_suite
 
 HIDDEN = [(5, 5, 5), (8, 8, 8), (10, 10, 10), (11, 11, 11), (12, 12, 12)]
-REPEATS = 7
+REPEATS = 10
+DRAWS = 4096
 
 
 def main() -> None:
@@ -41,9 +43,13 @@ def main() -> None:
     print(f"machine: {machine()}")
     print("\ndraws per second, network 2-5-5-5-1, 200 points, all statistics included")
     print(f"{'estimator':28}{'float64':>12}{'float32':>12}")
-    for spec in load_suite("psa").estimators:
-        rates = [draws_per_second(spec, dtype) for dtype in (jnp.float64, jnp.float32)]
-        print(f"{spec:28}" + "".join(f"{rate:12,.0f}" for rate in rates), flush=True)
+    specs = load_suite("psa").estimators
+    dtypes = (jnp.float64, jnp.float32)
+    with float64():
+        tasks = [some_draws(spec, dtype) for spec in specs for dtype in dtypes]
+        seconds = iter(best(tasks))
+    for spec in specs:
+        print(f"{spec:28}" + "".join(f"{DRAWS / next(seconds):12,.0f}" for _ in dtypes))
     print("\nexact gradient in float64, 200 points; peak memory is that of the whole process")
     for sizes in HIDDEN:
         arguments = [sys.executable, __file__, "--exact", *map(str, sizes)]
@@ -74,30 +80,33 @@ def problem(hidden: tuple[int, ...], dtype: Any) -> tuple[Any, Any, Any]:
     return network, params, batch
 
 
-def best(task: Callable[[], Any]) -> float:
-    """Seconds, the best of several, after a first run that compiles."""
-    times = []
-    for _ in range(REPEATS + 1):
-        begin = time.perf_counter()
-        task()
-        times.append(time.perf_counter() - begin)
-    return min(times[1:])
+def best(tasks: Sequence[Callable[[], Any]]) -> list[float]:
+    """Seconds for each task, the best of several rounds, after a first one that compiles.
+
+    The tasks take turns, so that a slow moment of the machine does not fall on one of them alone.
+    """
+    times = np.empty((REPEATS + 1, len(tasks)))
+    for row in times:
+        for n, task in enumerate(tasks):
+            begin = time.perf_counter()
+            task()
+            row[n] = time.perf_counter() - begin
+    return times[1:].min(axis=0).tolist()
 
 
-def draws_per_second(spec: str, dtype: Any) -> float:
-    """Draws per second in the measurement loop, on blocks of 1024 draws."""
-    with float64():
-        network, params, batch = problem((5, 5, 5), dtype)
-        loss = make_estimator(spec, network)
-        gradient = jax.grad(lambda p: expected_loss(network, p, batch))(params)
-        plan = make_plan(8 * 4096)
-        blocks = range(max(1, 8192 // plan.block))
+def some_draws(spec: str, dtype: Any) -> Callable[[], None]:
+    """A task that makes ``DRAWS`` draws in the measurement loop, in blocks of 1024."""
+    network, params, batch = problem((5, 5, 5), dtype)
+    loss = make_estimator(spec, network)
+    gradient = jax.grad(lambda p: expected_loss(network, p, batch))(params)
+    plan = make_plan(32 * 1024)
+    blocks = range(DRAWS // plan.block)
 
-        def some() -> None:
-            for _ in measure(loss, params, batch, gradient, jax.random.key(0), plan, blocks):
-                pass
+    def task() -> None:
+        for _ in measure(loss, params, batch, gradient, jax.random.key(0), plan, blocks):
+            pass
 
-        return len(blocks) * plan.block / best(some)
+    return task
 
 
 def exact_gradient(hidden: tuple[int, ...]) -> None:
@@ -105,7 +114,7 @@ def exact_gradient(hidden: tuple[int, ...]) -> None:
     with float64():
         network, params, batch = problem(hidden, jnp.float64)
         gradient = jax.jit(jax.grad(lambda p: expected_loss(network, p, batch)))
-        seconds = best(lambda: jax.block_until_ready(gradient(params)))
+        (seconds,) = best([lambda: jax.block_until_ready(gradient(params))])
     print(f"{'-'.join(map(str, hidden)):10}{seconds * 1e3:10.1f} ms{peak_memory():>12}", flush=True)
 
 
