@@ -98,14 +98,6 @@ class Cell:
             blocks += _decode(file)
         return meta, blocks
 
-    def blocks(self) -> list[Block]:
-        """All blocks, in order; raises CorruptShard."""
-        return self.load()[1]
-
-    def meta(self) -> Json | None:
-        """The constants of the cell, None where it has no blocks; raises CorruptShard."""
-        return self.load()[0]
-
     def done_blocks(self) -> int:
         """How many blocks are stored, all shards verified; raises CorruptShard."""
         shards = self._shards()

@@ -146,7 +146,7 @@ def test_unfinished_cells_are_left_out(finished_run, finished, stored):
     complete = summary(results)
     with Results.open_or_create(results, Results.open(results).manifest["suite"], 0, 71) as opened:
         cell = opened.cell("tiny", 0, "epoch 10", "psa")
-        blocks, meta = cell.blocks(), cell.meta()
+        meta, blocks = cell.load()
         cell.discard()
         if stored:
             cell.append(blocks[:stored], meta)

@@ -374,7 +374,7 @@ def test_reinforce_arm_and_straight_through_draw_the_same_paths(finished_run):
     results = Results.open(finished_run / "results")
     for epoch in ("epoch 0", "epoch 10"):
         blocks = [
-            results.cell("tiny", 0, epoch, estimator).blocks()
+            results.cell("tiny", 0, epoch, estimator).load()[1]
             for estimator in ("reinforce", "arm", "straight_through")
         ]
         for one, *others in zip(*blocks, strict=True):
@@ -410,7 +410,7 @@ def test_float32_draws_are_those_of_float64_to_single_precision(tmp_path):
         text += f'dtype = "{dtype}"\n'
         results = quietly(tiny.write(tmp_path / dtype, text), tmp_path / dtype / "results")
         cell = results.cell("tiny", 0, "epoch 10", "psa")
-        means[dtype] = np.array([block.layers[0].mean for block in cell.blocks()])
+        means[dtype] = np.array([block.layers[0].mean for block in cell.load()[1]])
     assert means["float32"].dtype == np.float64
     difference = np.abs(means["float32"] - means["float64"]).max(axis=1)
     assert 0 < np.median(difference) < 1e-6

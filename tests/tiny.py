@@ -61,7 +61,7 @@ def numbers(directory: Path) -> dict[tuple, list]:
     return {
         (*cell.place, cell.estimator): [
             (block.index, *(np.asarray(x).tobytes() for layer in block.layers for x in layer))
-            for block in cell.blocks()
+            for block in cell.load()[1]
         ]
         for cell in Results.open(directory).cells()
     }
