@@ -16,6 +16,7 @@ from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 import jax
 import jax.numpy as jnp
 from jax.extend.core import Primitive
+from jax.interpreters import ad, batching
 from jaxtyping import Array, Float, PyTree
 
 from gradbench.errors import GradbenchError
@@ -156,12 +157,23 @@ def _credit_jvp(primals, tangents):
     return credit(g, a), slope.astype(jnp.result_type(a))  # g may come of higher precision
 
 
-# A marker that stands for ``binary`` while the sites of a model are found. It has no rule for vmap
-# or grad, and inside jit, scan or cond it does not appear at the top level of the traced program:
-# that is how a call inside a transformation of the user's own is noticed (it would share or leak
-# its noise).
+_INSIDE = (
+    "the model calls binary() inside jit, vmap, scan, cond, grad or checkpoint, where its noise "
+    "would be shared or lost; call it once per layer at the top level of the model"
+)
+
+
+def _refuse(*_: Any) -> Any:
+    raise GradbenchError(_INSIDE)
+
+
+# A marker that stands for ``binary`` while the sites of a model are found, so that a call inside a
+# transformation of the user's own is noticed: its rules for vmap and grad refuse, and inside jit,
+# scan or cond it does not appear at the top level of the traced program.
 _marker = Primitive("gradbench_binary")
 _marker.def_abstract_eval(lambda a: a)
+batching.primitive_batchers[_marker] = _refuse
+ad.primitive_jvps[_marker] = _refuse
 
 
 def find_sites(model: Model, params: Params, example: Example) -> tuple[Site, ...]:
@@ -179,18 +191,9 @@ def find_sites(model: Model, params: Params, example: Example) -> tuple[Site, ..
         sites.extend(run.sites)
         return run.f
 
-    inside = (
-        "the model calls binary() inside jit, vmap, scan, cond, grad or checkpoint, where its "
-        "noise would be shared or lost; call it once per layer at the top level of the model"
-    )
-    try:
-        program, f = jax.make_jaxpr(traced, return_shape=True)(params, example)
-    except NotImplementedError as error:
-        if _marker.name in str(error):
-            raise GradbenchError(inside) from None
-        raise
+    program, f = jax.make_jaxpr(traced, return_shape=True)(params, example)
     if sum(equation.primitive is _marker for equation in program.eqns) != len(sites):
-        raise GradbenchError(inside)
+        raise GradbenchError(_INSIDE)
     if not sites:
         raise GradbenchError("the model never calls binary(); call it once per stochastic layer")
     if not hasattr(f, "dtype"):

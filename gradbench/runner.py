@@ -167,12 +167,12 @@ def _measure_problem(
     bar.set_description(f"{name}: training")
     _train(results, built)
     for place in todo:
-        stored = results.load_checkpoint(place)
-        assert stored is not None  # by _train
+        trained = results.load_checkpoint(place)
+        assert trained is not None  # by _train
         bar.set_description(f"{name}, {place.checkpoint}: exact gradient")
-        gradient = _reference(results, built, place, stored.params)
+        gradient = _reference(results, built, place, trained)
         params, batch = jax.tree.map(
-            lambda leaf: jnp.asarray(leaf, _dtype(leaf, suite.dtype)), (stored.params, built.batch)
+            lambda leaf: jnp.asarray(leaf, _dtype(leaf, suite.dtype)), (trained, built.batch)
         )
         for task in left[place]:
             bar.set_description(f"{name}, {place.checkpoint}: {task.cell.estimator}")
@@ -187,9 +187,9 @@ def _dtype(leaf: Any, dtype: str) -> Any:
 def _train(results: Results, built: Built) -> None:
     """Stores the parameters at all checkpoints of a problem, unless they are there."""
     places = _places(built)
-    if all(results.load_checkpoint(place) for place in places):
+    if all(results.load_checkpoint(place) is not None for place in places):
         return
-    for place, (_, params) in zip(places, built.checkpoints(), strict=True):
+    for place, params in zip(places, built.checkpoints(), strict=True):
         results.save_checkpoint(place, params)
 
 

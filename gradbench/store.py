@@ -44,12 +44,6 @@ from gradbench.provenance import provenance
 from gradbench.shards import Cell, Place, is_shard
 
 
-class Checkpoint(NamedTuple):
-    """Parameters, a dict of arrays per layer."""
-
-    params: tuple[dict[str, Floats], ...]
-
-
 class Reference(NamedTuple):
     """The exact value and gradient `[P]` per layer, and facts about them (routes, agreement...)."""
 
@@ -118,8 +112,11 @@ class Results:
         arrays = {f"{n}/{name}": x for n, layer in enumerate(params) for name, x in layer.items()}
         self.write(self._path("checkpoints", place), pack(arrays, len(params), info={}))
 
-    def load_checkpoint(self, place: Place) -> Checkpoint | None:
-        """The stored parameters, None where there are none; raises CorruptFile."""
+    def load_checkpoint(self, place: Place) -> tuple[dict[str, Floats], ...] | None:
+        """The stored parameters, a dict of arrays per layer, None where there are none.
+
+        Raises CorruptFile.
+        """
         path = self._path("checkpoints", place)
         if not path.exists():
             return None
@@ -128,7 +125,7 @@ class Results:
         for key, array in arrays.items():
             layer, name = key.split("/", 1)
             params[int(layer)][name] = array
-        return Checkpoint(params)
+        return params
 
     def save_reference(
         self, place: Place, value: float, gradient: Sequence[Any], info: Mapping[str, Any]

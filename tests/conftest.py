@@ -13,6 +13,13 @@ settings.register_profile("gradbench", deadline=None, derandomize=True, max_exam
 settings.load_profile("gradbench")
 
 NOISES = ("logistic", "normal", "uniform", "triangular", "laplace")
+SCIPY = {  # the same distributions in an independent implementation
+    "logistic": stats.logistic,
+    "normal": stats.norm,
+    "uniform": stats.uniform(-1, 2),
+    "triangular": stats.triang(0.5, -1, 2),
+    "laplace": stats.laplace,
+}
 
 
 def precision(double):

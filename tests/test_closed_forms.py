@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import NOISES, assert_mean, threshold
+from conftest import NOISES, SCIPY, assert_mean, threshold
 from scipy import integrate, stats
 
 from gradbench.estimators import concrete, psa, reinforce, straight_through
@@ -22,13 +22,6 @@ pytestmark = pytest.mark.usefixtures("float64", "quick_compilation")
 C = np.array([0.7, -0.4, 0.9, 0.3])  # h = C1 x + C2 x^2 + C3 x^3 + C4 x^4
 POINTS = np.array([-0.8, -0.1, 0.45, 0.7])
 BATCH = np.zeros((1, 1))
-SCIPY = {
-    "logistic": stats.logistic,
-    "normal": stats.norm,
-    "uniform": stats.uniform(-1, 2),
-    "triangular": stats.triang(0.5, -1, 2),
-    "laplace": stats.laplace,
-}
 
 
 def polynomial(x, c):

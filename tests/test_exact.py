@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import flat, precision, random_batch, random_params, relative, small
+from conftest import SCIPY, flat, precision, random_batch, random_params, relative, small
 from scipy import stats
 
 from gradbench import exact
@@ -18,13 +18,6 @@ from gradbench.exact import brute_force, check_size, expected_loss, moments, rec
 from gradbench.model import lift, sampled
 from gradbench.network import SBN, Dense, Readout, dense_network
 
-SCIPY = {
-    "logistic": stats.logistic,
-    "normal": stats.norm,
-    "uniform": stats.uniform(-1, 2),
-    "triangular": stats.triang(0.5, -1, 2),
-    "laplace": stats.laplace,
-}
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 double = pytest.mark.usefixtures("float64")
 

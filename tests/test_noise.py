@@ -6,20 +6,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import NOISES, precision, threshold
+from conftest import NOISES, SCIPY, precision, threshold
 from scipy import stats
 
 from gradbench.errors import GradbenchError
 from gradbench.noise import NOISES as REGISTERED
 from gradbench.noise import get_noise
 
-SCIPY = {
-    "logistic": stats.logistic,
-    "normal": stats.norm,
-    "uniform": stats.uniform(-1, 2),
-    "triangular": stats.triang(0.5, -1, 2),
-    "laplace": stats.laplace,
-}
 GRID = np.linspace(-3.95, 4.05, 81)  # not the kinks, -1, 0 and 1
 SATURATED = np.array([-1e4, -1e3, -200, -40, -15, -1, 1, 15, 40, 200, 1e3, 1e4])
 

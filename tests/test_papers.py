@@ -44,16 +44,17 @@ class Error(NamedTuple):
 def trained(seed):
     """The checkpoints of the problem by name."""
     with float64():
-        built = build(load_problem("psa"), seed)
+        problem = load_problem("psa")
+        built = build(problem, seed)
         return {
-            name: Checkpoint(
+            problem.checkpoint_name(epoch): Checkpoint(
                 built.network,
                 params,
                 built.batch,
                 built.key("draws"),
                 exact.reference(built.network, params, built.batch),
             )
-            for name, params in built.checkpoints()
+            for epoch, params in zip(problem.checkpoints, built.checkpoints(), strict=True)
         }
 
 

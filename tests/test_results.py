@@ -43,7 +43,7 @@ def draws_of(folder, spec):
     place = ("tiny", 0, "epoch 10")
     with Results.open(folder / "results") as results, float64():
         built = build(load_problem(folder / "tiny.toml"))
-        params = results.load_checkpoint(results.cell(*place, spec).place).params
+        params = results.load_checkpoint(results.cell(*place, spec).place)
         key, loss = built.key("draws at epoch 10"), estimator(spec, built.network)
         keys = jax.vmap(lambda n: jax.random.fold_in(key, n))(np.arange(71, dtype=np.uint32))
         draws = jax.vmap(jax.grad(loss), (None, 0, None))(params, keys, built.batch)

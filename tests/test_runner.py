@@ -394,7 +394,7 @@ def test_replicates_differ_in_data_parameters_and_draws_and_the_first_is_that_of
     assert all(first[(p, 0, c, e)] != second[(p, 1, c, e)] for p, _, c, e in first)
     results = Results.open(tmp_path / "results")
     params = [
-        results.load_checkpoint(cell.place).params[0]["weight"]
+        results.load_checkpoint(cell.place)[0]["weight"]
         for cell in results.cells()
         if cell.estimator == "psa"
     ]

@@ -58,8 +58,8 @@ def test_parameters_and_references_come_back_bit_by_bit(params, value):
             results.save_reference(PLACE, value, gradient, {"route": "x", "loss": np.float32(0.5)})
         results = Results.open(directory)
         checkpoint, reference = results.load_checkpoint(PLACE), results.load_reference(PLACE)
-    assert [list(layer) for layer in checkpoint.params] == [list(layer) for layer in params]
-    for layer, stored in zip(params, checkpoint.params, strict=True):
+    assert [list(layer) for layer in checkpoint] == [list(layer) for layer in params]
+    for layer, stored in zip(params, checkpoint, strict=True):
         for name, array in layer.items():
             assert stored[name].shape == array.shape
             assert stored[name].tobytes() == array.tobytes()
@@ -70,7 +70,7 @@ def test_parameters_and_references_come_back_bit_by_bit(params, value):
 def test_checkpoints_that_older_versions_stored_with_facts_are_read(results):
     data = pack({"0/weight": np.ones((2, 3))}, 1, {"loss": 0.1})
     results.write(results.directory / "checkpoints" / "psa" / "0" / "100.npz", data)
-    (layer,) = results.load_checkpoint(PLACE).params
+    (layer,) = results.load_checkpoint(PLACE)
     np.testing.assert_array_equal(layer["weight"], np.ones((2, 3)))
 
 

@@ -44,14 +44,14 @@ class Built:
         initialise = get_initialisation(network.initialisation)
         return initialise(self.network, self.key("initial"), self.data[0], network.scale)
 
-    def checkpoints(self) -> Iterator[tuple[str, tuple[Params, ...]]]:
-        """Names and parameters of the checkpoints, training as they are asked for."""
+    def checkpoints(self) -> Iterator[tuple[Params, ...]]:
+        """The parameters at ``problem.checkpoints``, trained as they are asked for."""
         training = self.problem.training
         if training is None:
-            yield self.problem.checkpoint_name(0), self.initial()
+            yield self.initial()
             return
         optimiser = get_optimiser(training.optimiser, training.rate, training.momentum)
-        for epoch, params in train(
+        for _, params in train(
             estimator(training.estimator, self.network),
             self.initial(),
             self.data,
@@ -60,7 +60,7 @@ class Built:
             training.batch,
             training.checkpoints,
         ):
-            yield self.problem.checkpoint_name(epoch), params
+            yield params
 
 
 @lru_cache(maxsize=64)
