@@ -9,20 +9,40 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gradbench import estimators
+    from gradbench import estimators, optimisers
     from gradbench.errors import GradbenchError
     from gradbench.exact import expected_loss, moments, reference
+    from gradbench.layers import (
+        Add,
+        AveragePool,
+        Compose,
+        Concatenate,
+        Conv,
+        Dense,
+        Function,
+    )
     from gradbench.listing import list
-    from gradbench.network import SBN, Dense, Readout, dense_network
+    from gradbench.network import SBN, RealNetwork, dense_network
+    from gradbench.objectives import ELBO, Readout
     from gradbench.precision import float64
     from gradbench.results import curves, plot, show, summary
     from gradbench.runner import describe, run
+    from gradbench.weights import BinaryWeights
 
 __all__ = [
+    "ELBO",
     "SBN",
+    "Add",
+    "AveragePool",
+    "BinaryWeights",
+    "Compose",
+    "Concatenate",
+    "Conv",
     "Dense",
+    "Function",
     "GradbenchError",
     "Readout",
+    "RealNetwork",
     "curves",
     "dense_network",
     "describe",
@@ -31,6 +51,7 @@ __all__ = [
     "float64",
     "list",
     "moments",
+    "optimisers",
     "plot",
     "reference",
     "run",
@@ -44,10 +65,18 @@ _HOMES = {
     "moments": "exact",
     "reference": "exact",
     "list": "listing",
+    "Add": "layers",
+    "AveragePool": "layers",
+    "Compose": "layers",
+    "Concatenate": "layers",
+    "Conv": "layers",
+    "Dense": "layers",
+    "Function": "layers",
     "SBN": "network",
-    "Dense": "network",
-    "Readout": "network",
+    "RealNetwork": "network",
     "dense_network": "network",
+    "ELBO": "objectives",
+    "Readout": "objectives",
     "float64": "precision",
     "curves": "results",
     "plot": "results",
@@ -55,12 +84,13 @@ _HOMES = {
     "summary": "results",
     "describe": "runner",
     "run": "runner",
+    "BinaryWeights": "weights",
 }
 
 
 def __getattr__(name: str) -> Any:
-    if name == "estimators":
-        return importlib.import_module("gradbench.estimators")
+    if name in ("estimators", "optimisers"):
+        return importlib.import_module(f"gradbench.{name}")
     if name in _HOMES:
         return getattr(importlib.import_module(f"gradbench.{_HOMES[name]}"), name)
     raise AttributeError(f"module 'gradbench' has no attribute {name!r}")

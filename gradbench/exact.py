@@ -3,10 +3,13 @@
 Two routes give the expected loss, both differentiable and both under the estimator contract:
 ``recursion`` pushes the distribution over the states of a layer to the next (an ``SBN``, cost
 sum_k 2^(n_k + n_{k+1})), ``brute_force`` sums over all paths of any model (cost 2^(sum_k n_k)).
+Binary weights are enumerated by ``brute_force``, and within it the activations by ``recursion``.
 ``reference`` computes the exact gradient in float64 and records how well the routes agree.
 """
 
+import math
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -17,6 +20,7 @@ import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from gradbench.errors import GradbenchError
+from gradbench.layers import axes
 from gradbench.model import (
     Batch,
     Example,
@@ -26,6 +30,7 @@ from gradbench.model import (
     Params,
     Site,
     Visit,
+    as_examples,
     batch_size,
     find_sites,
     visit_path,
@@ -33,11 +38,13 @@ from gradbench.model import (
 from gradbench.network import SBN
 from gradbench.noise import Noise, get_noise
 from gradbench.precision import float64
+from gradbench.weights import BinaryWeights
 
 MEMORY = 2 << 30  # bytes that an enumeration may take unless the caller says otherwise
 WORK = 1 << 41  # multiply-adds, some minutes a gradient on two cores
 _TABLE = 1 << 18  # entries of transition tables worked on at a time: they stay in cache
 _PATHS = 1 << 20  # numbers that a chunk of paths works on at a time
+_ANY_KEY: Any = np.zeros(2, np.uint32)  # for models that want one where nothing is drawn
 _OVERHEAD = 1 << 27  # bytes that compiled code takes besides its tables, as measured
 
 
@@ -84,34 +91,65 @@ def _split(most: int, *arrays: Array) -> tuple[Array, ...]:
 
 
 def recursion(network: SBN, params: Params, batch: Batch) -> Float[Array, ""]:
-    """The expected loss of a network, mean over the batch, by the layer recursion."""
-    inputs, targets = batch
+    """The expected loss of a network, mean over the batch, by the layer recursion.
+
+    Carried from layer to layer are the distribution of the states, ``[states, examples]``, and the
+    expected sum of the objective's terms below.
+    """
+    term = network.term and partial(network.term, params[-1])
     first, theta = network.layers[0], params[0]
-    a = jax.vmap(partial(first, theta))(inputs).reshape(batch_size(batch), -1)
-    distribution = state_probabilities(get_noise(first.noise), a).T  # [states, examples]
-    states = all_states(a.shape[1], a.dtype)
+    a = jax.vmap(partial(first, theta))(batch[0])
+    noise, shape = get_noise(first.noise), a.shape[1:]
+    distribution = state_probabilities(noise, a.reshape(len(a), -1)).T
+    states = all_states(math.prod(shape), a.dtype).reshape(-1, *shape)
+    total = jnp.zeros(len(a), a.dtype)
+    if term:
 
-    for layer, theta in zip(network.layers[1:], params[1:-1], strict=True):
-        noise = get_noise(layer.noise)
+        def first_term(distribution: Array, states: Array) -> Array:
+            f = jax.vmap(
+                lambda x: jax.vmap(lambda example, a: term(0, noise, example, a, x))(batch, a)
+            )(states)
+            return _weighted(distribution, f)
 
-        def pushed(distribution, states, layer=layer, theta=theta, noise=noise):
-            a = jax.vmap(lambda x: layer(theta, network.encode(x)).ravel())(states)
-            return state_probabilities(noise, a).T @ distribution
+        total = _sum_parts(total, first_term, *_split(_TABLE // len(total), distribution, states))
 
-        start = jnp.zeros((2**layer.outputs, distribution.shape[1]), a.dtype)
+    for k, (layer, theta) in enumerate(zip(network.layers[1:], params[1:-1], strict=True), 1):
+        noise, shape = get_noise(layer.noise), axes(layer.outputs)
+        above = all_states(math.prod(shape), a.dtype).reshape(-1, *shape)
+
+        def pushed(distribution, states, k=k, layer=layer, theta=theta, noise=noise, above=above):
+            a = jax.vmap(lambda x: layer(theta, network.encode(x)))(states)
+            table = state_probabilities(noise, a.reshape(len(a), -1))
+            cost = jnp.zeros(distribution.shape[1], a.dtype)
+            if term:
+                pairs = jax.vmap(
+                    lambda below, a: jax.vmap(lambda x: term(k, noise, below, a, x))(above)
+                )(states, a)
+                cost = _weighted(table.T, pairs.T) @ distribution
+            return table.T @ distribution, cost
+
+        start = jnp.zeros((len(above), distribution.shape[1]), a.dtype)
         chunks = _split(_TABLE // len(start), distribution, states)
-        distribution = _sum_parts(start, pushed, *chunks)
-        states = all_states(layer.outputs, a.dtype)
+        distribution, total = _sum_parts((start, total), pushed, *chunks)
+        states = above
+    if term:
+        return jnp.mean(total)
 
     def expected(distribution, states):
         f = jax.vmap(
-            lambda x: jax.vmap(partial(network.objective, params[-1], network.encode(x)))(targets)
+            lambda x: jax.vmap(partial(network.objective, params[-1], network.encode(x)))(batch[1])
         )(states)
-        return jnp.sum(distribution * jnp.where(distribution > 0, f, 0), axis=0)
+        return _weighted(distribution, f)
 
-    zero = jnp.zeros(distribution.shape[1], a.dtype)
-    chunks = _split(_TABLE // len(zero), distribution, states)
-    return jnp.mean(_sum_parts(zero, expected, *chunks))
+    chunks = _split(_TABLE // len(total), distribution, states)
+    return jnp.mean(_sum_parts(total, expected, *chunks))
+
+
+def _weighted(
+    probability: Float[Array, "states n"], f: Float[Array, "states n"]
+) -> Float[Array, " n"]:
+    """The expectation over the first axis; values of probability 0 do not count."""
+    return jnp.sum(probability * jnp.where(probability > 0, f, 0), axis=0)
 
 
 def _path(number: Array, sites: tuple[Site, ...], dtype: Any) -> tuple[Array, ...]:
@@ -133,9 +171,34 @@ def _path_probability(run: Visit) -> Float[Array, ""]:
 
 
 def brute_force(model: Model, params: Params, batch: Batch) -> Float[Array, ""]:
-    """The expected loss of any model, mean over the batch, by a sum over all paths of states."""
+    """The expected loss of any model, mean over the batch, by a sum over all paths of states.
+
+    Of binary weights and stochastic activations these are all paths of both.
+    """
+    return _over_paths(_with_inner(model, brute_force), params, batch)
+
+
+def over_weights(model: BinaryWeights, params: Params, batch: Batch) -> Float[Array, ""]:
+    """The expected loss by a sum over all binary weights, and in it the layer recursion."""
+    return _over_paths(_with_inner(model, recursion), params, batch)
+
+
+def _with_inner(model: Model, route: Callable[..., Array]) -> Model:
+    """Binary weights whose activations are enumerated by a route; other models as they are."""
+    if isinstance(model, BinaryWeights) and isinstance(model.network, SBN):
+        return replace(model, activations=partial(_expectation, route))
+    return model
+
+
+def _expectation(route: Callable[..., Array], network: Model) -> Loss:
+    """The estimator of no variance: under its contract, but for a size that has been checked."""
+    return lambda params, key, batch: route(network, params, batch)
+
+
+def _over_paths(model: Model, params: Params, batch: Batch) -> Float[Array, ""]:
+    most = _paths_at_once(model, params, batch)
     sites, dtype = _sites_and_type(model, params, batch)
-    units = sum(site.size for site in sites)
+    batch = as_examples(model, _ANY_KEY, batch)
 
     def weighted(number: Array, example: Example) -> Array:
         run = visit_path(model, params, example, _path(number, sites, dtype))
@@ -143,7 +206,8 @@ def brute_force(model: Model, params: Params, batch: Batch) -> Float[Array, ""]:
         return probability * jnp.where(probability > 0, run.f, 0)
 
     zero = jnp.zeros(batch_size(batch), dtype)
-    return jnp.mean(_sum_paths(zero, weighted, batch, units, _PATHS // (len(zero) * units)))
+    units = sum(site.size for site in sites)
+    return jnp.mean(_sum_paths(zero, weighted, batch, units, most))
 
 
 def _sum_paths(
@@ -161,7 +225,7 @@ def _sum_paths(
 
 
 def _sites_and_type(model: Model, params: Params, batch: Batch) -> tuple[tuple[Site, ...], Any]:
-    batch_size(batch)
+    batch = as_examples(model, _ANY_KEY, batch)
     sites = find_sites(model, params, jax.tree.map(lambda leaf: leaf[0], batch))
     return sites, jnp.result_type(*jax.tree.leaves(params))
 
@@ -180,7 +244,19 @@ def expected_loss(
 
 
 def _route(model: Model) -> Callable[[Any, Params, Batch], Array]:
-    return recursion if isinstance(model, SBN) else brute_force
+    if isinstance(model, SBN):
+        return recursion
+    if isinstance(model, BinaryWeights) and isinstance(model.network, SBN):
+        return over_weights
+    return brute_force
+
+
+class _Size(NamedTuple):
+    """What an enumeration takes: numbers held at a time, and multiply-adds."""
+
+    what: str
+    entries: float
+    work: float
 
 
 def check_size(model: Model, params: Params, batch: Batch, memory: int = MEMORY) -> None:
@@ -189,35 +265,77 @@ def check_size(model: Model, params: Params, batch: Batch, memory: int = MEMORY)
     Raises:
         GradbenchError: see ``expected_loss``.
     """
-    sites, dtype = _sites_and_type(model, params, batch)
-    # Floats, and no more than they hold: 2**n of an absurd n would take for ever as an integer.
-    examples, sizes = float(batch_size(batch)), [float(min(site.size, 400)) for site in sites]
-    if isinstance(model, SBN):
-        what = f"the states of layers of {'-'.join(str(site.size) for site in sites)} units"
-        # As measured, with some reserve: copies of the distributions, tables of a chunk.
-        states = sum(2**n * (7 * examples + 4 * n) for n in sizes)
-        entries = states + 24 * max(_TABLE, 2 ** max(sizes))
-        # An entry of a table costs as much as its product with about a hundred examples.
-        pairs = zip(sizes, [*sizes[1:], 0.0], strict=True)
-        work = (examples + 100) * sum(2 ** (below + above) for below, above in pairs)
-    else:
-        units = sum(site.size for site in sites)
-        what = f"all 2^{units} paths through {units} units"
-        entries = 24.0 * _PATHS
-        work = 100 * examples * 2 ** min(sum(sizes), 400) * units  # measured, as above
-    needed = entries * jnp.dtype(dtype).itemsize + _OVERHEAD
+    _refuse_large(_size(model, params, batch), params, batch, memory)
+
+
+def _refuse_large(size: _Size, params: Params, batch: Batch, memory: int) -> None:
+    dtype = jnp.result_type(*jax.tree.leaves(params))
+    needed = size.entries * jnp.dtype(dtype).itemsize + _OVERHEAD
+    examples = batch_size(batch)
     many = f"{examples:g} example{'s' * (examples != 1)}"
     remedy = "use narrower layers or fewer examples"
     if needed > memory:
         raise GradbenchError(
-            f"enumerating {what} for {many} needs {needed / 2**30:,.4g} GiB, over the memory "
+            f"enumerating {size.what} for {many} needs {needed / 2**30:,.4g} GiB, over the memory "
             f"budget of {memory / 2**30:,.4g} GiB; {remedy}"
         )
-    if work > WORK:
+    if size.work > WORK:
         raise GradbenchError(
-            f"enumerating {what} for {many} takes {work:.0e} operations, over the limit of "
-            f"{WORK:.0e}; {remedy}"
+            f"enumerating {size.what} for {many} takes {size.work:.0e} operations, over the limit "
+            f"of {WORK:.0e}; {remedy}"
         )
+
+
+# Sizes are floats, and no more than they hold: 2**n of an absurd n would take for ever as integer.
+_MOST_UNITS = 400.0
+
+
+def _size(model: Model, params: Params, batch: Batch) -> _Size:
+    """The size of the enumeration by the route of a model."""
+    if not isinstance(model, SBN):
+        return _paths_size(model, params, batch)
+    sites, _ = _sites_and_type(model, params, batch)
+    examples, sizes = float(batch_size(batch)), [min(site.size, _MOST_UNITS) for site in sites]
+    # As measured, with some reserve: copies of the distributions, tables of a chunk.
+    states = sum(2**n * (7 * examples + 4 * n) for n in sizes)
+    entries = states + 24 * max(_TABLE, 2 ** max(sizes))
+    # An entry of a table costs as much as its product with about a hundred examples.
+    pairs = zip(sizes, [*sizes[1:], 0.0], strict=True)
+    work = (examples + 100) * sum(2 ** (below + above) for below, above in pairs)
+    widths = "-".join(str(site.size) for site in sites)
+    return _Size(f"the states of layers of {widths} units", entries, work)
+
+
+def _paths_size(model: Model, params: Params, batch: Batch) -> _Size:
+    """The size of the enumeration by all paths of any model, all weights of binary weights."""
+    sites, _ = _sites_and_type(model, params, batch)
+    units = sum(site.size for site in sites)
+    paths = 2 ** min(units, _MOST_UNITS)
+    if not isinstance(model, BinaryWeights):
+        what = f"all 2^{units} paths through {units} units"
+        return _Size(what, 24.0 * _PATHS, 100.0 * batch_size(batch) * paths * units)  # as measured
+    inner = _given_weights(model, params, batch)
+    at_once = max(1.0, _PATHS // inner.entries)
+    what = f"all 2^{units} values of {units} binary weights" + inner.what
+    return _Size(what, 24.0 * _PATHS + 4 * at_once * inner.entries, paths * inner.work)
+
+
+def _given_weights(model: BinaryWeights, params: Params, batch: Batch) -> _Size:
+    """The size of the expected loss for one value of all weights."""
+    if isinstance(model.network, SBN):
+        size = _size(model.network, params, batch)
+        return size._replace(what=f", and for each {size.what},", entries=size.entries / 4)
+    examples, layers = float(batch_size(batch)), model.network.layers
+    units = 1 + sum(math.prod(axes(layer.outputs)) for layer in layers)
+    coordinates = sum(leaf.size for leaf in jax.tree.leaves(params))
+    return _Size("", 4 * examples * units, 10 * examples * coordinates)
+
+
+def _paths_at_once(model: Model, params: Params, batch: Batch) -> int:
+    if isinstance(model, BinaryWeights):
+        return int(_PATHS // _given_weights(model, params, batch).entries)
+    sites, _ = _sites_and_type(model, params, batch)
+    return _PATHS // (batch_size(batch) * sum(site.size for site in sites))
 
 
 class Moments(NamedTuple):
@@ -239,13 +357,18 @@ def moments(loss: Loss, params: Params, batch: Batch) -> Moments:
     Raises:
         GradbenchError: an estimator that is not driven by the states alone, or too many paths.
     """
-    if not isinstance(loss, Lifted) or loss.randomness == "uniforms":
+    model = getattr(loss, "model", None)
+    random = isinstance(model, BinaryWeights) and model.random
+    if not isinstance(loss, Lifted) or loss.randomness == "uniforms" or random:
         raise GradbenchError(
             "exact moments need an estimator whose only randomness is the states, such as "
             "straight_through(model) or reinforce(model); measure draws of this one"
         )
-    check_size(partial(loss.model), params, batch)  # partial: as any model, by paths
+    size = _paths_size(loss.model, params, batch)
+    _refuse_large(size._replace(work=2 * size.work), params, batch, MEMORY)
     sites, dtype = _sites_and_type(loss.model, params, batch)
+    most = _paths_at_once(loss.model, params, batch)
+    batch = as_examples(loss.model, _ANY_KEY, batch)
     units, examples = sum(site.size for site in sites), batch_size(batch)
     draw = jax.value_and_grad(loss.example_loss)
 
@@ -264,7 +387,7 @@ def moments(loss: Loss, params: Params, batch: Batch) -> Moments:
         weighted,
         batch,
         units,
-        _PATHS // (examples * coordinates),
+        min(most, _PATHS // (examples * coordinates)),
     )
     return Moments(
         jnp.mean(value),
@@ -363,13 +486,18 @@ def _value_and_gradient(route: Callable, model: Model, params: Params, batch: Ba
 
 def _second_route(model: Model, params: Params, batch: Batch) -> float | None:
     """Largest difference of the two routes, per layer relative to the norm of its gradient."""
+    if not isinstance(model, SBN) and _route(model) is brute_force:
+        return None
     sites, _ = _sites_and_type(model, params, batch)
-    examples = min(batch_size(batch), _SECOND_ROUTE >> sum(site.size for site in sites))
-    if not isinstance(model, SBN) or examples == 0:
+    units: int = sum(site.size for site in sites)
+    if isinstance(model, BinaryWeights) and isinstance(model.network, SBN):
+        units += sum(site.size for site in _sites_and_type(model.network, params, batch)[0])
+    examples = min(batch_size(batch), _SECOND_ROUTE >> units)
+    if examples == 0:
         return None
     batch = jax.tree.map(lambda leaf: leaf[:examples], batch)
     (_, one), (_, two) = (
-        _value_and_gradient(route, model, params, batch) for route in (recursion, brute_force)
+        _value_and_gradient(route, model, params, batch) for route in (_route(model), brute_force)
     )
     differences = [
         np.linalg.norm(_flat(a) - _flat(b)) / (np.linalg.norm(_flat(a)) or 1)

@@ -117,9 +117,9 @@ def tail(
     return sampled(model, jax.lax.stop_gradient(params), u, example, (*run.x[:k], x_k)).f
 
 
-def flips(x: Float[Array, "..."]) -> Float[Array, "units ..."]:
-    """All states that differ from ``x`` in one unit: ``[x.size, *x.shape]``."""
-    return jnp.where(jnp.eye(x.size, dtype=bool).reshape(x.size, *x.shape), -x, x)
+def flip(x: Float[Array, "..."], i: Array) -> Float[Array, "..."]:
+    """The states ``x`` with unit ``i``, counted through all axes, flipped."""
+    return jnp.where(jnp.arange(x.size).reshape(x.shape) == i, -x, x)
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
@@ -225,6 +225,18 @@ def batch_size(batch: Batch) -> int:
     return next(iter(lengths))
 
 
+def as_examples(model: Model, key: Array, batch: Batch) -> Batch:
+    """The batch as a model sees it: a model that couples the examples has one, made of them all.
+
+    Such a model, with states that all examples share, offers ``couple(key, batch) -> example``.
+    """
+    batch_size(batch)
+    couple = getattr(model, "couple", None)
+    if couple is None:
+        return batch
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], couple(key, batch))
+
+
 Randomness: TypeAlias = Literal["none", "states", "uniforms"]
 ExampleLoss: TypeAlias = Callable[[Params, tuple[Uniforms, ...], Example], Array]
 
@@ -251,6 +263,7 @@ class Lifted:
 
     def __call__(self, params: Params, key: Array, batch: Batch) -> Float[Array, ""]:
         """The mean of the losses of the examples."""
+        batch = as_examples(self.model, key, batch)
         examples = batch_size(batch)
         sites = find_sites(self.model, params, jax.tree.map(lambda leaf: leaf[0], batch))
         dtype = jnp.result_type(*jax.tree.leaves(params))

@@ -1,240 +1,113 @@
 """Stochastic binary networks: layers and an objective, a front end that builds model functions.
 
-An ``SBN`` is a model (``gradbench.model``): states x_k = sign(a_k(x_{k-1}; theta_k) - z_k),
-objective f(x_L, target; theta_{L+1}). Its structure, a chain, is what the exact recursion and the
-fast form of PSA use. A layer is any object with the members of ``Layer``.
+An ``SBN`` is a model (``gradbench.model``): states x_k = sign(a_k(x_{k-1}; theta_k) - z_k), and an
+objective of them. Its structure, a chain, is what the exact recursion and the fast form of PSA use.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
-from typing import Any, Protocol
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from gradbench.errors import GradbenchError, did_you_mean
-from gradbench.model import Batch, Example, Params, Visit
+from gradbench.errors import GradbenchError
+from gradbench.layers import Dense, Layer, axes, fits, flip_each, one_by_one
+from gradbench.model import Batch, Example, Params, Visit, flip
 from gradbench.noise import Noise, get_noise
+from gradbench.objectives import LossFunction, Readout
 
 
-class Layer(Protocol):
-    """A stochastic layer: pre-activations of all its units from the states below it.
-
-    It may offer ``flip_pull``, see ``flip_each``.
-    """
-
-    @property
-    def noise(self) -> str | Noise:
-        """The noise of its units."""
-
-    @property
-    def inputs(self) -> int:
-        """Number of units below."""
-
-    @property
-    def outputs(self) -> int:
-        """Number of units."""
-
-    def init(self, key: Array) -> Params:
-        """Random parameters."""
-
-    def __call__(self, theta: Params, x: Array) -> Array:
-        """Pre-activations of one example."""
-
-
-def flip_each(layer: Layer, theta: Params, x: Array, flipped: Array, a: Array, g: Array) -> Array:
-    """For every input i: sum_j g_j (F(a_j with x_i replaced by flipped_i) - F(a_j)).
-
-    A layer with structure offers the same as its method ``flip_pull(theta, x, flipped, a, g)``.
-    """
-    cdf = get_noise(layer.noise).cdf
-    one = jnp.eye(x.size, dtype=bool).reshape(x.size, *x.shape)
-    change = jax.vmap(lambda x: cdf(layer(theta, x)))(jnp.where(one, flipped, x)) - cdf(a)
-    return jnp.sum(g * change, axis=tuple(range(1, change.ndim))).reshape(x.shape)
-
-
-def affine(theta: Params, x: Float[Array, " inputs"]) -> Float[Array, " outputs"]:
-    """W x + b, as one product: bias and weights then share one pass in the gradient too."""
-    if not isinstance(theta, Mapping) or set(theta) != {"weight", "bias"}:
-        found = sorted(theta) if isinstance(theta, Mapping) else "that are no dictionary"
-        raise GradbenchError(f"an affine layer got parameters {found}; give a weight and a bias")
-    weight, bias = theta["weight"], theta["bias"]
-    if jnp.shape(x) != jnp.shape(weight)[1:] or jnp.shape(bias) != jnp.shape(weight)[:1]:
-        raise GradbenchError(
-            f"an affine layer with weight {jnp.shape(weight)} and bias {jnp.shape(bias)} got an "
-            f"input of shape {jnp.shape(x)}; make them [outputs, inputs], [outputs] and [inputs]"
-        )
-    one = jnp.ones(1, x.dtype)
-    return jnp.concatenate([weight, bias[:, None]], axis=1) @ jnp.concatenate([x, one])
-
-
-def uniform_affine(key: Array, inputs: int, outputs: int) -> Params:
-    """Weights and biases from U(-1, 1), as in the experiments of the PSA paper."""
-    weight, bias = jax.random.split(key)
-    return {
-        "weight": jax.random.uniform(weight, (outputs, inputs), minval=-1),
-        "bias": jax.random.uniform(bias, (outputs,), minval=-1),
-    }
-
-
-@dataclass(frozen=True)
-class Dense:
-    """a = W x + b, parameters ``{"weight": [outputs, inputs], "bias": [outputs]}``."""
-
-    inputs: int
-    outputs: int
-    noise: str | Noise = "logistic"
-
-    def init(self, key: Array) -> Params:
-        """Weights and biases from U(-1, 1)."""
-        return uniform_affine(key, self.inputs, self.outputs)
-
-    def __call__(self, theta: Params, x: Float[Array, " inputs"]) -> Float[Array, " outputs"]:
-        """Pre-activations of one example."""
-        return affine(theta, x)
-
-    def flip_pull(self, theta: Params, x: Array, flipped: Array, a: Array, g: Array) -> Array:
-        """What ``flip_each`` gives, from one sheet of F(a_j + W_ji (flipped_i - x_i))."""
-        cdf = get_noise(self.noise).cdf
-        sheet = cdf(a[:, None] + theta["weight"] * (flipped - x)) - cdf(a)[:, None]
-        return g @ sheet
-
-
-def logistic_loss(out: Float[Array, " 1"], target: Float[Array, ""]) -> Float[Array, ""]:
-    """log(1 + exp(-out target)), target in {-1, +1}."""
-    return _softplus(-out[0] * target)
-
-
-@jax.custom_jvp
-def _softplus(z: Float[Array, ""]) -> Float[Array, ""]:
-    """log(1 + exp(z)) of a finite z; that of JAX, for infinities too, takes longer."""
-    return jnp.maximum(z, 0) + jnp.log1p(jnp.exp(-jnp.abs(z)))
-
-
-_softplus.defjvp(lambda z, dz: (_softplus(*z), jax.nn.sigmoid(*z) * dz[0]))
-
-
-def softmax_cross_entropy(out: Float[Array, " classes"], target: Array) -> Float[Array, ""]:
-    """-log softmax(out)[target], target an integer class."""
-    return jax.nn.logsumexp(out) - out[target]
-
-
-def squared_error(out: Float[Array, " n"], target: Float[Array, " n"]) -> Float[Array, ""]:
-    """Sum over the outputs of (out - target)^2."""
-    if jnp.shape(target) != jnp.shape(out):
-        raise GradbenchError(
-            f"squared_error got {out.size} outputs and a target of shape {jnp.shape(target)}; "
-            "give one number per output"
-        )
-    return jnp.sum((out - target) ** 2)
-
-
-LOSSES: dict[str, Callable[[Array, Array], Array]] = {
-    "logistic_loss": logistic_loss,
-    "softmax_cross_entropy": softmax_cross_entropy,
-    "squared_error": squared_error,
-}
-
-
-def get_loss(loss: str | Callable[[Array, Array], Array]) -> Callable[[Array, Array], Array]:
-    """The loss of that name; a function is returned as it is."""
-    if callable(loss):
-        return loss
-    if loss not in LOSSES:
-        raise GradbenchError(f"unknown objective {loss!r}; {did_you_mean(loss, LOSSES)}")
-    return LOSSES[loss]
-
-
-@dataclass(frozen=True)
-class Readout:
-    """The objective loss(W x + b, target): an affine layer on the last states and a loss on it.
-
-    ``loss`` is a name in ``LOSSES`` or any JAX function ``(out [outputs], target) -> scalar``.
-    """
-
-    inputs: int
-    outputs: int
-    loss: str | Callable[[Array, Array], Array] = "logistic_loss"
-
-    def __post_init__(self) -> None:
-        """Refuses a loss that is not known or does not fit the number of outputs."""
-        get_loss(self.loss)
-        if self.loss == "logistic_loss" and self.outputs != 1:
+def _check_chain(layers: tuple[Layer, ...], objective: Any) -> None:
+    """Refuses layers and an objective whose shapes do not chain, and unknown noises."""
+    readers: list[Any] = [*layers[1:], *([objective] if hasattr(objective, "inputs") else [])]
+    for k, (layer, above) in enumerate(zip(layers, readers, strict=False)):
+        if not fits(layer.outputs, above.inputs):
+            below, expected = axes(layer.outputs), axes(above.inputs)
+            units = [*below, *expected]
+            vectors = len(units) == 2
+            has = f"{units[0]} units" if vectors else f"states of shape {below}"
+            expects = units[1] if vectors else expected
             raise GradbenchError(
-                f"logistic_loss got {self.outputs} outputs; give 1, or take softmax_cross_entropy"
+                f"layer {k + 1} has {has} but the next expects {expects}; make them equal"
             )
+    if hasattr(objective, "check_network"):
+        objective.check_network(layers)
+    for layer in layers:
+        get_noise(layer.noise)
 
-    def init(self, key: Array) -> Params:
-        """Weights and biases from U(-1, 1)."""
-        return uniform_affine(key, self.inputs, self.outputs)
 
-    def __call__(self, theta: Params, x: Array, target: Array) -> Float[Array, ""]:
-        """The loss of one example."""
-        return get_loss(self.loss)(affine(theta, x), target)
+def _init(layers: tuple[Layer, ...], objective: Any, key: Array) -> tuple[Params, ...]:
+    parts = (*layers, objective)
+    keys = jax.random.split(key, len(parts))
+    return tuple(
+        part.init(k) if hasattr(part, "init") else () for part, k in zip(parts, keys, strict=True)
+    )
 
-    def check_targets(self, targets: np.ndarray) -> None:
-        """Refuses targets that the loss is not made for."""
-        if self.loss == "logistic_loss":
-            wrong = targets[~np.isin(targets, (-1, 1))]
-            remedy = "code the two classes as -1 and +1"
-        elif self.loss == "softmax_cross_entropy":
-            integers = np.issubdtype(targets.dtype, np.integer)
-            wrong = targets[~np.isin(targets, np.arange(self.outputs)) | (not integers)]
-            remedy = f"give integer classes from 0 to {self.outputs - 1}"
-        else:
-            return
-        if wrong.size:
-            raise GradbenchError(f"{self.loss} got the target {wrong[0]}; {remedy}")
+
+def _check_entries(layers: tuple[Layer, ...], params: Params) -> None:
+    if len(params) != len(layers) + 1:
+        raise GradbenchError(
+            f"a network of {len(layers)} layers got {len(params)} parameter entries; give "
+            "one per layer and one for the objective"
+        )
+
+
+def _check(layers: tuple[Layer, ...], objective: Any, params: Params, batch: Batch) -> None:
+    _check_entries(layers, params)
+    if hasattr(objective, "check_targets"):
+        objective.check_targets(np.asarray(batch[1]))
+
+
+def _pair(example: Example) -> tuple[Array, Array]:
+    if not isinstance(example, tuple | list) or len(example) != 2:
+        raise GradbenchError(
+            f"a network got examples of type {type(example).__name__} and not pairs; "
+            "give (inputs, targets)"
+        )
+    return example[0], example[1]
 
 
 @dataclass(frozen=True)
 class SBN:
-    """A stochastic binary network: a chain of stochastic layers, an objective on the last states.
+    """A stochastic binary network: a chain of stochastic layers, and an objective of the states.
 
-    ``objective(theta, x, target)`` is a ``Readout`` or any JAX function. ``states`` are the two
-    values that the next layer reads for the states -1 and +1: (0, 1) gives the {0,1} coding.
-    Examples are pairs ``(input, target)``; parameters a tuple with one entry per layer and one for
-    the objective.
+    ``objective`` is a function of the last states, ``objective(theta, x, target)`` such as a
+    ``Readout``, or a sum of terms of all layers such as an ``ELBO``: see ``gradbench.objectives``.
+    ``states`` are the two values that the next layer and the function read for the states -1 and
+    +1: (0, 1) gives the {0,1} coding. Examples are pairs ``(input, target)``; parameters a tuple
+    with one entry per layer and one for the objective.
 
     Raises:
-        GradbenchError: layers that do not chain, or a coding with equal values.
+        GradbenchError: shapes that do not chain, or a coding with equal values.
     """
 
     layers: tuple[Layer, ...]
-    objective: Callable[[Params, Array, Array], Array]
+    objective: Any
     states: tuple[float, float] = (-1.0, 1.0)
 
     def __post_init__(self) -> None:
-        """Checks that the sizes chain."""
+        """Checks that the shapes chain."""
         object.__setattr__(self, "layers", tuple(self.layers))  # a list would not be hashable
         object.__setattr__(self, "states", tuple(self.states))
         if not self.layers:
             raise GradbenchError("an SBN needs at least one stochastic layer; give a Dense layer")
         if self.states[0] == self.states[1]:
             raise GradbenchError(f"the states {self.states} are equal; give two values, as (0, 1)")
-        sizes = [(layer.inputs, layer.outputs) for layer in self.layers]
-        if hasattr(self.objective, "inputs"):
-            sizes.append((self.objective.inputs, 1))
-        for k, ((_, below), (above, _)) in enumerate(pairwise(sizes)):
-            if below != above:
-                raise GradbenchError(
-                    f"layer {k + 1} has {below} units but the next expects {above}; make them equal"
-                )
-        for layer in self.layers:
-            get_noise(layer.noise)
+        _check_chain(self.layers, self.objective)
 
     def init(self, key: Array) -> tuple[Params, ...]:
         """Random parameters; ``()`` for an objective that has none."""
-        parts = (*self.layers, self.objective)
-        keys = jax.random.split(key, len(parts))
-        return tuple(
-            part.init(k) if hasattr(part, "init") else ()
-            for part, k in zip(parts, keys, strict=True)
-        )
+        return _init(self.layers, self.objective, key)
+
+    @property
+    def term(self) -> Callable[..., Array] | None:
+        """The terms that the objective is a sum of, if it is one."""
+        return getattr(self.objective, "term", None)
 
     def encode(self, x: Array) -> Array:
         """The values that the next layer reads for states x in {-1, +1}."""
@@ -245,19 +118,20 @@ class SBN:
         self, params: Params, example: Example, binary: Callable[..., Array]
     ) -> Float[Array, ""]:
         """The objective of one example: the model contract."""
-        self._check_entries(params)
-        if not isinstance(example, tuple | list) or len(example) != 2:
-            raise GradbenchError(
-                f"a network got examples of type {type(example).__name__} and not pairs; "
-                "give (inputs, targets)"
-            )
-        x, target = example
-        for layer, theta in zip(self.layers, params[:-1], strict=True):
-            x = self.encode(binary(layer(theta, x), layer.noise))
-        return self.objective(params[-1], x, target)
+        _check_entries(self.layers, params)
+        x, target = _pair(example)
+        f: Any = 0.0
+        x, below = jnp.asarray(x), example
+        for k, (layer, theta) in enumerate(zip(self.layers, params[:-1], strict=True)):
+            a = layer(theta, x)
+            states = binary(a, layer.noise)
+            if self.term:
+                f += self.term(params[-1], k, get_noise(layer.noise), below, a, states)
+            x, below = self.encode(states), states
+        return f if self.term else self.objective(params[-1], x, target)
 
     def flip_pull(self, params: Params, run: Visit, k: int, g: Array) -> Array:
-        """The hook of PSA for the units of layer k, which the layer above alone reads.
+        """For PSA: sum_j g_j (F(a_j with unit i of layer k flipped) - F(a_j)) over the layer above.
 
         A layer gives it as ``flip_pull`` where its structure makes it cheap; else each input is
         flipped in turn.
@@ -266,6 +140,38 @@ class SBN:
         pull = getattr(layer, "flip_pull", None) or partial(flip_each, layer)
         return pull(params[k + 1], x, self.encode(-run.x[k]), a, g)
 
+    def flip_objective(
+        self, params: Params, example: Example, run: Visit, k: int
+    ) -> Float[Array, " units"]:
+        """For PSA: the objective with each unit of layer k flipped, all other states kept."""
+        x, last = run.x[k], k == len(self.layers) - 1
+        if not self.term:
+            if not last:
+                return jnp.full(x.size, run.f)
+            theta, read, target = params[-1], self.encode(x), example[1]
+            if hasattr(self.objective, "flips"):
+                return self.objective.flips(theta, read, self.encode(-x), target)
+            return one_by_one(
+                lambda i: self.objective(theta, self.encode(flip(x, i)), target), x.size, x.size
+            )
+
+        def terms(x: Array) -> Array:
+            """The terms that see the states of layer k."""
+            below = run.x[k - 1] if k else example
+            f = self._term(params, k, below, run.a[k], x)
+            if last:
+                return f
+            a = self.layers[k + 1](params[k + 1], self.encode(x))
+            return f + self._term(params, k + 1, x, a, run.x[k + 1])
+
+        size = x.size if last else x.size + run.x[k + 1].size
+        rest = run.f - terms(x)
+        return rest + one_by_one(lambda i: terms(flip(x, i)), x.size, size)
+
+    def _term(self, params: Params, k: int, below: Any, a: Array, x: Array) -> Array:
+        assert self.term is not None
+        return self.term(params[-1], k, get_noise(self.layers[k].noise), below, a, x)
+
     def check(self, params: Params, batch: Batch) -> None:
         """Refuses values that no gradient can be computed from. Needs concrete arrays.
 
@@ -273,21 +179,56 @@ class SBN:
             GradbenchError: wrong number of parameter entries, or targets that the objective is not
                 made for.
         """
-        self._check_entries(params)
-        if hasattr(self.objective, "check_targets"):
-            self.objective.check_targets(np.asarray(batch[1]))
+        _check(self.layers, self.objective, params, batch)
 
-    def _check_entries(self, params: Params) -> None:
-        if len(params) != len(self.layers) + 1:
+
+@dataclass(frozen=True)
+class RealNetwork:
+    """A chain of layers with a real or deterministic ``activation`` in the place of binary units.
+
+    The network that binary weights (``gradbench.weights``) are put into alone. ``activation`` is
+    any JAX function, such as ``jnp.tanh`` or ``jnp.sign``; parameters and examples are as in
+    ``SBN``.
+
+    Raises:
+        GradbenchError: shapes that do not chain, or an objective that is a sum of terms.
+    """
+
+    layers: tuple[Layer, ...]
+    objective: Any
+    activation: Callable[[Array], Array] = jnp.tanh
+
+    def __post_init__(self) -> None:
+        """Checks that the shapes chain."""
+        object.__setattr__(self, "layers", tuple(self.layers))
+        if not callable(self.objective):
+            name = type(self.objective).__name__
             raise GradbenchError(
-                f"a network of {len(self.layers)} layers got {len(params)} parameter entries; give "
-                "one per layer and one for the objective"
+                f"a real network got the objective {name}, of states; give a Readout or a function"
             )
+        _check_chain(self.layers, self.objective)
+
+    def init(self, key: Array) -> tuple[Params, ...]:
+        """Random parameters; ``()`` for an objective that has none."""
+        return _init(self.layers, self.objective, key)
+
+    def __call__(self, params: Params, example: Example) -> Float[Array, ""]:
+        """The objective of one example."""
+        _check_entries(self.layers, params)
+        x, target = _pair(example)
+        x = jnp.asarray(x)
+        for layer, theta in zip(self.layers, params[:-1], strict=True):
+            x = self.activation(layer(theta, x))
+        return self.objective(params[-1], x, target)
+
+    def check(self, params: Params, batch: Batch) -> None:
+        """Refuses values that no gradient can be computed from, as ``SBN.check``."""
+        _check(self.layers, self.objective, params, batch)
 
 
 def dense_network(
     sizes: tuple[int, ...],
-    loss: str | Callable[[Array, Array], Array] = "logistic_loss",
+    loss: str | LossFunction = "logistic_loss",
     noise: str | Noise = "logistic",
     states: tuple[float, float] = (-1.0, 1.0),
 ) -> SBN:

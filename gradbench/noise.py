@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
-from jax.scipy.special import ndtr, ndtri
+from jax.scipy.special import log_ndtr, ndtr, ndtri
 from jax.scipy.stats import norm
 from jaxtyping import Array, Float
 
@@ -20,8 +20,10 @@ class Noise:
     """A symmetric noise distribution, elementwise on arrays of any shape.
 
     ``cdf`` is F, ``pdf`` its density F', ``quantile`` its inverse on (0, 1), ``hazard`` is F'/F,
-    taken as 0 where F = 0. The derivative of ``cdf`` is ``pdf`` by rule, so that it stays finite
-    and right for pre-activations of any size.
+    taken as 0 where F = 0, and ``log_cdf`` is log F, finite where F = 0: what has probability 0
+    counts as the smallest number. The derivatives of ``cdf`` and ``log_cdf`` are ``pdf`` and
+    ``hazard`` by rule, so that they stay finite and right for pre-activations of any size. z is
+    within [-``bound``, ``bound``].
     """
 
     name: str
@@ -29,6 +31,8 @@ class Noise:
     pdf: Callable[[Array], Array]
     quantile: Callable[[Array], Array]
     hazard: Callable[[Array], Array]
+    log_cdf: Callable[[Array], Array]
+    bound: float = jnp.inf
 
     def sample(self, key: Array, shape: tuple[int, ...], dtype=None) -> Float[Array, "..."]:
         """Independent values of z, shape ``shape``."""
@@ -43,6 +47,13 @@ class Noise:
         """d log P(x | a) / da = x F'(a) / F(x a), per unit; 0 where P(x | a) = 0."""
         return x * self.hazard(x * a)
 
+    def log_probability(
+        self, x: Float[Array, " units"], a: Float[Array, " units"]
+    ) -> Float[Array, ""]:
+        """log P(x | a) of all units together, affine in x: of many x and a it is one product."""
+        plus, minus = self.log_cdf(a), self.log_cdf(-a)
+        return jnp.sum(plus + minus) / 2 + jnp.vdot(x, plus - minus) / 2
+
     def logit_slope(self, a: Float[Array, "..."]) -> Float[Array, "..."]:
         """d logit F(a) / da = F'(a) / (F(a) F(-a)) = F'(a) / F(a) + F'(-a) / F(-a), per unit."""
         return self.hazard(a) + self.hazard(-a)
@@ -54,8 +65,10 @@ def _noise(
     pdf: Callable[[Array], Array],
     quantile: Callable[[Array], Array],
     hazard: Callable[[Array], Array] | None = None,
+    log_cdf: Callable[[Array], Array] | None = None,
+    bound: float = jnp.inf,
 ) -> Noise:
-    """A noise whose cdf has its density as derivative, and their ratio as hazard unless given."""
+    """A noise whose cdf has its density as derivative; ratio and logarithm unless given."""
     smooth = jax.custom_jvp(cdf)
     smooth.defjvp(lambda primals, tangents: (smooth(*primals), pdf(*primals) * tangents[0]))
 
@@ -63,7 +76,12 @@ def _noise(
         positive = smooth(a) > 0
         return jnp.where(positive, pdf(a) / jnp.where(positive, smooth(a), 1), 0)
 
-    return Noise(name, smooth, pdf, quantile, hazard or ratio)
+    def floored(a: Array) -> Array:
+        return jnp.log(jnp.maximum(smooth(a), jnp.finfo(a.dtype).tiny))
+
+    slope, log = hazard or ratio, jax.custom_jvp(log_cdf or floored)
+    log.defjvp(lambda primals, tangents: (log(*primals), slope(*primals) * tangents[0]))
+    return Noise(name, smooth, pdf, quantile, slope, log, bound)
 
 
 def _triangular_cdf(a: Array) -> Array:
@@ -85,25 +103,31 @@ NOISES: dict[str, Noise] = {
             pdf=lambda a: jax.nn.sigmoid(a) * jax.nn.sigmoid(-a),
             quantile=lambda u: jnp.log(u) - jnp.log1p(-u),
             hazard=lambda a: jax.nn.sigmoid(-a),
+            log_cdf=jax.nn.log_sigmoid,
         ),
-        _noise("normal", cdf=ndtr, pdf=norm.pdf, quantile=ndtri),
+        _noise("normal", cdf=ndtr, pdf=norm.pdf, quantile=ndtri, log_cdf=lambda a: log_ndtr(a)),
         _noise(
             "uniform",
             cdf=lambda a: jnp.clip((a + 1) / 2, 0, 1),
             pdf=lambda a: jnp.where(jnp.abs(a) < 1, 0.5, 0.0).astype(a.dtype),
             quantile=lambda u: 2 * u - 1,
+            bound=1.0,
         ),
         _noise(
             "triangular",
             cdf=_triangular_cdf,
             pdf=lambda a: jnp.clip(1 - jnp.abs(a), min=0),
             quantile=lambda u: jnp.where(u < 0.5, jnp.sqrt(2 * u) - 1, 1 - jnp.sqrt(2 * (1 - u))),
+            bound=1.0,
         ),
         _noise(
             "laplace",
             cdf=_laplace_cdf,
             pdf=lambda a: jnp.exp(-jnp.abs(a)) / 2,
             quantile=lambda u: jnp.where(u < 0.5, jnp.log(2 * u), -jnp.log(2 * (1 - u))),
+            log_cdf=lambda a: jnp.where(
+                a < 0, a - jnp.log(2.0), jnp.log1p(-jnp.exp(-jnp.abs(a)) / 2)
+            ),
         ),
     )
 }

@@ -82,7 +82,8 @@ def small(sizes, noise="logistic", loss="logistic_loss", scale=1.0, seed=0, **op
 
     `noise` is one for all layers, or a tuple with one per layer.
     """
-    from gradbench.network import SBN, Dense, dense_network
+    from gradbench.layers import Dense
+    from gradbench.network import SBN, dense_network
 
     network = dense_network(sizes, loss, **options)
     noises = (noise,) * len(network.layers) if isinstance(noise, str) else noise

@@ -29,10 +29,11 @@ from gradbench.estimators import (
 )
 from gradbench.estimators.registry import positive
 from gradbench.exact import brute_force, moments
+from gradbench.layers import Dense
 from gradbench.model import (
     credit,
     draw_state,
-    flips,
+    flip,
     lift,
     sampled,
     tail,
@@ -40,7 +41,7 @@ from gradbench.model import (
     visit_path,
     with_slope,
 )
-from gradbench.network import SBN, Dense
+from gradbench.network import SBN
 from gradbench.noise import get_noise
 
 pytestmark = pytest.mark.usefixtures("float64", "quick_compilation")
@@ -410,7 +411,7 @@ def literal_psa(model):
         units = [(k, i) for k, state in enumerate(x) for i in range(state.size)]
 
         def flipped(params, k, i):
-            other = flips(x[k])[i]
+            other = flip(x[k], i)
             return visit_path(model, params, example, (*x[:k], other, *x[k + 1 :]))
 
         runs = {unit: flipped(params, *unit) for unit in units}

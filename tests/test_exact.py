@@ -15,8 +15,10 @@ from gradbench import exact
 from gradbench.errors import GradbenchError
 from gradbench.estimators import make_estimator, reinforce, straight_through
 from gradbench.exact import brute_force, check_size, expected_loss, moments, recursion, reference
+from gradbench.layers import Dense
 from gradbench.model import lift, sampled
-from gradbench.network import SBN, Dense, Readout, dense_network
+from gradbench.network import SBN, dense_network
+from gradbench.objectives import Readout
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 double = pytest.mark.usefixtures("float64")

@@ -13,18 +13,17 @@ from conftest import NOISES, flat, random_batch, random_params, relative, small
 from gradbench.errors import GradbenchError
 from gradbench.estimators import psa, reinforce
 from gradbench.exact import brute_force, recursion
-from gradbench.model import flips, visit, visit_path
-from gradbench.network import (
+from gradbench.layers import Dense
+from gradbench.model import flip, visit, visit_path
+from gradbench.network import SBN, dense_network
+from gradbench.noise import get_noise
+from gradbench.objectives import (
     LOSSES,
-    SBN,
-    Dense,
     Readout,
-    dense_network,
     logistic_loss,
     softmax_cross_entropy,
     squared_error,
 )
-from gradbench.noise import get_noise
 
 pytestmark = pytest.mark.usefixtures("float64", "quick_compilation")
 KEY = jax.random.key(0)
@@ -265,7 +264,8 @@ def test_flip_pull_equals_flipping_every_unit(noise):
         run = visit_path(network, params, example, x)
         fast = network.flip_pull(params, run, 0, g)
         cdf = get_noise(noise).cdf
-        above = [visit_path(network, params, example, (row, x[1])).a[1] for row in flips(x[0])]
+        rows = [flip(x[0], i) for i in range(x[0].size)]
+        above = [visit_path(network, params, example, (row, x[1])).a[1] for row in rows]
         return fast, jnp.stack([g @ (cdf(a) - cdf(run.a[1])) for a in above])
 
     fast, generic = both(params)

@@ -7,6 +7,7 @@ from gradbench.estimators.arm import arm
 from gradbench.estimators.concrete import concrete
 from gradbench.estimators.exact import exact
 from gradbench.estimators.mean_field import mean_field
+from gradbench.estimators.nested import nested
 from gradbench.estimators.psa import psa
 from gradbench.estimators.registry import (
     ESTIMATORS,
@@ -29,6 +30,7 @@ __all__ = [
     "get_estimator",
     "make_estimator",
     "mean_field",
+    "nested",
     "psa",
     "register",
     "reinforce",

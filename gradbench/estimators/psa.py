@@ -1,11 +1,11 @@
 """PSA, the path sample-analytic estimator."""
 
-import jax
 import jax.numpy as jnp
 from jax.lax import stop_gradient
 
 from gradbench.estimators.registry import register
-from gradbench.model import Loss, Model, Visit, credit, flips, lift, sampled, visit_path
+from gradbench.layers import one_by_one
+from gradbench.model import Loss, Model, Visit, credit, flip, lift, sampled, visit_path
 
 
 @register(
@@ -28,39 +28,47 @@ def psa(model: Model) -> Loss:
     objective and its own parameters are averaged over flips of the last states, which is exact and
     lowers the variance.
 
-    A model with the method ``flip_pull(params, run, k, g)``, a chain, gives the sum over the layer
-    above from its structure; for any other model each unit is flipped and the model run again.
+    A chain, with the methods ``flip_objective`` and ``flip_pull`` of ``SBN``, gives both parts of
+    delta from its structure; for any other model each unit is flipped and the model run again.
     """
 
     def example_loss(params, u, example):
         run = sampled(model, params, u[0], example)
         constant = Visit(*stop_gradient((run.f, run.x, run.a)), run.sites)
+        fixed = stop_gradient(params)
         last = len(run.x) - 1
 
-        def flipped(params, k):
-            """f and the pre-activations above, with each unit of site k flipped in turn."""
+        def each_flip(params, k, what):
+            """``what`` of the run with each unit of site k flipped in turn."""
 
-            def one(x_k):
-                other = visit_path(model, params, example, (*run.x[:k], x_k, *run.x[k + 1 :]))
-                return other.f, other.a[k + 1 :]
+            def one(i):
+                x_k = flip(run.x[k], i)
+                return what(visit_path(model, params, example, (*run.x[:k], x_k, *run.x[k + 1 :])))
 
-            return jax.vmap(one)(flips(run.x[k]))
+            return one_by_one(one, run.x[k].size, sum(x.size for x in run.x))
 
-        def pulled(k, signals):
+        def last_objective():
+            if hasattr(model, "flip_objective"):
+                return model.flip_objective(params, example, run, last)
+            return each_flip(params, last, lambda other: other.f)
+
+        def delta_below(k, signals):
             """delta of site k < last, from the signals -x_j delta_j of the sites above."""
-            if hasattr(model, "flip_pull"):
-                return model.flip_pull(stop_gradient(params), constant, k, signals[0])
-            f, a = flipped(stop_gradient(params), k)
-            delta = f - constant.f
-            for site, new, old, g in zip(
-                run.sites[k + 1 :], a, constant.a[k + 1 :], signals, strict=True
-            ):
-                change = site.noise.cdf(new) - site.noise.cdf(old)
-                delta += jnp.sum(g * change, axis=tuple(range(1, change.ndim)))
-            return delta.reshape(run.sites[k].shape)
+            if hasattr(model, "flip_pull") and hasattr(model, "flip_objective"):
+                f = model.flip_objective(fixed, example, constant, k).reshape(run.sites[k].shape)
+                return f - constant.f + model.flip_pull(fixed, constant, k, signals[0])
+
+            def change(other):
+                above = zip(run.sites[k + 1 :], other.a[k + 1 :], signals, strict=True)
+                return (other.f - constant.f) + sum(
+                    jnp.sum(g * (site.noise.cdf(a) - site.noise.cdf(constant.a[site.index])))
+                    for site, a, g in above
+                )
+
+            return each_flip(fixed, k, change).reshape(run.sites[k].shape)
 
         # Each unit of the last layer, drawn anew given the rest, takes its other state with 1 - P.
-        change = flipped(params, last)[0] - run.f
+        change = last_objective() - run.f
         other = 1 - run.sites[last].noise.probability(constant.x[last], constant.a[last])
         loss = run.f + jnp.mean(other.ravel() * change)
 
@@ -68,7 +76,7 @@ def psa(model: Model) -> Loss:
         signals: tuple = ()
         for k in reversed(range(last + 1)):
             if k < last:
-                delta = pulled(k, signals)
+                delta = delta_below(k, signals)
             signals = (-constant.x[k] * delta, *signals)
             loss += credit(signals[0] * run.sites[k].noise.pdf(constant.a[k]), run.a[k])
         return loss

@@ -22,7 +22,8 @@ class Entry(NamedTuple):
     and multilinear objectives, "biased" otherwise. ``cost`` is in objective evaluations per draw,
     "+G" for a gradient of the objective in the states; L layers, D units, n in the last layer.
     ``differentiable``: needs an objective that is differentiable in the states.
-    ``value_unbiased``: whether the value of the surrogate loss estimates J without bias.
+    ``value_unbiased``: whether the value of the surrogate loss estimates J without bias. ``needs``:
+    what a model must have for it, empty where any model will do.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Entry(NamedTuple):
     differentiable: bool
     value_unbiased: bool
     source: str
+    needs: str = ""
 
     @property
     def summary(self) -> str:
@@ -42,7 +44,7 @@ class Entry(NamedTuple):
     @property
     def randomness(self) -> Randomness:
         """What a draw depends on, see ``gradbench.model.Lifted``."""
-        return getattr(self.make(_any_model), "randomness", "none")
+        return getattr(self.make(any_model), "randomness", "none")
 
     @property
     def hyperparameters(self) -> dict[str, Any]:
@@ -62,6 +64,7 @@ def register(
     source: str,
     differentiable: bool = False,
     value_unbiased: bool = True,
+    needs: str = "",
 ) -> Callable[[Callable[..., Loss]], Callable[..., Loss]]:
     """Registers an estimator ``name(model, *, hyper-parameters) -> loss`` under its own name."""
 
@@ -75,6 +78,7 @@ def register(
             differentiable,
             value_unbiased,
             source,
+            needs,
         )
         return make
 
@@ -116,10 +120,10 @@ def check_spec(spec: str) -> None:
     Raises:
         GradbenchError: see ``get_estimator``; also a hyper-parameter with an impossible value.
     """
-    make_estimator(spec, _any_model)
+    make_estimator(spec, any_model)
 
 
-def _any_model(params: Any, example: Any, binary: Any) -> Any:
+def any_model(params: Any, example: Any, binary: Any) -> Any:
     """Stands for a model where an estimator is made and not run."""
     raise AssertionError("not to be run")
 

@@ -11,8 +11,9 @@ from gradbench.errors import GradbenchError
 from gradbench.estimators import check_spec, make_estimator
 from gradbench.model import Batch, Loss, Params
 from gradbench.names import named_seed
-from gradbench.network import SBN, dense_network, get_loss
+from gradbench.network import SBN, dense_network
 from gradbench.noise import get_noise
+from gradbench.objectives import get_loss
 from gradbench.problem import Network, Problem
 from gradbench.problems.data import Examples, load_data
 from gradbench.problems.initialise import get_initialisation

@@ -1,0 +1,36 @@
+"""One estimator for binary weights, another for the activations."""
+
+from dataclasses import replace
+from functools import partial
+
+from gradbench.errors import GradbenchError
+from gradbench.estimators.registry import any_model, check_spec, make_estimator, register
+from gradbench.model import Loss, Model
+from gradbench.network import SBN
+from gradbench.weights import BinaryWeights
+
+
+@register(
+    family="nested",
+    exactness="biased",
+    cost="weights x activations",
+    source="Shekhovtsov & Yanush 2021",
+    needs="binary weights and stochastic activations",
+)
+def nested(model: Model, *, weights: str = "straight_through", activations: str = "psa") -> Loss:
+    """The estimator ``weights`` for binary weights, and in it ``activations``, both as specs.
+
+    As exact as the less exact of the two. Without it, the activations under binary weights have the
+    estimator that ``BinaryWeights`` was given.
+    """
+    check_spec(weights)
+    check_spec(activations)
+    if model is any_model:
+        return make_estimator(weights, model)
+    if not isinstance(model, BinaryWeights) or not isinstance(model.network, SBN):
+        raise GradbenchError(
+            "nested() got a model without binary weights under stochastic activations; "
+            f"take {weights!r} or {activations!r} alone"
+        )
+    inner = partial(make_estimator, activations)
+    return make_estimator(weights, replace(model, activations=inner))

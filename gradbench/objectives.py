@@ -1,0 +1,242 @@
+"""Objectives: losses of the outputs of a network, and the evidence bound of latent variables.
+
+An objective of a network is either a function ``objective(theta, x, target) -> f`` of its last
+states, or an object with a method ``term(theta, k, noise, below, a, x)``: then f is the sum over
+the layers k = 0, 1, ... of terms that see the states x of the layer in {-1, +1}, their
+pre-activations a and noise, and the states below, which for k = 0 are the example (input, target).
+``theta`` are its own parameters, the last entry of those of the network.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from gradbench.errors import GradbenchError, did_you_mean
+from gradbench.layers import Layer, Shape, affine, axes, uniform_affine
+from gradbench.model import Params
+from gradbench.noise import NOISES, Noise
+
+
+def logistic_loss(out: Float[Array, " 1"], target: Float[Array, ""]) -> Float[Array, ""]:
+    """log(1 + exp(-out target)), target in {-1, +1}."""
+    return _softplus(-out[0] * target)
+
+
+@jax.custom_jvp
+def _softplus(z: Float[Array, ""]) -> Float[Array, ""]:
+    """log(1 + exp(z)) of a finite z; that of JAX, for infinities too, takes longer."""
+    return jnp.maximum(z, 0) + jnp.log1p(jnp.exp(-jnp.abs(z)))
+
+
+_softplus.defjvp(lambda z, dz: (_softplus(*z), jax.nn.sigmoid(*z) * dz[0]))
+
+
+def softmax_cross_entropy(out: Float[Array, " classes"], target: Array) -> Float[Array, ""]:
+    """-log softmax(out)[target], target an integer class."""
+    return jax.nn.logsumexp(out) - out[target]
+
+
+def squared_error(out: Float[Array, " n"], target: Float[Array, " n"]) -> Float[Array, ""]:
+    """Sum over the outputs of (out - target)^2."""
+    _same_shape("squared_error", out, target)
+    return jnp.sum((out - target) ** 2)
+
+
+def bernoulli_likelihood(out: Float[Array, " n"], target: Float[Array, " n"]) -> Float[Array, ""]:
+    """-log P(target) of independent bits in {-1, +1} with the logits ``out``."""
+    _same_shape("bernoulli_likelihood", out, target)
+    return -NOISES["logistic"].log_probability(target.astype(out.dtype), out)
+
+
+def multinomial_likelihood(out: Float[Array, " n"], target: Float[Array, " n"]) -> Float[Array, ""]:
+    """-sum_w target_w log softmax(out)_w, target the counts of words: without their coefficient.
+
+    Source: the stochastic autoencoder of semantic hashing (Salakhutdinov & Hinton 2009; Shen et
+    al. 2018, NASH).
+    """
+    _same_shape("multinomial_likelihood", out, target)
+    return -jnp.vdot(target.astype(out.dtype), jax.nn.log_softmax(out))
+
+
+def _same_shape(loss: str, out: Array, target: Array) -> None:
+    if jnp.shape(target) != jnp.shape(out):
+        raise GradbenchError(
+            f"{loss} got {out.size} outputs and a target of shape {jnp.shape(target)}; "
+            "give one number per output"
+        )
+
+
+LossFunction = Callable[[Array, Array], Array]
+
+LOSSES: dict[str, LossFunction] = {
+    "logistic_loss": logistic_loss,
+    "softmax_cross_entropy": softmax_cross_entropy,
+    "squared_error": squared_error,
+    "bernoulli_likelihood": bernoulli_likelihood,
+    "multinomial_likelihood": multinomial_likelihood,
+}
+
+
+def get_loss(loss: str | LossFunction) -> LossFunction:
+    """The loss of that name; a function is returned as it is."""
+    if callable(loss):
+        return loss
+    if loss not in LOSSES:
+        raise GradbenchError(f"unknown objective {loss!r}; {did_you_mean(loss, LOSSES)}")
+    return LOSSES[loss]
+
+
+def check_targets(loss: str | LossFunction, targets: np.ndarray, outputs: int) -> None:
+    """Refuses targets that a loss is not made for, as far as it is known.
+
+    Raises:
+        GradbenchError: names the loss, the target and the remedy.
+    """
+    if loss in ("logistic_loss", "bernoulli_likelihood"):
+        wrong = targets[~np.isin(targets, (-1, 1))]
+        what = "the two classes" if loss == "logistic_loss" else "bits"
+        remedy = f"code {what} as -1 and +1"
+    elif loss == "softmax_cross_entropy":
+        integers = np.issubdtype(targets.dtype, np.integer)
+        wrong = targets[~np.isin(targets, np.arange(outputs)) | (not integers)]
+        remedy = f"give integer classes from 0 to {outputs - 1}"
+    elif loss == "multinomial_likelihood":
+        wrong = targets[targets < 0]
+        remedy = "give counts, at least 0"
+    else:
+        return
+    if wrong.size:
+        raise GradbenchError(f"{loss} got the target {wrong[0]}; {remedy}")
+
+
+@dataclass(frozen=True)
+class Readout:
+    """The objective loss(W x + b, target): an affine layer on the last states and a loss on it.
+
+    ``loss`` is a name in ``LOSSES`` or any JAX function ``(out [outputs], target) -> scalar``.
+    """
+
+    inputs: int
+    outputs: int
+    loss: str | LossFunction = "logistic_loss"
+
+    def __post_init__(self) -> None:
+        """Refuses a loss that is not known or does not fit the number of outputs."""
+        get_loss(self.loss)
+        if self.loss == "logistic_loss" and self.outputs != 1:
+            raise GradbenchError(
+                f"logistic_loss got {self.outputs} outputs; give 1, or take softmax_cross_entropy"
+            )
+
+    def init(self, key: Array) -> Params:
+        """Weights and biases from U(-1, 1)."""
+        return uniform_affine(key, (self.outputs, self.inputs))
+
+    def __call__(self, theta: Params, x: Array, target: Array) -> Float[Array, ""]:
+        """The loss of one example."""
+        return get_loss(self.loss)(affine(theta, jnp.ravel(x)), target)
+
+    def flips(
+        self, theta: Params, x: Array, flipped: Array, target: Array
+    ) -> Float[Array, " inputs"]:
+        """The loss with each state x_i replaced by flipped_i in turn, for PSA."""
+        out = affine(theta, jnp.ravel(x))
+        outs = out + theta["weight"].T * jnp.ravel(flipped - x)[:, None]
+        return jax.vmap(get_loss(self.loss), (0, None))(outs, target)
+
+    def check_targets(self, targets: np.ndarray) -> None:
+        """Refuses targets that the loss is not made for."""
+        check_targets(self.loss, targets, self.outputs)
+
+
+@dataclass(frozen=True)
+class ELBO:
+    """The negative evidence lower bound of a variational autoencoder with Bernoulli latents.
+
+    The network is the encoder q(x_1 | input) ... q(x_L | x_{L-1}); ``decoders[k]`` is a layer that
+    reads the states of layer k + 1 and gives the logits of what is below it: of the target for
+    k = 0, else of the states of layer k. The prior of the last states has its own logits. So
+
+        f = -log p(target | x_1) + sum_k [log q(x_k | x_{k-1}) - log p(x_k | x_{k+1})],
+
+    ``kl="sampled"``. With ``kl="closed"`` what depends on the last pre-activations alone is summed
+    over the states: the entropies of all layers, and the divergence of the last from the prior. The
+    expected value is the same. Parameters: ``{"prior": [units], "decoders": one entry for each}``.
+
+    ``likelihood`` is that of the target, "bernoulli_likelihood" (in {-1, +1}) or
+    "multinomial_likelihood" (counts). Source: Kingma & Welling 2014; Mnih & Gregor 2014.
+    """
+
+    decoders: tuple[Layer, ...]
+    kl: str = "closed"
+    likelihood: str | LossFunction = "bernoulli_likelihood"
+
+    def __post_init__(self) -> None:
+        """Refuses decoders that do not chain and unknown names."""
+        object.__setattr__(self, "decoders", tuple(self.decoders))
+        if not self.decoders:
+            raise GradbenchError("an ELBO needs a decoder for each layer; give a Dense layer")
+        if self.kl not in ("closed", "sampled"):
+            raise GradbenchError(f"kl is {self.kl!r}; {did_you_mean(self.kl, KL)}")
+        get_loss(self.likelihood)
+
+    def check_network(self, layers: tuple[Layer, ...]) -> None:
+        """Refuses layers that the decoders do not belong to."""
+        if len(layers) != len(self.decoders):
+            raise GradbenchError(
+                f"an ELBO of {len(self.decoders)} decoders got {len(layers)} stochastic layers; "
+                "give one decoder for each layer"
+            )
+        for k, (layer, decoder) in enumerate(zip(layers, self.decoders, strict=True)):
+            read, written = [axes(layer.outputs)], [axes(decoder.inputs)]
+            if k > 0:
+                read.append(axes(layers[k - 1].outputs))
+                written.append(axes(decoder.outputs))
+            if list(map(np.prod, read)) != list(map(np.prod, written)):
+                raise GradbenchError(
+                    f"decoder {k + 1} reads {decoder.inputs} and gives {decoder.outputs}, but "
+                    f"layer {k + 1} reads {layer.inputs} and gives {layer.outputs}; make the "
+                    "decoder undo the layer"
+                )
+
+    @property
+    def inputs(self) -> Shape:
+        """Shape of the last states."""
+        return self.decoders[-1].inputs
+
+    def init(self, key: Array) -> Params:
+        """Random parameters of the decoders, an even prior."""
+        keys = jax.random.split(key, len(self.decoders))
+        return {
+            "prior": jnp.zeros(int(np.prod(self.inputs))),
+            "decoders": tuple(d.init(k) for d, k in zip(self.decoders, keys, strict=True)),
+        }
+
+    def term(self, theta: Params, k: int, noise: Noise, below: Any, a: Array, x: Array) -> Array:
+        """The part of f that belongs to layer k, see the head of ``gradbench.objectives``."""
+        a, bits = jnp.ravel(a), jnp.ravel(x)
+        logits = self.decoders[k](theta["decoders"][k], x)
+        if k == 0:
+            f = get_loss(self.likelihood)(jnp.ravel(logits), jnp.ravel(below[1]))
+        else:
+            f = -_PRIOR.log_probability(jnp.ravel(below), jnp.ravel(logits))
+        last = k == len(self.decoders) - 1
+        if self.kl == "sampled":
+            f += noise.log_probability(bits, a)
+            return f - _PRIOR.log_probability(bits, theta["prior"]) if last else f
+        mean = 2 * noise.cdf(a) - 1
+        f += noise.log_probability(mean, a)  # affine in the states: at their mean, its mean
+        return f - _PRIOR.log_probability(mean, theta["prior"]) if last else f
+
+    def check_targets(self, targets: np.ndarray) -> None:
+        """Refuses targets that the likelihood is not made for."""
+        check_targets(self.likelihood, targets, 0)
+
+
+KL = ("closed", "sampled")
+_PRIOR = NOISES["logistic"]

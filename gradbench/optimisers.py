@@ -1,0 +1,95 @@
+"""Optimisers of the latent weights of binary weights, as optax gradient transformations.
+
+A weight w = sign(eta - z) has P(w = +1) = p = F(eta). All but plain gradient descent read the
+gradient in w, dE/dw: that of ``straight_through(model, proxy="identity")``, which takes
+dE/deta := dE/dw. The factor 2 of dE/dp = 2 dE/dw is absorbed in the rate. Source: Shekhovtsov &
+Yanush 2021, Reintroducing straight-through estimators as principled methods for SBNs.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array
+
+from gradbench.errors import GradbenchError
+from gradbench.model import Params
+from gradbench.noise import Noise, get_noise
+
+
+def _stateless(step: Callable[[Array, Array], Array], name: str) -> optax.GradientTransformation:
+    """A transformation that takes latent weights and dE/dw to new latent weights."""
+
+    def update(gradient: Params, state: Any, params: Params | None = None) -> tuple[Params, Any]:
+        if params is None:
+            raise GradbenchError(f"{name} needs the latent weights; give update(g, state, params)")
+        change = jax.tree.map(lambda g, eta: step(eta, g) - eta, gradient, params)
+        return change, state
+
+    return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
+
+
+def _check_rate(name: str, value: float, least: float | None = None) -> float:
+    if not (value > 0 if least is None else value >= least):
+        remedy = "give a positive number" if least is None else f"give at least {least}"
+        raise GradbenchError(f"the {name} is {value!r}; {remedy}")
+    return value
+
+
+def mirror_descent(
+    rate: float, noise: str | Noise = "logistic", momentum: float = 0.0
+) -> optax.GradientTransformation:
+    """eta' = eta - rate dE/dw, into the support of the noise: mirror descent on p = F(eta).
+
+    The potential Phi of the mirror map has Phi' = F^{-1}. Logistic noise: the entropy, p'
+    proportional to p exp(-rate dE/dw). Uniform noise: the squared distance, projected gradient
+    descent on p; the latent weight clipped to [-1, 1] after every step is BinaryConnect
+    (Courbariaux et al. 2015).
+    ``momentum`` averages gradients as ``optax.trace`` does.
+
+    Raises:
+        GradbenchError: a rate that is not positive, an unknown noise.
+    """
+    _check_rate("rate", rate)
+    bound = get_noise(noise).bound
+    step = _stateless(lambda eta, g: jnp.clip(eta - rate * g, -bound, bound), "mirror_descent")
+    return optax.chain(optax.trace(momentum), step) if momentum else step
+
+
+def exponentiated_gradient(
+    rate: float, noise: str | Noise = "logistic"
+) -> optax.GradientTransformation:
+    """p' proportional to p exp(-rate dE/dw), whatever noise gives p = F(eta).
+
+    With logistic noise the same as ``mirror_descent``. Source: Kivinen & Warmuth 1997.
+
+    Raises:
+        GradbenchError: as ``mirror_descent``.
+    """
+    _check_rate("rate", rate)
+    f = get_noise(noise)
+
+    def step(eta: Array, g: Array) -> Array:
+        logit = f.log_cdf(eta) - f.log_cdf(-eta) - rate * g
+        if f.name == "logistic":
+            return logit
+        # The quantile of the smaller side, so that p near 1 keeps its digits.
+        return -jnp.sign(logit) * f.quantile(jax.nn.sigmoid(-jnp.abs(logit)))
+
+    return _stateless(step, "exponentiated_gradient")
+
+
+def proximal_kl(rate: float, strength: float) -> optax.GradientTransformation:
+    """eta' = (eta - rate dE/dw) / (1 + rate strength), for logistic noise.
+
+    The mirror step with the proximal term strength KL(p || 1/2): its exact solution, of which
+    weight decay on eta is the linearisation. Source: Shekhovtsov & Yanush 2021.
+
+    Raises:
+        GradbenchError: a rate that is not positive or a negative strength.
+    """
+    _check_rate("rate", rate)
+    _check_rate("strength", strength, 0.0)
+    return _stateless(lambda eta, g: (eta - rate * g) / (1 + rate * strength), "proximal_kl")

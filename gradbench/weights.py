@@ -1,0 +1,141 @@
+"""Binary weights: networks whose weights are -1 or +1 at random, the same for all examples.
+
+The latent weight eta gives w = sign(eta - z), P(w = +1) = F(eta). Because all examples share the
+weights, the model's only example is the whole batch, and its objective is what an estimator for
+the activations returns for that batch: the estimators of weights and activations nest.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from gradbench.errors import GradbenchError
+from gradbench.model import Batch, Example, Loss, Model, Params
+from gradbench.network import SBN, RealNetwork
+from gradbench.noise import Noise, get_noise
+
+_INNER = 0xB1A5  # what the key of the activations is folded with; streams of uniforms count from 0
+
+
+def map_weights(f: Callable[[Array], Array], theta: Params) -> Params:
+    """The parameters of a layer with ``f`` applied to every entry called "weight"."""
+    if isinstance(theta, Mapping):
+        return {
+            name: f(part) if name == "weight" else map_weights(f, part)
+            for name, part in theta.items()
+        }
+    if isinstance(theta, tuple | list):
+        return tuple(map_weights(f, part) for part in theta)
+    return theta
+
+
+@dataclass(frozen=True)
+class BinaryWeights:
+    """A network with binary weights: the entries called "weight" of its parameters are latent.
+
+    ``network`` is a ``RealNetwork``, or an ``SBN`` with stochastic activations, for which
+    ``activations(network)`` is the estimator, such as ``estimators.psa`` or ``estimators.exact``.
+    ``noise`` is that of the weights, ``entries`` the numbers of the parameter entries that have
+    binary weights (the objective's comes last), all of them unless given. Biases stay real.
+
+    An estimator of such a model is that of the weights, on an ordinary batch:
+
+        loss = straight_through(BinaryWeights(network, activations=psa))
+        jax.grad(loss)(params, key, batch)
+
+    A latent weight outside the support of a bounded noise (uniform, triangular: [-1, 1]) is -1 or
+    +1 with probability 1 and has the gradient zero, exactly and in every estimator but the identity
+    rule; ``optimisers.mirror_descent`` keeps latent weights inside.
+
+    Raises:
+        GradbenchError: an SBN without an estimator for its activations, unknown noise or entries.
+    """
+
+    network: SBN | RealNetwork
+    activations: Callable[[Model], Loss] | None = None
+    noise: str | Noise = "logistic"
+    entries: tuple[int, ...] | None = None
+
+    def __post_init__(self) -> None:
+        """Checks what can be checked without parameters."""
+        get_noise(self.noise)
+        if isinstance(self.network, SBN) and self.activations is None:
+            raise GradbenchError(
+                "binary weights of an SBN need an estimator for its activations; give "
+                "activations=estimators.exact or another one"
+            )
+        known = range(len(self.network.layers) + 1)
+        if self.entries is not None:
+            object.__setattr__(self, "entries", tuple(self.entries))
+            wrong = [k for k in self.entries if k not in known]
+            if wrong or not self.entries:
+                raise GradbenchError(
+                    f"binary weights got the entries {self.entries}; give numbers from 0 to "
+                    f"{known[-1]}, at least one"
+                )
+
+    def init(self, key: Array) -> tuple[Params, ...]:
+        """Random latent weights and biases: those of the network."""
+        return self.network.init(key)
+
+    def couple(self, key: Array, batch: Batch) -> Example:
+        """The one example of this model: the key of the activations, and the batch."""
+        return jax.random.fold_in(key, _INNER), batch
+
+    def loss(self) -> Loss:
+        """The loss of the batch given weights: an estimator, or the mean of a real network."""
+        network = self.network
+        if isinstance(network, SBN):
+            assert self.activations is not None
+            return self.activations(network)
+
+        def mean(params: Params, key: Array, batch: Batch) -> Float[Array, ""]:
+            return jnp.mean(jax.vmap(lambda example: network(params, example))(batch))
+
+        return mean
+
+    @property
+    def random(self) -> bool:
+        """Whether the objective is random also given the weights."""
+        return getattr(self.loss(), "randomness", "none") != "none"
+
+    def __call__(
+        self, params: Params, example: Example, binary: Callable[..., Array]
+    ) -> Float[Array, ""]:
+        """The objective of the batch: the model contract."""
+        if not isinstance(example, tuple | list) or len(example) != 2:
+            raise GradbenchError(
+                "a network with binary weights was run without a key; make an estimator of it"
+            )
+        key, batch = example
+        drawn = self.with_weights(lambda eta: binary(eta, self.noise), params)
+        return self.loss()(drawn, key, batch)
+
+    def with_weights(self, f: Callable[[Array], Array], params: Params) -> tuple[Params, ...]:
+        """The parameters with ``f`` applied to the latent weights."""
+        chosen = range(len(params)) if self.entries is None else self.entries
+        return tuple(
+            map_weights(f, theta) if k in chosen else theta for k, theta in enumerate(params)
+        )
+
+    def check(self, params: Params, batch: Batch) -> None:
+        """Refuses what the network refuses. Needs concrete arrays."""
+        self.network.check(params, batch)
+
+    def saturated(self, params: Params) -> tuple[int, int]:
+        """How many latent weights are outside the support of the noise, of how many."""
+        counts: list[Any] = []
+        bound = get_noise(self.noise).bound
+
+        def count(eta: Array) -> Array:
+            counts.append((np.sum(np.abs(np.asarray(eta)) >= bound), np.size(eta)))
+            return eta
+
+        self.with_weights(count, params)
+        outside, total = (sum(column) for column in zip(*counts, strict=True))
+        return int(outside), int(total)
