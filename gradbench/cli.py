@@ -73,6 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.add_argument("--seed", type=int, default=0, help="seed of everything random (0)")
     command.add_argument("--draws", type=int, help="draws per cell, in the place of the suite's")
+    command.add_argument("--quick", action="store_true", help="the quick form of the suite")
     command.add_argument("--dry-run", action="store_true", help="check, and say what would be run")
     command.set_defaults(command=_run)
 
@@ -107,9 +108,9 @@ def _run(options: argparse.Namespace) -> None:
     from gradbench.runner import describe, run
 
     if options.dry_run:
-        print(describe(options.suite, options.seed, options.draws))
+        print(describe(options.suite, options.seed, options.draws, options.quick))
         return
-    results = run(options.suite, options.out, options.seed, options.draws)
+    results = run(options.suite, options.out, options.seed, options.draws, quick=options.quick)
     _say_figures(plot(results.directory))
     print(f"the table: gradbench show {results.directory}")
 

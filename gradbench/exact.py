@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import jax
@@ -44,7 +45,6 @@ MEMORY = 2 << 30  # bytes that an enumeration may take unless the caller says ot
 WORK = 1 << 41  # multiply-adds, some minutes a gradient on two cores
 _TABLE = 1 << 18  # entries of transition tables worked on at a time: they stay in cache
 _PATHS = 1 << 20  # numbers that a chunk of paths works on at a time
-_ANY_KEY: Any = np.zeros(2, np.uint32)  # for models that want one where nothing is drawn
 _OVERHEAD = 1 << 27  # bytes that compiled code takes besides its tables, as measured
 
 
@@ -84,10 +84,21 @@ def _sum_parts(total: PyTree, part: Callable[..., PyTree], *chunks: Array) -> Py
     return jax.lax.scan(step, total, chunks)[0]
 
 
-def _split(most: int, *arrays: Array) -> tuple[Array, ...]:
-    """The rows of all arrays in chunks of at most ``most``."""
-    size = _chunk(arrays[0].shape[0], most)
-    return tuple(array.reshape(-1, size, *array.shape[1:]) for array in arrays)
+def _sum_rows(total: PyTree, part: Callable[..., PyTree], *arrays: Array) -> PyTree:
+    """``total`` + ``part(*arrays)``, which sums over the rows of all arrays, in chunks of rows."""
+    size = _chunk(len(arrays[0]), _TABLE // _width(part, *arrays))
+    return _sum_parts(total, part, *(a.reshape(-1, size, *a.shape[1:]) for a in arrays))
+
+
+def _width(part: Callable[..., PyTree], *arrays: Array) -> int:
+    """Numbers that ``part`` works on for each row: the largest array that grows with the rows."""
+
+    def sizes(rows: int) -> list[int]:
+        some = [jax.ShapeDtypeStruct((rows, *array.shape[1:]), array.dtype) for array in arrays]
+        program = jax.make_jaxpr(part)(*some)
+        return [math.prod(out.aval.shape) for line in program.eqns for out in line.outvars]
+
+    return max(1, *(three - two for three, two in zip(sizes(3), sizes(2), strict=True)))
 
 
 def recursion(network: SBN, params: Params, batch: Batch) -> Float[Array, ""]:
@@ -111,7 +122,7 @@ def recursion(network: SBN, params: Params, batch: Batch) -> Float[Array, ""]:
             )(states)
             return _weighted(distribution, f)
 
-        total = _sum_parts(total, first_term, *_split(_TABLE // len(total), distribution, states))
+        total = _sum_rows(total, first_term, distribution, states)
 
     for k, (layer, theta) in enumerate(zip(network.layers[1:], params[1:-1], strict=True), 1):
         noise, shape = get_noise(layer.noise), axes(layer.outputs)
@@ -129,8 +140,7 @@ def recursion(network: SBN, params: Params, batch: Batch) -> Float[Array, ""]:
             return table.T @ distribution, cost
 
         start = jnp.zeros((len(above), distribution.shape[1]), a.dtype)
-        chunks = _split(_TABLE // len(start), distribution, states)
-        distribution, total = _sum_parts((start, total), pushed, *chunks)
+        distribution, total = _sum_rows((start, total), pushed, distribution, states)
         states = above
     if term:
         return jnp.mean(total)
@@ -141,8 +151,7 @@ def recursion(network: SBN, params: Params, batch: Batch) -> Float[Array, ""]:
         )(states)
         return _weighted(distribution, f)
 
-    chunks = _split(_TABLE // len(total), distribution, states)
-    return jnp.mean(_sum_parts(total, expected, *chunks))
+    return jnp.mean(_sum_rows(total, expected, distribution, states))
 
 
 def _weighted(
@@ -198,7 +207,7 @@ def _expectation(route: Callable[..., Array], network: Model) -> Loss:
 def _over_paths(model: Model, params: Params, batch: Batch) -> Float[Array, ""]:
     most = _paths_at_once(model, params, batch)
     sites, dtype = _sites_and_type(model, params, batch)
-    batch = as_examples(model, _ANY_KEY, batch)
+    batch = as_examples(model, _any_key(), batch)
 
     def weighted(number: Array, example: Example) -> Array:
         run = visit_path(model, params, example, _path(number, sites, dtype))
@@ -224,8 +233,13 @@ def _sum_paths(
     return _sum_parts(total, part, size * jnp.arange(2**units // size))
 
 
+def _any_key() -> Array:
+    """For models that want a key where nothing is drawn."""
+    return jax.random.key(0)
+
+
 def _sites_and_type(model: Model, params: Params, batch: Batch) -> tuple[tuple[Site, ...], Any]:
-    batch = as_examples(model, _ANY_KEY, batch)
+    batch = as_examples(model, _any_key(), batch)
     sites = find_sites(model, params, jax.tree.map(lambda leaf: leaf[0], batch))
     return sites, jnp.result_type(*jax.tree.leaves(params))
 
@@ -322,13 +336,15 @@ def _paths_size(model: Model, params: Params, batch: Batch) -> _Size:
 
 def _given_weights(model: BinaryWeights, params: Params, batch: Batch) -> _Size:
     """The size of the expected loss for one value of all weights."""
+    examples, layers = float(batch_size(batch)), model.network.layers
+    widths = [min(float(math.prod(axes(layer.outputs))), _MOST_UNITS) for layer in layers]
     if isinstance(model.network, SBN):
         size = _size(model.network, params, batch)
-        return size._replace(what=f", and for each {size.what},", entries=size.entries / 4)
-    examples, layers = float(batch_size(batch)), model.network.layers
-    units = 1 + sum(math.prod(axes(layer.outputs)) for layer in layers)
+        tables = max(2 ** sum(pair) for pair in pairwise([*widths, 0.0]))
+        entries = sum(4 * examples * 2**n for n in widths) + min(float(_TABLE), tables)
+        return _Size(f", and for each {size.what},", entries, size.work)
     coordinates = sum(leaf.size for leaf in jax.tree.leaves(params))
-    return _Size("", 4 * examples * units, 10 * examples * coordinates)
+    return _Size("", 4 * examples * (1 + sum(widths)), 10 * examples * coordinates)
 
 
 def _paths_at_once(model: Model, params: Params, batch: Batch) -> int:
@@ -368,7 +384,7 @@ def moments(loss: Loss, params: Params, batch: Batch) -> Moments:
     _refuse_large(size._replace(work=2 * size.work), params, batch, MEMORY)
     sites, dtype = _sites_and_type(loss.model, params, batch)
     most = _paths_at_once(loss.model, params, batch)
-    batch = as_examples(loss.model, _ANY_KEY, batch)
+    batch = as_examples(loss.model, _any_key(), batch)
     units, examples = sum(site.size for site in sites), batch_size(batch)
     draw = jax.value_and_grad(loss.example_loss)
 

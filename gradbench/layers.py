@@ -205,7 +205,8 @@ class Conv:
             )
         for name in ("kernel", "stride"):
             value = getattr(self, name)
-            full = (value,) * len(self._space) if isinstance(value, int) else tuple(value)
+            listed = isinstance(value, tuple | list)
+            full = tuple(value) if listed else (value,) * len(self._space)
             if len(full) != len(self._space):
                 raise GradbenchError(
                     f"a convolution along {len(self._space)} axes got {name} {value}; "
@@ -215,7 +216,9 @@ class Conv:
             _check_sizes(f"the {name} of a convolution", full)
         _check_sizes("a convolution", (*self.inputs, self.channels))
         padding = self.padding
-        if padding not in ("valid", "same") and not (isinstance(padding, int) and padding >= 0):
+        if padding not in ("valid", "same") and not (
+            isinstance(padding, int | np.integer) and padding >= 0
+        ):
             raise GradbenchError(
                 f"the padding of a convolution is {padding!r}; "
                 'give a number of zeros, "valid" or "same"'
@@ -295,12 +298,12 @@ class Conv:
 class AveragePool:
     """The mean over windows of ``window`` along all axes but the last; what is left over is cut."""
 
-    window: int
+    window: Any
 
     def __call__(self, x: Float[Array, "*space channels"]) -> Float[Array, "*pooled channels"]:
         """The means of one example."""
         w, space = self.window, x.shape[:-1]
-        if w < 1 or any(n < w for n in space):
+        if not isinstance(w, int | np.integer) or w < 1 or any(n < w for n in space):
             raise GradbenchError(
                 f"average pooling over {w} got an input of shape {x.shape}; "
                 f"give a window from 1 to {min(space, default=0)}"
@@ -326,15 +329,18 @@ def _apply(part: Part, theta: Params, x: Array) -> Array:
 class _Composed:
     """What layers made of parts share: ``parts``, ``noise`` and ``inputs`` are their fields."""
 
-    parts: tuple[Part, ...]
+    parts: Any
     noise: Any
     inputs: Any
 
     def __post_init__(self) -> None:
         """Finds noise and input shape where not given, and refuses parts that do not fit."""
+        if not isinstance(self.parts, tuple | list) or not self.parts:
+            raise GradbenchError(
+                f"{type(self).__name__} got the parts {self.parts!r}; give a tuple of layers and "
+                "functions"
+            )
         object.__setattr__(self, "parts", tuple(self.parts))
-        if not self.parts:
-            raise GradbenchError(f"{type(self).__name__} got no parts; give layers or functions")
         if self.inputs is None:
             known = [part.inputs for part in self._readers() if hasattr(part, "inputs")]
             if not known:
@@ -362,6 +368,16 @@ class _Composed:
         """The parts whose noise is that of the units."""
         return self.parts
 
+    def _pairs(self, theta: Params) -> list[tuple[Part, Params]]:
+        """Each part with its parameters."""
+        entries = len(theta) if isinstance(theta, tuple | list) else 1
+        if entries != len(self.parts):
+            raise GradbenchError(
+                f"{type(self).__name__} of {len(self.parts)} parts got {entries} parameter "
+                "entries; give one for each part, () for functions"
+            )
+        return list(zip(self.parts, theta, strict=True))
+
     def init(self, key: Array) -> tuple[Params, ...]:
         """Random parameters: those of each part, ``()`` for functions."""
         keys = jax.random.split(key, len(self.parts))
@@ -386,7 +402,7 @@ def _traced_shape(name: str, layer: Layer, inputs: Shape) -> tuple[int, ...]:
         return found.shape
     except GradbenchError:
         raise
-    except (TypeError, ValueError, IndexError, AttributeError) as error:
+    except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as error:
         reason = " ".join(str(error).split())[:200]
         raise GradbenchError(
             f"{name} cannot read an input of shape {axes(inputs)} ({reason}); "
@@ -417,7 +433,7 @@ class Compose(_Composed):
     def __call__(self, theta: Params, x: Array) -> Array:
         """Pre-activations of one example."""
         x = read(x, self.inputs)
-        for part, own in zip(self.parts, theta, strict=True):
+        for part, own in self._pairs(theta):
             x = _apply(part, own, x)
         return x
 
@@ -436,7 +452,7 @@ class Concatenate(_Composed):
     def __call__(self, theta: Params, x: Array) -> Array:
         """Pre-activations of one example."""
         x = read(x, self.inputs)
-        outputs = [_apply(part, own, x) for part, own in zip(self.parts, theta, strict=True)]
+        outputs = [_apply(part, own, x) for part, own in self._pairs(theta)]
         return jnp.concatenate(outputs, axis=-1)
 
 
@@ -455,7 +471,7 @@ class Add(_Composed):
     def __call__(self, theta: Params, x: Array) -> Array:
         """Pre-activations of one example."""
         x = read(x, self.inputs)
-        outputs = [_apply(part, own, x) for part, own in zip(self.parts, theta, strict=True)]
+        outputs = [_apply(part, own, x) for part, own in self._pairs(theta)]
         shapes = [jnp.shape(out) for out in outputs]
         if len(set(shapes)) > 1:
             raise GradbenchError(f"Add got parts with outputs of shapes {shapes}; make them equal")

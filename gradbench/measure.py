@@ -18,7 +18,7 @@ from jaxtyping import Array, Float
 
 from gradbench.blocks import BINS, Block, LayerBlock
 from gradbench.errors import GradbenchError
-from gradbench.model import Batch, Loss, Params, batch_size
+from gradbench.model import Batch, Loss, Params, batch_size, is_deterministic
 
 _BLOCKS = 32  # at least so many blocks where the draws allow: uncertainty comes from their spread
 _LARGEST_BLOCK = 8192  # draws
@@ -103,14 +103,20 @@ def measure(
     """The statistics of blocks of draws, all of them unless ``blocks`` names some by number.
 
     ``gradient`` is the exact gradient, with the structure of ``params``. Draws are made in the
-    precision of ``params``; call inside ``gradbench.precision.float64()`` for float64 statistics.
+    precision of ``params``, a single one where all are known to be equal; call inside
+    ``gradbench.precision.float64()`` for float64 statistics.
     """
     exact = layer_vectors(gradient)
     fitting = max(1, _CHUNK_EXAMPLES // batch_size(batch))
     chunk = min(plan.block, 1 << (fitting.bit_length() - 1))
+    same = is_deterministic(loss)
+    once = _draws(loss, 1, 1, params, batch, key, 0) if same else ()
     for index in range(plan.blocks) if blocks is None else blocks:
         count = min(plan.block, plan.draws - index * plan.block)
-        gradients = _draws(loss, plan.block, chunk, params, batch, key, index * plan.block)
+        if same:
+            gradients = tuple(jnp.broadcast_to(g, (plan.block, g.shape[1])) for g in once)
+        else:
+            gradients = _draws(loss, plan.block, chunk, params, batch, key, index * plan.block)
         layers = [
             LayerBlock(count, *map(np.asarray, _statistics(plan, g, vector, count)))
             for g, vector in zip(gradients, exact, strict=True)

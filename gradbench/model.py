@@ -228,7 +228,8 @@ def batch_size(batch: Batch) -> int:
 def as_examples(model: Model, key: Array, batch: Batch) -> Batch:
     """The batch as a model sees it: a model that couples the examples has one, made of them all.
 
-    Such a model, with states that all examples share, offers ``couple(key, batch) -> example``.
+    Such a model, with states that all examples share, offers ``couple(key, batch) -> example``; if
+    its objective is itself random, it has an attribute ``random`` that is true.
     """
     batch_size(batch)
     couple = getattr(model, "couple", None)
@@ -270,6 +271,12 @@ class Lifted:
         u = draw_uniforms(key, [site.shape for site in sites], self.streams, examples, dtype)
         losses = jax.vmap(self.example_loss, in_axes=(None, -1, 0))(params, u, batch)
         return jnp.mean(losses)
+
+
+def is_deterministic(loss: Loss) -> bool:
+    """Whether all draws of an estimator are known to be equal."""
+    random_objective = getattr(getattr(loss, "model", None), "random", False)
+    return getattr(loss, "randomness", "uniforms") == "none" and not random_objective
 
 
 def lift(

@@ -7,7 +7,7 @@ pre-activations a and noise, and the states below, which for k = 0 are the examp
 ``theta`` are its own parameters, the last entry of those of the network.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from gradbench.errors import GradbenchError, did_you_mean
-from gradbench.layers import Layer, Shape, affine, axes, uniform_affine
+from gradbench.layers import Layer, Shape, affine, axes, fits, uniform_affine
 from gradbench.model import Params
 from gradbench.noise import NOISES, Noise
 
@@ -178,18 +178,23 @@ class ELBO:
 
     def __post_init__(self) -> None:
         """Refuses decoders that do not chain and unknown names."""
-        object.__setattr__(self, "decoders", tuple(self.decoders))
-        if not self.decoders:
-            raise GradbenchError("an ELBO needs a decoder for each layer; give a Dense layer")
+        decoders: Any = self.decoders
+        if not isinstance(decoders, tuple | list) or not decoders:
+            raise GradbenchError(
+                f"an ELBO got the decoders {decoders!r}; give a tuple with one for each layer"
+            )
+        object.__setattr__(self, "decoders", tuple(decoders))
         if self.kl not in ("closed", "sampled"):
             raise GradbenchError(f"kl is {self.kl!r}; {did_you_mean(self.kl, KL)}")
-        get_loss(self.likelihood)
+        if self.likelihood not in LIKELIHOODS and not callable(self.likelihood):
+            remedy = did_you_mean(self.likelihood, LIKELIHOODS)
+            raise GradbenchError(f"the likelihood is {self.likelihood!r}; {remedy}")
 
     def check_network(self, layers: tuple[Layer, ...]) -> None:
         """Refuses layers that the decoders do not belong to."""
         if len(layers) != len(self.decoders):
             raise GradbenchError(
-                f"an ELBO of {len(self.decoders)} decoders got {len(layers)} stochastic layers; "
+                f"an ELBO got {len(layers)} stochastic layers and decoders: {len(self.decoders)}; "
                 "give one decoder for each layer"
             )
         for k, (layer, decoder) in enumerate(zip(layers, self.decoders, strict=True)):
@@ -197,7 +202,7 @@ class ELBO:
             if k > 0:
                 read.append(axes(layers[k - 1].outputs))
                 written.append(axes(decoder.outputs))
-            if list(map(np.prod, read)) != list(map(np.prod, written)):
+            if not all(map(fits, read, written)):
                 raise GradbenchError(
                     f"decoder {k + 1} reads {decoder.inputs} and gives {decoder.outputs}, but "
                     f"layer {k + 1} reads {layer.inputs} and gives {layer.outputs}; make the "
@@ -217,8 +222,24 @@ class ELBO:
             "decoders": tuple(d.init(k) for d, k in zip(self.decoders, keys, strict=True)),
         }
 
+    def _check_parameters(self, theta: Params) -> None:
+        units, names = int(np.prod(self.inputs)), {"prior", "decoders"}
+        fit = (
+            isinstance(theta, Mapping)
+            and set(theta) == names
+            and jnp.shape(theta["prior"]) == (units,)
+            and len(theta["decoders"]) == len(self.decoders)
+        )
+        if not fit:
+            found = jax.tree.map(jnp.shape, theta)
+            raise GradbenchError(
+                f"an ELBO got parameters of shapes {found}; give a prior of {units} logits and "
+                f"{len(self.decoders)} entries of decoders"
+            )
+
     def term(self, theta: Params, k: int, noise: Noise, below: Any, a: Array, x: Array) -> Array:
         """The part of f that belongs to layer k, see the head of ``gradbench.objectives``."""
+        self._check_parameters(theta)
         a, bits = jnp.ravel(a), jnp.ravel(x)
         logits = self.decoders[k](theta["decoders"][k], x)
         if k == 0:
@@ -239,4 +260,5 @@ class ELBO:
 
 
 KL = ("closed", "sampled")
+LIKELIHOODS = ("bernoulli_likelihood", "multinomial_likelihood")
 _PRIOR = NOISES["logistic"]

@@ -2,11 +2,14 @@
 
 A weight w = sign(eta - z) has P(w = +1) = p = F(eta). All but plain gradient descent read the
 gradient in w, dE/dw: that of ``straight_through(model, proxy="identity")``, which takes
-dE/deta := dE/dw. The factor 2 of dE/dp = 2 dE/dw is absorbed in the rate. Source: Shekhovtsov &
-Yanush 2021, Reintroducing straight-through estimators as principled methods for SBNs.
+dE/deta := dE/dw. The factor 2 of dE/dp = 2 dE/dw is absorbed in the rate; rates that change come
+from ``optax.inject_hyperparams``. Source: Shekhovtsov & Yanush 2021, Reintroducing straight-through
+estimators as principled methods for SBNs.
 """
 
+import math
 from collections.abc import Callable
+from numbers import Real
 from typing import Any
 
 import jax
@@ -31,11 +34,16 @@ def _stateless(step: Callable[[Array, Array], Array], name: str) -> optax.Gradie
     return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
 
 
-def _check_rate(name: str, value: float, least: float | None = None) -> float:
-    if not (value > 0 if least is None else value >= least):
-        remedy = "give a positive number" if least is None else f"give at least {least}"
+def _check(name: str, value: Any, fits: Callable[[float], bool], remedy: str) -> None:
+    """Refuses a hyper-parameter; what JAX traces, as ``optax.inject_hyperparams`` does, passes."""
+    if isinstance(value, jax.Array):
+        return
+    if not isinstance(value, Real) or not fits(float(value)):
         raise GradbenchError(f"the {name} is {value!r}; {remedy}")
-    return value
+
+
+def _check_rate(rate: Any) -> None:
+    _check("rate", rate, lambda v: 0 < v < math.inf, "give a positive number")
 
 
 def mirror_descent(
@@ -52,7 +60,8 @@ def mirror_descent(
     Raises:
         GradbenchError: a rate that is not positive, an unknown noise.
     """
-    _check_rate("rate", rate)
+    _check_rate(rate)
+    _check("momentum", momentum, lambda v: 0 <= v < 1, "give at least 0 and less than 1")
     bound = get_noise(noise).bound
     step = _stateless(lambda eta, g: jnp.clip(eta - rate * g, -bound, bound), "mirror_descent")
     return optax.chain(optax.trace(momentum), step) if momentum else step
@@ -68,15 +77,16 @@ def exponentiated_gradient(
     Raises:
         GradbenchError: as ``mirror_descent``.
     """
-    _check_rate("rate", rate)
+    _check_rate(rate)
     f = get_noise(noise)
 
     def step(eta: Array, g: Array) -> Array:
         logit = f.log_cdf(eta) - f.log_cdf(-eta) - rate * g
         if f.name == "logistic":
             return logit
-        # The quantile of the smaller side, so that p near 1 keeps its digits.
-        return -jnp.sign(logit) * f.quantile(jax.nn.sigmoid(-jnp.abs(logit)))
+        # The quantile of the smaller side keeps the digits of p near 1; that of 0 may be infinite.
+        smaller = jnp.maximum(jax.nn.sigmoid(-jnp.abs(logit)), jnp.finfo(logit.dtype).tiny)
+        return -jnp.sign(logit) * f.quantile(smaller)
 
     return _stateless(step, "exponentiated_gradient")
 
@@ -90,6 +100,6 @@ def proximal_kl(rate: float, strength: float) -> optax.GradientTransformation:
     Raises:
         GradbenchError: a rate that is not positive or a negative strength.
     """
-    _check_rate("rate", rate)
-    _check_rate("strength", strength, 0.0)
+    _check_rate(rate)
+    _check("strength", strength, lambda v: 0 <= v < math.inf, "give at least 0")
     return _stateless(lambda eta, g: (eta - rate * g) / (1 + rate * strength), "proximal_kl")

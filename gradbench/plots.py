@@ -18,7 +18,8 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from gradbench.errors import GradbenchError, did_you_mean
-from gradbench.style import SETTINGS, Style, family, styles
+from gradbench.spec import family, label
+from gradbench.style import LINES, SETTINGS, Style, styles
 
 FULL_WIDTH = 7.0  # inches: the text width of a paper
 FEW_GROUPS = 20  # fewer groups of M draws carry no band
@@ -63,7 +64,7 @@ def _zero_line(ax: Axes, look: Style, estimator: str) -> None:
     place = ax.transAxes
     edge = Line2D([0.02, 1], [0.03, 0.03], color=look.color, ls=look.line, transform=place)
     ax.add_artist(edge)
-    ax.text(0.03, 0.05, f"{estimator}: 0", transform=place, fontsize=6, color=look.color)
+    ax.text(0.03, 0.05, f"{label(estimator)}: 0", transform=place, fontsize=6, color=look.color)
 
 
 def _curve(ax: Axes, look: Style, x: Any, y: Any) -> None:
@@ -129,13 +130,82 @@ def growth(summary: pd.DataFrame, by: str, title: str = "") -> Figure:
             every size has, or several checkpoints.
     """
     _only_one(summary, ["checkpoint"], "growth")
+    return _against(summary, by, title, _whole_numbers)
+
+
+def training(summary: pd.DataFrame, title: str = "") -> Figure:
+    """Relative |bias| and standard deviation of a draw along training, as ``growth`` draws them.
+
+    ``summary`` is that of one problem; its column ``epoch`` goes to the right, on an axis that is
+    linear up to 1 and logarithmic from there.
+
+    Raises:
+        GradbenchError: as ``growth``; no column ``epoch`` where nothing is trained.
+    """
+    _only_one(summary, ["problem"], "training")
+    return _against(summary, "epoch", title, _epochs)
+
+
+def losses(summary: pd.DataFrame, title: str = "") -> Figure:
+    """The exact expected loss along training, a line for each problem.
+
+    The line is the mean over replicates, with a band from the least to the greatest.
+
+    Raises:
+        GradbenchError: no rows, or no column ``epoch``.
+    """
+    _has_column(summary, "epoch")
+    problems = list(summary["problem"].unique())
+    look = {name: LINES[k % len(LINES)] for k, name in enumerate(problems)}
+    with rc_context(SETTINGS):
+        figure, axes = _grid(1, 1, "row")
+        ax = axes[0, 0]
+        figure.set_size_inches(5.0, 3.0)
+        for name in problems:
+            loss_curve(summary[summary["problem"] == name], ax, look[name])
+        _epochs(ax, summary["epoch"])
+        _finish(figure, title, look if len(problems) > 1 else {})
+    return figure
+
+
+def loss_curve(summary: pd.DataFrame, ax: Axes, look: Style) -> Axes:
+    """The exact expected loss of one problem against the epoch, over replicates."""
+    ax.set(xlabel="epoch", ylabel="exact expected loss")
+    once = summary.drop_duplicates(["replicate", "epoch"]).groupby("epoch")["loss"]
+    _curve(ax, look, once.mean().index, once.mean())
+    if (once.size() > 1).any():
+        _band(ax, look, once.mean().index, once.min(), once.max())
+    return ax
+
+
+def _has_column(summary: pd.DataFrame, by: str) -> None:
     if by not in summary:
         known = summary.select_dtypes("number").columns
         raise GradbenchError(f"the results have no column {by!r}; {did_you_mean(by, known)}")
+
+
+def _whole_numbers(ax: Axes, values: pd.Series) -> None:
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
+def _epochs(ax: Axes, values: pd.Series) -> None:
+    """An axis of epochs, 0 included, with ticks where something was measured."""
+    ax.set_xscale("symlog", linthresh=1.0, linscale=0.4)
+    epochs = sorted(values.unique())
+    ax.set_xticks(epochs, [f"{epoch:g}" for epoch in epochs])
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.margins(x=0.05)
+
+
+def _against(
+    summary: pd.DataFrame, by: str, title: str, axis: Callable[[Axes, pd.Series], None]
+) -> Figure:
+    """Bias and deviation of all estimators but the exact one against a column."""
+    _has_column(summary, by)
     summary = summary[summary["estimator"].map(family) != "exact"]
     if summary.empty:
         raise GradbenchError(
-            "growth() has nothing to draw: no finished cell of an estimator besides exact; "
+            f"nothing to draw against {by}: no finished cell of an estimator besides exact; "
             "run the suite to its end, or one with more estimators"
         )
     layers = _common_layers(summary, by)
@@ -148,7 +218,7 @@ def growth(summary: pd.DataFrame, by: str, title: str = "") -> Figure:
             deviation_growth(rows, by, axes[1, j], style)
         for ax in axes.flat:
             ax.label_outer()
-            ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+            axis(ax, summary[by])
             _logarithmic(ax, "y")
         limit = Line2D(
             [], [], color="0.4", ls="", marker="v", mfc="none", label="no bias seen (upper limit)"
@@ -271,11 +341,12 @@ def _finish(
     if title:
         figure.suptitle(title, fontsize=9)
     handles = [
-        Line2D([], [], color=look.color, ls=look.line, marker=look.marker, mew=0, label=name)
+        Line2D([], [], color=look.color, ls=look.line, marker=look.marker, mew=0, label=label(name))
         for name, look in style.items()
     ]
     columns = 4 if figure.get_figwidth() > 6 else 2
-    figure.legend(handles=[*handles, *more], loc="outside lower center", ncols=columns)
+    if handles:
+        figure.legend(handles=[*handles, *more], loc="outside lower center", ncols=columns)
 
 
 def save(figure: Figure, path: str | Path) -> list[Path]:

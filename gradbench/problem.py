@@ -19,7 +19,9 @@ from gradbench.toml import (
     fraction,
     list_of,
     number,
+    one_of,
     packaged,
+    record,
     several,
     string,
     whole,
@@ -37,21 +39,66 @@ class Data:
 
 
 @dataclass(frozen=True)
-class Network:
-    """A chain of dense stochastic layers and an objective.
+class DenseLayer:
+    """A dense stochastic layer: ``dense`` units, ``through`` deterministic tanh layers before."""
 
-    ``hidden`` are the numbers of units of the stochastic layers, ``outputs`` of the affine map that
-    the objective reads, ``states`` the two values that the next layer reads for the states -1, +1.
-    ``initialisation`` names how parameters are drawn, with ``scale`` the scale of pre-activations.
+    dense: int
+    through: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class ConvLayer:
+    """A convolutional stochastic layer: ``conv`` channels, ``pool`` a window of pooling before."""
+
+    conv: int
+    kernel: int = 3
+    stride: int = 1
+    padding: int = 0
+    pool: int = 1
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Binary weights: the ``noise`` of latent weights; ``activation`` None for stochastic units."""
+
+    noise: str = "logistic"
+    activation: str | None = None
+
+
+@dataclass(frozen=True)
+class Network:
+    """A chain of stochastic layers and an objective.
+
+    ``hidden`` are the stochastic layers, a number being that of dense units, ``outputs`` the size
+    of the affine map that the objective reads, ``inputs`` the shape of an input where it is no
+    vector, ``states`` the two values that the next layer reads for the states -1, +1. The objective
+    "elbo" has a decoder for each layer, with its own deterministic layers in reverse, and the
+    divergence ``kl``. ``initialisation`` names how parameters are drawn, with ``scale`` the scale
+    of pre-activations.
     """
 
-    hidden: tuple[int, ...]
+    hidden: tuple[int | DenseLayer | ConvLayer, ...]
     objective: str
     outputs: int = 1
+    inputs: tuple[int, ...] | None = None
     noise: str = "logistic"
     states: tuple[float, float] = (-1.0, 1.0)
+    kl: str = "closed"
+    weights: Weights | None = None
     initialisation: str = "normalised"
     scale: float = 1.0
+
+
+@dataclass(frozen=True)
+class WeightTraining:
+    """How latent weights are trained, where not as the other parameters.
+
+    ``strength`` is that of the proximal term, for ``proximal_kl`` alone.
+    """
+
+    optimiser: str
+    rate: float
+    strength: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -64,6 +111,7 @@ class Training:
     checkpoints: tuple[int, ...]
     momentum: float = 0.0
     optimiser: str = "sgd"
+    weights: WeightTraining | None = None
 
 
 @dataclass(frozen=True)
@@ -71,6 +119,7 @@ class Problem:
     """A network with its data. Gradients are measured on ``measured``, all of it as one batch.
 
     ``label`` is the width, depth or other number that a sweep varies, None without a sweep.
+    ``base`` is the name that random keys are made from: the variants of a problem share it.
     """
 
     name: str
@@ -80,6 +129,7 @@ class Problem:
     network: Network
     training: Training | None
     label: float | None = None
+    base: str = ""
 
     @property
     def checkpoints(self) -> tuple[int, ...]:
@@ -105,7 +155,9 @@ def load_problem(name_or_path: str | os.PathLike[str]) -> Problem:
     return read_problem(*find("problem", name_or_path))
 
 
-def read_problem(name: str, table: Table, label: float | None = None) -> Problem:
+def read_problem(
+    name: str, table: Table, label: float | None = None, base: str | None = None
+) -> Problem:
     """The problem that a table describes.
 
     Raises:
@@ -120,6 +172,7 @@ def read_problem(name: str, table: Table, label: float | None = None) -> Problem
         network=_read_network(table.table("network")),
         training=_read_training(table.optional_table("training")),
         label=label,
+        base=base or name,
     )
     table.finish()
     return problem
@@ -149,16 +202,44 @@ def _checked(table: Table, key: str, data: Data) -> Data:
 
 def _read_network(table: Table) -> Network:
     network = Network(
-        hidden=table.take("hidden", list_of(whole(at_least=1))),
+        hidden=table.take("hidden", list_of(_layer)),
         objective=table.take("objective", string),
         outputs=table.take("outputs", whole(at_least=1), Network.outputs),
+        inputs=table.take("inputs", list_of(whole(at_least=1)), Network.inputs),
         noise=table.take("noise", string, Network.noise),
         states=table.take("states", _pair, Network.states),
+        kl=table.take("kl", one_of("closed", "sampled"), Network.kl),
+        weights=_read_weights(table.optional_table("weights")),
         initialisation=table.take("initialisation", string, Network.initialisation),
         scale=table.take("scale", number(above=0), Network.scale),
     )
     table.finish()
     return network
+
+
+def _layer(value: Any) -> int | DenseLayer | ConvLayer:
+    """A stochastic layer: a number of dense units, or a table with the key dense or conv."""
+    count = whole(at_least=1)
+    if not isinstance(value, dict):
+        return count(value)
+    if "conv" in value:
+        padding = whole(at_least=0)
+        conv = record(
+            ConvLayer, "conv", conv=count, kernel=count, stride=count, padding=padding, pool=count
+        )
+        return conv(value)
+    return record(DenseLayer, "dense", dense=count, through=list_of(count))(value)
+
+
+def _read_weights(table: Table | None) -> Weights | None:
+    if table is None:
+        return None
+    weights = Weights(
+        noise=table.take("noise", string, Weights.noise),
+        activation=table.take("activation", string, Weights.activation),
+    )
+    table.finish()
+    return weights
 
 
 def _read_training(table: Table | None) -> Training | None:
@@ -171,9 +252,22 @@ def _read_training(table: Table | None) -> Training | None:
         checkpoints=table.take("checkpoints", several(whole(at_least=0))),
         momentum=table.take("momentum", fraction, Training.momentum),
         optimiser=table.take("optimiser", string, Training.optimiser),
+        weights=_read_weight_training(table.optional_table("weights")),
     )
     table.finish()
     return replace(training, checkpoints=tuple(sorted(training.checkpoints)))
+
+
+def _read_weight_training(table: Table | None) -> WeightTraining | None:
+    if table is None:
+        return None
+    training = WeightTraining(
+        optimiser=table.take("optimiser", string),
+        rate=table.take("rate", number(above=0)),
+        strength=table.take("strength", number(above=-1e-300), WeightTraining.strength),
+    )
+    table.finish()
+    return training
 
 
 def estimator(value: Any) -> str:

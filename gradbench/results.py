@@ -48,12 +48,20 @@ def read_cells(results: str | Path | Results) -> Iterator[metrics.Cell]:
             head_sizes=meta["head_sizes"],
             block_size=meta["block"],
             long_averages=meta["larger"],
-            info={"loss": reference.value} | ({suite["by"]: label} if suite["by"] else {}),
+            info={"loss": reference.value}
+            | ({suite["by"]: label} if suite["by"] else {})
+            | ({"epoch": epoch} if (epoch := _epoch(cell.place.checkpoint)) is not None else {}),
         )
     if not finished:
         raise GradbenchError(
             f"{str(results.directory)!r} holds no finished cell yet; continue the run"
         )
+
+
+def _epoch(checkpoint: str) -> int | None:
+    """The number in the name of a checkpoint, see ``Problem.checkpoint_name``."""
+    word, _, number = checkpoint.partition(" ")
+    return int(number) if word == "epoch" and number.isdigit() else None
 
 
 def _in_order(results: Results) -> list[Cell]:
@@ -150,7 +158,8 @@ def plot(results: str | Path | Results) -> list[Path]:
 
     Returns:
         The files: for a suite of kind "accuracy", RMSE and cosine against M for each problem and
-        replicate; of kind "growth", bias and deviation against what was swept.
+        replicate; of kind "growth", bias and deviation against what was swept; of kind "training"
+        those of "accuracy", bias and deviation of each problem along training, and all losses.
 
     Raises:
         GradbenchError: see ``read_cells``; also a directory that cannot be written.
@@ -169,4 +178,11 @@ def plot(results: str | Path | Results) -> list[Path]:
         prefix = f"{problem}-{replicate}-" if several else ""
         for kind, figure in plots.accuracy(rows, titles[problem]).items():
             paths += plots.save(figure, results.figures / f"{prefix}{kind}")
+    if suite["figure"] == "training":
+        rows = metrics.summary(cells)
+        for problem, part in rows.groupby("problem", sort=False):
+            prefix = f"{problem}-" if len(titles) > 1 else ""
+            figure = plots.training(part, titles[problem])
+            paths += plots.save(figure, results.figures / f"{prefix}training")
+        paths += plots.save(plots.losses(rows, suite["title"]), results.figures / "losses")
     return paths

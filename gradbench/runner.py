@@ -40,6 +40,7 @@ def run(
     seed: int = 0,
     draws: int | None = None,
     progress: bool = True,
+    quick: bool = False,
 ) -> Results:
     """Measures every cell of a suite that is not finished yet, and stores it in a directory.
 
@@ -50,11 +51,12 @@ def run(
         seed: of data, initial parameters, training and draws.
         draws: per cell, in the place of the suite's own number.
         progress: whether to show a bar with draws per second and the time left.
+        quick: the quick form of the suite, in ``results/SUITE-quick``.
 
     Raises:
         GradbenchError: anything wrong with the suite, its problems or the directory.
     """
-    suite = _resolve(suite, draws)
+    suite = _resolve(suite, draws, quick)
     problems = _build(suite, seed)
     results = Results.open_or_create(
         out or Path("results") / suite.name, suite.as_dict(), seed, suite.draws
@@ -75,23 +77,25 @@ def run(
     return results
 
 
-def describe(suite: str | Suite, seed: int = 0, draws: int | None = None) -> str:
+def describe(
+    suite: str | Suite, seed: int = 0, draws: int | None = None, quick: bool = False
+) -> str:
     """What ``run`` would do, as text; everything that can be checked without running is checked.
 
     Raises:
         GradbenchError: as ``run``.
     """
-    suite = _resolve(suite, draws)
-    _build(suite, seed)
+    suite = _resolve(suite, draws, quick)
+    with float64():
+        units = {built.problem.name: built.units for built in _build(suite, seed)}
     lines = [f"suite {suite.name!r}, seed {seed}: {suite.title}"]
     cells = 0
     for problem in suite.problems:
         places = len(problem.checkpoints) * suite.replicates
         cells += places * len(suite.estimators)
         names = ", ".join(problem.checkpoint_name(epoch) for epoch in problem.checkpoints)
-        hidden = "-".join(map(str, problem.network.hidden))
         lines.append(
-            f"  problem {problem.name}: {hidden} hidden units, {names}"
+            f"  problem {problem.name}: {units[problem.name]}, {names}"
             + (f", {suite.replicates} replicates" if suite.replicates > 1 else "")
         )
     lines.append(f"  estimators: {', '.join(suite.estimators)}")
@@ -100,9 +104,9 @@ def describe(suite: str | Suite, seed: int = 0, draws: int | None = None) -> str
     return "\n".join(lines)
 
 
-def _resolve(suite: str | Suite, draws: int | None) -> Suite:
+def _resolve(suite: str | Suite, draws: int | None, quick: bool) -> Suite:
     """The suite with its number of draws, all estimators in it known."""
-    suite = suite if isinstance(suite, Suite) else load_suite(suite)
+    suite = suite if isinstance(suite, Suite) else load_suite(suite, quick)
     suite = suite if draws is None else suite.with_draws(draws)
     for spec in suite.estimators:
         check_spec(spec)

@@ -60,6 +60,19 @@ def canonical(text: str) -> str:
     return format_spec(*parse_spec(text))
 
 
+def label(text: str) -> str:
+    """What tables and figures call an estimator: a nested one "weights x activations"."""
+    if not text.startswith("nested("):
+        return text
+    arguments = parse_spec(text).arguments
+    return " x ".join(label(str(arguments[part])) for part in ("weights", "activations"))
+
+
+def family(text: str) -> str:
+    """The name of an estimator without its arguments, of a nested one that of the weights."""
+    return label(text).partition(" x ")[0].partition("(")[0]
+
+
 def format_value(value: Value) -> str:
     """A literal as text, whole floats as integers."""
     if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:

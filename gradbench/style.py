@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 
 from matplotlib import colors
 
+from gradbench.spec import family
+
 # Matplotlib's settings for all figures; fonts are embedded as TrueType (42).
 SETTINGS: Any = {
     "font.size": 8,
@@ -49,6 +51,16 @@ FAMILIES = {
     "psa": Style("#D55E00", "P"),
     "exact": Style("#000000", "", (0, (5, 2))),
 }
+# Lines that are no estimators, such as problems and optimisers, in their order.
+LINES = [
+    Style(look.color, look.marker or "v", line)
+    for look, line in zip(
+        (FAMILIES[name] for name in ("reinforce", "concrete", "straight_through", "psa")),
+        ("-", (0, (4, 1.2)), "-.", (0, (1, 1))),
+        strict=True,
+    )
+]
+LINES += [Style("#000000", "v", (0, (5, 2))), Style("#CC79A7", "X", "-"), Style("#56B4E9", "D")]
 _OTHER = Style("#777777", "*")
 _VARIANTS: list[tuple[str, Any]] = [("v", (0, (3, 1))), ("^", "-"), ("<", (0, (1, 1))), (">", "-.")]
 
@@ -72,11 +84,6 @@ def styles(estimators: Iterable[str]) -> dict[str, Style]:
             style = Style(_darker(style.color, 0.45 * (1 - k / (len(variants) - 1))), marker, line)
         chosen[name] = style
     return chosen
-
-
-def family(estimator: str) -> str:
-    """The name of an estimator without its arguments."""
-    return estimator.partition("(")[0]
 
 
 def _darker(color: str, share: float) -> str:

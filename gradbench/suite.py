@@ -26,6 +26,8 @@ from gradbench.toml import (
     whole,
 )
 
+FIGURES = ("accuracy", "growth", "training")
+
 
 @dataclass(frozen=True)
 class Suite:
@@ -68,17 +70,25 @@ def list_suites() -> list[str]:
     return packaged("suite")
 
 
-def load_suite(name_or_path: str | os.PathLike[str]) -> Suite:
+def load_suite(name_or_path: str | os.PathLike[str], quick: bool = False) -> Suite:
     """A suite of the package by name, or a user's by the path of its ``.toml`` file.
 
+    ``quick`` takes its quick form, under a name of its own: what its table [quick] says goes before
+    what the suite says, and dotted keys in quotes before what its problems say.
+
     Raises:
-        GradbenchError: there is none, or something in it or in one of its problems is wrong.
+        GradbenchError: there is none, something in it or in one of its problems is wrong, or it has
+            no quick form.
     """
     name, table = find("suite", name_or_path)
-    problems = _find_problems(table)
-    by, variants = _read_sweep(table, problems)
+    overrides = _read_quick(table, quick)
+    problems = [
+        (problem, _override(values, overrides, f"{table.where('quick')}, quick"))
+        for problem, values in _find_problems(table)
+    ]
+    by, variants = _read_variations(table, problems)
     suite = Suite(
-        name=name,
+        name=f"{name}-quick" if quick else name,
         title=table.take("title", string),
         problems=tuple(variants),
         estimators=table.take("estimators", several(estimator)),
@@ -86,7 +96,7 @@ def load_suite(name_or_path: str | os.PathLike[str]) -> Suite:
         averages=table.take("averages", several(whole(at_least=1), at_least=0), Suite.averages),
         replicates=table.take("replicates", whole(at_least=1), Suite.replicates),
         dtype=table.take("dtype", one_of("float32", "float64"), Suite.dtype),
-        figure=table.take("figure", one_of("accuracy", "growth"), Suite.figure),
+        figure=table.take("figure", one_of(*FIGURES), Suite.figure),
         by=by,
     )
     table.finish()
@@ -121,16 +131,57 @@ def _find_problems(suite: Table) -> list[tuple[str, Table]]:
     return found
 
 
-def _read_sweep(
+def _read_quick(suite: Table, quick: bool) -> dict[str, Any]:
+    """Takes the table [quick]: its plain keys into the suite's, the dotted ones are returned."""
+    table = suite.optional_table("quick")
+    if not quick:
+        return {}
+    if table is None:
+        raise suite.error("title", "the suite has no quick form; add a table [quick], or use draws")
+    dotted = {key: value for key, value in table.values.items() if "." in key}
+    plain = {key: value for key, value in table.values.items() if key not in dotted}
+    suite.values = {**suite.values, **plain}
+    return dotted
+
+
+def _read_variations(
     suite: Table, problems: list[tuple[str, Table]]
 ) -> tuple[str | None, list[Problem]]:
+    """What a sweep varies, and the problems after it, or after the variants of the suite."""
+    unvaried = [read_problem(*problem) for problem in problems]  # first: so their files are told
+    sweep, variants = suite.optional_table("sweep"), suite.optional_table("variants")
+    if sweep is not None and variants is not None:
+        raise suite.error("variants", "there are a sweep and variants; take one of them")
+    if sweep is not None:
+        return _read_sweep(suite, sweep, problems)
+    if variants is not None:
+        return None, _read_variants(variants, problems)
+    return None, unvaried
+
+
+def _read_variants(variants: Table, problems: list[tuple[str, Table]]) -> list[Problem]:
+    """Each problem with each variant: a table of dotted keys, under its own name."""
+    if not variants.values:
+        raise variants.error("variants", "variants is empty; add a table, as [variants.other]")
+    return [
+        read_problem(
+            f"{name}[{variant}]",
+            _override(
+                problem,
+                variants.table(variant).values,
+                f"{variants.where(variant)}, {variants.dotted(variant)}",
+            ),
+            base=name,
+        )
+        for name, problem in problems
+        for variant in variants.values
+    ]
+
+
+def _read_sweep(
+    suite: Table, table: Table, problems: list[tuple[str, Table]]
+) -> tuple[str, list[Problem]]:
     """What the sweep varies, and the problems after it: each problem with each value of the key."""
-    table = suite.optional_table("sweep")
-    unswept = [
-        read_problem(*problem) for problem in problems
-    ]  # first, so that their files are told
-    if table is None:
-        return None, unswept
     by = table.take("by", string)
     if len(table.rest()) != 1:
         keys = f"{len(table.rest())} keys besides by"
@@ -143,7 +194,7 @@ def _read_sweep(
     where = f"{table.where(key)}, sweep"
     return by, [
         read_problem(
-            f"{name}[{by}={format_value(label)}]", _override(problem, key, value, where), label
+            f"{name}[{by}={format_value(label)}]", _override(problem, {key: value}, where), label
         )
         for name, problem in problems
         for label, value in zip(labels, table.values[key], strict=True)
@@ -166,13 +217,16 @@ def _label(by: str) -> Kind[float]:
     return {"width": width, "depth": depth}.get(by, number())
 
 
-def _override(problem: Table, dotted: str, value: Any, where: str) -> Table:
-    """The problem's table with the value at a dotted key; its errors begin with ``where``."""
+def _override(problem: Table, changes: dict[str, Any], where: str) -> Table:
+    """The problem's table with values at dotted keys; its errors then begin with ``where``."""
+    if not changes:
+        return problem
     values = dict(problem.values)
-    inner = values
-    *tables, key = dotted.split(".")
-    for name in tables:
-        inner[name] = dict(inner[name]) if isinstance(inner.get(name), dict) else {}
-        inner = inner[name]
-    inner[key] = value
+    for dotted, value in changes.items():
+        inner = values
+        *tables, key = dotted.split(".")
+        for name in tables:
+            inner[name] = dict(inner[name]) if isinstance(inner.get(name), dict) else {}
+            inner = inner[name]
+        inner[key] = value
     return Table(where, values)

@@ -8,10 +8,11 @@ import numpy as np
 import pandas as pd
 
 from gradbench.metrics import KEYS, Accuracy
+from gradbench.spec import label
 
 
 def table(frame: pd.DataFrame) -> str:
-    """A ``summary`` as text of at most 100 columns: rmse, |bias|, std, cosine and its band.
+    """A ``summary`` as text: rmse, |bias|, std, cosine and its band.
 
     Digits in brackets are the standard error of the last digits shown. A bias within two standard
     errors of zero reads as the upper limit "< x".
@@ -19,27 +20,27 @@ def table(frame: pd.DataFrame) -> str:
     if frame.empty:
         return "no finished cells"
     lines = []
+    width = max(27, *(len(label(name)) for name in frame["estimator"].unique()))
+    header = f"  layer     {'estimator':{width}} " + _HEADER
     for (problem, replicate, checkpoint), group in frame.groupby(KEYS[:3], sort=False):
         loss = f", loss {group['loss'].iloc[0]:.4f}" if "loss" in group else ""
-        lines += [f"{problem}, replicate {replicate}, {checkpoint}{loss}", _HEADER]
+        lines += [f"{problem}, replicate {replicate}, {checkpoint}{loss}", header]
         for layer, rows in group.groupby("layer", sort=False):
             for k, row in enumerate(rows.to_dict("records")):
-                lines.append(_line("" if k else str(layer), row))
+                lines.append(_line("" if k else str(layer), row, width))
         lines.append("")
     return "\n".join([*lines, _LEGEND])
 
 
-_HEADER = (
-    "  layer     estimator                         rmse      |bias|         std      cosine  band"
-)
+_HEADER = "       rmse      |bias|         std      cosine  band"
 _LEGEND = (
     "Relative to the exact gradient, for one draw. 0.213(4) is 0.213 with standard error 0.004;\n"
     "|bias| < x: none seen, two standard errors; band: 15 % and 85 % quantiles of the cosine."
 )
 
 
-def _line(layer: str, row: Mapping[str, Any]) -> str:
-    start = f"  {layer:<9} {row['estimator']:<27}"
+def _line(layer: str, row: Mapping[str, Any], width: int) -> str:
+    start = f"  {layer:<9} {label(row['estimator']):<{width}} "
     if row["zero_gradient"]:
         return f"{start}{'zero gradient':>11}"
     std, std_se = Accuracy(0.0, row["variance"], np.diag([0.0, row["variance_se"] ** 2])).rmse(1)

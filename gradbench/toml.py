@@ -275,6 +275,25 @@ def several(kind: Kind[T], at_least: int = 1) -> Kind[tuple[T, ...]]:
     return kind_of_list
 
 
+def record(make: Callable[..., T], required: str, **kinds: Kind[Any]) -> Kind[T]:
+    """A table whose keys are the arguments of ``make``, each of its kind; one of them required."""
+
+    def kind(value: Any) -> T:
+        arguments = {}
+        for key, part in mapping(value).items():
+            if key not in kinds:
+                raise Unfit(did_you_mean(key, kinds), key, " has a key that")
+            try:
+                arguments[key] = kinds[key](part)
+            except Unfit as unfit:
+                raise Unfit(unfit.remedy, unfit.value, f".{key}{unfit.item}") from None
+        if required not in arguments:
+            raise Unfit(f"give the key {required}", value)
+        return make(**arguments)
+
+    return kind
+
+
 def list_of(kind: Kind[T], at_least: int = 1) -> Kind[tuple[T, ...]]:
     """A list of items of one kind."""
 

@@ -5,7 +5,7 @@ weights, the model's only example is the whole batch, and its objective is what 
 the activations returns for that batch: the estimators of weights and activations nest.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,16 +22,15 @@ from gradbench.noise import Noise, get_noise
 _INNER = 0xB1A5  # what the key of the activations is folded with; streams of uniforms count from 0
 
 
-def map_weights(f: Callable[[Array], Array], theta: Params) -> Params:
+def map_weights(f: Callable[[Any], Any], theta: Params) -> Params:
     """The parameters of a layer with ``f`` applied to every entry called "weight"."""
-    if isinstance(theta, Mapping):
-        return {
-            name: f(part) if name == "weight" else map_weights(f, part)
-            for name, part in theta.items()
-        }
-    if isinstance(theta, tuple | list):
-        return tuple(map_weights(f, part) for part in theta)
-    return theta
+
+    def one(path: tuple[Any, ...], leaf: Any) -> Any:
+        last = path[-1] if path else None
+        name = getattr(last, "key", getattr(last, "name", None))  # of a dictionary, of a class
+        return f(leaf) if name == "weight" else leaf
+
+    return jax.tree_util.tree_map_with_path(one, theta)
 
 
 @dataclass(frozen=True)
@@ -50,30 +49,46 @@ class BinaryWeights:
 
     A latent weight outside the support of a bounded noise (uniform, triangular: [-1, 1]) is -1 or
     +1 with probability 1 and has the gradient zero, exactly and in every estimator but the identity
-    rule; ``optimisers.mirror_descent`` keeps latent weights inside.
+    rule and Concrete; ``optimisers.mirror_descent`` keeps latent weights inside.
 
     Raises:
         GradbenchError: an SBN without an estimator for its activations, unknown noise or entries.
     """
 
-    network: SBN | RealNetwork
+    network: Any
     activations: Callable[[Model], Loss] | None = None
     noise: str | Noise = "logistic"
-    entries: tuple[int, ...] | None = None
+    entries: Any = None
 
     def __post_init__(self) -> None:
         """Checks what can be checked without parameters."""
         get_noise(self.noise)
+        if not isinstance(self.network, SBN | RealNetwork):
+            raise GradbenchError(
+                f"binary weights got a network of type {type(self.network).__name__}; "
+                "give an SBN or a RealNetwork"
+            )
+        if self.activations is not None and not callable(self.activations):
+            raise GradbenchError(
+                f"the activations of binary weights are {self.activations!r}; give an estimator, "
+                "such as estimators.psa"
+            )
         if isinstance(self.network, SBN) and self.activations is None:
             raise GradbenchError(
                 "binary weights of an SBN need an estimator for its activations; give "
                 "activations=estimators.exact or another one"
             )
+        if isinstance(self.network, RealNetwork) and self.activations is not None:
+            raise GradbenchError(
+                "binary weights of a RealNetwork got an estimator for activations, which are not "
+                "random; leave it out"
+            )
         known = range(len(self.network.layers) + 1)
         if self.entries is not None:
-            object.__setattr__(self, "entries", tuple(self.entries))
-            wrong = [k for k in self.entries if k not in known]
-            if wrong or not self.entries:
+            if isinstance(self.entries, tuple | list):
+                object.__setattr__(self, "entries", tuple(self.entries))
+            chosen = self.entries if isinstance(self.entries, tuple) else ()
+            if not chosen or not set(chosen) <= set(known):
                 raise GradbenchError(
                     f"binary weights got the entries {self.entries}; give numbers from 0 to "
                     f"{known[-1]}, at least one"
@@ -113,6 +128,11 @@ class BinaryWeights:
                 "a network with binary weights was run without a key; make an estimator of it"
             )
         key, batch = example
+        if not self.latent(params):
+            raise GradbenchError(
+                'binary weights got parameters without an entry called "weight"; name them so, or '
+                "choose other entries"
+            )
         drawn = self.with_weights(lambda eta: binary(eta, self.noise), params)
         return self.loss()(drawn, key, batch)
 
@@ -127,15 +147,18 @@ class BinaryWeights:
         """Refuses what the network refuses. Needs concrete arrays."""
         self.network.check(params, batch)
 
-    def saturated(self, params: Params) -> tuple[int, int]:
-        """How many latent weights are outside the support of the noise, of how many."""
-        counts: list[Any] = []
-        bound = get_noise(self.noise).bound
+    def latent(self, params: Params) -> list[Array]:
+        """The latent weights among the parameters."""
+        found: list[Array] = []
 
-        def count(eta: Array) -> Array:
-            counts.append((np.sum(np.abs(np.asarray(eta)) >= bound), np.size(eta)))
+        def keep(eta: Array) -> Array:
+            found.append(eta)
             return eta
 
-        self.with_weights(count, params)
-        outside, total = (sum(column) for column in zip(*counts, strict=True))
-        return int(outside), int(total)
+        self.with_weights(keep, params)
+        return found
+
+    def saturated(self, params: Params) -> int:
+        """How many latent weights are outside the support of the noise: fixed at -1 or +1."""
+        bound = get_noise(self.noise).bound
+        return sum(int(np.sum(np.abs(np.asarray(eta)) >= bound)) for eta in self.latent(params))

@@ -452,12 +452,17 @@ def test_psa_of_a_model_with_skip_connections_is_the_literal_recursion():
 
 # ---------------------------------------------------------------------------- all of them
 
-SPECS = ("exact", "reinforce", "arm", "concrete(temperature=0.5)", "straight_through")
+IDENTITY = "straight_through(proxy='identity')"
+SPECS = ("exact", "reinforce", "arm", "concrete(temperature=0.5)", "straight_through", IDENTITY)
 SPECS += ("mean_field", "psa")
+
+# Those that need more than any model has are in the tests of such models: see test_weights.py,
+# whose list has all of the registry.
+ON_ANY_MODEL = {name: entry for name, entry in ESTIMATORS.items() if not entry.needs}
 
 
 def test_every_estimator_of_the_registry_is_in_these_tests():
-    assert {get_estimator(spec)[0].name for spec in SPECS} == set(ESTIMATORS)
+    assert {get_estimator(spec)[0].name for spec in SPECS} == set(ON_ANY_MODEL)
 
 
 @pytest.mark.parametrize(
@@ -496,7 +501,11 @@ def test_every_estimator_runs_under_jit_vmap_and_grad_and_is_pure(by, double):
     "noise", [("logistic", "normal"), ("uniform", "laplace"), ("laplace", "triangular")]
 )
 def test_saturated_pre_activations_give_every_estimator_the_right_gradient(noise):
-    """With every unit at |a| >= 1e4 the network is deterministic: every draw is the gradient."""
+    """With every unit at |a| >= 1e4 the network is deterministic: every draw is the gradient.
+
+    Of all but the identity rule, which has the derivative 1 there too.
+    """
+    specs = [spec for spec in SPECS if spec != IDENTITY]
     network, params, batch = small((2, 3, 2, 1), noise)
     params[0]["bias"][:] = [1e4, -1e4, 2e4]
     params[1]["bias"][:] = [-1e4, 1e4]
@@ -510,12 +519,12 @@ def test_saturated_pre_activations_give_every_estimator_the_right_gradient(noise
         )(params[-1])
         draws = [
             jax.value_and_grad(make_estimator(spec, network))(params, jax.random.key(0), batch)
-            for spec in SPECS
+            for spec in specs
         ]
         return jnp.mean(objective(batch[1])), right, draws
 
     f, right, draws = all_draws(jax.tree.map(jnp.asarray, params))
-    for spec, (value, g) in zip(SPECS, draws, strict=True):
+    for spec, (value, g) in zip(specs, draws, strict=True):
         np.testing.assert_allclose(value, f, rtol=1e-13, err_msg=spec)
         np.testing.assert_array_equal(flat(g[:-1]), 0, err_msg=spec)
         np.testing.assert_allclose(flat(g[-1]), flat(right), rtol=1e-12, err_msg=spec)
@@ -545,7 +554,7 @@ def test_what_a_draw_depends_on_is_what_the_registry_says():
 
 def test_the_value_is_unbiased_where_the_registry_says_so_only():
     network, params, batch = small((2, 3, 2, 1))
-    claimed = {name for name, entry in ESTIMATORS.items() if entry.value_unbiased}
+    claimed = {name for name, entry in ON_ANY_MODEL.items() if entry.value_unbiased}
     assert claimed == {"exact", "reinforce", "arm", "straight_through", "psa"}
     value, exact, mean_field = jax.jit(
         lambda p: (
@@ -570,6 +579,7 @@ def test_the_registry_describes_every_estimator():
         assert entry.randomness in ("none", "states", "uniforms")
     assert ESTIMATORS["concrete"].hyperparameters == {"temperature": 1.0}
     assert ESTIMATORS["psa"].hyperparameters == {}
+    assert ESTIMATORS["straight_through"].hyperparameters == {"proxy": "density"}
     unbiased = {n for n, e in ESTIMATORS.items() if e.exactness in ("exact", "unbiased")}
     assert unbiased == {"exact", "reinforce", "arm"}
 
@@ -582,11 +592,11 @@ def test_an_objective_need_not_be_differentiable_unless_the_registry_says_so():
     def all_draws(key):
         return {
             name: jax.grad(entry.make(network))(params, key, batch)
-            for name, entry in ESTIMATORS.items()
+            for name, entry in ON_ANY_MODEL.items()
         }
 
     gradients = [all_draws(key) for key in jax.random.split(jax.random.key(1), 10)]
-    for name, entry in ESTIMATORS.items():
+    for name, entry in ON_ANY_MODEL.items():
         size = sum(np.abs(flat(g[name])).sum() for g in gradients)
         assert (size == 0) == entry.differentiable, name
 
@@ -627,6 +637,8 @@ def test_specs_that_can_be_made_are_accepted():
         ("concrete(temperature='hot')", "temperature is 'hot'; give a positive number"),
         ("concrete(temperature=True)", "temperature is True; give a positive number"),
         ("concrete(temperature=None)", "temperature is None; give a positive number"),
+        ("straight_through(proxy='densty')", "proxy is 'densty'; did you mean 'density'?"),
+        ("straight_through(proxy='tanh')", "proxy is 'tanh'; choose one of density, identity"),
     ],
 )
 def test_a_wrong_spec_is_refused_in_one_sentence(spec, sentence):

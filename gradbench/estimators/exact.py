@@ -1,8 +1,24 @@
 """The exact expected loss under the estimator contract."""
 
+from dataclasses import dataclass
+
+from jaxtyping import Array, Float
+
 from gradbench.estimators.registry import register
 from gradbench.exact import expected_loss
-from gradbench.model import Loss, Model
+from gradbench.model import Batch, Loss, Model, Params
+
+
+@dataclass(frozen=True)
+class Expected:
+    """The expected loss of a model as a loss of no randomness."""
+
+    model: Model
+    randomness = "none"
+
+    def __call__(self, params: Params, key: Array, batch: Batch) -> Float[Array, ""]:
+        """The expected loss, whatever the key."""
+        return expected_loss(self.model, params, batch)
 
 
 @register(
@@ -13,8 +29,4 @@ from gradbench.model import Loss, Model
 )
 def exact(model: Model) -> Loss:
     """The expected loss itself, enumerated: its gradient is the ground truth, whatever the key."""
-
-    def loss(params, key, batch):
-        return expected_loss(model, params, batch)
-
-    return loss
+    return Expected(model)

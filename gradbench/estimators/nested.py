@@ -4,7 +4,13 @@ from dataclasses import replace
 from functools import partial
 
 from gradbench.errors import GradbenchError
-from gradbench.estimators.registry import any_model, check_spec, make_estimator, register
+from gradbench.estimators.registry import (
+    any_model,
+    check_spec,
+    get_estimator,
+    make_estimator,
+    register,
+)
 from gradbench.model import Loss, Model
 from gradbench.network import SBN
 from gradbench.weights import BinaryWeights
@@ -23,8 +29,12 @@ def nested(model: Model, *, weights: str = "straight_through", activations: str 
     As exact as the less exact of the two. Without it, the activations under binary weights have the
     estimator that ``BinaryWeights`` was given.
     """
-    check_spec(weights)
-    check_spec(activations)
+    for part, spec in (("weights", weights), ("activations", activations)):
+        check_spec(spec)
+        if get_estimator(spec)[0].needs:
+            raise GradbenchError(
+                f"nested() got {part}={spec!r}; give an estimator that is not nested"
+            )
     if model is any_model:
         return make_estimator(weights, model)
     if not isinstance(model, BinaryWeights) or not isinstance(model.network, SBN):

@@ -1,23 +1,28 @@
 """From the description of a problem to its network, its batch and its trained parameters."""
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 
 from gradbench.errors import GradbenchError
 from gradbench.estimators import check_spec, make_estimator
+from gradbench.layers import axes
 from gradbench.model import Batch, Loss, Params
 from gradbench.names import named_seed
-from gradbench.network import SBN, dense_network
-from gradbench.noise import get_noise
-from gradbench.objectives import get_loss
-from gradbench.problem import Network, Problem
+from gradbench.network import RealNetwork
+from gradbench.problem import Problem
 from gradbench.problems.data import Examples, load_data
 from gradbench.problems.initialise import get_initialisation
-from gradbench.problems.train import check_batch, get_optimiser, train
+from gradbench.problems.networks import AnyNetwork, check_network, make_network
+from gradbench.problems.train import check_batch, check_training, make_optimiser, train
+from gradbench.weights import BinaryWeights
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -30,14 +35,27 @@ class Built:
     problem: Problem
     seed: int
     replicate: int
-    network: SBN
+    network: AnyNetwork
     data: Batch
     batch: Batch
 
     def key(self, purpose: str) -> jax.Array:
         """A key that depends on the seed, the problem, the replicate and what it is for."""
-        names = (self.problem.name, str(self.replicate), purpose)
+        names = (self.problem.base, str(self.replicate), purpose)
         return jax.random.key(named_seed(self.seed, *names))
+
+    @property
+    def units(self) -> str:
+        """What is enumerated, in words: "5-5-5 hidden units", "14 binary weights"."""
+        params = jax.eval_shape(self.initial)
+        count = 0
+        network: Any = self.network
+        if isinstance(network, BinaryWeights):
+            count = sum(eta.size for eta in network.latent(params))
+            network = network.network
+        sizes = "-".join(str(math.prod(axes(layer.outputs))) for layer in network.layers)
+        kind = "real" if isinstance(network, RealNetwork) else "hidden"
+        return f"{sizes} {kind} units" + (f", {count} binary weights" if count else "")
 
     def initial(self) -> tuple[Params, ...]:
         """The initial parameters."""
@@ -51,7 +69,7 @@ class Built:
         if training is None:
             yield self.initial()
             return
-        optimiser = get_optimiser(training.optimiser, training.rate, training.momentum)
+        optimiser = make_optimiser(training, self.network)
         for _, params in train(
             estimator(training.estimator, self.network),
             self.initial(),
@@ -65,7 +83,7 @@ class Built:
 
 
 @lru_cache(maxsize=64)
-def estimator(spec: str, network: SBN) -> Loss:
+def estimator(spec: str, network: AnyNetwork) -> Loss:
     """The surrogate loss, the same object for the same spec and network: compiled once."""
     return make_estimator(spec, network)
 
@@ -77,15 +95,15 @@ def check_problem(problem: Problem) -> None:
         GradbenchError: names the problem, the name and the remedy.
     """
     network, training = problem.network, problem.training
-    try:
-        get_noise(network.noise)
-        get_loss(network.objective)
+
+    def check() -> None:
+        check_network(network)
         get_initialisation(network.initialisation)
         if training is not None:
             check_spec(training.estimator)
-            get_optimiser(training.optimiser, training.rate, training.momentum)
-    except GradbenchError as error:
-        raise GradbenchError(f"problem {problem.name!r}: {error}") from None
+            check_training(training, network)
+
+    _named(problem, check)
 
 
 def build(problem: Problem, seed: int = 0, replicate: int = 0) -> Built:
@@ -99,31 +117,41 @@ def build(problem: Problem, seed: int = 0, replicate: int = 0) -> Built:
         load_data(part.name, part.arguments, seed, replicate)
         for part in (problem.data, problem.measured)
     )
-    part = problem.network
-    sizes = (data[0].shape[1], *part.hidden, part.outputs)
-    network = dense_network(sizes, part.objective, part.noise, part.states)
-    built = Built(
-        problem, seed, replicate, network, _as_outputs(part, data), _as_outputs(part, batch)
-    )
-    _check_data(built)
+    batches = [_as_batch(problem, part) for part in (data, batch)]
+    network = _named(problem, lambda: make_network(problem.network, data.inputs.shape[1]))
+    built = Built(problem, seed, replicate, network, *batches)
+    _named(problem, lambda: _check_built(built))
     return built
 
 
-def _check_data(built: Built) -> None:
-    problem, training = built.problem, built.problem.training
+def _named(problem: Problem, make: Callable[[], T]) -> T:
+    """What ``make`` returns; its errors begin with the name of the problem."""
     try:
-        params = jax.eval_shape(built.initial)
-        for batch in (built.data, built.batch):
-            built.network.check(params, batch)
-        if training is not None:
-            check_batch(training.batch, built.data)
+        return make()
     except GradbenchError as error:
         raise GradbenchError(f"problem {problem.name!r}: {error}") from None
 
 
-def _as_outputs(network: Network, examples: Examples) -> Batch:
-    """The examples, with targets as numbers per output where the squared error wants them so."""
-    inputs, targets = examples
+def _check_built(built: Built) -> None:
+    training = built.problem.training
+    params = jax.eval_shape(built.initial)
+    for batch in (built.data, built.batch):
+        built.network.check(params, batch)
+    if training is not None:
+        check_batch(training.batch, built.data)
+        estimator(training.estimator, built.network)
+
+
+def _as_batch(problem: Problem, examples: Examples) -> Batch:
+    """The examples as the network reads them: inputs of their shape, targets of the objective's."""
+    network, (inputs, targets) = problem.network, examples
+    if network.inputs is not None:
+        if math.prod(network.inputs) != inputs.shape[1]:
+            raise GradbenchError(
+                f"problem {problem.name!r}: network.inputs is {network.inputs} but an input has "
+                f"{inputs.shape[1]} numbers; give a shape of that size"
+            )
+        inputs = inputs.reshape(-1, *network.inputs)
     if network.objective == "squared_error" and targets.ndim == 1:
         targets = targets[:, None].astype(float)
     return jnp.asarray(inputs), jnp.asarray(targets)

@@ -1,4 +1,4 @@
-"""Data sets by name: each gives ``inputs [n, d]`` in float64 and ``targets [n]``.
+"""Data sets by name: each gives ``inputs [n, d]`` in float64 and ``targets [n, ...]``.
 
 A data set is a function of a random generator and of its arguments. The generator is made from the
 seed and the data set's name, never from a global state, so that the same names give the same data
@@ -19,10 +19,10 @@ from gradbench.toml import as_int
 
 
 class Examples(NamedTuple):
-    """Inputs, and for each its target: -1 or +1, an integer class, or a number."""
+    """Inputs, and for each its target: -1 or +1, an integer class, a number, or many of them."""
 
     inputs: Float[np.ndarray, "n d"]
-    targets: Shaped[np.ndarray, " n"]
+    targets: Shaped[np.ndarray, "n *outputs"]
 
 
 MOST = 10**7  # examples: more is a slip of the pen, and would end in a lack of memory
@@ -131,3 +131,27 @@ def digits(
         )
     chosen = chosen[:examples]
     return Examples(pixels[chosen] / 16, classes[chosen])
+
+
+@data_set
+def binary_digits(
+    rng: Generator, split: Literal["train", "test"] = "train", examples: int | None = None
+) -> Examples:
+    """The images of ``digits`` as bits -1 and +1, above half of the full scale, also as targets."""
+    pixels = np.where(digits(rng, split, examples).inputs > 0.5, 1.0, -1.0)
+    return Examples(pixels, pixels)
+
+
+@data_set
+def topics(rng: Generator, documents: int = 200, words: int = 30, length: int = 40) -> Examples:
+    """Counts of words in documents that mix two of four topics; inputs are log(1 + count).
+
+    Topics are drawn from a Dirichlet distribution with parameter 0.1, shares of a document's topics
+    uniformly: a synthetic bag of words for semantic hashing.
+    """
+    topic = rng.dirichlet(np.full(words, 0.1), 4)
+    pairs = np.array([rng.choice(4, 2, replace=False) for _ in range(documents)])
+    share = rng.uniform(size=(documents, 1))
+    mixed = share * topic[pairs[:, 0]] + (1 - share) * topic[pairs[:, 1]]
+    counts = np.array([rng.multinomial(length, p / p.sum()) for p in mixed]).astype(float)
+    return Examples(np.log1p(counts), counts)

@@ -1,25 +1,30 @@
-"""Initial parameters of dense networks."""
+"""Initial parameters of networks."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array
 
 from gradbench.errors import GradbenchError, did_you_mean
+from gradbench.layers import Conv, Dense
 from gradbench.model import Params
 from gradbench.network import SBN
+from gradbench.objectives import Readout
+from gradbench.weights import map_weights
 
-Initialise = Callable[[SBN, Array, np.ndarray, float], tuple[Params, ...]]
+Initialise = Callable[[Any, Array, np.ndarray, float], tuple[Params, ...]]
 
 
-def uniform(network: SBN, key: Array, inputs: np.ndarray, scale: float) -> tuple[Params, ...]:
+def uniform(network: Any, key: Array, inputs: np.ndarray, scale: float) -> tuple[Params, ...]:
     """Weights and biases from U(-scale, scale)."""
     return jax.tree.map(lambda leaf: scale * leaf, network.init(key))
 
 
-def normalised(network: SBN, key: Array, inputs: np.ndarray, scale: float) -> tuple[Params, ...]:
+def normalised(network: Any, key: Array, inputs: np.ndarray, scale: float) -> tuple[Params, ...]:
     """U(-1, 1), then every hidden unit's pre-activation to mean 0 and standard deviation ``scale``.
 
     By analytic moments under independence: those of the data go in; a unit of mean 0 is a fair
@@ -31,14 +36,38 @@ def normalised(network: SBN, key: Array, inputs: np.ndarray, scale: float) -> tu
     return (*hidden, params[-1])
 
 
-def fixed_scale(network: SBN, key: Array, inputs: np.ndarray, scale: float) -> tuple[Params, ...]:
+def fixed_scale(network: Any, key: Array, inputs: np.ndarray, scale: float) -> tuple[Params, ...]:
     """As ``normalised``, with the output layer too: networks of any width and depth compare."""
     return _normalised(network, network.init(key), inputs, scale)
 
 
+def fan_in(network: Any, key: Array, inputs: np.ndarray, scale: float) -> tuple[Params, ...]:
+    """Weights of mean 0 and variance scale^2 / inputs of a unit, biases 0, for layers of any kind.
+
+    Source: LeCun et al. 1998, Efficient backprop.
+    """
+
+    def scaled(weight: Array) -> Array:
+        return weight * scale * np.sqrt(3 / math.prod(weight.shape[1:]))  # U(-1, 1) has 1/3
+
+    def biasless(theta: Any) -> Any:
+        if isinstance(theta, Mapping):
+            return {k: jnp.zeros_like(v) if k == "bias" else biasless(v) for k, v in theta.items()}
+        return tuple(map(biasless, theta)) if isinstance(theta, tuple) else theta
+
+    return tuple(biasless(map_weights(scaled, theta)) for theta in network.init(key))
+
+
 def _normalised(
-    network: SBN, params: tuple[Params, ...], inputs: np.ndarray, scale: float
+    network: Any, params: tuple[Params, ...], inputs: np.ndarray, scale: float
 ) -> tuple[Params, ...]:
+    parts = (*network.layers, network.objective)[: len(params)]
+    wrong = [part for part in parts if not isinstance(part, Dense | Conv | Readout)]
+    if wrong or not isinstance(network, SBN):
+        what = type(wrong[0]).__name__ if wrong else type(network).__name__
+        raise GradbenchError(
+            f"the initialisation got {what}, which has no known moments; take 'fan_in'"
+        )
     if not np.ptp(np.asarray(inputs), axis=0).any():
         raise GradbenchError(
             f"the inputs of all {len(inputs)} examples are equal, so that pre-activations have no "
@@ -47,25 +76,36 @@ def _normalised(
     mean, variance = jnp.mean(inputs, axis=0), jnp.var(inputs, axis=0)
     low, high = network.states
     done = []
-    for theta in params:
-        done.append(_normalised_layer(theta, mean, variance, scale))
-        units = len(theta["bias"])
-        mean = jnp.full(units, (low + high) / 2)
-        variance = jnp.full(units, ((high - low) / 2) ** 2)
+    for part, theta in zip(parts, params, strict=True):
+        theta = _normalised_layer(part, theta, mean, variance, scale)
+        done.append(theta)
+        if isinstance(part, Dense | Conv):
+            mean = jnp.full(part.outputs, (low + high) / 2)
+            variance = jnp.full(part.outputs, ((high - low) / 2) ** 2)
     return tuple(done)
 
 
 def _normalised_layer(
-    theta: Params, mean: Float[Array, " inputs"], variance: Float[Array, " inputs"], scale: float
+    part: Dense | Conv | Readout, theta: Params, mean: Array, variance: Array, scale: float
 ) -> Params:
-    weight = theta["weight"] * (scale / jnp.sqrt(theta["weight"] ** 2 @ variance))[:, None]
-    return {"weight": weight, "bias": -weight @ mean}
+    """Pre-activations of mean 0 and this scale; of a convolution on the average over positions."""
+    if isinstance(part, Readout):
+        part = Dense(part.inputs, part.outputs)
+    weight, no_bias = theta["weight"], jnp.zeros_like(theta["bias"])
+
+    def unit(statistic: Array) -> Array:
+        return jnp.mean(jnp.reshape(statistic, (-1, len(no_bias))), axis=0)
+
+    spread = unit(part({"weight": weight**2, "bias": no_bias}, variance))
+    weight = weight * (scale / jnp.sqrt(spread)).reshape(-1, *[1] * (weight.ndim - 1))
+    return {"weight": weight, "bias": -unit(part({"weight": weight, "bias": no_bias}, mean))}
 
 
 INITIALISATIONS: dict[str, Initialise] = {
     "uniform": uniform,
     "normalised": normalised,
     "fixed_scale": fixed_scale,
+    "fan_in": fan_in,
 }
 
 

@@ -11,6 +11,9 @@ from jaxtyping import Array
 
 from gradbench.errors import GradbenchError, did_you_mean
 from gradbench.model import Batch, Loss, Params, batch_size
+from gradbench.optimisers import exponentiated_gradient, mirror_descent, proximal_kl
+from gradbench.problem import Network, Training, WeightTraining
+from gradbench.spec import parse_spec
 
 Optimiser: TypeAlias = optax.GradientTransformation
 
@@ -19,17 +22,70 @@ OPTIMISERS: dict[str, Callable[[float, float], Optimiser]] = {
     "adam": lambda rate, momentum: optax.adam(rate, b1=momentum or 0.9),
 }
 
+# Optimisers of latent weights, from their training and their noise. All but "sgd" read dE/dw.
+WEIGHT_OPTIMISERS: dict[str, Callable[[WeightTraining, str], Optimiser]] = {
+    "sgd": lambda weights, noise: optax.sgd(weights.rate),
+    "mirror_descent": lambda weights, noise: mirror_descent(weights.rate, noise),
+    "exponentiated_gradient": lambda weights, noise: exponentiated_gradient(weights.rate, noise),
+    "proximal_kl": lambda weights, noise: proximal_kl(weights.rate, weights.strength),
+}
 
-@lru_cache
-def get_optimiser(name: str, rate: float, momentum: float) -> Optimiser:
-    """The optax optimiser of that name.
+
+def check_training(training: Training, network: Network) -> None:
+    """Refuses optimisers that are not known or do not fit the network and the estimator.
 
     Raises:
-        GradbenchError: the name is unknown.
+        GradbenchError: names what is wrong and the remedy.
     """
-    if name not in OPTIMISERS:
-        raise GradbenchError(f"unknown optimiser {name!r}; {did_you_mean(name, OPTIMISERS)}")
-    return OPTIMISERS[name](rate, momentum)
+    if training.optimiser not in OPTIMISERS:
+        remedy = did_you_mean(training.optimiser, OPTIMISERS)
+        raise GradbenchError(f"unknown optimiser {training.optimiser!r}; {remedy}")
+    weights = training.weights
+    if weights is None:
+        return
+    if network.weights is None:
+        raise GradbenchError("training.weights is there without network.weights; take it out")
+    if weights.optimiser not in WEIGHT_OPTIMISERS:
+        remedy = did_you_mean(weights.optimiser, WEIGHT_OPTIMISERS)
+        raise GradbenchError(f"unknown optimiser {weights.optimiser!r} of weights; {remedy}")
+    identity = _reads_identity(training.estimator)
+    if (weights.optimiser == "sgd") == identity:
+        reads = "dE/deta" if identity else "dE/dw"
+        use = "without" if identity else "with"
+        raise GradbenchError(
+            f"the optimiser {weights.optimiser!r} of weights reads {reads} but the estimator is "
+            f"{training.estimator!r}; take straight_through {use} proxy='identity'"
+        )
+    if weights.optimiser == "proximal_kl" and network.weights.noise != "logistic":
+        raise GradbenchError(
+            f"proximal_kl got weights with {network.weights.noise} noise; take logistic noise"
+        )
+
+
+def _reads_identity(spec: str) -> bool:
+    """Whether an estimator gives dE/dw for weights."""
+    name, arguments = parse_spec(spec)
+    if name == "nested":
+        return _reads_identity(str(arguments.get("weights", "straight_through")))
+    return arguments.get("proxy") == "identity"
+
+
+@lru_cache
+def make_optimiser(training: Training, network: Any) -> Optimiser:
+    """The optax optimiser of a training: of binary weights their own, where there is one.
+
+    The same object for the same training and network: compiled once.
+    """
+    real = OPTIMISERS[training.optimiser](training.rate, training.momentum)
+    weights = training.weights
+    if weights is None:
+        return real
+    latent = WEIGHT_OPTIMISERS[weights.optimiser](weights, network.noise)
+
+    def labels(params: Params) -> Params:
+        return network.with_weights(lambda _: "latent", jax.tree.map(lambda _: "real", params))
+
+    return optax.partition({"latent": latent, "real": real}, labels)
 
 
 def check_batch(batch: int, data: Batch) -> None:

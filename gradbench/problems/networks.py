@@ -1,0 +1,111 @@
+"""From the description of a network to the network."""
+
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Any, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gradbench.errors import GradbenchError, did_you_mean
+from gradbench.estimators import exact
+from gradbench.layers import AveragePool, Compose, Conv, Dense, Layer, Shape, axes
+from gradbench.network import SBN, RealNetwork
+from gradbench.noise import get_noise
+from gradbench.objectives import ELBO, Readout, get_loss
+from gradbench.problem import ConvLayer, DenseLayer, Network
+from gradbench.weights import BinaryWeights
+
+AnyNetwork: TypeAlias = SBN | BinaryWeights
+
+ELBO_NAME = "elbo"
+ACTIVATIONS: dict[str, Callable[..., Any]] = {
+    "tanh": jnp.tanh,
+    "relu": jax.nn.relu,
+    "sign": jnp.sign,
+    "identity": lambda x: x,
+}
+
+
+def check_network(description: Network) -> None:
+    """Refuses names that nobody knows, and combinations that do not exist.
+
+    Raises:
+        GradbenchError: names what is wrong and the remedy.
+    """
+    get_noise(description.noise)
+    elbo = description.objective == ELBO_NAME
+    if not elbo:
+        get_loss(description.objective)
+    elif any(isinstance(layer, ConvLayer) for layer in description.hidden):
+        raise GradbenchError("the objective 'elbo' got a convolutional layer; give dense layers")
+    weights = description.weights
+    if weights is None:
+        return
+    if elbo:
+        raise GradbenchError("the objective 'elbo' has no binary weights; take out network.weights")
+    get_noise(weights.noise)
+    if weights.activation is not None and weights.activation not in ACTIVATIONS:
+        remedy = did_you_mean(weights.activation, ACTIVATIONS)
+        raise GradbenchError(f"unknown activation {weights.activation!r}; {remedy}")
+
+
+def make_network(description: Network, inputs: int) -> AnyNetwork:
+    """The network of a description, for examples of so many inputs.
+
+    Raises:
+        GradbenchError: see ``check_network``; also layers whose shapes do not chain.
+    """
+    check_network(description)
+    below: Shape = inputs if description.inputs is None else description.inputs
+    layers: list[Layer] = []
+    decoders: list[Layer] = []
+    for hidden in description.hidden:
+        layer = _layer(hidden, below, description.noise)
+        layers.append(layer)
+        decoders.append(_decoder(hidden, below))
+        below = layer.outputs
+    if description.objective == ELBO_NAME:
+        return SBN(tuple(layers), ELBO(tuple(decoders), description.kl), description.states)
+    readout = Readout(_units(below), description.outputs, description.objective)
+    weights = description.weights
+    if weights is None:
+        return SBN(tuple(layers), readout, description.states)
+    if weights.activation is not None:
+        real = RealNetwork(tuple(layers), readout, ACTIVATIONS[weights.activation])
+        return BinaryWeights(real, noise=weights.noise)
+    return BinaryWeights(SBN(tuple(layers), readout, description.states), exact, weights.noise)
+
+
+def _units(shape: Shape) -> int:
+    return int(np.prod(axes(shape)))
+
+
+def _layer(hidden: int | DenseLayer | ConvLayer, below: Shape, noise: str) -> Layer:
+    """The layer of a description, on states of the shape ``below``."""
+    if isinstance(hidden, ConvLayer):
+        space = axes(below)
+        pooled = (*(n // hidden.pool for n in space[:-1]), space[-1])
+        conv = Conv(pooled, hidden.conv, hidden.kernel, hidden.stride, hidden.padding, noise)
+        return conv if hidden.pool == 1 else Compose((AveragePool(hidden.pool), conv), inputs=below)
+    units, through = _dense(hidden)
+    return _perceptron((_units(below), *through, units), noise)
+
+
+def _decoder(hidden: int | DenseLayer | ConvLayer, below: Shape) -> Layer:
+    """The mirror image of a dense layer."""
+    units, through = _dense(hidden) if not isinstance(hidden, ConvLayer) else (hidden.conv, ())
+    return _perceptron((units, *reversed(through), _units(below)), "logistic")
+
+
+def _dense(hidden: int | DenseLayer) -> tuple[int, tuple[int, ...]]:
+    return (hidden.dense, hidden.through) if isinstance(hidden, DenseLayer) else (hidden, ())
+
+
+def _perceptron(sizes: tuple[int, ...], noise: str) -> Layer:
+    """A dense layer, or one through deterministic tanh units."""
+    parts: list[Any] = []
+    for inputs, outputs in pairwise(sizes):
+        parts += [Dense(inputs, outputs, noise), jnp.tanh]
+    return parts[0] if len(parts) == 2 else Compose(tuple(parts[:-1]))
