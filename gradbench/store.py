@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple, Self
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 import numpy as np
 
@@ -50,6 +50,27 @@ class Reference(NamedTuple):
     value: float
     gradient: tuple[Floats, ...]
     info: Json
+
+
+def _take_apart(tree: Any, name: str, arrays: dict[str, Any]) -> Any:
+    """The tree as JSON with a name for each array, such as "0/weight"; ``arrays`` gets these."""
+    if isinstance(tree, Mapping):
+        return {
+            key: _take_apart(part, f"{name}/{quote(key, safe='')}", arrays)
+            for key, part in tree.items()
+        }
+    if isinstance(tree, Sequence):
+        return [_take_apart(part, f"{name}/{n}", arrays) for n, part in enumerate(tree)]
+    arrays[name[1:]] = tree
+    return name[1:]
+
+
+def _put_together(tree: Any, arrays: Mapping[str, Floats]) -> Any:
+    if isinstance(tree, dict):
+        return {key: _put_together(part, arrays) for key, part in tree.items()}
+    if isinstance(tree, list):
+        return tuple(_put_together(part, arrays) for part in tree)
+    return arrays[tree]
 
 
 class Results:
@@ -107,25 +128,20 @@ class Results:
             path.mkdir(exist_ok=True)
         return path
 
-    def save_checkpoint(self, place: Place, params: Sequence[Mapping[str, Any]]) -> None:
-        """Stores parameters, in float64."""
-        arrays = {f"{n}/{name}": x for n, layer in enumerate(params) for name, x in layer.items()}
-        self.write(self._path("checkpoints", place), pack(arrays, len(params), info={}))
+    def save_checkpoint(self, place: Place, params: Sequence[Any]) -> None:
+        """Stores parameters in float64: tuples and dictionaries of arrays, however nested."""
+        arrays: dict[str, Any] = {}
+        tree = _take_apart(params, "", arrays)
+        info = {"tree": json.dumps(tree)}  # as text: the order of keys is kept
+        self.write(self._path("checkpoints", place), pack(arrays, len(params), info))
 
-    def load_checkpoint(self, place: Place) -> tuple[dict[str, Floats], ...] | None:
-        """The stored parameters, a dict of arrays per layer, None where there are none.
-
-        Raises CorruptFile.
-        """
+    def load_checkpoint(self, place: Place) -> tuple[Any, ...] | None:
+        """The stored parameters, None where there are none; raises CorruptFile."""
         path = self._path("checkpoints", place)
         if not path.exists():
             return None
-        arrays, layers, _ = unpack(path)
-        params: tuple[dict[str, Floats], ...] = tuple({} for _ in range(layers))
-        for key, array in arrays.items():
-            layer, name = key.split("/", 1)
-            params[int(layer)][name] = array
-        return params
+        arrays, _, info = unpack(path)
+        return tuple(_put_together(json.loads(info["tree"]), arrays))
 
     def save_reference(
         self, place: Place, value: float, gradient: Sequence[Any], info: Mapping[str, Any]

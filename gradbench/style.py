@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from matplotlib import colors
 
-from gradbench.spec import family
+from gradbench.spec import family, label
 
 # Matplotlib's settings for all figures; fonts are embedded as TrueType (42).
 SETTINGS: Any = {
@@ -69,9 +69,10 @@ def styles(estimators: Iterable[str]) -> dict[str, Style]:
     """A style per estimator, in legend order; variants differ in shade, marker and line."""
     order = list(FAMILIES)
 
-    def rank(name: str) -> tuple[int, list[float], str]:
+    def rank(name: str) -> tuple[int, bool, list[float], str]:
         numbers = [float(text) for text in re.findall(r"\d+(?:\.\d*)?(?:e-?\d+)?", name)]
-        return order.index(family(name)) if family(name) in FAMILIES else len(order), numbers, name
+        place = order.index(family(name)) if family(name) in FAMILIES else len(order)
+        return place, label(name) != name, numbers, name
 
     names = sorted(set(estimators), key=rank)
     chosen = {}

@@ -9,6 +9,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -19,7 +20,7 @@ from stored import FLOATS, META, PLACE, assert_one_sentence, assert_same_blocks,
 from gradbench import store
 from gradbench.blocks import SCHEMA
 from gradbench.errors import GradbenchError
-from gradbench.files import CorruptFile, pack, partial
+from gradbench.files import CorruptFile, partial
 from gradbench.store import Results, suite_hash
 from gradbench.suite import load_suite
 
@@ -67,11 +68,19 @@ def test_parameters_and_references_come_back_bit_by_bit(params, value):
     assert [g.tobytes() for g in reference.gradient] == [g.tobytes() for g in gradient]
 
 
-def test_checkpoints_that_older_versions_stored_with_facts_are_read(results):
-    data = pack({"0/weight": np.ones((2, 3))}, 1, {"loss": 0.1})
-    results.write(results.directory / "checkpoints" / "psa" / "0" / "100.npz", data)
-    (layer,) = results.load_checkpoint(PLACE)
-    np.testing.assert_array_equal(layer["weight"], np.ones((2, 3)))
+def test_nested_parameters_come_back_as_they_were(results):
+    def leaf(n):
+        return np.full((n, 2), n / 3)
+
+    params = (
+        ({"weight": leaf(1), "bias": leaf(2)}, (), {"weight": leaf(3)}),
+        {"prior": leaf(4), "decoders": ({"a/b": leaf(5), "a": {"b": leaf(6)}}, ())},
+    )
+    results.save_checkpoint(PLACE, params)
+    found = results.load_checkpoint(PLACE)
+    assert jax.tree.structure(found) == jax.tree.structure(params)
+    for one, two in zip(jax.tree.leaves(found), jax.tree.leaves(params), strict=True):
+        np.testing.assert_array_equal(one, two)
 
 
 def test_what_was_not_stored_is_none(results):
