@@ -1,11 +1,13 @@
 """How fast gradbench is on this machine: ``make bench``.
 
-Prints draws per second of every estimator, time and peak memory of exact gradients, and the time
-of the whole ``psa`` suite. Machines are noisy: every time is the best of several, and ratios within
-one run say more than the numbers.
+Prints draws per second of every estimator, time and peak memory of a gradient of a convolutional
+network and of exact gradients, and the time of the whole ``psa`` suite. Machines are noisy: every
+time is the best of several, and ratios within one run say more than the numbers.
 """
 
 import argparse
+import contextlib
+import math
 import platform
 import subprocess
 import sys
@@ -21,9 +23,13 @@ import numpy as np
 
 from gradbench.estimators import make_estimator
 from gradbench.exact import expected_loss
+from gradbench.layers import Conv
 from gradbench.measure import make_plan, measure
-from gradbench.network import dense_network
+from gradbench.network import SBN, dense_network
+from gradbench.objectives import Readout
 from gradbench.precision import float64
+from gradbench.problem import load_problem
+from gradbench.problems.build import build
 from gradbench.problems.data import load_data
 from gradbench.suite import load_suite
 
@@ -33,12 +39,12 @@ DRAWS = 4096
 
 
 def main() -> None:
-    """Runs all benchmarks, each exact gradient in a process of its own for its peak memory."""
+    """Runs all benchmarks; those with a peak memory each in a process of their own."""
     options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--exact", type=int, nargs="+", help="only this network, one line")
-    hidden = options.parse_args().exact
-    if hidden:
-        exact_gradient(tuple(hidden))
+    options.add_argument("--only", metavar="NAME", help="only this line, of those with memory")
+    only = options.parse_args().only
+    if only:
+        print_line(only)
         return
     print(f"machine: {machine()}")
     print("\ndraws per second, network 2-5-5-5-1, 200 points, all statistics included")
@@ -50,10 +56,10 @@ def main() -> None:
         seconds = iter(best(tasks))
     for spec in specs:
         print(f"{spec:28}" + "".join(f"{DRAWS / next(seconds):12,.0f}" for _ in dtypes))
-    print("\nexact gradient in float64, 200 points; peak memory is that of the whole process")
-    for sizes in HIDDEN:
-        arguments = [sys.executable, __file__, "--exact", *map(str, sizes)]
-        subprocess.run(arguments, check=True)
+    for title, lines in LINES.items():
+        print(f"\n{title}; peak memory is that of the whole process")
+        for name in lines:
+            subprocess.run([sys.executable, __file__, "--only", name], check=True)
     print("\nsuite psa, training, 20000 draws, figures and start of the process included")
     with tempfile.TemporaryDirectory() as folder:
         begin = time.perf_counter()
@@ -109,13 +115,58 @@ def some_draws(spec: str, dtype: Any) -> Callable[[], None]:
     return task
 
 
-def exact_gradient(hidden: tuple[int, ...]) -> None:
-    """Prints time and peak memory for one network."""
-    with float64():
-        network, params, batch = problem(hidden, jnp.float64)
-        gradient = jax.jit(jax.grad(lambda p: expected_loss(network, p, batch)))
-        (seconds,) = best([lambda: jax.block_until_ready(gradient(params))])
-    print(f"{'-'.join(map(str, hidden)):10}{seconds * 1e3:10.1f} ms{peak_memory():>12}", flush=True)
+def exact_gradient(hidden: tuple[int, ...]) -> Callable[[], Any]:
+    """A task: the exact gradient of a dense network on 200 points."""
+    network, params, batch = problem(hidden, jnp.float64)
+    return gradient_of(lambda p: expected_loss(network, p, batch), params)
+
+
+def exact_gradient_of(name: str) -> Callable[[], Any]:
+    """A task: the exact gradient of a problem of a suite, at its initial parameters."""
+    built = build(load_problem(name))
+    return gradient_of(lambda p: expected_loss(built.network, p, built.batch), built.initial())
+
+
+def conv_gradient(spec: str) -> Callable[[], Any]:
+    """A task: one draw for 28x28 images, four layers of 16, 16, 32, 32 channels, in float32."""
+    shape, layers = (28, 28, 1), []
+    for channels, stride in ((16, 1), (16, 2), (32, 1), (32, 2)):
+        layers.append(Conv(shape, channels, 3, stride))
+        shape = layers[-1].outputs
+    readout = Readout(math.prod(shape), 10, "softmax_cross_entropy")
+    network = SBN(tuple(layers), readout)
+    params = jax.tree.map(lambda leaf: leaf / 10, network.init(jax.random.key(0)))
+    batch = (jax.random.normal(jax.random.key(1), (32, 28, 28, 1)), jnp.arange(32) % 10)
+    loss = make_estimator(spec, network)
+    return gradient_of(lambda p: loss(p, jax.random.key(2), batch), params)
+
+
+def gradient_of(loss: Callable[[Any], Any], params: Any) -> Callable[[], Any]:
+    """A task: the compiled gradient of a loss."""
+    gradient = jax.jit(jax.grad(loss))
+    return lambda: jax.block_until_ready(gradient(params))
+
+
+CONVOLUTIONAL = ("straight_through", "psa")
+PROBLEMS = ("digits", "conv", "weights", "vae-8", "vae-12", "vae-8-8", "vae-12-12")
+LINES = {
+    "gradient in float32, 28x28 images, batch 32, convolutions 16, 16/2, 32, 32/2": CONVOLUTIONAL,
+    "exact gradient in float64, 2-...-1, 200 points": ["-".join(map(str, h)) for h in HIDDEN],
+    "exact gradient in float64 of the problems of the suites": PROBLEMS,
+}
+
+
+def print_line(name: str) -> None:
+    """Prints time and peak memory of one of ``LINES``."""
+    with contextlib.nullcontext() if name in CONVOLUTIONAL else float64():
+        if name in CONVOLUTIONAL:
+            task = conv_gradient(name)
+        elif name in PROBLEMS:
+            task = exact_gradient_of(name)
+        else:
+            task = exact_gradient(tuple(map(int, name.split("-"))))
+        (seconds,) = best([task])
+    print(f"{name:18}{seconds * 1e3:10.1f} ms{peak_memory():>12}", flush=True)
 
 
 def peak_memory() -> str:

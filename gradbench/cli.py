@@ -7,11 +7,12 @@ once.
 import argparse
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from gradbench.errors import GradbenchError
+from gradbench.errors import GradbenchError, GradbenchWarning
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -23,6 +24,7 @@ INTERRUPTED = 130  # as shells report Ctrl-C
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; returns the exit code: 0, 2 for bad input, 130 after Ctrl-C."""
     options = _parser().parse_args(arguments)
+    warnings.showwarning = _say_warning
     try:
         options.command(options)
         sys.stdout.flush()  # what is wrong with the output shall show here, not at exit
@@ -43,6 +45,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _discard_output()
         return BAD_INPUT
     return 0
+
+
+def _say_warning(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+    """A warning of gradbench's own as a sentence, without the place in its code."""
+    if issubclass(category, GradbenchWarning):
+        print(f"gradbench: {message}", file=sys.stderr)
+    else:
+        _show_warning(message, category, *where, **more)
+
+
+_show_warning = warnings.showwarning
 
 
 def _discard_output() -> None:

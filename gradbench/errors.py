@@ -4,6 +4,10 @@ import difflib
 from collections.abc import Iterable
 
 
+class GradbenchWarning(UserWarning):
+    """Something that works, but hardly as it is meant: a sentence."""
+
+
 class GradbenchError(ValueError):
     """Bad input. The message is one sentence that names the thing, the value and the remedy."""
 

@@ -484,8 +484,10 @@ def check_values(model: Model, params: Params, batch: Batch) -> None:
                 raise GradbenchError(
                     f"the {name} hold {wrong} at {jax.tree_util.keystr(path)}; give finite numbers"
                 )
-    if isinstance(model, SBN):
+    if isinstance(model, SBN | BinaryWeights):
         model.check(params, batch)
+    if isinstance(model, BinaryWeights):
+        model.warn_outside(params)
     try:
         hash(model)
     except TypeError:

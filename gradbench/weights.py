@@ -5,6 +5,7 @@ weights, the model's only example is the whole batch, and its objective is what 
 the activations returns for that batch: the estimators of weights and activations nest.
 """
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from gradbench.errors import GradbenchError
+from gradbench.errors import GradbenchError, GradbenchWarning
 from gradbench.model import Batch, Example, Loss, Model, Params
 from gradbench.network import SBN, RealNetwork
 from gradbench.noise import Noise, get_noise
@@ -144,8 +145,21 @@ class BinaryWeights:
         )
 
     def check(self, params: Params, batch: Batch) -> None:
-        """Refuses what the network refuses. Needs concrete arrays."""
+        """Refuses what the network refuses."""
         self.network.check(params, batch)
+
+    def warn_outside(self, params: Params) -> None:
+        """Warns of latent weights outside the support of the noise. Needs concrete arrays."""
+        bound = get_noise(self.noise).bound
+        latent = np.concatenate([np.ravel(eta) for eta in self.latent(params)])
+        if count := int(np.sum(np.abs(latent) > bound)):
+            warnings.warn(
+                f"{count} of {latent.size} latent weights are outside the support "
+                f"[-{bound:g}, {bound:g}] of {get_noise(self.noise).name} noise: they are -1 or +1 "
+                "with probability 1 and their gradient is zero; clip them, as mirror_descent does",
+                GradbenchWarning,
+                stacklevel=2,
+            )
 
     def latent(self, params: Params) -> list[Array]:
         """The latent weights among the parameters."""
@@ -157,8 +171,3 @@ class BinaryWeights:
 
         self.with_weights(keep, params)
         return found
-
-    def saturated(self, params: Params) -> int:
-        """How many latent weights are outside the support of the noise: fixed at -1 or +1."""
-        bound = get_noise(self.noise).bound
-        return sum(int(np.sum(np.abs(np.asarray(eta)) >= bound)) for eta in self.latent(params))

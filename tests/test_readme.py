@@ -4,8 +4,10 @@ import re
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from conftest import flat
 
 import gradbench
 from gradbench.estimators import ESTIMATORS
@@ -17,16 +19,60 @@ ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 
 
-def test_the_library_example_runs_and_its_draws_average_to_something_near_the_truth():
-    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    names: dict = {}
-    exec(code, names)
+@pytest.fixture(scope="module")
+def names():
+    """What the code of the README defines, run block after block."""
+    names: dict = {"__name__": "readme"}
+    blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    exec(blocks[0], names)
+    first = {key: names[key] for key in ("loss", "params", "batch", "truth")}
+    for block in blocks[1:]:
+        exec(block, names)
+    return names | {"first": first}
+
+
+def test_the_library_example_runs_and_its_draws_average_to_something_near_the_truth(names):
+    names = names["first"]
     keys = jax.random.split(jax.random.key(1), 4000)
     draw = jax.jit(jax.vmap(jax.grad(names["loss"]), (None, 0, None)))
     draws = draw(names["params"], keys, names["batch"])
     for many, exact in zip(draws, names["truth"], strict=True):
         error = np.linalg.norm(np.mean(many, axis=0) - exact) / np.linalg.norm(exact)
         assert error < 0.5  # PSA is biased in the first layer, by far less than that
+
+
+def test_the_networks_of_the_readme_have_gradients(names):
+    key, points = jax.random.key(0), jnp.ones((2, 2))
+    bits, counts, classes = jnp.ones((2, 64)), jnp.ones((2, 50)), jnp.array([1, 0])
+    signs = jnp.array([1.0, -1.0])
+    batches = {
+        "dense": (points, signs),
+        "conv": (jnp.ones((2, 8, 8, 1)), classes),
+        "vae": (bits, bits),
+        "hashing": (counts, counts),
+        "model": (points, signs),
+        "alone": (points, signs),
+        "maxout": (points, signs),
+    }
+    for name, batch in batches.items():
+        params = names[name].init(key)
+        draw = jax.jit(jax.grad(gradbench.estimators.psa(names[name])))
+        gradient = draw(params, key, batch)
+        assert np.all(np.isfinite(flat(gradient))) and np.any(flat(gradient) != 0), name
+    truth = gradbench.reference(names["maxout"], names["maxout"].init(key), batches["maxout"])
+    assert truth.agreement["brute force"] < 1e-12
+    latent = names["model"].init(key)
+    change, _ = names["optimiser"].update(
+        jax.grad(names["loss"])(latent, key, batches["model"]),
+        names["optimiser"].init(latent),
+        latent,
+    )
+    assert np.all(np.abs(flat(latent) + flat(change)) <= 1)
+
+
+def test_the_new_layer_of_the_readme_takes_15_lines():
+    (code,) = re.findall(r"@dataclass\(frozen=True\)\nclass Maxout.*?```", README, re.DOTALL)
+    assert sum(bool(line.strip()) for line in code.splitlines()[:-1]) <= 15
 
 
 def test_the_table_of_estimators_is_that_of_the_registry():

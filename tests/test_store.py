@@ -9,12 +9,12 @@ import sys
 import tempfile
 from pathlib import Path
 
-import jax
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from jax import tree
 from stored import FLOATS, META, PLACE, assert_one_sentence, assert_same_blocks, block, contents
 
 from gradbench import store
@@ -78,8 +78,8 @@ def test_nested_parameters_come_back_as_they_were(results):
     )
     results.save_checkpoint(PLACE, params)
     found = results.load_checkpoint(PLACE)
-    assert jax.tree.structure(found) == jax.tree.structure(params)
-    for one, two in zip(jax.tree.leaves(found), jax.tree.leaves(params), strict=True):
+    assert tree.structure(found) == tree.structure(params)
+    for one, two in zip(tree.leaves(found), tree.leaves(params), strict=True):
         np.testing.assert_array_equal(one, two)
 
 

@@ -15,7 +15,7 @@ import pytest
 from conftest import NOISES, assert_mean, flat, largest_z, precision, relative, threshold
 from scipy import special
 
-from gradbench.errors import GradbenchError
+from gradbench.errors import GradbenchError, GradbenchWarning
 from gradbench.estimators import (
     ESTIMATORS,
     arm,
@@ -529,9 +529,10 @@ def test_every_estimator_runs_in_single_precision_and_is_pure():
 def test_latent_weights_outside_the_support_are_fixed_and_have_no_gradient(noise):
     model = BinaryWeights(TANH, noise=noise)
     params, batch = random_like(TANH), (inputs(2, 2), targets(2))
-    params[0]["weight"] = np.array([[1.5, -1.0], [1.0, -40.0]])  # the ends count as outside
-    assert model.saturated(params) == 4
-    assert BinaryWeights(TANH, noise="laplace").saturated(params) == 0
+    params[0]["weight"] = np.array([[1.5, -1.0], [1.0, -40.0]])
+    with pytest.warns(GradbenchWarning, match="2 of 6 latent weights .* probability 1 .* zero; cl"):
+        reference(model, params, batch)
+    BinaryWeights(TANH, noise="laplace").warn_outside(params)  # warnings are errors here
     fixed = ({**params[0], "weight": np.sign(params[0]["weight"])}, params[1])
 
     only = BinaryWeights(TANH, noise=noise, entries=(1,))
