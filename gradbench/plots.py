@@ -154,6 +154,7 @@ def losses(summary: pd.DataFrame, title: str = "") -> Figure:
     Raises:
         GradbenchError: no rows, or no column ``epoch``.
     """
+    _only_one(summary, [], "losses")
     _has_column(summary, "epoch")
     problems = list(summary["problem"].unique())
     look = {name: LINES[k % len(LINES)] for k, name in enumerate(problems)}

@@ -18,6 +18,7 @@ from gradbench.toml import (
     find,
     fraction,
     list_of,
+    not_negative,
     number,
     one_of,
     packaged,
@@ -264,7 +265,7 @@ def _read_weight_training(table: Table | None) -> WeightTraining | None:
     training = WeightTraining(
         optimiser=table.take("optimiser", string),
         rate=table.take("rate", number(above=0)),
-        strength=table.take("strength", number(above=-1e-300), WeightTraining.strength),
+        strength=table.take("strength", not_negative, WeightTraining.strength),
     )
     table.finish()
     return training

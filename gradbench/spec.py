@@ -5,6 +5,7 @@ The canonical text names an estimator everywhere: in suite files, result directo
 
 import ast
 import math
+import re
 import warnings
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -60,12 +61,15 @@ def canonical(text: str) -> str:
     return format_spec(*parse_spec(text))
 
 
+NESTED = {"weights": "straight_through", "activations": "psa"}  # unless its arguments differ
+
+
 def label(text: str) -> str:
     """What tables and figures call an estimator: a nested one "weights x activations"."""
-    if not text.startswith("nested("):
+    if not re.match(r"nested\b", text):
         return text
-    arguments = parse_spec(text).arguments
-    return " x ".join(label(str(arguments[part])) for part in ("weights", "activations"))
+    arguments = NESTED | parse_spec(text).arguments
+    return " x ".join(label(str(arguments[part])) for part in NESTED)
 
 
 def family(text: str) -> str:

@@ -82,10 +82,11 @@ def load_suite(name_or_path: str | os.PathLike[str], quick: bool = False) -> Sui
     """
     name, table = find("suite", name_or_path)
     overrides = _read_quick(table, quick)
-    problems = [
-        (problem, _override(values, overrides, f"{table.where('quick')}, quick"))
-        for problem, values in _find_problems(table)
-    ]
+    found = _find_problems(table)
+    for own in found:
+        read_problem(*own)  # first: so that what is wrong in a problem's own file is told of it
+    where = f"{table.where('quick')}, quick"
+    problems = [(problem, _override(values, overrides, where)) for problem, values in found]
     by, variants = _read_variations(table, problems)
     suite = Suite(
         name=f"{name}-quick" if quick else name,
@@ -105,6 +106,8 @@ def load_suite(name_or_path: str | os.PathLike[str], quick: bool = False) -> Sui
         raise table.error("averages", f"{problem}; average at most all draws")
     if suite.figure == "growth":
         _check_growth(table, suite, len(problems))
+    if suite.figure == "training":
+        _check_trained(table, suite)
     return suite
 
 
@@ -117,6 +120,14 @@ def _check_growth(table: Table, suite: Suite, problems: int) -> None:
     if len(suite.problems[0].checkpoints) > 1:
         problem = 'figure is "growth" but the problem has several checkpoints'
         raise table.error("figure", f"{problem}; take a problem with one")
+
+
+def _check_trained(table: Table, suite: Suite) -> None:
+    """Refuses a figure of training where nothing is trained."""
+    untrained = [problem.name for problem in suite.problems if problem.training is None]
+    if untrained:
+        problem = f'figure is "training" but the problem {untrained[0]!r} has no [training]'
+        raise table.error("figure", f"{problem}; add it, or take another figure")
 
 
 def _find_problems(suite: Table) -> list[tuple[str, Table]]:
@@ -138,9 +149,12 @@ def _read_quick(suite: Table, quick: bool) -> dict[str, Any]:
         return {}
     if table is None:
         raise suite.error("title", "the suite has no quick form; add a table [quick], or use draws")
-    dotted = {key: value for key, value in table.values.items() if "." in key}
-    plain = {key: value for key, value in table.values.items() if key not in dotted}
-    suite.values = {**suite.values, **plain}
+    dotted = {}
+    for key, value in table.values.items():
+        if "." in key:
+            dotted[key] = value
+        else:
+            suite.replace(key, value, f"{table.where(key)}, quick")
     return dotted
 
 
@@ -148,7 +162,7 @@ def _read_variations(
     suite: Table, problems: list[tuple[str, Table]]
 ) -> tuple[str | None, list[Problem]]:
     """What a sweep varies, and the problems after it, or after the variants of the suite."""
-    unvaried = [read_problem(*problem) for problem in problems]  # first: so their files are told
+    unvaried = [read_problem(*problem) for problem in problems]  # first: so that [quick] is told
     sweep, variants = suite.optional_table("sweep"), suite.optional_table("variants")
     if sweep is not None and variants is not None:
         raise suite.error("variants", "there are a sweep and variants; take one of them")

@@ -37,6 +37,7 @@ class Table:
     text: str = ""  # of the whole file, to find lines in
     path: tuple[str, ...] = ()
     taken: list[str] = field(default_factory=list)
+    elsewhere: dict[str, str] = field(default_factory=dict)  # the places of replaced values
 
     def take(self, key: str, kind: Kind[T], default: T = REQUIRED) -> T:
         """The value of a key, which must be of a kind; the default where the key is absent.
@@ -57,13 +58,20 @@ class Table:
 
     def table(self, key: str) -> "Table":
         """The table under a key, which must be there."""
-        values = self.take(key, mapping)
-        return Table(self.file, values, self.text, (*self.path, key))
+        values, path = self.take(key, mapping), (*self.path, key)
+        if key in self.elsewhere:
+            return Table(self.elsewhere[key], values, path=path)
+        return Table(self.file, values, self.text, path)
 
     def optional_table(self, key: str) -> "Table | None":
         """The table under a key, None where there is none."""
         self.taken.append(key)
         return self.table(key) if key in self.values else None
+
+    def replace(self, key: str, value: Any, where: str) -> None:
+        """Takes the value of a key from elsewhere; its errors then begin with ``where``."""
+        self.values = {**self.values, key: value}
+        self.elsewhere[key] = where
 
     def rest(self) -> list[str]:
         """The keys that have not been taken."""
@@ -82,6 +90,8 @@ class Table:
 
     def where(self, key: str) -> str:
         """The file and the line of a key."""
+        if key in self.elsewhere:
+            return self.elsewhere[key]
         line = find_line(self.text, (*self.path, key))
         return f"{self.file}, line {line}" if line else self.file
 
@@ -248,6 +258,13 @@ def fraction(value: Any) -> float:
     """A number in [0, 1)."""
     if type(value) not in (int, float) or not 0 <= value < 1:
         raise Unfit("give a number from 0 to below 1", value)
+    return float(value)
+
+
+def not_negative(value: Any) -> float:
+    """A finite number of at least 0."""
+    if type(value) not in (int, float) or not 0 <= value < 1e300:
+        raise Unfit("give a finite number of at least 0", value)
     return float(value)
 
 

@@ -69,6 +69,50 @@ def test_a_dry_run_of_every_suite_says_its_size_and_writes_nothing(suite, call, 
     assert list((tmp_path / "here").iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("suite", "lines"),
+    [
+        (
+            "conv",
+            ["  problem conv: 9-8 hidden units, epoch 0, epoch 3, epoch 10", "24 cells of 500"],
+        ),
+        (
+            "vae",
+            [
+                "  problem vae-8: 8 hidden units, epoch 0, epoch 10",
+                "  problem vae-8-8: 8-8 hidden units, epoch 0, epoch 10",
+            ],
+        ),
+        (
+            "weights",
+            [
+                "  problem weights[binary-connect]: 4 hidden units, 12 binary weights, epoch 0, "
+                "epoch 100",
+                "108 cells of 200 draws",
+            ],
+        ),
+    ],
+)
+def test_a_dry_run_of_a_quick_form_says_what_is_enumerated_and_writes_nothing(
+    suite, lines, call, tmp_path
+):
+    code, out, error = call("run", suite, "--quick", "--dry-run")
+    assert (code, error) == (0, "")
+    assert out.startswith(f"suite '{suite}-quick', seed 0: ")
+    assert all(line in out for line in lines), out
+    assert list((tmp_path / "here").iterdir()) == []
+
+
+def test_a_quick_run_writes_to_a_directory_of_its_own(call, tmp_path):
+    text = changed(tiny.SUITE, (', "arm", "straight_through"', ""))
+    suite = tiny.write(tmp_path / "suite", f'{text}[quick]\ndraws = 12\n"data.points" = 4\n')
+    code, out, _ = call("run", suite, "--quick")
+    assert code == 0 and "the table: gradbench show results/suite-quick" in out
+    manifest = json.loads((tmp_path / "here/results/suite-quick/manifest.json").read_text())
+    assert (manifest["suite"]["name"], manifest["draws"]) == ("suite-quick", 12)
+    assert manifest["suite"]["problems"][0]["data"]["arguments"] == {"points": 4}
+
+
 def test_show_prints_the_table_and_plot_draws_the_figures(finished, call):
     code, out, error = call("show", finished / "results")
     assert (code, error) == (0, "")
@@ -111,6 +155,8 @@ BAD = {
     "no draws": (["run", "SUITE", "--draws", "0"], "number of draws is 0"),
     "less than none": (["run", "SUITE", "--draws", "-3"], "number of draws is -3"),
     "seed": (["run", "SUITE", "--seed", "-1"], "seed is -1"),
+    "no quick form": (["run", "SUITE", "--quick"], "line 1: the suite has no quick form; add a"),
+    "wrong quick form": (["run", "QUICK", "--quick"], "line 7, quick: unknown key drawz; did you"),
     "dry seed": (["run", "SUITE", "--seed", "-1", "--dry-run"], "seed is -1"),
     "out is a file": (["run", "SUITE", "--out", "SUITE"], "is not a directory"),
     "out is foreign": (["run", "SUITE", "--out", "FOLDER"], "has no manifest.json"),
@@ -158,6 +204,7 @@ def places(finished_run, tmp_path_factory):
         "WRONG_KEY": suite("key", ("averages", "drawz")),
         "WRONG_TYPE": suite("type", ("71", '"many"')),
         "NO_PROBLEM": suite("problem", ("tiny.toml", "tini.toml")),
+        "QUICK": suite("fast", ("averages = [3, 10]", "\n[quick]\ndrawz = 1")),
         "NO_ESTIMATOR": suite("estimator", ("psa", "psb")),
         "FINISHED": finished_run / "suite.toml",
         "RESULTS": finished_run / "results",

@@ -116,6 +116,40 @@ def test_fewer_digits_are_the_first_of_the_split():
     assert len(np.unique(few.targets)) == 10
 
 
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_binary_digits_are_those_of_the_split_above_half_of_the_scale(split):
+    arguments = {"split": split, "examples": 100}
+    grey, (inputs, targets) = load_data("digits", arguments), load_data("binary_digits", arguments)
+    np.testing.assert_array_equal(inputs, np.where(grey.inputs * 16 > 8, 1, -1))
+    assert inputs.dtype == np.float64 and 0.2 < np.mean(inputs == 1) < 0.5
+    np.testing.assert_array_equal(targets, inputs)
+
+
+def test_topics_are_counts_of_words_that_sum_to_the_length_of_a_document():
+    inputs, counts = load_data("topics", {"documents": 50, "words": 12, "length": 33})
+    assert inputs.shape == counts.shape == (50, 12) and counts.dtype == np.float64
+    np.testing.assert_array_equal(counts, np.round(counts))
+    assert counts.min() == 0 and (counts.sum(axis=1) == 33).all()
+    np.testing.assert_array_equal(inputs, np.log1p(counts))
+
+
+def test_documents_mix_two_topics_of_four():
+    """Long documents lie on lines between four points: their shares of words have rank four."""
+    _, counts = load_data("topics", {"documents": 300, "words": 20, "length": 10**6})
+    values = np.linalg.svd(counts / 10**6, compute_uv=False)
+    assert values[3] > 0.3 and values[4] < 0.05  # noise: about sqrt(300 / 10^6)
+
+
+def test_the_smallest_topics_are_data():
+    inputs, counts = load_data("topics", {"documents": 1, "words": 1, "length": 1})
+    assert counts.tolist() == [[1.0]] and np.isfinite(inputs).all()
+
+
+def test_another_seed_makes_other_topics():
+    one, two = (load_data("topics", {"documents": 5}, seed=seed).targets for seed in (0, 1))
+    assert (one != two).any()
+
+
 @pytest.mark.parametrize(
     ("name", "arguments", "sentence"),
     [
@@ -128,6 +162,9 @@ def test_fewer_digits_are_the_first_of_the_split():
         ("digits", {"examples": True}, "got examples = True; give a whole number from 1"),
         ("overlapping_classes", {"points": None}, "got points = None; give a whole number"),
         ("overlapping_classes", {"points": 10**12}, "from 1 to 10000000"),
+        ("binary_digits", {"split": "tets"}, "got split = 'tets'; did you mean 'test'?"),
+        ("topics", {"documents": 0}, "got documents = 0; give a whole number from 1"),
+        ("topics", {"topics": 3}, "no argument 'topics'; choose one of documents, length, words"),
     ],
 )
 def test_unknown_names_and_unfit_arguments_are_refused_in_one_sentence(name, arguments, sentence):

@@ -1,6 +1,8 @@
 """Blocks of draws against NumPy on the same draws, stored."""
 
+from dataclasses import dataclass, field
 from functools import cache
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,8 +15,11 @@ from hypothesis import strategies as st
 from gradbench import measure as module
 from gradbench.blocks import BINS, pool
 from gradbench.errors import GradbenchError
-from gradbench.estimators import arm
+from gradbench.estimators import arm, exact, mean_field, nested, psa, reinforce
 from gradbench.measure import Plan, layer_names, layer_vectors, make_plan, measure
+from gradbench.model import is_deterministic
+from gradbench.network import RealNetwork
+from gradbench.weights import BinaryWeights
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -184,6 +189,97 @@ def test_another_key_gives_other_draws():
             for k in (0, 1)
         )
     assert not np.array_equal(one.layers[0].mean, two.layers[0].mean)
+
+
+# ------------------------------------------------------------------------- one draw for all
+
+
+def weighted(activations):
+    """A network with binary weights on stochastic units, its parameters and a batch."""
+    network, params, batch = small((1, 1, 1))
+    return BinaryWeights(network, activations), params, batch
+
+
+@dataclass(frozen=True)
+class Counted:
+    """An estimator that counts how often its value is computed, not only traced."""
+
+    loss: Any
+    randomness: Any
+    runs: list = field(default_factory=list, compare=False)
+
+    def __call__(self, params, key, batch):
+        jax.debug.callback(self.runs.append, jax.random.key_data(key))  # of each key: no batching
+        return self.loss(params, key, batch)
+
+
+@pytest.mark.parametrize("estimator", [exact, mean_field])
+def test_an_estimator_without_randomness_is_run_once_with_the_statistics_of_all_its_draws(
+    estimator,
+):
+    network, params, batch = small((2, 2, 1))
+    plan = Plan(22, 8, (1, 3), (2,), (10,))
+    loss = estimator(network)
+    assert is_deterministic(loss)
+    once, always = Counted(loss, "none"), Counted(loss, "uniforms")
+    with precision(True):
+        params = jax.tree.map(jnp.asarray, params)
+        found, expected = (
+            list(measure(counted, params, batch, params, KEY, plan)) for counted in (once, always)
+        )
+        gradient = jax.grad(loss)(params, KEY, batch)
+        vectors = [np.asarray(g) for g in layer_vectors(gradient)]
+        jax.effects_barrier()
+    assert (len(once.runs), len(always.runs)) == (1, 24)  # three blocks of eight
+    assert [block.index for block in found] == [block.index for block in expected] == [0, 1, 2]
+    for one, other in zip(found, expected, strict=True):
+        for left, right, g in zip(one.layers, other.layers, vectors, strict=True):
+            np.testing.assert_allclose(left.mean, g, rtol=1e-13)
+            assert np.max(left.m2) < 1e-28 * np.max(g**2)
+            assert left.histogram.sum() == left.groups.sum()
+            for mine, theirs in zip(left, right, strict=True):
+                np.testing.assert_allclose(mine, theirs, rtol=1e-12, atol=1e-28)
+
+
+def test_some_blocks_of_an_estimator_without_randomness_are_those_of_all():
+    network, params, batch = small((1, 1, 1))
+    plan = Plan(7, 2, (1,), (), ())
+    with precision(True):
+        whole = [
+            as_bytes(b) for b in measure(mean_field(network), params, batch, params, KEY, plan)
+        ]
+        some = measure(mean_field(network), params, batch, params, KEY, plan, [3, 1])
+        assert [as_bytes(block) for block in some] == [whole[3], whole[1]]
+
+
+def test_what_is_random_given_the_weights_is_not_taken_for_the_same():
+    """Nested estimators, and estimators of weights over activations that are estimated."""
+    model = weighted(exact)[0]
+    real = BinaryWeights(RealNetwork(model.network.layers, model.network.objective))
+    sampled = weighted(psa)[0]
+    assert is_deterministic(exact(model)) and is_deterministic(mean_field(model))
+    assert is_deterministic(exact(real)) and is_deterministic(mean_field(real))
+    assert not is_deterministic(mean_field(sampled)) and not is_deterministic(psa(model))
+    for activations in ("psa", "reinforce", "arm", "straight_through"):
+        for weights in ("mean_field", "straight_through", "arm"):
+            assert not is_deterministic(nested(model, weights=weights, activations=activations)), (
+                weights,
+                activations,
+            )
+    assert is_deterministic(nested(model, weights="mean_field", activations="mean_field"))
+    assert not is_deterministic(random_gradient)
+
+
+def test_mean_field_weights_over_sampled_activations_vary():
+    model, params, batch = weighted(reinforce)
+    with precision(True):
+        params = jax.tree.map(jnp.asarray, params)
+        plan = Plan(8, 8, (1,), (), ())
+        (block,) = measure(mean_field(model), params, batch, params, KEY, plan)
+        draws = stored(mean_field(model), params, batch, KEY, 8)
+    for layer, rows in zip(block.layers, draws, strict=True):
+        np.testing.assert_allclose(layer.m2, 8 * rows.var(0), rtol=1e-9, atol=1e-20)
+    assert block.layers[0].m2.min() > 1e-6
 
 
 # -------------------------------------------------------------------------------- plans

@@ -1,13 +1,25 @@
 """Figures of synthetic frames: what is on them, and that they can be saved."""
 
+from itertools import pairwise
+
 import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.colors import rgb_to_hsv, to_rgb
 
 from gradbench.errors import GradbenchError
-from gradbench.plots import FEW_GROUPS, accuracy, cosine_curve, growth, rmse_curve, save
-from gradbench.style import FAMILIES, styles
+from gradbench.plots import (
+    FEW_GROUPS,
+    accuracy,
+    cosine_curve,
+    growth,
+    losses,
+    rmse_curve,
+    save,
+    training,
+)
+from gradbench.style import FAMILIES, LINES, styles
 
 # Relative bias and standard deviation.
 ESTIMATORS = {
@@ -52,7 +64,7 @@ def summary_frame(by="width", sizes=range(2, 6), replicates=3):
     rng = np.random.default_rng(0)
     rows = []
     for size in sizes:
-        for layer in range(1, (2 if by == "width" else size) + 1):
+        for layer in range(1, (size if by == "depth" else 2) + 1):
             for replicate in range(replicates):
                 for estimator, (bias, std) in ESTIMATORS.items():
                     se = std**2 / DRAWS
@@ -66,6 +78,17 @@ def summary_frame(by="width", sizes=range(2, 6), replicates=3):
                     row |= {"bias2": bias**2 + se * rng.normal(), "variance": std**2}
                     rows.append(row | {"zero_gradient": False})
     return pd.DataFrame(rows)
+
+
+EPOCHS = (0, 1, 3, 10, 30)
+
+
+def losses_frame(problems=("toy",), epochs=EPOCHS, replicates=1):
+    """A summary along training, and the loss of each problem, epoch and replicate."""
+    frame = summary_frame("epoch", epochs, replicates)
+    frame = pd.concat([frame.assign(problem=name) for name in problems], ignore_index=True)
+    offset = frame["problem"].map(list(problems).index)
+    return frame.assign(loss=2.0 + offset - 0.01 * frame["epoch"] + 0.1 * frame["replicate"])
 
 
 def axes_of(figure):
@@ -103,10 +126,36 @@ def test_accuracy_has_a_panel_per_layer_and_checkpoint_titled_with_both():
         assert sorted(text.get_text() for text in legend.get_texts()) == sorted(ESTIMATORS)
 
 
-@pytest.mark.parametrize("kind", ["rmse", "cosine"])
+NESTED = [
+    f"nested(activations='psa', weights='{weights}')"
+    for weights in ("arm", "straight_through", "concrete(temperature=0.5)")
+]
+
+
+def nested_frame():
+    """Many estimators with long names, as in the suite of binary weights."""
+    frame = losses_frame()
+    some = frame[frame["estimator"].isin(["arm", "straight_through", "psa"])]
+    names = dict(zip(["arm", "straight_through", "psa"], NESTED, strict=True))
+    return pd.concat([frame, some.assign(estimator=some["estimator"].map(names))])
+
+
+FOUR = ["layer 1", "layer 2", "layer 3", "output"]
+MANY = [f"weights[{name}]" for name in ("mirror", "binary-connect", "triangular", "sgd")]
+FULL = {
+    "rmse": lambda: accuracy(curves_frame(FOUR), "toy")["rmse"],
+    "cosine": lambda: accuracy(curves_frame(FOUR), "toy")["cosine"],
+    "training": lambda: training(nested_frame(), "toy"),
+    "losses": lambda: losses(losses_frame(MANY, (0, 1, 10, 100, 1000)), "toy"),
+    "loss": lambda: losses(losses_frame(), "toy"),
+}
+
+
+@pytest.mark.parametrize("kind", FULL)
 def test_panels_legend_and_title_do_not_overlap(kind):
-    figure = accuracy(curves_frame(["layer 1", "layer 2", "layer 3", "output"]), "toy")[kind]
-    boxes = [ax.get_tightbbox() for ax in axes_of(figure)] + [figure.legends[0].get_window_extent()]
+    figure = FULL[kind]()
+    boxes = [ax.get_tightbbox() for ax in axes_of(figure)]
+    boxes += [legend.get_window_extent() for legend in figure.legends]
     page = figure.bbox
     for k, box in enumerate(boxes):
         assert box.width > 0 and box.height > 0
@@ -177,6 +226,116 @@ def test_variants_are_ordered_by_their_numbers_and_unknown_families_have_a_style
     style = styles(names)
     assert list(style) == ["reinforce", names[2], names[0], "mine"]
     assert style[names[0]].color != style[names[2]].color
+
+
+def test_nested_estimators_have_the_colour_of_their_weights_and_another_marker_and_line():
+    names = ["arm", "straight_through", "concrete(temperature=0.5)", *NESTED]
+    style = styles(names)
+    for plain, both in zip(names, NESTED, strict=False):
+        hues = [rgb_to_hsv(to_rgb(look.color)) for look in (style[plain], style[both])]
+        family = rgb_to_hsv(to_rgb(FAMILIES[plain.partition("(")[0]].color))
+        assert np.allclose([hue[:2] for hue in hues], family[:2], atol=0.01)  # a shade of it
+        assert style[plain].color != style[both].color
+        assert style[plain].marker != style[both].marker
+        assert style[plain].line != style[both].line
+        assert list(style).index(plain) + 1 == list(style).index(both)  # side by side
+    assert styles([NESTED[0]])[NESTED[0]] == FAMILIES["arm"]
+
+
+def test_legends_call_nested_estimators_by_their_two_parts():
+    figure = training(nested_frame())
+    names = {text.get_text() for text in figure.legends[0].get_texts()}
+    assert {"arm x psa", "straight_through x psa", "concrete(temperature=0.5) x psa"} <= names
+    assert not any("nested" in name for name in names)
+
+
+# --- along training ---
+
+
+def test_training_has_a_tick_at_every_checkpoint_and_shows_all_of_them():
+    figure = training(losses_frame())
+    axes = axes_of(figure)
+    assert [ax.get_title() for ax in axes] == ["layer 1", "layer 2", "", ""]
+    assert [ax.get_xlabel() for ax in axes] == ["", "", "epoch", "epoch"]
+    assert [ax.get_ylabel() for ax in axes] == ["relative |bias|", "", "relative std", ""]
+    for ax in axes:
+        assert ax.get_xticks().tolist() == list(EPOCHS)
+        low, high = ax.get_xlim()
+        assert low < 0 and high > 30
+        places = ax.transData.transform([(epoch, 1.0) for epoch in EPOCHS])[:, 0]
+        assert (np.diff(places) > 0.08 * ax.bbox.width).all()  # far enough apart to be read
+    labels = [[label.get_text() for label in ax.get_xticklabels()] for ax in axes[2:]]
+    assert labels == [["0", "1", "3", "10", "30"]] * 2
+    boxes = [label.get_window_extent() for label in axes[2].get_xticklabels()]
+    assert not any(a.overlaps(b) for a, b in pairwise(boxes))
+
+
+def test_training_shows_the_bias_or_its_limit_and_the_deviation_at_every_checkpoint():
+    frame = losses_frame()
+    bias, _, deviation, _ = axes_of(training(frame))
+    style = styles(set(ESTIMATORS) - {"exact"})
+    epochs, values = filled(bias, "psa", style)
+    psa = frame[(frame["estimator"] == "psa") & (frame["layer"] == "layer 1")]
+    assert epochs.tolist() == list(EPOCHS)
+    assert values == pytest.approx(np.sqrt(psa["bias2"]).tolist(), rel=1e-12)
+    assert line_of(deviation, "psa", style)[1] == pytest.approx(0.14)
+    epochs, limits = open_markers(bias, "arm", style)
+    arm = frame[(frame["estimator"] == "arm") & (frame["layer"] == "layer 1")]
+    assert epochs.tolist() == list(EPOCHS) and not filled(bias, "arm", style).size
+    expected = np.sqrt(arm["bias2"].clip(lower=0) + 3 * arm["bias2_se"])
+    assert limits == pytest.approx(expected.tolist(), rel=1e-12)
+    assert "mean_field: 0" in [text.get_text() for text in deviation.texts]
+    for ax in (bias, deviation):
+        lines = [line for line in ax.lines if line.get_transform() == ax.transData]
+        drawn = np.concatenate([line.get_xydata() for line in lines])
+        drawn = drawn[np.isfinite(drawn).all(axis=1)]
+        assert len(drawn) and (drawn >= [ax.get_xlim()[0], ax.get_ylim()[0]]).all()
+        assert (drawn <= [ax.get_xlim()[1], ax.get_ylim()[1]]).all()
+
+
+def test_one_checkpoint_can_be_drawn():
+    for figure in (training(losses_frame(epochs=(5,))), losses(losses_frame(epochs=(5,)))):
+        for ax in axes_of(figure):
+            low, high = ax.get_xlim()
+            assert low < 5 < high and ax.get_xticks().tolist() == [5]
+
+
+def drawn_losses(figure):
+    """The axes, and the data of the lines by their colour."""
+    (ax,) = axes_of(figure)
+    return ax, {line.get_color(): line.get_xydata().T.tolist() for line in ax.lines}
+
+
+def test_losses_has_a_line_of_exact_values_for_each_problem_and_a_legend_of_several():
+    figure = losses(losses_frame(["one", "two", "three"]), "three problems")
+    ax, lines = drawn_losses(figure)
+    values = [2.0, 1.99, 1.97, 1.9, 1.7]
+    assert len(lines) == 3
+    for k, (epochs, drawn) in enumerate(lines.values()):
+        assert epochs == list(EPOCHS) == ax.get_xticks().tolist()
+        assert drawn == pytest.approx([k + value for value in values], rel=1e-12)
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("epoch", "exact expected loss")
+    assert not ax.collections  # one replicate has no band
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["one", "two", "three"]
+    assert not losses(losses_frame(["one"])).legends
+
+
+def test_losses_are_the_mean_over_replicates_in_a_band_from_the_least_to_the_greatest():
+    ax, lines = drawn_losses(losses(losses_frame(replicates=3)))
+    ((epochs, drawn),) = lines.values()
+    assert epochs == list(EPOCHS)
+    assert drawn == pytest.approx([2.1, 2.09, 2.07, 2.0, 1.8], rel=1e-12)
+    (band,) = ax.collections
+    ys = band.get_paths()[0].vertices[:, 1]
+    assert (ys.min(), ys.max()) == pytest.approx((1.7, 2.2), rel=1e-12)
+
+
+def test_the_lines_of_problems_are_told_apart_by_colour_and_by_marker_and_line():
+    assert len({look.color for look in LINES}) == len(LINES) == 7
+    assert len({(look.marker, str(look.line)) for look in LINES}) == len(LINES)
+    assert {look.color for look in LINES} <= {look.color for look in FAMILIES.values()}
+    assert all(look.marker for look in LINES)
 
 
 def test_growth_draws_the_layers_that_every_size_has():
@@ -287,6 +446,17 @@ def nothing_shared():
         (lambda: growth(only_exact(), "width"), "no finished cell of an estimator besides exact"),
         (lambda: growth(nothing_shared(), "width"), "no layer is at every width"),
         (lambda: accuracy(curves_frame().assign(replicate=range(384))), "one replicate at a time"),
+        (lambda: training(losses_frame().head(0)), r"training\(\) has nothing to draw"),
+        (
+            lambda: training(losses_frame(["one", "two"])),
+            r"training\(\) draws one problem at a time and was given 2; select one, "
+            r"frame\[frame\['problem'\] == 'one'\]",
+        ),
+        (lambda: training(losses_frame().drop(columns="epoch")), "no column 'epoch'; choose one"),
+        (lambda: training(losses_frame().query("estimator == 'exact'")), "besides exact; run the"),
+        (lambda: losses(losses_frame().head(0)), r"losses\(\) has nothing to draw"),
+        (lambda: losses(pd.DataFrame()), r"losses\(\) has nothing to draw"),
+        (lambda: losses(losses_frame().drop(columns="epoch")), "no column 'epoch'; choose one"),
     ],
 )
 def test_what_cannot_be_drawn_is_refused_with_the_remedy(draw, sentence):

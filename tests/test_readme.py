@@ -41,6 +41,7 @@ def test_the_library_example_runs_and_its_draws_average_to_something_near_the_tr
         assert error < 0.5  # PSA is biased in the first layer, by far less than that
 
 
+@pytest.mark.usefixtures("quick_compilation")
 def test_the_networks_of_the_readme_have_gradients(names):
     key, points = jax.random.key(0), jnp.ones((2, 2))
     bits, counts, classes = jnp.ones((2, 64)), jnp.ones((2, 50)), jnp.array([1, 0])

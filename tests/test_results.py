@@ -93,11 +93,13 @@ def test_the_columns_and_the_order_are_those_of_the_suite(finished_run):
     assert list(frame["layer"].unique()) == ["layer 1", "output"]
     assert len(frame) == 2 * 4 * 2
     values = ["bias2", "variance", "rmse", "cosine", "cosine_low", "cosine_high"]
-    expected = {"problem", "replicate", "checkpoint", "layer", "estimator", "loss", "gradient_norm"}
+    expected = {"problem", "replicate", "checkpoint", "epoch", "layer", "estimator", "loss"}
+    expected |= {"gradient_norm"}
     expected |= {"draws", "zero_gradient", "groups", *values, *(f"{name}_se" for name in values)}
     assert set(frame.columns) == expected
     assert np.isfinite(frame.select_dtypes("number")).all(axis=None)
     assert frame.groupby("checkpoint")["loss"].nunique().tolist() == [1, 1]
+    assert (frame["checkpoint"] == "epoch " + frame["epoch"].astype(str)).all()
 
 
 def test_curves_hold_the_powers_of_two_and_what_the_suite_names(finished_run):
@@ -269,6 +271,17 @@ def test_a_sweep_has_its_column_and_one_figure(tmp_path):
         shard.unlink()
     assert "no finished cell of an estimator besides exact; run the suite" in refusal(plot, results)
     assert unfinished(results) == (2, 4)
+
+
+def test_a_suite_of_training_has_its_figures_beside_those_of_accuracy(finished):
+    results = Results.open(finished / "results")
+    results.manifest["suite"]["figure"] = "training"
+    paths = plot(results)
+    kinds = ("rmse", "cosine", "training", "losses")
+    assert {path.name for path in paths} == {f"{k}.{end}" for k in kinds for end in ("pdf", "png")}
+    for path in paths[1::2]:
+        pixels = matplotlib.image.imread(path)[..., :3]
+        assert 0.01 < np.mean(pixels < 0.9) < 0.5  # neither blank nor black
 
 
 def test_a_figure_that_cannot_be_written_is_one_sentence(finished):

@@ -287,6 +287,13 @@ BAD_PROBLEMS = {
     ),
     "real classes": ([('"logistic_loss"', '"softmax_cross_entropy"')], "give integer classes"),
     "outputs": ([('"logistic_loss"', '"squared_error"\noutputs = 2')], "one number per output"),
+    "inputs": ([("[2]", "[2]\ninputs = [2, 2]")], "network.inputs is (2, 2) but an input has 2"),
+    "elbo": ([("logistic_loss", "elbo")], "got 2 outputs and a target of shape (1,)"),
+    "binary weights": (
+        [("[2]", "[40]\nweights = {}"), ('"normalised"', '"fan_in"')],
+        "use narrower layers",
+    ),
+    "moments": ([("[2]", "[2]\nweights = {}")], "got BinaryWeights, which has no known moments"),
     "one point": ([("points = 8", "points = 1"), ("batch = 4", "batch = 1")], "give more examples"),
 }
 
@@ -316,6 +323,19 @@ def test_a_problem_that_cannot_be_run_is_refused_before_anything_is_written(tmp_
 def test_an_unknown_estimator_is_refused_before_anything_is_written(tmp_path, spec, words):
     suite = tiny.write(tmp_path / "suite", changed(tiny.SUITE, ('"psa"', f'"{spec}"')))
     assert words in refusal(suite, tmp_path / "results")
+    assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.parametrize("spec", ["nested", "nested(weights='arm', activations='psa')"])
+def test_an_estimator_that_does_not_fit_a_problem_is_refused_before_anything_is_written(
+    tmp_path, spec
+):
+    suite = tiny.write(tmp_path / "suite", changed(tiny.SUITE, ('"psa"', f'"{spec}"')))
+    sentence = refusal(suite, tmp_path / "results")
+    assert sentence.startswith("problem 'tiny': nested() got a model without binary weights under")
+    with pytest.raises(GradbenchError) as caught:
+        describe(suite)
+    assert str(caught.value) == sentence
     assert not (tmp_path / "results").exists()
 
 
@@ -453,6 +473,17 @@ def test_the_progress_bar_counts_all_draws_and_can_be_switched_off(
     assert f"{197 / 568:.0%}" in first  # 71 + 71 + 28 * 2 draws were there before
     assert "100%" in last and "568/568" in last and "draws/s" in last
     assert tiny.numbers(tmp_path) == tiny.numbers(finished_run / "results")
+
+
+def test_a_description_of_a_quick_form_is_that_of_the_suite_with_it(tmp_path):
+    quick = '[quick]\ndraws = 20\n"network.hidden" = [3, 1]\n"training.checkpoints" = [7]\n'
+    suite = tiny.write(tmp_path, tiny.SUITE + quick)
+    assert "problem tiny: 2 hidden units, epoch 0, epoch 10\n" in describe(suite)
+    text = describe(suite, quick=True)
+    assert text.startswith("suite 'suite-quick', seed 0: A tiny suite\n")
+    assert "problem tiny: 3-1 hidden units, epoch 7\n" in text
+    assert "4 cells of 20 draws, 80 draws in all" in text
+    assert "4 cells of 30 draws" in describe(suite, draws=30, quick=True)
 
 
 def test_a_description_tells_the_size_of_the_run_and_writes_nothing(

@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gradbench.errors import GradbenchError
-from gradbench.spec import canonical, format_spec, parse_spec
+from gradbench.estimators import ESTIMATORS
+from gradbench.spec import NESTED, canonical, family, format_spec, label, parse_spec
 
 NAMES = st.from_regex(r"[a-z][a-z0-9_]{0,9}", fullmatch=True).filter(
     lambda name: name.isidentifier()
@@ -94,3 +95,41 @@ def test_no_text_ends_in_another_error(text):
     else:
         assert name.isidentifier()
         assert all(not isinstance(v, float) or math.isfinite(v) for v in arguments.values())
+
+
+# --- labels ---
+
+
+@pytest.mark.parametrize(
+    ("text", "shown", "of"),
+    [
+        ("psa", "psa", "psa"),
+        ("concrete(temperature=1)", "concrete(temperature=1)", "concrete"),
+        ("nested(activations='psa', weights='arm')", "arm x psa", "arm"),
+        (
+            "nested(activations='concrete(temperature=0.1)', "
+            "weights='straight_through(proxy=\"identity\")')",
+            'straight_through(proxy="identity") x concrete(temperature=0.1)',
+            "straight_through",
+        ),
+        ("nested", "straight_through x psa", "straight_through"),
+        ("nested(weights='arm')", "arm x psa", "arm"),
+        ("nested(activations='arm')", "straight_through x arm", "straight_through"),
+        ("nested_too(a=1)", "nested_too(a=1)", "nested_too"),
+    ],
+)
+def test_a_nested_estimator_is_called_by_its_two_and_belongs_to_that_of_the_weights(
+    text, shown, of
+):
+    assert canonical(text) == text
+    assert (label(text), family(text)) == (shown, of)
+
+
+def test_what_a_nested_estimator_is_called_has_the_defaults_of_the_estimator():
+    assert ESTIMATORS["nested"].hyperparameters == NESTED
+
+
+@given(SPECS)
+def test_other_estimators_are_called_by_their_text(spec):
+    text = format_spec(*spec)
+    assert (label(text), family(text)) == (text, spec[0])

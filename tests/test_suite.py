@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gradbench.errors import GradbenchError
-from gradbench.problem import list_problems, load_problem
+from gradbench.problem import ConvLayer, DenseLayer, WeightTraining, list_problems, load_problem
 from gradbench.problems.data import load_data
 from gradbench.spec import canonical
 from gradbench.store import suite_hash
@@ -89,11 +89,12 @@ def refusal(path, load=load_suite):
 
 
 def test_the_suites_and_problems_of_the_package_are_listed():
-    assert list_suites() == ["depth", "digits", "psa", "quick", "width"]
-    assert list_problems() == ["digits", "growth", "psa", "quick"]
+    assert list_suites() == ["conv", "depth", "digits", "psa", "quick", "vae", "weights", "width"]
+    vaes = ["vae-12", "vae-12-12", "vae-8", "vae-8-8"]
+    assert list_problems() == ["conv", "digits", "growth", "psa", "quick", *vaes, "weights"]
 
 
-@pytest.mark.parametrize("name", ["depth", "digits", "psa", "quick", "width"])
+@pytest.mark.parametrize("name", ["conv", "depth", "digits", "psa", "quick", "vae", "width"])
 def test_every_packaged_suite_loads_with_all_methods_of_the_figure(name):
     suite = load_suite(name)
     assert suite.name == name and list(suite.estimators) == FIGURE
@@ -101,7 +102,7 @@ def test_every_packaged_suite_loads_with_all_methods_of_the_figure(name):
     assert len({problem.name for problem in suite.problems}) == len(suite.problems) > 0
 
 
-@pytest.mark.parametrize("name", ["digits", "growth", "psa", "quick"])
+@pytest.mark.parametrize("name", list_problems())
 def test_every_packaged_problem_has_data_that_fit_its_network(name):
     problem = load_problem(name)
     for data in (problem.data, problem.measured):
@@ -109,6 +110,8 @@ def test_every_packaged_problem_has_data_that_fit_its_network(name):
         assert len(inputs) == len(targets) > 0
         if problem.network.objective == "logistic_loss":
             assert set(targets) == {-1, 1} and problem.network.outputs == 1
+        elif problem.network.objective == "elbo":
+            np.testing.assert_array_equal(targets, inputs)
         else:
             assert set(targets) == set(range(problem.network.outputs))
 
@@ -140,6 +143,70 @@ def test_width_and_depth_vary_one_thing_at_a_fixed_scale():
     for problem in (*width.problems, *depth.problems):
         assert problem.network.initialisation == "fixed_scale"
         assert problem.checkpoints == (0,)
+
+
+@pytest.mark.parametrize(
+    ("name", "draws", "problems"),
+    [
+        ("conv", 500, {"conv": (0, 3, 10)}),
+        ("vae", 500, {"vae-8": (0, 10), "vae-8-8": (0, 10)}),
+        (
+            "weights",
+            200,
+            {
+                f"weights[{variant}]": (0, 100)
+                for variant in (
+                    "mirror",
+                    "binary-connect",
+                    "triangular",
+                    "exponentiated-uniform",
+                    "sgd",
+                    "proximal",
+                )
+            },
+        ),
+    ],
+)
+def test_the_quick_form_of_a_suite_is_smaller_and_otherwise_the_same(name, draws, problems):
+    full, quick = load_suite(name), load_suite(name, quick=True)
+    assert (full.name, quick.name) == (name, f"{name}-quick")
+    assert (full.draws, quick.draws) == (4000, draws)
+    assert {problem.name: problem.checkpoints for problem in quick.problems} == problems
+    assert {problem.name for problem in full.problems} >= set(problems)
+    assert (full.title, full.estimators, full.figure) == (
+        quick.title,
+        quick.estimators,
+        quick.figure,
+    )
+    assert full.figure == "training" and "exact" in full.estimators
+
+
+def test_the_quick_form_of_a_suite_reaches_into_its_problems():
+    conv, vae, weights = (load_suite(name, True).problems[0] for name in ("conv", "vae", "weights"))
+    assert conv.network.hidden == (ConvLayer(1, kernel=3, stride=2), ConvLayer(2, kernel=2))
+    assert load_problem("conv").network.hidden[0].padding == 1
+    assert vae.measured.arguments == {"split": "test", "examples": 50}
+    assert weights.data.arguments == {"points": 50} == weights.measured.arguments
+
+
+def test_the_optimisers_of_binary_weights_are_variants_of_one_problem():
+    suite = load_suite("weights")
+    assert {problem.base for problem in suite.problems} == {"weights"}
+    trainings = {p.name: (p.network.weights.noise, p.training.weights) for p in suite.problems}
+    assert trainings == {
+        "weights[mirror]": ("logistic", WeightTraining("mirror_descent", 1.0)),
+        "weights[binary-connect]": ("uniform", WeightTraining("mirror_descent", 1.0)),
+        "weights[triangular]": ("triangular", WeightTraining("mirror_descent", 1.0)),
+        "weights[exponentiated-uniform]": (
+            "uniform",
+            WeightTraining("exponentiated_gradient", 1.0),
+        ),
+        "weights[sgd]": ("logistic", WeightTraining("sgd", 3.0)),
+        "weights[proximal]": ("logistic", WeightTraining("proximal_kl", 1.0, 0.01)),
+    }
+    # Nothing else differs.
+    assert len({p.data.arguments["points"] for p in suite.problems}) == 1
+    assert {p.network.hidden for p in suite.problems} == {(4,)}
 
 
 def test_reading_suites_and_data_imports_no_jax():
@@ -181,6 +248,183 @@ def test_any_number_can_be_swept(folder):
     ]
 
 
+# --- the quick form, and variants ---
+
+UNSWEPT = SUITE.partition("[sweep]")[0]  # 8 lines
+QUICK = """\
+[quick]
+draws = 7
+averages = [2]
+problems = ["mine.toml"]
+"network.hidden" = [{ dense = 1, through = [3] }]
+"training.checkpoints" = [4, 2]
+"measured.points" = 9
+"""
+VARIANTS = """\
+[variants.slow]
+"training.rate" = 0.01
+[variants.wide-1]
+"network.hidden" = [5]
+"training.momentum" = 0.5
+[variants.same]
+"""
+
+
+def test_a_quick_form_replaces_keys_of_the_suite_and_dotted_keys_of_its_problems(folder):
+    path = write(folder, UNSWEPT + QUICK)
+    full, quick = load_suite(path), load_suite(path, quick=True)
+    assert full == load_suite(write(folder, UNSWEPT))
+    assert (full.name, quick.name) == ("suite", "suite-quick")
+    assert (quick.draws, quick.averages, quick.dtype) == (7, (2,), "float32")
+    (problem,) = quick.problems
+    (before,) = full.problems
+    assert problem.network == replace(before.network, hidden=(DenseLayer(1, (3,)),))
+    assert problem.training == replace(before.training, checkpoints=(2, 4))
+    assert problem.measured.arguments == {"points": 9}
+    assert problem.data == before.data and problem.name == before.name == "mine"
+
+
+def test_a_quick_form_goes_before_a_sweep_and_variants(folder):
+    quick = QUICK.replace('"network.hidden" = [{ dense = 1, through = [3] }]', "")
+    swept = load_suite(write(folder, f"{SUITE}{quick}"), quick=True)
+    assert [(p.network.hidden, p.checkpoints) for p in swept.problems] == [
+        ((2, 2), (2, 4)),
+        ((4, 4), (2, 4)),
+    ]
+    varied = load_suite(write(folder, UNSWEPT + VARIANTS + QUICK), quick=True)
+    assert [p.network.hidden for p in varied.problems] == [
+        (DenseLayer(1, (3,)),),
+        (5,),
+        (DenseLayer(1, (3,)),),
+    ]
+    sweep = '[quick.sweep]\nby = "scale"\n"network.scale" = [3]\n'
+    replaced = load_suite(write(folder, SUITE + sweep), quick=True)
+    assert [p.name for p in replaced.problems] == ["mine[scale=3]"]
+
+
+def test_variants_are_problems_with_their_own_names_and_a_common_base(folder):
+    suite = load_suite(write(folder, UNSWEPT + VARIANTS))
+    slow, wide, same = suite.problems
+    assert [p.name for p in suite.problems] == ["mine[slow]", "mine[wide-1]", "mine[same]"]
+    assert {(p.base, p.label) for p in suite.problems} == {("mine", None)} and suite.by is None
+    assert slow.training == replace(same.training, rate=0.01) and slow.network == same.network
+    assert wide.network == replace(same.network, hidden=(5,)) and wide.training.momentum == 0.5
+    assert same == replace(load_problem(folder / "mine.toml"), name="mine[same]")
+
+
+def test_every_problem_has_every_variant(folder):
+    text = UNSWEPT.replace('["mine.toml"]', '["quick", "mine.toml"]')
+    suite = load_suite(write(folder, text + '[variants.a]\n[variants."b c"]\n'))
+    names = ["quick[a]", "quick[b c]", "mine[a]", "mine[b c]"]
+    assert [p.name for p in suite.problems] == names
+    assert [p.base for p in suite.problems] == ["quick", "quick", "mine", "mine"]
+
+
+def test_the_values_of_a_sweep_share_no_base(folder):
+    suite = load_suite(write(folder))
+    assert [p.base for p in suite.problems] == [p.name for p in suite.problems]
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("", "suite.toml, line 1: the suite has no quick form; add a table [quick], or use draws"),
+        ("[quick]\ndraws = 0", "suite.toml, line 10, quick: draws is 0; give a whole number of at"),
+        ("[quick]\ndrawz = 3", "suite.toml, line 10, quick: unknown key drawz; did you mean 'dr"),
+        ("[quick]\ndraws = 5", "suite.toml, line 5: averages has 10 but draws is 5; average at"),
+        (
+            "[quick]\naverages = [200]",
+            "suite.toml, line 10, quick: averages has 200 but draws is 100; average at most all",
+        ),
+        (
+            '[quick]\nfigure = "growth"',
+            'suite.toml, line 10, quick: figure is "growth" without a sweep; add a [sweep]',
+        ),
+        (
+            '[quick]\nproblems = ["mime.toml"]',
+            "suite.toml, line 10, quick: cannot read mime.toml: No such file or directory; give",
+        ),
+        (
+            '[quick]\n"network.hidden" = [0]',
+            "suite.toml, line 9, quick: network.hidden[0] is 0; give a whole number of at least 1",
+        ),
+        (
+            '[quick]\n"network.hiden" = [1]',
+            "suite.toml, line 9, quick: unknown key network.hiden; did you mean 'hidden'?",
+        ),
+        (
+            "[quick]\nnetwork.hidden = [1]",
+            "suite.toml, line 10, quick: unknown key network; choose",
+        ),
+        (
+            '[quick.sweep]\nby = "witdh"\n"network.hidden" = [[1]]',
+            "suite.toml, line 9, quick: sweep.by is 'witdh'; did you mean 'width'?",
+        ),
+        (
+            '[quick]\n"data.points" = 0',
+            "suite.toml, line 9, quick: [data]: the data set 'overlapping_classes' got points = 0",
+        ),
+    ],
+)
+def test_what_is_wrong_in_a_quick_form_is_told_with_its_line(folder, text, sentence):
+    def quick(path):
+        return load_suite(path, quick=True)
+
+    assert refusal(write(folder, f"{UNSWEPT}{text}\n"), quick).startswith(sentence)
+
+
+def test_what_is_wrong_in_the_file_of_a_problem_is_told_of_it_also_in_the_quick_form(folder):
+    path = write(folder, UNSWEPT + QUICK, PROBLEM.replace('"logistic"', "3"))
+    with pytest.raises(GradbenchError, match=r"mine.toml, line 12: network.noise is 3"):
+        load_suite(path, quick=True)
+
+
+def test_a_quick_form_that_is_no_table_is_refused_also_without_it(folder):
+    sentence = "suite.toml, line 9: quick is 3; make it a table, with one key a line"
+    assert refusal(write(folder, f"{UNSWEPT}quick = 3\n")) == sentence
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("[variants]", "suite.toml, line 9: variants is empty; add a table, as [variants.other]"),
+        (
+            '[variants.a]\n[sweep]\nby = "width"\n"network.hidden" = [[2]]',
+            "suite.toml, line 9: there are a sweep and variants; take one of them",
+        ),
+        (
+            "[variants]\na = 3",
+            "suite.toml, line 10: variants.a is 3; make it a table, with one key a line",
+        ),
+        (
+            '[variants.ok]\n[variants.my-own]\n"training.rate" = 0',
+            "suite.toml, line 10, variants.my-own: training.rate is 0; give a finite number above",
+        ),
+        (
+            '[variants."a b"]\n"training.rat" = 1',
+            "suite.toml, line 9, variants.\"a b\": unknown key training.rat; did you mean 'rate'?",
+        ),
+        (
+            '[variants.a]\n"data.name" = "digts"',
+            "suite.toml, line 9, variants.a: [data]: unknown data set 'digts'; did you mean "
+            "'digits'",
+        ),
+    ],
+)
+def test_what_is_wrong_in_variants_is_told_with_their_name_and_line(folder, text, sentence):
+    assert refusal(write(folder, f"{UNSWEPT}{text}\n")).startswith(sentence)
+
+
+def test_a_figure_of_training_without_training_is_refused(folder):
+    path = write(folder, UNSWEPT.replace('"accuracy"', '"training"'), PROBLEM)
+    assert load_suite(path).figure == "training"
+    write(folder, path.read_text(), PROBLEM[: PROBLEM.index("[training]")])
+    assert refusal(path) == (
+        "suite.toml, line 7: figure is \"training\" but the problem 'mine' has no [training]; add "
+        "it, or take another figure"
+    )
+
+
 # --- identity ---
 
 
@@ -204,7 +448,7 @@ def test_the_hash_is_the_same_in_another_process_and_differs_between_suites():
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.split() == [hash_of("psa"), "False"]
-    assert len({hash_of(name) for name in list_suites()}) == 5
+    assert len({hash_of(name) for name in list_suites()}) == len(list_suites())
 
 
 def test_a_change_anywhere_changes_the_hash(folder):
@@ -355,7 +599,8 @@ def test_a_file_that_is_not_toml_is_refused(content, sentence, tmp_path):
             '["mine.toml"]',
             '["mine"]',
             "suite.toml, line 2: unknown problem 'mine', which is no path of a .toml file either; "
-            "choose one of digits, growth, psa, quick",
+            "choose one of conv, digits, growth, psa, quick, vae-12, vae-12-12, vae-8, vae-8-8, "
+            "weights",
         ),
         (
             '["mine.toml"]',
@@ -537,6 +782,28 @@ def test_what_is_wrong_in_a_suite_is_told_in_one_sentence(folder, old, new, sent
             "give a whole number from 1 to 10000000",
         ),
         (
+            "batch = 10",
+            "batch = 10\nweights = 1",
+            "mine.toml, line 22: training.weights is 1; make it a table, with one key a line",
+        ),
+        (
+            "[training]",
+            '[training.weights]\noptimiser = "sgd"\n[training]',
+            "mine.toml, line 17: training.weights.rate is missing; add it",
+        ),
+        (
+            "[training]",
+            '[training.weights]\noptimiser = "sgd"\nrate = 1\nstrength = -1\n[training]',
+            "mine.toml, line 20: training.weights.strength is -1; give a finite number of at least "
+            "0",
+        ),
+        (
+            "[training]",
+            '[training.weights]\noptimiser = "sgd"\nrate = 1\nmomentum = 0.9\n[training]',
+            "mine.toml, line 20: unknown key training.weights.momentum; choose one of "
+            "optimiser, rate, strength",
+        ),
+        (
             'title = "A problem"',
             "title = 1979-05-27",
             "mine.toml, line 1: title is datetime.date(1979, 5, 27); give a text in quotes",
@@ -597,13 +864,16 @@ def mutated(text: str, rng: random.Random) -> str:
     return text
 
 
-@given(seed=st.integers(0, 2**32), which=st.booleans())
-def test_a_mutated_file_is_read_or_refused_in_one_sentence(folder, seed, which):
-    rng = random.Random(seed)
-    suite = mutated(SUITE, rng) if which else SUITE
-    problem = PROBLEM if which else mutated(PROBLEM, rng)
+@given(
+    seed=st.integers(0, 2**32),
+    which=st.sampled_from([SUITE, UNSWEPT + VARIANTS + QUICK, PROBLEM]),
+    quick=st.booleans(),
+)
+def test_a_mutated_file_is_read_or_refused_in_one_sentence(folder, seed, which, quick):
+    changed = mutated(which, random.Random(seed))
+    suite, problem = (SUITE, changed) if which is PROBLEM else (changed, PROBLEM)
     try:
-        read = load_suite(write(folder, suite, problem))
+        read = load_suite(write(folder, suite, problem), quick)
     except GradbenchError as error:
         assert "\n" not in str(error)
         assert ".toml" in str(error)

@@ -7,7 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import tiny
 from conftest import flat, random_batch, random_params, relative
+from tiny import changed
 
 from gradbench import exact
 from gradbench.errors import GradbenchError
@@ -17,8 +19,9 @@ from gradbench.problem import load_problem
 from gradbench.problems.build import build
 from gradbench.problems.initialise import get_initialisation
 from gradbench.problems.train import OPTIMISERS, train
+from gradbench.suite import load_suite
 
-pytestmark = pytest.mark.usefixtures("float64")
+pytestmark = pytest.mark.usefixtures("float64", "quick_compilation")
 
 SIZES = (2, 3, 1)
 NETWORK = dense_network(SIZES)
@@ -105,6 +108,175 @@ def test_training_lowers_the_exact_loss(loss):
     run = trained((0, 200), loss=loss, rate=0.03)
     before, after = (float(exact.expected_loss(NETWORK, params, data)) for params in run.values())
     assert after < before - 0.05
+
+
+# --- binary weights ---
+
+WEIGHTS = """\
+title = "Binary weights"
+
+[data]
+name = "overlapping_classes"
+points = 10
+
+[network]
+hidden = [2]
+noise = "triangular"
+objective = "logistic_loss"
+initialisation = "uniform"
+
+[network.weights]
+noise = "uniform"
+
+[training]
+estimator = "nested(weights='straight_through(proxy=\\"identity\\")', activations='psa')"
+rate = 0.1
+momentum = 0.9
+batch = 4
+checkpoints = [0, 2, 20]
+
+[training.weights]
+optimiser = "mirror_descent"
+rate = 1.5
+"""
+
+
+@pytest.fixture
+def problem_of(tmp_path):
+    """Makes the problem of WEIGHTS with parts replaced, so that each is there."""
+
+    def problem_of(*changes):
+        (tmp_path / "mine.toml").write_text(changed(WEIGHTS, *changes))
+        return load_problem(tmp_path / "mine.toml")
+
+    return problem_of
+
+
+STEPS = {  # of latent weights, by the optimiser and the noise
+    ("mirror_descent", "uniform"): lambda eta, g: np.clip(eta - 1.5 * g, -1, 1),
+    # p' / (1 - p') = p / (1 - p) exp(-rate g) in p = (1 + eta) / 2
+    ("exponentiated_gradient", "uniform"): lambda eta, g: np.tanh(np.arctanh(eta) - 0.75 * g),
+    ("sgd", "logistic"): lambda eta, g: eta - 1.5 * g,
+}
+NESTED = WEIGHTS.partition("estimator = ")[2].partition("\n")[0]
+
+
+@pytest.mark.parametrize(("optimiser", "noise"), STEPS)
+def test_training_of_binary_weights_equals_a_plain_loop_and_biases_go_their_own_way(
+    problem_of, optimiser, noise
+):
+    changes = [("mirror_descent", optimiser), ('"uniform"\n\n[tr', f'"{noise}"\n\n[tr')]
+    spec = "nested(weights='straight_through(proxy=\"identity\")', activations='psa')"
+    if optimiser == "sgd":
+        spec = "nested(weights='straight_through', activations='psa')"
+        changes.append((NESTED, f'"{spec}"'))
+    built = build(problem_of(*changes, ('"uniform"\n\n[net', '"uniform"\nscale = 0.9\n\n[net')))
+    gradient_of = jax.jit(jax.grad(make_estimator(spec, built.network)))
+
+    params, key = built.initial(), built.key("training")
+    velocity = [np.zeros_like(theta["bias"]) for theta in params]
+    for epoch in range(2):
+        shuffle, draws = jax.random.split(jax.random.fold_in(key, epoch))
+        order = jax.random.permutation(shuffle, 10)
+        for step, draw_key in enumerate(jax.random.split(draws, 2)):
+            rows = order[4 * step : 4 * step + 4]
+            batch = jax.tree.map(lambda leaf, rows=rows: leaf[rows], built.data)
+            gradient = gradient_of(params, draw_key, batch)
+            velocity = [0.9 * v + g["bias"] for v, g in zip(velocity, gradient, strict=True)]
+            params = tuple(
+                {
+                    "weight": STEPS[optimiser, noise](theta["weight"], g["weight"]),
+                    "bias": theta["bias"] - 0.1 * v,
+                }
+                for theta, g, v in zip(params, gradient, velocity, strict=True)
+            )
+    initial, trained = itertools.islice(built.checkpoints(), 2)
+    np.testing.assert_array_equal(flat(initial), flat(built.initial()))
+    assert relative(trained, params) < 1e-12
+    assert relative(initial, params) > 0.1
+
+
+def test_latent_weights_of_bounded_noise_stay_in_its_support(problem_of):
+    """Steps of 1.5 leave [-1, 1] at once where they are not clipped."""
+    weights = [
+        np.concatenate([np.ravel(theta["weight"]) for theta in params])
+        for params in build(problem_of()).checkpoints()
+    ]
+    assert np.abs(weights).max() == 1.0
+    assert np.abs(weights[1]).max() == 1.0 and np.abs(weights[0]).max() < 1.0
+
+
+def test_without_an_optimiser_of_their_own_weights_are_trained_as_biases_are(problem_of):
+    text = WEIGHTS[WEIGHTS.index("\n[training.weights]") :]
+    problem = problem_of((text, ""), (NESTED, '"straight_through"'), ("[0, 2, 20]", "[1]"))
+    built = build(problem)
+    (trained,) = built.checkpoints()
+    loss = make_estimator("straight_through", built.network)
+    sgd = OPTIMISERS["sgd"](0.1, 0.9)
+    run = train(loss, built.initial(), built.data, built.key("training"), sgd, 4, (1,))
+    np.testing.assert_array_equal(flat(trained), flat(next(run)[1]))
+
+
+TRAINING_OF_WEIGHTS = WEIGHTS[WEIGHTS.index("\n[training.weights]") :]
+MISMATCHES = {
+    "unknown": (
+        [("mirror_descent", "mirror_decent")],
+        "unknown optimiser 'mirror_decent' of weights; did you mean 'mirror_descent'?",
+    ),
+    "no weights": (
+        [('[network.weights]\nnoise = "uniform"\n', ""), (NESTED, '"psa"')],
+        "training.weights is there without network.weights; take it out",
+    ),
+    "identity with sgd": (
+        [("mirror_descent", "sgd")],
+        "the optimiser 'sgd' of weights reads dE/deta but the estimator is",
+    ),
+    "no identity": (
+        [(NESTED, "\"nested(weights='straight_through', activations='psa')\"")],
+        "the optimiser 'mirror_descent' of weights reads dE/dw but the estimator is",
+    ),
+    "default without identity": (
+        [(NESTED, '"nested"'), ("mirror_descent", "exponentiated_gradient")],
+        "the optimiser 'exponentiated_gradient' of weights reads dE/dw but the estimator is "
+        "'nested'; take straight_through with proxy='identity'",
+    ),
+    "density": (
+        [(NESTED, "\"straight_through(proxy='density')\"")],
+        "the optimiser 'mirror_descent' of weights reads dE/dw but the estimator is "
+        "\"straight_through(proxy='density')\"; take straight_through with proxy='identity'",
+    ),
+    "identity alone with sgd": (
+        [(NESTED, "\"straight_through(proxy='identity')\""), ("mirror_descent", "sgd")],
+        "the optimiser 'sgd' of weights reads dE/deta but the estimator is "
+        "\"straight_through(proxy='identity')\"; take straight_through without proxy='identity'",
+    ),
+    "proximal_kl": (
+        [("mirror_descent", "proximal_kl")],
+        "proximal_kl got weights with uniform noise; take logistic noise",
+    ),
+    "strength": (
+        [("rate = 1.5", "rate = 1.5\nstrength = 0.1")],
+        "the optimiser 'mirror_descent' of weights got strength = 0.1; take it out, or take "
+        "proximal_kl",
+    ),
+    "real units": (
+        [('noise = "uniform"', 'noise = "uniform"\nactivation = "tanh"')],
+        "nested() got a model without binary weights under stochastic activations; take",
+    ),
+    "nested without weights": (
+        [('[network.weights]\nnoise = "uniform"\n', ""), (TRAINING_OF_WEIGHTS, "")],
+        "nested() got a model without binary weights under stochastic activations; take",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MISMATCHES)
+def test_training_that_does_not_fit_binary_weights_is_refused_in_one_sentence(problem_of, name):
+    changes, sentence = MISMATCHES[name]
+    with pytest.raises(GradbenchError) as caught:
+        build(problem_of(*changes))
+    assert str(caught.value).startswith(f"problem 'mine': {sentence}")
+    assert "\n" not in str(caught.value)
 
 
 # --- initial parameters ---
@@ -203,3 +375,21 @@ def test_what_a_problem_draws_depends_on_seed_replicate_and_its_name_alone():
         assert (np.asarray(other.batch[0]) != np.asarray(built.batch[0])).all()
         assert (jax.random.key_data(other.key("x")) != jax.random.key_data(built.key("x"))).any()
     assert (jax.random.key_data(built.key("x")) != jax.random.key_data(built.key("y"))).any()
+
+
+def test_variants_share_data_initial_parameters_and_noise_and_values_of_a_sweep_do_not(tmp_path):
+    variants = '[variants.slow]\n"training.rate" = 0.01\n[variants.bare]\n'
+    sweep = '[sweep]\nby = "rate"\n"training.rate" = [0.01, 0.02]\n'
+    shared = {}
+    for name, text in (("variants", variants), ("sweep", sweep)):
+        suite = load_suite(tiny.write(tmp_path / name, tiny.SUITE + text))
+        one, two = (build(problem) for problem in suite.problems)
+        assert one.problem.name != two.problem.name
+        np.testing.assert_array_equal(one.data[0], two.data[0])
+        keys = [jax.random.key_data(built.key("draws at epoch 10")) for built in (one, two)]
+        shared[name] = {bool((keys[0] == keys[1]).all())}
+        shared[name] |= {bool((flat(one.initial()) == flat(two.initial())).all())}
+    assert shared == {"variants": {True}, "sweep": {False}}
+    plain = build(load_problem(tmp_path / "variants" / "tiny.toml"))
+    slow = build(load_suite(tmp_path / "variants" / "suite.toml").problems[0])
+    np.testing.assert_array_equal(flat(slow.initial()), flat(plain.initial()))

@@ -61,12 +61,13 @@ def fan_in(network: Any, key: Array, inputs: np.ndarray, scale: float) -> tuple[
 def _normalised(
     network: Any, params: tuple[Params, ...], inputs: np.ndarray, scale: float
 ) -> tuple[Params, ...]:
-    parts = (*network.layers, network.objective)[: len(params)]
-    wrong = [part for part in parts if not isinstance(part, Dense | Conv | Readout)]
-    if wrong or not isinstance(network, SBN):
-        what = type(wrong[0]).__name__ if wrong else type(network).__name__
+    parts: tuple[Any, ...] = (network,)
+    if isinstance(network, SBN):
+        parts = (*network.layers, network.objective)[: len(params)]
+    wrong = [type(part).__name__ for part in parts if not isinstance(part, Dense | Conv | Readout)]
+    if wrong:
         raise GradbenchError(
-            f"the initialisation got {what}, which has no known moments; take 'fan_in'"
+            f"the initialisation got {wrong[0]}, which has no known moments; take 'fan_in'"
         )
     if not np.ptp(np.asarray(inputs), axis=0).any():
         raise GradbenchError(

@@ -85,10 +85,10 @@ def _units(shape: Shape) -> int:
 def _layer(hidden: int | DenseLayer | ConvLayer, below: Shape, noise: str) -> Layer:
     """The layer of a description, on states of the shape ``below``."""
     if isinstance(hidden, ConvLayer):
-        space = axes(below)
-        pooled = (*(n // hidden.pool for n in space[:-1]), space[-1])
+        pool = AveragePool(hidden.pool)
+        pooled = jax.eval_shape(pool, jax.ShapeDtypeStruct(axes(below), jnp.float32)).shape
         conv = Conv(pooled, hidden.conv, hidden.kernel, hidden.stride, hidden.padding, noise)
-        return conv if hidden.pool == 1 else Compose((AveragePool(hidden.pool), conv), inputs=below)
+        return conv if hidden.pool == 1 else Compose((pool, conv), inputs=below)
     units, through = _dense(hidden)
     return _perceptron((_units(below), *through, units), noise)
 

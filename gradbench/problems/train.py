@@ -56,6 +56,11 @@ def check_training(training: Training, network: Network) -> None:
             f"the optimiser {weights.optimiser!r} of weights reads {reads} but the estimator is "
             f"{training.estimator!r}; take straight_through {use} proxy='identity'"
         )
+    if weights.strength and weights.optimiser != "proximal_kl":
+        raise GradbenchError(
+            f"the optimiser {weights.optimiser!r} of weights got strength = {weights.strength:g}; "
+            "take it out, or take proximal_kl"
+        )
     if weights.optimiser == "proximal_kl" and network.weights.noise != "logistic":
         raise GradbenchError(
             f"proximal_kl got weights with {network.weights.noise} noise; take logistic noise"
