@@ -10,17 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gradbench import estimators, optimisers
+    from gradbench.composed import Add, AveragePool, Compose, Concatenate, Function
     from gradbench.errors import GradbenchError
     from gradbench.exact import expected_loss, moments, reference
-    from gradbench.layers import (
-        Add,
-        AveragePool,
-        Compose,
-        Concatenate,
-        Conv,
-        Dense,
-        Function,
-    )
+    from gradbench.layers import Conv, Dense
     from gradbench.listing import list
     from gradbench.network import SBN, RealNetwork, dense_network
     from gradbench.objectives import ELBO, Readout
@@ -65,13 +58,13 @@ _HOMES = {
     "moments": "exact",
     "reference": "exact",
     "list": "listing",
-    "Add": "layers",
-    "AveragePool": "layers",
-    "Compose": "layers",
-    "Concatenate": "layers",
+    "Add": "composed",
+    "AveragePool": "composed",
+    "Compose": "composed",
+    "Concatenate": "composed",
     "Conv": "layers",
     "Dense": "layers",
-    "Function": "layers",
+    "Function": "composed",
     "SBN": "network",
     "RealNetwork": "network",
     "dense_network": "network",

@@ -126,7 +126,7 @@ class SBN:
             a = layer(theta, x)
             states = binary(a, layer.noise)
             if self.term:
-                f += self.term(params[-1], k, get_noise(layer.noise), below, a, states)
+                f += self.term(params, k, get_noise(layer.noise), below, a, states)
             x, below = self.encode(states), states
         return f if self.term else self.objective(params[-1], x, target)
 
@@ -170,7 +170,7 @@ class SBN:
 
     def _term(self, params: Params, k: int, below: Any, a: Array, x: Array) -> Array:
         assert self.term is not None
-        return self.term(params[-1], k, get_noise(self.layers[k].noise), below, a, x)
+        return self.term(params, k, get_noise(self.layers[k].noise), below, a, x)
 
     def check(self, params: Params, batch: Batch) -> None:
         """Refuses values that no gradient can be computed from. Needs concrete arrays.

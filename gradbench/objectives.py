@@ -1,10 +1,10 @@
 """Objectives: losses of the outputs of a network, and the evidence bound of latent variables.
 
 An objective of a network is either a function ``objective(theta, x, target) -> f`` of its last
-states, or an object with a method ``term(theta, k, noise, below, a, x)``: then f is the sum over
+states, or an object with a method ``term(params, k, noise, below, a, x)``: then f is the sum over
 the layers k = 0, 1, ... of terms that see the states x of the layer in {-1, +1}, their
 pre-activations a and noise, and the states below, which for k = 0 are the example (input, target).
-``theta`` are its own parameters, the last entry of those of the network.
+``params`` are those of the network, of which the last entry, ``theta``, is the objective's own.
 """
 
 from collections.abc import Callable, Mapping
@@ -237,8 +237,9 @@ class ELBO:
                 f"{len(self.decoders)} entries of decoders"
             )
 
-    def term(self, theta: Params, k: int, noise: Noise, below: Any, a: Array, x: Array) -> Array:
+    def term(self, params: Params, k: int, noise: Noise, below: Any, a: Array, x: Array) -> Array:
         """The part of f that belongs to layer k, see the head of ``gradbench.objectives``."""
+        theta = params[-1]
         self._check_parameters(theta)
         a, bits = jnp.ravel(a), jnp.ravel(x)
         logits = self.decoders[k](theta["decoders"][k], x)

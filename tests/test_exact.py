@@ -11,10 +11,19 @@ import pytest
 from conftest import SCIPY, flat, precision, random_batch, random_params, relative, small
 from scipy import stats
 
-from gradbench import exact
 from gradbench.errors import GradbenchError
 from gradbench.estimators import make_estimator, reinforce, straight_through
-from gradbench.exact import brute_force, check_size, expected_loss, moments, recursion, reference
+from gradbench.exact import (
+    _enumeration,
+    _reference,
+    _size,
+    brute_force,
+    check_size,
+    expected_loss,
+    moments,
+    recursion,
+    reference,
+)
 from gradbench.layers import Dense
 from gradbench.model import lift, sampled
 from gradbench.network import SBN, dense_network
@@ -139,8 +148,8 @@ def test_the_size_of_chunks_does_not_change_the_answer(monkeypatch):
     loss = straight_through(network)
     # `jit` of a new function each time: the chunk is not part of any cache's key
     plain = jax.jit(lambda p: evaluate(network, loss, p, batch))(params)
-    monkeypatch.setattr(exact, "_TABLE", 8)
-    monkeypatch.setattr(exact, "_PATHS", 8)
+    monkeypatch.setattr(_enumeration, "TABLE", 8)
+    monkeypatch.setattr(_size, "PATHS", 8)
     chunked = jax.jit(lambda p: evaluate(network, loss, p, batch))(params)
     np.testing.assert_allclose(flat(chunked), flat(plain), rtol=1e-12, atol=1e-15)
 
@@ -166,10 +175,10 @@ def test_a_wrong_gradient_would_be_recorded(monkeypatch):
 
     _, gradient = jax.jit(jax.value_and_grad(partial(recursion, network)))(params, batch)
     off = jax.tree.map(lambda g: g * (1 + 1e-6), gradient)
-    assert exact._finite_difference(recursion, network, params, batch, gradient) < 1e-9
-    assert exact._finite_difference(recursion, network, params, batch, off) > 1e-7
-    monkeypatch.setattr(exact, "recursion", wrong)
-    assert exact._second_route(network, params, batch) > 1e-7
+    assert _reference._finite_difference(recursion, network, params, batch, gradient) < 1e-9
+    assert _reference._finite_difference(recursion, network, params, batch, off) > 1e-7
+    monkeypatch.setattr(_enumeration, "recursion", wrong)
+    assert _reference._second_route(network, params, batch) > 1e-7
 
 
 def test_the_reference_of_a_float32_caller_is_float64_and_no_flag_is_left():
@@ -189,10 +198,10 @@ def test_the_reference_of_a_float32_caller_is_float64_and_no_flag_is_left():
 @double
 def test_the_second_route_looks_at_as_many_examples_as_it_can_afford(monkeypatch):
     network, params, batch = small((2, 3, 1))
-    monkeypatch.setattr(exact, "_SECOND_ROUTE", 2 * 2**3)
-    assert exact._second_route(network, params, batch) < 1e-9
-    monkeypatch.setattr(exact, "_SECOND_ROUTE", 2**3 - 1)
-    assert exact._second_route(network, params, batch) is None
+    monkeypatch.setattr(_reference, "_SECOND_ROUTE", 2 * 2**3)
+    assert _reference._second_route(network, params, batch) < 1e-9
+    monkeypatch.setattr(_reference, "_SECOND_ROUTE", 2**3 - 1)
+    assert _reference._second_route(network, params, batch) is None
 
 
 def test_integer_images_are_taken_as_numbers():
@@ -386,9 +395,9 @@ def test_integer_parameters_are_refused():
 
 def test_two_routes_that_disagree_are_no_reference(monkeypatch):
     network, params, batch = small((2, 2, 1))
-    right = exact.brute_force
+    right = brute_force
     monkeypatch.setattr(
-        exact, "brute_force", lambda model, params, batch: 1.001 * right(model, params, batch)
+        _reference, "brute_force", lambda model, params, batch: 1.001 * right(model, params, batch)
     )
     with pytest.raises(GradbenchError, match=r"two routes to the exact gradient differ by 1.0e-03"):
         reference(network, params, batch)

@@ -15,20 +15,11 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from gradbench import layers
+from gradbench.composed import Add, AveragePool, Compose, Concatenate, Function
 from gradbench.errors import GradbenchError
 from gradbench.estimators import ESTIMATORS, arm, make_estimator, psa, reinforce, straight_through
 from gradbench.exact import expected_loss, moments, recursion, reference
-from gradbench.layers import (
-    Add,
-    AveragePool,
-    Compose,
-    Concatenate,
-    Conv,
-    Dense,
-    Function,
-    axes,
-    flip_each,
-)
+from gradbench.layers import Conv, Dense, axes, flip_each
 from gradbench.network import SBN
 from gradbench.noise import get_noise
 from gradbench.objectives import ELBO, Readout

@@ -16,6 +16,7 @@ from conftest import NOISES, SCIPY, assert_mean, flat, random_params, relative, 
 from jax.lax import stop_gradient
 from scipy import special, stats
 
+from gradbench.composed import Compose
 from gradbench.errors import GradbenchError
 from gradbench.estimators import (
     ESTIMATORS,
@@ -26,7 +27,7 @@ from gradbench.estimators import (
     straight_through,
 )
 from gradbench.exact import brute_force, check_size, expected_loss, moments, recursion
-from gradbench.layers import Compose, Conv, Dense
+from gradbench.layers import Conv, Dense
 from gradbench.model import credit, lift, sampled
 from gradbench.network import SBN, dense_network
 from gradbench.objectives import (
@@ -491,9 +492,9 @@ def test_straight_through_is_unbiased_for_the_part_of_the_bound_that_is_linear_i
     class Divergence(ELBO):
         """Without the likelihood: what is left is affine in each state."""
 
-        def term(self, theta, k, noise, below, a, x):
-            likelihood = super().term(theta, k, noise, below, a, x)
-            logits = self.decoders[k](theta["decoders"][k], x)
+        def term(self, params, k, noise, below, a, x):
+            likelihood = super().term(params, k, noise, below, a, x)
+            logits = self.decoders[k](params[-1]["decoders"][k], x)
             return likelihood - bernoulli_likelihood(logits, below[1])
 
     network, params, batch = autoencoder((3, 3), ("laplace",), 0, "sampled")
@@ -507,8 +508,8 @@ def test_straight_through_is_unbiased_for_the_part_of_the_bound_that_is_linear_i
 class Direct(ELBO):
     """An objective that no state enters: parameters of encoder and objective, directly."""
 
-    def term(self, theta, k, noise, below, a, x):
-        return jnp.sum(jnp.sin(a) * theta["prior"])
+    def term(self, params, k, noise, below, a, x):
+        return jnp.sum(jnp.sin(a) * params[-1]["prior"]) + jnp.sum(params[0]["weight"] ** 2)
 
 
 def test_an_objective_without_states_has_its_gradient_in_every_estimator():
@@ -519,7 +520,8 @@ def test_an_objective_without_states_has_its_gradient_in_every_estimator():
 
     def objective(params):
         a = batch[0] @ params[0]["weight"].T + params[0]["bias"]
-        return jnp.mean(jnp.sum(jnp.sin(a) * params[-1]["prior"], axis=1))
+        direct = jnp.mean(jnp.sum(jnp.sin(a) * params[-1]["prior"], axis=1))
+        return direct + jnp.sum(params[0]["weight"] ** 2)
 
     @jax.jit
     def everything(params):
@@ -543,8 +545,8 @@ def test_an_objective_without_states_has_its_gradient_in_every_estimator():
 class Deaf(ELBO):
     """A bound that has lost its direct gradient in the encoder."""
 
-    def term(self, theta, k, noise, below, a, x):
-        return super().term(theta, k, noise, below, stop_gradient(a), x)
+    def term(self, params, k, noise, below, a, x):
+        return super().term(params, k, noise, below, stop_gradient(a), x)
 
 
 def without_direct(model):

@@ -395,7 +395,8 @@ class Tapped:
 
     inputs: int
 
-    def term(self, theta, k, noise, below, a, x):
+    def term(self, params, k, noise, below, a, x):
+        theta = params[-1]
         fit = (jnp.dot(theta["read"], x) - below[1]) ** 2
         return fit + jnp.sum(theta["tap"] * jnp.outer(a, below[0]))
 

@@ -8,9 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gradbench.composed import AveragePool, Compose
 from gradbench.errors import GradbenchError, did_you_mean
 from gradbench.estimators import exact
-from gradbench.layers import AveragePool, Compose, Conv, Dense, Layer, Shape, axes
+from gradbench.layers import Conv, Dense, Layer, Shape, axes
 from gradbench.network import SBN, RealNetwork
 from gradbench.noise import get_noise
 from gradbench.objectives import ELBO, Readout, get_loss

@@ -1,0 +1,230 @@
+"""Layers composed of parts: pooling, deterministic layers, skip connections, any JAX function."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from gradbench.errors import GradbenchError
+from gradbench.layers import Layer, Shape, axes, read
+from gradbench.model import Params
+from gradbench.noise import Noise, get_noise
+
+
+@dataclass(frozen=True)
+class AveragePool:
+    """The mean over windows of ``window`` along all axes but the last; what is left over is cut."""
+
+    window: Any
+
+    def __call__(self, x: Float[Array, "*space channels"]) -> Float[Array, "*pooled channels"]:
+        """The means of one example."""
+        w, space = self.window, x.shape[:-1]
+        if not isinstance(w, int | np.integer) or w < 1 or any(n < w for n in space):
+            raise GradbenchError(
+                f"average pooling over {w} got an input of shape {x.shape}; "
+                f"give a window from 1 to {min(space, default=0)}"
+            )
+        x = x[tuple(slice(n // w * w) for n in space)]
+        split = x.reshape(*(part for n in space for part in (n // w, w)), -1)
+        return jnp.mean(split, axis=tuple(range(1, 2 * len(space), 2)))
+
+
+# A part of a pre-activation: a layer, of which the parameters and the map are used, or a function
+# of its input alone, such as jnp.tanh or AveragePool(2).
+Part: TypeAlias = Layer | Callable[[Array], Array]
+
+
+def _init(part: Part, key: Array) -> Params:
+    return part.init(key) if hasattr(part, "init") else ()
+
+
+def _apply(part: Part, theta: Params, x: Array) -> Array:
+    return part(theta, x) if hasattr(part, "init") else part(x)  # type: ignore[call-arg]
+
+
+class _Composed:
+    """What layers made of parts share: ``parts``, ``noise`` and ``inputs`` are their fields."""
+
+    parts: Any
+    noise: Any
+    inputs: Any
+
+    def __post_init__(self) -> None:
+        """Finds noise and input shape where not given, and refuses parts that do not fit."""
+        if not isinstance(self.parts, tuple | list) or not self.parts:
+            raise GradbenchError(
+                f"{type(self).__name__} got the parts {self.parts!r}; give a tuple of layers and "
+                "functions"
+            )
+        object.__setattr__(self, "parts", tuple(self.parts))
+        if self.inputs is None:
+            known = [part.inputs for part in self._readers() if hasattr(part, "inputs")]
+            if not known:
+                raise GradbenchError(
+                    f"{type(self).__name__} begins with a function, whose input shape is not "
+                    "known; give inputs=shape"
+                )
+            object.__setattr__(self, "inputs", known[0])
+        if self.noise is None:
+            noises = {get_noise(part.noise) for part in self._units() if hasattr(part, "noise")}
+            if len(noises) > 1:
+                names = sorted(noise.name for noise in noises)
+                raise GradbenchError(
+                    f"{type(self).__name__} got parts with the noises {names}; give noise=one"
+                )
+            object.__setattr__(self, "noise", noises.pop() if noises else "logistic")
+        get_noise(self.noise)
+        _ = self.outputs
+
+    def _readers(self) -> tuple[Part, ...]:
+        """The parts that read the input."""
+        return self.parts
+
+    def _units(self) -> tuple[Part, ...]:
+        """The parts whose noise is that of the units."""
+        return self.parts
+
+    def _pairs(self, theta: Params) -> list[tuple[Part, Params]]:
+        """Each part with its parameters."""
+        entries = len(theta) if isinstance(theta, tuple | list) else 1
+        if entries != len(self.parts):
+            raise GradbenchError(
+                f"{type(self).__name__} of {len(self.parts)} parts got {entries} parameter "
+                "entries; give one for each part, () for functions"
+            )
+        return list(zip(self.parts, theta, strict=True))
+
+    def init(self, key: Array) -> tuple[Params, ...]:
+        """Random parameters: those of each part, ``()`` for functions."""
+        keys = jax.random.split(key, len(self.parts))
+        return tuple(_init(part, k) for part, k in zip(self.parts, keys, strict=True))
+
+    @cached_property
+    def outputs(self) -> tuple[int, ...]:
+        """The shape of the pre-activations, found by tracing."""
+        return _traced_shape(type(self).__name__, self, self.inputs)  # type: ignore[arg-type]
+
+
+def _traced_shape(name: str, layer: Layer, inputs: Shape) -> tuple[int, ...]:
+    """The shape of what a layer returns.
+
+    Raises:
+        GradbenchError: the functions in it cannot read their input.
+    """
+    try:
+        theta = jax.eval_shape(layer.init, jax.random.key(0))
+        x = jax.ShapeDtypeStruct(axes(inputs), jnp.result_type(float))
+        found = jax.eval_shape(layer, theta, x)
+        return found.shape
+    except GradbenchError:
+        raise
+    except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise GradbenchError(
+            f"{name} cannot read an input of shape {axes(inputs)} ({reason}); "
+            "make the shapes of its parts chain, and return one array"
+        ) from error
+
+
+@dataclass(frozen=True)
+class Compose(_Composed):
+    """Parts one after the other, deterministic but for the units at the end: a = p_n(...p_1(x)).
+
+    ``Compose((Dense(64, 16), jnp.tanh, Dense(16, 8)))`` is the layer of a non-linear encoder,
+    ``Compose((AveragePool(2), Conv((4, 4, 1), 2, 3)), inputs=(8, 8, 1))`` pools its input first.
+    Parameters: a tuple with those of each part. The noise is that of the last layer among the parts
+    unless given.
+    """
+
+    parts: tuple[Part, ...]
+    noise: Any = None
+    inputs: Any = None
+
+    def _readers(self) -> tuple[Part, ...]:
+        return self.parts[:1]
+
+    def _units(self) -> tuple[Part, ...]:
+        return tuple(part for part in self.parts if hasattr(part, "noise"))[-1:]
+
+    def __call__(self, theta: Params, x: Array) -> Array:
+        """Pre-activations of one example."""
+        x = read(x, self.inputs)
+        for part, own in self._pairs(theta):
+            x = _apply(part, own, x)
+        return x
+
+
+@dataclass(frozen=True)
+class Concatenate(_Composed):
+    """Parts side by side, which all read the input; their outputs are joined along the last axis.
+
+    Parameters: a tuple with those of each part. The noise is that of the parts unless given.
+    """
+
+    parts: tuple[Part, ...]
+    noise: Any = None
+    inputs: Any = None
+
+    def __call__(self, theta: Params, x: Array) -> Array:
+        """Pre-activations of one example."""
+        x = read(x, self.inputs)
+        outputs = [_apply(part, own, x) for part, own in self._pairs(theta)]
+        return jnp.concatenate(outputs, axis=-1)
+
+
+@dataclass(frozen=True)
+class Add(_Composed):
+    """The sum of parts that all read the input and have the same output shape: skip connections.
+
+    ``Add((Conv((4, 4, 1), 1, 3, padding=1), lambda x: x))`` adds its input to a convolution.
+    Parameters: a tuple with those of each part. The noise is that of the parts unless given.
+    """
+
+    parts: tuple[Part, ...]
+    noise: Any = None
+    inputs: Any = None
+
+    def __call__(self, theta: Params, x: Array) -> Array:
+        """Pre-activations of one example."""
+        x = read(x, self.inputs)
+        outputs = [_apply(part, own, x) for part, own in self._pairs(theta)]
+        shapes = [jnp.shape(out) for out in outputs]
+        if len(set(shapes)) > 1:
+            raise GradbenchError(f"Add got parts with outputs of shapes {shapes}; make them equal")
+        return sum(outputs[1:], outputs[0])
+
+
+@dataclass(frozen=True)
+class Function:
+    """Any JAX function ``function(theta, x) -> pre-activations`` as a layer.
+
+    ``initial(key)`` gives random parameters, none unless given.
+    """
+
+    function: Callable[[Params, Array], Array]
+    inputs: Shape
+    initial: Callable[[Array], Params] | None = None
+    noise: str | Noise = "logistic"
+
+    def __post_init__(self) -> None:
+        """Refuses a function that cannot read its input."""
+        _ = self.outputs
+
+    def init(self, key: Array) -> Params:
+        """Random parameters."""
+        return self.initial(key) if self.initial else ()
+
+    @cached_property
+    def outputs(self) -> tuple[int, ...]:
+        """The shape of the pre-activations, found by tracing."""
+        return _traced_shape("Function", self, self.inputs)
+
+    def __call__(self, theta: Params, x: Array) -> Array:
+        """Pre-activations of one example."""
+        return self.function(theta, read(x, self.inputs))

@@ -1,0 +1,34 @@
+"""Ground truth by enumeration: the expected loss, its gradient, and exact moments of estimators.
+
+Two routes give the expected loss, both differentiable and both under the estimator contract:
+``recursion`` pushes the distribution over the states of a layer to the next (an ``SBN``, cost
+sum_k 2^(n_k + n_{k+1})), ``brute_force`` sums over all paths of any model (cost 2^(sum_k n_k)).
+Binary weights are enumerated by ``brute_force``, and within it the activations by ``recursion``.
+``reference`` computes the exact gradient in float64 and records how well the routes agree.
+"""
+
+from gradbench.exact._enumeration import (
+    all_states,
+    brute_force,
+    expected_loss,
+    over_weights,
+    recursion,
+)
+from gradbench.exact._moments import Moments, moments
+from gradbench.exact._reference import Reference, check_values, reference
+from gradbench.exact._size import MEMORY, check_size
+
+__all__ = [
+    "MEMORY",
+    "Moments",
+    "Reference",
+    "all_states",
+    "brute_force",
+    "check_size",
+    "check_values",
+    "expected_loss",
+    "moments",
+    "over_weights",
+    "recursion",
+    "reference",
+]

@@ -1,0 +1,243 @@
+"""The expected loss by enumeration: recursion over layers, sums over paths and over weights."""
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PyTree
+
+from gradbench.exact._size import (
+    MEMORY,
+    TABLE,
+    any_key,
+    check_size,
+    paths_at_once,
+    sites_and_type,
+)
+from gradbench.layers import axes
+from gradbench.model import (
+    Batch,
+    Example,
+    Loss,
+    Model,
+    Params,
+    Site,
+    Visit,
+    as_examples,
+    batch_size,
+    visit_path,
+)
+from gradbench.network import SBN
+from gradbench.noise import Noise, get_noise
+from gradbench.weights import BinaryWeights
+
+
+def all_states(units: int, dtype: Any) -> Float[Array, "states units"]:
+    """The 2^units states in {-1, +1}; unit 0 is the most significant bit of the row number."""
+    return numbered_states(jnp.arange(2**units), units, dtype)
+
+
+def numbered_states(number: Array, units: int, dtype: Any) -> Float[Array, "... units"]:
+    """The states with these row numbers, see ``all_states``."""
+    bits = (number[..., None] >> jnp.arange(units - 1, -1, -1)) & 1
+    return (2 * bits - 1).astype(dtype)
+
+
+def state_probabilities(noise: Noise, a: Float[Array, "... units"]) -> Float[Array, "... states"]:
+    """P(x | a) of all 2^units states as an outer product over the units: exact also where F = 0."""
+    table = jnp.ones((*a.shape[:-1], 1), a.dtype)
+    for j in range(a.shape[-1]):
+        unit = jnp.stack([noise.cdf(-a[..., j]), noise.cdf(a[..., j])], axis=-1)
+        table = (table[..., :, None] * unit[..., None, :]).reshape(*a.shape[:-1], -1)
+    return table
+
+
+def _chunk(rows: int, most: int) -> int:
+    """The size of equal chunks, at most ``most`` or 1; ``rows`` is a power of two."""
+    return 1 << (max(1, min(rows, most)).bit_length() - 1)
+
+
+def _sum_parts(total: PyTree, part: Callable[..., PyTree], *chunks: Array) -> PyTree:
+    """``total`` + sum of ``part(*chunk)`` over the first axis; nothing but the sum is kept."""
+    again = jax.checkpoint(part)
+
+    def step(total: PyTree, chunk: tuple[Array, ...]) -> tuple[PyTree, None]:
+        # The data may be of higher precision than the parameters.
+        return jax.tree.map(lambda t, p: t + p.astype(t.dtype), total, again(*chunk)), None
+
+    return jax.lax.scan(step, total, chunks)[0]
+
+
+def _sum_rows(total: PyTree, part: Callable[..., PyTree], *arrays: Array) -> PyTree:
+    """``total`` + ``part(*arrays)``, which sums over the rows of all arrays, in chunks of rows."""
+    size = _chunk(len(arrays[0]), TABLE // _width(part, *arrays))
+    return _sum_parts(total, part, *(a.reshape(-1, size, *a.shape[1:]) for a in arrays))
+
+
+def _width(part: Callable[..., PyTree], *arrays: Array) -> int:
+    """Numbers that ``part`` works on for each row: the largest array that grows with the rows."""
+
+    def sizes(rows: int) -> list[int]:
+        some = [jax.ShapeDtypeStruct((rows, *array.shape[1:]), array.dtype) for array in arrays]
+        program = jax.make_jaxpr(part)(*some)
+        return [math.prod(out.aval.shape) for line in program.eqns for out in line.outvars]
+
+    return max(1, *(three - two for three, two in zip(sizes(3), sizes(2), strict=True)))
+
+
+def recursion(network: SBN, params: Params, batch: Batch) -> Float[Array, ""]:
+    """The expected loss of a network, mean over the batch, by the layer recursion.
+
+    Carried from layer to layer are the distribution of the states, ``[states, examples]``, and the
+    expected sum of the objective's terms below.
+    """
+    term = network.term and partial(network.term, params)
+    first, theta = network.layers[0], params[0]
+    a = jax.vmap(partial(first, theta))(batch[0])
+    noise, shape = get_noise(first.noise), a.shape[1:]
+    distribution = state_probabilities(noise, a.reshape(len(a), -1)).T
+    states = all_states(math.prod(shape), a.dtype).reshape(-1, *shape)
+    total = jnp.zeros(len(a), a.dtype)
+    if term:
+
+        def first_term(distribution: Array, states: Array) -> Array:
+            f = jax.vmap(
+                lambda x: jax.vmap(lambda example, a: term(0, noise, example, a, x))(batch, a)
+            )(states)
+            return _weighted(distribution, f)
+
+        total = _sum_rows(total, first_term, distribution, states)
+
+    for k, (layer, theta) in enumerate(zip(network.layers[1:], params[1:-1], strict=True), 1):
+        noise, shape = get_noise(layer.noise), axes(layer.outputs)
+        above = all_states(math.prod(shape), a.dtype).reshape(-1, *shape)
+
+        def pushed(distribution, states, k=k, layer=layer, theta=theta, noise=noise, above=above):
+            a = jax.vmap(lambda x: layer(theta, network.encode(x)))(states)
+            table = state_probabilities(noise, a.reshape(len(a), -1))
+            cost = jnp.zeros(distribution.shape[1], a.dtype)
+            if term:
+                pairs = jax.vmap(
+                    lambda below, a: jax.vmap(lambda x: term(k, noise, below, a, x))(above)
+                )(states, a)
+                cost = _weighted(table.T, pairs.T) @ distribution
+            return table.T @ distribution, cost
+
+        start = jnp.zeros((len(above), distribution.shape[1]), a.dtype)
+        distribution, total = _sum_rows((start, total), pushed, distribution, states)
+        states = above
+    if term:
+        return jnp.mean(total)
+
+    def expected(distribution, states):
+        f = jax.vmap(
+            lambda x: jax.vmap(partial(network.objective, params[-1], network.encode(x)))(batch[1])
+        )(states)
+        return _weighted(distribution, f)
+
+    return jnp.mean(_sum_rows(total, expected, distribution, states))
+
+
+def _weighted(
+    probability: Float[Array, "states n"], f: Float[Array, "states n"]
+) -> Float[Array, " n"]:
+    """The expectation over the first axis; values of probability 0 do not count."""
+    return jnp.sum(probability * jnp.where(probability > 0, f, 0), axis=0)
+
+
+def states_of_path(number: Array, sites: tuple[Site, ...], dtype: Any) -> tuple[Array, ...]:
+    """The states of all sites on the path with this number."""
+    units = sum(site.size for site in sites)
+    flat = numbered_states(number, units, dtype)
+    ends = np.cumsum([site.size for site in sites])[:-1]
+    return tuple(
+        part.reshape(site.shape) for site, part in zip(sites, jnp.split(flat, ends), strict=True)
+    )
+
+
+def path_probability(run: Visit) -> Float[Array, ""]:
+    factors = [
+        site.noise.probability(x, a).ravel()
+        for site, x, a in zip(run.sites, run.x, run.a, strict=True)
+    ]
+    return jnp.prod(jnp.concatenate(factors))
+
+
+def brute_force(model: Model, params: Params, batch: Batch) -> Float[Array, ""]:
+    """The expected loss of any model, mean over the batch, by a sum over all paths of states.
+
+    Of binary weights and stochastic activations these are all paths of both.
+    """
+    return _over_paths(_with_inner(model, brute_force), params, batch)
+
+
+def over_weights(model: BinaryWeights, params: Params, batch: Batch) -> Float[Array, ""]:
+    """The expected loss by a sum over all binary weights, and in it the layer recursion."""
+    return _over_paths(_with_inner(model, recursion), params, batch)
+
+
+def _with_inner(model: Model, route: Callable[..., Array]) -> Model:
+    """Binary weights whose activations are enumerated by a route; other models as they are."""
+    if isinstance(model, BinaryWeights) and isinstance(model.network, SBN):
+        return replace(model, activations=partial(_expectation, route))
+    return model
+
+
+def _expectation(route: Callable[..., Array], network: Model) -> Loss:
+    """The estimator of no variance: under its contract, but for a size that has been checked."""
+    return lambda params, key, batch: route(network, params, batch)
+
+
+def _over_paths(model: Model, params: Params, batch: Batch) -> Float[Array, ""]:
+    most = paths_at_once(model, params, batch)
+    sites, dtype = sites_and_type(model, params, batch)
+    batch = as_examples(model, any_key(), batch)
+
+    def weighted(number: Array, example: Example) -> Array:
+        run = visit_path(model, params, example, states_of_path(number, sites, dtype))
+        probability = path_probability(run)
+        return probability * jnp.where(probability > 0, run.f, 0)
+
+    zero = jnp.zeros(batch_size(batch), dtype)
+    units = sum(site.size for site in sites)
+    return jnp.mean(sum_paths(zero, weighted, batch, units, most))
+
+
+def sum_paths(
+    total: PyTree, weighted: Callable[[Array, Example], PyTree], batch: Batch, units: int, most: int
+) -> PyTree:
+    """``total`` + sum over all paths of ``weighted(number of the path, example)``, per example."""
+    size = _chunk(2**units, most)
+
+    def part(first: Array) -> PyTree:
+        paths = first + jnp.arange(size)
+        parts = jax.vmap(lambda n: jax.vmap(partial(weighted, n))(batch))(paths)
+        return jax.tree.map(lambda leaf: jnp.sum(leaf, axis=0), parts)
+
+    return _sum_parts(total, part, size * jnp.arange(2**units // size))
+
+
+def expected_loss(
+    model: Model, params: Params, batch: Batch, memory: int = MEMORY
+) -> Float[Array, ""]:
+    """The exact expected loss, mean over the batch: recursion on an ``SBN``, else brute force.
+
+    Raises:
+        GradbenchError: the enumeration would take more than ``memory`` bytes, or more than ``WORK``
+            operations.
+    """
+    check_size(model, params, batch, memory)
+    return route_of(model)(model, params, batch)
+
+
+def route_of(model: Model) -> Callable[[Any, Params, Batch], Array]:
+    if isinstance(model, SBN):
+        return recursion
+    if isinstance(model, BinaryWeights) and isinstance(model.network, SBN):
+        return over_weights
+    return brute_force
