@@ -18,13 +18,22 @@ from jaxtyping import Array, Float
 
 from gradbench.blocks import BINS, Block, LayerBlock
 from gradbench.errors import GradbenchError
-from gradbench.model import Batch, Loss, Params, batch_size, is_deterministic
+from gradbench.model import (
+    Batch,
+    Lifted,
+    Loss,
+    Params,
+    as_examples,
+    batch_size,
+    find_sites,
+    is_deterministic,
+)
 
 _BLOCKS = 32  # at least so many blocks where the draws allow: uncertainty comes from their spread
 _LARGEST_BLOCK = 8192  # draws
 _BLOCK_ENTRIES = 1 << 23  # gradient coordinates of a block held at a time
 _MOST_DRAWS = 2**32  # keys are numbered in 32 bits
-_CHUNK_EXAMPLES = 1 << 15  # draws times examples of a chunk: its temporaries then stay in cache
+_CHUNK = 1 << 19  # inputs and states of all draws of a chunk: its temporaries then stay in cache
 
 
 class Plan(NamedTuple):
@@ -107,7 +116,7 @@ def measure(
     ``gradbench.precision.float64()`` for float64 statistics.
     """
     exact = layer_vectors(gradient)
-    fitting = max(1, _CHUNK_EXAMPLES // batch_size(batch))
+    fitting = max(1, _CHUNK // _numbers(loss, params, batch))
     chunk = min(plan.block, 1 << (fitting.bit_length() - 1))
     same = is_deterministic(loss)
     once = _draws(loss, 1, 1, params, batch, key, 0) if same else ()
@@ -122,6 +131,16 @@ def measure(
             for g, vector in zip(gradients, exact, strict=True)
         ]
         yield Block(index, tuple(layers))
+
+
+def _numbers(loss: Loss, params: Params, batch: Batch) -> int:
+    """Inputs and, where they are known, states of one draw."""
+    inputs = sum(leaf.size for leaf in jax.tree.leaves(batch))
+    if not isinstance(loss, Lifted):
+        return inputs
+    seen = as_examples(loss.model, jax.random.key(0), batch)
+    sites = find_sites(loss.model, params, jax.tree.map(lambda leaf: leaf[0], seen))
+    return inputs + batch_size(seen) * sum(site.size for site in sites)
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2))

@@ -106,6 +106,8 @@ def describe(
 
 def _resolve(suite: str | Suite, draws: int | None, quick: bool) -> Suite:
     """The suite with its number of draws, all estimators in it known."""
+    if isinstance(suite, Suite) and quick:
+        raise GradbenchError("quick got a Suite; give its name or path, or load_suite(name, True)")
     suite = suite if isinstance(suite, Suite) else load_suite(suite, quick)
     suite = suite if draws is None else suite.with_draws(draws)
     for spec in suite.estimators:
@@ -117,7 +119,7 @@ def _resolve(suite: str | Suite, draws: int | None, quick: bool) -> Suite:
 
 
 def _build(suite: Suite, seed: int) -> list[Built]:
-    """The problems of a suite and their replicates, all names known and networks small enough."""
+    """The problems of a suite and their replicates, networks small enough, estimators fitting."""
     ready = []
     with float64():
         for problem in suite.problems:
@@ -125,6 +127,8 @@ def _build(suite: Suite, seed: int) -> list[Built]:
                 built = build(problem, seed, replicate)
                 try:
                     exact.check_size(built.network, jax.eval_shape(built.initial), built.batch)
+                    for spec in suite.estimators:
+                        estimator(spec, built.network)
                 except GradbenchError as error:
                     raise GradbenchError(f"problem {problem.name!r}: {error}") from None
                 ready.append(built)

@@ -149,7 +149,7 @@ def test_the_size_of_chunks_changes_rounding_only(monkeypatch):
     with precision(True):
         params = jax.tree.map(jnp.asarray, params)
         one = list(measure(arm(network), params, batch, params, KEY, plan))
-        monkeypatch.setattr(module, "_CHUNK_EXAMPLES", 2 * 3)
+        monkeypatch.setattr(module, "_CHUNK", 2 * 3 * (2 + 1 + 2))  # two draws of three examples
         two = list(measure(arm(network), params, batch, params, KEY, plan))
         draws = stored(arm(network), params, batch, KEY, 32)
     for a, b in zip(one, two, strict=True):

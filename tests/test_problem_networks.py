@@ -15,9 +15,10 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from tiny import changed
 
+from gradbench.composed import AveragePool, Compose
 from gradbench.errors import GradbenchError
 from gradbench.exact import expected_loss
-from gradbench.layers import AveragePool, Compose, Conv, Dense, axes
+from gradbench.layers import Conv, Dense, axes
 from gradbench.network import SBN, RealNetwork
 from gradbench.objectives import ELBO, Readout
 from gradbench.problem import ConvLayer, DenseLayer, Problem, load_problem, read_problem

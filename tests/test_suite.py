@@ -170,7 +170,7 @@ def test_width_and_depth_vary_one_thing_at_a_fixed_scale():
 def test_the_quick_form_of_a_suite_is_smaller_and_otherwise_the_same(name, draws, problems):
     full, quick = load_suite(name), load_suite(name, quick=True)
     assert (full.name, quick.name) == (name, f"{name}-quick")
-    assert (full.draws, quick.draws) == (4000, draws)
+    assert quick.draws == draws < full.draws
     assert {problem.name: problem.checkpoints for problem in quick.problems} == problems
     assert {problem.name for problem in full.problems} >= set(problems)
     assert (full.title, full.estimators, full.figure) == (

@@ -35,6 +35,10 @@ def nested(model: Model, *, weights: str = "straight_through", activations: str 
             raise GradbenchError(
                 f"nested() got {part}={spec!r}; give an estimator that is not nested"
             )
+    if weights == "exact":
+        raise GradbenchError(
+            "nested() got weights='exact', which sums over both; take 'exact' alone"
+        )
     if model is any_model:
         return make_estimator(weights, model)
     if not isinstance(model, BinaryWeights) or not isinstance(model.network, SBN):
