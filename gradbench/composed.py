@@ -124,11 +124,11 @@ def _traced_shape(name: str, layer: Layer, inputs: Shape) -> tuple[int, ...]:
         return found.shape
     except GradbenchError:
         raise
-    except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as error:
+    except Exception as error:  # of any kind: the functions are the user's
         reason = " ".join(str(error).split())[:200]
         raise GradbenchError(
             f"{name} cannot read an input of shape {axes(inputs)} ({reason}); "
-            "make the shapes of its parts chain, and return one array"
+            "make its parameters and the shapes of its parts fit, and return one array"
         ) from error
 
 

@@ -48,8 +48,15 @@ class Layer(Protocol):
 
 
 def axes(shape: Shape) -> tuple[int, ...]:
-    """A shape as a tuple."""
-    return (shape,) if isinstance(shape, int) else tuple(shape)
+    """A shape as a tuple.
+
+    Raises:
+        GradbenchError: neither a whole number nor several.
+    """
+    sizes = tuple(shape) if isinstance(shape, tuple | list) else (shape,)
+    if not all(isinstance(size, int | np.integer) for size in sizes):
+        raise GradbenchError(f"the shape {shape!r} is none; give whole numbers, as (4, 4, 1)")
+    return tuple(int(size) for size in sizes)
 
 
 def fits(below: Shape, above: Shape) -> bool:
@@ -130,7 +137,7 @@ def uniform_affine(key: Array, weight: tuple[int, ...]) -> Params:
     }
 
 
-def _check_sizes(what: str, sizes: Any) -> None:
+def check_sizes(what: str, sizes: Any) -> None:
     """Refuses sizes that are not positive whole numbers."""
     if not sizes or not all(isinstance(n, int | np.integer) and n >= 1 for n in sizes):
         raise GradbenchError(f"{what} got {sizes}; give whole numbers of at least 1")
@@ -149,7 +156,8 @@ class Dense:
 
     def __post_init__(self) -> None:
         """Refuses impossible sizes."""
-        _check_sizes("a dense layer", (self.inputs, self.outputs))
+        check_sizes("a dense layer", (self.inputs, self.outputs))
+        get_noise(self.noise)
 
     def init(self, key: Array) -> Params:
         """Weights and biases from U(-1, 1)."""
@@ -212,8 +220,9 @@ class Conv:
                     "give one number for each axis"
                 )
             object.__setattr__(self, name, full)
-            _check_sizes(f"the {name} of a convolution", full)
-        _check_sizes("a convolution", (*self.inputs, self.channels))
+            check_sizes(f"the {name} of a convolution", full)
+        check_sizes("a convolution", (*self.inputs, self.channels))
+        get_noise(self.noise)
         padding = self.padding
         if padding not in ("valid", "same") and not (
             isinstance(padding, int | np.integer) and padding >= 0

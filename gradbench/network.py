@@ -4,10 +4,12 @@ An ``SBN`` is a model (``gradbench.model``): states x_k = sign(a_k(x_{k-1}; thet
 objective of them. Its structure, a chain, is what the exact recursion and the fast form of PSA use.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
+from numbers import Real
 from typing import Any
 
 import jax
@@ -16,51 +18,83 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from gradbench.errors import GradbenchError
-from gradbench.layers import Dense, Layer, axes, fits, flip_each, one_by_one
+from gradbench.layers import Dense, axes, fits, flip_each, one_by_one
 from gradbench.model import Batch, Example, Params, Visit, flip
 from gradbench.noise import Noise, get_noise
 from gradbench.objectives import LossFunction, Readout
 
 
-def _check_chain(layers: tuple[Layer, ...], objective: Any) -> None:
-    """Refuses layers and an objective whose shapes do not chain, and unknown noises."""
-    readers: list[Any] = [*layers[1:], *([objective] if hasattr(objective, "inputs") else [])]
-    for k, (layer, above) in enumerate(zip(layers, readers, strict=False)):
-        if not fits(layer.outputs, above.inputs):
-            below, expected = axes(layer.outputs), axes(above.inputs)
-            units = [*below, *expected]
-            vectors = len(units) == 2
-            has = f"{units[0]} units" if vectors else f"states of shape {below}"
-            expects = units[1] if vectors else expected
+class _Chain:
+    """What networks share: a chain of layers and an objective."""
+
+    layers: Any
+    objective: Any
+
+    def __post_init__(self) -> None:
+        """Refuses what is no chain.
+
+        Raises:
+            GradbenchError: no layers, or shapes that do not chain.
+        """
+        layers = self.layers
+        if not isinstance(layers, tuple | list) or not layers:
             raise GradbenchError(
-                f"layer {k + 1} has {has} but the next expects {expects}; make them equal"
+                f"a network got the layers {layers!r}; give a tuple of at least one"
             )
-    if hasattr(objective, "check_network"):
-        objective.check_network(layers)
-    for layer in layers:
-        get_noise(layer.noise)
+        object.__setattr__(self, "layers", tuple(layers))  # a list would not be hashable
+        for k, layer in enumerate(layers, 1):
+            if missing := [name for name in _MEMBERS if not hasattr(layer, name)]:
+                raise GradbenchError(
+                    f"layer {k} is {layer!r}, without {', '.join(missing)}; wrap a function in "
+                    "Function or Compose"
+                )
+            get_noise(layer.noise)
+        if not callable(self.objective) and not hasattr(self.objective, "term"):
+            raise GradbenchError(
+                f"the objective is {self.objective!r}; give a Readout, an ELBO or a function"
+            )
+        readers = [*layers[1:], *([self.objective] if hasattr(self.objective, "inputs") else [])]
+        for k, (below, above) in enumerate(zip(layers, readers, strict=False), 1):
+            if not fits(below.outputs, above.inputs):
+                has, expected = axes(below.outputs), axes(above.inputs)
+                vectors = len(has) == len(expected) == 1
+                what = f"{has[0]} units" if vectors else f"states of shape {has}"
+                expects = expected[0] if vectors else expected
+                raise GradbenchError(
+                    f"layer {k} has {what} but the next expects {expects}; make them equal"
+                )
+        if hasattr(self.objective, "check_network"):
+            self.objective.check_network(self)
 
-
-def _init(layers: tuple[Layer, ...], objective: Any, key: Array) -> tuple[Params, ...]:
-    parts = (*layers, objective)
-    keys = jax.random.split(key, len(parts))
-    return tuple(
-        part.init(k) if hasattr(part, "init") else () for part, k in zip(parts, keys, strict=True)
-    )
-
-
-def _check_entries(layers: tuple[Layer, ...], params: Params) -> None:
-    if len(params) != len(layers) + 1:
-        raise GradbenchError(
-            f"a network of {len(layers)} layers got {len(params)} parameter entries; give "
-            "one per layer and one for the objective"
+    def init(self, key: Array) -> tuple[Params, ...]:
+        """Random parameters; ``()`` for an objective that has none."""
+        parts = (*self.layers, self.objective)
+        keys = jax.random.split(key, len(parts))
+        return tuple(
+            part.init(k) if hasattr(part, "init") else ()
+            for part, k in zip(parts, keys, strict=True)
         )
 
+    def check(self, params: Params, batch: Batch) -> None:
+        """Refuses values that no gradient can be computed from. Needs a concrete batch.
 
-def _check(layers: tuple[Layer, ...], objective: Any, params: Params, batch: Batch) -> None:
-    _check_entries(layers, params)
-    if hasattr(objective, "check_targets"):
-        objective.check_targets(np.asarray(batch[1]))
+        Raises:
+            GradbenchError: wrong number of parameter entries, or targets that the objective is not
+                made for.
+        """
+        self._check_entries(params)
+        if hasattr(self.objective, "check_targets"):
+            self.objective.check_targets(np.asarray(_pair(batch)[1]))
+
+    def _check_entries(self, params: Params) -> None:
+        if len(params) != len(self.layers) + 1:
+            raise GradbenchError(
+                f"a network of {len(self.layers)} layers got {len(params)} parameter entries; give "
+                "one per layer and one for the objective"
+            )
+
+
+_MEMBERS = ("noise", "inputs", "outputs", "init")
 
 
 def _pair(example: Example) -> tuple[Array, Array]:
@@ -73,7 +107,7 @@ def _pair(example: Example) -> tuple[Array, Array]:
 
 
 @dataclass(frozen=True)
-class SBN:
+class SBN(_Chain):
     """A stochastic binary network: a chain of stochastic layers, and an objective of the states.
 
     ``objective`` is a function of the last states, ``objective(theta, x, target)`` such as a
@@ -83,26 +117,27 @@ class SBN:
     with one entry per layer and one for the objective.
 
     Raises:
-        GradbenchError: shapes that do not chain, or a coding with equal values.
+        GradbenchError: shapes that do not chain, or states that are not two different numbers.
     """
 
-    layers: tuple[Layer, ...]
+    layers: Any
     objective: Any
-    states: tuple[float, float] = (-1.0, 1.0)
+    states: Any = (-1.0, 1.0)
 
     def __post_init__(self) -> None:
-        """Checks that the shapes chain."""
-        object.__setattr__(self, "layers", tuple(self.layers))  # a list would not be hashable
-        object.__setattr__(self, "states", tuple(self.states))
-        if not self.layers:
-            raise GradbenchError("an SBN needs at least one stochastic layer; give a Dense layer")
-        if self.states[0] == self.states[1]:
-            raise GradbenchError(f"the states {self.states} are equal; give two values, as (0, 1)")
-        _check_chain(self.layers, self.objective)
-
-    def init(self, key: Array) -> tuple[Params, ...]:
-        """Random parameters; ``()`` for an objective that has none."""
-        return _init(self.layers, self.objective, key)
+        """Checks the coding of the states, and that the shapes chain."""
+        states = self.states
+        if not (
+            isinstance(states, tuple | list)
+            and len(states) == 2
+            and all(isinstance(value, Real) and math.isfinite(value) for value in states)
+            and states[0] != states[1]
+        ):
+            raise GradbenchError(
+                f"the states are {states!r}; give two values that are not equal, as (0, 1)"
+            )
+        object.__setattr__(self, "states", tuple(states))
+        super().__post_init__()
 
     @property
     def term(self) -> Callable[..., Array] | None:
@@ -118,7 +153,7 @@ class SBN:
         self, params: Params, example: Example, binary: Callable[..., Array]
     ) -> Float[Array, ""]:
         """The objective of one example: the model contract."""
-        _check_entries(self.layers, params)
+        self._check_entries(params)
         x, target = _pair(example)
         f: Any = 0.0
         x, below = jnp.asarray(x), example
@@ -172,18 +207,9 @@ class SBN:
         assert self.term is not None
         return self.term(params, k, get_noise(self.layers[k].noise), below, a, x)
 
-    def check(self, params: Params, batch: Batch) -> None:
-        """Refuses values that no gradient can be computed from. Needs concrete arrays.
-
-        Raises:
-            GradbenchError: wrong number of parameter entries, or targets that the objective is not
-                made for.
-        """
-        _check(self.layers, self.objective, params, batch)
-
 
 @dataclass(frozen=True)
-class RealNetwork:
+class RealNetwork(_Chain):
     """A chain of layers with a real or deterministic ``activation`` in the place of binary units.
 
     The network that binary weights (``gradbench.weights``) are put into alone. ``activation`` is
@@ -191,39 +217,32 @@ class RealNetwork:
     ``SBN``.
 
     Raises:
-        GradbenchError: shapes that do not chain, or an objective that is a sum of terms.
+        GradbenchError: shapes that do not chain, or an objective or activation that is no function.
     """
 
-    layers: tuple[Layer, ...]
+    layers: Any
     objective: Any
-    activation: Callable[[Array], Array] = jnp.tanh
+    activation: Any = jnp.tanh
 
     def __post_init__(self) -> None:
-        """Checks that the shapes chain."""
-        object.__setattr__(self, "layers", tuple(self.layers))
-        if not callable(self.objective):
-            name = type(self.objective).__name__
-            raise GradbenchError(
-                f"a real network got the objective {name}, of states; give a Readout or a function"
-            )
-        _check_chain(self.layers, self.objective)
-
-    def init(self, key: Array) -> tuple[Params, ...]:
-        """Random parameters; ``()`` for an objective that has none."""
-        return _init(self.layers, self.objective, key)
+        """Checks activation and objective, and that the shapes chain."""
+        for name in ("objective", "activation"):
+            value = getattr(self, name)
+            if not callable(value):
+                raise GradbenchError(
+                    f"the {name} of a real network is {value!r}; give a function, such as "
+                    f"{'a Readout' if name == 'objective' else 'jnp.tanh'}"
+                )
+        super().__post_init__()
 
     def __call__(self, params: Params, example: Example) -> Float[Array, ""]:
         """The objective of one example."""
-        _check_entries(self.layers, params)
+        self._check_entries(params)
         x, target = _pair(example)
         x = jnp.asarray(x)
         for layer, theta in zip(self.layers, params[:-1], strict=True):
             x = self.activation(layer(theta, x))
         return self.objective(params[-1], x, target)
-
-    def check(self, params: Params, batch: Batch) -> None:
-        """Refuses values that no gradient can be computed from, as ``SBN.check``."""
-        _check(self.layers, self.objective, params, batch)
 
 
 def dense_network(

@@ -50,8 +50,17 @@ class Noise:
     def log_probability(
         self, x: Float[Array, " units"], a: Float[Array, " units"]
     ) -> Float[Array, ""]:
-        """log P(x | a) of all units together, affine in x: of many x and a it is one product."""
-        plus, minus = self.log_cdf(a), self.log_cdf(-a)
+        """log P(x | a) of all units together, affine in x: of many x and a it is one product.
+
+        Units whose state has probability 0 under bounded noise are left out.
+        """
+
+        def log(a: Array) -> Array:
+            # A state of probability 0 has no weight; it counts 0, not the smallest number.
+            return jnp.where(self.cdf(a) > 0, self.log_cdf(a), 0)
+
+        bounded = self.bound < jnp.inf
+        plus, minus = (log(a), log(-a)) if bounded else (self.log_cdf(a), self.log_cdf(-a))
         return jnp.sum(plus + minus) / 2 + jnp.vdot(x, plus - minus) / 2
 
     def logit_slope(self, a: Float[Array, "..."]) -> Float[Array, "..."]:

@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from gradbench.errors import GradbenchError, did_you_mean
-from gradbench.layers import Layer, Shape, affine, axes, fits, uniform_affine
+from gradbench.layers import Layer, Shape, affine, axes, check_sizes, fits, uniform_affine
 from gradbench.model import Params
 from gradbench.noise import NOISES, Noise
 
@@ -82,11 +82,11 @@ LOSSES: dict[str, LossFunction] = {
 }
 
 
-def get_loss(loss: str | LossFunction) -> LossFunction:
+def get_loss(loss: Any) -> LossFunction:
     """The loss of that name; a function is returned as it is."""
     if callable(loss):
         return loss
-    if loss not in LOSSES:
+    if not isinstance(loss, str) or loss not in LOSSES:
         raise GradbenchError(f"unknown objective {loss!r}; {did_you_mean(loss, LOSSES)}")
     return LOSSES[loss]
 
@@ -127,6 +127,7 @@ class Readout:
 
     def __post_init__(self) -> None:
         """Refuses a loss that is not known or does not fit the number of outputs."""
+        check_sizes("a readout", (self.inputs, self.outputs))
         get_loss(self.loss)
         if self.loss == "logistic_loss" and self.outputs != 1:
             raise GradbenchError(
@@ -190,8 +191,14 @@ class ELBO:
             remedy = did_you_mean(self.likelihood, LIKELIHOODS)
             raise GradbenchError(f"the likelihood is {self.likelihood!r}; {remedy}")
 
-    def check_network(self, layers: tuple[Layer, ...]) -> None:
-        """Refuses layers that the decoders do not belong to."""
+    def check_network(self, network: Any) -> None:
+        """Refuses layers that the decoders do not belong to, and a coding of states."""
+        layers = network.layers
+        if getattr(network, "states", None) != (-1.0, 1.0):
+            raise GradbenchError(
+                f"an ELBO got a network with the states {getattr(network, 'states', 'real')}; its "
+                "decoders read -1 and +1, leave the states out"
+            )
         if len(layers) != len(self.decoders):
             raise GradbenchError(
                 f"an ELBO got {len(layers)} stochastic layers and decoders: {len(self.decoders)}; "

@@ -1,4 +1,4 @@
-"""Optimisers of the latent weights of binary weights, as optax gradient transformations.
+"""Optimisers of latent weights, as optax gradient transformations: ``for_weights`` applies them.
 
 A weight w = sign(eta - z) has P(w = +1) = p = F(eta). All but plain gradient descent read the
 gradient in w, dE/dw: that of ``straight_through(model, proxy="identity")``, which takes
@@ -20,6 +20,7 @@ from jaxtyping import Array
 from gradbench.errors import GradbenchError
 from gradbench.model import Params
 from gradbench.noise import Noise, get_noise
+from gradbench.weights import BinaryWeights
 
 
 def _stateless(step: Callable[[Array, Array], Array], name: str) -> optax.GradientTransformation:
@@ -44,6 +45,22 @@ def _check(name: str, value: Any, fits: Callable[[float], bool], remedy: str) ->
 
 def _check_rate(rate: Any) -> None:
     _check("rate", rate, lambda v: 0 < v < math.inf, "give a positive number")
+
+
+def for_weights(
+    model: BinaryWeights,
+    latent: optax.GradientTransformation,
+    real: optax.GradientTransformation,
+) -> optax.GradientTransformation:
+    """``latent`` for the latent weights of a model, ``real`` for biases and all other parameters.
+
+    The optimisers of this module are for latent weights alone: they would clip or decay biases.
+    """
+
+    def labels(params: Params) -> Params:
+        return model.with_weights(lambda _: "latent", jax.tree.map(lambda _: "real", params))
+
+    return optax.partition({"latent": latent, "real": real}, labels)
 
 
 def mirror_descent(
@@ -86,7 +103,7 @@ def exponentiated_gradient(
             return logit
         # The quantile of the smaller side keeps the digits of p near 1; that of 0 may be infinite.
         smaller = jnp.maximum(jax.nn.sigmoid(-jnp.abs(logit)), jnp.finfo(logit.dtype).tiny)
-        return -jnp.sign(logit) * f.quantile(smaller)
+        return jnp.where(g == 0, eta, -jnp.sign(logit) * f.quantile(smaller))
 
     return _stateless(step, "exponentiated_gradient")
 

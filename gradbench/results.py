@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -153,6 +154,12 @@ def _agreement(results: Results) -> str:
     return f"{line}, relative"
 
 
+def _title(problem: dict[str, Any]) -> str:
+    """The title of a problem; a variant or a member of a sweep is named."""
+    _, bracket, member = problem["name"].partition("[")
+    return f"{problem['title']}: {member[:-1]}" if bracket else str(problem["title"])
+
+
 def plot(results: str | Path | Results) -> list[Path]:
     """Draws the figures of a suite into the directory ``figures`` of its results, PDF and PNG.
 
@@ -171,7 +178,7 @@ def plot(results: str | Path | Results) -> list[Path]:
         figure = plots.growth(metrics.summary(cells), suite["by"], suite["title"])
         return plots.save(figure, results.figures / "growth")
     paths = []
-    titles = {problem["name"]: problem["title"] for problem in suite["problems"]}
+    titles = {problem["name"]: _title(problem) for problem in suite["problems"]}
     frame = metrics.curves(cells)
     for (problem, replicate), rows in frame.groupby(["problem", "replicate"], sort=False):
         several = len(titles) > 1 or suite["replicates"] > 1

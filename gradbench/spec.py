@@ -57,11 +57,18 @@ def format_spec(name: str, arguments: Mapping[str, Value] | None = None) -> str:
 
 
 def canonical(text: str) -> str:
-    """The canonical text of an estimator specification."""
-    return format_spec(*parse_spec(text))
+    """The canonical text of an estimator specification; a nested one says both its parts."""
+    name, arguments = parse_spec(text)
+    if name == "nested":
+        arguments = NESTED | arguments
+        known = {key: arguments[key] for key in NESTED}
+        if all(isinstance(value, str) for value in known.values()):
+            arguments |= {key: canonical(str(value)) for key, value in known.items()}
+    return format_spec(name, arguments)
 
 
-NESTED = {"weights": "straight_through", "activations": "psa"}  # unless its arguments differ
+# The defaults of the estimator of that name.
+NESTED: dict[str, Value] = {"weights": "straight_through", "activations": "psa"}
 
 
 def label(text: str) -> str:

@@ -23,7 +23,7 @@ from gradbench.noise import Noise, get_noise
 _INNER = 0xB1A5  # what the key of the activations is folded with; streams of uniforms count from 0
 
 
-def map_weights(f: Callable[[Any], Any], theta: Params) -> Params:
+def map_weights(f: Callable[[Any], Any], theta: Params) -> Any:
     """The parameters of a layer with ``f`` applied to every entry called "weight"."""
 
     def one(path: tuple[Any, ...], leaf: Any) -> Any:
@@ -89,7 +89,7 @@ class BinaryWeights:
             if isinstance(self.entries, tuple | list):
                 object.__setattr__(self, "entries", tuple(self.entries))
             chosen = self.entries if isinstance(self.entries, tuple) else ()
-            if not chosen or not set(chosen) <= set(known):
+            if not chosen or not all(entry in known for entry in chosen):
                 raise GradbenchError(
                     f"binary weights got the entries {self.entries}; give numbers from 0 to "
                     f"{known[-1]}, at least one"
@@ -118,7 +118,8 @@ class BinaryWeights:
     @property
     def random(self) -> bool:
         """Whether the objective is random also given the weights."""
-        return getattr(self.loss(), "randomness", "none") != "none"
+        known = getattr(self.loss(), "randomness", "uniforms")  # any function may be a loss
+        return isinstance(self.network, SBN) and known != "none"
 
     def __call__(
         self, params: Params, example: Example, binary: Callable[..., Array]
@@ -129,15 +130,11 @@ class BinaryWeights:
                 "a network with binary weights was run without a key; make an estimator of it"
             )
         key, batch = example
-        if not self.latent(params):
-            raise GradbenchError(
-                'binary weights got parameters without an entry called "weight"; name them so, or '
-                "choose other entries"
-            )
+        self._check_entries(params)
         drawn = self.with_weights(lambda eta: binary(eta, self.noise), params)
         return self.loss()(drawn, key, batch)
 
-    def with_weights(self, f: Callable[[Array], Array], params: Params) -> tuple[Params, ...]:
+    def with_weights(self, f: Callable[[Any], Any], params: Params) -> tuple[Any, ...]:
         """The parameters with ``f`` applied to the latent weights."""
         chosen = range(len(params)) if self.entries is None else self.entries
         return tuple(
@@ -160,6 +157,18 @@ class BinaryWeights:
                 GradbenchWarning,
                 stacklevel=2,
             )
+
+    def _check_entries(self, params: Params) -> None:
+        """Refuses an entry with parameters but without binary weights: it would stay real."""
+        chosen = range(len(params)) if self.entries is None else self.entries
+        for k in chosen:
+            named: list[Any] = []
+            map_weights(named.append, params[k])
+            if not named and jax.tree.leaves(params[k]):
+                raise GradbenchError(
+                    f'entry {k} of the parameters has nothing called "weight" to be binary; name '
+                    "it so, or leave the entry out of entries"
+                )
 
     def latent(self, params: Params) -> list[Array]:
         """The latent weights among the parameters."""

@@ -88,7 +88,7 @@ def test_a_dry_run_of_every_suite_says_its_size_and_writes_nothing(suite, call, 
             [
                 "  problem weights[binary-connect]: 4 hidden units, 12 binary weights, epoch 0, "
                 "epoch 100",
-                "132 cells of 200 draws",
+                "20 cells of 1,000 draws",
             ],
         ),
     ],

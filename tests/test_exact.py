@@ -393,6 +393,31 @@ def test_integer_parameters_are_refused():
         reference(network, jax.tree.map(lambda leaf: leaf.astype(int), params), batch)
 
 
+@pytest.mark.parametrize("scale", [0.0, 1e-7])
+def test_layers_whose_gradient_vanishes_have_a_reference(scale):
+    """A readout of zeros, as at some initialisations: below it nothing but rounding is left."""
+    network, params, batch = small((2, 3, 3, 1))
+    readout = {**params[-1], "weight": scale * params[-1]["weight"]}
+    found = reference(network, (*params[:-1], readout), batch)
+    assert found.agreement["brute force"] < 1e-9
+    assert np.linalg.norm(flat(found.gradient[0])) < 1e-6 < np.linalg.norm(flat(found.gradient[-1]))
+    constant = SBN(network.layers, lambda theta, x, target: 1.0 + 0 * x[0])
+    reference(constant, (*params[:-1], ()), batch)
+
+
+def test_the_width_of_a_row_is_that_of_the_largest_array_also_inside_jit_and_scan():
+    def part(rows):
+        wide = jax.jit(lambda row: jnp.sin(jnp.outer(row, jnp.ones(50))))
+
+        def step(total, row):
+            return total + jnp.sum(wide(row)), None
+
+        shared = jnp.ones((1000, 1000))  # does not grow with the rows
+        return jax.lax.scan(step, 0.0, rows)[0] + jnp.sum(shared) + jnp.sum(jax.vmap(wide)(rows))
+
+    assert _size.row_width(part, jnp.zeros((1, 7))) == 7 * 50
+
+
 def test_two_routes_that_disagree_are_no_reference(monkeypatch):
     network, params, batch = small((2, 2, 1))
     right = brute_force

@@ -357,9 +357,10 @@ def lines():
 
 
 def mixed(objective):
-    """A convolution and a layer that is not affine, coded {0, 1}: 4 + 2 units."""
+    """A convolution and a layer that is not affine, coded {0, 1} but for an ELBO: 4 + 2 units."""
+    states = (-1, 1) if isinstance(objective, ELBO) else (0, 1)
     above = Compose((Dense(4, 3), jnp.tanh, Dense(3, 2, "normal")))
-    return SBN((Conv((3, 3, 1), 1, 2), above), objective, (0, 1))
+    return SBN((Conv((3, 3, 1), 1, 2), above), objective, states)
 
 
 @pytest.mark.parametrize("make", [images, lines])
@@ -611,7 +612,7 @@ IMAGE = (4, 4, 1)
         ),
         (
             lambda: Concatenate((Conv(IMAGE, 1, 3), Conv(IMAGE, 1, 1))),
-            r"Concatenate cannot read an input of shape \(4, 4, 1\) \(.*make the shapes .* chain",
+            r"Concatenate cannot read an input of shape \(4, 4, 1\) \(.*make its parameters .* fit",
         ),
         (lambda: Compose((Dense(2, 3), "tanh")), "Compose cannot read .* not callable"),
         (

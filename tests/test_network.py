@@ -15,7 +15,7 @@ from gradbench.estimators import psa, reinforce
 from gradbench.exact import brute_force, recursion
 from gradbench.layers import Dense
 from gradbench.model import flip, visit, visit_path
-from gradbench.network import SBN, dense_network
+from gradbench.network import SBN, RealNetwork, dense_network
 from gradbench.noise import get_noise
 from gradbench.objectives import Readout
 
@@ -95,15 +95,27 @@ def test_an_objective_can_be_any_function_without_parameters():
 @pytest.mark.parametrize(
     ("build", "sentence"),
     [
-        (lambda: SBN((), Readout(2, 1)), "at least one stochastic layer"),
+        (lambda: SBN((), Readout(2, 1)), r"got the layers \(\); give a tuple of at least one"),
         (
             lambda: SBN((Dense(2, 3), Dense(4, 2)), Readout(2, 1)),
             "layer 1 has 3 units but the next",
         ),
         (lambda: SBN((Dense(2, 3),), Readout(4, 1)), "layer 1 has 3 units but the next expects 4"),
-        (lambda: SBN((Dense(2, 3),), Readout(3, 1), (1, 1)), "the states .1, 1. are equal"),
+        (
+            lambda: SBN((Dense(2, 3),), Readout(3, 1), (1, 1)),
+            r"the states are \(1, 1\); give",
+        ),
         (lambda: SBN((Dense(2, 3, "gauss"),), Readout(3, 1)), "unknown noise 'gauss'"),
         (lambda: dense_network((2, 1)), "do not make a network"),
+        (lambda: SBN(Dense(2, 3), Readout(3, 1)), "got the layers Dense.*; give a tuple"),
+        (lambda: SBN((Dense(2, 3), jnp.tanh), Readout(3, 1)), "layer 2 is .*; wrap a function in"),
+        (lambda: SBN((Dense(2, 3),), "logistic_loss"), "the objective is 'logistic_loss'; give a"),
+        (lambda: SBN((Dense(2, 3),), Readout(3, 1), (0, np.nan)), "the states are .*; give two"),
+        (lambda: SBN((Dense(2, 3),), Readout(3, 1), 1), "the states are 1; give two values"),
+        (lambda: Dense(2, 3, "gauss"), "unknown noise 'gauss'"),
+        (lambda: Readout(0, 1), "a readout got .0, 1.; give whole numbers"),
+        (lambda: RealNetwork((Dense(2, 3),), Readout(3, 1), "tanh"), "the activation .* 'tanh'; "),
+        (lambda: RealNetwork((), Readout(3, 1)), "give a tuple of at least one"),
         (lambda: dense_network((2, 0, 1)), "do not make a network"),
     ],
 )
@@ -245,3 +257,9 @@ def test_psa_needs_no_hook_of_a_layer():
     assert not hasattr(plain.layers[0], "flip_pull")
     draws = [jax.grad(psa(model))(params, KEY, batch) for model in (network, plain)]
     assert relative(draws[1], draws[0]) < 1e-6
+
+
+def test_sizes_may_be_numbers_of_numpy():
+    network = dense_network(tuple(np.array([2, 3, 1])))
+    same = dense_network((2, 3, 1))
+    assert jax.tree.map(jnp.shape, network.init(KEY)) == jax.tree.map(jnp.shape, same.init(KEY))

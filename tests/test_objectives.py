@@ -635,3 +635,21 @@ def test_targets_of_another_size_than_the_decoder_s_are_refused():
         expected_loss(network, params, (bits, bits[:, :2]))
     with pytest.raises(GradbenchError, match=r"bernoulli_likelihood got the target 0.0; code bits"):
         network.check(params, (bits, (bits + 1) / 2))
+
+
+@pytest.mark.parametrize("noise", ["uniform", "triangular"])
+def test_states_that_a_flip_makes_impossible_count_nothing_in_the_sampled_divergence(noise):
+    """PSA keeps the states above a flip; the logarithm of their probability 0 is no number."""
+    layers = (Dense(3, 3, noise), Dense(3, 2, noise))
+    network = SBN(layers, ELBO((Dense(3, 3), Dense(2, 3)), "sampled"))
+    params = network.init(jax.random.key(1))
+    bits = jnp.array([[1.0, -1, 1], [-1, -1, 1]])
+
+    def bias(dtype):
+        cast = partial(jax.tree.map, lambda leaf: leaf.astype(dtype))
+        found = jax.jit(partial(moments, psa(network)))(cast(params), cast((bits, bits))).mean
+        return np.linalg.norm(flat(found[0]) - flat(truth[0])) / np.linalg.norm(flat(truth[0]))
+
+    truth = jax.jit(jax.grad(partial(recursion, network)))(params, (bits, bits))
+    assert bias(jnp.float64) < 10
+    np.testing.assert_allclose(bias(jnp.float32), bias(jnp.float64), rtol=1e-3)

@@ -20,7 +20,12 @@ from gradbench.layers import Dense
 from gradbench.network import RealNetwork
 from gradbench.noise import get_noise
 from gradbench.objectives import Readout
-from gradbench.optimisers import exponentiated_gradient, mirror_descent, proximal_kl
+from gradbench.optimisers import (
+    exponentiated_gradient,
+    for_weights,
+    mirror_descent,
+    proximal_kl,
+)
 from gradbench.weights import BinaryWeights
 
 pytestmark = pytest.mark.usefixtures("float64", "quick_compilation")
@@ -359,3 +364,16 @@ def test_an_update_without_the_latent_weights_is_refused(name):
 def test_impossible_hyperparameters_are_refused_in_one_sentence(build, sentence):
     with pytest.raises(GradbenchError, match=sentence):
         build()
+
+
+def test_biases_have_an_optimiser_of_their_own():
+    model = BinaryWeights(RealNetwork((Dense(2, 3),), Readout(3, 1)), noise="uniform")
+    params = jax.tree.map(lambda leaf: 0.5 * leaf, model.init(jax.random.key(0)))
+    params[0]["bias"] = jnp.array([5.0, -3, 2])
+    optimiser = for_weights(model, mirror_descent(1.0, "uniform"), optax.sgd(0.1))
+    gradient = jax.tree.map(lambda leaf: 4 * jnp.ones_like(leaf), params)
+    change, _ = optimiser.update(gradient, optimiser.init(params), params)
+    new = optax.apply_updates(params, change)
+    np.testing.assert_allclose(new[0]["bias"], params[0]["bias"] - 0.4)
+    for theta in new:
+        np.testing.assert_array_equal(theta["weight"], -1)

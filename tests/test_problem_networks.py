@@ -171,7 +171,9 @@ def chains(draw):
 
 def described(inputs, layers, objective="bernoulli_likelihood", **more):
     """The problem of these layers on eight digits, and that its description survives JSON."""
-    network = {"inputs": inputs, "hidden": layers, "outputs": 64, "objective": objective}
+    network = {"inputs": inputs, "hidden": layers, "objective": objective}
+    if objective != "elbo":
+        network["outputs"] = 64
     values = {
         "title": "Any",
         "data": {"name": "binary_digits", "examples": 8},
@@ -318,7 +320,7 @@ def test_a_wrong_layer_is_told_with_file_line_and_remedy(tmp_path, layer, senten
     assert told == f"mine.toml, line 9: network.hidden{sentence}"
 
 
-ELBO_ = ('"bernoulli_likelihood"', '"elbo"')
+ELBO_ = ('outputs = 64\nobjective = "bernoulli_likelihood"', 'objective = "elbo"')
 WEIGHTS = ('"fan_in"\n', '"fan_in"\n\n[network.weights]\n')
 REFUSED = {
     "inputs": (

@@ -288,7 +288,14 @@ BAD_PROBLEMS = {
     "real classes": ([('"logistic_loss"', '"softmax_cross_entropy"')], "give integer classes"),
     "outputs": ([('"logistic_loss"', '"squared_error"\noutputs = 2')], "one number per output"),
     "inputs": ([("[2]", "[2]\ninputs = [2, 2]")], "network.inputs is (2, 2) but an input has 2"),
-    "elbo": ([("logistic_loss", "elbo")], "got 2 outputs and a target of shape (1,)"),
+    "elbo": (
+        [("logistic_loss", "elbo"), ("states = [0, 1]\n", "")],
+        "got 2 outputs and a target of shape (1,)",
+    ),
+    "coded elbo": (
+        [("logistic_loss", "elbo")],
+        "network.states is (0.0, 1.0), which the obj",
+    ),
     "binary weights": (
         [("[2]", "[40]\nweights = {}"), ('"normalised"', '"fan_in"')],
         "use narrower layers",

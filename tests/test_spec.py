@@ -108,8 +108,8 @@ def test_no_text_ends_in_another_error(text):
         ("nested(activations='psa', weights='arm')", "arm x psa", "arm"),
         (
             "nested(activations='concrete(temperature=0.1)', "
-            "weights='straight_through(proxy=\"identity\")')",
-            'straight_through(proxy="identity") x concrete(temperature=0.1)',
+            "weights=\"straight_through(proxy='identity')\")",
+            "straight_through(proxy='identity') x concrete(temperature=0.1)",
             "straight_through",
         ),
         ("nested", "straight_through x psa", "straight_through"),
@@ -121,8 +121,24 @@ def test_no_text_ends_in_another_error(text):
 def test_a_nested_estimator_is_called_by_its_two_and_belongs_to_that_of_the_weights(
     text, shown, of
 ):
-    assert canonical(text) == text
     assert (label(text), family(text)) == (shown, of)
+    assert label(canonical(text)) == shown and canonical(canonical(text)) == canonical(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "nested",
+        "nested()",
+        "nested(weights='straight_through')",
+        "nested(activations = 'psa()')",
+        "nested(weights='straight_through()', activations='psa')",
+    ],
+)
+def test_a_nested_estimator_has_one_canonical_text(text):
+    assert canonical(text) == "nested(activations='psa', weights='straight_through')"
+    inner = canonical("nested(weights='concrete(temperature=1.0)')")
+    assert inner == canonical("nested(weights='concrete(temperature=1)')")
 
 
 def test_what_a_nested_estimator_is_called_has_the_defaults_of_the_estimator():

@@ -152,18 +152,8 @@ def test_width_and_depth_vary_one_thing_at_a_fixed_scale():
         ("vae", 500, {"vae-8": (0, 10), "vae-8-8": (0, 10)}),
         (
             "weights",
-            200,
-            {
-                f"weights[{variant}]": (0, 100)
-                for variant in (
-                    "mirror",
-                    "binary-connect",
-                    "triangular",
-                    "exponentiated-uniform",
-                    "sgd",
-                    "proximal",
-                )
-            },
+            1000,
+            {f"weights[{variant}]": (0, 100) for variant in ("mirror", "binary-connect")},
         ),
     ],
 )
@@ -173,11 +163,8 @@ def test_the_quick_form_of_a_suite_is_smaller_and_otherwise_the_same(name, draws
     assert quick.draws == draws < full.draws
     assert {problem.name: problem.checkpoints for problem in quick.problems} == problems
     assert {problem.name for problem in full.problems} >= set(problems)
-    assert (full.title, full.estimators, full.figure) == (
-        quick.title,
-        quick.estimators,
-        quick.figure,
-    )
+    assert (full.title, full.figure) == (quick.title, quick.figure)
+    assert set(quick.estimators) <= set(full.estimators)
     assert full.figure == "training" and "exact" in full.estimators
 
 
@@ -196,7 +183,7 @@ def test_the_optimisers_of_binary_weights_are_variants_of_one_problem():
     assert trainings == {
         "weights[mirror]": ("logistic", WeightTraining("mirror_descent", 1.0)),
         "weights[binary-connect]": ("uniform", WeightTraining("mirror_descent", 1.0)),
-        "weights[triangular]": ("triangular", WeightTraining("mirror_descent", 1.0)),
+        "weights[triangular]": ("triangular", WeightTraining("mirror_descent", 0.3)),
         "weights[exponentiated-uniform]": (
             "uniform",
             WeightTraining("exponentiated_gradient", 1.0),

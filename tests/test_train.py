@@ -238,7 +238,8 @@ MISMATCHES = {
     "default without identity": (
         [(NESTED, '"nested"'), ("mirror_descent", "exponentiated_gradient")],
         "the optimiser 'exponentiated_gradient' of weights reads dE/dw but the estimator is "
-        "'nested'; take straight_through with proxy='identity'",
+        "\"nested(activations='psa', weights='straight_through')\"; take straight_through with "
+        "proxy='identity'",
     ),
     "density": (
         [(NESTED, "\"straight_through(proxy='density')\"")],
@@ -260,7 +261,10 @@ MISMATCHES = {
         "proximal_kl",
     ),
     "real units": (
-        [('noise = "uniform"', 'noise = "uniform"\nactivation = "tanh"')],
+        [
+            ('noise = "uniform"', 'noise = "uniform"\nactivation = "tanh"'),
+            ('noise = "triangular"\n', ""),
+        ],
         "nested() got a model without binary weights under stochastic activations; take",
     ),
     "nested without weights": (

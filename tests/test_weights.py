@@ -15,6 +15,7 @@ import pytest
 from conftest import NOISES, assert_mean, flat, largest_z, precision, relative, threshold
 from scipy import special
 
+from gradbench.composed import Function
 from gradbench.errors import GradbenchError, GradbenchWarning
 from gradbench.estimators import (
     ESTIMATORS,
@@ -31,7 +32,7 @@ from gradbench.estimators import (
 )
 from gradbench.exact import check_size, expected_loss, moments, reference
 from gradbench.layers import Conv, Dense
-from gradbench.model import visit
+from gradbench.model import is_deterministic, visit
 from gradbench.network import SBN, RealNetwork
 from gradbench.noise import get_noise
 from gradbench.objectives import Readout, squared_error
@@ -634,3 +635,21 @@ def test_the_exact_loss_is_found_whatever_kind_of_keys_is_the_default():
     right = expected_loss(model, params, batch)
     with jax.default_prng_impl("rbg"):
         np.testing.assert_allclose(expected_loss(model, params, batch), right, rtol=1e-14)
+
+
+def test_a_loss_of_unknown_randomness_inside_counts_as_random():
+    def regularised(network):
+        inner = psa(network)
+        return lambda params, key, batch: inner(params, key, batch) + 0.1
+
+    model = BinaryWeights(STOCHASTIC, regularised)
+    assert model.random and not is_deterministic(make_estimator("mean_field", model))
+    with pytest.raises(GradbenchError, match="whose only randomness is the states"):
+        moments(reinforce(model), random_like(STOCHASTIC), (inputs(2, 2), targets(2)))
+
+
+def test_entries_without_a_weight_are_refused():
+    layer = Function(lambda theta, x: theta @ x, 2, lambda key: jnp.ones((2, 2)))
+    model = BinaryWeights(RealNetwork((layer,), Readout(2, 1)))
+    with pytest.raises(GradbenchError, match='entry 0 of the parameters has nothing called "wei'):
+        reinforce(model)(model.init(KEY), KEY, (inputs(2, 2), targets(2)))

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 from gradbench.errors import GradbenchError
 from gradbench.estimators.registry import (
@@ -13,6 +14,7 @@ from gradbench.estimators.registry import (
 )
 from gradbench.model import Loss, Model
 from gradbench.network import SBN
+from gradbench.spec import NESTED
 from gradbench.weights import BinaryWeights
 
 
@@ -23,7 +25,9 @@ from gradbench.weights import BinaryWeights
     source="Shekhovtsov & Yanush 2021",
     needs="binary weights and stochastic activations",
 )
-def nested(model: Model, *, weights: str = "straight_through", activations: str = "psa") -> Loss:
+def nested(
+    model: Model, *, weights: Any = NESTED["weights"], activations: Any = NESTED["activations"]
+) -> Loss:
     """The estimator ``weights`` for binary weights, and in it ``activations``, both as specs.
 
     As exact as the less exact of the two. Without it, the activations under binary weights have the
@@ -35,7 +39,7 @@ def nested(model: Model, *, weights: str = "straight_through", activations: str 
             raise GradbenchError(
                 f"nested() got {part}={spec!r}; give an estimator that is not nested"
             )
-    if weights == "exact":
+    if get_estimator(weights)[0].name == "exact":
         raise GradbenchError(
             "nested() got weights='exact', which sums over both; take 'exact' alone"
         )

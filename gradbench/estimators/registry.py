@@ -44,7 +44,7 @@ class Entry(NamedTuple):
     @property
     def randomness(self) -> Randomness:
         """What a draw depends on, see ``gradbench.model.Lifted``."""
-        return getattr(self.make(any_model), "randomness", "none")
+        return getattr(self.make(any_model), "randomness", "uniforms")
 
     @property
     def hyperparameters(self) -> dict[str, Any]:

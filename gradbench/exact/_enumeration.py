@@ -13,10 +13,11 @@ from jaxtyping import Array, Float, PyTree
 
 from gradbench.exact._size import (
     MEMORY,
+    PATHS,
     TABLE,
     any_key,
     check_size,
-    paths_at_once,
+    row_width,
     sites_and_type,
 )
 from gradbench.layers import axes
@@ -75,19 +76,8 @@ def _sum_parts(total: PyTree, part: Callable[..., PyTree], *chunks: Array) -> Py
 
 def _sum_rows(total: PyTree, part: Callable[..., PyTree], *arrays: Array) -> PyTree:
     """``total`` + ``part(*arrays)``, which sums over the rows of all arrays, in chunks of rows."""
-    size = _chunk(len(arrays[0]), TABLE // _width(part, *arrays))
+    size = _chunk(len(arrays[0]), TABLE // row_width(part, *arrays))
     return _sum_parts(total, part, *(a.reshape(-1, size, *a.shape[1:]) for a in arrays))
-
-
-def _width(part: Callable[..., PyTree], *arrays: Array) -> int:
-    """Numbers that ``part`` works on for each row: the largest array that grows with the rows."""
-
-    def sizes(rows: int) -> list[int]:
-        some = [jax.ShapeDtypeStruct((rows, *array.shape[1:]), array.dtype) for array in arrays]
-        program = jax.make_jaxpr(part)(*some)
-        return [math.prod(out.aval.shape) for line in program.eqns for out in line.outvars]
-
-    return max(1, *(three - two for three, two in zip(sizes(3), sizes(2), strict=True)))
 
 
 def recursion(network: SBN, params: Params, batch: Batch) -> Float[Array, ""]:
@@ -194,7 +184,6 @@ def _expectation(route: Callable[..., Array], network: Model) -> Loss:
 
 
 def _over_paths(model: Model, params: Params, batch: Batch) -> Float[Array, ""]:
-    most = paths_at_once(model, params, batch)
     sites, dtype = sites_and_type(model, params, batch)
     batch = as_examples(model, any_key(), batch)
 
@@ -205,19 +194,22 @@ def _over_paths(model: Model, params: Params, batch: Batch) -> Float[Array, ""]:
 
     zero = jnp.zeros(batch_size(batch), dtype)
     units = sum(site.size for site in sites)
-    return jnp.mean(sum_paths(zero, weighted, batch, units, most))
+    return jnp.mean(sum_paths(zero, weighted, batch, units))
 
 
 def sum_paths(
-    total: PyTree, weighted: Callable[[Array, Example], PyTree], batch: Batch, units: int, most: int
+    total: PyTree, weighted: Callable[[Array, Example], PyTree], batch: Batch, units: int
 ) -> PyTree:
     """``total`` + sum over all paths of ``weighted(number of the path, example)``, per example."""
-    size = _chunk(2**units, most)
 
-    def part(first: Array) -> PyTree:
-        paths = first + jnp.arange(size)
+    def some(paths: Array) -> PyTree:
         parts = jax.vmap(lambda n: jax.vmap(partial(weighted, n))(batch))(paths)
         return jax.tree.map(lambda leaf: jnp.sum(leaf, axis=0), parts)
+
+    size = _chunk(2**units, PATHS // row_width(some, jnp.arange(1)))
+
+    def part(first: Array) -> PyTree:
+        return some(first + jnp.arange(size))
 
     return _sum_parts(total, part, size * jnp.arange(2**units // size))
 

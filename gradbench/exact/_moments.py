@@ -10,9 +10,7 @@ from gradbench.errors import GradbenchError
 from gradbench.exact._enumeration import path_probability, states_of_path, sum_paths
 from gradbench.exact._size import (
     MEMORY,
-    PATHS,
     any_key,
-    paths_at_once,
     paths_size,
     refuse_large,
     sites_and_type,
@@ -59,7 +57,6 @@ def moments(loss: Loss, params: Params, batch: Batch) -> Moments:
     size = paths_size(loss.model, params, batch)
     refuse_large(size._replace(work=2 * size.work), params, batch, MEMORY)
     sites, dtype = sites_and_type(loss.model, params, batch)
-    most = paths_at_once(loss.model, params, batch)
     batch = as_examples(loss.model, any_key(), batch)
     units, examples = sum(site.size for site in sites), batch_size(batch)
     draw = jax.value_and_grad(loss.example_loss)
@@ -73,14 +70,8 @@ def moments(loss: Loss, params: Params, batch: Batch) -> Moments:
         return p * value, first, jax.tree.map(lambda leaf: p * leaf**2, g)
 
     zero = jax.tree.map(lambda leaf: jnp.zeros((examples, *leaf.shape), dtype), params)
-    coordinates = sum(leaf.size for leaf in jax.tree.leaves(params))
-    value, first, second = sum_paths(
-        (jnp.zeros(examples, dtype), zero, zero),
-        weighted,
-        batch,
-        units,
-        min(most, PATHS // (examples * coordinates)),
-    )
+    total = (jnp.zeros(examples, dtype), zero, zero)
+    value, first, second = sum_paths(total, weighted, batch, units)
     return Moments(
         jnp.mean(value),
         jax.tree.map(lambda m: jnp.mean(m, axis=0), first),

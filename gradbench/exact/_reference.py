@@ -35,6 +35,7 @@ class Reference(NamedTuple):
 
 _SECOND_ROUTE = 1 << 24  # paths x examples that the second route may look at
 _TOLERANCE = 1e-9  # relative difference of the two routes
+_NOTHING = 1e-5  # a layer's gradient that is smaller than so much of loss and gradient counts as so
 
 
 def reference(model: Model, params: Params, batch: Batch, memory: int = MEMORY) -> Reference:
@@ -108,7 +109,10 @@ def _value_and_gradient(route: Callable, model: Model, params: Params, batch: Ba
 
 
 def _second_route(model: Model, params: Params, batch: Batch) -> float | None:
-    """Largest difference of the two routes, per layer relative to the norm of its gradient."""
+    """Largest difference of the two routes, per layer relative to the norm of its gradient.
+
+    Or to 1e-5 of the loss and of the norm of the whole gradient, where these are larger.
+    """
     if not isinstance(model, SBN) and route_of(model) is brute_force:
         return None
     sites, _ = sites_and_type(model, params, batch)
@@ -119,11 +123,13 @@ def _second_route(model: Model, params: Params, batch: Batch) -> float | None:
     if examples == 0:
         return None
     batch = jax.tree.map(lambda leaf: leaf[:examples], batch)
-    (_, one), (_, two) = (
+    (value, one), (_, two) = (
         _value_and_gradient(route, model, params, batch) for route in (route_of(model), brute_force)
     )
+    # The gradient of a layer may vanish; what is left of it is rounding.
+    floor = _NOTHING * (abs(float(value)) + np.linalg.norm(_flat(one))) + np.finfo(float).tiny
     differences = [
-        np.linalg.norm(_flat(a) - _flat(b)) / (np.linalg.norm(_flat(a)) or 1)
+        np.linalg.norm(_flat(a) - _flat(b)) / max(np.linalg.norm(_flat(a)), floor)
         for a, b in zip(one, two, strict=True)
         if jax.tree.leaves(a)
     ]

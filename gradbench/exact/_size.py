@@ -1,16 +1,27 @@
 """How much an enumeration takes, and what is too much."""
 
 import math
+from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import pairwise
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array
+from jaxtyping import Array, PyTree
 
 from gradbench.errors import GradbenchError
-from gradbench.layers import axes
-from gradbench.model import Batch, Model, Params, Site, as_examples, batch_size, find_sites
+from gradbench.model import (
+    Batch,
+    Example,
+    Model,
+    Params,
+    Site,
+    as_examples,
+    batch_size,
+    find_sites,
+    visit,
+)
 from gradbench.network import SBN
 from gradbench.weights import BinaryWeights
 
@@ -69,13 +80,14 @@ def refuse_large(size: Size, params: Params, batch: Batch, memory: int) -> None:
 
 # Sizes are floats, and no more than they hold: 2**n of an absurd n would take for ever as integer.
 _MOST_UNITS = 400.0
+_TRACED = 60  # units beyond which no path is looked at
 
 
 def _size(model: Model, params: Params, batch: Batch) -> Size:
     """The size of the enumeration by the route of a model."""
     if not isinstance(model, SBN):
         return paths_size(model, params, batch)
-    sites, _ = sites_and_type(model, params, batch)
+    sites, dtype = sites_and_type(model, params, batch)
     examples, sizes = float(batch_size(batch)), [min(site.size, _MOST_UNITS) for site in sites]
     # As measured, with some reserve: copies of the distributions, tables of a chunk.
     states = sum(2**n * (7 * examples + 4 * n) for n in sizes)
@@ -84,38 +96,81 @@ def _size(model: Model, params: Params, batch: Batch) -> Size:
     pairs = zip(sizes, [*sizes[1:], 0.0], strict=True)
     work = (examples + 100) * sum(2 ** (below + above) for below, above in pairs)
     widths = "-".join(str(site.size) for site in sites)
-    return Size(f"the states of layers of {widths} units", entries, work)
+    what = f"the states of layers of {widths} units"
+    if model.term and max(sizes) < _TRACED:
+        # What a term makes of the states above alone is there for all of them, chunk by chunk.
+        for k, (below, site) in enumerate(pairwise(sites), 1):
+            width = float(_term_width(model, params, k, below, site, dtype))
+            entries += 4 * 2**site.size * width
+            work += max(1.0, 2.0 ** (below.size + site.size) / TABLE) * 2**site.size * width
+    return Size(what, entries, work)
+
+
+def _term_width(network: SBN, params: Params, k: int, below: Site, site: Site, dtype: Any) -> int:
+    """Numbers that term k works on for each state of its layer."""
+    lower, a = jnp.zeros(below.shape, dtype), jnp.zeros(site.shape, dtype)
+
+    def terms(params: Params, above: Array) -> Array:
+        assert network.term is not None
+        term = partial(network.term, params, k, site.noise, lower, a)
+        return jax.vmap(term)(above)
+
+    return row_width(terms, jax.ShapeDtypeStruct((1, *site.shape), dtype), given=(params,))
 
 
 def paths_size(model: Model, params: Params, batch: Batch) -> Size:
     """The size of the enumeration by all paths of any model, all weights of binary weights."""
-    sites, _ = sites_and_type(model, params, batch)
+    sites, dtype = sites_and_type(model, params, batch)
     units = sum(site.size for site in sites)
     paths = 2 ** min(units, _MOST_UNITS)
-    if not isinstance(model, BinaryWeights):
-        what = f"all 2^{units} paths through {units} units"
-        return Size(what, 24.0 * PATHS, 100.0 * batch_size(batch) * paths * units)  # as measured
-    inner = _given_weights(model, params, batch)
-    at_once = max(1.0, PATHS // inner.entries)
-    what = f"all 2^{units} values of {units} binary weights" + inner.what
-    return Size(what, 24.0 * PATHS + 4 * at_once * inner.entries, paths * inner.work)
+    what = f"all 2^{units} paths through {units} units"
+    work = 100.0 * batch_size(batch) * units  # as measured
+    if isinstance(model, BinaryWeights):
+        inner, work = _given_weights(model, params, batch)
+        what = f"all 2^{units} values of {units} binary weights{inner}"
+    if units > _TRACED:  # refused by its work, whatever its memory
+        return Size(what, 24.0 * PATHS, paths * work)
+
+    def path(params: Params, examples: Batch, state: Array) -> Array:
+        def f(example: Example) -> Array:
+            return visit(model, params, example, lambda site, a: jnp.full(site.shape, state)).f
+
+        return jax.vmap(f)(examples)
+
+    given = (params, as_examples(model, any_key(), batch))
+    one = jax.ShapeDtypeStruct((1,), dtype)
+    width = row_width(jax.vmap(path, (None, None, 0)), one, given=given)
+    return Size(what, 24.0 * max(PATHS, width), paths * work)
 
 
-def _given_weights(model: BinaryWeights, params: Params, batch: Batch) -> Size:
-    """The size of the expected loss for one value of all weights."""
-    examples, layers = float(batch_size(batch)), model.network.layers
-    widths = [min(float(math.prod(axes(layer.outputs))), _MOST_UNITS) for layer in layers]
+def _given_weights(model: BinaryWeights, params: Params, batch: Batch) -> tuple[str, float]:
+    """What is enumerated for one value of all weights, and its work."""
     if isinstance(model.network, SBN):
         size = _size(model.network, params, batch)
-        tables = max(2 ** sum(pair) for pair in pairwise([*widths, 0.0]))
-        entries = sum(4 * examples * 2**n for n in widths) + min(float(TABLE), tables)
-        return Size(f", and for each {size.what},", entries, size.work)
-    coordinates = sum(leaf.size for leaf in jax.tree.leaves(params))
-    return Size("", 4 * examples * (1 + sum(widths)), 10 * examples * coordinates)
+        return f", and for each {size.what},", size.work
+    return "", 10.0 * batch_size(batch) * sum(leaf.size for leaf in jax.tree.leaves(params))
 
 
-def paths_at_once(model: Model, params: Params, batch: Batch) -> int:
-    if isinstance(model, BinaryWeights):
-        return int(PATHS // _given_weights(model, params, batch).entries)
-    sites, _ = sites_and_type(model, params, batch)
-    return PATHS // (batch_size(batch) * sum(site.size for site in sites))
+def row_width(part: Callable[..., PyTree], *arrays: Any, given: tuple[PyTree, ...] = ()) -> int:
+    """Numbers that ``part(*given, *arrays)`` works on for each row of ``arrays``.
+
+    The size of the largest array that grows with the rows, also inside jit and scan. Shapes and
+    types of the arguments are enough.
+    """
+
+    def sizes(rows: int) -> list[int]:
+        some = [jax.ShapeDtypeStruct((rows, *array.shape[1:]), array.dtype) for array in arrays]
+        return [math.prod(shape) for shape in _shapes(jax.make_jaxpr(part)(*given, *some).jaxpr)]
+
+    return max(1, *(three - two for three, two in zip(sizes(3), sizes(2), strict=True)))
+
+
+def _shapes(program: Any) -> Iterator[tuple[int, ...]]:
+    """The shapes of all results of a traced program and of the programs inside it."""
+    for line in program.eqns:
+        yield from (getattr(out.aval, "shape", ()) for out in line.outvars)
+        for value in line.params.values():
+            for inner in value if isinstance(value, tuple | list) else (value,):
+                inner = getattr(inner, "jaxpr", inner)
+                if hasattr(inner, "eqns"):
+                    yield from _shapes(inner)

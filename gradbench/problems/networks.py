@@ -41,6 +41,7 @@ def check_network(description: Network) -> None:
         get_loss(description.objective)
     elif any(isinstance(layer, ConvLayer) for layer in description.hidden):
         raise GradbenchError("the objective 'elbo' got a convolutional layer; give dense layers")
+    _refuse_unused(description)
     weights = description.weights
     if weights is None:
         return
@@ -50,6 +51,24 @@ def check_network(description: Network) -> None:
     if weights.activation is not None and weights.activation not in ACTIVATIONS:
         remedy = did_you_mean(weights.activation, ACTIVATIONS)
         raise GradbenchError(f"unknown activation {weights.activation!r}; {remedy}")
+
+
+def _refuse_unused(description: Network) -> None:
+    """Refuses keys that say something which the network would not do."""
+    elbo = description.objective == ELBO_NAME
+    real = description.weights is not None and description.weights.activation is not None
+    for key, unused, why in (
+        ("outputs", elbo, "the objective 'elbo'"),
+        ("states", elbo, "the objective 'elbo'"),
+        ("kl", not elbo, f"the objective {description.objective!r}"),
+        ("states", real, "units with an activation"),
+        ("noise", real, "units with an activation"),
+    ):
+        value = getattr(description, key)
+        if unused and value != getattr(Network, key):
+            raise GradbenchError(
+                f"network.{key} is {value!r}, which {why} has no use for; take it out"
+            )
 
 
 def make_network(description: Network, inputs: int) -> AnyNetwork:

@@ -11,7 +11,12 @@ from jaxtyping import Array
 
 from gradbench.errors import GradbenchError, did_you_mean
 from gradbench.model import Batch, Loss, Params, batch_size
-from gradbench.optimisers import exponentiated_gradient, mirror_descent, proximal_kl
+from gradbench.optimisers import (
+    exponentiated_gradient,
+    for_weights,
+    mirror_descent,
+    proximal_kl,
+)
 from gradbench.problem import Network, Training, WeightTraining
 from gradbench.spec import parse_spec
 
@@ -86,11 +91,7 @@ def make_optimiser(training: Training, network: Any) -> Optimiser:
     if weights is None:
         return real
     latent = WEIGHT_OPTIMISERS[weights.optimiser](weights, network.noise)
-
-    def labels(params: Params) -> Params:
-        return network.with_weights(lambda _: "latent", jax.tree.map(lambda _: "real", params))
-
-    return optax.partition({"latent": latent, "real": real}, labels)
+    return for_weights(network, latent, real)
 
 
 def check_batch(batch: int, data: Batch) -> None:
