@@ -5,6 +5,7 @@ frames of ``gradbench.metrics``. Matplotlib's objects only: no pyplot, no displa
 """
 
 import math
+import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -340,7 +341,8 @@ def _finish(
 ) -> None:
     """The title, and one legend for the figure under its panels."""
     if title:
-        figure.suptitle(title, fontsize=9)
+        letters = int(13 * figure.get_figwidth())  # as many as fit at this size
+        figure.suptitle(textwrap.fill(title, letters), fontsize=9)
     handles = [
         Line2D([], [], color=look.color, ls=look.line, marker=look.marker, mew=0, label=label(name))
         for name, look in style.items()
