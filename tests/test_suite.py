@@ -91,7 +91,8 @@ def refusal(path, load=load_suite):
 def test_the_suites_and_problems_of_the_package_are_listed():
     assert list_suites() == ["conv", "depth", "digits", "psa", "quick", "vae", "weights", "width"]
     vaes = ["vae-12", "vae-12-12", "vae-8", "vae-8-8"]
-    assert list_problems() == ["conv", "digits", "growth", "psa", "quick", *vaes, "weights"]
+    others = ["conv", "digits", "growth", "hashing", "psa", "quick"]
+    assert list_problems() == [*others, *vaes, "weights"]
 
 
 @pytest.mark.parametrize("name", ["conv", "depth", "digits", "psa", "quick", "vae", "width"])
@@ -586,8 +587,8 @@ def test_a_file_that_is_not_toml_is_refused(content, sentence, tmp_path):
             '["mine.toml"]',
             '["mine"]',
             "suite.toml, line 2: unknown problem 'mine', which is no path of a .toml file either; "
-            "choose one of conv, digits, growth, psa, quick, vae-12, vae-12-12, vae-8, vae-8-8, "
-            "weights",
+            "choose one of conv, digits, growth, hashing, psa, quick, vae-12, vae-12-12, vae-8, "
+            "vae-8-8, weights",
         ),
         (
             '["mine.toml"]',
