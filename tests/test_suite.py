@@ -113,6 +113,8 @@ def test_every_packaged_problem_has_data_that_fit_its_network(name):
             assert set(targets) == {-1, 1} and problem.network.outputs == 1
         elif problem.network.objective == "elbo":
             np.testing.assert_array_equal(targets, inputs)
+        elif problem.network.objective == "multinomial_likelihood":
+            assert targets.shape == (len(inputs), problem.network.outputs) and np.all(targets >= 0)
         else:
             assert set(targets) == set(range(problem.network.outputs))
 
