@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, TypeAlias
 
 import jax
@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from gradbench.errors import GradbenchError
-from gradbench.layers import Layer, Shape, axes, read
+from gradbench.layers import Layer, Shape, axes, flip_each, read
 from gradbench.model import Params
 from gradbench.noise import Noise, get_noise
 
@@ -30,9 +30,27 @@ class AveragePool:
                 f"average pooling over {w} got an input of shape {x.shape}; "
                 f"give a window from 1 to {min(space, default=0)}"
             )
-        x = x[tuple(slice(n // w * w) for n in space)]
-        split = x.reshape(*(part for n in space for part in (n // w, w)), -1)
-        return jnp.mean(split, axis=tuple(range(1, 2 * len(space), 2)))
+        return jnp.mean(self._windows(x), axis=0)
+
+    def _windows(self, x: Array) -> Float[Array, "entries *pooled channels"]:
+        """The entries of all windows, those of each along the first axis."""
+        w, axes = self.window, x.ndim - 1
+        x = x[tuple(slice(n // w * w) for n in x.shape[:-1])]
+        split = x.reshape(*(part for n in x.shape[:-1] for part in (n // w, w)), -1)
+        split = jnp.moveaxis(split, range(1, 2 * axes, 2), range(axes))
+        return split.reshape(w**axes, *split.shape[axes:])
+
+    def flip_pull(
+        self, pull: Callable[..., Array], x: Array, flipped: Array, a: Array, g: Array
+    ) -> Array:
+        """The ``flip_pull`` of pooling before a layer, from that of the layer, ``pull``.
+
+        An input changes the mean of its window alone: as many pulls as a window has entries.
+        """
+        change, back = jax.vjp(self._windows, flipped - x)
+        mean = self(x)
+        pulled = jax.lax.map(lambda c: pull(mean, mean + c / len(change), a, g), change)
+        return back(pulled)[0]
 
 
 # A part of a pre-activation: a layer, of which the parameters and the map are used, or a function
@@ -158,6 +176,20 @@ class Compose(_Composed):
         for part, own in self._pairs(theta):
             x = _apply(part, own, x)
         return x
+
+    def flip_pull(self, theta: Params, x: Array, flipped: Array, a: Array, g: Array) -> Array:
+        """As ``flip_each``; from its structure for a single layer, pooled or not."""
+        parts: tuple[Any, ...] = self.parts
+        *before, last = parts
+        fast = hasattr(last, "flip_pull") and get_noise(last.noise) == get_noise(self.noise)
+        pooled = len(before) == 1 and isinstance(before[0], AveragePool)
+        if not fast or (before and not pooled):
+            return flip_each(self, theta, x, flipped, a, g)
+        pull = partial(last.flip_pull, theta[-1])
+        read_x, read_flipped = read(x, self.inputs), read(flipped, self.inputs)
+        if pooled:
+            return before[0].flip_pull(pull, read_x, read_flipped, a, g).reshape(x.shape)
+        return pull(read_x, read_flipped, a, g).reshape(x.shape)
 
 
 @dataclass(frozen=True)

@@ -168,6 +168,13 @@ def denses(draw):
 )
 @example(Conv((3, 4, 2), 2, 2, (1, 2), "same", "normal"), True, 50)
 @example(Dense(7, 9, "uniform"), False, 50)
+@example(
+    Compose((AveragePool(2), Conv((2, 2, 2), 3, 2, 1, 1, "normal")), inputs=(5, 4, 2)), True, 50
+)
+@example(Compose((AveragePool(3), Dense(4, 3, "laplace")), inputs=(7, 2)), False, 1)
+@example(Compose((Conv((3, 3, 1), 2, 2),)), False, 1 << 17)
+@example(Compose((Conv((3, 3, 1), 2, 2),), noise="uniform"), False, 1 << 17)
+@example(Compose((jnp.sin, Dense(4, 2)), inputs=4), False, 50)
 def test_flip_pull_equals_flipping_every_unit_at_once_or_in_chunks(layer, coded, at_once):
     theta, shape = initial(layer), axes(layer.inputs)
     x = bits(1, *shape) if coded else signs(1, *shape)
