@@ -14,8 +14,16 @@ import pytest
 from conftest import NOISES, SCIPY, assert_mean, threshold
 from scipy import integrate, stats
 
-from gradbench.estimators import concrete, psa, reinforce, straight_through
-from gradbench.exact import moments
+from gradbench.estimators import (
+    concrete,
+    darn,
+    psa,
+    reinforce,
+    reinmax,
+    straight_through,
+    zgr,
+)
+from gradbench.exact import brute_force, moments
 
 pytestmark = pytest.mark.usefixtures("float64", "quick_compilation")
 
@@ -67,6 +75,63 @@ def test_mean_and_variance_of_reinforce(noise):
     np.testing.assert_allclose(mean, true, rtol=1e-11)
     second = density**2 * (high**2 / p + low**2 / (1 - p))
     np.testing.assert_allclose(variance, second - true**2, rtol=1e-10)
+
+
+@pytest.mark.parametrize("noise", NOISES)
+def test_mean_and_variance_of_zgr(noise):
+    """Unbiased up to degree 2; what is left is 4 c3 F' of the cubic and, for x^4, nothing."""
+    p, density = SCIPY[noise].cdf(POINTS), SCIPY[noise].pdf(POINTS)
+    high, low = derivative(1, C), derivative(-1, C)
+    mean, variance = unit_moments(zgr, noise)
+    true = density * (polynomial(1, C) - polynomial(-1, C))
+    np.testing.assert_allclose(mean, density * (high + low), rtol=1e-11)
+    np.testing.assert_allclose(mean - true, 4 * C[2] * density, rtol=1e-10)
+    second = density**2 * (high**2 / p + low**2 / (1 - p))
+    np.testing.assert_allclose(variance, second - mean**2, rtol=1e-10)
+
+
+@pytest.mark.parametrize("noise", NOISES)
+def test_zgr_is_darn_at_the_midpoint_and_reinmax_at_temperature_one_draw_by_draw(noise):
+    keys = jax.random.split(jax.random.key(0), 50)
+    params = (jnp.linspace(-0.9, 0.9, 7), jnp.asarray(C))
+
+    def several(params, example, binary):
+        return jnp.prod(1 + polynomial(binary(params[0], noise=noise), params[1]) / 9)
+
+    @jax.jit
+    def draws(keys):
+        kin = (zgr, darn, reinmax)
+        losses = [make(several) for make in kin]
+        return [jax.vmap(jax.grad(loss), (None, 0, None))(params, keys, BATCH) for loss in losses]
+
+    one, *others = draws(keys)
+    for other in others:
+        for left, right in zip(one, other, strict=True):
+            np.testing.assert_allclose(left, right, rtol=1e-11, atol=1e-14)
+
+
+@pytest.mark.parametrize("phi", [0.0, 0.3, 1.0])
+@pytest.mark.parametrize("noise", ["logistic", "triangular"])
+def test_darn_is_unbiased_for_multilinear_objectives_whatever_phi_and_not_beyond(phi, noise):
+    def tensor(params, example, binary):
+        x = binary(params[0], noise=noise)
+        return (1 + x[0]) * (0.5 - x[1]) * (x[2] + 0.2 * x[3]) + params[1] * x[0] ** 2
+
+    def bias(square):
+        params = (jnp.asarray(POINTS), jnp.asarray(square))
+        found = moments(darn(tensor, phi=phi), params, BATCH).mean[0]
+        return found - jax.grad(lambda p: brute_force(tensor, p, BATCH))(params)[0]
+
+    linear, quadratic = jax.jit(jax.vmap(bias))(jnp.array([0.0, 1.0]))
+    np.testing.assert_allclose(linear, 0, atol=1e-12)
+    assert abs(quadratic[0]) > 1e-2  # at 1/2 alone it is ZGR, without this bias
+
+
+def test_reinmax_at_other_temperatures_is_biased_on_linear_objectives():
+    linear = np.array([1.0, 0.0, 0.0, 0.0])
+    mean, _ = unit_moments(partial(reinmax, temperature=2.0), "logistic", linear)
+    right = 2 * stats.logistic.pdf(POINTS)
+    assert np.all(np.abs(mean / right - 1) > 1e-3)
 
 
 @pytest.mark.parametrize("noise", ["logistic", "uniform"])

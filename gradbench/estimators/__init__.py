@@ -19,6 +19,7 @@ from gradbench.estimators.registry import (
 )
 from gradbench.estimators.reinforce import reinforce
 from gradbench.estimators.straight_through import straight_through
+from gradbench.estimators.zgr import darn, reinmax, zgr
 
 __all__ = [
     "ESTIMATORS",
@@ -26,6 +27,7 @@ __all__ = [
     "arm",
     "check_spec",
     "concrete",
+    "darn",
     "exact",
     "get_estimator",
     "make_estimator",
@@ -34,5 +36,7 @@ __all__ = [
     "psa",
     "register",
     "reinforce",
+    "reinmax",
     "straight_through",
+    "zgr",
 ]

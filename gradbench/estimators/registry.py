@@ -128,16 +128,32 @@ def any_model(params: Any, example: Any, binary: Any) -> Any:
     raise AssertionError("not to be run")
 
 
+def finite(name: str, value: object) -> float:
+    """The value of a hyper-parameter that has to be a finite number, of Python or of numpy.
+
+    Raises:
+        GradbenchError: it is none.
+    """
+    number = _number(value)
+    if not math.isfinite(number):
+        raise GradbenchError(f"{name} is {value!r}; give a number")
+    return number
+
+
 def positive(name: str, value: object) -> float:
     """The value of a hyper-parameter that has to be a positive number, of Python or of numpy.
 
     Raises:
         GradbenchError: it is none.
     """
-    number = math.nan
-    if not isinstance(value, bool) and isinstance(value, Real):
-        with contextlib.suppress(OverflowError):  # an integer too large for a float
-            number = float(value)
+    number = _number(value)
     if not 0 < number < math.inf:
         raise GradbenchError(f"{name} is {value!r}; give a positive number")
     return number
+
+
+def _number(value: object) -> float:
+    if not isinstance(value, bool) and isinstance(value, Real):
+        with contextlib.suppress(OverflowError):  # an integer too large for a float
+            return float(value)
+    return math.nan
