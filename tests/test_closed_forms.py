@@ -15,11 +15,14 @@ from conftest import NOISES, SCIPY, assert_mean, threshold
 from scipy import integrate, stats
 
 from gradbench.estimators import (
+    arm,
     concrete,
     darn,
+    disarm,
     psa,
     reinforce,
     reinmax,
+    st_gumbel_softmax,
     straight_through,
     zgr,
 )
@@ -267,3 +270,61 @@ def test_the_chance_that_all_units_of_a_chain_are_unsaturated_falls_as_t_to_the_
     error = np.sqrt(1 / (n * high) + 1 / (n * low)) / np.log(3)  # of the slope, in sampling
     assert error < 0.07
     assert abs(slope - layers) < threshold(1e-6) * error + 0.03 * layers  # and what is of order t^2
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0])
+def test_the_mean_of_straight_through_gumbel_softmax(temperature):
+    """E g = h'(1) A+ + h'(-1) A-, the half-range integrals of F'(a - 2t atanh v)."""
+    loss = st_gumbel_softmax(unit, temperature=temperature)
+
+    @jax.jit
+    def draw(a, u):
+        return jax.grad(loss.example_loss)((a, jnp.asarray(C)), ((u,),), BATCH[0])[0]
+
+    def density(v, a):
+        return stats.logistic.pdf(a - 2 * temperature * np.arctanh(v))
+
+    nodes, weights = np.polynomial.legendre.leggauss(400)
+    for a in POINTS:
+        p, mean = stats.logistic.cdf(a), 0.0
+        for low, high in ((0, p), (p, 1)):  # the state changes at p
+            u = (high + low) / 2 + nodes * (high - low) / 2
+            mean += np.sum(weights * jax.vmap(partial(draw, a))(u)) * (high - low) / 2
+        plus, minus = (integrate.quad(density, *ends, args=(a,))[0] for ends in ((0, 1), (-1, 0)))
+        right = derivative(1, C) * plus + derivative(-1, C) * minus
+        np.testing.assert_allclose(mean, right, rtol=1e-7)
+
+
+def test_straight_through_gumbel_softmax_tends_to_the_mean_of_zgr():
+    def half(a, t, ends):
+        return integrate.quad(lambda v: stats.logistic.pdf(a - 2 * t * np.arctanh(v)), *ends)[0]
+
+    zgr_mean, _ = unit_moments(zgr, "logistic")
+    gaps = []
+    for t in (0.1, 0.01):
+        mean = [
+            derivative(1, C) * half(a, t, (0, 1)) + derivative(-1, C) * half(a, t, (-1, 0))
+            for a in POINTS
+        ]
+        gaps.append(np.abs(mean - zgr_mean))
+    assert np.linalg.norm(gaps[1]) < 0.2 * np.linalg.norm(gaps[0]) and np.all(gaps[1] < 1e-2)
+
+
+def test_disarm_never_varies_more_than_arm_in_one_layer():
+    """It is ARM averaged over the uniforms that give the same two states."""
+    noise, c = "logistic", jnp.asarray(C)
+    u = (np.arange(20_000) + 0.5) / 20_000
+
+    @jax.jit
+    def variances(a):
+        draws = [
+            jax.vmap(lambda v, m=m: jax.grad(m(unit).example_loss)((a, c), ((v,),), BATCH[0])[0])(u)
+            for m in (arm, disarm)
+        ]
+        return jnp.array([jnp.mean(g) for g in draws]), jnp.array([jnp.var(g) for g in draws])
+
+    for a in POINTS:
+        means, (of_arm, of_disarm) = variances(jnp.asarray(a))
+        true = SCIPY[noise].pdf(a) * (polynomial(1, C) - polynomial(-1, C))
+        np.testing.assert_allclose(means, true, rtol=1e-3)
+        assert of_disarm < of_arm

@@ -21,6 +21,7 @@ from gradbench.estimators import (
     arm,
     check_spec,
     concrete,
+    disarm,
     get_estimator,
     make_estimator,
     psa,
@@ -157,6 +158,22 @@ def wrong_arm(model):
     return lift(model, example_loss)
 
 
+def wrong_disarm(model):
+    """The sign of b - b~ is lost."""
+
+    def example_loss(params, u, example):
+        run = sampled(model, params, u[0], example)
+        loss = run.f
+        for site, a, v, x in zip(run.sites, run.a, u[0], run.x, strict=True):
+            other = draw_state(site, a, 1 - v)
+            f = tail(model, params, example, run, site.index, other, u[0])
+            weight = jnp.abs(x - other) / 4 * site.noise.cdf(jnp.abs(a))
+            loss += credit((run.f - f) * weight * site.noise.logit_slope(a), a)
+        return loss
+
+    return lift(model, example_loss)
+
+
 def wrong_straight_through(model):
     def example_loss(params, u, example):
         def unit(site, a):
@@ -204,6 +221,7 @@ def test_a_factor_2_in_reinforce_is_seen():
 # -------------------------------------------------------------------------------- ARM
 
 
+@pytest.mark.parametrize("make", [arm, disarm])
 @pytest.mark.parametrize(
     ("sizes", "noise"),
     [
@@ -212,9 +230,9 @@ def test_a_factor_2_in_reinforce_is_seen():
         ((1, 1, 1, 1, 1), ("laplace", "triangular", "logistic")),
     ],
 )
-def test_arm_is_unbiased_at_every_depth_and_noise(sizes, noise):
+def test_arm_and_disarm_are_unbiased_at_every_depth_and_noise(sizes, noise, make):
     network, params, batch = small(sizes, noise, seed=3)
-    bias, value = integrated_bias(arm, network, params, batch)
+    bias, value = integrated_bias(make, network, params, batch)
     assert np.all(bias < EXACT)
     assert value < EXACT
 
@@ -222,6 +240,11 @@ def test_arm_is_unbiased_at_every_depth_and_noise(sizes, noise):
 def test_a_wrong_sign_in_arm_is_seen():
     bias, _ = integrated_bias(wrong_arm, *small((1, 2, 1, 1), seed=3))
     np.testing.assert_allclose(bias[:2], 2, rtol=1e-9)
+
+
+def test_a_lost_sign_in_disarm_is_seen_one_layer_has_mean_zero():
+    bias, _ = integrated_bias(wrong_disarm, *small((1, 2, 1), seed=3))
+    np.testing.assert_allclose(bias[0], 1, rtol=1e-9)
 
 
 def test_integration_over_the_uniforms_agrees_with_exact_moments():
@@ -455,6 +478,7 @@ def test_psa_of_a_model_with_skip_connections_is_the_literal_recursion():
 IDENTITY = "straight_through(proxy='identity')"
 SPECS = ("exact", "reinforce", "arm", "concrete(temperature=0.5)", "straight_through", IDENTITY)
 SPECS += ("mean_field", "psa", "zgr", "darn(phi=0.3)", "reinmax(temperature=2)")
+SPECS += ("disarm", "st_gumbel_softmax(temperature=0.5)")
 
 # Those that need more than any model has are in the tests of such models: see test_weights.py,
 # whose list has all of the registry.
@@ -582,7 +606,7 @@ def test_the_registry_describes_every_estimator():
     assert ESTIMATORS["psa"].hyperparameters == {}
     assert ESTIMATORS["straight_through"].hyperparameters == {"proxy": "density"}
     unbiased = {n for n, e in ESTIMATORS.items() if e.exactness in ("exact", "unbiased")}
-    assert unbiased == {"exact", "reinforce", "arm"}
+    assert unbiased == {"exact", "reinforce", "arm", "disarm"}
 
 
 def test_an_objective_need_not_be_differentiable_unless_the_registry_says_so():

@@ -384,7 +384,8 @@ PAIRS = tuple(  # with PSA for the activations too: it is that of the model belo
 )
 SPECS = ("exact", "reinforce", "arm", "psa", "straight_through")
 SPECS += ("straight_through(proxy='identity')", "concrete(temperature=0.5)", "mean_field")
-SPECS += ("zgr", "darn(phi=0.3)", "reinmax(temperature=2)")
+SPECS += ("zgr", "darn(phi=0.3)", "reinmax(temperature=2)", "disarm")
+SPECS += ("st_gumbel_softmax(temperature=0.5)",)
 SPECS += ("nested", "nested(weights='mean_field', activations='straight_through')", *PAIRS)
 
 

@@ -3,8 +3,8 @@
 Each ``name(model, *, hyper-parameters)`` returns such a loss; one family a file.
 """
 
-from gradbench.estimators.arm import arm
-from gradbench.estimators.concrete import concrete
+from gradbench.estimators.arm import arm, disarm
+from gradbench.estimators.concrete import concrete, st_gumbel_softmax
 from gradbench.estimators.exact import exact
 from gradbench.estimators.mean_field import mean_field
 from gradbench.estimators.nested import nested
@@ -28,6 +28,7 @@ __all__ = [
     "check_spec",
     "concrete",
     "darn",
+    "disarm",
     "exact",
     "get_estimator",
     "make_estimator",
@@ -37,6 +38,7 @@ __all__ = [
     "register",
     "reinforce",
     "reinmax",
+    "st_gumbel_softmax",
     "straight_through",
     "zgr",
 ]
