@@ -18,8 +18,9 @@ class Entry(NamedTuple):
     """An estimator and its metadata.
 
     ``make(model, **hyper-parameters)`` gives the surrogate loss. ``exactness`` is the class for one
-    layer and for all networks: "unbiased" for any objective and depth, "multilinear" for one layer
-    and multilinear objectives, "biased" otherwise. ``cost`` is in objective evaluations per draw,
+    layer and for all networks: "unbiased" for any objective and depth, "quadratic" for one layer
+    and objectives of degree up to 2 in each unit, "multilinear" for one layer and multilinear
+    objectives, "biased" otherwise. ``cost`` is in objective evaluations per draw,
     "+G" for a gradient of the objective in the states; L layers, D units, n in the last layer.
     ``differentiable``: needs an objective that is differentiable in the states.
     ``value_unbiased``: whether the value of the surrogate loss estimates J without bias. ``needs``:

@@ -1,15 +1,32 @@
 """Straight-through estimators."""
 
+from collections.abc import Callable
+
 import jax.numpy as jnp
+from jaxtyping import Array
 
 from gradbench.errors import GradbenchError, did_you_mean
 from gradbench.estimators.registry import register
 from gradbench.model import Loss, Model, draw_state, lift, visit, with_slope
+from gradbench.noise import Noise
 
 PROXIES = {
-    "density": lambda site, a: 2 * site.noise.pdf(a),
-    "identity": lambda site, a: jnp.ones_like(a),
+    "density": lambda noise, x, a: 2 * noise.pdf(a),
+    "identity": lambda noise, x, a: jnp.ones_like(a),
 }
+
+
+def with_derivative(model: Model, slope: Callable[[Noise, Array, Array], Array]) -> Loss:
+    """Sampled states x with the derivative ``slope(noise, x, a)``: any rule local to a unit."""
+
+    def example_loss(params, u, example):
+        def unit(site, a):
+            x = draw_state(site, a, u[0][site.index])
+            return with_slope(lambda x, a: slope(site.noise, x, a), x, a)
+
+        return visit(model, params, example, unit).f
+
+    return lift(model, example_loss)
 
 
 @register(
@@ -27,12 +44,4 @@ def straight_through(model: Model, *, proxy: str = "density") -> Loss:
     """
     if proxy not in PROXIES:
         raise GradbenchError(f"proxy is {proxy!r}; {did_you_mean(proxy, PROXIES)}")
-
-    def example_loss(params, u, example):
-        def unit(site, a):
-            x = draw_state(site, a, u[0][site.index])
-            return with_slope(lambda x, a: PROXIES[proxy](site, a), x, a)
-
-        return visit(model, params, example, unit).f
-
-    return lift(model, example_loss)
+    return with_derivative(model, PROXIES[proxy])

@@ -3,25 +3,11 @@
 In the coding b = (x + 1) / 2 a rule is a derivative J = db/da; the slope of x is 2J.
 """
 
-from typing import Any
-
 import jax
 
 from gradbench.estimators.registry import finite, positive, register
-from gradbench.model import Loss, Model, draw_state, lift, visit, with_slope
-
-
-def _straight_through(model: Model, slope: Any) -> Loss:
-    """Sampled states with the derivative ``slope(noise, x, a)``."""
-
-    def example_loss(params, u, example):
-        def unit(site, a):
-            x = draw_state(site, a, u[0][site.index])
-            return with_slope(lambda x, a: slope(site.noise, x, a), x, a)
-
-        return visit(model, params, example, unit).f
-
-    return lift(model, example_loss)
+from gradbench.estimators.straight_through import with_derivative
+from gradbench.model import Loss, Model
 
 
 @register(
@@ -36,7 +22,7 @@ def zgr(model: Model) -> Loss:
 
     Unbiased in one layer for objectives of degree up to 2 in each unit.
     """
-    return _straight_through(model, lambda noise, x, a: noise.hazard(x * a))
+    return with_derivative(model, lambda noise, x, a: noise.hazard(x * a))
 
 
 @register(
@@ -49,7 +35,7 @@ def zgr(model: Model) -> Loss:
 def darn(model: Model, *, phi: float = 0.5) -> Loss:
     """J = (b - phi) d log P(b) / da, for logistic noise (b - p)(b - phi)."""
     phi = finite("phi", phi)
-    return _straight_through(model, lambda noise, x, a: noise.score(x, a) * (x + 1 - 2 * phi))
+    return with_derivative(model, lambda noise, x, a: noise.score(x, a) * (x + 1 - 2 * phi))
 
 
 @register(
@@ -74,4 +60,4 @@ def reinmax(model: Model, *, temperature: float = 1.0) -> Loss:
         j = 2 * middle * (1 - middle) - p * noise.cdf(-a) / 2
         return 2 * j * noise.logit_slope(a)
 
-    return _straight_through(model, slope)
+    return with_derivative(model, slope)
