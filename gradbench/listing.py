@@ -31,8 +31,8 @@ def _estimators() -> builtins.list[dict[str, Any]]:
     return [
         {
             "estimator": format_spec(entry.name, entry.hyperparameters),
-            "exactness": entry.exactness,
-            "cost per draw": entry.cost,
+            "exactness": entry.claim(),
+            "cost per draw": str(entry.price()),
             "source": entry.source,
         }
         for entry in sorted(ESTIMATORS.values())

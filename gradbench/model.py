@@ -19,7 +19,7 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching
 from jaxtyping import Array, Float, PyTree
 
-from gradbench.errors import GradbenchError
+from gradbench.errors import GradbenchError, did_you_mean
 from gradbench.noise import Noise, get_noise
 from gradbench.uniforms import Uniforms, draw_uniforms
 
@@ -115,6 +115,34 @@ def tail(
     Constant in the parameters: it serves as a signal inside ``credit``, nowhere else.
     """
     return sampled(model, jax.lax.stop_gradient(params), u, example, (*run.x[:k], x_k)).f
+
+
+Descendants: TypeAlias = Literal["shared", "independent", "antithetic"]
+DESCENDANTS = ("shared", "independent", "antithetic")
+
+
+def branch_noise(descendants: str, u: Sequence[Uniforms]) -> Uniforms:
+    """The uniforms of the layers above another state than the sampled one of stream 0.
+
+    "shared" with the path, "independent" of it (stream 1), or "antithetic" to it. An estimator that
+    offers this choice has ``streams=branch_streams(descendants)``.
+    """
+    if descendants == "independent":
+        return u[1]
+    return u[0] if descendants == "shared" else tuple(1 - v for v in u[0])
+
+
+def branch_streams(descendants: str) -> int:
+    """How many streams of uniforms an estimator with this choice needs.
+
+    Raises:
+        GradbenchError: no such choice.
+    """
+    if descendants not in DESCENDANTS:
+        raise GradbenchError(
+            f"descendants is {descendants!r}; {did_you_mean(descendants, DESCENDANTS)}"
+        )
+    return 2 if descendants == "independent" else 1
 
 
 def flip(x: Float[Array, "..."], i: Array) -> Float[Array, "..."]:
@@ -239,7 +267,9 @@ def as_examples(model: Model, key: Array, batch: Batch) -> Batch:
 
 
 Randomness: TypeAlias = Literal["none", "states", "uniforms"]
+Pieces: TypeAlias = Literal["constant", "linear", "smooth"]
 ExampleLoss: TypeAlias = Callable[[Params, tuple[Uniforms, ...], Example], Array]
+Breaks: TypeAlias = Callable[[int, Visit], Sequence[Array]]
 
 
 class Loss(Protocol):
@@ -253,14 +283,22 @@ class Loss(Protocol):
 class Lifted:
     """The surrogate loss of a batch, made from that of one example: see ``lift``.
 
-    ``randomness`` is what a draw depends on: nothing, the sampled states alone (its moments are
-    exact by enumeration), or the uniforms themselves.
+    ``randomness`` is what a draw depends on: nothing, the sampled states alone, one path a stream,
+    or the uniforms themselves. The last three fields say what exact moments need to know of it.
+
+    ``pieces``: what a draw is as a function of one uniform between its breaks: "constant", "linear"
+    or "smooth". ``breaks(stream, run)`` gives per site, as ``[..., *shape]``, where a draw may jump
+    in the uniforms of a stream besides F(a) and 1 - F(a). ``couples``: ``example_loss`` sees the
+    whole batch, and uniforms with a last axis of examples.
     """
 
     model: Model
     example_loss: ExampleLoss
     streams: int = 1
     randomness: Randomness = "states"
+    pieces: Pieces = "linear"
+    breaks: Breaks | None = None
+    couples: bool = False
 
     def __call__(self, params: Params, key: Array, batch: Batch) -> Float[Array, ""]:
         """The mean of the losses of the examples."""
@@ -269,6 +307,8 @@ class Lifted:
         sites = find_sites(self.model, params, jax.tree.map(lambda leaf: leaf[0], batch))
         dtype = jnp.result_type(*jax.tree.leaves(params))
         u = draw_uniforms(key, [site.shape for site in sites], self.streams, examples, dtype)
+        if self.couples:
+            return self.example_loss(params, u, batch)
         losses = jax.vmap(self.example_loss, in_axes=(None, -1, 0))(params, u, batch)
         return jnp.mean(losses)
 
@@ -284,10 +324,25 @@ def lift(
     example_loss: ExampleLoss,
     streams: int = 1,
     randomness: Randomness = "states",
+    **options: Any,
 ) -> Lifted:
     """From one example to the contract: draws the noise, maps over the examples, averages.
 
     ``example_loss(params, u, example)`` is a deterministic function of ``streams x sites``
-    uniforms.
+    uniforms. ``options`` are further fields of ``Lifted``.
     """
-    return Lifted(model, example_loss, streams, randomness)
+    return Lifted(model, example_loss, streams, randomness, **options)
+
+
+def one_layer(name: str, sites: Sequence[Site]) -> Site:
+    """The only stochastic layer of a model, for estimators that are made for one.
+
+    Raises:
+        GradbenchError: there are several.
+    """
+    if len(sites) != 1:
+        raise GradbenchError(
+            f"{name} is an estimator for one stochastic layer and got a model of {len(sites)}; "
+            "take one that runs through several layers"
+        )
+    return sites[0]

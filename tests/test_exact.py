@@ -354,13 +354,20 @@ def test_layers_and_objectives_of_ones_own_are_enumerated():
 # ------------------------------------------------------------- what cannot be had is refused
 
 
-@pytest.mark.parametrize("make", ["arm", "concrete", "exact"])
-def test_exact_moments_of_estimators_that_the_states_alone_do_not_drive_are_refused(make):
+def test_exact_moments_of_what_is_not_lifted_are_refused():
     network, params, batch = small((2, 2, 1))
-    with pytest.raises(
-        GradbenchError, match=r"whose only randomness is the states, .*measure draws"
-    ):
-        moments(make_estimator(make, network), params, batch)
+    with pytest.raises(GradbenchError, match=r"made by lift\(\) .*measure draws"):
+        moments(make_estimator("exact", network), params, batch)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "message"),
+    [((2, 9, 1), "uniforms of 9 units is too large"), ((2, 3, 3, 1), r"over the limit of 3e\+07")],
+)
+def test_exact_moments_over_too_many_uniforms_are_refused(sizes, message):
+    network, params, batch = small(sizes)
+    with pytest.raises(GradbenchError, match=f"{message}; |{message}.*measure draws"):
+        moments(make_estimator("concrete", network), params, batch)
 
 
 def test_exact_moments_over_too_many_paths_are_refused():

@@ -5,14 +5,14 @@ from collections.abc import Callable
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from gradbench.estimators.registry import register
+from gradbench.estimators.registry import Cost, register
 from gradbench.model import Loss, Model, Site, credit, draw_state, lift, sampled, tail
 
 
 @register(
     family="arm",
     exactness="unbiased",
-    cost="L + 1",
+    cost=Cost("L + 1", layers="L * (L + 1)"),
     source="Yin & Zhou 2019, ARM: Augment-REINFORCE-merge gradient",
 )
 def arm(model: Model) -> Loss:
@@ -27,7 +27,7 @@ def arm(model: Model) -> Loss:
 @register(
     family="arm",
     exactness="unbiased",
-    cost="L + 1",
+    cost=Cost("L + 1", layers="L * (L + 1)"),
     source="Dong et al. 2020; Yin et al. 2020 (U2G)",
 )
 def disarm(model: Model) -> Loss:

@@ -3,14 +3,14 @@
 import jax
 import jax.numpy as jnp
 
-from gradbench.estimators.registry import positive, register
+from gradbench.estimators.registry import Cost, positive, register
 from gradbench.model import Loss, Model, draw_state, lift, visit, with_slope
 
 
 @register(
     family="concrete",
     exactness="biased",
-    cost="1 + G",
+    cost=Cost(gradient="1"),
     differentiable=True,
     value_unbiased=False,
     source="Maddison et al. 2017; Jang et al. 2017",
@@ -26,13 +26,13 @@ def concrete(model: Model, *, temperature: float = 1.0) -> Loss:
 
         return visit(model, params, example, relaxed).f
 
-    return lift(model, example_loss, randomness="uniforms")
+    return lift(model, example_loss, randomness="uniforms", pieces="smooth")
 
 
 @register(
     family="concrete",
     exactness="biased",
-    cost="1 + G",
+    cost=Cost(gradient="1"),
     differentiable=True,
     source="Jang et al. 2017, Categorical reparameterization with Gumbel-Softmax",
 )
@@ -53,4 +53,4 @@ def st_gumbel_softmax(model: Model, *, temperature: float = 1.0) -> Loss:
 
         return visit(model, params, example, unit).f
 
-    return lift(model, example_loss, randomness="uniforms")
+    return lift(model, example_loss, randomness="uniforms", pieces="smooth")

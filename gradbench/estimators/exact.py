@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from jaxtyping import Array, Float
 
-from gradbench.estimators.registry import register
+from gradbench.estimators.registry import Cost, register
 from gradbench.exact import expected_loss
 from gradbench.model import Batch, Loss, Model, Params
 
@@ -24,7 +24,7 @@ class Expected:
 @register(
     family="exact",
     exactness="exact",
-    cost="2^D",
+    cost=Cost("2**D", layers="L * 2**D"),
     source="enumeration: layer recursion on a network, else all paths",
 )
 def exact(model: Model) -> Loss:

@@ -1,13 +1,13 @@
 """Mean field: expectations in the place of states."""
 
-from gradbench.estimators.registry import register
+from gradbench.estimators.registry import Cost, register
 from gradbench.model import Loss, Model, lift, visit
 
 
 @register(
     family="mean_field",
     exactness="multilinear",
-    cost="1 + G",
+    cost=Cost(gradient="1"),
     differentiable=True,
     value_unbiased=False,
     source="Shekhovtsov et al. 2018 (AP1); the 'tanh' of Shekhovtsov, Yanush & Flach 2020",

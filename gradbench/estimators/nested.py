@@ -9,6 +9,7 @@ from gradbench.estimators.registry import (
     any_model,
     check_spec,
     get_estimator,
+    less_exact,
     make_estimator,
     register,
 )
@@ -20,8 +21,8 @@ from gradbench.weights import BinaryWeights
 
 @register(
     family="nested",
-    exactness="biased",
-    cost="weights x activations",
+    exactness=lambda **parts: less_exact(*parts.values()),
+    cost=lambda weights, activations: get_estimator(weights)[0].price(),
     source="Shekhovtsov & Yanush 2021",
     needs="binary weights and stochastic activations",
 )

@@ -3,15 +3,15 @@
 import jax.numpy as jnp
 from jax.lax import stop_gradient
 
-from gradbench.estimators.registry import register
+from gradbench.estimators.registry import Cost, register
 from gradbench.layers import one_by_one
 from gradbench.model import Loss, Model, Visit, credit, flip, lift, sampled, visit_path
 
 
 @register(
     family="psa",
-    exactness="biased",
-    cost="n + 1",
+    exactness="one layer",
+    cost=Cost("n + 1", layers="2 * L - 1"),
     source="Shekhovtsov, Yanush & Flach 2020, Path sample-analytic gradient estimators",
 )
 def psa(model: Model) -> Loss:

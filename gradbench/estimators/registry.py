@@ -11,31 +11,79 @@ from gradbench.errors import GradbenchError, did_you_mean
 from gradbench.model import Loss, Model, Randomness
 from gradbench.spec import parse_spec
 
-Exactness = Literal["exact", "unbiased", "quadratic", "multilinear", "biased"]
+Exactness = Literal[
+    "exact", "unbiased", "one layer", "quadratic", "multilinear", "linear", "biased"
+]
+EXACTNESS: dict[str, str] = {
+    "exact": "the gradient itself",
+    "unbiased": "any objective, any depth",
+    "one layer": "one layer and any objective",
+    "quadratic": "one layer and objectives of degree up to 2 in each unit",
+    "multilinear": "one layer and multilinear objectives",
+    "linear": "one layer and linear objectives",
+    "biased": "nothing",
+}  # what a class is exact for; each but "unbiased" includes those below it
+
+
+class Cost(NamedTuple):
+    """Evaluations per draw and example: of the objective, its gradient in the states, the layers.
+
+    Formulas in L (layers), D (units), n (units of the last layer) and the hyper-parameters, such as
+    ``Cost("samples", layers="samples * L")``. A layer is evaluated once for each states below it
+    and once for a sheet of single flips (``flip_pull``), the objective once for each flip.
+    """
+
+    objective: str = "1"
+    gradient: str = "0"
+    layers: str = "L"
+
+    def __str__(self) -> str:
+        if self.gradient == "0":
+            return self.objective
+        times = "G" if self.gradient == "1" else f"{_factor(self.gradient)} G"
+        return times if self.objective == "0" else f"{self.objective} + {times}"
+
+    def evaluate(self, **sizes: Any) -> tuple[int, int, int]:
+        """The three numbers for given sizes and hyper-parameters."""
+        objective, gradient, layers = (eval(text, {"__builtins__": {}}, sizes) for text in self)
+        return int(objective), int(gradient), int(layers)
+
+    def __add__(self, other: Any) -> "Cost":
+        return Cost(*(f"{a} + {b}" for a, b in zip(self, other, strict=True)))
+
+    def times(self, n: Any) -> "Cost":
+        """The cost of n draws."""
+        return Cost(*("0" if part == "0" else f"{n} * {_factor(part)}" for part in self))
+
+
+def _factor(formula: str) -> str:
+    return formula if formula.isalnum() else f"({formula})"
+
+
+ONE = Cost()
 
 
 class Entry(NamedTuple):
     """An estimator and its metadata.
 
-    ``make(model, **hyper-parameters)`` gives the surrogate loss. ``exactness`` is the class for one
-    layer and for all networks: "unbiased" for any objective and depth, "quadratic" for one layer
-    and objectives of degree up to 2 in each unit, "multilinear" for one layer and multilinear
-    objectives, "biased" otherwise. ``cost`` is in objective evaluations per draw,
-    "+G" for a gradient of the objective in the states; L layers, D units, n in the last layer.
-    ``differentiable``: needs an objective that is differentiable in the states.
-    ``value_unbiased``: whether the value of the surrogate loss estimates J without bias. ``needs``:
-    what a model must have for it, empty where any model will do.
+    ``make(model, **hyper-parameters)`` gives the surrogate loss. ``exactness`` is what it claims to
+    be exact for (``EXACTNESS``), ``cost`` its cost per draw; both may be functions of the
+    hyper-parameters, see ``claim`` and ``price``. ``differentiable``: needs an objective that is
+    differentiable in the states. ``value_unbiased``: whether the value of the surrogate loss
+    estimates J without bias. ``needs``: what a model must have for it, empty where any model will
+    do. ``layers``: "any" number, or "one" where a deeper model is refused.
     """
 
     name: str
     make: Callable[..., Loss]
     family: str
-    exactness: Exactness
-    cost: str
+    exactness: Exactness | Callable[..., Exactness]
+    cost: Cost | Callable[..., Cost]
     differentiable: bool
     value_unbiased: bool
     source: str
     needs: str = ""
+    layers: Literal["any", "one"] = "any"
 
     @property
     def summary(self) -> str:
@@ -53,6 +101,18 @@ class Entry(NamedTuple):
         signature = inspect.signature(self.make).parameters.values()
         return {p.name: p.default for p in signature if p.kind is p.KEYWORD_ONLY}
 
+    def claim(self, **hyperparameters: Any) -> Exactness:
+        """What it is claimed to be exact for, with these hyper-parameters."""
+        if callable(self.exactness):
+            return self.exactness(**(self.hyperparameters | hyperparameters))
+        return self.exactness
+
+    def price(self, **hyperparameters: Any) -> Cost:
+        """The cost per draw, with these hyper-parameters."""
+        if callable(self.cost):
+            return self.cost(**(self.hyperparameters | hyperparameters))
+        return self.cost
+
 
 ESTIMATORS: dict[str, Entry] = {}
 
@@ -60,12 +120,13 @@ ESTIMATORS: dict[str, Entry] = {}
 def register(
     *,
     family: str,
-    exactness: Exactness,
-    cost: str,
+    exactness: Exactness | Callable[..., Exactness],
     source: str,
+    cost: Cost | Callable[..., Cost] = ONE,
     differentiable: bool = False,
     value_unbiased: bool = True,
     needs: str = "",
+    layers: Literal["any", "one"] = "any",
 ) -> Callable[[Callable[..., Loss]], Callable[..., Loss]]:
     """Registers an estimator ``name(model, *, hyper-parameters) -> loss`` under its own name."""
 
@@ -80,6 +141,7 @@ def register(
             value_unbiased,
             source,
             needs,
+            layers,
         )
         return make
 
@@ -124,6 +186,12 @@ def check_spec(spec: str) -> None:
     make_estimator(spec, any_model)
 
 
+def less_exact(*specs: str) -> Exactness:
+    """The least exact of the classes that some estimators claim, for what is made of them all."""
+    claims = [entry.claim(**arguments) for entry, arguments in map(get_estimator, specs)]
+    return max(claims, key=list(EXACTNESS).index)
+
+
 def any_model(params: Any, example: Any, binary: Any) -> Any:
     """Stands for a model where an estimator is made and not run."""
     raise AssertionError("not to be run")
@@ -158,3 +226,27 @@ def _number(value: object) -> float:
         with contextlib.suppress(OverflowError):  # an integer too large for a float
             return float(value)
     return math.nan
+
+
+def at_least(least: int, name: str, value: object) -> int:
+    """The value of a hyper-parameter that has to be a whole number of at least ``least``.
+
+    Raises:
+        GradbenchError: it is none.
+    """
+    number = _number(value)
+    if not (number >= least and number.is_integer()):
+        raise GradbenchError(f"{name} is {value!r}; give a whole number of at least {least}")
+    return int(number)
+
+
+def fraction(name: str, value: object) -> float:
+    """The value of a hyper-parameter that has to be a number from 0 to 1.
+
+    Raises:
+        GradbenchError: it is none.
+    """
+    number = _number(value)
+    if not 0 <= number <= 1:
+        raise GradbenchError(f"{name} is {value!r}; give a number from 0 to 1")
+    return number

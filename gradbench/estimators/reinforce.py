@@ -7,7 +7,6 @@ from gradbench.model import Loss, Model, credit, lift, sampled
 @register(
     family="reinforce",
     exactness="unbiased",
-    cost="1",
     source="Williams 1992, Simple statistical gradient-following algorithms",
 )
 def reinforce(model: Model) -> Loss:

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from gradbench.errors import GradbenchError, did_you_mean
-from gradbench.estimators.registry import register
+from gradbench.estimators.registry import Cost, register
 from gradbench.model import Loss, Model, draw_state, lift, visit, with_slope
 from gradbench.noise import Noise
 
@@ -32,7 +32,7 @@ def with_derivative(model: Model, slope: Callable[[Noise, Array, Array], Array])
 @register(
     family="straight_through",
     exactness="multilinear",
-    cost="1 + G",
+    cost=Cost(gradient="1"),
     differentiable=True,
     source="Bengio et al. 2013; Shekhovtsov & Yanush 2021",
 )

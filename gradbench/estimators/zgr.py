@@ -5,7 +5,7 @@ In the coding b = (x + 1) / 2 a rule is a derivative J = db/da; the slope of x i
 
 import jax
 
-from gradbench.estimators.registry import finite, positive, register
+from gradbench.estimators.registry import Cost, finite, positive, register
 from gradbench.estimators.straight_through import with_derivative
 from gradbench.model import Loss, Model
 
@@ -13,7 +13,7 @@ from gradbench.model import Loss, Model
 @register(
     family="zgr",
     exactness="quadratic",
-    cost="1 + G",
+    cost=Cost(gradient="1"),
     differentiable=True,
     source="Shekhovtsov 2023; Liu et al. 2023 (ReinMax)",
 )
@@ -27,8 +27,8 @@ def zgr(model: Model) -> Loss:
 
 @register(
     family="zgr",
-    exactness="multilinear",
-    cost="1 + G",
+    exactness=lambda phi: "quadratic" if phi == 0.5 else "multilinear",
+    cost=Cost(gradient="1"),
     differentiable=True,
     source="Gregor et al. 2014, Deep autoregressive networks",
 )
@@ -40,8 +40,8 @@ def darn(model: Model, *, phi: float = 0.5) -> Loss:
 
 @register(
     family="zgr",
-    exactness="quadratic",
-    cost="1 + G",
+    exactness=lambda temperature: "quadratic" if temperature == 1 else "biased",
+    cost=Cost(gradient="1"),
     differentiable=True,
     source="Liu et al. 2023, Bridging discrete and backpropagation",
 )

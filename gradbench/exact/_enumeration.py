@@ -59,7 +59,7 @@ def state_probabilities(noise: Noise, a: Float[Array, "... units"]) -> Float[Arr
 
 
 def _chunk(rows: int, most: int) -> int:
-    """The size of equal chunks, at most ``most`` or 1; ``rows`` is a power of two."""
+    """The size of chunks, a power of two of at most ``rows`` and ``most``, or 1."""
     return 1 << (max(1, min(rows, most)).bit_length() - 1)
 
 
@@ -194,24 +194,28 @@ def _over_paths(model: Model, params: Params, batch: Batch) -> Float[Array, ""]:
 
     zero = jnp.zeros(batch_size(batch), dtype)
     units = sum(site.size for site in sites)
-    return jnp.mean(sum_paths(zero, weighted, batch, units))
+    return jnp.mean(sum_numbered(zero, weighted, batch, 2**units))
 
 
-def sum_paths(
-    total: PyTree, weighted: Callable[[Array, Example], PyTree], batch: Batch, units: int
+def sum_numbered(
+    total: PyTree, weighted: Callable[[Array, Example], PyTree], batch: Batch, count: int
 ) -> PyTree:
-    """``total`` + sum over all paths of ``weighted(number of the path, example)``, per example."""
+    """``total`` + sum of ``weighted(number, example)`` over 0 <= number < count, per example."""
 
     def some(paths: Array) -> PyTree:
         parts = jax.vmap(lambda n: jax.vmap(partial(weighted, n))(batch))(paths)
         return jax.tree.map(lambda leaf: jnp.sum(leaf, axis=0), parts)
 
-    size = _chunk(2**units, PATHS // row_width(some, jnp.arange(1)))
+    size = _chunk(count, PATHS // row_width(some, jnp.arange(1)))
+    whole, rest = divmod(count, size)
 
-    def part(first: Array) -> PyTree:
+    def part(first: Array, size: int = size) -> PyTree:
         return some(first + jnp.arange(size))
 
-    return _sum_parts(total, part, size * jnp.arange(2**units // size))
+    total = _sum_parts(total, part, size * jnp.arange(whole))
+    if not rest:
+        return total
+    return _sum_parts(total, partial(part, size=rest), jnp.array([whole * size]))
 
 
 def expected_loss(

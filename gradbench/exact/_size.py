@@ -118,17 +118,22 @@ def _term_width(network: SBN, params: Params, k: int, below: Site, site: Site, d
     return row_width(terms, jax.ShapeDtypeStruct((1, *site.shape), dtype), given=(params,))
 
 
-def paths_size(model: Model, params: Params, batch: Batch) -> Size:
-    """The size of the enumeration by all paths of any model, all weights of binary weights."""
+def paths_size(model: Model, params: Params, batch: Batch, streams: int = 1) -> Size:
+    """The size of the enumeration by all paths of any model, all weights of binary weights.
+
+    With several ``streams``, by all combinations of so many paths.
+    """
     sites, dtype = sites_and_type(model, params, batch)
     units = sum(site.size for site in sites)
-    paths = 2 ** min(units, _MOST_UNITS)
-    what = f"all 2^{units} paths through {units} units"
-    work = 100.0 * batch_size(batch) * units  # as measured
+    paths = 2 ** min(units * streams, _MOST_UNITS)
+    what = f"all 2^{units * streams} paths through {units} units"
+    if streams > 1:
+        what += f", {streams} at a time,"
+    work = 100.0 * batch_size(batch) * units * max(1, streams)  # as measured
     if isinstance(model, BinaryWeights):
         inner, work = _given_weights(model, params, batch)
         what = f"all 2^{units} values of {units} binary weights{inner}"
-    if units > _TRACED:  # refused by its work, whatever its memory
+    if units * streams > _TRACED:  # refused by its work, whatever its memory
         return Size(what, 24.0 * PATHS, paths * work)
 
     def path(params: Params, examples: Batch, state: Array) -> Array:
