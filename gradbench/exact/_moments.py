@@ -7,6 +7,7 @@ constant, linear or smooth function of each uniform between its breaks.
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -75,18 +76,33 @@ def moments(loss: Loss, params: Params, batch: Batch) -> Moments:
     copies = batch_size(examples) if loss.couples else 1
     if loss.couples:
         examples = jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], examples)
-    route = _integral if loss.randomness == "uniforms" else _all_paths
-    count, weighted, data = route(loss, sites, dtype, copies, params, batch, examples)
+    if loss.randomness == "uniforms":
+        lengths, grid = _grid(loss, sites, params, examples)
+        return _by_uniforms(loss, sites, dtype, lengths, params, examples, jnp.asarray(grid, dtype))
+    size = paths_size(model, params, batch, loss.streams * copies)
+    refuse_large(size._replace(work=2 * size.work), params, batch, MEMORY)
+    return _by_paths(loss, sites, dtype, copies, params, examples)
+
+
+def _sum_draws(
+    loss: Lifted,
+    params: Params,
+    dtype: Any,
+    weighted: Callable[..., tuple[Array, Any, Example]],
+    data: Batch,
+    count: int,
+) -> Moments:
+    """Sums over draws: ``weighted(number, row of data)`` gives weight, uniforms and example."""
     draw = jax.value_and_grad(loss.example_loss)
 
-    def terms(number: Array, example: Any) -> tuple[Array, PyTree, PyTree]:
-        p, u, own = weighted(params, number, example)
-        value, g = draw(params, u, own)
+    def terms(number: Array, row: Any) -> tuple[Array, PyTree, PyTree]:
+        p, u, example = weighted(number, row)
+        value, g = draw(params, u, example)
         value, g = jax.tree.map(lambda leaf: jnp.where(p > 0, leaf, 0), (value, g))
         first = jax.tree.map(lambda leaf: p * leaf, g)
         return p * value, first, jax.tree.map(lambda leaf: p * leaf**2, g)
 
-    n = batch_size(examples)
+    n = batch_size(data)
     zero = jax.tree.map(lambda leaf: jnp.zeros((n, *jnp.shape(leaf)), dtype), params)
     value, first, second = sum_numbered((jnp.zeros(n, dtype), zero, zero), terms, data, count)
     return Moments(
@@ -96,36 +112,33 @@ def moments(loss: Loss, params: Params, batch: Batch) -> Moments:
     )
 
 
-# What a route gives: the number of draws to be summed, ``weighted(params, number, example)`` with
-# the weight, the uniforms and the example of a draw, and what stands for the examples.
-_Route = tuple[int, Callable[..., tuple[Array, Any, Example]], Batch]
-
-
-def _all_paths(
+@partial(jax.jit, static_argnums=(0, 1, 2, 3))
+def _by_paths(
     loss: Lifted,
     sites: tuple[Site, ...],
     dtype: Any,
     copies: int,
     params: Params,
-    batch: Batch,
     examples: Batch,
-) -> _Route:
-    """All paths: one a stream, or of estimators that couple the examples one an example."""
+) -> Moments:
+    """All paths: one a stream, and one an example where the estimator couples the examples."""
     streams = loss.streams * copies
-    size = paths_size(loss.model, params, batch, streams)
-    refuse_large(size._replace(work=2 * size.work), params, batch, MEMORY)
     units = sum(site.size for site in sites)
 
-    def weighted(params: Params, number: Array, example: Example) -> tuple[Array, Any, Example]:
+    def weighted(number: Array, example: Example) -> tuple[Array, Any, Example]:
         states = numbered_states(number, units * streams, dtype)
         paths = [_by_site(part, sites) for part in jnp.split(states, streams)] if streams else []
         p = jnp.ones((), dtype)
         for n, path in enumerate(paths):
             own = jax.tree.map(lambda x, n=n: x[n % copies], example) if loss.couples else example
             p *= path_probability(visit_path(loss.model, params, own, path))
-        return p, _arrange([[(1 - x) / 2 for x in path] for path in paths], loss, copies), example
+        rows = [[(1 - x) / 2 for x in path] for path in paths]
+        if loss.couples:
+            groups = [rows[s * copies : (s + 1) * copies] for s in range(loss.streams)]
+            rows = [[jnp.stack(x, axis=-1) for x in zip(*group, strict=True)] for group in groups]
+        return p, tuple(map(tuple, rows)), example
 
-    return 2 ** (units * streams), weighted, examples
+    return _sum_draws(loss, params, dtype, weighted, examples, 2 ** (units * streams))
 
 
 def _by_site(flat: Array, sites: tuple[Site, ...]) -> list[Array]:
@@ -133,97 +146,97 @@ def _by_site(flat: Array, sites: tuple[Site, ...]) -> list[Array]:
     return [x.reshape(s.shape) for s, x in zip(sites, jnp.split(flat, ends), strict=True)]
 
 
-def _arrange(rows: list[list[Array]], loss: Lifted, copies: int) -> Any:
-    """Uniforms as an estimator takes them, from rows ``streams x copies`` of arrays per site."""
-    if not loss.couples:
-        return tuple(map(tuple, rows))
-    groups = [rows[s * copies : (s + 1) * copies] for s in range(loss.streams)]
-    return tuple(tuple(jnp.stack(x, axis=-1) for x in zip(*group, strict=True)) for group in groups)
-
-
-def _integral(
+@partial(jax.jit, static_argnums=(0, 1, 2, 3))
+def _by_uniforms(
     loss: Lifted,
     sites: tuple[Site, ...],
     dtype: Any,
-    copies: int,
+    lengths: tuple[int, ...],
     params: Params,
-    batch: Batch,
     examples: Batch,
-) -> _Route:
-    """A product grid over all uniforms: its axes are refined between the breaks of the example."""
+    grid: Float[Array, "examples axes 2 points"],
+) -> Moments:
+    """The product of the rules of all axes, of so many points each."""
+    strides = np.cumprod([1, *lengths[:0:-1]])[::-1][: len(lengths)]
+
+    def weighted(number: Array, row: Any) -> tuple[Array, Any, Example]:
+        example, rules = row
+        index = (number // strides) % np.array(lengths)
+        u, weight = rules[jnp.arange(len(lengths)), :, index].T
+        streams = [_by_site(part, sites) for part in jnp.split(u, loss.streams)]
+        return jnp.prod(weight), tuple(map(tuple, streams)), example
+
+    return _sum_draws(loss, params, dtype, weighted, (examples, grid), math.prod(lengths))
+
+
+def _grid(
+    loss: Lifted, sites: tuple[Site, ...], params: Params, examples: Batch
+) -> tuple[tuple[int, ...], Any]:
+    """Points and weights ``[examples, axes, 2, points]``, and how many each axis has of them.
+
+    An axis is a uniform: streams first, then sites, then units. It is refined between the breaks of
+    the example over all paths; points that an example does not need have weight 0.
+    """
+    units = sum(site.size for site in sites)
+    axes = loss.streams * units
     if loss.couples:
         raise GradbenchError(
             "exact moments of an estimator that couples the examples need one that is driven by "
             "the states alone; measure draws of this one"
         )
-    units = sum(site.size for site in sites)
     if units > 8:
         raise GradbenchError(
             f"an integral over the uniforms of {units} units is too large; measure draws of this "
             "estimator, or take a network of some three units"
         )
-    n = batch_size(examples)
-    axes = [
-        axis
-        for e in range(n)
-        for axis in _axes(loss, sites, params, jax.tree.map(lambda leaf, e=e: leaf[e], examples))
+    rules = [
+        [_points(ends, loss.pieces) for ends in row] for row in _ends(loss, sites, params, examples)
     ]
-    per = loss.streams * units
-    lengths = [max(len(axes[e * per + k][0]) for e in range(n)) for k in range(per)]
-    count = math.prod(lengths)
-    if count > GRID:
+    lengths = tuple(max(len(row[k][0]) for row in rules) for k in range(axes))
+    if math.prod(lengths) > GRID:
         raise GradbenchError(
-            f"an integral over {per} uniforms needs {count:.0e} points, over the limit of "
-            f"{GRID:.0e}; measure draws of this estimator, or take a network of fewer units"
+            f"an integral over {axes} uniforms needs {math.prod(lengths):.0e} points, over the "
+            f"limit of {GRID:.0e}; measure draws of this estimator, or take fewer units"
         )
-    # [examples, axes, 2, points]: points and weights; what is missing in an example has weight 0.
-    grid = np.full((n, per, 2, max(lengths, default=1)), 0.5)
+    grid = np.full((len(rules), axes, 2, max(lengths)), 0.5)
     grid[:, :, 1] = 0
-    for row, (points, weights) in enumerate(axes):
-        grid[row // per, row % per, :, : len(points)] = points, weights
-    strides = np.cumprod([1, *lengths[:0:-1]])[::-1]
-
-    def weighted(params: Params, number: Array, pair: Any) -> tuple[Array, Any, Example]:
-        example, table = pair
-        index = (number // strides[:per]) % np.array(lengths, int)
-        chosen = table[jnp.arange(per), :, index].astype(dtype)
-        rows = [_by_site(x, sites) for x in jnp.split(chosen[:, 0], loss.streams)]
-        return jnp.prod(chosen[:, 1]), _arrange(rows, loss, 1), example
-
-    return count, weighted, (examples, jnp.asarray(grid))
+    for e, row in enumerate(rules):
+        for k, rule in enumerate(row):
+            grid[e, k, :, : len(rule[0])] = rule
+    return lengths, grid
 
 
-def _axes(loss: Lifted, sites: tuple[Site, ...], params: Params, example: Example) -> list[Any]:
-    """Points and weights for each uniform, streams first, then sites, then units."""
+def _ends(loss: Lifted, sites: tuple[Site, ...], params: Params, examples: Batch) -> list[Any]:
+    """Per example and axis, the values of the uniform between which a draw does not jump."""
     units = sum(site.size for site in sites)
     states = numbered_states(jnp.arange(2**units), units, jnp.result_type(float))
 
-    def jumps(flat: Array) -> list[list[Array]]:
+    @jax.jit
+    @partial(jax.vmap, in_axes=(None, 0))
+    @partial(jax.vmap, in_axes=(0, None))
+    def breaks(flat: Array, example: Example) -> list[Array]:
         """Per stream and site, ``[breaks, units]``."""
         run = visit_path(loss.model, params, example, _by_site(flat, sites))
+        both = [
+            jnp.stack([s.noise.cdf(a), s.noise.cdf(-a)]) for s, a in zip(sites, run.a, strict=True)
+        ]
         found = []
-        for s in range(loss.streams):
-            own = loss.breaks(s, run) if loss.breaks else [jnp.zeros((0, *x.shape)) for x in sites]
-            found.append(
-                [
-                    jnp.concatenate(
-                        [
-                            jnp.stack([site.noise.cdf(a), site.noise.cdf(-a)]),
-                            extra.reshape(-1, *site.shape),
-                        ]
-                    ).reshape(-1, site.size)
-                    for site, a, extra in zip(sites, run.a, own, strict=True)
-                ]
-            )
+        for stream in range(loss.streams):
+            more = loss.breaks(stream, run) if loss.breaks else [x[:0] for x in both]
+            for site, own, extra in zip(sites, both, more, strict=True):
+                extra = extra.reshape(-1, *site.shape)
+                found.append(jnp.concatenate([own, extra]).reshape(-1, site.size))
         return found
 
-    axes = []
-    for stream in jax.jit(jax.vmap(jumps))(states):
-        for found in stream:
-            for j in range(found.shape[2]):
-                ends = np.clip(np.asarray(found[:, :, j], float).ravel(), 0, 1)
-                axes.append(_points(np.unique([0.0, 1.0, *ends]), loss.pieces))
-    return axes
+    found = [np.asarray(table, float) for table in breaks(states, examples)]
+    return [
+        [
+            np.unique(np.clip([0.0, 1.0, *table[e, :, :, j].ravel()], 0, 1))
+            for table in found
+            for j in range(table.shape[3])
+        ]
+        for e in range(batch_size(examples))
+    ]
 
 
 def _points(ends: Any, pieces: str) -> tuple[Any, Any]:
