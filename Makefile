@@ -2,12 +2,13 @@
 # make test    what every change must pass: lint, format, types, tests
 # make slow    the tests that take longer
 # make bench   draws per second, cost of exact gradients, time of the psa suite, on this machine
+# make peer    estimators side by side with storchastic, in an environment of its own (with torch)
 # make clean   removes what the targets above made
 
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test slow bench clean
+.PHONY: demo test slow bench peer clean
 .NOTPARALLEL:
 
 demo: .venv/installed
@@ -26,8 +27,11 @@ slow: .venv/installed-for-tests
 bench: .venv/installed
 	$(BIN)/python benchmarks/speed.py
 
+peer: .venv-peer/installed
+	.venv-peer/bin/python benchmarks/peer.py
+
 clean:
-	rm -rf .venv results/quick build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-peer results/quick build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find gradbench tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The stamps are made last, so that an interrupted installation is begun again, and are older than
@@ -41,3 +45,8 @@ clean:
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --editable ".[test,dev]"
 	touch $@ .venv/installed
+
+.venv-peer/installed: pyproject.toml
+	$(PYTHON) -m venv .venv-peer
+	.venv-peer/bin/python -m pip install --quiet --editable ".[peer]"
+	touch $@

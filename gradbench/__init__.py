@@ -9,12 +9,13 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gradbench import estimators, optimisers
+    from gradbench import estimators, listing, optimisers, plugins
     from gradbench.composed import Add, AveragePool, Compose, Concatenate, Function
     from gradbench.errors import GradbenchError
     from gradbench.exact import expected_loss, moments, reference
     from gradbench.layers import Conv, Dense
     from gradbench.listing import list
+    from gradbench.multisample import MultiSample
     from gradbench.network import SBN, RealNetwork, dense_network
     from gradbench.objectives import ELBO, Readout
     from gradbench.precision import float64
@@ -34,6 +35,7 @@ __all__ = [
     "Dense",
     "Function",
     "GradbenchError",
+    "MultiSample",
     "Readout",
     "RealNetwork",
     "curves",
@@ -43,9 +45,11 @@ __all__ = [
     "expected_loss",
     "float64",
     "list",
+    "listing",
     "moments",
     "optimisers",
     "plot",
+    "plugins",
     "reference",
     "run",
     "show",
@@ -59,6 +63,7 @@ _HOMES = {
     "reference": "exact",
     "list": "listing",
     "Add": "composed",
+    "MultiSample": "multisample",
     "AveragePool": "composed",
     "Compose": "composed",
     "Concatenate": "composed",
@@ -82,7 +87,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("estimators", "optimisers"):
+    if name in ("estimators", "listing", "optimisers", "plugins"):
         return importlib.import_module(f"gradbench.{name}")
     if name in _HOMES:
         return getattr(importlib.import_module(f"gradbench.{_HOMES[name]}"), name)

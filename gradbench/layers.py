@@ -183,6 +183,45 @@ class Dense:
 
 
 @dataclass(frozen=True)
+class Logits:
+    """a = b, a layer that reads nothing: the pre-activations are its parameters ``{"bias": [n]}``.
+
+    The first layer of toy problems, whose inputs have no numbers. ``shared``: one parameter is the
+    pre-activation of all units. Parameters begin at ``value``.
+    """
+
+    outputs: int
+    noise: str | Noise = "logistic"
+    shared: bool = False
+    value: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuses impossible sizes."""
+        check_sizes("a layer of logits", (self.outputs,))
+        get_noise(self.noise)
+
+    @property
+    def inputs(self) -> int:
+        """None."""
+        return 0
+
+    def init(self, key: Array) -> Params:
+        """The same value for all; nothing is random."""
+        return {"bias": jnp.full(1 if self.shared else self.outputs, float(self.value))}
+
+    def __call__(self, theta: Params, x: Array) -> Float[Array, " outputs"]:
+        """Pre-activations, whatever the example."""
+        read(x, self.inputs)
+        shape = (1 if self.shared else self.outputs,)
+        if jax.tree.map(jnp.shape, theta) != {"bias": shape}:
+            raise GradbenchError(
+                f"a layer of {self.outputs} logits got parameters of shapes "
+                f"{jax.tree.map(jnp.shape, theta)}; give a bias of shape {shape}"
+            )
+        return jnp.broadcast_to(theta["bias"], (self.outputs,))
+
+
+@dataclass(frozen=True)
 class Conv:
     """a = W * x + b, the convolution of neural networks (a correlation) along one or two axes.
 

@@ -1,14 +1,21 @@
 """What there is to choose from: estimators, problems, suites and noises."""
 
 import builtins
+import inspect
+import re
+import textwrap
+from collections.abc import Sequence
+from itertools import zip_longest
 from typing import Any
 
 import pandas as pd
 
+from gradbench import plugins
 from gradbench.errors import GradbenchError, did_you_mean
 from gradbench.problem import list_problems, load_problem
 from gradbench.spec import format_spec
 from gradbench.suite import list_suites, load_suite
+from gradbench.text import aligned
 
 
 def list(kind: str) -> pd.DataFrame:
@@ -25,18 +32,137 @@ def list(kind: str) -> pd.DataFrame:
     return pd.DataFrame(KINDS[kind]())
 
 
+def text(kind: str, width: int | None = None, markdown: bool = False) -> str:
+    """The same as text, in columns within a width or as a table in Markdown.
+
+    Raises:
+        GradbenchError: as ``list``.
+    """
+    table = list(kind)
+    rows: builtins.list[builtins.list[str]] = table.to_numpy().tolist()
+    columns = builtins.list(table.columns)
+    if not markdown:
+        return "\n".join(aligned(_wrapped([columns, *rows], width)))
+    cells = [[f"`{name}`", *(cell.replace("|", "\\|") for cell in rest)] for name, *rest in rows]
+    lines = [columns, ["---"] * len(columns), *cells]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _wrapped(rows: Sequence[Sequence[str]], width: int | None) -> Sequence[Sequence[str]]:
+    """The rows with cells broken into further rows where lines would exceed a width.
+
+    No word is broken: below some 110 characters, lines are wider.
+    """
+    columns = builtins.list(zip(*rows, strict=True))
+    widths = [max(map(len, column)) for column in columns]
+    least = [
+        max(len(line) for cell in column for line in _broken(cell, 0, k == 0))
+        for k, column in enumerate(columns)
+    ]
+    while width is not None and sum(widths) + 2 * (len(widths) - 1) > width:
+        free = [k for k, most in enumerate(widths) if most > least[k]]
+        if not free:
+            break
+        widths[max(free, key=widths.__getitem__)] -= 1
+    return [
+        line
+        for row in rows
+        for line in zip_longest(
+            *(
+                _broken(cell, most, k == 0)
+                for k, (cell, most) in enumerate(zip(row, widths, strict=True))
+            ),
+            fillvalue="",
+        )
+    ]
+
+
+def _broken(cell: str, width: int, indent: bool) -> builtins.list[str]:
+    """The lines of a cell, which may end after words and after the name before arguments."""
+    first, *parts = re.findall(r"[^\s(]*(?:\(|\s+|$)", cell)
+    lines = [first]
+    for part in parts:
+        if len(lines[-1] + part.rstrip()) > width and part:
+            lines.append("  " * indent)
+        lines[-1] += part
+    return [line.rstrip() for line in lines]
+
+
+def estimator(spec: str) -> str:
+    """What ``gradbench show estimator`` prints: the formula, what it is exact for, cost, source.
+
+    Args:
+        spec: a name such as "psa", with hyper-parameters where others than the defaults are meant.
+
+    Raises:
+        GradbenchError: the estimator is unknown, or cannot be made.
+    """
+    from gradbench.estimators.registry import (  # imports JAX
+        EXACTNESS,
+        any_model,
+        check_spec,
+        get_estimator,
+        price_of,
+    )
+
+    entry, arguments = get_estimator(spec)
+    check_spec(spec)
+    claim = entry.claim(**arguments)
+    cost = price_of(spec) if arguments else entry.price()
+    randomness = getattr(entry.make(any_model, **arguments), "randomness", "uniforms")
+    facts = [
+        ("family", entry.family),
+        ("exact for", claim if claim == "exact" else f"{EXACTNESS[claim]} ({claim})"),
+        ("value", "unbiased" if entry.estimates_value(**arguments) else "biased"),
+        ("randomness", _RANDOMNESS[randomness]),
+        (
+            "cost per draw",
+            f"objective: {cost.objective}, its gradient: {cost.gradient}, layers: {cost.layers}"
+            " (L layers, D units, n of them in the last layer)",
+        ),
+        ("layers", entry.layers),
+        ("needs", _needs(entry) or "nothing beyond any model"),
+        ("source", entry.source),
+    ]
+    title = format_spec(entry.name, entry.hyperparameters | arguments)
+    about = textwrap.indent(inspect.getdoc(entry.make) or "", "    ")
+    return "\n".join([title, "", about, "", *aligned(facts)])
+
+
+_RANDOMNESS = {
+    "none": "none: every draw is the same",
+    "states": "the sampled states alone",
+    "uniforms": "the uniforms themselves",
+}
+
+
+def _needs(entry: Any) -> str:
+    smooth = "a differentiable objective" if entry.needs_derivative() else ""
+    return ", ".join(filter(None, [smooth, entry.needs]))
+
+
 def _estimators() -> builtins.list[dict[str, Any]]:
     from gradbench.estimators import ESTIMATORS  # imports JAX
 
+    plugins.load_installed("estimators")
     return [
         {
             "estimator": format_spec(entry.name, entry.hyperparameters),
-            "exactness": entry.claim(),
+            "exact for": entry.claim(),
+            "randomness": entry.randomness,
             "cost per draw": str(entry.price()),
-            "source": entry.source,
+            "layers": entry.layers,
+            "needs": entry.needs,
+            "source": _short(entry.source),
         }
-        for entry in sorted(ESTIMATORS.values())
+        for _, entry in sorted(ESTIMATORS.items())
     ]
+
+
+def _short(source: str) -> str:
+    """Authors and years, without titles."""
+    parts = [re.match(r".*?\b\d{4}\b\)?|.*", part) for part in source.split("; ")]
+    return "; ".join(part[0] for part in parts if part)
 
 
 def _problems() -> builtins.list[dict[str, Any]]:

@@ -39,6 +39,8 @@ class Cell(NamedTuple):
     to ``block_size`` that the blocks hold cosine sums for; ``head_sizes`` the rows of their heads.
     ``long_averages`` are the M above ``block_size`` to report; each must be a multiple of it or
     leave a remainder in ``head_sizes``. ``info`` (loss, width, ...) becomes columns of the frames.
+    ``moments`` are the exact mean and variance [P] of a draw of each layer, where they are known:
+    bias and variance then come from them, without error, and only the cosine from the blocks.
     """
 
     problem: str
@@ -53,6 +55,7 @@ class Cell(NamedTuple):
     block_size: int
     long_averages: Sequence[int] = ()
     info: Mapping[str, object] = {}
+    moments: Sequence[tuple[Floats, Floats]] | None = None
 
 
 class Accuracy(NamedTuple):
@@ -101,6 +104,7 @@ class LayerMetrics(NamedTuple):
     zero_gradient: bool
     accuracy: Accuracy
     cosines: dict[int, Cosine]  # by M
+    exact: bool = False  # whether the accuracy comes from exact moments
 
 
 def layer_metrics(cell: Cell, layer: int) -> LayerMetrics:
@@ -126,15 +130,20 @@ def layer_metrics(cell: Cell, layer: int) -> LayerMetrics:
     means = np.stack([np.asarray(part.mean, np.float64) for part in parts])
     m2 = np.stack([np.asarray(part.m2, np.float64) for part in parts])
     counts = np.array([part.count for part in parts], np.float64)
-    accuracy = _accuracy(counts, means / norm, m2 / norm / norm, gradient / norm)
+    sampled = _accuracy(counts, means / norm, m2 / norm / norm, gradient / norm)
     cosines = {}
     for average in averages:
         if average in cell.averages:
             sums = _stored_sums(parts, list(cell.averages).index(average))
         else:
             sums = _sums(_long_cosines(cell, parts, means, gradient / norm, average))
-        cosines[average] = _cosine(*sums, steady=accuracy.variance == 0.0)
-    return LayerMetrics(norm, draws, False, accuracy, cosines)
+        cosines[average] = _cosine(*sums, steady=sampled.variance == 0.0)
+    if cell.moments is None:
+        return LayerMetrics(norm, draws, False, sampled, cosines)
+    mean, variance = cell.moments[layer]
+    bias = (mean - gradient) / norm
+    accuracy = Accuracy(float(bias @ bias), float(variance.sum()) / norm / norm, np.zeros((2, 2)))
+    return LayerMetrics(norm, draws, False, accuracy, cosines, exact=True)
 
 
 def _accuracy(counts: Floats, means: Floats, m2: Floats, gradient: Floats) -> Accuracy:
@@ -265,8 +274,9 @@ def summary(results: Iterable[Cell]) -> pd.DataFrame:
     """One row per cell and layer: the accuracy of a single draw, relative to |G|.
 
     Columns: problem, replicate, checkpoint, layer, estimator; gradient_norm (absolute), draws,
-    zero_gradient; bias2, variance, rmse, cosine, cosine_low and cosine_high (15 % and 85 %), each
-    with ``_se``; groups; and what the cells carry as ``info``.
+    zero_gradient; exact (whether bias2, variance and rmse are, with errors of 0); bias2, variance,
+    rmse, cosine, cosine_low and cosine_high (15 % and 85 %), each with ``_se``; groups; and what
+    the cells carry as ``info``.
     """
     rows = []
     for key, metrics in _every_layer(results):
@@ -278,6 +288,7 @@ def summary(results: Iterable[Cell]) -> pd.DataFrame:
                 "gradient_norm": metrics.gradient_norm,
                 "draws": metrics.draws,
                 "zero_gradient": metrics.zero_gradient,
+                "exact": metrics.exact,
                 "bias2": metrics.accuracy.bias2,
                 "bias2_se": float(bias_se),
                 "variance": metrics.accuracy.variance,
@@ -293,16 +304,23 @@ def summary(results: Iterable[Cell]) -> pd.DataFrame:
 def curves(results: Iterable[Cell]) -> pd.DataFrame:
     """One row per cell, layer and M: relative RMSE and cosine of the M-sample estimate.
 
-    Columns: problem, replicate, checkpoint, layer, estimator; M, zero_gradient; rmse, cosine,
-    cosine_low and cosine_high (15 % and 85 %), each with ``_se``; groups; and what the cells carry
-    as ``info``. RMSE follows from the moments at any M; the cosine is NaN without a group of M.
+    Columns: problem, replicate, checkpoint, layer, estimator; M, zero_gradient, exact (whether rmse
+    is); rmse, cosine, cosine_low and cosine_high (15 % and 85 %), each with ``_se``; groups; and
+    what the cells carry as ``info``. RMSE follows from the moments at any M; the cosine is NaN
+    without a group of M.
     """
     rows = []
     for key, metrics in _every_layer(results):
         for average, cosine in metrics.cosines.items():
             rmse, rmse_se = metrics.accuracy.rmse(average)
-            row = {"M": average, "zero_gradient": metrics.zero_gradient, "rmse": rmse}
-            rows.append(key | row | {"rmse_se": rmse_se} | cosine._asdict())
+            row = {
+                "M": average,
+                "zero_gradient": metrics.zero_gradient,
+                "exact": metrics.exact,
+                "rmse": rmse,
+                "rmse_se": rmse_se,
+            }
+            rows.append(key | row | cosine._asdict())
     return pd.DataFrame(rows)
 
 

@@ -6,7 +6,8 @@ frames of ``gradbench.metrics``. Matplotlib's objects only: no pyplot, no displa
 
 import math
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,10 +21,21 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocato
 
 from gradbench.errors import GradbenchError, did_you_mean
 from gradbench.spec import family, label
-from gradbench.style import LINES, SETTINGS, Style, styles
+from gradbench.style import (
+    GROUPS,
+    LINES,
+    SETTINGS,
+    Style,
+    family_of,
+    group_of,
+    in_order,
+    styles,
+)
+from gradbench.temperature import Unit, with_temperatures
 
 FULL_WIDTH = 7.0  # inches: the text width of a paper
 FEW_GROUPS = 20  # fewer groups of M draws carry no band
+MANY = 12  # more estimators do not fit in one panel, nor in one legend
 NOTHING = 1e-6  # relative values below are rounding (of float32): no logarithmic axis shows them
 
 
@@ -81,16 +93,30 @@ def accuracy(curves: pd.DataFrame, title: str = "") -> dict[str, Figure]:
     """The figures "rmse" and "cosine": a panel per layer (columns) and checkpoint (rows).
 
     ``curves`` is that of one problem and replicate. A column ``loss`` is printed beside the
-    checkpoint.
+    checkpoint. Of more than 12 estimators there is a figure for each group of families,
+    "rmse-score" and so on, without the exact one.
 
     Raises:
         GradbenchError: no rows, or several problems or replicates.
     """
     _only_one(curves, ["problem", "replicate"], "accuracy")
+    groups = {"": curves}
+    if curves["estimator"].nunique() > MANY:
+        curves = curves[curves["estimator"].map(family) != "exact"]
+        own = curves["estimator"].map(group_of)
+        groups = {f"-{name}": curves[own == name] for name in (*GROUPS, "other")}
     return {
-        "rmse": _panels(curves, title, rmse_curve, "row"),
-        "cosine": _panels(curves, title, cosine_curve, "all"),
+        f"{kind}{suffix}": _panels(rows, f"{title}{suffix.replace('-', ': ', 1)}", draw, share)
+        for kind, draw, share in _KINDS
+        for suffix, rows in groups.items()
+        if len(rows)
     }
+
+
+_KINDS: tuple[tuple[str, Callable[..., Axes], Literal["row", "all"]], ...] = (
+    ("rmse", rmse_curve, "row"),
+    ("cosine", cosine_curve, "all"),
+)
 
 
 def _panels(
@@ -113,8 +139,148 @@ def _panels(
                 _logarithmic(ax, "y")
             else:
                 ax.set_ylim(top=1.0 + 0.05 * (1.0 - ax.get_ylim()[0]))
-        _finish(figure, title, style)
+        exact = curves[curves["exact"]] if draw is rmse_curve else curves[:0]  # not the cosine
+        _finish(figure, title, style, known=set(exact["estimator"]))
     return figure
+
+
+def overview(summary: pd.DataFrame, title: str = "") -> Figure:
+    """Relative |bias| and standard deviation of one draw, a line of the figure per estimator.
+
+    A panel per problem and layer. Dots are biases, open circles deviations; an open triangle is the
+    upper limit of a bias that is not seen, as in ``growth``. What is zero is not drawn; 0 stands
+    for both.
+
+    Raises:
+        GradbenchError: no rows, or several checkpoints.
+    """
+    _only_one(summary, ["checkpoint"], "overview")
+    names = [name for name in in_order(summary["estimator"]) if family(name) != "exact"]
+    look = styles(summary["estimator"])
+    panels = list(summary.groupby(["problem", "layer"], sort=False))
+    several = summary["problem"].nunique() > 1
+    with rc_context(SETTINGS):
+        figure = Figure(figsize=(FULL_WIDTH, 0.125 * len(names) + 1.3), layout="constrained")
+        axes = figure.subplots(1, len(panels), squeeze=False, sharey=True, sharex=True)[0]
+        for ax, ((problem, layer), rows) in zip(axes, panels, strict=True):
+            ax.set(xscale="log", xlabel="relative to |G|")
+            ax.set_title(_member(problem) if several else layer)
+            _notice_zero_gradient(rows, ax)
+            _dots(rows[~rows["zero_gradient"]], ax, names, look)
+        axes[0].set_yticks(range(len(names)), [label(name) for name in names], fontsize=6)
+        axes[0].set_ylim(len(names) - 0.4, -0.6)
+        for tick, name in zip(axes[0].get_yticklabels(), names, strict=True):
+            tick.set_color(look[name].color)
+        for ax in axes:
+            _logarithmic(ax, "x")
+            ax.grid(visible=False, axis="y")
+            ax.tick_params(axis="y", length=0)
+            families = [family_of(name) for name in names]
+            for k, (above, below) in enumerate(pairwise(families)):
+                if above != below:
+                    ax.axhline(k + 0.5, color="0.85", lw=0.5, zorder=0)
+        marks = [
+            Line2D([], [], color="0.3", ls="", marker="o", label="|bias|"),
+            Line2D([], [], color="0.3", ls="", marker="o", mfc="none", label="std"),
+            Line2D(
+                [], [], color="0.3", ls="", marker="<", mfc="none", label="no bias seen (limit)"
+            ),
+        ]
+        _finish(figure, title, {}, marks)
+    return figure
+
+
+def _member(problem: str) -> str:
+    """The variant of a problem, or its name."""
+    return problem.partition("[")[2].rstrip("]") or problem
+
+
+def _dots(rows: pd.DataFrame, ax: Axes, names: Sequence[str], look: dict[str, Style]) -> None:
+    """Bias and deviation of each estimator, over replicates, joined by a thin line."""
+    for place, name in enumerate(names):
+        own = rows[rows["estimator"] == name].assign(one=0)
+        color = look[name].color
+        bias = _over_replicates(own.assign(square=own["bias2"], se=own["bias2_se"]), "one")
+        std = _over_replicates(own.assign(square=own["variance"], se=0.0), "one")
+        shown = [float(points["value"].iloc[0]) for points in (bias, std) if len(points)]
+        if not shown and len(own):
+            edge = ax.get_yaxis_transform()
+            ax.text(0.02, place, "0", transform=edge, fontsize=6, color=color, va="center")
+        if len(shown) == 2:
+            ax.plot(shown, [place, place], color=color, lw=0.5, alpha=0.5)
+        for points, open_ in ((bias, False), (std, True)):
+            if len(points):
+                limit = not open_ and not points["seen"].iloc[0]
+                fill = "none" if open_ or limit else color
+                marker = "<" if limit else "o"
+                ax.plot(points["value"], [place], color=color, ls="", marker=marker, mfc=fill)
+
+
+def temperature(
+    summary: pd.DataFrame, units: dict[str, Unit] | None = None, title: str = ""
+) -> Figure:
+    """Relative |bias| and standard deviation against the temperature, a column per problem.
+
+    A line per estimator that has a temperature, a horizontal one for each without. Thin grey lines
+    are what Concrete tends to as the temperature goes to 0, for the problems of ``units``.
+
+    Raises:
+        GradbenchError: no rows, several checkpoints, or no estimator with a temperature.
+    """
+    _only_one(summary, ["checkpoint"], "temperature")
+    frame = with_temperatures(summary[summary["estimator"].map(family) != "exact"])
+    if frame["temperature"].isna().all():
+        raise GradbenchError(
+            "temperature() got no estimator with a temperature; add some, as "
+            "'concrete(temperature=0.1)'"
+        )
+    panels = list(frame.groupby(["problem", "layer"], sort=False))
+    several = frame["layer"].nunique() > 1
+    look = styles(frame["series"])
+    with rc_context(SETTINGS):
+        figure, axes = _grid(2, len(panels), "row")
+        figure.set_size_inches(FULL_WIDTH, 5.2)
+        for column, ((problem, layer), rows) in zip(axes.T, panels, strict=True):
+            rows = rows[~rows["zero_gradient"]]
+            name = f"{_member(problem)}\n{layer}" if several else _member(problem)
+            bias = rows.assign(square=rows["bias2"], se=rows["bias2_se"])
+            _temperature_lines(bias, column[0], look).set_title(name)
+            _temperature_lines(rows.assign(square=rows["variance"], se=0.0), column[1], look)
+            if unit := (units or {}).get(problem):
+                _asymptotes(unit, rows["temperature"], column)
+        for row, what in zip(axes, ("|bias|", "std"), strict=True):
+            for ax in row:
+                ax.set(xscale="log", yscale="log", xlabel="temperature", ylabel=f"relative {what}")
+                ax.label_outer()
+        for ax in axes.flat:
+            _logarithmic(ax, "x")
+            _logarithmic(ax, "y")
+        more = [
+            Line2D([], [], color="0.6", lw=0.8, label="Concrete as t goes to 0"),
+            Line2D(
+                [], [], color="0.4", ls="", marker="v", mfc="none", label="no bias seen (limit)"
+            ),
+        ]
+        _finish(figure, title, look, more if units else more[1:])
+    return figure
+
+
+def _temperature_lines(frame: pd.DataFrame, ax: Axes, look: dict[str, Style]) -> Axes:
+    flat = frame["temperature"].isna()
+    _growth_lines(frame[~flat].assign(estimator=frame["series"]), "temperature", ax, look)
+    for name, rows in frame[flat].assign(one=0).groupby("series"):
+        for point in _over_replicates(rows, "one").itertuples():
+            if point.seen:
+                ax.axhline(point.value, color=look[name].color, ls=look[name].line, lw=0.8)
+    return ax
+
+
+def _asymptotes(unit: Unit, temperatures: pd.Series, column: Any) -> None:
+    """The closed forms of small temperatures, within the limits of what was measured."""
+    t = np.array([temperatures.min(), min(temperatures.max(), 1.0)])
+    forms = (abs(unit.concrete_bias(t)), np.sqrt(unit.concrete_square(t)))
+    for ax, values in zip(column, forms, strict=True):
+        ax.plot(t, values / abs(unit.gradient), color="0.6", lw=0.8, zorder=1)
 
 
 def growth(summary: pd.DataFrame, by: str, title: str = "") -> Figure:
@@ -337,19 +503,35 @@ def _power(value: float, _: object) -> str:
 
 
 def _finish(
-    figure: Figure, title: str, style: dict[str, Style], more: Sequence[Line2D] = ()
+    figure: Figure,
+    title: str,
+    style: dict[str, Style],
+    more: Sequence[Line2D] = (),
+    known: Collection[str] = (),
 ) -> None:
-    """The title, and one legend for the figure under its panels."""
+    """The title, and one legend for the figure under its panels; ``known`` are exact curves."""
     if title:
         letters = int(13 * figure.get_figwidth())  # as many as fit at this size
         figure.suptitle(textwrap.fill(title, letters), fontsize=9)
     handles = [
-        Line2D([], [], color=look.color, ls=look.line, marker=look.marker, mew=0, label=label(name))
+        Line2D(
+            [],
+            [],
+            color=look.color,
+            ls=look.line,
+            marker=look.marker,
+            mew=0,
+            label=_named(name, known),
+        )
         for name, look in style.items()
     ]
     columns = 4 if figure.get_figwidth() > 6 else 2
-    if handles:
+    if handles or more:
         figure.legend(handles=[*handles, *more], loc="outside lower center", ncols=columns)
+
+
+def _named(estimator: str, known: Collection[str]) -> str:
+    return f"{label(estimator)} (exact moments)" if estimator in known else label(estimator)
 
 
 def save(figure: Figure, path: str | Path) -> list[Path]:

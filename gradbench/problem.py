@@ -17,11 +17,11 @@ from gradbench.toml import (
     Unfit,
     find,
     fraction,
+    known,
     list_of,
     not_negative,
     number,
     one_of,
-    packaged,
     record,
     several,
     string,
@@ -59,6 +59,32 @@ class ConvLayer:
 
 
 @dataclass(frozen=True)
+class LogitsLayer:
+    """A first layer that reads nothing: ``logits`` units, ``shared`` one logit, from ``value``."""
+
+    logits: int
+    shared: bool = False
+    value: float = 0.0
+
+
+@dataclass(frozen=True)
+class Distance:
+    """The toy objective mean_i |b_i - t_i|^power, or with ``total`` the sum, t the ``distance``."""
+
+    distance: tuple[float, ...]
+    power: float = 2.0
+    total: bool = False
+
+
+@dataclass(frozen=True)
+class Polynomial:
+    """The toy objective mean_i c_1 x_i + c_2 x_i^2 + ..., or with ``total`` the sum."""
+
+    polynomial: tuple[float, ...]
+    total: bool = False
+
+
+@dataclass(frozen=True)
 class Weights:
     """Binary weights: the ``noise`` of latent weights; ``activation`` None for stochastic units."""
 
@@ -74,12 +100,12 @@ class Network:
     of the affine map that the objective reads, ``inputs`` the shape of an input where it is no
     vector, ``states`` the two values that the next layer reads for the states -1, +1. The objective
     "elbo" has a decoder for each layer, with its own deterministic layers in reverse, and the
-    divergence ``kl``. ``initialisation`` names how parameters are drawn, with ``scale`` the scale
-    of pre-activations.
+    divergence ``kl``; "quadratic" and the tables of toys read the last states themselves.
+    ``initialisation`` names how parameters are drawn, with ``scale`` the scale of pre-activations.
     """
 
-    hidden: tuple[int | DenseLayer | ConvLayer, ...]
-    objective: str
+    hidden: tuple[int | DenseLayer | ConvLayer | LogitsLayer, ...]
+    objective: str | Distance | Polynomial
     outputs: int = 1
     inputs: tuple[int, ...] | None = None
     noise: str = "logistic"
@@ -143,12 +169,12 @@ class Problem:
 
 
 def list_problems() -> list[str]:
-    """The names of the problems that come with the package."""
-    return packaged("problem")
+    """The names of the problems that come with the package, and of those of plugins."""
+    return known("problem")
 
 
 def load_problem(name_or_path: str | os.PathLike[str]) -> Problem:
-    """A problem of the package by name, or a user's by the path of its ``.toml`` file.
+    """A problem of the package or a plugin by name, or a user's by the path of its ``.toml`` file.
 
     Raises:
         GradbenchError: there is none, or something in it is wrong.
@@ -204,7 +230,7 @@ def _checked(table: Table, key: str, data: Data) -> Data:
 def _read_network(table: Table) -> Network:
     network = Network(
         hidden=table.take("hidden", list_of(_layer)),
-        objective=table.take("objective", string),
+        objective=table.take("objective", _objective),
         outputs=table.take("outputs", whole(at_least=1), Network.outputs),
         inputs=table.take("inputs", list_of(whole(at_least=1)), Network.inputs),
         noise=table.take("noise", string, Network.noise),
@@ -218,11 +244,37 @@ def _read_network(table: Table) -> Network:
     return network
 
 
-def _layer(value: Any) -> int | DenseLayer | ConvLayer:
-    """A stochastic layer: a number of dense units, or a table with the key dense or conv."""
+def _flag(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise Unfit("give true or false", value)
+    return value
+
+
+def _power(value: Any) -> float:
+    power = number()(value)
+    if power < 1:
+        raise Unfit("give a finite number of at least 1", value)
+    return power
+
+
+def _objective(value: Any) -> str | Distance | Polynomial:
+    """The name of an objective, or a table with the key distance or polynomial."""
+    if not isinstance(value, dict):
+        return string(value)
+    numbers = list_of(number())
+    if "polynomial" in value:
+        return record(Polynomial, "polynomial", polynomial=numbers, total=_flag)(value)
+    return record(Distance, "distance", distance=numbers, power=_power, total=_flag)(value)
+
+
+def _layer(value: Any) -> int | DenseLayer | ConvLayer | LogitsLayer:
+    """A stochastic layer: a number of dense units, or a table with the key dense, conv, logits."""
     count = whole(at_least=1)
     if not isinstance(value, dict):
         return count(value)
+    if "logits" in value:
+        logits = record(LogitsLayer, "logits", logits=count, shared=_flag, value=number())
+        return logits(value)
     if "conv" in value:
         padding = whole(at_least=0)
         conv = record(

@@ -6,6 +6,8 @@ import subprocess
 from importlib import metadata
 from pathlib import Path
 
+from gradbench import plugins
+
 _SOURCE = Path(__file__).resolve().parent
 
 
@@ -13,7 +15,8 @@ def provenance() -> dict[str, object]:
     """What a reader needs to reproduce results, JSON-serialisable; unknown entries are None.
 
     `device` is the kind of the accelerator or "cpu", `devices` how many JAX sees, `commit` that of
-    the checkout gradbench runs from, `modified` whether the package differs from that commit.
+    the checkout gradbench runs from, `modified` whether the package differs from that commit,
+    `plugins`, if any were loaded, the names of files and packages with their digests and versions.
     """
     import jax  # imported late: reading results must not pay for it
 
@@ -30,6 +33,7 @@ def provenance() -> dict[str, object]:
         "devices": len(devices),
         "cores": os.cpu_count(),
         **checkout(_SOURCE),
+        **({"plugins": plugins.loaded()} if plugins.loaded() else {}),
     }
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from gradbench import metrics, plots
+from gradbench import metrics, plots, temperature
 from gradbench.errors import GradbenchError
 from gradbench.files import CorruptFile
 from gradbench.shards import Cell
@@ -45,6 +45,7 @@ def read_cells(results: str | Path | Results) -> Iterator[metrics.Cell]:
             layer_names=meta["layer_names"],
             blocks=blocks,
             gradient=reference.gradient,
+            moments=results.load_moments(cell.place, cell.estimator),
             averages=meta["averages"],
             head_sizes=meta["head_sizes"],
             block_size=meta["block"],
@@ -132,7 +133,10 @@ def show(results: str | Path | Results) -> str:
     cells = list(read_cells(results))
     total = _expected(results)
     missing = unfinished_line(total - len(cells), total)
-    parts = [table(metrics.summary(cells)), _agreement(results), missing]
+    summary = metrics.summary(cells)
+    parts = [table(summary), _agreement(results), missing]
+    if results.manifest["suite"]["figure"] == "temperature":
+        parts.insert(1, temperature.slopes_text(summary))
     return "\n".join(part for part in parts if part)
 
 
@@ -165,8 +169,10 @@ def plot(results: str | Path | Results) -> list[Path]:
 
     Returns:
         The files: for a suite of kind "accuracy", RMSE and cosine against M for each problem and
-        replicate; of kind "growth", bias and deviation against what was swept; of kind "training"
-        those of "accuracy", bias and deviation of each problem along training, and all losses.
+        replicate, and with many estimators an overview of each checkpoint; of kind "overview" this
+        alone, for each problem with all its variants; of kind "growth", bias and deviation against
+        what was swept; of kind "temperature" against the temperature; of kind "training" those of
+        "accuracy", bias and deviation of each problem along training, and all losses.
 
     Raises:
         GradbenchError: see ``read_cells``; also a directory that cannot be written.
@@ -177,6 +183,13 @@ def plot(results: str | Path | Results) -> list[Path]:
     if suite["figure"] == "growth":
         figure = plots.growth(metrics.summary(cells), suite["by"], suite["title"])
         return plots.save(figure, results.figures / "growth")
+    if suite["figure"] == "temperature":
+        units = {p["name"]: temperature.unit_of(p["network"]) for p in suite["problems"]}
+        known = {name: unit for name, unit in units.items() if unit}
+        figure = plots.temperature(metrics.summary(cells), known, suite["title"])
+        return plots.save(figure, results.figures / "temperature")
+    if suite["figure"] == "overview":
+        return _overviews(results, metrics.summary(cells))
     paths = []
     titles = {problem["name"]: _title(problem) for problem in suite["problems"]}
     frame = metrics.curves(cells)
@@ -185,6 +198,8 @@ def plot(results: str | Path | Results) -> list[Path]:
         prefix = f"{problem}-{replicate}-" if several else ""
         for kind, figure in plots.accuracy(rows, titles[problem]).items():
             paths += plots.save(figure, results.figures / f"{prefix}{kind}")
+    if len(suite["estimators"]) > plots.MANY:
+        paths += _overviews(results, metrics.summary(cells))
     if suite["figure"] == "training":
         rows = metrics.summary(cells)
         for problem, part in rows.groupby("problem", sort=False):
@@ -192,4 +207,20 @@ def plot(results: str | Path | Results) -> list[Path]:
             figure = plots.training(part, titles[problem])
             paths += plots.save(figure, results.figures / f"{prefix}training")
         paths += plots.save(plots.losses(rows, suite["title"]), results.figures / "losses")
+    return paths
+
+
+def _overviews(results: Results, rows: pd.DataFrame) -> list[Path]:
+    """The overviews: a figure for each problem, with all its variants, and checkpoint."""
+    suite = results.manifest["suite"]
+    base = {problem["name"]: problem["base"] for problem in suite["problems"]}
+    title = {problem["base"]: problem["title"] for problem in suite["problems"]}
+    paths = []
+    groups = rows.groupby([rows["problem"].map(base), "checkpoint"], sort=False)
+    for (name, checkpoint), part in groups:
+        trained = "epoch" in rows
+        prefix = f"{name}-" * (len(title) > 1) + f"{checkpoint.replace(' ', '-')}-" * trained
+        heading = f"{title[name]}, {checkpoint}" if trained else title[name]
+        figure = plots.overview(part, heading)
+        paths += plots.save(figure, results.figures / f"{prefix}overview")
     return paths

@@ -14,9 +14,10 @@ from tqdm import tqdm
 from gradbench import exact
 from gradbench.errors import GradbenchError
 from gradbench.estimators import check_spec
+from gradbench.estimators.learned import fitted
 from gradbench.files import encode
 from gradbench.measure import Plan, layer_names, layer_vectors, make_plan, measure
-from gradbench.model import Params
+from gradbench.model import Loss, Params
 from gradbench.precision import float64
 from gradbench.problems.build import Built, build, estimator
 from gradbench.shards import Cell, CorruptShard, Place
@@ -24,6 +25,7 @@ from gradbench.store import Results
 from gradbench.suite import Suite, load_suite
 
 _FLUSH_SECONDS = 3.0  # what a killed run loses at most
+_ENUMERATED = 1 << 23  # draws of one example that exact moments may take: some seconds
 
 
 class Task(NamedTuple):
@@ -184,7 +186,14 @@ def _measure_problem(
         )
         for task in left[place]:
             bar.set_description(f"{name}, {place.checkpoint}: {task.cell.estimator}")
-            _measure_cell(task, built, params, batch, gradient, bar)
+            loss = fitted(
+                estimator(task.cell.estimator, built.network),
+                trained,
+                built.key(f"fit at {place.checkpoint}"),
+                built.batch,
+            )
+            _enumerate(results, task.cell, loss, trained, built.batch)
+            _measure_cell(task, loss, built, params, batch, gradient, bar)
 
 
 def _dtype(leaf: Any, dtype: str) -> Any:
@@ -213,14 +222,24 @@ def _reference(results: Results, built: Built, place: Place, params: Params) -> 
     return stored.gradient
 
 
+def _enumerate(results: Results, cell: Cell, loss: Loss, params: Params, batch: Any) -> None:
+    """Stores the exact moments of a cell, where they can be had in seconds, unless it has them."""
+    if results.load_moments(cell.place, cell.estimator) is not None:
+        return
+    if exact.moments_work(loss, params, batch) > _ENUMERATED:
+        return
+    found = exact.moments(loss, params, batch)
+    mean, variance = layer_vectors(found.mean), layer_vectors(found.variance)
+    results.save_moments(cell.place, cell.estimator, mean, variance)
+
+
 def _measure_cell(
-    task: Task, built: Built, params: Params, batch: Any, gradient: Any, bar: tqdm
+    task: Task, loss: Loss, built: Built, params: Params, batch: Any, gradient: Any, bar: tqdm
 ) -> None:
     """Measures the blocks that are missing in a cell, storing them every few seconds."""
     cell, plan = task.cell, task.plan
     key = built.key(f"draws at {cell.place.checkpoint}")
     meta = {**plan._asdict(), "layer_names": layer_names(params)}
-    loss = estimator(cell.estimator, built.network)
     pending = []
     flushed = time.monotonic()
     try:

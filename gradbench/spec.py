@@ -57,18 +57,46 @@ def format_spec(name: str, arguments: Mapping[str, Value] | None = None) -> str:
 
 
 def canonical(text: str) -> str:
-    """The canonical text of an estimator specification; a nested one says both its parts."""
+    """The canonical text of an estimator specification, and of those inside it.
+
+    A nested one says both its parts.
+    """
     name, arguments = parse_spec(text)
     if name == "nested":
         arguments = NESTED | arguments
-        known = {key: arguments[key] for key in NESTED}
-        if all(isinstance(value, str) for value in known.values()):
-            arguments |= {key: canonical(str(value)) for key, value in known.items()}
+    for key in _INNER.get(name, ()):
+        if isinstance(value := arguments.get(key), str):
+            arguments[key] = ", ".join(parse_specs(value)) if key == "layers" else canonical(value)
     return format_spec(name, arguments)
+
+
+def parse_specs(text: str) -> tuple[str, ...]:
+    """The canonical texts of several specifications, separated by commas: ``"reinforce, psa"``.
+
+    Raises:
+        GradbenchError: there is none, or one is malformed.
+    """
+    source = f"[{text}]"
+    try:
+        several = _parse(source)
+    except GradbenchError:
+        several = None
+    if not isinstance(several, ast.List) or not several.elts:
+        raise GradbenchError(
+            f"the estimators {text!r} are malformed; write several with commas, as 'reinforce, psa'"
+        )
+    return tuple(canonical(ast.get_source_segment(source, one) or "") for one in several.elts)
 
 
 # The defaults of the estimator of that name.
 NESTED: dict[str, Value] = {"weights": "straight_through", "activations": "psa"}
+# The hyper-parameters that are specifications, of the estimators that are made of others.
+_INNER = {
+    "nested": tuple(NESTED),
+    "mean_of": ("estimator",),
+    "average": ("first", "second"),
+    "per_layer": ("layers",),
+}
 
 
 def label(text: str) -> str:

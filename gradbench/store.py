@@ -4,6 +4,8 @@
                                                         and by what else, each time that changed)
     DIR/checkpoints/PROBLEM/REPLICATE/CHECKPOINT.npz    parameters
     DIR/references/PROBLEM/REPLICATE/CHECKPOINT.npz     the exact gradient per layer
+    DIR/moments/PROBLEM/REPLICATE/CHECKPOINT/ESTIMATOR.npz    exact mean and variance per layer,
+                                                        where they can be enumerated
     DIR/shards/PROBLEM/REPLICATE/CHECKPOINT/ESTIMATOR/FIRST-LAST.DIGEST.parquet    blocks of a cell
     DIR/figures/
 
@@ -163,6 +165,27 @@ class Results:
         gradient = tuple(arrays[str(n)] for n in range(layers))
         return Reference(float(arrays["value"]), gradient, info)
 
+    def save_moments(
+        self, place: Place, estimator: str, mean: Sequence[Any], variance: Sequence[Any]
+    ) -> None:
+        """Stores the exact mean and variance of a draw, an array per layer each, in float64."""
+        layers = zip(mean, variance, strict=True)
+        arrays = {f"{n}/{k}": x for n, pair in enumerate(layers) for k, x in enumerate(pair)}
+        self.write(self._moments_path(place, estimator), pack(arrays, len(mean), {}))
+
+    def load_moments(
+        self, place: Place, estimator: str
+    ) -> tuple[tuple[Floats, Floats], ...] | None:
+        """The stored exact mean and variance per layer, None where there are none.
+
+        Raises CorruptFile.
+        """
+        path = self._moments_path(place, estimator)
+        if not path.exists():
+            return None
+        arrays, layers, _ = unpack(path)
+        return tuple((arrays[f"{n}/0"], arrays[f"{n}/1"]) for n in range(layers))
+
     def cell(self, problem: str, replicate: int, checkpoint: str, estimator: str) -> Cell:
         """The cell of that name, whether it has blocks or not."""
         folder = self.directory / "shards" / encode(problem) / str(replicate)
@@ -190,6 +213,10 @@ class Results:
                 f"{str(self.directory)!r} is open to read only; use Results.open_or_create"
             )
         write_file(path, data)
+
+    def _moments_path(self, place: Place, estimator: str) -> Path:
+        folder = self.directory / "moments" / encode(place.problem) / str(place.replicate)
+        return folder / encode(place.checkpoint) / f"{encode(estimator)}.npz"
 
     def _path(self, kind: str, place: Place) -> Path:
         problem, checkpoint = encode(place.problem), encode(place.checkpoint)

@@ -41,15 +41,78 @@ class Style(NamedTuple):
     line: Any = "-"
 
 
-# The colours of Okabe and Ito, told apart with all common kinds of colour vision.
+# In legend order. The colours of Okabe and Ito, and where these end those of Tol: told apart with
+# all common kinds of colour vision within each of GROUPS, where markers differ as well.
 FAMILIES = {
     "reinforce": Style("#0072B2", "s"),
+    "nvil": Style("#000066", "p", "-."),
+    "muprop": Style("#882255", "h"),
+    "multisample": Style("#D6A400", "d"),
+    "vimco": Style("#999933", "H", "-."),
+    "without_replacement": Style("#CC6677", "8", (0, (3, 1))),
     "arm": Style("#56B4E9", "D"),
+    "flips": Style("#117733", "v"),
+    "path_integral": Style("#999933", "<", "-."),
+    "rebar": Style("#882255", "p"),
     "concrete": Style("#E69F00", "^"),
+    "gumbel_rao": Style("#882255", "<"),
     "mean_field": Style("#CC79A7", "X", (0, (4, 1.2))),
     "straight_through": Style("#009E73", "o"),
+    "zgr": Style("#5B4BC4", "d", (0, (5, 1))),
+    "foust": Style("#882255", "H"),
+    "combination": Style("#999933", "8", "-."),
+    "weights": Style("#661100", "h", "-."),
     "psa": Style("#D55E00", "P"),
     "exact": Style("#000000", "", (0, (5, 2))),
+}
+# The families of estimators that are not called as their family is.
+MEMBERS = {
+    "moving_average": "reinforce",
+    "reinforce_leave_one_out": "reinforce",
+    "simple_muprop": "muprop",
+    "double_cv": "multisample",
+    "rloo": "multisample",
+    "rodeo": "multisample",
+    "ovis": "vimco",
+    "ovis_mc": "vimco",
+    "top_c": "without_replacement",
+    "unordered_set": "without_replacement",
+    "ar": "arm",
+    "arms": "arm",
+    "disarm": "arm",
+    "leg": "flips",
+    "measure_valued": "flips",
+    "ram": "flips",
+    "random_flip": "flips",
+    "stochastic_triples": "flips",
+    "dynamic_rebar": "rebar",
+    "relax": "rebar",
+    "gapped_straight_through": "concrete",
+    "hard_concrete": "concrete",
+    "st_gumbel_softmax": "concrete",
+    "stochastic_times_smooth": "concrete",
+    "reinmax_rao": "gumbel_rao",
+    "ap2": "mean_field",
+    "local_reparameterization": "mean_field",
+    "deterministic_straight_through": "straight_through",
+    "swish_sign": "straight_through",
+    "darn": "zgr",
+    "mve": "zgr",
+    "reinmax": "zgr",
+    "st_zgr": "zgr",
+    "average": "combination",
+    "mean_of": "combination",
+    "per_layer": "combination",
+    "bayesbinn": "weights",
+    "magnitude_aware": "weights",
+    "sa": "psa",
+}
+# Where one figure of all estimators would be too full, there is one for each of these.
+GROUPS = {
+    "score": ("reinforce", "nvil", "muprop", "multisample", "vimco", "without_replacement"),
+    "differences": ("arm", "flips", "path_integral", "rebar"),
+    "straight-through": ("straight_through", "zgr", "foust", "combination", "weights"),
+    "relaxed": ("concrete", "gumbel_rao", "mean_field", "psa"),
 }
 # Lines that are no estimators, such as problems and optimisers, in their order.
 LINES = [
@@ -62,23 +125,47 @@ LINES = [
 ]
 LINES += [Style("#000000", "v", (0, (5, 2))), Style("#CC79A7", "X", "-"), Style("#56B4E9", "D")]
 _OTHER = Style("#777777", "*")
-_VARIANTS: list[tuple[str, Any]] = [("v", (0, (3, 1))), ("^", "-"), ("<", (0, (1, 1))), (">", "-.")]
+_VARIANTS: list[tuple[str, Any]] = [
+    ("v", (0, (3, 1))),
+    ("^", "-"),
+    ("<", (0, (1, 1))),
+    (">", "-."),
+    ("o", (0, (5, 1, 1, 1))),
+    ("s", (0, (6, 2))),
+    ("D", (0, (2, 2))),
+]
+
+
+def family_of(estimator: str) -> str:
+    """The family of an estimator; of an unknown one its own name."""
+    return MEMBERS.get(family(estimator), family(estimator))
+
+
+def group_of(estimator: str) -> str:
+    """Its place in ``GROUPS``, "other" where it has none."""
+    return next((name for name, group in GROUPS.items() if family_of(estimator) in group), "other")
+
+
+def in_order(estimators: Iterable[str]) -> list[str]:
+    """The estimators in legend order."""
+    order = list(FAMILIES)
+
+    def rank(name: str) -> tuple[int, bool, str, bool, list[float], str]:
+        numbers = [float(text) for text in re.findall(r"\d+(?:\.\d*)?(?:e-?\d+)?", name)]
+        place = order.index(family_of(name)) if family_of(name) in FAMILIES else len(order)
+        own = family(name)
+        return place, own in MEMBERS, own, label(name) != name, numbers, name
+
+    return sorted(set(estimators), key=rank)
 
 
 def styles(estimators: Iterable[str]) -> dict[str, Style]:
     """A style per estimator, in legend order; variants differ in shade, marker and line."""
-    order = list(FAMILIES)
-
-    def rank(name: str) -> tuple[int, bool, list[float], str]:
-        numbers = [float(text) for text in re.findall(r"\d+(?:\.\d*)?(?:e-?\d+)?", name)]
-        place = order.index(family(name)) if family(name) in FAMILIES else len(order)
-        return place, label(name) != name, numbers, name
-
-    names = sorted(set(estimators), key=rank)
+    names = in_order(estimators)
     chosen = {}
     for name in names:
-        variants = [other for other in names if family(other) == family(name)]
-        style = FAMILIES.get(family(name), _OTHER)
+        variants = [other for other in names if family_of(other) == family_of(name)]
+        style = FAMILIES.get(family_of(name), _OTHER)
         if len(variants) > 1:
             k = variants.index(name)
             marker, line = _VARIANTS[k % len(_VARIANTS)]

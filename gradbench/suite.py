@@ -17,16 +17,16 @@ from gradbench.toml import (
     Table,
     Unfit,
     find,
+    known,
     list_of,
     number,
     one_of,
-    packaged,
     several,
     string,
     whole,
 )
 
-FIGURES = ("accuracy", "growth", "training")
+FIGURES = ("accuracy", "growth", "training", "overview", "temperature")
 
 
 @dataclass(frozen=True)
@@ -66,12 +66,12 @@ class Suite:
 
 
 def list_suites() -> list[str]:
-    """The names of the suites that come with the package."""
-    return packaged("suite")
+    """The names of the suites that come with the package, and of those of plugins."""
+    return known("suite")
 
 
 def load_suite(name_or_path: str | os.PathLike[str], quick: bool = False) -> Suite:
-    """A suite of the package by name, or a user's by the path of its ``.toml`` file.
+    """A suite of the package or a plugin by name, or a user's by the path of its ``.toml`` file.
 
     ``quick`` takes its quick form, under a name of its own: what its table [quick] says goes before
     what the suite says, and dotted keys in quotes before what its problems say.
@@ -174,22 +174,29 @@ def _read_variations(
 
 
 def _read_variants(variants: Table, problems: list[tuple[str, Table]]) -> list[Problem]:
-    """Each problem with each variant: a table of dotted keys, under its own name."""
+    """Each problem with each variant: a table of dotted keys, under its own name.
+
+    A variant with the key ``problem`` is of that problem alone.
+    """
     if not variants.values:
         raise variants.error("variants", "variants is empty; add a table, as [variants.other]")
-    return [
-        read_problem(
-            f"{name}[{variant}]",
-            _override(
-                problem,
-                variants.table(variant).values,
-                f"{variants.where(variant)}, {variants.dotted(variant)}",
-            ),
-            base=name,
-        )
-        for name, problem in problems
-        for variant in variants.values
-    ]
+    names = [name for name, _ in problems]
+    changes, owners = {}, {}
+    for variant in variants.values:
+        table = variants.table(variant)
+        one = table.take("problem", one_of(*names), "")
+        owners[variant] = [one] if one else names
+        changes[variant] = {key: table.values[key] for key in table.rest()}
+    found = []
+    for name, problem in problems:
+        own = [variant for variant in changes if name in owners[variant]]
+        for variant in own:
+            where = f"{variants.where(variant)}, {variants.dotted(variant)}"
+            varied = _override(problem, changes[variant], where)
+            found.append(read_problem(f"{name}[{variant}]", varied, base=name))
+        if not own:
+            found.append(read_problem(name, problem))
+    return found
 
 
 def _read_sweep(

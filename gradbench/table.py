@@ -20,7 +20,7 @@ def table(frame: pd.DataFrame) -> str:
     if frame.empty:
         return "no finished cells"
     lines = []
-    width = max(27, *(len(label(name)) for name in frame["estimator"].unique()))
+    width = max(27, *(len(label(name)) + 2 for name in frame["estimator"].unique()))
     header = f"  layer     {'estimator':{width}} " + _HEADER
     for (problem, replicate, checkpoint), group in frame.groupby(KEYS[:3], sort=False):
         loss = f", loss {group['loss'].iloc[0]:.4f}" if "loss" in group else ""
@@ -35,12 +35,14 @@ def table(frame: pd.DataFrame) -> str:
 _HEADER = "       rmse      |bias|         std      cosine  band"
 _LEGEND = (
     "Relative to the exact gradient, for one draw. 0.213(4) is 0.213 with standard error 0.004;\n"
-    "|bias| < x: none seen, two standard errors; band: 15 % and 85 % quantiles of the cosine."
+    "|bias| < x: none seen, two standard errors; band: 15 % and 85 % quantiles of the cosine.\n"
+    "=: rmse, |bias| and std are exact, by enumeration, and have no error."
 )
 
 
 def _line(layer: str, row: Mapping[str, Any], width: int) -> str:
-    start = f"  {layer:<9} {label(row['estimator']):<{width}} "
+    name = label(row["estimator"]) + " =" * row["exact"]
+    start = f"  {layer:<9} {name:<{width}} "
     if row["zero_gradient"]:
         return f"{start}{'zero gradient':>11}"
     std, std_se = Accuracy(0.0, row["variance"], np.diag([0.0, row["variance_se"] ** 2])).rmse(1)

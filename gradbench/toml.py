@@ -13,6 +13,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypeVar
 
+from gradbench import plugins
 from gradbench.errors import GradbenchError, did_you_mean
 
 T = TypeVar("T")
@@ -138,10 +139,16 @@ def packaged(kind: str) -> list[str]:
     return sorted(f.name[:-5] for f in folder.iterdir() if f.name.endswith(".toml"))
 
 
+def known(kind: str) -> list[str]:
+    """Names of the files of a kind that come with the package, and of those of plugins."""
+    plugins.load_installed(f"{kind}s")
+    return sorted([*packaged(kind), *plugins.FILES[f"{kind}s"]])
+
+
 def find(
     kind: str, name_or_path: str | os.PathLike[str], beside: str | None = None
 ) -> tuple[str, Table]:
-    """A file of the package by name, or a user's by path: its name and its table.
+    """A file of the package or a plugin by name, or a user's by path: its name and its table.
 
     Paths are relative to the folder of the file ``beside``.
 
@@ -157,12 +164,14 @@ def find(
     if given.endswith(".toml") or os.sep in given:
         path = Path(beside).parent / given if beside else Path(given)
         return path.stem, read(path, str(path))
-    known = packaged(kind)
-    if given not in known:
+    if given in packaged(kind):
+        file = files("gradbench") / f"{kind}s" / f"{given}.toml"
+        return given, parse(file.name, file.read_bytes())
+    if given not in (names := known(kind)):
         unknown = f"unknown {kind} {given!r}, which is no path of a .toml file either"
-        raise GradbenchError(f"{unknown}; {did_you_mean(given, known)}")
-    file = files("gradbench") / f"{kind}s" / f"{given}.toml"
-    return given, parse(file.name, file.read_bytes())
+        raise GradbenchError(f"{unknown}; {did_you_mean(given, names)}")
+    path = plugins.FILES[f"{kind}s"][given]
+    return given, read(path, str(path))
 
 
 def find_line(text: str, path: Sequence[str]) -> int | None:

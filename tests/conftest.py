@@ -12,6 +12,9 @@ from scipy import stats
 settings.register_profile("gradbench", deadline=None, derandomize=True, max_examples=100)
 settings.load_profile("gradbench")
 
+# Estimators of every kind, for tests that many would make long; all are in test_certificate.py.
+KINDS = ("exact", "reinforce", "arm", "disarm", "concrete", "straight_through", "mean_field", "psa")
+KINDS += ("zgr", "leg", "ram", "rloo", "muprop")
 NOISES = ("logistic", "normal", "uniform", "triangular", "laplace")
 SCIPY = {  # the same distributions in an independent implementation
     "logistic": stats.logistic,

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import gradbench
 from gradbench import cli
 from gradbench.cli import main
 from gradbench.errors import GradbenchError
+from gradbench.estimators import ESTIMATORS
 from gradbench.listing import KINDS
 from gradbench.suite import list_suites
 
@@ -36,6 +38,7 @@ def elsewhere(tmp_path, monkeypatch):
     """Whatever is written by default is written here."""
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setenv("COLUMNS", "1000")  # lines of tables are whole
 
 
 # --- what the commands do ---
@@ -125,7 +128,7 @@ def test_show_prints_the_table_and_plot_draws_the_figures(finished, call):
 @pytest.mark.parametrize(
     ("kind", "some"),
     [
-        ("estimators", ["psa", "concrete(temperature=1)", "multilinear", "Williams 1992"]),
+        ("estimators", ["psa", "darn(phi=0.5)", "multilinear", "Williams 1992"]),
         ("problems", ["digits", "network 2-5-5-5-1"]),
         ("suites", ["width", "depth", "the experiment of the PSA paper"]),
         ("noises", ["logistic", "normal", "uniform", "triangular", "laplace"]),
@@ -138,6 +141,55 @@ def test_list_tells_every_kind(call, kind, some):
     everything = call("list")[1]
     assert out.strip() in everything
     assert len(everything.split("\n\n")) == len(KINDS)
+
+
+@pytest.mark.parametrize("width", [120, 200])
+def test_the_table_of_estimators_fits_into_the_terminal(width, call, monkeypatch):
+    whole = call("list", "estimators")[1]
+    monkeypatch.setenv("COLUMNS", str(width))
+    _, out, _ = call("list", "estimators")
+    assert max(map(len, out.splitlines())) <= width < max(map(len, whole.splitlines()))
+    assert len(out.splitlines()) > len(whole.splitlines())
+    columns = [out.index(word) for word in whole.splitlines()[0].split("  ") if word]
+    assert columns == sorted(columns)
+    row = re.search(r"^arm.*", whole, re.MULTILINE)[0].split()
+    assert [word for word in row if word not in out.split()] == []
+
+
+def test_the_table_in_markdown_has_every_cell(call):
+    code, out, _ = call("list", "suites", "--markdown")
+    lines = out.splitlines()
+    assert (code, lines[:2]) == (0, ["| suite | title |", "| --- | --- |"])
+    assert [line.split(" | ")[0] for line in lines[2:]] == [f"| `{s}`" for s in list_suites()]
+    estimators = call("list", "estimators", "--markdown")[1].splitlines()
+    assert {line.count(" | ") for line in estimators} == {6}
+
+
+def test_show_estimator_tells_formula_class_cost_and_source(call):
+    code, out, error = call("show", "estimator", "darn(phi=0.3)")
+    assert (code, error) == (0, "")
+    lines = dict(line.split("  ", 1) for line in out.splitlines()[-9:] if "  " in line)
+    found = {name: value.strip() for name, value in lines.items()}
+    assert out.startswith("darn(phi=0.3)\n\n    J = (b - phi) d log P(b) / da")
+    assert found["exact for"] == "one layer and multilinear objectives (multilinear)"
+    assert found["cost per draw"].startswith("objective: 1, its gradient: 1, layers: L (")
+    assert found["source"].startswith("Gregor et al. 2014")
+    assert found["needs"] == "a differentiable objective"
+    assert gradbench.listing.estimator("darn(phi=0.3)") + "\n" == out
+    assert "(quadratic)" in call("show", "estimator", "darn")[1]
+
+
+@pytest.mark.parametrize("name", sorted(ESTIMATORS))
+def test_every_estimator_is_shown(name):
+    text = gradbench.listing.estimator(name)
+    assert ESTIMATORS[name].summary in text and ESTIMATORS[name].source in text
+
+
+def test_results_in_a_directory_called_estimator_are_shown(finished, call, monkeypatch):
+    (finished / "results").rename(finished / "estimator")
+    monkeypatch.chdir(finished)
+    code, out, error = call("show", "estimator")
+    assert (code, error) == (0, "") and "tiny, replicate 0, epoch 10, loss" in out
 
 
 # --- what is wrong ---
@@ -173,6 +225,11 @@ BAD = {
     "show newer": (["show", "NEWER"], "has schema 99"),
     "show begun": (["show", "BEGUN"], "no finished cell yet"),
     "show too long": (["show", "x" * 300], "File name too long"),
+    "show no estimator": (["show", "estimator"], "show estimator got no name; give one, as in"),
+    "show no such one": (["show", "estimator", "pas"], "'pas'; did you mean 'psa'?"),
+    "show a wrong one": (["show", "estimator", "concrete(temperature=0)"], "temperature is 0; "),
+    "show two": (["show", "RESULTS", "psa"], "and 'psa'; give one directory, or 'estimator' and"),
+    "no such plugin": (["plot", "RESULTS", "--plugin", "p.py"], "cannot read the plugin 'p.py'"),
     "plot nothing": (["plot", "nothing"], "there is no"),
     "plot empty": (["plot", "."], "there is no"),
     "plot corrupted": (["plot", "CORRUPTED"], "is not a manifest"),

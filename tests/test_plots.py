@@ -15,11 +15,15 @@ from gradbench.plots import (
     cosine_curve,
     growth,
     losses,
+    overview,
     rmse_curve,
     save,
+    temperature,
     training,
 )
-from gradbench.style import FAMILIES, LINES, styles
+from gradbench.style import FAMILIES, GROUPS, LINES, styles
+from gradbench.suite import load_suite
+from gradbench.temperature import Unit
 
 # Relative bias and standard deviation.
 ESTIMATORS = {
@@ -56,6 +60,7 @@ def curves_frame(layers=("layer 1", "output"), checkpoints=CHECKPOINTS, zero_gra
                     row |= {"rmse_se": 0.1 * rmse * (std > 0), "groups": DRAWS // average}
                     row |= {"cosine": cosine, "cosine_low": cosine - 0.1 * (std > 0)}
                     row |= {"cosine_high": cosine, "zero_gradient": layer in zero_gradient}
+                    row |= {"exact": estimator == "psa"}
                     rows.append(row)
     return pd.DataFrame(rows)
 
@@ -117,13 +122,15 @@ def filled(ax, estimator, style):
 def test_accuracy_has_a_panel_per_layer_and_checkpoint_titled_with_both():
     figures = accuracy(curves_frame(), "toy")
     assert list(figures) == ["rmse", "cosine"]
-    for figure in figures.values():
+    for kind, figure in figures.items():
         titles = [ax.get_title() for ax in axes_of(figure)]
         assert len(titles) == 6
         assert titles[0] == "layer 1\nepoch 1, loss 0.693"
         assert titles[-1] == "output\nepoch 2000, loss 0.693"
         (legend,) = figure.legends
-        assert sorted(text.get_text() for text in legend.get_texts()) == sorted(ESTIMATORS)
+        marked = {"psa": "psa (exact moments)"} if kind == "rmse" else {}
+        names = [marked.get(name, name) for name in ESTIMATORS]
+        assert sorted(text.get_text() for text in legend.get_texts()) == sorted(names)
 
 
 NESTED = [
@@ -141,6 +148,48 @@ def nested_frame():
 
 
 FOUR = ["layer 1", "layer 2", "layer 3", "output"]
+
+
+def of_the_zoo(frame):
+    """The frame with all estimators of the suite zoo in the place of its own."""
+    model = frame[frame["estimator"] == "straight_through"]
+    names = load_suite("zoo").estimators
+    return pd.concat([model.assign(estimator=name) for name in names], ignore_index=True)
+
+
+def zoo_overview(layers=FOUR):
+    rows = of_the_zoo(summary_frame(sizes=[2], replicates=1)).drop_duplicates("estimator")
+    place = np.arange(len(rows)) / 10
+    seen = rows.assign(bias2=10.0 ** (-4 + place), bias2_se=0.0, variance=10.0 ** (2 - place))
+    hidden = rows.assign(bias2=1e-4, bias2_se=1e-3, variance=1.0)
+    mixed = pd.concat([seen[:20], hidden[20:30], seen[30:].assign(bias2=0.0)])
+    frame = pd.concat([mixed.assign(layer=layer) for layer in layers])
+    zero = family_name(frame).isin(["exact", "psa"])
+    return frame.assign(variance=frame["variance"].where(~zero, 0.0))
+
+
+def family_name(frame):
+    return frame["estimator"].str.partition("(")[0]
+
+
+T = np.array([0.03, 0.1, 0.3, 1.0])
+
+
+def temperatures_frame():
+    """Two estimators with temperatures, bias t and t^2, and two without."""
+    rows = []
+    for problem in ("polynomial[linear]", "polynomial[quadratic]", "quadratic[three-units]"):
+        for t in T:
+            for name, bias in (("concrete", t**2), ("st_gumbel_softmax", t)):
+                rows.append((problem, f"{name}(temperature={t})", bias, t**-0.5))
+        rows += [(problem, "zgr", 0.0, 0.6), (problem, "straight_through", 0.2, 0.5)]
+    frame = pd.DataFrame(rows, columns=["problem", "estimator", "bias2", "variance"])
+    more = {"replicate": 0, "checkpoint": "untrained", "layer": "layer 1", "zero_gradient": False}
+    return frame.assign(
+        **more, bias2=frame["bias2"] ** 2, variance=frame["variance"] ** 2, bias2_se=0.0
+    )
+
+
 MANY = [f"weights[{name}]" for name in ("mirror", "binary-connect", "triangular", "sgd")]
 FULL = {
     "rmse": lambda: accuracy(curves_frame(FOUR), "toy")["rmse"],
@@ -148,6 +197,11 @@ FULL = {
     "training": lambda: training(nested_frame(), "toy"),
     "losses": lambda: losses(losses_frame(MANY, (0, 1, 10, 100, 1000)), "toy"),
     "loss": lambda: losses(losses_frame(), "toy"),
+    "rmse-score": lambda: accuracy(of_the_zoo(curves_frame(FOUR)), "toy")["rmse-score"],
+    "cosine-relaxed": lambda: accuracy(of_the_zoo(curves_frame(FOUR)), "toy")["cosine-relaxed"],
+    "overview": lambda: overview(zoo_overview(), "toy"),
+    "overview, 1": lambda: overview(zoo_overview(["layer 1"]), "toy"),
+    "temperature": lambda: temperature(temperatures_frame(), {}, "toy"),
 }
 
 
@@ -162,6 +216,64 @@ def test_panels_legend_and_title_do_not_overlap(kind):
         assert page.x0 <= box.x0 and box.x1 <= page.x1 and page.y0 <= box.y0 and box.y1 <= page.y1
         for other in boxes[:k]:
             assert not box.padded(-1).overlaps(other.padded(-1))
+
+
+def test_many_estimators_are_drawn_in_one_figure_for_each_group_of_families():
+    frame = of_the_zoo(curves_frame(FOUR))
+    figures = accuracy(frame, "toy")
+    names = [f"{kind}-{group}" for kind in ("rmse", "cosine") for group in GROUPS]
+    assert list(figures) == names
+    shown = [
+        text.get_text().removesuffix(" (exact moments)")
+        for group in GROUPS
+        for text in figures[f"rmse-{group}"].legends[0].get_texts()
+    ]
+    assert sorted([*shown, "exact"]) == sorted(frame["estimator"].unique())
+    assert figures["rmse-score"].get_suptitle() == "toy: score"
+    few = frame[frame["estimator"].isin(frame["estimator"].unique()[:12])]
+    assert list(accuracy(few)) == ["rmse", "cosine"]
+
+
+def test_an_overview_has_a_line_for_each_estimator_with_its_bias_and_deviation():
+    frame = zoo_overview(["layer 1"])
+    (ax,) = axes_of(overview(frame))
+    labels = [text.get_text() for text in ax.get_yticklabels()]
+    assert len(labels) == len(load_suite("zoo").estimators) - 1 and "exact" not in labels
+    points = {}
+    for line in ax.lines:
+        if len(line.get_xdata()) == 1:
+            kind = "std" if line.get_markerfacecolor() == "none" else "bias"
+            kind = "limit" if line.get_marker() == "<" else kind
+            points[labels[int(line.get_ydata()[0])], kind] = line.get_xdata()[0]
+    for row in frame[frame["estimator"] != "exact"].itertuples():
+        name, hidden = row.estimator, row.bias2_se > 0
+        assert points.get((name, "std"), 0.0) == pytest.approx(np.sqrt(row.variance))
+        bias = 0.0 if hidden else np.sqrt(row.bias2)
+        assert points.get((name, "bias"), 0.0) == pytest.approx(bias)
+        limit = np.sqrt(row.bias2 + 3 * row.bias2_se) if hidden else 0.0
+        assert points.get((name, "limit"), 0.0) == pytest.approx(limit)
+    zeros = [text for text in ax.texts if text.get_text() == "0"]
+    assert [labels[round(text.get_position()[1])] for text in zeros] == ["psa"]
+
+
+def test_temperatures_go_to_the_right_with_levels_and_closed_forms():
+    unit = Unit(1.0, 1.0, 0.0)
+    frame = temperatures_frame()
+    axes = axes_of(temperature(frame, {"polynomial[linear]": unit}))
+    assert [ax.get_title() for ax in axes[:3]] == ["linear", "quadratic", "three-units"]
+    look = styles(["concrete", "st_gumbel_softmax", "zgr", "straight_through"])
+    for ax, values in ((axes[0], T**2), (axes[3], T**-0.5)):
+        t, drawn = filled(ax, "concrete", look)
+        assert t == pytest.approx(T) and drawn == pytest.approx(values)
+    assert filled(axes[0], "straight_through", look)[1] == pytest.approx(0.2)
+    assert filled(axes[0], "zgr", look).size == 0  # no bias
+    assert filled(axes[3], "zgr", look)[1] == pytest.approx(0.6)
+    grey = [[line for line in ax.lines if line.get_color() == "0.6"] for ax in axes]
+    assert [len(lines) for lines in grey] == [1, 0, 0, 1, 0, 0]
+    t, bias = grey[0][0].get_xydata().T
+    assert bias == pytest.approx(abs(unit.concrete_bias(t)) / unit.gradient)
+    with pytest.raises(GradbenchError, match="got no estimator with a temperature; add some"):
+        temperature(frame[frame["estimator"] == "zgr"])
 
 
 def test_the_exact_estimator_does_not_stretch_the_logarithmic_axis():

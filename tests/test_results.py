@@ -9,6 +9,7 @@ import tiny
 from tiny import changed
 
 import gradbench
+from gradbench import metrics
 from gradbench.errors import GradbenchError
 from gradbench.measure import layer_vectors
 from gradbench.precision import float64
@@ -26,6 +27,7 @@ from gradbench.results import (
 from gradbench.runner import run
 from gradbench.shards import Place
 from gradbench.store import Results
+from gradbench.table import table
 
 ESTIMATORS = ["reinforce", "arm", "straight_through", "psa"]
 
@@ -36,6 +38,10 @@ def refusal(function, directory):
     sentence = str(caught.value)
     assert "\n" not in sentence
     return sentence
+
+
+def cells_of(folder):
+    return read_cells(folder / "results")
 
 
 def draws_of(folder, spec):
@@ -56,7 +62,7 @@ def draws_of(folder, spec):
 
 @pytest.mark.parametrize("spec", ["reinforce", "psa"])
 def test_the_summary_is_that_of_the_single_draws(finished_run, spec):
-    frame = summary(finished_run / "results")
+    frame = metrics.summary(cell._replace(moments=None) for cell in cells_of(finished_run))
     rows = frame[(frame["checkpoint"] == "epoch 10") & (frame["estimator"] == spec)]
     for (g, exact), row in zip(draws_of(finished_run, spec), rows.to_dict("records"), strict=True):
         norm = np.linalg.norm(exact)
@@ -70,6 +76,38 @@ def test_the_summary_is_that_of_the_single_draws(finished_run, spec):
         assert row["cosine"] == pytest.approx(cosine.mean(), rel=1e-9)
         assert row["cosine_low"] == pytest.approx(np.quantile(cosine, 0.15), abs=0.05)
         assert (row["draws"], row["groups"], row["zero_gradient"]) == (71, 71, False)
+
+
+def test_exact_moments_stand_where_they_can_be_had_and_the_draws_agree_with_them(finished_run):
+    exact = metrics.summary(cells_of(finished_run))
+    drawn = metrics.summary(cell._replace(moments=None) for cell in cells_of(finished_run))
+    assert exact["exact"].all() and not drawn["exact"].any()
+    assert (exact[["bias2_se", "variance_se", "rmse_se"]] == 0).all(axis=None)
+    z = (drawn["variance"] - exact["variance"]) / drawn["variance_se"]
+    assert z.abs().max() < 6  # of 71 draws with a fixed seed
+    unbiased = exact["estimator"].isin(["reinforce", "arm"])
+    assert exact["bias2"][unbiased].max() < 1e-24
+    biased = exact[(exact["estimator"] == "straight_through") & (exact["layer"] == "layer 1")]
+    assert biased["bias2"].min() > 1e-8
+    assert exact[["cosine", "cosine_low"]].equals(drawn[["cosine", "cosine_low"]])
+
+
+def test_the_table_marks_what_is_exact(finished_run):
+    lines = [line for line in show(finished_run / "results").splitlines() if "psa" in line]
+    assert len(lines) == 4 and all("psa =" in line for line in lines)
+    drawn = metrics.summary(cell._replace(moments=None) for cell in cells_of(finished_run))
+    assert "psa =" not in table(drawn)
+
+
+def test_damaged_exact_moments_are_named_and_without_them_the_draws_speak(finished):
+    results = finished / "results"
+    paths = sorted((results / "moments").rglob("*.npz"))
+    assert len(paths) == 8
+    tiny.damage(paths[0])
+    assert paths[0].name in refusal(summary, results)
+    for path in paths:
+        path.unlink()
+    assert not summary(results)["exact"].any()
 
 
 @pytest.mark.parametrize("m", [2, 3, 10, 16, 32])
@@ -95,7 +133,14 @@ def test_the_columns_and_the_order_are_those_of_the_suite(finished_run):
     values = ["bias2", "variance", "rmse", "cosine", "cosine_low", "cosine_high"]
     expected = {"problem", "replicate", "checkpoint", "epoch", "layer", "estimator", "loss"}
     expected |= {"gradient_norm"}
-    expected |= {"draws", "zero_gradient", "groups", *values, *(f"{name}_se" for name in values)}
+    expected |= {
+        "draws",
+        "exact",
+        "zero_gradient",
+        "groups",
+        *values,
+        *(f"{name}_se" for name in values),
+    }
     assert set(frame.columns) == expected
     assert np.isfinite(frame.select_dtypes("number")).all(axis=None)
     assert frame.groupby("checkpoint")["loss"].nunique().tolist() == [1, 1]

@@ -87,12 +87,15 @@ def refusal(path, load=load_suite):
 
 # --- what comes with the package ---
 
+TOYS = {"distance", "p-norm", "polynomial", "quadratic", "three-bits"}
+
 
 def test_the_suites_and_problems_of_the_package_are_listed():
-    assert list_suites() == ["conv", "depth", "digits", "psa", "quick", "vae", "weights", "width"]
-    vaes = ["vae-12", "vae-12-12", "vae-8", "vae-8-8"]
-    others = ["conv", "digits", "growth", "hashing", "psa", "quick"]
-    assert list_problems() == [*others, *vaes, "weights"]
+    trained = {"conv", "depth", "digits", "psa", "quick", "vae", "weights", "width"}
+    assert list_suites() == sorted(trained | {"temperature", "toy", "zoo"})
+    vaes = {"vae-12", "vae-12-12", "vae-8", "vae-8-8"}
+    others = {"conv", "digits", "growth", "hashing", "psa", "quick", "weights"}
+    assert list_problems() == sorted(others | vaes | TOYS)
 
 
 @pytest.mark.parametrize("name", ["conv", "depth", "digits", "psa", "quick", "vae", "width"])
@@ -109,7 +112,9 @@ def test_every_packaged_problem_has_data_that_fit_its_network(name):
     for data in (problem.data, problem.measured):
         inputs, targets = load_data(data.name, data.arguments)
         assert len(inputs) == len(targets) > 0
-        if problem.network.objective == "logistic_loss":
+        if name in TOYS:
+            assert inputs.shape == (1, 0)
+        elif problem.network.objective == "logistic_loss":
             assert set(targets) == {-1, 1} and problem.network.outputs == 1
         elif problem.network.objective == "elbo":
             np.testing.assert_array_equal(targets, inputs)
@@ -589,7 +594,8 @@ def test_a_file_that_is_not_toml_is_refused(content, sentence, tmp_path):
             '["mine.toml"]',
             '["mine"]',
             "suite.toml, line 2: unknown problem 'mine', which is no path of a .toml file either; "
-            "choose one of conv, digits, growth, hashing, psa, quick, vae-12, vae-12-12, vae-8, "
+            "choose one of conv, digits, distance, growth, hashing, p-norm, polynomial, psa, "
+            "quadratic, quick, three-bits, vae-12, vae-12-12, vae-8, "
             "vae-8-8, weights",
         ),
         (

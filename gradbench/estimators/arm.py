@@ -1,4 +1,7 @@
-"""ARM, augment-REINFORCE-merge, and DisARM: two antithetic branches in every layer."""
+"""ARM, augment-REINFORCE-merge, and its kin AR and DisARM: estimators of the uniforms themselves.
+
+Formulas are in the logit of p; for other noise than logistic its derivative in a is carried.
+"""
 
 from collections.abc import Callable
 
@@ -6,7 +9,41 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from gradbench.estimators.registry import Cost, register
-from gradbench.model import Loss, Model, Site, credit, draw_state, lift, sampled, tail
+from gradbench.model import (
+    Loss,
+    Model,
+    Pieces,
+    Site,
+    branch_noise,
+    branch_streams,
+    credit,
+    draw_state,
+    lift,
+    sampled,
+    tail,
+)
+
+
+@register(
+    family="arm",
+    exactness="unbiased",
+    source="Yin & Zhou 2019, ARM: Augment-REINFORCE-merge gradient",
+)
+def ar(model: Model) -> Loss:
+    """f([u < p]) (1 - 2u) per layer: ARM before its two terms are merged.
+
+    One evaluation, the same return f for all layers, and no baseline. Its variance does not vanish
+    where units saturate.
+    """
+
+    def example_loss(params, u, example):
+        run = sampled(model, params, u[0], example)
+        loss = run.f
+        for site, a, v in zip(run.sites, run.a, u[0], strict=True):
+            loss += credit(run.f * (1 - 2 * v) * site.noise.logit_slope(a), a)
+        return loss
+
+    return lift(model, example_loss, randomness="uniforms")
 
 
 @register(
@@ -15,43 +52,52 @@ from gradbench.model import Loss, Model, Site, credit, draw_state, lift, sampled
     cost=Cost("L + 1", layers="L * (L + 1)"),
     source="Yin & Zhou 2019, ARM: Augment-REINFORCE-merge gradient",
 )
-def arm(model: Model) -> Loss:
-    """(f([u > 1-p]) - f([u < p])) (u - 1/2) per layer, in the logit of p.
+def arm(model: Model, *, descendants: str = "shared") -> Loss:
+    """(f([u > 1-p]) - f([u < p])) (u - 1/2) per layer, AR averaged with itself at 1 - u.
 
-    Both branches run the layers above with the same noise, so that the second branch is the sampled
-    path itself for every layer. For other noise than logistic the logit's derivative is carried.
+    One branch is the sampled path itself. The layers above the other one have the noise that
+    ``descendants`` says: that of the path, "shared", or an "independent" or "antithetic" one.
     """
-    return _antithetic(model, lambda site, a, u, x, other: 0.5 - u)
+    return _antithetic(model, lambda site, a, u, x, other: 0.5 - u, descendants, "linear")
 
 
 @register(
     family="arm",
     exactness="unbiased",
     cost=Cost("L + 1", layers="L * (L + 1)"),
-    source="Dong et al. 2020; Yin et al. 2020 (U2G)",
+    source="Dong et al. 2020, DisARM; Yin et al. 2020, U2G",
 )
-def disarm(model: Model) -> Loss:
-    """(f(b) - f(b~)) (b - b~) max(p, 1-p) / 2 per layer, in the logit of p.
+def disarm(model: Model, *, descendants: str = "shared") -> Loss:
+    """(f(b) - f(b~)) (b - b~) max(p, 1-p) / 2 per layer, b~ the state that 1 - u makes.
 
-    ARM with its uniforms averaged given the two states b and b~, branches and noise as there; so
-    its variance is never larger in one layer.
+    Also known as U2G. ARM with its uniforms averaged given the two states, branches and noise as
+    there; so its variance is never larger in one layer.
     """
     return _antithetic(
-        model, lambda site, a, u, x, other: (x - other) / 4 * site.noise.cdf(jnp.abs(a))
+        model,
+        lambda site, a, u, x, other: (x - other) / 4 * site.noise.cdf(jnp.abs(a)),
+        descendants,
+        "constant",
     )
 
 
-def _antithetic(model: Model, weight: Callable[[Site, Array, Array, Array, Array], Array]) -> Loss:
+def _antithetic(
+    model: Model,
+    weight: Callable[[Site, Array, Array, Array, Array], Array],
+    descendants: str,
+    pieces: Pieces,
+) -> Loss:
     """(f(x) - f(x~)) weight(site, a, u, x, x~) per layer, in the logit; x~ is that of 1 - u."""
 
     def example_loss(params, u, example):
-        run = sampled(model, params, u[0], example)
+        run, above = sampled(model, params, u[0], example), branch_noise(descendants, u)
         loss = run.f
         for site, a, u_k, x in zip(run.sites, run.a, u[0], run.x, strict=True):
             other = draw_state(site, a, 1 - u_k)
-            f = tail(model, params, example, run, site.index, other, u[0])
+            f = tail(model, params, example, run, site.index, other, above)
             signal = (run.f - f) * weight(site, a, u_k, x, other)
             loss += credit(signal * site.noise.logit_slope(a), a)
         return loss
 
-    return lift(model, example_loss, randomness="uniforms")
+    streams = branch_streams(descendants)
+    return lift(model, example_loss, streams, randomness="uniforms", pieces=pieces)

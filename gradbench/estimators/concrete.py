@@ -1,10 +1,52 @@
-"""The Concrete relaxation, also known as Gumbel-Softmax of two classes, and its hard form."""
+"""The Concrete relaxation, also known as Gumbel-Softmax of two classes, and its kin."""
+
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+from jax.scipy.special import logit
+from jaxtyping import Array
 
-from gradbench.estimators.registry import Cost, positive, register
-from gradbench.model import Loss, Model, draw_state, lift, visit, with_slope
+from gradbench.errors import GradbenchError, did_you_mean
+from gradbench.estimators.registry import Cost, finite, positive, register
+from gradbench.estimators.straight_through import with_derivative
+from gradbench.model import Breaks, Loss, Model, Site, Visit, lift, visit
+
+RELAXATIONS: dict[str, Callable[[float], float]] = {  # the factor of a at a temperature
+    "concrete": lambda t: 1.0,
+    "rebar": lambda t: (t**2 + t + 1) / (t + 1),
+}
+
+
+def _relaxed(
+    model: Model, state: Callable[[Site, Array, Array], Array], pieces: str, breaks: Breaks
+) -> Loss:
+    """Real states ``state(site, a, u)`` in the place of x, differentiated."""
+
+    def example_loss(params, u, example):
+        return visit(model, params, example, lambda s, a: state(s, a, u[0][s.index])).f
+
+    return lift(model, example_loss, randomness="uniforms", pieces=pieces, breaks=breaks)
+
+
+def middle(stream: int, run: Visit) -> list[Array]:
+    """u = 1/2, where the quantiles of triangular and Laplace noise are not smooth."""
+    return [jnp.full((1, *a.shape), 0.5) for a in run.a]
+
+
+def _in_one_layer(name: str, jumps: Callable[[Site, Array], list[Array]]) -> Breaks:
+    """The jumps of a layer whose pre-activations are the same for hard and for real states."""
+
+    def breaks(stream, run):
+        if len(run.sites) > 1:
+            raise GradbenchError(
+                f"exact moments of {name} are of one stochastic layer and the model has "
+                f"{len(run.sites)}; measure draws of it"
+            )
+        half = jnp.full_like(run.a[0], 0.5)
+        return [jnp.stack([*jumps(run.sites[0], run.a[0]), half])]
+
+    return breaks
 
 
 @register(
@@ -15,18 +57,81 @@ from gradbench.model import Loss, Model, draw_state, lift, visit, with_slope
     value_unbiased=False,
     source="Maddison et al. 2017; Jang et al. 2017",
 )
-def concrete(model: Model, *, temperature: float = 1.0) -> Loss:
-    """Soft states x = tanh((a - z) / 2t) in the place of sign(a - z), differentiated."""
-    temperature = positive("temperature", temperature)
+def concrete(model: Model, *, temperature: float = 1.0, relaxation: str = "concrete") -> Loss:
+    """Soft states x = tanh((a - z) / 2t) in the place of sign(a - z), differentiated.
 
-    def example_loss(params, u, example):
-        def relaxed(site, a):
-            z = site.noise.quantile(u[0][site.index])
-            return jnp.tanh((a - z) / (2 * temperature))
+    ``relaxation="rebar"`` (Tucker 2017) multiplies a by (t^2 + t + 1) / (t + 1): for logistic noise
+    the states tend to their means as t grows, to the sampled ones as before as it goes to 0.
+    """
+    t = positive("temperature", temperature)
+    if relaxation not in RELAXATIONS:
+        raise GradbenchError(
+            f"relaxation is {relaxation!r}; {did_you_mean(relaxation, RELAXATIONS)}"
+        )
+    factor = RELAXATIONS[relaxation](t)
 
-        return visit(model, params, example, relaxed).f
+    def state(site, a, u):
+        return jnp.tanh((factor * a - site.noise.quantile(u)) / (2 * t))
 
-    return lift(model, example_loss, randomness="uniforms", pieces="smooth")
+    return _relaxed(model, state, "smooth", middle)
+
+
+@register(
+    family="concrete",
+    exactness="biased",
+    cost=Cost(gradient="1"),
+    differentiable=True,
+    value_unbiased=False,
+    source="Louizos et al. 2018, Learning sparse neural networks through L0 regularization",
+)
+def hard_concrete(
+    model: Model, *, temperature: float = 2 / 3, low: float = -0.1, high: float = 1.1
+) -> Loss:
+    """Soft states stretched and clipped: b = clip(low + (high - low) sig((a - z) / t), 0, 1).
+
+    A state is exactly 0 or 1 with positive probability, and then without gradient.
+    """
+    t = positive("temperature", temperature)
+    low, high = finite("low", low), finite("high", high)
+    if not low <= 0 < 1 <= high:
+        raise GradbenchError(
+            f"the stretch is from {low!r} to {high!r}; give low of at most 0, high of at least 1"
+        )
+
+    def state(site, a, u):
+        y = jax.nn.sigmoid((a - site.noise.quantile(u)) / t)
+        return 2 * jnp.clip(low + (high - low) * y, 0, 1) - 1
+
+    def jumps(site, a):
+        ends = [logit(jnp.asarray((b - low) / (high - low), a.dtype)) for b in (0, 1)]
+        return [site.noise.cdf(a - t * end) for end in ends]
+
+    return _relaxed(model, state, "smooth", _in_one_layer("hard_concrete", jumps))
+
+
+@register(
+    family="concrete",
+    exactness="biased",
+    cost=Cost(gradient="1"),
+    differentiable=True,
+    value_unbiased=False,
+    source="Bengio et al. 2013, Estimating or propagating gradients",
+)
+def stochastic_times_smooth(model: Model) -> Loss:
+    """b = c sqrt(p) with c in {0, 1}, P(c = 1) = sqrt(p), differentiated in sqrt(p) alone.
+
+    b has the mean p, so that the value is right in one layer for multilinear objectives; there the
+    gradient has half of the right mean, as c is a constant to it.
+    """
+
+    def root(site, a):
+        return jnp.exp(site.noise.log_cdf(a) / 2)
+
+    def state(site, a, u):
+        return 2 * jnp.where(u < root(site, a), root(site, a), 0) - 1
+
+    breaks = _in_one_layer("stochastic_times_smooth", lambda site, a: [root(site, a)])
+    return _relaxed(model, state, "constant", breaks)
 
 
 @register(
@@ -36,21 +141,53 @@ def concrete(model: Model, *, temperature: float = 1.0) -> Loss:
     differentiable=True,
     source="Jang et al. 2017, Categorical reparameterization with Gumbel-Softmax",
 )
-def st_gumbel_softmax(model: Model, *, temperature: float = 1.0) -> Loss:
+def st_gumbel_softmax(model: Model, *, temperature: float = 1.0, slope: float = 1.0) -> Loss:
     """Hard states x = sign(a - z) with the derivative of the soft ones, tanh((a - z) / 2t).
 
-    As the temperature goes to 0, its mean tends to that of ZGR, not to the truth.
+    As the temperature goes to 0, its mean tends to that of ZGR, not to the truth. ``slope`` m takes
+    m a for a in the soft states: with temperature 1 and the ratio of the forward to the backward
+    temperature it is decoupled ST-Gumbel-Softmax (Shah 2024), whose temperatures divide the logits
+    and not the noise, a being the logit that the forward temperature has divided.
     """
-    temperature = positive("temperature", temperature)
+    t, m = positive("temperature", temperature), positive("slope", slope)
 
-    def example_loss(params, u, example):
-        def unit(site, a):
-            def slope(x, a):
-                y = jax.nn.sigmoid((a - site.noise.quantile(u[0][site.index])) / temperature)
-                return 2 * y * (1 - y) / temperature
+    def derivative(noise, x, a, u):
+        y = jax.nn.sigmoid((m * a - noise.quantile(u)) / t)
+        return 2 * m * y * (1 - y) / t
 
-            return with_slope(slope, draw_state(site, a, u[0][site.index]), a)
+    return with_derivative(model, derivative, randomness="uniforms", pieces="smooth", breaks=middle)
 
-        return visit(model, params, example, unit).f
 
-    return lift(model, example_loss, randomness="uniforms", pieces="smooth")
+@register(
+    family="concrete",
+    exactness="biased",
+    cost=Cost(gradient="1"),
+    differentiable=True,
+    source="Fan et al. 2022, Training discrete deep generative models via gapped straight-through",
+)
+def gapped_straight_through(
+    model: Model, *, gap: float | str = 1.0, temperature: float = 1.0
+) -> Loss:
+    """J = sig'(m / t) / t: ST-Gumbel-Softmax with noise so fixed that the sampled state leads.
+
+    In the logit l of p, m = max(abs(l), gap) if the state is the more probable one, else gap; times
+    the derivative of l in a. ``gap="auto"`` is the expected lead, -log(1 - P(x)) / P(x).
+    """
+    t = positive("temperature", temperature)
+    fixed = None if gap == "auto" else positive("gap", gap)
+
+    def slope(noise, x, a):
+        p = noise.cdf(x * a)
+        if fixed is None:
+            # log F(-xa) is accurate for large p only, log1p for small
+            some = jnp.where(p > 0, p, 1)
+            lead = jnp.where(p < 0.5, -jnp.log1p(-jnp.minimum(p, 0.5)), -noise.log_cdf(-x * a))
+            lead = jnp.where(p > 0, lead / some, 1)
+        else:
+            lead = jnp.asarray(fixed, a.dtype)
+        ahead = noise.log_cdf(x * a) - noise.log_cdf(-x * a)
+        m = jnp.maximum(ahead, lead)  # an unlikely state is behind: ahead < 0 < lead
+        y = jax.nn.sigmoid(m / t)
+        return 2 * y * jax.nn.sigmoid(-m / t) / t * noise.logit_slope(a)
+
+    return with_derivative(model, slope)

@@ -11,7 +11,9 @@ from gradbench.estimators.registry import (
     get_estimator,
     less_exact,
     make_estimator,
+    price_of,
     register,
+    value_of,
 )
 from gradbench.model import Loss, Model
 from gradbench.network import SBN
@@ -21,8 +23,11 @@ from gradbench.weights import BinaryWeights
 
 @register(
     family="nested",
-    exactness=lambda **parts: less_exact(*parts.values()),
-    cost=lambda weights, activations: get_estimator(weights)[0].price(),
+    exactness=lambda **parts: (
+        "unbiased" if less_exact(*parts.values()) in ("exact", "unbiased") else "biased"
+    ),
+    cost=lambda weights, activations: price_of(weights),
+    value_unbiased=lambda weights, activations: value_of(weights, activations),
     source="Shekhovtsov & Yanush 2021",
     needs="binary weights and stochastic activations",
 )
@@ -31,7 +36,7 @@ def nested(
 ) -> Loss:
     """The estimator ``weights`` for binary weights, and in it ``activations``, both as specs.
 
-    As exact as the less exact of the two. Without it, the activations under binary weights have the
+    Unbiased if both are. Without it, the activations under binary weights have the
     estimator that ``BinaryWeights`` was given.
     """
     for part, spec in (("weights", weights), ("activations", activations)):

@@ -3,10 +3,12 @@
 import contextlib
 import inspect
 import math
+import re
 from collections.abc import Callable
 from numbers import Real
 from typing import Any, Literal, NamedTuple
 
+from gradbench import plugins
 from gradbench.errors import GradbenchError, did_you_mean
 from gradbench.model import Loss, Model, Randomness
 from gradbench.spec import parse_spec
@@ -49,15 +51,34 @@ class Cost(NamedTuple):
         return int(objective), int(gradient), int(layers)
 
     def __add__(self, other: Any) -> "Cost":
-        return Cost(*(f"{a} + {b}" for a, b in zip(self, other, strict=True)))
+        return Cost(*(_sum(a, b) for a, b in zip(self, other, strict=True)))
 
     def times(self, n: Any) -> "Cost":
         """The cost of n draws."""
-        return Cost(*("0" if part == "0" else f"{n} * {_factor(part)}" for part in self))
+        return Cost(*(_product(str(n), part) for part in self))
+
+    def at(self, **hyperparameters: Any) -> "Cost":
+        """The formulas with the values of hyper-parameters in the place of their names."""
+        if not hyperparameters:
+            return self
+        names = re.compile(rf"\b({'|'.join(hyperparameters)})\b")
+        return Cost(*(names.sub(lambda m: repr(hyperparameters[m[1]]), part) for part in self))
 
 
 def _factor(formula: str) -> str:
     return formula if formula.isalnum() else f"({formula})"
+
+
+def _sum(a: str, b: str) -> str:
+    if "0" in (a, b):
+        return b if a == "0" else a
+    return str(int(a) + int(b)) if a.isdigit() and b.isdigit() else f"{a} + {b}"
+
+
+def _product(n: str, part: str) -> str:
+    if part in ("0", "1"):
+        return n if part == "1" else "0"
+    return str(int(n) * int(part)) if n.isdigit() and part.isdigit() else f"{n} * {_factor(part)}"
 
 
 ONE = Cost()
@@ -79,8 +100,8 @@ class Entry(NamedTuple):
     family: str
     exactness: Exactness | Callable[..., Exactness]
     cost: Cost | Callable[..., Cost]
-    differentiable: bool
-    value_unbiased: bool
+    differentiable: bool | Callable[..., bool]
+    value_unbiased: bool | Callable[..., bool]
     source: str
     needs: str = ""
     layers: Literal["any", "one"] = "any"
@@ -103,15 +124,23 @@ class Entry(NamedTuple):
 
     def claim(self, **hyperparameters: Any) -> Exactness:
         """What it is claimed to be exact for, with these hyper-parameters."""
-        if callable(self.exactness):
-            return self.exactness(**(self.hyperparameters | hyperparameters))
-        return self.exactness
+        return self._at(self.exactness, hyperparameters)
 
     def price(self, **hyperparameters: Any) -> Cost:
         """The cost per draw, with these hyper-parameters."""
-        if callable(self.cost):
-            return self.cost(**(self.hyperparameters | hyperparameters))
-        return self.cost
+        return self._at(self.cost, hyperparameters)
+
+    def needs_derivative(self, **hyperparameters: Any) -> bool:
+        """Whether it differentiates the objective in the states, with these hyper-parameters."""
+        return self._at(self.differentiable, hyperparameters)
+
+    def estimates_value(self, **hyperparameters: Any) -> bool:
+        """Whether its value estimates the loss without bias, with these hyper-parameters."""
+        return self._at(self.value_unbiased, hyperparameters)
+
+    def _at(self, fact: Any, hyperparameters: dict[str, Any]) -> Any:
+        """A fact that may be a function of the hyper-parameters."""
+        return fact(**(self.hyperparameters | hyperparameters)) if callable(fact) else fact
 
 
 ESTIMATORS: dict[str, Entry] = {}
@@ -123,14 +152,24 @@ def register(
     exactness: Exactness | Callable[..., Exactness],
     source: str,
     cost: Cost | Callable[..., Cost] = ONE,
-    differentiable: bool = False,
-    value_unbiased: bool = True,
+    differentiable: bool | Callable[..., bool] = False,
+    value_unbiased: bool | Callable[..., bool] = True,
     needs: str = "",
     layers: Literal["any", "one"] = "any",
 ) -> Callable[[Callable[..., Loss]], Callable[..., Loss]]:
-    """Registers an estimator ``name(model, *, hyper-parameters) -> loss`` under its own name."""
+    """Registers an estimator ``name(model, *, hyper-parameters) -> loss`` under its own name.
+
+    Raises:
+        GradbenchError: another module has registered that name.
+    """
 
     def enter(make: Callable[..., Loss]) -> Callable[..., Loss]:
+        known = ESTIMATORS.get(make.__name__)
+        if known and known.make.__module__ != make.__module__:  # that same module may run again
+            raise GradbenchError(
+                f"the estimator {make.__name__!r} is registered already, by "
+                f"{known.make.__module__}; give the other one another name"
+            )
         ESTIMATORS[make.__name__] = Entry(
             make.__name__,
             make,
@@ -155,6 +194,8 @@ def get_estimator(spec: str) -> tuple[Entry, dict[str, Any]]:
         GradbenchError: malformed spec, unknown estimator or unknown hyper-parameter.
     """
     name, arguments = parse_spec(spec)
+    if name not in ESTIMATORS:
+        plugins.load_installed("estimators")
     if name not in ESTIMATORS:
         raise GradbenchError(f"unknown estimator {name!r}; {did_you_mean(name, ESTIMATORS)}")
     entry = ESTIMATORS[name]
@@ -190,6 +231,22 @@ def less_exact(*specs: str) -> Exactness:
     """The least exact of the classes that some estimators claim, for what is made of them all."""
     claims = [entry.claim(**arguments) for entry, arguments in map(get_estimator, specs)]
     return max(claims, key=list(EXACTNESS).index)
+
+
+def derivative_of(*specs: str) -> bool:
+    """Whether any of some estimators differentiates the objective in the states."""
+    return any(entry.needs_derivative(**args) for entry, args in map(get_estimator, specs))
+
+
+def value_of(*specs: str) -> bool:
+    """Whether the values of all of some estimators estimate the loss without bias."""
+    return all(entry.estimates_value(**args) for entry, args in map(get_estimator, specs))
+
+
+def price_of(spec: str) -> Cost:
+    """The cost per draw of a spec, in formulas without its hyper-parameters."""
+    entry, arguments = get_estimator(spec)
+    return entry.price(**arguments).at(**(entry.hyperparameters | arguments))
 
 
 def any_model(params: Any, example: Any, binary: Any) -> Any:

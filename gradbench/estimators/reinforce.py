@@ -1,7 +1,52 @@
-"""REINFORCE, the score-function estimator."""
+"""REINFORCE and its simple baselines: a constant, past draws, the other examples of the batch.
 
-from gradbench.estimators.registry import register
-from gradbench.model import Loss, Model, credit, lift, sampled
+A baseline c is subtracted from the return, (f - c) d log P(x) / da, and must not contain the sample
+it is subtracted from: one that holds it with weight w shrinks the gradient by 1 - w.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from gradbench.estimators.learned import Learned
+from gradbench.estimators.registry import finite, fraction, register
+from gradbench.model import Lifted, Loss, Model, Params, Site, Visit, credit, lift, sampled
+
+
+def scores(run: Visit, signals: Sequence[Array]) -> Float[Array, ""]:
+    """The value 0, with the gradient ``signals[k]`` * d log P(x_k) / da_k at every site k.
+
+    Of many runs together, see ``stacked``, a signal is a vector.
+    """
+    loss: Any = 0.0
+    for site, x, a, signal in zip(run.sites, run.x, run.a, signals, strict=True):
+        signal = jnp.expand_dims(signal, tuple(range(jnp.ndim(signal), a.ndim)))
+        loss += credit(signal * site.noise.score(x, a), a)
+    return loss
+
+
+def stacked(run: Callable[..., Visit], in_axes: Any, *args: Any) -> Visit:
+    """``run`` mapped over its arguments, as one run: all its arrays have a new first axis."""
+    sites: list[Site] = []
+
+    def arrays(*args: Any) -> Any:
+        one = run(*args)
+        sites[:] = one.sites
+        return one.f, one.x, one.a
+
+    f, x, a = jax.vmap(arrays, in_axes)(*args)
+    return Visit(f, x, a, tuple(sites))
+
+
+def _with_baseline(model: Model, c: float | Array) -> Lifted:
+    def example_loss(params, u, example):
+        run = sampled(model, params, u[0], example)
+        return run.f + scores(run, [run.f - c] * len(run.sites))
+
+    return lift(model, example_loss)
 
 
 @register(
@@ -9,14 +54,71 @@ from gradbench.model import Loss, Model, credit, lift, sampled
     exactness="unbiased",
     source="Williams 1992, Simple statistical gradient-following algorithms",
 )
-def reinforce(model: Model) -> Loss:
-    """f d log P(x) / da: the same return f for all layers, no baseline."""
+def reinforce(model: Model, *, baseline: float = 0.0) -> Loss:
+    """(f - baseline) d log P(x) / da: the same return for all layers, less a constant."""
+    return _with_baseline(model, finite("baseline", baseline))
 
-    def example_loss(params, u, example):
-        run = sampled(model, params, u[0], example)
-        loss = run.f
-        for site, x, a in zip(run.sites, run.x, run.a, strict=True):
-            loss += credit(run.f * site.noise.score(x, a), a)
-        return loss
 
-    return lift(model, example_loss)
+@register(
+    family="reinforce",
+    exactness="unbiased",
+    source="Williams 1992; Kool et al. 2019 for samples in the place of examples",
+)
+def reinforce_leave_one_out(model: Model) -> Loss:
+    """(f - c) d log P(x) / da, c the mean of f over the other examples of the batch.
+
+    It helps as far as the examples have returns alike. The draws of the examples depend on each
+    other. With one example c is 0, and so it is where one example is the whole batch, as with
+    binary weights.
+    """
+
+    def batch_loss(params, u, batch):
+        run = stacked(lambda v, example: sampled(model, params, v, example), (-1, 0), u[0], batch)
+        n = run.f.size
+        c = (jnp.sum(run.f) - run.f) / max(n - 1, 1)
+        return jnp.mean(run.f) + scores(run, [(run.f - c) / n] * len(run.sites))
+
+    return lift(model, batch_loss, couples=True)
+
+
+Average = tuple[Array, Array]  # a decayed sum, and that of the ones: their ratio has no bias to 0
+
+
+def start_average(params: Params) -> Average:
+    """The average of nothing, which counts as 0."""
+    zero = jnp.zeros((), jnp.result_type(*jax.tree.leaves(params)))
+    return zero, zero
+
+
+def averaged(state: Average) -> Float[Array, ""]:
+    """The value of an average."""
+    total, weight = state
+    return total / jnp.where(weight > 0, weight, 1)
+
+
+def follow(state: Average, value: Array, decay: float) -> Average:
+    """An average with one more value."""
+    total, weight = state
+    return decay * total + (1 - decay) * value, decay * weight + (1 - decay)
+
+
+@register(
+    family="reinforce",
+    exactness="unbiased",
+    source="Williams 1992 (reinforcement comparison)",
+)
+def moving_average(model: Model, *, decay: float = 0.99) -> Learned:
+    """(f - c) d log P(x) / da, c an exponential moving average of f over past draws.
+
+    Never of the current one. The average is that of a batch, corrected for its start from nothing;
+    before the first step of ``adapt`` it is 0.
+    """
+    decay = fraction("decay", decay)
+
+    def frozen(state):
+        return _with_baseline(model, averaged(state))
+
+    def adapt(state, params, key, batch):
+        return follow(state, frozen(state)(params, key, batch), decay)
+
+    return Learned(model, lambda params, batch: start_average(params), frozen, adapt)

@@ -1,47 +1,134 @@
-"""Straight-through estimators."""
+"""Straight-through estimators: sampled states with a derivative that the sign does not have."""
 
 from collections.abc import Callable
+from typing import Any
 
+import jax
 import jax.numpy as jnp
+from jax.scipy.stats import norm
 from jaxtyping import Array
 
 from gradbench.errors import GradbenchError, did_you_mean
-from gradbench.estimators.registry import Cost, register
+from gradbench.estimators.registry import Cost, positive, register
 from gradbench.model import Loss, Model, draw_state, lift, visit, with_slope
 from gradbench.noise import Noise
 
-PROXIES = {
-    "density": lambda noise, x, a: 2 * noise.pdf(a),
-    "identity": lambda noise, x, a: jnp.ones_like(a),
+# The derivative of x in a. All but the first ignore the noise of the model; all but the first two
+# are 2F' of some other noise, named behind them, and exact where that is the model's.
+PROXIES: dict[str, Callable[[Noise, Array], Array]] = {
+    "density": lambda noise, a: 2 * noise.pdf(a),
+    "identity": lambda noise, a: jnp.ones_like(a),
+    "sigmoid": lambda noise, a: 2 * jax.nn.sigmoid(a) * jax.nn.sigmoid(-a),  # logistic
+    "tanh": lambda noise, a: 4 * jax.nn.sigmoid(2 * a) * jax.nn.sigmoid(-2 * a),  # logistic(2a)
+    "hardtanh": lambda noise, a: jnp.where(jnp.abs(a) < 1, 1.0, 0.0).astype(a.dtype),  # uniform
+    "approxsign": lambda noise, a: 2 * jnp.clip(1 - jnp.abs(a), min=0),  # triangular
+    "erf": lambda noise, a: 2 * norm.pdf(a),  # normal
+    "exponential": lambda noise, a: jnp.exp(-jnp.abs(a)),  # Laplace
+    "arctan": lambda noise, a: 2 / jnp.pi / (1 + a**2),  # Cauchy
 }
 
 
-def with_derivative(model: Model, slope: Callable[[Noise, Array, Array], Array]) -> Loss:
-    """Sampled states x with the derivative ``slope(noise, x, a)``: any rule local to a unit."""
+def with_derivative(
+    model: Model, slope: Callable[..., Array], streams: int = 1, **options: Any
+) -> Loss:
+    """Sampled states x with the derivative ``slope(noise, x, a)``: any rule local to a unit.
+
+    With ``randomness="uniforms"`` among ``options``, those of ``lift``, it is
+    ``slope(noise, x, a, *u)``, u the uniforms of the site in each stream.
+    """
+    driven = options.get("randomness") == "uniforms"
 
     def example_loss(params, u, example):
         def unit(site, a):
-            x = draw_state(site, a, u[0][site.index])
-            return with_slope(lambda x, a: slope(site.noise, x, a), x, a)
+            own = [stream[site.index] for stream in u]
+            x = draw_state(site, a, own[0])
+            return with_slope(
+                lambda x, a, *u: slope(site.noise, x, a, *u), x, a, *(own if driven else ())
+            )
 
         return visit(model, params, example, unit).f
 
-    return lift(model, example_loss)
+    return lift(model, example_loss, streams, **options)
+
+
+def _proxy(proxy: str, slope: float) -> Callable[[Noise, Array, Array], Array]:
+    """The derivative m proxy(m a) of the proxy with slope m."""
+    if proxy not in PROXIES:
+        raise GradbenchError(f"proxy is {proxy!r}; {did_you_mean(proxy, PROXIES)}")
+    m = positive("slope", slope)
+    return lambda noise, x, a: m * PROXIES[proxy](noise, m * a)
 
 
 @register(
     family="straight_through",
-    exactness="multilinear",
+    exactness=lambda proxy, slope: "multilinear" if proxy == "density" and slope == 1 else "biased",
     cost=Cost(gradient="1"),
     differentiable=True,
     source="Bengio et al. 2013; Shekhovtsov & Yanush 2021",
 )
-def straight_through(model: Model, *, proxy: str = "density") -> Loss:
+def straight_through(model: Model, *, proxy: str = "density", slope: float = 1.0) -> Loss:
     """Sampled states with the derivative 2F'(a), twice the density of the injected noise.
 
     ``proxy="identity"`` has the derivative 1 instead (Hinton 2012): exact for nothing, and for
-    binary weights the gradient that ``gradbench.optimisers`` make mirror descent of.
+    binary weights the gradient that ``gradbench.optimisers`` make mirror descent of. The others are
+    the empirical ones, whatever the noise: "sigmoid", "tanh", "hardtanh" (the clipped identity,
+    Hubara 2016), "approxsign" (Liu 2018), "erf", and of spiking networks "exponential" and
+    "arctan". Each is 2F' of one noise and exact for multilinear objectives only with that.
+
+    A ``slope`` m makes the derivative m proxy(m a), the states as before: slope annealing (Chung
+    2017, there "hardtanh" on units without noise) raises it along the training. With the ratio of
+    the forward to the backward temperature it is decoupled straight-through (Shah 2024).
     """
-    if proxy not in PROXIES:
-        raise GradbenchError(f"proxy is {proxy!r}; {did_you_mean(proxy, PROXIES)}")
-    return with_derivative(model, PROXIES[proxy])
+    return with_derivative(model, _proxy(proxy, slope))
+
+
+@register(
+    family="straight_through",
+    exactness="biased",
+    cost=Cost(gradient="1"),
+    differentiable=True,
+    value_unbiased=False,
+    source="Courbariaux et al. 2016, Binarized neural networks",
+)
+def deterministic_straight_through(
+    model: Model, *, proxy: str = "hardtanh", slope: float = 1.0
+) -> Loss:
+    """States x = sign(a) without noise, with the derivative of a proxy as ``straight_through``.
+
+    The network that is trained is another one than the model: the value is that of a single path.
+    With the proxy "density" the gradient in a is exact for one layer under a linear objective, but
+    not that in the objective's own parameters.
+    """
+    derivative = _proxy(proxy, slope)
+
+    def example_loss(params, u, example):
+        def unit(site, a):
+            x = jnp.where(a > 0, 1, -1).astype(a.dtype)
+            return with_slope(lambda x, a: derivative(site.noise, x, a), x, a)
+
+        return visit(model, params, example, unit).f
+
+    return lift(model, example_loss, streams=0, randomness="none")
+
+
+@register(
+    family="straight_through",
+    exactness="biased",
+    cost=Cost(gradient="1"),
+    differentiable=True,
+    source="Darabi et al. 2018, Regularized binary network training",
+)
+def swish_sign(model: Model, *, beta: float = 5.0) -> Loss:
+    """Sampled states with the derivative of 2 sig(ba) (1 + ba sig(-ba)) - 1, b = ``beta``.
+
+    That is b (2 - ba tanh(ba/2)) / (1 + cosh(ba)): no density, as it is negative where
+    abs(ba) > 2.4. The paper's units have no noise; its beta is 5 or 10, or learned.
+    """
+    beta = positive("beta", beta)
+
+    def slope(noise, x, a):
+        z = beta * a
+        both = jax.nn.sigmoid(z) * jax.nn.sigmoid(-z)  # 1 / (2 + 2 cosh z), without overflow
+        return 2 * beta * both * (2 - z * jnp.tanh(z / 2))
+
+    return with_derivative(model, slope)

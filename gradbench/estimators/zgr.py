@@ -5,6 +5,7 @@ In the coding b = (x + 1) / 2 a rule is a derivative J = db/da; the slope of x i
 
 import jax
 
+from gradbench.errors import GradbenchError
 from gradbench.estimators.registry import Cost, finite, positive, register
 from gradbench.estimators.straight_through import with_derivative
 from gradbench.model import Loss, Model
@@ -32,10 +33,63 @@ def zgr(model: Model) -> Loss:
     differentiable=True,
     source="Gregor et al. 2014, Deep autoregressive networks",
 )
-def darn(model: Model, *, phi: float = 0.5) -> Loss:
-    """J = (b - phi) d log P(b) / da, for logistic noise (b - p)(b - phi)."""
-    phi = finite("phi", phi)
-    return with_derivative(model, lambda noise, x, a: noise.score(x, a) * (x + 1 - 2 * phi))
+def darn(model: Model, *, phi: float | str = 0.5) -> Loss:
+    """J = (b - phi) d log P(b) / da, for logistic noise (b - p)(b - phi).
+
+    ``phi`` is a number, or "p" for the mean of the unit.
+    """
+    if phi == "p":  # b - p, without cancellation
+        return with_derivative(
+            model, lambda noise, x, a: noise.score(x, a) * 2 * x * noise.cdf(-x * a)
+        )
+    number = finite("phi", phi)
+    return with_derivative(model, lambda noise, x, a: noise.score(x, a) * (x + 1 - 2 * number))
+
+
+@register(
+    family="zgr",
+    exactness=lambda alpha: "quadratic" if alpha == 1 else "multilinear",
+    cost=Cost(gradient="1"),
+    differentiable=True,
+    source="Shekhovtsov 2023, Cold analysis of Rao-Blackwellized straight-through",
+)
+def st_zgr(model: Model, *, alpha: float = 0.5) -> Loss:
+    """J = (1 - alpha) F'(a) + alpha F'(a) / 2P(x): a mixture of straight-through and ZGR.
+
+    Straight-through has no variance from the unit's own state on linear objectives, ZGR no bias on
+    quadratic ones.
+    """
+    alpha = finite("alpha", alpha)
+    return with_derivative(
+        model,
+        lambda noise, x, a: (1 - alpha) * 2 * noise.pdf(a) + alpha * noise.hazard(x * a),
+    )
+
+
+@register(
+    family="zgr",
+    exactness="multilinear",
+    cost=Cost(gradient="1"),
+    differentiable=True,
+    source="Hooper & Shekhovtsov 2026, Generalized and optimal straight-through estimators",
+)
+def mve(model: Model, *, tau: float = 1.0) -> Loss:
+    """J = F'(a) (1 + tau (1 - P(x))) / (1 + 2 tau p(1 - p)): of minimum variance, given its bias.
+
+    Straight-through at ``tau=0``, ZGR at infinity; ST-ZGR with a weight alpha of each unit's own,
+    2 tau p(1 - p) / (1 + 2 tau p(1 - p)). Of all rules that are exact on linear objectives it has
+    the least sum of the variance on b and tau/2 times the squared bias on (b - 1/2)^2. ``tau`` is
+    that for an integer in {0, 1}; the paper's form for one-hot states has half of it.
+    """
+    tau = finite("tau", tau)
+    if tau < 0:
+        raise GradbenchError(f"tau is {tau!r}; give a number of at least 0")
+
+    def slope(noise, x, a):
+        p, other = noise.cdf(x * a), noise.cdf(-x * a)
+        return 2 * noise.pdf(a) * (1 + tau * other) / (1 + 2 * tau * p * other)
+
+    return with_derivative(model, slope)
 
 
 @register(

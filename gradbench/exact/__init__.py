@@ -3,6 +3,7 @@
 Two routes give the expected loss, both differentiable and both under the estimator contract:
 ``recursion`` pushes the distribution over the states of a layer to the next (an ``SBN``, cost
 sum_k 2^(n_k + n_{k+1})), ``brute_force`` sums over all paths of any model (cost 2^(sum_k n_k)).
+An objective of one layer may know its expectation, a route of its own (``closed_form``).
 Binary weights are enumerated by ``brute_force``, and within it the activations by ``recursion``.
 ``reference`` computes the exact gradient in float64 and records how well the routes agree.
 """
@@ -10,11 +11,12 @@ Binary weights are enumerated by ``brute_force``, and within it the activations 
 from gradbench.exact._enumeration import (
     all_states,
     brute_force,
+    closed_form,
     expected_loss,
     over_weights,
     recursion,
 )
-from gradbench.exact._moments import Moments, moments
+from gradbench.exact._moments import Moments, moments, moments_work
 from gradbench.exact._reference import Reference, check_values, reference
 from gradbench.exact._size import MEMORY, check_size
 
@@ -26,8 +28,10 @@ __all__ = [
     "brute_force",
     "check_size",
     "check_values",
+    "closed_form",
     "expected_loss",
     "moments",
+    "moments_work",
     "over_weights",
     "recursion",
     "reference",

@@ -17,6 +17,7 @@ from gradbench.exact._size import (
     TABLE,
     any_key,
     check_size,
+    has_closed_form,
     row_width,
     sites_and_type,
 )
@@ -133,6 +134,17 @@ def recursion(network: SBN, params: Params, batch: Batch) -> Float[Array, ""]:
     return jnp.mean(_sum_rows(total, expected, distribution, states))
 
 
+def closed_form(network: SBN, params: Params, batch: Batch) -> Float[Array, ""]:
+    """The expected loss of one layer, mean over the batch, by an objective that knows it."""
+    (layer,), noise = network.layers, get_noise(network.layers[0].noise)
+
+    def expected(x: Array, target: Array) -> Array:
+        p = noise.cdf(layer(params[0], x))
+        return network.objective.expected(params[-1], p, network.states, target)
+
+    return jnp.mean(jax.vmap(expected)(*batch))
+
+
 def _weighted(
     probability: Float[Array, "states n"], f: Float[Array, "states n"]
 ) -> Float[Array, " n"]:
@@ -167,8 +179,8 @@ def brute_force(model: Model, params: Params, batch: Batch) -> Float[Array, ""]:
 
 
 def over_weights(model: BinaryWeights, params: Params, batch: Batch) -> Float[Array, ""]:
-    """The expected loss by a sum over all binary weights, and in it the layer recursion."""
-    return _over_paths(_with_inner(model, recursion), params, batch)
+    """The expected loss by a sum over all binary weights, and in it that over the activations."""
+    return _over_paths(_with_inner(model, route_of(model.network)), params, batch)
 
 
 def _with_inner(model: Model, route: Callable[..., Array]) -> Model:
@@ -223,6 +235,8 @@ def expected_loss(
 ) -> Float[Array, ""]:
     """The exact expected loss, mean over the batch: recursion on an ``SBN``, else brute force.
 
+    In closed form where one layer feeds an objective that knows its expectation.
+
     Raises:
         GradbenchError: the enumeration would take more than ``memory`` bytes, or more than ``WORK``
             operations.
@@ -233,7 +247,7 @@ def expected_loss(
 
 def route_of(model: Model) -> Callable[[Any, Params, Batch], Array]:
     if isinstance(model, SBN):
-        return recursion
+        return closed_form if has_closed_form(model) else recursion
     if isinstance(model, BinaryWeights) and isinstance(model.network, SBN):
         return over_weights
     return brute_force

@@ -37,7 +37,10 @@ from gradbench.model import (
 )
 
 GRID = 1 << 25  # points of an integral over uniforms
-_SMOOTH = 24  # points to either side of the middle of an interval in which a draw is smooth
+# Points to either side of the middle of an interval in which a draw is smooth, by the number of
+# uniforms: as many as can be had, for relaxations of low temperature turn within 1 % of it.
+_SMOOTH = {1: 96, 2: 48}
+_FEWEST_SMOOTH = 24
 
 
 class Moments(NamedTuple):
@@ -48,16 +51,17 @@ class Moments(NamedTuple):
     variance: PyTree[Array]
 
 
-def moments(loss: Loss, params: Params, batch: Batch) -> Moments:
+def moments(loss: Loss, params: Params, batch: Batch, points: int = GRID) -> Moments:
     """E g and the variance of every coordinate of g, without Monte-Carlo error.
 
     Of an estimator that is driven by the states alone, one path a stream, all paths are fed instead
     of random ones, u = 0 for +1 and u = 1 for -1, weighted by their probabilities. A pure function,
     to be put under ``jit``. Cost: 2^(units * streams) draws.
 
-    Of one that is driven by uniforms, the integral over all of them: to rounding where draws are
-    constant or linear between jumps, to some 1e-10 where they are smooth. Needs concrete arrays and
-    a tiny network, of up to three units or so, fewer where there are several streams.
+    Of one that is driven by uniforms, the integral over all of them, on up to so many ``points``:
+    to rounding where draws are constant or linear between jumps, to some 1e-10 where they are
+    smooth. Needs concrete arrays and a tiny network, of up to three units or so, fewer where there
+    are several streams.
 
     The examples of a batch are independent, so means average and variances add. In the precision of
     the parameters: call it inside ``gradbench.float64()``.
@@ -77,11 +81,29 @@ def moments(loss: Loss, params: Params, batch: Batch) -> Moments:
     if loss.couples:
         examples = jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], examples)
     if loss.randomness == "uniforms":
-        lengths, grid = _grid(loss, sites, params, examples)
+        lengths, grid = _grid(loss, sites, params, examples, points)
         return _by_uniforms(loss, sites, dtype, lengths, params, examples, jnp.asarray(grid, dtype))
     size = paths_size(model, params, batch, loss.streams * copies)
     refuse_large(size._replace(work=2 * size.work), params, batch, MEMORY)
     return _by_paths(loss, sites, dtype, copies, params, examples)
+
+
+def moments_work(loss: Loss, params: Params, batch: Batch) -> float:
+    """How many draws of one example ``moments`` takes; infinite where it is refused."""
+    if not isinstance(loss, Lifted) or getattr(loss.model, "random", False):
+        return math.inf
+    sites, _ = sites_and_type(loss.model, params, batch)
+    examples = as_examples(loss.model, any_key(), batch)
+    n = batch_size(examples)
+    if loss.randomness != "uniforms":
+        bits = sum(site.size for site in sites) * loss.streams
+        bits, n = (bits * n, 1) if loss.couples else (bits, n)
+        return n * 2.0**bits if bits < 1000 else math.inf
+    try:
+        lengths, _ = _grid(loss, sites, params, examples, GRID)
+    except GradbenchError:
+        return math.inf
+    return float(n * math.prod(lengths))
 
 
 def _sum_draws(
@@ -170,7 +192,7 @@ def _by_uniforms(
 
 
 def _grid(
-    loss: Lifted, sites: tuple[Site, ...], params: Params, examples: Batch
+    loss: Lifted, sites: tuple[Site, ...], params: Params, examples: Batch, points: int
 ) -> tuple[tuple[int, ...], Any]:
     """Points and weights ``[examples, axes, 2, points]``, and how many each axis has of them.
 
@@ -190,13 +212,14 @@ def _grid(
             "estimator, or take a network of some three units"
         )
     rules = [
-        [_points(ends, loss.pieces) for ends in row] for row in _ends(loss, sites, params, examples)
+        [_points(ends, loss.pieces, axes) for ends in row]
+        for row in _ends(loss, sites, params, examples)
     ]
     lengths = tuple(max(len(row[k][0]) for row in rules) for k in range(axes))
-    if math.prod(lengths) > GRID:
+    if math.prod(lengths) > points:
         raise GradbenchError(
             f"an integral over {axes} uniforms needs {math.prod(lengths):.0e} points, over the "
-            f"limit of {GRID:.0e}; measure draws of this estimator, or take fewer units"
+            f"limit of {points:.0e}; measure draws of this estimator, or take fewer units"
         )
     grid = np.full((len(rules), axes, 2, max(lengths)), 0.5)
     grid[:, :, 1] = 0
@@ -208,14 +231,25 @@ def _grid(
 
 def _ends(loss: Lifted, sites: tuple[Site, ...], params: Params, examples: Batch) -> list[Any]:
     """Per example and axis, the values of the uniform between which a draw does not jump."""
-    units = sum(site.size for site in sites)
-    states = numbered_states(jnp.arange(2**units), units, jnp.result_type(float))
+    found = [np.asarray(table, float) for table in _breaks(loss, sites, params, examples)]
+    return [
+        [
+            np.unique(np.clip([0.0, 1.0, *table[e, :, :, j].ravel()], 0, 1))
+            for table in found
+            for j in range(table.shape[3])
+        ]
+        for e in range(batch_size(examples))
+    ]
 
-    @jax.jit
-    @partial(jax.vmap, in_axes=(None, 0))
-    @partial(jax.vmap, in_axes=(0, None))
-    def breaks(flat: Array, example: Example) -> list[Array]:
-        """Per stream and site, ``[breaks, units]``."""
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _breaks(
+    loss: Lifted, sites: tuple[Site, ...], params: Params, examples: Batch
+) -> list[Float[Array, "examples paths breaks units"]]:
+    """Per stream and site, the breaks on all paths."""
+    units = sum(site.size for site in sites)
+
+    def of_path(flat: Array, example: Example) -> list[Array]:
         run = visit_path(loss.model, params, example, _by_site(flat, sites))
         both = [
             jnp.stack([s.noise.cdf(a), s.noise.cdf(-a)]) for s, a in zip(sites, run.a, strict=True)
@@ -228,21 +262,14 @@ def _ends(loss: Lifted, sites: tuple[Site, ...], params: Params, examples: Batch
                 found.append(jnp.concatenate([own, extra]).reshape(-1, site.size))
         return found
 
-    found = [np.asarray(table, float) for table in breaks(states, examples)]
-    return [
-        [
-            np.unique(np.clip([0.0, 1.0, *table[e, :, :, j].ravel()], 0, 1))
-            for table in found
-            for j in range(table.shape[3])
-        ]
-        for e in range(batch_size(examples))
-    ]
+    states = numbered_states(jnp.arange(2**units), units, jnp.result_type(float))
+    return jax.vmap(jax.vmap(of_path, in_axes=(0, None)), in_axes=(None, 0))(states, examples)
 
 
-def _points(ends: Any, pieces: str) -> tuple[Any, Any]:
+def _points(ends: Any, pieces: str, axes: int) -> tuple[Any, Any]:
     """Points and weights of a rule that is exact, or converges fast, between the breaks."""
     ends = ends[np.concatenate([[True], np.diff(ends) > 1e-14])]
-    node, weight = _rule(pieces)
+    node, weight = _rule(pieces, axes)
     width = np.diff(ends)
     return (
         (ends[:-1, None] + width[:, None] * node).ravel(),
@@ -250,13 +277,14 @@ def _points(ends: Any, pieces: str) -> tuple[Any, Any]:
     )
 
 
-def _rule(pieces: str) -> tuple[Any, Any]:
+def _rule(pieces: str, axes: int) -> tuple[Any, Any]:
     """Nodes and weights on (0, 1): one, two of Gauss, or the double exponential rule."""
     if pieces == "constant":
         return np.array([0.5]), np.array([1.0])
     if pieces == "linear":
         return 0.5 + np.array([-1, 1]) / math.sqrt(12), np.array([0.5, 0.5])
-    t = np.arange(-_SMOOTH, _SMOOTH + 1) * (3.0 / _SMOOTH)
+    half = _SMOOTH.get(axes, _FEWEST_SMOOTH)
+    t = np.arange(-half, half + 1) * (3.0 / half)
     node = 1 / (1 + np.exp(-np.pi * np.sinh(t)))
     weight = np.pi * np.cosh(t) * node * (1 - node)
     return node, weight / weight.sum()

@@ -83,8 +83,18 @@ _MOST_UNITS = 400.0
 _TRACED = 60  # units beyond which no path is looked at
 
 
+def has_closed_form(model: Model) -> bool:
+    """Whether one layer feeds an objective that knows its expectation over independent units."""
+    if not isinstance(model, SBN) or len(model.layers) > 1:
+        return False
+    return hasattr(model.objective, "expected")
+
+
 def _size(model: Model, params: Params, batch: Batch) -> Size:
     """The size of the enumeration by the route of a model."""
+    if has_closed_form(model):
+        units = sum(site.size for site in sites_and_type(model, params, batch)[0])
+        return Size(f"the means of {units} units", 0.0, float(batch_size(batch) * units))
     if not isinstance(model, SBN):
         return paths_size(model, params, batch)
     sites, dtype = sites_and_type(model, params, batch)

@@ -155,3 +155,20 @@ def topics(rng: Generator, documents: int = 200, words: int = 30, length: int = 
     mixed = share * topic[pairs[:, 0]] + (1 - share) * topic[pairs[:, 1]]
     counts = np.array([rng.multinomial(length, p / p.sum()) for p in mixed]).astype(float)
     return Examples(np.log1p(counts), counts)
+
+
+@data_set
+def nothing(rng: Generator) -> Examples:
+    """One example without inputs, for a first layer of logits; its target, 0, says nothing."""
+    return Examples(np.zeros((1, 0)), np.zeros(1))
+
+
+@data_set
+def quadratic_form(rng: Generator, units: int = 8) -> Examples:
+    """One example without inputs, its target a random quadratic form: Q with c as its last column.
+
+    Q is symmetric, its diagonal and c from N(0, 1), the rest from N(0, 1/2).
+    """
+    a = rng.standard_normal((units, units + 1))
+    q = (a[:, :-1] + a[:, :-1].T) / 2
+    return Examples(np.zeros((1, 0)), np.concatenate([q, a[:, -1:]], axis=1)[None])

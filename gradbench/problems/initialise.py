@@ -102,11 +102,17 @@ def _normalised_layer(
     return {"weight": weight, "bias": -unit(part({"weight": weight, "bias": no_bias}, mean))}
 
 
+def own(network: Any, key: Array, inputs: np.ndarray, scale: float) -> tuple[Params, ...]:
+    """Those that each layer begins with: logits at their value, other weights from U(-1, 1)."""
+    return tuple(network.init(key))
+
+
 INITIALISATIONS: dict[str, Initialise] = {
     "uniform": uniform,
     "normalised": normalised,
     "fixed_scale": fixed_scale,
     "fan_in": fan_in,
+    "own": own,
 }
 
 

@@ -11,16 +11,20 @@ import numpy as np
 from gradbench.composed import AveragePool, Compose
 from gradbench.errors import GradbenchError, did_you_mean
 from gradbench.estimators import exact
-from gradbench.layers import Conv, Dense, Layer, Shape, axes
+from gradbench.layers import Conv, Dense, Layer, Logits, Shape, axes
 from gradbench.network import SBN, RealNetwork
 from gradbench.noise import get_noise
-from gradbench.objectives import ELBO, Readout, get_loss
-from gradbench.problem import ConvLayer, DenseLayer, Network
+from gradbench.objectives import ELBO, Distance, Polynomial, Quadratic, Readout, get_loss
+from gradbench.problem import ConvLayer, DenseLayer, LogitsLayer, Network
+from gradbench.problem import Distance as DistanceTable
+from gradbench.problem import Polynomial as PolynomialTable
 from gradbench.weights import BinaryWeights
 
 AnyNetwork: TypeAlias = SBN | BinaryWeights
+Hidden: TypeAlias = int | DenseLayer | ConvLayer | LogitsLayer
 
 ELBO_NAME = "elbo"
+QUADRATIC_NAME = "quadratic"
 ACTIVATIONS: dict[str, Callable[..., Any]] = {
     "tanh": jnp.tanh,
     "relu": jax.nn.relu,
@@ -37,16 +41,22 @@ def check_network(description: Network) -> None:
     """
     get_noise(description.noise)
     elbo = description.objective == ELBO_NAME
-    if not elbo:
+    logits = any(isinstance(layer, LogitsLayer) for layer in description.hidden)
+    convolutional = any(isinstance(layer, ConvLayer) for layer in description.hidden)
+    if not elbo and _toy(description) is None:
         get_loss(description.objective)
-    elif any(isinstance(layer, ConvLayer) for layer in description.hidden):
-        raise GradbenchError("the objective 'elbo' got a convolutional layer; give dense layers")
+    if elbo and (convolutional or logits):
+        kind = "convolutional layer" if convolutional else "layer of logits"
+        raise GradbenchError(f"the objective 'elbo' got a {kind}; give dense layers")
     _refuse_unused(description)
     weights = description.weights
     if weights is None:
         return
     if elbo:
         raise GradbenchError("the objective 'elbo' has no binary weights; take out network.weights")
+    if logits or _toy(description) is not None:
+        what = "a layer of logits" if logits else "a toy objective"
+        raise GradbenchError(f"{what} has no binary weights; take out network.weights")
     get_noise(weights.noise)
     if weights.activation is not None and weights.activation not in ACTIVATIONS:
         remedy = did_you_mean(weights.activation, ACTIVATIONS)
@@ -56,11 +66,13 @@ def check_network(description: Network) -> None:
 def _refuse_unused(description: Network) -> None:
     """Refuses keys that say something which the network would not do."""
     elbo = description.objective == ELBO_NAME
+    toy = _toy(description) is not None
     real = description.weights is not None and description.weights.activation is not None
     for key, unused, why in (
         ("outputs", elbo, "the objective 'elbo'"),
+        ("outputs", toy, "a toy objective"),
         ("states", elbo, "the objective 'elbo'"),
-        ("kl", not elbo, f"the objective {description.objective!r}"),
+        ("kl", not elbo, "a toy objective" if toy else f"the objective {description.objective!r}"),
         ("states", real, "units with an activation"),
         ("noise", real, "units with an activation"),
     ):
@@ -69,6 +81,16 @@ def _refuse_unused(description: Network) -> None:
             raise GradbenchError(
                 f"network.{key} is {value!r}, which {why} has no use for; take it out"
             )
+
+
+def _toy(description: Network) -> Any:
+    """The objective that reads the last states themselves, None where there is a readout."""
+    objective = description.objective
+    if isinstance(objective, DistanceTable):
+        return Distance(objective.distance, objective.power, objective.total)
+    if isinstance(objective, PolynomialTable):
+        return Polynomial(objective.polynomial, objective.total)
+    return Quadratic() if objective == QUADRATIC_NAME else None
 
 
 def make_network(description: Network, inputs: int) -> AnyNetwork:
@@ -84,10 +106,14 @@ def make_network(description: Network, inputs: int) -> AnyNetwork:
     for hidden in description.hidden:
         layer = _layer(hidden, below, description.noise)
         layers.append(layer)
-        decoders.append(_decoder(hidden, below))
+        if description.objective == ELBO_NAME:
+            decoders.append(_decoder(hidden, below))
         below = layer.outputs
     if description.objective == ELBO_NAME:
         return SBN(tuple(layers), ELBO(tuple(decoders), description.kl), description.states)
+    if (toy := _toy(description)) is not None:
+        return SBN(tuple(layers), toy, description.states)
+    assert isinstance(description.objective, str)  # tables are toys
     readout = Readout(_units(below), description.outputs, description.objective)
     weights = description.weights
     if weights is None:
@@ -102,8 +128,17 @@ def _units(shape: Shape) -> int:
     return int(np.prod(axes(shape)))
 
 
-def _layer(hidden: int | DenseLayer | ConvLayer, below: Shape, noise: str) -> Layer:
+def _layer(hidden: Hidden, below: Shape, noise: str) -> Layer:
     """The layer of a description, on states of the shape ``below``."""
+    if isinstance(hidden, LogitsLayer):
+        if _units(below):
+            raise GradbenchError(
+                f"a layer of logits reads nothing and got {_units(below)} inputs; make it the "
+                "first, and take the data 'nothing' or 'quadratic_form'"
+            )
+        return Logits(hidden.logits, noise, hidden.shared, hidden.value)
+    if not _units(below):
+        raise GradbenchError("the data have no inputs; make the first layer one of logits")
     if isinstance(hidden, ConvLayer):
         pool = AveragePool(hidden.pool)
         pooled = jax.eval_shape(pool, jax.ShapeDtypeStruct(axes(below), jnp.float32)).shape
@@ -113,13 +148,14 @@ def _layer(hidden: int | DenseLayer | ConvLayer, below: Shape, noise: str) -> La
     return _perceptron((_units(below), *through, units), noise)
 
 
-def _decoder(hidden: int | DenseLayer | ConvLayer, below: Shape) -> Layer:
+def _decoder(hidden: Hidden, below: Shape) -> Layer:
     """The mirror image of a dense layer."""
-    units, through = _dense(hidden) if not isinstance(hidden, ConvLayer) else (hidden.conv, ())
+    units, through = _dense(hidden)
     return _perceptron((units, *reversed(through), _units(below)), "logistic")
 
 
-def _dense(hidden: int | DenseLayer) -> tuple[int, tuple[int, ...]]:
+def _dense(hidden: Hidden) -> tuple[int, tuple[int, ...]]:
+    assert isinstance(hidden, int | DenseLayer)
     return (hidden.dense, hidden.through) if isinstance(hidden, DenseLayer) else (hidden, ())
 
 

@@ -1,0 +1,125 @@
+"""ARMS: several mutually antithetic copies of the states of every layer."""
+
+import math
+from collections.abc import Sequence
+
+import jax.numpy as jnp
+import numpy as np
+from jax.scipy.special import ndtr, ndtri
+from jaxtyping import Array
+
+from gradbench.errors import GradbenchError, did_you_mean
+from gradbench.estimators.registry import Cost, at_least, register
+from gradbench.model import Loss, Model, branch_streams, credit, draw_state, lift, sampled, tail
+
+
+def dirichlet_copies(u: Sequence[Array]) -> list[Array]:
+    """Uniforms (1 - d_k)^(n-1) with d ~ Dirichlet(1, ..., 1), the first of them ``u[0]``."""
+    n = len(u)
+    first = 1 - u[0] ** (1 / (n - 1))
+    shares = [-jnp.log(v) for v in u[1:]]  # of the others in the rest, once normalised
+    rest = (1 - first) / sum(shares)
+    return [u[0], *((1 - rest * share) ** (n - 1) for share in shares)]
+
+
+def gaussian_copies(u: Sequence[Array]) -> list[Array]:
+    """Uniforms Phi(z_k) of normal z_k with correlations -1/(n-1), the first of them ``u[0]``."""
+    n = len(u)
+    others = [ndtri(v) for v in u[1:]]
+    shift = ndtri(u[0]) / (n - 1) + math.sqrt(n / (n - 1)) * sum(others) / (n - 1)
+    return [u[0], *(ndtr(math.sqrt(n / (n - 1)) * z - shift) for z in others)]
+
+
+def dirichlet_both(q: Array, n: int) -> Array:
+    """P(two of n copies are below q), for q up to 1/2."""
+    return jnp.maximum(2 * q ** (1 / (n - 1)) - 1, 0) ** (n - 1)
+
+
+def gaussian_both(q: Array, n: int) -> Array:
+    """P(two of n copies are below q), for q up to 1/2.
+
+    The bivariate normal probability at equal limits h, correlation r, is q^2 plus the integral of
+    exp(-h^2 / (1 + sin t)) / 2pi over t from 0 to asin(r) (Drezner & Wesolowsky 1990).
+    """
+    if n == 2:
+        return jnp.zeros_like(q)  # exactly antithetic; the integrand is not smooth at r = -1
+    node, weight = np.polynomial.legendre.leggauss(20)
+    end = math.asin(1 / (n - 1))
+    t, h = end * (1 + node) / 2, ndtri(q)
+    integrand = jnp.exp(-(h[..., None] ** 2) / (1 - np.sin(t)).astype(q.dtype))
+    return q**2 - integrand @ (end * weight / (4 * math.pi)).astype(q.dtype)
+
+
+COPULAS = {
+    "dirichlet": (dirichlet_copies, dirichlet_both),
+    "gaussian": (gaussian_copies, gaussian_both),
+}
+
+
+@register(
+    family="arm",
+    exactness="unbiased",
+    cost=Cost("1 + L * (samples - 1)", layers="L * (1 + L * (samples - 1))"),
+    source="Dimitriev & Zhou 2021, ARMS: Antithetic-REINFORCE-multi-sample gradient",
+)
+def arms(
+    model: Model,
+    *,
+    samples: int = 2,
+    copula: str = "dirichlet",
+    descendants: str = "shared",
+) -> Loss:
+    """sum_k (f_k - mean f) (b_k - p) / ((n - 1) (1 - rho)) per layer, over n coupled copies b_k.
+
+    rho < 0 is the correlation of two copies. The first copy is the sampled path, and the others are
+    drawn given it by a "dirichlet" or "gaussian" ``copula`` of their uniforms, complemented where
+    p > 1/2. Two copies are DisARM whatever the copula. In the logit of p, times its derivative.
+
+    ``descendants`` is the noise of the layers above the copies: "shared" with the path,
+    "independent", or "antithetic", coupled by the copula as the copies are.
+    """
+    samples = at_least(2, "samples", samples)
+    if copula not in COPULAS:
+        raise GradbenchError(f"copula is {copula!r}; {did_you_mean(copula, COPULAS)}")
+    branch_streams(descendants)  # refuses what is none
+    coupled, both = COPULAS[copula]
+
+    def example_loss(params, u, example):
+        run = sampled(model, params, u[0], example)
+        by_site = list(zip(*u, strict=True))
+        above = {
+            "shared": lambda: [u[0]] * samples,
+            "independent": lambda: u,
+            "antithetic": lambda: list(zip(*map(coupled, by_site), strict=True)),
+        }[descendants]()
+        loss = run.f
+        for site, a, x, v in zip(run.sites, run.a, run.x, by_site, strict=True):
+            p, q, often = site.noise.cdf(a), site.noise.cdf(-jnp.abs(a)), a > 0
+            others = coupled([jnp.where(often, 1 - v[0], v[0]), *v[1:]])[1:]
+            copies = [draw_state(site, a, jnp.where(often, 1 - w, w)) for w in others]
+            tails = [
+                tail(model, params, example, run, site.index, copy, noise)
+                for copy, noise in zip(copies, above[1:], strict=True)
+            ]
+            f, bits = jnp.stack([run.f, *tails]), (jnp.stack([x, *copies]) + 1) / 2
+            signal = jnp.tensordot(f - jnp.mean(f), bits - p, 1) / (samples - 1)
+            apart = jnp.where(q > 0, q - both(q, samples), 1)  # q (1 - q) (1 - rho)
+            inverse = site.noise.cdf(jnp.abs(a)) * jnp.where(q > 0, q / apart, 1)
+            loss += credit(signal * inverse * site.noise.logit_slope(a), a)
+        return loss
+
+    return lift(
+        model,
+        example_loss,
+        samples,
+        randomness="uniforms",
+        pieces="constant",
+        breaks=None if samples == 2 else _on_no_grid,
+    )
+
+
+def _on_no_grid(stream: int, run: object) -> Sequence[Array]:
+    raise GradbenchError(
+        "the exact moments of arms() are known for samples=2 only, since more copies jump on no "
+        "grid of uniforms; measure draws of it"
+    )

@@ -1,0 +1,215 @@
+"""Flip differences: what single units of a layer change, the rest of the layer as sampled.
+
+The gradient in a_i is F'(a_i) times the expected difference of f between b_i = 1 and b_i = 0. In
+one layer all these estimators but ``random_flip`` are the same numbers; in several they differ in
+the states that the layers above take.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+from jax.lax import stop_gradient
+from jaxtyping import Array, Float
+
+from gradbench.estimators.registry import Cost, register
+from gradbench.layers import one_by_one
+from gradbench.model import (
+    Example,
+    Loss,
+    Model,
+    Params,
+    Visit,
+    branch_noise,
+    branch_streams,
+    credit,
+    flip,
+    lift,
+    sampled,
+    tail,
+    visit_path,
+)
+from gradbench.uniforms import Uniforms
+
+
+@register(
+    family="flips",
+    exactness="unbiased",
+    cost=Cost("D + 1", layers="L * (D + 1)"),
+    source="Titsias & Lazaro-Gredilla 2015, Local expectation gradients",
+)
+def leg(model: Model) -> Loss:
+    """sum over v of P(b_i = v given all other states) f(b_i = v) d log P(b_i = v) / da_i.
+
+    Local expectation gradients: REINFORCE averaged over each unit given all others, those of the
+    layers above included, which are kept as sampled and count by how likely each v makes them. The
+    plain difference of f with kept states above would be biased.
+    """
+
+    def example_loss(params, u, example):
+        run = sampled(model, params, u[0], example)
+        fixed = stop_gradient(params)
+        loss = run.f
+        for site, a, x in zip(run.sites, run.a, run.x, strict=True):
+            f, log = _each_kept(model, fixed, example, run, site.index)
+            odds = log - _log_probability(run)  # of the flipped state against the sampled one
+            kept, flipped = jax.nn.sigmoid(-odds), jax.nn.sigmoid(odds)
+            score = site.noise.score
+            loss += credit(kept * run.f * score(x, a) + flipped * f * score(-x, a), a)
+        return loss
+
+    return lift(model, example_loss)
+
+
+def _each_kept(
+    model: Model, params: Params, example: Example, run: Visit, k: int
+) -> tuple[Array, Array]:
+    """f and the log-probability of the path with each unit of site k flipped, all others kept."""
+    x = run.x[k]
+
+    def one(i: Array) -> Array:
+        other = visit_path(model, params, example, (*run.x[:k], flip(x, i), *run.x[k + 1 :]))
+        return jnp.stack([other.f, _log_probability(other)])
+
+    both = one_by_one(one, x.size, sum(site.size for site in run.sites))
+    return both[:, 0].reshape(x.shape), both[:, 1].reshape(x.shape)
+
+
+def _log_probability(run: Visit) -> Float[Array, ""]:
+    """log P of a path; a state of probability 0 has that of the smallest number."""
+    parts = zip(run.sites, run.x, run.a, strict=True)
+    return jnp.sum(jnp.stack([jnp.sum(site.noise.log_cdf(x * a)) for site, x, a in parts]))
+
+
+@register(
+    family="flips",
+    exactness="unbiased",
+    cost=Cost("D + 1", layers="L * (D + 1)"),
+    source="Tokui & Sato 2017, Evaluating the variance of likelihood-ratio gradient estimators",
+)
+def ram(model: Model, *, descendants: str = "shared") -> Loss:
+    """F'(a_i) (f(b_i = 1) - f(b_i = 0)), the layers above run anew after the flip.
+
+    One of the two branches is the sampled path. The layers above the other have the noise that
+    ``descendants`` says: that of the path, "shared" as in RAM (reparameterisation and
+    marginalisation), or an "independent" or "antithetic" one. In one layer this is GO too (Cong et
+    al. 2019).
+    """
+
+    def example_loss(params, u, example):
+        run, above = sampled(model, params, u[0], example), branch_noise(descendants, u)
+        loss = run.f
+        for site, a, x in zip(run.sites, run.a, run.x, strict=True):
+            f = each_unit(model, params, example, run, site.index, jnp.negative, above)
+            loss += credit(site.noise.pdf(a) * x * (run.f - f), a)
+        return loss
+
+    return lift(
+        model,
+        example_loss,
+        branch_streams(descendants),
+        randomness="uniforms",
+        pieces="constant",
+    )
+
+
+@register(
+    family="flips",
+    exactness="unbiased",
+    cost=Cost("2 * D + 1", layers="L * (2 * D + 1)"),
+    source="Mohamed et al. 2020, Monte Carlo gradient estimation in machine learning",
+)
+def measure_valued(model: Model, *, descendants: str = "independent") -> Loss:
+    """F'(a_i) (f(b_i = 1) - f(b_i = 0)), both parts run anew through the layers above.
+
+    The measure-valued derivative: b_i = 1 and b_i = 0 are the positive and the negative part of the
+    derivative of a Bernoulli distribution, of weight F'(a_i) each. ``descendants`` says how the
+    noise of the layers above is coupled between the two: "shared", "independent" or "antithetic".
+    """
+
+    def example_loss(params, u, example):
+        run = sampled(model, params, u[0], example)
+        parts = ((jnp.ones_like, u[1]), (_minus_one, branch_noise(descendants, u[1:])))
+        loss = run.f
+        for site, a in zip(run.sites, run.a, strict=True):
+            positive, negative = (
+                each_unit(model, params, example, run, site.index, state, above)
+                for state, above in parts
+            )
+            loss += credit(site.noise.pdf(a) * (positive - negative), a)
+        return loss
+
+    streams = 1 + branch_streams(descendants)
+    return lift(model, example_loss, streams, randomness="uniforms", pieces="constant")
+
+
+def _minus_one(x: Array) -> Array:
+    return jnp.full_like(x, -1)
+
+
+def each_unit(
+    model: Model,
+    params: Params,
+    example: Example,
+    run: Visit,
+    k: int,
+    change: Callable[[Array], Array],
+    u: Uniforms,
+) -> Array:
+    """f with each single state x_i of site k replaced by ``change(x_i)``, the layers above anew."""
+    x, changed = run.x[k], change(run.x[k])
+    number = jnp.arange(x.size).reshape(x.shape)
+
+    def one(i: Array) -> Array:
+        return tail(model, params, example, run, k, jnp.where(number == i, changed, x), u)
+
+    return one_by_one(one, x.size, sum(site.size for site in run.sites)).reshape(x.shape)
+
+
+@register(
+    family="flips",
+    exactness="unbiased",
+    cost=Cost("L + 1", layers="L * (L + 1)"),
+    source="one term of RAM (Tokui & Sato 2017), taken at random",
+)
+def random_flip(model: Model, *, descendants: str = "shared") -> Loss:
+    """D F'(a_i) (f(b_i = 1) - f(b_i = 0)) e_i for one uniformly chosen unit i of every layer.
+
+    D is the width of the layer. What RAM costs per unit, and the floor that an estimator with two
+    evaluations a layer should not fall below. ``descendants`` is as there.
+    """
+
+    def example_loss(params, u, example):
+        run, above = sampled(model, params, u[0], example), branch_noise(descendants, u)
+        loss = run.f
+        for site, a, x, v in zip(run.sites, run.a, run.x, u[1], strict=True):
+            other = flip(x, choose(jnp.ones(site.size, a.dtype), v))
+            f = tail(model, params, example, run, site.index, other, above)
+            loss += credit(site.size * site.noise.pdf(a) * (x - other) / 2 * (run.f - f), a)
+        return loss
+
+    def breaks(stream, run):
+        points = [jnp.arange(1, s.size) / s.size if stream else jnp.zeros(0) for s in run.sites]
+        return [first_breaks(p, s.shape) for p, s in zip(points, run.sites, strict=True)]
+
+    branch_streams(descendants)  # refuses what is none; layers above use other uniforms of u[1]
+    return lift(model, example_loss, 2, randomness="uniforms", pieces="constant", breaks=breaks)
+
+
+def choose(weights: Float[Array, " n"], u: Array) -> Array:
+    """A number below n with probability proportional to its weight, from the first uniform of u."""
+    ends = jnp.cumsum(weights)
+    return jnp.minimum(jnp.sum(u.ravel()[0] * ends[-1] >= ends), len(weights) - 1)
+
+
+def choice_breaks(weights: Float[Array, "... n"]) -> Float[Array, " m"]:
+    """Where ``choose`` jumps in its uniform, for all rows of weights."""
+    ends = jnp.cumsum(weights, axis=-1)
+    return (ends / jnp.where(ends[..., -1:] > 0, ends[..., -1:], 1)).ravel()
+
+
+def first_breaks(points: Float[Array, " m"], shape: Sequence[int]) -> Array:
+    """These breaks for the first uniform of a layer, ``[m, *shape]``; the others have none."""
+    rest = jnp.zeros((len(points), math.prod(shape) - 1), points.dtype)
+    return jnp.concatenate([points[:, None], rest], axis=1).reshape(-1, *shape)

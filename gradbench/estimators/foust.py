@@ -1,0 +1,87 @@
+"""FouST: straight-through after a Fourier analysis of the objective over uniform bits."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.lax import stop_gradient
+
+from gradbench.estimators.registry import Cost, Exactness, fraction, positive, register
+from gradbench.estimators.straight_through import with_derivative
+from gradbench.model import Loss, Model, credit, lift, sampled, visit, with_slope
+
+
+def _exactness(weight: Any, uniform_point: Any, rho: Any) -> Exactness:
+    if uniform_point or rho != 1:
+        return "linear"
+    return "quadratic" if weight else "multilinear"
+
+
+def _cost(weight: Any, uniform_point: Any, rho: Any) -> Cost:
+    moved = uniform_point or rho != 1
+    return Cost("2", "1", "2 * L") if moved else Cost(gradient="1")
+
+
+@register(
+    family="foust",
+    exactness=_exactness,
+    cost=_cost,
+    differentiable=True,
+    source="Pervez et al. 2020, Low bias low variance gradient estimates",
+)
+def foust(
+    model: Model, *, weight: bool = True, uniform_point: bool = True, rho: float = 1.0
+) -> Loss:
+    """J = F'(a) / 2P(x) at a uniform point between the states: straight-through with less bias.
+
+    Three switches; with none of them it is straight-through. ``weight`` divides F' by 2P(x), which
+    makes uniform bits of the sampled ones: alone it is ZGR. ``uniform_point`` differentiates the
+    objective, and the layers above, at the states x v with v uniform on (0, 1): with the weight it
+    is exact for any objective of one unit and for sums of them, and biased for products of units.
+    ``rho`` below 1 is the noise operator: they are differentiated at states that are kept with
+    probability rho and are else new, uniform bits; the derivative is that of the kept ones over
+    rho. It multiplies what products of k units contribute by rho^(k - 1).
+
+    Probabilities, slopes and the value are those of the sampled path. How the paper combines the
+    three, in deep networks in particular, and its rho could not be pinned down: what is here is
+    derived from their definitions.
+    """
+    rho = positive("rho", fraction("rho", rho))
+    if not uniform_point and rho == 1:
+        return with_derivative(model, lambda noise, x, a: _slope(noise, x, a, weight))
+
+    def example_loss(params, u, example):
+        run = sampled(model, params, u[0], example)
+        fixed, path, at = stop_gradient((params, run.x, run.a))
+
+        def moved(shift):
+            """The objective near the moved states, as a function of the pre-activations."""
+
+            def unit(site, a):
+                k = site.index
+                y, slope = path[k], _slope(site.noise, path[k], at[k], weight)
+                if rho < 1:
+                    w = u[-1][k]
+                    y = jnp.where(w < rho, y, jnp.where(w < (1 + rho) / 2, 1, -1).astype(y.dtype))
+                    slope = jnp.where(w < rho, slope / rho, 0)
+                if uniform_point:
+                    y = y * u[1][k]
+                return with_slope(lambda y, a, slope: slope, y, a + shift[k], slope)
+
+            return visit(model, fixed, example, unit).f
+
+        g = jax.grad(moved)(jax.tree.map(jnp.zeros_like, at))
+        return run.f + sum(credit(g_k, a) for g_k, a in zip(g, run.a, strict=True))
+
+    def breaks(stream, run):
+        noisy = rho < 1 and stream == streams - 1
+        ends = (rho, (1 + rho) / 2) if noisy else (1.0,)
+        return [jnp.stack([jnp.full_like(a, end) for end in ends]) for a in run.a]
+
+    streams = 1 + bool(uniform_point) + (rho < 1)
+    pieces = "smooth" if uniform_point else "constant"
+    return lift(model, example_loss, streams, randomness="uniforms", pieces=pieces, breaks=breaks)
+
+
+def _slope(noise: Any, x: Any, a: Any, weight: bool) -> Any:
+    return noise.hazard(x * a) if weight else 2 * noise.pdf(a)

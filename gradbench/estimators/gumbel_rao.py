@@ -1,0 +1,93 @@
+"""Gumbel-Rao: straight-through Gumbel-Softmax, averaged over its noise given the hard states."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from gradbench.estimators.registry import Cost, at_least, positive, register
+from gradbench.estimators.straight_through import with_derivative
+from gradbench.model import Loss, Model, Visit
+from gradbench.noise import NOISES, Noise
+
+
+def _lead(noise: Noise, x: Array, a: Array, v: Array) -> Array:
+    """x (a - z) of noise z that is drawn, with the uniforms v, given the state x = sign(a - z)."""
+    return x * a - noise.quantile(v * noise.cdf(x * a))
+
+
+def _averaged(
+    model: Model, samples: int, slope: Callable[..., Array], kink: Callable[..., Array]
+) -> Loss:
+    """The mean over ``samples`` streams v of ``slope(noise, x, a, v)``, not smooth at ``kink``."""
+
+    def mean(noise: Noise, x: Array, a: Array, u: Array, *v: Array) -> Array:
+        return jnp.mean(jnp.stack([slope(noise, x, a, own) for own in v]), axis=0)
+
+    def breaks(stream: int, run: Visit) -> list[Array]:
+        rows = zip(run.sites, run.x, run.a, strict=True)
+        kinks = [kink(site.noise, x, a)[None] for site, x, a in rows]
+        return kinks if stream else [jnp.ones_like(v) for v in kinks]
+
+    return with_derivative(
+        model, mean, 1 + samples, randomness="uniforms", pieces="smooth", breaks=breaks
+    )
+
+
+@register(
+    family="gumbel_rao",
+    exactness="biased",
+    cost=Cost(gradient="1"),
+    differentiable=True,
+    source="Paulus et al. 2021, Rao-Blackwellizing the straight-through Gumbel-Softmax",
+)
+def gumbel_rao(model: Model, *, temperature: float = 1.0, samples: int = 10) -> Loss:
+    """J = the mean of K ``samples`` of y(1 - y) / t, y = sig((a - z) / t), z given the state.
+
+    The noise is a constant of the derivative, so that the mean over all is that of
+    ``st_gumbel_softmax`` for any K, and the variance never larger. ZGR as K goes to infinity and
+    the temperature to 0. The paper takes 10, 100 and 1000 samples.
+    """
+    t = positive("temperature", temperature)
+
+    def slope(noise, x, a, v):
+        lead = _lead(noise, x, a, v) / t
+        return 2 * jax.nn.sigmoid(lead) * jax.nn.sigmoid(-lead) / t
+
+    # v F(xa) = 1/2, where the quantiles of triangular and Laplace noise are not smooth
+    def kink(noise, x, a):
+        return jnp.minimum(0.5 / jnp.maximum(noise.cdf(x * a), 0.5), 1)
+
+    return _averaged(model, at_least(1, "samples", samples), slope, kink)
+
+
+@register(
+    family="gumbel_rao",
+    exactness="biased",
+    cost=Cost(gradient="1"),
+    differentiable=True,
+    source="Wang & Bui 2026, Beyond ReinMax",
+)
+def reinmax_rao(model: Model, *, temperature: float = 1.0, samples: int = 10) -> Loss:
+    """J = 2 J_t - p(1 - p) / 2: ReinMax with a Gumbel-Rao mean J_t in the place of q(1 - q).
+
+    q = (p + b) / 2, and J_t is the mean over K ``samples`` of y(1 - y) / t, y = sig((l - z) / t),
+    l the logit of q and z logistic given sign(l - z) = x. In the logit of p, times its derivative
+    in a. Exact for nothing; as the temperature goes to 0 its mean on linear objectives is half of
+    the right one. The authors take 100 samples. Their control variate, ReinMax-CV, could not be
+    pinned down; one of mean zero given the state can only add variance to ReinMax.
+    """
+    t = positive("temperature", temperature)
+    logistic = NOISES["logistic"]
+
+    def slope(noise, x, a, v):
+        p, other = noise.cdf(x * a), noise.cdf(-x * a)
+        odds = jnp.log1p(p) - jnp.log(jnp.maximum(other, jnp.finfo(a.dtype).tiny))  # x l
+        lead = _lead(logistic, x, x * odds, v) / t
+        mean = jax.nn.sigmoid(lead) * jax.nn.sigmoid(-lead) / t
+        return 2 * (2 * mean - p * other / 2) * noise.logit_slope(a)
+
+    return _averaged(
+        model, at_least(1, "samples", samples), slope, lambda noise, x, a: jnp.ones_like(a)
+    )

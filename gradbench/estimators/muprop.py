@@ -1,0 +1,69 @@
+"""MuProp: the expansion of the objective at the mean field as a control variate."""
+
+import jax
+import jax.numpy as jnp
+from jax.lax import stop_gradient
+
+from gradbench.estimators.registry import Cost, register
+from gradbench.estimators.reinforce import scores
+from gradbench.model import Example, Loss, Model, Params, Visit, credit, lift, sampled, visit
+
+
+@register(
+    family="muprop",
+    exactness="unbiased",
+    cost=Cost("2", "1", "2 * L"),
+    differentiable=True,
+    source="Gu et al. 2016, MuProp: unbiased backpropagation for stochastic neural networks",
+)
+def muprop(model: Model) -> Loss:
+    """(f(x) - f(m) - f'(m).(x - m)) d log P(x) / da + 2 f'(m) F'(a), at the mean field m.
+
+    m and f', the gradient through all layers above, are of the mean-field network; a, in the last
+    factor too, is that of the sampled path, or deep networks would be biased. Without variance in
+    one layer if the objective is linear. Needs an objective that is defined between the states.
+    """
+
+    def example_loss(params, u, example):
+        run = sampled(model, params, u[0], example)
+        f, m, slopes = _expansion(model, stop_gradient(params), example, run)
+        loss = run.f
+        signals = []
+        for site, x, a, m_k, slope in zip(run.sites, run.x, run.a, m, slopes, strict=True):
+            signals.append(run.f - f - jnp.sum(slope * (x - m_k)))
+            loss += credit(2 * slope * site.noise.pdf(a), a)
+        return loss + scores(run, signals)
+
+    return lift(model, example_loss)
+
+
+@register(
+    family="muprop",
+    exactness="unbiased",
+    cost=Cost("2", layers="2 * L"),
+    source="Tucker et al. 2017, REBAR (simple MuProp); Gu et al. 2016",
+)
+def simple_muprop(model: Model) -> Loss:
+    """(f(x) - f(m)) d log P(x) / da: the objective at the mean field m as a baseline."""
+
+    def example_loss(params, u, example):
+        run = sampled(model, params, u[0], example)
+        mean = visit(model, stop_gradient(params), example, lambda s, a: 2 * s.noise.cdf(a) - 1)
+        return run.f + scores(run, [run.f - mean.f] * len(run.sites))
+
+    return lift(model, example_loss)
+
+
+def _expansion(model: Model, params: Params, example: Example, run: Visit):
+    """The mean-field network: its objective, its means, the gradient in each of them."""
+
+    def shifted(offsets):
+        def mean(site, a):
+            return 2 * site.noise.cdf(a) - 1 + offsets[site.index]
+
+        mean_field = visit(model, params, example, mean)
+        return mean_field.f, mean_field.x
+
+    zeros = jax.tree.map(jnp.zeros_like, run.x)
+    (f, m), slopes = jax.value_and_grad(shifted, has_aux=True)(zeros)
+    return f, m, slopes

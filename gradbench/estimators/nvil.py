@@ -1,0 +1,125 @@
+"""NVIL, neural variational inference and learning: baselines learned by regression."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float
+
+from gradbench.estimators.learned import Learned
+from gradbench.estimators.registry import at_least, fraction, positive, register
+from gradbench.estimators.reinforce import averaged, follow, scores, start_average
+from gradbench.model import Example, Model, Params, Visit, as_examples, find_sites, lift, sampled
+
+Network = dict[str, Array]  # one hidden layer
+
+
+def start_network(
+    key: Array, inputs: int, hidden: int, outputs: int, params: Params
+) -> dict[str, Array]:
+    """Random weights of variance 2 / (inputs + outputs) a layer and no biases (Glorot & Bengio)."""
+    dtype = jnp.result_type(*jax.tree.leaves(params))
+    first, second = jax.random.split(key)
+
+    def weights(key: Array, m: int, n: int) -> Array:
+        return jax.random.normal(key, (m, n), dtype) * (2 / (m + n)) ** 0.5
+
+    return {
+        "first": weights(first, inputs, hidden),
+        "bias": jnp.zeros(hidden, dtype),
+        "second": weights(second, hidden, outputs),
+        "output": jnp.zeros(outputs, dtype),
+    }
+
+
+def network(
+    theta: Network, inputs: Float[Array, "... n"], activation: Callable[[Array], Array] = jnp.tanh
+) -> Float[Array, "... m"]:
+    """The outputs of the network."""
+    hidden = activation(inputs @ theta["first"] + theta["bias"])
+    return hidden @ theta["second"] + theta["output"]
+
+
+def descent(rate: float, criterion: Callable[..., Array]) -> tuple[Callable, Callable]:
+    """Adam on ``criterion(theta, *args)``: ``start(theta) -> state``, ``step(state, *args)``.
+
+    The state is theta and the optimiser's own.
+    """
+    optimiser = optax.adam(rate)
+
+    def step(state, *args):
+        theta, moments = state
+        change, moments = optimiser.update(jax.grad(criterion)(theta, *args), moments, theta)
+        return optax.apply_updates(theta, change), moments
+
+    return lambda theta: (theta, optimiser.init(theta)), step
+
+
+@register(
+    family="nvil",
+    exactness="unbiased",
+    source="Mnih & Gregor 2014, Neural variational inference and learning in belief networks",
+)
+def nvil(model: Model, *, hidden: int = 16, rate: float = 0.01, decay: float = 0.8) -> Learned:
+    """(f - c - c_k(input)) d log P(x_k) / da_k, both baselines learned, never from the sample.
+
+    c is a moving average of f over past draws; c_k is a tanh network of one hidden layer, one for
+    each layer k, regressed on f - c. Its input are the real numbers of the example and the states
+    of the layer below. At the start both are 0.
+
+    The paper's division by a running scale rescales the gradient and is left out; its c contains
+    the current draw, this one does not. The same return f serves all layers.
+    """
+    hidden = at_least(1, "hidden", hidden)
+    rate, decay = positive("rate", rate), fraction("decay", decay)
+
+    def returns(nets: Any, c: Array, run: Visit, example: Example) -> list[Array]:
+        """f - c - c_k for each layer."""
+        below = [reals(example), *(jnp.ravel(x) for x in run.x)]
+        inputs = [below[0], *(jnp.concatenate([below[0], x]) for x in below[1:])]
+        return [run.f - c - network(net, z)[0] for net, z in zip(nets, inputs, strict=False)]
+
+    def regression(nets, c, params, key, batch):
+        def squares(params, u, example):
+            run = sampled(model, params, u[0], example)
+            return sum(r**2 for r in returns(nets, c, run, example))
+
+        return lift(model, squares)(params, key, batch)
+
+    start, step = descent(rate, regression)
+
+    def init(params, batch):
+        example = jax.tree.map(lambda leaf: leaf[0], as_examples(model, jax.random.key(0), batch))
+        sites = find_sites(model, params, example)
+        widths = [0, *(site.size for site in sites)]
+        nets = []
+        for site, below in zip(sites, widths, strict=False):
+            key, inputs = jax.random.key(site.index), reals(example).size + below
+            net = start_network(key, inputs, hidden, 1, params)
+            nets.append(net | {"second": jnp.zeros_like(net["second"])})
+        return {"nets": start(nets), "average": start_average(params)}
+
+    def frozen(state):
+        def example_loss(params, u, example):
+            run = sampled(model, params, u[0], example)
+            nets, c = state["nets"][0], averaged(state["average"])
+            return run.f + scores(run, returns(nets, c, run, example))
+
+        return lift(model, example_loss)
+
+    def adapt(state, params, key, batch):
+        f = frozen(state)(params, key, batch)
+        return {
+            "nets": step(state["nets"], averaged(state["average"]), params, key, batch),
+            "average": follow(state["average"], f, decay),
+        }
+
+    return Learned(model, init, frozen, adapt)
+
+
+def reals(example: Example) -> Float[Array, " n"]:
+    """All real numbers of an example, as one vector."""
+    leaves = [leaf for leaf in jax.tree.leaves(example) if jnp.issubdtype(leaf.dtype, jnp.floating)]
+    return jnp.concatenate([jnp.ravel(leaf) for leaf in leaves]) if leaves else jnp.zeros(0)

@@ -1,0 +1,41 @@
+"""The coordinate path integral: the difference of two states as an integral of the derivative."""
+
+import jax
+import jax.numpy as jnp
+from jax.lax import stop_gradient
+
+from gradbench.estimators.registry import Cost, register
+from gradbench.layers import one_by_one
+from gradbench.model import Loss, Model, credit, lift, one_layer, sampled, visit_path
+
+
+@register(
+    family="path_integral",
+    exactness="unbiased",
+    cost=Cost("D + 1", "D", layers="D + 1"),
+    differentiable=True,
+    source="the fundamental theorem of calculus, unit by unit",
+    layers="one",
+)
+def path_integral(model: Model) -> Loss:
+    """F'(a_i) df/db_i at a uniform random b_i in (0, 1), the other units as sampled.
+
+    f(b_i = 1) - f(b_i = 0) is the integral of the derivative between the two: unbiased for every
+    objective that is differentiable between the states. A gradient for each unit: with one uniform
+    point for all units together it would be exact for linear objectives only.
+    """
+
+    def example_loss(params, u, example):
+        run = sampled(model, params, u[0], example)
+        site, x = one_layer("path_integral", run.sites), run.x[0]
+        fixed, number = stop_gradient(params), jnp.arange(x.size).reshape(x.shape)
+
+        def slope(i):
+            between = jnp.where(number == i, 2 * u[1][0] - 1, x)
+            g = jax.grad(lambda x: visit_path(model, fixed, example, (x,)).f)(between)
+            return g.ravel()[i]
+
+        g = 2 * one_by_one(slope, site.size, site.size).reshape(site.shape)
+        return run.f + credit(site.noise.pdf(run.a[0]) * g, run.a[0])
+
+    return lift(model, example_loss, 2, randomness="uniforms", pieces="smooth")

@@ -1,0 +1,143 @@
+"""SA, the sample-analytic estimator with an augmented state: the elder sister of PSA."""
+
+import jax
+import jax.numpy as jnp
+from jax.lax import stop_gradient
+from jax.scipy.special import ndtr
+from jax.scipy.stats import norm
+from jaxtyping import Array
+
+from gradbench.errors import GradbenchError
+from gradbench.estimators.registry import Cost, finite, register
+from gradbench.layers import one_by_one
+from gradbench.model import Loss, Model, Site, Visit, credit, flip, lift, visit, visit_path
+from gradbench.network import SBN
+from gradbench.noise import Noise
+
+
+@register(
+    family="psa",
+    exactness=lambda smoothing: "one layer" if smoothing == 0 else "biased",
+    cost=Cost("n + 1", layers="L + D - n"),
+    value_unbiased=lambda smoothing: smoothing == 0,
+    source="Shekhovtsov, Yanush & Flach 2020, in their released code (gradeval/model.py, fw_SA)",
+)
+def sa(model: Model, *, smoothing: float = 0.0) -> Loss:
+    """PSA with flips given the sampled state: P(the noise flips x_j too | x_j) = D_j / P_j.
+
+    States are drawn from G(a) = E F(a + s), s ~ U(-t, t), with t = ``smoothing``: P_j = G(x_j a_j).
+    Another pre-activation a' of unit j, from the same z, flips its state with the probability
+
+        D_j(a') / P_j,   D_j(a') = E max(F(x_j (a_j + s)) - F(x_j a'), 0),
+
+    and with delta_i the effect of flipping unit i, all other states kept,
+
+        delta_i = f(x with i flipped) - f(x)
+                  + sum over units j above of delta_j (D_j(a_j with i flipped) - D_j(a_j)) / P_j,
+
+    the gradient in a_j is -x_j delta_j F'(a_j) / 2P_j. The objective is averaged over flips of the
+    last states, as in PSA.
+
+    ``smoothing=0``, of the authors' experiments, samples the path itself: unbiased for one layer,
+    any objective and the value; also for the layer below the last if the objective is a sum of
+    terms of pairs of the last states, as of any two: with the weights 1 / 2P the two ends of a flip
+    count alike, a trapezoidal rule. Above 0 the states are those of the smoothed units: value and
+    gradient are biased, but for the gradient in one single unit. As t grows, states become fair
+    coins and the gradient that of PSA at these states. 100 is the default of the authors' code.
+    """
+    t = finite("smoothing", smoothing)
+    if t < 0:
+        raise GradbenchError(f"smoothing is {smoothing!r}; give a number of at least 0")
+
+    def chance(noise: Noise, a: Array) -> Array:
+        """G(a), the probability of +1."""
+        return (_integral(noise, a + t) - _integral(noise, a - t)) / (2 * t) if t else noise.cdf(a)
+
+    def lost(noise: Noise, a: Array, other: Array) -> Array:
+        """D: E max(F(a + s) - F(other), 0)."""
+        if not t:
+            return jnp.maximum(noise.cdf(a) - noise.cdf(other), 0)
+        b = jnp.clip(other - a, -t, t)
+        area = _integral(noise, a + t) - _integral(noise, a + b) - (t - b) * noise.cdf(other)
+        return jnp.maximum(area / (2 * t), 0)
+
+    def given(site: Site, x: Array, a: Array, joint: Array) -> Array:
+        """Divided by P_j; a state of probability 0 is never seen."""
+        p = chance(site.noise, x * a)
+        return jnp.where(p > 0, joint / jnp.where(p > 0, p, 1), 0)
+
+    def example_loss(params, u, example):
+        def unit(site, a):
+            return jnp.where(u[0][site.index] < chance(site.noise, a), 1, -1).astype(a.dtype)
+
+        run = visit(model, params, example, unit)
+        constant = Visit(*stop_gradient((run.f, run.x, run.a)), run.sites)
+        last = len(run.x) - 1
+
+        f, _ = _flips(model, params, example, run, last)
+        change = f - run.f
+        other = 1 - chance(run.sites[last].noise, constant.x[last] * constant.a[last])
+        loss = run.f + jnp.mean(other.ravel() * change)
+
+        deltas: tuple = ()
+        for k in reversed(range(last + 1)):
+            delta = stop_gradient(change)
+            if k < last:
+                f, above = _flips(model, stop_gradient(params), example, constant, k)
+                delta = f - constant.f
+                for site, others, effect in zip(run.sites[k + 1 :], above, deltas, strict=False):
+                    x, a = constant.x[site.index], constant.a[site.index]
+                    more = lost(site.noise, x * a, x * others) - lost(site.noise, x * a, x * a)
+                    delta += given(site, x, a, more).reshape(len(delta), -1) @ effect.ravel()
+            site, x, a = run.sites[k], constant.x[k], constant.a[k]
+            deltas = (delta.reshape(site.shape), *deltas)
+            loss += credit(given(site, x, a, -x * deltas[0] * site.noise.pdf(a) / 2), run.a[k])
+        return loss
+
+    if not t:
+        return lift(model, example_loss)
+
+    def breaks(stream, run):
+        return [chance(site.noise, a)[None] for site, a in zip(run.sites, run.a, strict=True)]
+
+    return lift(model, example_loss, randomness="uniforms", pieces="constant", breaks=breaks)
+
+
+def _flips(model, params, example, run: Visit, k: int) -> tuple[Array, tuple[Array, ...]]:
+    """With each unit of site k flipped in turn: the objective, and the pre-activations above.
+
+    Of a chain, those of the next site alone: no other change.
+    """
+
+    def one(i):
+        x_k = flip(run.x[k], i)
+        if isinstance(model, SBN):
+            return model.layers[k + 1](params[k + 1], model.encode(x_k))
+        other = visit_path(model, params, example, (*run.x[:k], x_k, *run.x[k + 1 :]))
+        return other.f, other.a[k + 1 :]
+
+    size = sum(x.size for x in run.x)
+    if not isinstance(model, SBN):
+        return one_by_one(one, run.x[k].size, size)  # type: ignore[return-value]
+    f = model.flip_objective(params, example, run, k)
+    return f, () if k == len(run.x) - 1 else (one_by_one(one, run.x[k].size, size),)
+
+
+# E max(z - a, 0) for a >= 0.
+_REST = {
+    "logistic": lambda a: jnp.log1p(jnp.exp(-a)),
+    "normal": lambda a: norm.pdf(a) - a * ndtr(-a),
+    "uniform": lambda a: jax.nn.relu(1 - a) ** 2 / 4,
+    "triangular": lambda a: jax.nn.relu(1 - a) ** 3 / 6,
+    "laplace": lambda a: jnp.exp(-a) / 2,
+}
+
+
+def _integral(noise: Noise, a: Array) -> Array:
+    """The integral of F up to a: E max(a - z, 0)."""
+    if noise.name not in _REST:
+        raise GradbenchError(
+            f"sa() knows no integral of the noise {noise.name!r}; take smoothing=0 or one of "
+            f"{', '.join(_REST)}"
+        )
+    return jax.nn.relu(a) + jnp.maximum(_REST[noise.name](jnp.abs(a)), 0)

@@ -1,0 +1,105 @@
+"""Stochastic triples: flips of the sampled path, weighted by the rate at which p makes them."""
+
+from itertools import accumulate
+
+import jax.numpy as jnp
+from jax.lax import stop_gradient
+
+from gradbench.errors import GradbenchError, did_you_mean
+from gradbench.estimators.flips import choice_breaks, choose, each_unit, first_breaks
+from gradbench.estimators.registry import Cost, register
+from gradbench.model import (
+    Loss,
+    Model,
+    branch_noise,
+    branch_streams,
+    credit,
+    draw_state,
+    flip,
+    lift,
+    sampled,
+    visit,
+)
+
+SIDES = ("one", "two")
+
+
+@register(
+    family="flips",
+    exactness="unbiased",
+    cost=lambda pruned, side, descendants: (
+        Cost("2", layers="2 * L") if pruned else Cost("D + 1", layers="L * (D + 1)")
+    ),
+    source="Arya et al. 2022, Automatic differentiation of programs with discrete randomness",
+)
+def stochastic_triples(
+    model: Model, *, pruned: bool = True, side: str = "one", descendants: str = "shared"
+) -> Loss:
+    """w_i (f(x) - f(x with i flipped)) x_i, with w_i the rate at which a change of a_i flips x_i.
+
+    ``side="one"``: as a_i grows, b_i = 0 becomes 1 at the rate w_i = F'(a_i)/F(-a_i), which is p_i
+    for logistic noise, and b_i = 1 stays. ``side="two"``: the average with the flips from 1 to 0 as
+    a_i falls, so that w_i = F'(a_i)/2P(x_i).
+
+    ``pruned``: only one flip of the whole network, chosen with probability proportional to its
+    weight, which is then the sum of all weights. After the flip the layers above are run anew, with
+    the noise that ``descendants`` says: that of the path, "shared", or an "independent" or
+    "antithetic" one.
+    """
+    if side not in SIDES:
+        raise GradbenchError(f"side is {side!r}; {did_you_mean(side, SIDES)}")
+    if not isinstance(pruned, bool):
+        raise GradbenchError(f"pruned is {pruned!r}; give True or False")
+
+    def weights(run):
+        """w of all sites."""
+        for site, a, x in zip(run.sites, run.a, run.x, strict=True):
+            share = 0.5 if side == "two" else (1 - x) / 2
+            yield share * site.noise.hazard(x * a)
+
+    def all_flips(params, u, example):
+        run, above = sampled(model, params, u[0], example), branch_noise(descendants, u)
+        loss = run.f
+        for site, a, x, w in zip(run.sites, run.a, run.x, weights(run), strict=True):
+            f = each_unit(model, params, example, run, site.index, jnp.negative, above)
+            loss += credit(w * x * (run.f - f), a)
+        return loss
+
+    def flat_weights(run):
+        return jnp.concatenate([w.ravel() for w in weights(run)])
+
+    def one_flip(params, u, example):
+        run, above = sampled(model, params, u[0], example), branch_noise(descendants, u)
+        first = [0, *accumulate(site.size for site in run.sites)]
+        w = flat_weights(run)
+        chosen = choose(w, u[1][0])
+        flipped = [flip(x, chosen - k) for x, k in zip(run.x, first, strict=False)]
+
+        def unit(site, a):
+            """Kept up to the layer of the flip, drawn anew above."""
+            anew = draw_state(site, a, above[site.index])
+            return jnp.where(chosen < first[site.index], anew, flipped[site.index])
+
+        f = visit(model, stop_gradient(params), example, unit).f
+        loss = run.f
+        for a, x, other in zip(run.a, run.x, flipped, strict=True):
+            loss += credit(jnp.sum(w) * (run.f - f) * (x - other) / 2, a)
+        return loss
+
+    def breaks(stream, run):
+        points = choice_breaks(flat_weights(run)) if stream else jnp.zeros(0)
+        return [
+            first_breaks(points if site.index == 0 else jnp.zeros(0), site.shape)
+            for site in run.sites
+        ]
+
+    # What chooses is the first uniform of stream 1, which no layer above a flip sees.
+    streams = branch_streams(descendants)
+    return lift(
+        model,
+        one_flip if pruned else all_flips,
+        2 if pruned else streams,
+        randomness="uniforms",
+        pieces="constant",
+        breaks=breaks if pruned else None,
+    )

@@ -1,0 +1,109 @@
+"""VIMCO and OVIS: a baseline for each sample of a multi-sample bound, from the other samples.
+
+The signal of sample k is f - c_k, with f = -log mean_j w_j the objective of a ``MultiSample``. If
+the weights depend on the parameters, their own derivative, sum_k (w_k / sum_j w_j) dlog w_k, is
+part of the gradient: it is that of the objective itself.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from gradbench.errors import GradbenchError
+from gradbench.estimators.registry import Cost, any_model, at_least, finite, register
+from gradbench.estimators.reinforce import scores
+from gradbench.model import Loss, Model, lift, sampled
+from gradbench.multisample import MultiSample, bound
+
+NEEDS = "a MultiSample model"
+
+
+@register(
+    family="vimco",
+    exactness="unbiased",
+    source="Mnih & Rezende 2016, Variational inference for Monte Carlo objectives",
+    needs=NEEDS,
+)
+def vimco(model: Model) -> Loss:
+    """c_k = f with w_k replaced by the geometric mean of the other weights."""
+
+    def signals(losses):
+        others = (jnp.sum(losses) - losses) / (losses.size - 1)
+        return bound(losses) - bound(_replaced(losses, others))
+
+    return _lifted("vimco", model, signals)
+
+
+@register(
+    family="vimco",
+    exactness=lambda gamma: "unbiased" if gamma == 0 else "biased",
+    source="Lievin et al. 2020 (OVIS), equation 17",
+    needs=NEEDS,
+)
+def ovis(model: Model, *, gamma: float = 1.0) -> Loss:
+    """-c_k = log mean_{j != k} w_j - gamma v_k + (1 - gamma) log(1 - 1/K), v_k = w_k / sum_j w_j.
+
+    An asymptotic form of the optimal baseline, for weights w = p/q: gamma 1 for a large effective
+    sample size, 0 for one near 1. v_k contains the sample k: unless gamma is 0 it is biased, by
+    gamma sum_k v_k d log P(x_k), a step of wake-phase learning. ``ovis_mc`` is not.
+    """
+    gamma = finite("gamma", gamma)
+
+    def signals(losses):
+        mean = bound(_replaced(losses, jnp.inf)) + jnp.log1p(-1 / losses.size)
+        c = mean + gamma * jax.nn.softmax(-losses) - (1 - gamma) * jnp.log1p(-1 / losses.size)
+        return bound(losses) - c
+
+    return _lifted("ovis", model, signals)
+
+
+@register(
+    family="vimco",
+    exactness="unbiased",
+    cost=lambda auxiliary: Cost("1 + auxiliary", layers="(1 + auxiliary) * L"),
+    source="Lievin et al. 2020 (OVIS), equation 12",
+    needs=NEEDS,
+)
+def ovis_mc(model: Model, *, auxiliary: int = 1) -> Loss:
+    """-c_k = the mean of log mean_j w_j - v_k over auxiliary samples in the place of sample k.
+
+    Each of the ``auxiliary`` further runs of the model gives K auxiliary samples. Made for weights
+    w = p/q, whose own derivative adds v_k d log q to the gradient.
+    """
+    auxiliary = at_least(1, "auxiliary", auxiliary)
+
+    def signals(losses, *further):
+        replaced = jax.vmap(lambda f: _replaced(losses, f))(jnp.concatenate(further))
+        v = jnp.diagonal(jax.nn.softmax(-replaced), axis1=-2, axis2=-1)
+        return bound(losses) - jnp.mean(bound(replaced) + v, axis=0)
+
+    return _lifted("ovis_mc", model, signals, 1 + auxiliary)
+
+
+def _replaced(losses: Array, other: float | Array) -> Array:
+    """``[samples, samples]``: row k are the losses with another one in the place of f_k."""
+    rows = jnp.broadcast_to(other, losses.shape)[:, None]
+    return jnp.where(jnp.eye(losses.size, dtype=bool), rows, losses)
+
+
+def _lifted(name: str, model: Model, signals: Callable[..., Array], streams: int = 1) -> Loss:
+    """The bound, with ``signals(losses of stream 0, of stream 1, ...)``, one for each sample."""
+    if model is any_model:
+        return lift(model, lambda params, u, example: jnp.zeros(()), streams)
+    if not isinstance(model, MultiSample) or model.samples < 2:
+        what = "1 sample" if isinstance(model, MultiSample) else "no MultiSample"
+        raise GradbenchError(
+            f"{name} got a model that is {what}; give a MultiSample of at least 2 samples"
+        )
+
+    def example_loss(params, u, example):
+        fixed = jax.lax.stop_gradient(params)
+        further = [sampled(model.losses, fixed, v, example).f for v in u[1:]]
+        run = sampled(model.losses, params, u[0], example)
+        signal = signals(run.f, *further)
+        layers = len(run.sites) // model.samples
+        return bound(run.f) + scores(run, [signal[site.index // layers] for site in run.sites])
+
+    return lift(model, example_loss, streams)

@@ -1,0 +1,102 @@
+"""Rules for latent binary weights: models with ``BinaryWeights``, an optimiser does the rest.
+
+The identity rule is ``straight_through(proxy="identity")``, optimisers are in
+``gradbench.optimisers``.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from gradbench.errors import GradbenchError
+from gradbench.estimators.registry import Cost, any_model, positive, register
+from gradbench.model import Loss, Model, lift, visit, with_slope
+from gradbench.weights import BinaryWeights
+
+
+def _check_weights(name: str, model: Model) -> None:
+    if model is not any_model and not isinstance(model, BinaryWeights):
+        raise GradbenchError(
+            f"{name}() is a rule for binary weights and got a model of type "
+            f"{type(model).__name__}; put its network into BinaryWeights"
+        )
+
+
+@register(
+    family="weights",
+    exactness="biased",
+    cost=Cost(gradient="1"),
+    differentiable=True,
+    value_unbiased=False,
+    source="Meng, Bachmann & Khan 2020, Training binary neural networks using the Bayesian "
+    "learning rule",
+    needs="binary weights",
+)
+def bayesbinn(model: Model, *, temperature: float = 1.0, epsilon: float = 1e-10) -> Loss:
+    """w = tanh((lam - logit(u)/2) / t) with dE/deta := dE/dw (1 - w^2 + e) / (t (1 - mu^2 + e)).
+
+    lam = logit(p) / 2 is the natural parameter of w with P(w = +1) = p = F(eta): eta / 2 for
+    logistic noise. mu = tanh(lam) is the mean. The rule is the derivative in mu, the natural
+    gradient in lam, of the Concrete relaxation: that of ``concrete`` divided by 2F'(eta), but for
+    e. As the identity rule, it is the dE/dw that the optimisers of latent weights take. The step
+    with decay of the paper, lam' = (1 - r) lam - r N g for N training examples, is
+
+        optax.chain(optax.add_decayed_weights(1 / (2 * N)), optax.sgd(2 * N * r)).
+
+    At the temperature 1e-10 of the paper's classification, w is -1 or +1 and the factor
+    1 / (1 - mu^2 + e) = cosh(lam)^2 whatever the draw: the identity rule with a step for each
+    weight. (But for an event of probability 1e-10, in which all of the natural gradient is.) The
+    authors' code takes mu from one step before lam; here both are of the same step.
+    """
+    _check_weights("bayesbinn", model)
+    t, e = positive("temperature", temperature), positive("epsilon", epsilon)
+
+    def example_loss(params, u, example):
+        def unit(site, eta):
+            noise, v = site.noise, u[0][site.index]
+            logit = noise.log_cdf(eta) - noise.log_cdf(-eta)
+            h = (logit - jnp.log(v) + jnp.log1p(-v)) / t
+
+            def slope(w, eta, h):
+                # 1 - w^2 and 1 - mu^2 with their digits near 0: e is smaller than those of 1
+                above = 4 * jax.nn.sigmoid(h) * jax.nn.sigmoid(-h)
+                below = 4 * noise.cdf(eta) * noise.cdf(-eta)
+                return (above + e) / (t * (below + e))
+
+            return with_slope(slope, jnp.tanh(h / 2), eta, h)
+
+        return visit(model, params, example, unit).f
+
+    return lift(model, example_loss, randomness="uniforms", pieces="smooth")
+
+
+@register(
+    family="weights",
+    exactness="biased",
+    cost=Cost(gradient="1"),
+    differentiable=True,
+    value_unbiased=False,
+    source="Liu et al. 2018, Bi-Real Net",
+    needs="binary weights",
+)
+def magnitude_aware(model: Model, *, scaled: bool = False) -> Loss:
+    """w = m sign(eta), m = mean|eta| of its channel, not random; dw/deta = 1 for |eta| < 1, else 0.
+
+    So does the authors' code; in the text of the paper the derivative has the factor m too, which
+    is ``scaled=True``. m itself is not differentiated. The value is that of the scaled weights, no
+    estimate of the loss of random ones.
+    """
+    _check_weights("magnitude_aware", model)
+    if not isinstance(scaled, bool):
+        raise GradbenchError(f"scaled is {scaled!r}; give True or False")
+
+    def example_loss(params, u, example):
+        def unit(site, eta):
+            m = jnp.mean(jnp.abs(eta), axis=tuple(range(1, eta.ndim)), keepdims=True)
+            inside = jnp.abs(eta) < 1
+            slope = jnp.where(inside, m if scaled else 1, 0).astype(eta.dtype)
+            w = m * jnp.where(eta > 0, 1, -1)
+            return with_slope(lambda w, eta, slope: slope, w, eta, slope)
+
+        return visit(model, params, example, unit).f
+
+    return lift(model, example_loss, streams=0, randomness="none")

@@ -1,0 +1,190 @@
+"""Estimators of one layer that evaluate distinct states: all 2^D of them have to be tabulated."""
+
+from functools import cache
+
+import jax
+import jax.numpy as jnp
+from jax.lax import stop_gradient
+from jax.scipy.special import logsumexp
+from jaxtyping import Array, Float
+
+from gradbench.errors import GradbenchError
+from gradbench.estimators.flips import choice_breaks, choose, first_breaks
+from gradbench.estimators.registry import Cost, at_least, register
+from gradbench.exact import all_states
+from gradbench.model import (
+    Loss,
+    Model,
+    Site,
+    credit,
+    draw_state,
+    lift,
+    one_layer,
+    sampled,
+    visit,
+    visit_path,
+)
+
+_MOST_UNITS = 16
+_MOST_SAMPLES = 6  # 3^samples probabilities of subsets
+
+
+@register(
+    family="without_replacement",
+    exactness="unbiased",
+    cost=Cost("samples", layers="samples * L"),
+    source="Kool et al. 2020, Estimating gradients for discrete random variables",
+    layers="one",
+)
+def unordered_set(model: Model, *, samples: int = 2, baseline: bool = False) -> Loss:
+    """sum over a set S of distinct states of P(s) R(S, s) f(s) d log P(s) / da.
+
+    S is drawn without replacement, the sampled state first, and R(S, s) is the probability of the
+    rest of S where s is taken out, divided by that of S: REINFORCE averaged over the orders in
+    which S may have been drawn. The value is the same average of f.
+
+    ``baseline`` subtracts from f(s) what the same average over the rest of S says of the expected
+    loss, as the paper does in its experiments; it needs two samples.
+    """
+    samples = at_least(1, "samples", samples)
+    if samples > _MOST_SAMPLES:
+        raise GradbenchError(f"samples is {samples}; give at most {_MOST_SAMPLES}")
+    if not isinstance(baseline, bool):
+        raise GradbenchError(f"baseline is {baseline!r}; give True or False")
+    if baseline and samples < 2:
+        raise GradbenchError("the baseline is made of other samples; give at least 2, not 1")
+
+    def example_loss(params, u, example):
+        run = sampled(model, params, u[0], example)
+        site = one_layer("unordered_set", run.sites)
+        states, log = _table("unordered_set", site, stop_gradient(run.a[0]), samples)
+        left, drawn = log, [_number(run.x[0])]
+        for (v,) in u[1:]:
+            left = left.at[drawn[-1]].set(-jnp.inf)
+            drawn.append(choose(jnp.exp(left - jnp.max(left)), v))
+        f = [run.f, *(visit_path(model, params, example, (states[i],)).f for i in drawn[1:])]
+        weight = _ratios(log, drawn, frozenset())
+        loss = sum(weight[s] * f[s] for s in weight)
+        for s in weight:
+            signal = f[s]
+            if baseline:
+                rest = _ratios(log, drawn, frozenset([s]))
+                signal -= jnp.exp(log[drawn[s]]) * f[s] + sum(rest[r] * f[r] for r in rest)
+            score = site.noise.score(states[drawn[s]], run.a[0])
+            loss += credit(weight[s] * signal * score, run.a[0])
+        return loss
+
+    def breaks(stream, run):
+        site = one_layer("unordered_set", run.sites)
+        if stream == 0:
+            return [jnp.zeros((0, *site.shape))]
+        p = jnp.exp(_table("unordered_set", site, run.a[0], samples)[1])
+        left = p.at[_number(run.x[0])].set(0)
+        for _ in range(stream - 1):  # whatever was drawn by the streams between
+            left = left[..., None, :] * (1 - jnp.eye(len(p)))
+        return [first_breaks(choice_breaks(left), site.shape)]
+
+    return lift(
+        model, example_loss, samples, randomness="uniforms", pieces="constant", breaks=breaks
+    )
+
+
+def _ratios(log: Array, drawn: list[Array], out: frozenset[int]) -> dict[int, Array]:
+    """P(s) R(S, s) for all s of S, where the states ``out`` are taken out of everything.
+
+    ``log`` are log-probabilities of all states, ``drawn`` the numbers of those that were drawn.
+    """
+
+    @cache
+    def left(out: frozenset[int]) -> Array:
+        """log of the probability of all states that are not taken out."""
+        rest = log
+        for s in out:
+            rest = rest.at[drawn[s]].set(-jnp.inf)
+        return logsumexp(rest)
+
+    @cache
+    def first(these: frozenset[int], out: frozenset[int]) -> Array:
+        """log of the probability that these are drawn first, in any order."""
+        if not these:
+            return jnp.zeros((), log.dtype)
+        orders = [log[drawn[s]] - left(out) + first(these - {s}, out | {s}) for s in these]
+        return logsumexp(jnp.stack(orders))
+
+    these = frozenset(range(len(drawn))) - out
+    return {
+        s: jnp.exp(log[drawn[s]] + first(these - {s}, out | {s}) - first(these, out))
+        for s in sorted(these)
+    }
+
+
+@register(
+    family="without_replacement",
+    exactness="unbiased",
+    cost=Cost("states + 1", layers="(states + 1) * L"),
+    source="Liu et al. 2019, Rao-Blackwellized stochastic gradients for discrete distributions",
+    layers="one",
+)
+def top_c(model: Model, *, states: int = 1) -> Loss:
+    """sum over the C most probable states of P(s) f(s) d log P(s) / da, plus one state of the rest.
+
+    That one is drawn from the rest and weighted by the probability of the rest. It is the sampled
+    state, or another draw where the sampled state is one of the C. The value is the same sum of f.
+    """
+    count = at_least(1, "states", states)
+
+    def table(site, a):
+        """All states with their log-probabilities, the numbers of the C, the others alone."""
+        every, log = _table("top_c", site, stop_gradient(a), count + 1)
+        top = jax.lax.top_k(log, count)[1]
+        return every, log, top, log.at[top].set(-jnp.inf)
+
+    def example_loss(params, u, example):
+        def of_the_rest(site, a):
+            x = draw_state(site, a, u[0][site.index])
+            every, _, top, rest = table(site, a)
+            other = every[choose(jnp.exp(rest - jnp.max(rest)), u[1][site.index])]
+            return jnp.where(jnp.any(top == _number(x)), other, x)
+
+        run = visit(model, params, example, of_the_rest)
+        site, (a,) = one_layer("top_c", run.sites), run.a
+        every, log, top, rest = table(site, a)
+        f = jax.vmap(lambda x: visit_path(model, params, example, (x,)).f)(every[top])
+        f = jnp.append(f, run.f)
+        x = jnp.concatenate([every[top], run.x[0][None]])
+        weight = jnp.append(jnp.exp(log[top]), jnp.exp(logsumexp(rest)))
+        signal = jnp.tensordot(weight * f, site.noise.score(x, a), 1)
+        return jnp.dot(weight, f) + credit(signal, a)
+
+    def breaks(stream, run):
+        site = one_layer("top_c", run.sites)
+        rest = jnp.exp(table(site, run.a[0])[3])
+        return [first_breaks(choice_breaks(rest) if stream else jnp.zeros(0), site.shape)]
+
+    return lift(model, example_loss, 2, randomness="uniforms", pieces="constant", breaks=breaks)
+
+
+def _table(
+    name: str, site: Site, a: Array, needed: int
+) -> tuple[Float[Array, "states ..."], Float[Array, " states"]]:
+    """All states of a layer, and the logarithms of their probabilities, finite where it is 0."""
+    if site.size > _MOST_UNITS:
+        raise GradbenchError(
+            f"{name} tabulates all states and got a layer of {site.size} units; take one of at "
+            f"most {_MOST_UNITS}, or disarm"
+        )
+    if 2**site.size < needed:
+        raise GradbenchError(
+            f"{name} needs {needed} distinct states and got a layer with {2**site.size}; ask for "
+            "fewer"
+        )
+    x = all_states(site.size, a.dtype)
+    bits = (x + 1) / 2
+    log = bits @ site.noise.log_cdf(a.ravel()) + (1 - bits) @ site.noise.log_cdf(-a.ravel())
+    return x.reshape(-1, *site.shape), log
+
+
+def _number(x: Array) -> Array:
+    """The row of a state in the table of all."""
+    places = 2 ** jnp.arange(x.size - 1, -1, -1)
+    return jnp.sum(jnp.where(x.ravel() > 0, places, 0))

@@ -1,0 +1,132 @@
+"""Plugins: estimators, problems and suites of other packages, and of Python files.
+
+An installed package offers them by entry points of the groups ``gradbench.estimators``: a module
+whose import registers estimators, ``gradbench.problems`` and ``gradbench.suites``: a module in
+whose folder TOML files lie, a folder, or a function that returns one. They are loaded when a name
+is looked up that gradbench itself does not have, or when all names are listed. A Python file, of
+``--plugin FILE`` or ``load(file)``, is run at once; it registers estimators and calls
+``add_problems`` and ``add_suites``. No name is ever redefined.
+"""
+
+import os
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import entry_points
+from importlib.resources import files
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from gradbench.errors import GradbenchError
+
+FILES: dict[str, dict[str, Path]] = {"problems": {}, "suites": {}}  # TOML files, by kind and name
+_loaded: dict[str, str] = {}  # modules of plugin files, and packages, as `loaded` tells them
+_begun: set[str] = set()  # kinds whose entry points are loaded, or are being loaded
+
+
+def load(path: str | os.PathLike[str]) -> None:
+    """Runs a plugin file, once.
+
+    Raises:
+        GradbenchError: it cannot be read, fails, or takes a name that exists.
+    """
+    from gradbench.files import digest
+
+    file = Path(path).resolve()
+    name = str(file)  # of the module: no two plugins share it
+    if name in _loaded:
+        return
+    try:
+        content = file.read_bytes()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise GradbenchError(
+            f"cannot read the plugin {str(path)!r}: {reason}; give the path of a Python file"
+        ) from None
+    module = sys.modules[name] = ModuleType(name)
+    module.__file__ = name
+    with _telling(f"the plugin {file.name!r}", "mend it", name):
+        exec(compile(content, name, "exec"), module.__dict__)
+    _loaded[name] = f"{file.name} {digest(content)}"
+
+
+def add_problems(folder: str | os.PathLike[str]) -> None:
+    """Makes the problems known, by name, whose TOML files lie in a folder.
+
+    Raises:
+        GradbenchError: there is none, or one has a name that exists.
+    """
+    _add("problems", folder)
+
+
+def add_suites(folder: str | os.PathLike[str]) -> None:
+    """Makes the suites known, by name, whose TOML files lie in a folder.
+
+    Raises:
+        GradbenchError: as ``add_problems``.
+    """
+    _add("suites", folder)
+
+
+def _add(kind: str, folder: Any) -> None:
+    from gradbench.toml import packaged
+
+    found = {path.stem: path.resolve() for path in sorted(Path(str(folder)).glob("*.toml"))}
+    if not found:
+        raise GradbenchError(f"there are no {kind} in {str(folder)!r}; name a folder of TOML files")
+    for name, path in found.items():
+        if name in packaged(kind[:-1]) or FILES[kind].get(name, path) != path:
+            raise GradbenchError(
+                f"{kind} have the name {name!r} already; give {str(path)!r} another name"
+            )
+    FILES[kind] |= found
+
+
+def load_installed(kind: str) -> None:
+    """Loads what installed packages offer of a kind, "estimators", "problems" or "suites", once.
+
+    Raises:
+        GradbenchError: one of them fails, or takes a name that exists.
+    """
+    if kind in _begun:
+        return
+    _begun.add(kind)
+    try:
+        for point in entry_points(group=f"gradbench.{kind}"):
+            package = f"{point.dist.name} {point.dist.version}" if point.dist else point.value
+            with _telling(f"the plugin {point.name!r} of {package}", "mend or uninstall it"):
+                offered = point.load()
+                if kind != "estimators":
+                    _add(kind, _folder(offered))
+            _loaded[package] = package
+    except BaseException:
+        _begun.discard(kind)  # what is wrong is told whenever a name is looked up
+        raise
+
+
+def _folder(offered: Any) -> Any:
+    if isinstance(offered, ModuleType):
+        return files(offered)
+    return offered() if callable(offered) else offered
+
+
+def loaded() -> list[str]:
+    """The plugins that were loaded: files with a digest, packages with their version."""
+    return sorted(_loaded.values())
+
+
+@contextmanager
+def _telling(what: str, remedy: str, file: str = "") -> Iterator[None]:
+    """Says in one sentence what goes wrong in a plugin, and in which line of its file."""
+    try:
+        yield
+    except GradbenchError as error:
+        raise GradbenchError(f"{what}: {error}") from None
+    except (Exception, SystemExit) as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        lines = [frame.lineno for frame in frames if frame.filename == file]
+        where = f" in line {lines[-1]}" if lines else ""
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise GradbenchError(f"{what} fails{where} with {reason}; {remedy}") from error

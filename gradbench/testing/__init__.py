@@ -1,0 +1,244 @@
+"""The certificate of an estimator: what it is really exact for, and whether it behaves."""
+
+import importlib
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from gradbench import plugins
+from gradbench.errors import GradbenchError
+from gradbench.estimators import ESTIMATORS, get_estimator
+from gradbench.estimators.registry import EXACTNESS, Entry, Exactness
+from gradbench.model import Loss, Model
+from gradbench.precision import float64
+from gradbench.testing._bias import Finding, findings
+from gradbench.testing._conduct import Check, conduct, takes_black_box
+from gradbench.testing._problems import OBJECTIVES, Problem, problems, special_problems
+from gradbench.text import aligned
+
+__all__ = ["Certificate", "Check", "Finding", "check_all", "check_estimator"]
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """What an estimator claims to be exact for, what was found, and the evidence.
+
+    ``found`` is a class of ``gradbench.estimators.registry.EXACTNESS``. ``refused`` names problems
+    that the estimator does not take, with its reason.
+    """
+
+    name: str
+    claimed: Exactness | None
+    found: Exactness
+    findings: tuple[Finding, ...]
+    checks: tuple[Check, ...]
+    refused: dict[str, str]
+
+    @property
+    def passed(self) -> bool:
+        """Whether it is at least as exact as it claims, and meets every requirement."""
+        order = list(EXACTNESS)
+        meets = self.claimed is None or order.index(self.found) <= order.index(self.claimed)
+        return meets and all(check.passed for check in self.checks)
+
+    @property
+    def exact(self) -> bool:
+        """Whether every bias was enumerated, none only tested."""
+        return all(finding.exact for finding in self.findings)
+
+    @property
+    def bound(self) -> float:
+        """The relative size of a bias that every test of what is unbiased would have seen."""
+        return max((f.bound for f in self.findings if f.unbiased and not f.exact), default=0.0)
+
+    @property
+    def evidence(self) -> str:
+        """How it is known that there is no bias where none was found."""
+        return "enumerated" if not self.bound else f"tested, would see {self.bound:.1%}"
+
+    @property
+    def failed(self) -> list[str]:
+        """The names of the requirements that are not met."""
+        return [check.name for check in self.checks if not check.passed]
+
+    def __str__(self) -> str:
+        claim = f"claims {self.claimed}" if self.claimed else "claims nothing"
+        header = ["problem", "objective", "relative bias", "by"]
+        rows = [
+            [
+                f.problem,
+                f.objective,
+                "none" if f.unbiased else f"{f.bias:.2g}",
+                "enumeration" if f.exact else f"test, would see {f.bound:.1%}",
+            ]
+            for f in self.findings
+        ]
+        return "\n".join(
+            [
+                f"{self.name}: {claim}, found {self.found} ({EXACTNESS[self.found]})",
+                "",
+                *aligned([header, *rows]),
+                *(f"{name}: refused ({reason})" for name, reason in self.refused.items()),
+                "",
+                *(
+                    f"{c.name}: {'passed' if c.passed else f'FAILED, {c.seen}'}"
+                    for c in self.checks
+                ),
+                "passed" if self.passed else "FAILED",
+            ]
+        )
+
+
+def check_all(seed: int = 0, say: Callable[[str], None] = lambda line: None) -> bool:
+    """Checks every estimator of the registry; ``say`` gets the lines of a table as they come.
+
+    Returns:
+        Whether all have passed.
+    """
+    plugins.load_installed("estimators")
+    width = max(map(len, ESTIMATORS))
+    form = f"{{:{width}}}  {{:11}}  {{:11}}  {{:26}}  {{}}"
+    say(form.format("estimator", "claims", "found", "no bias is", "requirements"))
+    passed = True
+    for name in sorted(ESTIMATORS):
+        found = check_estimator(name, seed=seed)
+        requirements = f"FAILED: {', '.join(found.failed)}" if found.failed else "all met"
+        claim = found.claimed or "nothing"
+        say(form.format(name, claim, found.found, found.evidence, requirements))
+        passed &= found.passed
+    say("all passed" if passed else "FAILED")
+    return passed
+
+
+def check_estimator(
+    estimator: str | Callable[..., Loss], claim: Exactness | None = None, seed: int = 0
+) -> Certificate:
+    """Finds what an estimator is really exact for, and checks how it behaves as a function.
+
+    On small random problems (one to three layers, dense, convolution, binary weights, all noises,
+    balanced and saturated units) the mean of a draw is compared with the exact gradient for linear,
+    multilinear, quadratic, cubic and other objectives: by enumeration of all paths or integration
+    over the uniforms where that is possible, to 1e-10 (smooth draws 1e-6), else by a z-test with a
+    false-alarm rate of 1e-8 each, whose power is stated. Learned parts are fitted first. A draw
+    must be a pure function of its arguments, the same under jit and vmap, of the form and type of
+    the parameters, finite where units saturate, and its value must estimate the loss.
+
+    Args:
+        estimator: a spec of the registry such as ``"concrete(temperature=0.1)"``, or a function
+            ``make(model) -> loss``.
+        claim: a class of exactness (``unbiased``, ``one layer``, ``quadratic``, ``multilinear``,
+            ``linear``, ``biased``), in the place of the registry's.
+        seed: of problems and draws.
+
+    Raises:
+        GradbenchError: unknown estimator or claim, or an estimator that takes none of the problems.
+    """
+    if claim is not None and claim not in EXACTNESS:
+        raise GradbenchError(f"the claim is {claim!r}; give one of {', '.join(EXACTNESS)}")
+    name, make, entry, arguments = _resolve(estimator)
+    with float64():
+        found, refused, taken = _try_all(make, problems(seed), seed)
+        if not taken:
+            found, refused, taken = _try_all(make, special_problems(seed), seed)
+        if not taken:
+            reason = next(iter(refused.values()))
+            raise GradbenchError(
+                f"estimator {name!r} takes none of the problems of the check: {reason}"
+            )
+        checks = conduct(make, taken[0])
+        black_box = takes_black_box(make, taken[0])
+    if entry is None or entry.estimates_value(**arguments):
+        valued = all(finding.value_unbiased for finding in found)
+        checks.append(Check("value", valued, "it does not estimate the loss"))
+    claimed = claim
+    if entry is not None:
+        claimed = claim or entry.claim(**arguments)
+        checks += _of_entry(entry, arguments, black_box, refused)
+    return Certificate(name, claimed, _classify(found), tuple(found), tuple(checks), refused)
+
+
+def _resolve(
+    estimator: str | Callable[..., Loss],
+) -> tuple[str, Callable[[Model], Loss], Entry | None, dict[str, Any]]:
+    """Its name, what makes it, and its entry and hyper-parameters if it is registered."""
+    if isinstance(estimator, str) and ":" in estimator.partition("(")[0]:
+        estimator = _imported(estimator)
+    if isinstance(estimator, str):
+        known, arguments = get_estimator(estimator)
+        return estimator, partial(known.make, **arguments), known, arguments
+    if not callable(estimator):
+        raise GradbenchError(
+            f"the estimator is {estimator!r}; give a spec or a function of a model"
+        )
+    entry = next((e for e in ESTIMATORS.values() if e.make is estimator), None)
+    return getattr(estimator, "__name__", repr(estimator)), estimator, entry, {}
+
+
+def _imported(path: str) -> Callable[..., Loss]:
+    """The function of ``"module:function"``, the module found as Python finds it, or beside."""
+    module, _, function = path.partition(":")
+    sys.path.insert(0, os.getcwd())
+    try:
+        found = getattr(importlib.import_module(module), function)
+    except Exception as error:  # whatever a module of the user's raises
+        raise GradbenchError(
+            f"the estimator {path!r} cannot be imported ({type(error).__name__}: {error}); "
+            "give module:function"
+        ) from error
+    finally:
+        sys.path.remove(os.getcwd())
+    if not callable(found):
+        raise GradbenchError(f"{path!r} is {found!r}; give a function of a model")
+    return found
+
+
+def _try_all(
+    make: Callable[[Model], Loss], tried: Sequence[Problem], seed: int
+) -> tuple[list[Finding], dict[str, str], list[Problem]]:
+    """The findings on the problems that an estimator takes, and why it refuses the others."""
+    found, refused, taken = [], {}, []
+    for problem in tried:
+        try:
+            found += findings(make(problem.model), problem, seed)
+            taken.append(problem)
+        except GradbenchError as error:
+            refused[problem.name] = str(error)
+    return found, refused, taken
+
+
+def _of_entry(
+    entry: Entry, arguments: dict[str, Any], black_box: bool | None, refused: dict[str, str]
+) -> list[Check]:
+    """Whether what the registry says of the objective and of depth is so."""
+    checks = []
+    if black_box is not None:
+        word = "a black box" if black_box else "only a differentiable one"
+        agrees = black_box != entry.needs_derivative(**arguments)
+        checks.append(Check("objective", agrees, f"it takes {word}"))
+    deep = {name for name in refused if name.endswith("layers")}
+    if entry.layers == "one":
+        checks.append(Check("depth", len(deep) == 2, "it is for one layer and takes several"))
+    elif not entry.needs:
+        checks.append(Check("depth", not refused, f"it refuses {', '.join(refused)}"))
+    return checks
+
+
+def _classify(found: Sequence[Finding]) -> Exactness:
+    def without(objectives: Sequence[str], deep: bool) -> bool:
+        """Whether it has no bias on some objectives, or on deep problems; vacuously so if none."""
+        return all(f.unbiased for f in found if f.deep == deep and f.objective in objectives)
+
+    names = list(OBJECTIVES)
+    if without(names, False) and without(names, True):
+        return "unbiased" if any(f.random for f in found) else "exact"
+    if all(f.deep for f in found):
+        return "biased"
+    if without(names, False):
+        return "one layer"
+    for best in ("quadratic", "multilinear", "linear"):
+        if without(names[: names.index(best) + 1], False):
+            return best
+    return "biased"

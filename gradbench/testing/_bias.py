@@ -1,0 +1,145 @@
+"""The bias of an estimator on a problem: exact where it can be enumerated, else tested."""
+
+import math
+from functools import partial
+from itertools import pairwise
+from statistics import NormalDist
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from gradbench.errors import GradbenchError
+from gradbench.estimators.learned import fitted
+from gradbench.exact import moments
+from gradbench.measure import layer_vectors
+from gradbench.model import Batch, Lifted, Loss, Params, as_examples, find_sites
+from gradbench.testing._problems import Problem, truth
+
+EXACT = 1e-10  # relative bias that counts as none where it is enumerated
+_SMOOTH = 1e-6  # and where smooth draws are integrated
+FALSE_ALARM = 1e-8  # of one test: two runs with different seeds that both alarm at its root
+POWER = 0.975  # probability with which a bias of the size stated as ``bound`` is seen
+_PATHS = 14  # binary digits of the number of paths, beyond which a bias is tested
+_POINTS = 1 << 19  # points of an integral over uniforms, likewise
+_DRAWS = 1 << 16
+_CHUNK = 1 << 11
+
+
+class Finding(NamedTuple):
+    """What was found on one problem and class of objectives.
+
+    ``bias`` is the largest over the layers, relative to the norm of the exact gradient; NaN where
+    a gradient is not finite. ``exact`` is true where it comes of an enumeration; else ``bound`` is
+    the size of a bias that would have been seen with probability 97.5 %. ``value`` is the relative
+    bias of the value, ``random`` whether the draws differ.
+    """
+
+    problem: str
+    objective: str
+    deep: bool
+    bias: float
+    unbiased: bool
+    exact: bool
+    bound: float
+    value_unbiased: bool
+    random: bool
+
+
+def findings(loss: Loss, problem: Problem, seed: int) -> list[Finding]:
+    """One finding for each class of objectives of a problem."""
+    key = jax.random.key(seed)
+    reference = problem.batches["any"]
+    loss = fitted(loss, problem.params, key, reference)
+    return [_find(loss, problem, objective, seed) for objective in problem.batches]
+
+
+def _find(loss: Loss, problem: Problem, objective: str, seed: int) -> Finding:
+    params, batch = problem.params, problem.batches[objective]
+    value, gradient = truth(seed, problem.name, objective)
+    truths = layer_vectors(gradient)
+    where = (problem.name, objective, problem.deep)
+    if (found := _moments(loss, params, batch)) is not None:
+        means, limit = layer_vectors(found.mean), _limit(loss)
+        bias = max(_relative(m - g, g) for m, g in zip(means, truths, strict=True))
+        off = abs(float(found.value - value)) / max(1.0, abs(float(value)))
+        random = any(float(jnp.max(v)) > 1e-20 for v in layer_vectors(found.variance))
+        return Finding(*where, bias, bias < limit, True, 0.0, off < limit, random)
+    return Finding(*where, *_tested(loss, params, batch, value, truths, seed))
+
+
+def _relative(error: Array, gradient: Array) -> float:
+    return float(jnp.linalg.norm(error) / jnp.linalg.norm(gradient))
+
+
+def _limit(loss: Loss) -> float:
+    smooth = isinstance(loss, Lifted) and (loss.randomness, loss.pieces) == ("uniforms", "smooth")
+    return _SMOOTH if smooth else EXACT
+
+
+def _moments(loss: Loss, params: Params, batch: Batch):
+    """Exact moments, None where there are none or they would take long."""
+    if not isinstance(loss, Lifted) or getattr(loss.model, "random", False):
+        return None
+    seen = as_examples(loss.model, jax.random.key(0), batch)
+    sites = find_sites(loss.model, params, jax.tree.map(lambda leaf: leaf[0], seen))
+    copies = len(jax.tree.leaves(seen)[0]) if loss.couples else 1
+    digits = sum(site.size for site in sites) * loss.streams * copies
+    if loss.randomness != "uniforms" and digits > _PATHS:
+        return None
+    try:
+        return moments(loss, params, batch, _POINTS)
+    except GradbenchError:
+        if loss.randomness == "uniforms":
+            return None
+        raise
+
+
+def _tested(loss, params, batch, value, truths, seed):
+    """A z-test of every coordinate; what alarms is drawn again with another seed."""
+    coordinates = 1 + sum(len(g) for g in truths)
+    threshold = -NormalDist().inv_cdf(math.sqrt(FALSE_ALARM) / (2 * coordinates))
+    exact = jnp.concatenate([value[None], *truths])
+    alarms = np.ones(coordinates, bool)
+    for run in range(2):
+        key = jax.random.fold_in(jax.random.key(seed), run)
+        mean, deviation = _statistics(loss, params, key, batch)
+        scale = np.asarray(deviation) / math.sqrt(_DRAWS)
+        error = np.asarray(mean - exact)
+        still = np.abs(error) > threshold * scale + 1e-9 * (1 + np.abs(exact))
+        alarms &= still | ~np.isfinite(error)
+        if not alarms.any():
+            break
+    ends = np.cumsum([1, *(len(g) for g in truths)])
+    layers = [slice(a, b) for a, b in pairwise(ends)]
+    norms = [np.linalg.norm(exact[layer]) for layer in layers]
+    reach = threshold + NormalDist().inv_cdf(POWER)
+    bias = max(np.linalg.norm(error[layer]) / n for layer, n in zip(layers, norms, strict=True))
+    bound = max(
+        reach * np.linalg.norm(scale[layer]) / n for layer, n in zip(layers, norms, strict=True)
+    )
+    random = bool(np.any(deviation[1:] > 1e-10))
+    return float(bias), not alarms[1:].any(), False, float(bound), not alarms[0], random
+
+
+@partial(jax.jit, static_argnums=0)
+def _statistics(loss: Loss, params: Params, key: Array, batch: Batch) -> tuple[Array, Array]:
+    """Mean and standard deviation of value and gradient, as one vector."""
+
+    def draw(key: Array) -> Array:
+        value, g = jax.value_and_grad(loss)(params, key, batch)
+        return jnp.concatenate([value[None], *layer_vectors(g)])
+
+    keys = jax.random.split(key, _DRAWS)
+    shift = draw(key)
+
+    def some(total, keys):
+        d = jax.vmap(draw)(keys) - shift
+        return (total[0] + jnp.sum(d, axis=0), total[1] + jnp.sum(d**2, axis=0)), None
+
+    zero = jnp.zeros_like(shift)
+    (first, second), _ = jax.lax.scan(some, (zero, zero), keys.reshape(-1, _CHUNK))
+    mean = first / _DRAWS
+    return shift + mean, jnp.sqrt(jnp.maximum(second / _DRAWS - mean**2, 0))

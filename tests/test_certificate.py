@@ -1,0 +1,267 @@
+"""The certificate: classes are found, and every kind of bug is caught."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.lax import stop_gradient
+
+from gradbench.cli import main
+from gradbench.errors import GradbenchError
+from gradbench.estimators import ESTIMATORS, psa, straight_through
+from gradbench.model import (
+    credit,
+    draw_state,
+    flip,
+    lift,
+    sampled,
+    tail,
+    visit,
+    visit_path,
+    with_slope,
+)
+from gradbench.testing import check_estimator
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
+
+# ---------------------------------------------------------------- the classes that are claimed
+
+
+@pytest.mark.parametrize("name", sorted(ESTIMATORS))
+def test_every_estimator_is_found_to_be_what_it_claims(name):
+    certificate = check_estimator(name)
+    assert certificate.passed, str(certificate)
+    assert certificate.found == certificate.claimed
+    assert certificate.bound < 0.2, str(certificate)  # what was only tested would have been seen
+
+
+@pytest.mark.parametrize(
+    ("spec", "found"),
+    [
+        ("darn(phi=0.2)", "multilinear"),
+        ("reinmax(temperature=2)", "biased"),
+        ("straight_through(proxy='identity')", "biased"),
+    ],
+)
+def test_hyperparameters_change_the_class(spec, found):
+    assert check_estimator(spec).found == found
+
+
+# --------------------------------------------------------------------------------- planted bugs
+
+
+def scores(run):
+    return [s.noise.score(x, a) for s, x, a in zip(run.sites, run.x, run.a, strict=True)]
+
+
+def own_sample_in_the_baseline(model):
+    """The mean over both samples, in the place of the other one."""
+
+    def example_loss(params, u, example):
+        runs = [sampled(model, params, v, example) for v in u]
+        mean = stop_gradient(sum(run.f for run in runs) / 2)
+        loss = sum(run.f for run in runs) / 2
+        for run in runs:
+            signals = [(stop_gradient(run.f) - mean) * g / 2 for g in scores(run)]
+            loss += sum(credit(s, a) for s, a in zip(signals, run.a, strict=True))
+        return loss
+
+    return lift(model, example_loss, streams=2)
+
+
+def no_factor_2(model):
+    """The slope of {0, 1} states for states of {-1, +1}."""
+
+    def example_loss(params, u, example):
+        def unit(site, a):
+            slope = lambda x, a: site.noise.pdf(a)  # noqa: E731
+            return with_slope(slope, draw_state(site, a, u[0][site.index]), a)
+
+        return visit(model, params, example, unit).f
+
+    return lift(model, example_loss)
+
+
+def wrong_logit(model):
+    """A probability through log p + log1p(p), where log1p(-p) is meant."""
+
+    def example_loss(params, u, example):
+        run = sampled(model, params, u[0], example)
+        loss = run.f
+        for site, x, a in zip(run.sites, run.x, run.a, strict=True):
+            p = site.noise.cdf(a)
+            wrong = jax.nn.sigmoid(jnp.log(p) - jnp.log1p(p))
+            loss += credit(run.f * ((x + 1) / 2 - wrong) * site.noise.logit_slope(a), a)
+        return loss
+
+    return lift(model, example_loss)
+
+
+def kept_descendants(model):
+    """The flip difference with the descendants of the sampled state."""
+
+    def example_loss(params, u, example):
+        run = sampled(model, params, u[0], example)
+        fixed, loss = stop_gradient(params), run.f
+        for k, (site, a) in enumerate(zip(run.sites, run.a, strict=True)):
+
+            def difference(i, k=k):
+                other = (*run.x[:k], flip(run.x[k], i), *run.x[k + 1 :])
+                return run.f - visit_path(model, fixed, example, other).f
+
+            delta = jnp.stack([difference(i) for i in range(site.size)]).reshape(site.shape)
+            loss += credit(run.x[k] * delta * site.noise.pdf(a), a)
+        return loss
+
+    return lift(model, example_loss)
+
+
+def layer_scaled(model):
+    """A factor of 0.9 in the first layer."""
+
+    def example_loss(params, u, example):
+        run = sampled(model, params, u[0], example)
+        factors = [0.9, *[1.0] * (len(run.a) - 1)]
+        signals = [c * run.f * g for c, g in zip(factors, scores(run), strict=True)]
+        return run.f + sum(credit(s, a) for s, a in zip(signals, run.a, strict=True))
+
+    return lift(model, example_loss)
+
+
+def wrong_sign(model):
+    """ARM with the sign of its uniforms turned."""
+
+    def example_loss(params, u, example):
+        run = sampled(model, params, u[0], example)
+        loss = run.f
+        for site, a, v in zip(run.sites, run.a, u[0], strict=True):
+            f = tail(model, params, example, run, site.index, draw_state(site, a, 1 - v), u[0])
+            loss += credit((run.f - f) * (v - 0.5) * site.noise.logit_slope(a), a)
+        return loss
+
+    return lift(model, example_loss, randomness="uniforms")
+
+
+def hidden(make):
+    """The same estimator, of which nothing can be enumerated: it has to be tested."""
+
+    def made(model):
+        loss = make(model)
+        return lambda params, key, batch: loss(params, key, batch)
+
+    return made
+
+
+@pytest.mark.parametrize(
+    ("make", "claim"),
+    [
+        (own_sample_in_the_baseline, "unbiased"),
+        (no_factor_2, "multilinear"),
+        (wrong_logit, "unbiased"),
+        (kept_descendants, "unbiased"),
+        (layer_scaled, "unbiased"),
+        (wrong_sign, "unbiased"),
+    ],
+)
+def test_a_planted_bug_is_caught(make, claim):
+    certificate = check_estimator(make, claim)
+    assert not certificate.passed
+    assert certificate.found != claim
+    assert all(check.passed for check in certificate.checks if check.name != "value")
+    if make is kept_descendants:  # right in one layer: only the deep problems tell
+        assert certificate.found == "one layer"
+
+
+def test_a_tenth_of_a_layer_is_also_seen_by_a_test_where_nothing_can_be_enumerated():
+    certificate = check_estimator(hidden(layer_scaled), "unbiased")
+    assert not any(finding.exact for finding in certificate.findings)
+    assert not certificate.passed
+    assert check_estimator(hidden(straight_through), "multilinear").passed
+    assert check_estimator(hidden(psa), "one layer").found == "one layer"
+
+
+# ------------------------------------------------------------------------- how a draw behaves
+
+
+def broken(change):
+    """REINFORCE with a change of what it returns: ``change(loss value, params, key, batch)``."""
+
+    def make(model):
+        loss = ESTIMATORS["reinforce"].make(model)
+        return lambda params, key, batch: change(loss(params, key, batch), params, key, batch)
+
+    return make
+
+
+class Counter:
+    calls = 0
+
+
+def counted(value, params, key, batch):
+    Counter.calls += 1
+    return value * (1 + Counter.calls)
+
+
+@pytest.mark.parametrize(
+    ("change", "requirement"),
+    [
+        (counted, "deterministic"),
+        (lambda value, params, key, batch: 2 * value - stop_gradient(value) + 1, "value"),
+        (
+            lambda value, params, key, batch: (
+                value + 0 * jnp.sum(jnp.log(jnp.abs(jnp.tanh(1e-3 * params[0]["weight"])) - 0.03))
+            ),
+            "saturation",
+        ),
+        (lambda value, params, key, batch: value.astype(jnp.float64), "float32"),
+        (lambda value, params, key, batch: value + np.random.default_rng().normal(), "jit"),
+    ],
+)
+def test_what_is_no_proper_loss_fails_its_requirement(change, requirement):
+    certificate = check_estimator(broken(change))
+    assert requirement in certificate.failed
+    assert not certificate.passed
+
+
+# -------------------------------------------------------------------------- the command line
+
+
+def test_the_command_prints_the_evidence_and_fails_with_1(capsys, tmp_path, monkeypatch):
+    assert main(["check", "psa"]) == 0
+    text = capsys.readouterr().out
+    assert text.startswith("psa: claims one layer, found one layer (one layer and any objective)")
+    assert "two layers" in text and text.endswith("passed\n")
+    assert main(["check", "psa", "--claim", "unbiased"]) == 1
+    assert capsys.readouterr().out.endswith("FAILED\n")
+    (tmp_path / "own_estimators.py").write_text(
+        "from gradbench.estimators import reinforce\ndef mine(model): return reinforce(model)\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    assert main(["check", "own_estimators:mine", "--claim", "unbiased"]) == 0
+    assert "claims unbiased, found unbiased" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "names of estimators or --all"),
+        (["psa", "--all"], "names of estimators or --all"),
+        (["pse"], "unknown estimator 'pse'; did you mean 'psa'?"),
+        (["psa", "--claim", "perfect"], "the claim is 'perfect'; give one of exact, unbiased"),
+        (["nowhere:f"], "'nowhere:f' cannot be imported"),
+        (["math:pi"], "give a function of a model"),
+    ],
+)
+def test_bad_input_is_one_sentence(arguments, message, capsys):
+    assert main(["check", *arguments]) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+
+
+def test_an_estimator_that_takes_no_problem_says_why():
+    def refusing(model):
+        raise GradbenchError("this estimator takes nothing; take another")
+
+    with pytest.raises(GradbenchError, match=r"takes none of the problems.*takes nothing"):
+        check_estimator(refusing)
