@@ -33,7 +33,7 @@ def test_every_estimator_is_found_to_be_what_it_claims(name):
     certificate = check_estimator(name)
     assert certificate.passed, str(certificate)
     assert certificate.found == certificate.claimed
-    assert certificate.bound < 0.2, str(certificate)  # what was only tested would have been seen
+    assert certificate.bound < 0.3, str(certificate)  # what was only tested would have been seen
 
 
 @pytest.mark.parametrize(
@@ -206,7 +206,7 @@ def counted(value, params, key, batch):
 @pytest.mark.parametrize(
     ("change", "requirement"),
     [
-        (counted, "deterministic"),
+        (counted, "vmap"),
         (lambda value, params, key, batch: 2 * value - stop_gradient(value) + 1, "value"),
         (
             lambda value, params, key, batch: (

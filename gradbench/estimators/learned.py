@@ -9,6 +9,7 @@ from jaxtyping import Array, Float
 
 from gradbench.model import Batch, Lifted, Loss, Model, Params, Randomness
 
+STEPS = 500  # of a fit
 State: TypeAlias = Any  # a pytree of arrays: what is learned, and the state of its optimiser
 
 
@@ -37,7 +38,7 @@ class Learned:
         """The surrogate loss at the initial state."""
         return self.loss(params, key, batch, self.init(params, batch))
 
-    def fit(self, params: Params, key: Array, batch: Batch, steps: int = 500) -> Lifted:
+    def fit(self, params: Params, key: Array, batch: Batch, steps: int = STEPS) -> Lifted:
         """The estimator at the state after so many steps of ``adapt`` at fixed parameters."""
 
         @jax.jit
@@ -50,6 +51,6 @@ class Learned:
         return self.frozen(final(params, batch))
 
 
-def fitted(loss: Loss, params: Params, key: Array, batch: Batch) -> Loss:
+def fitted(loss: Loss, params: Params, key: Array, batch: Batch, steps: int = STEPS) -> Loss:
     """The estimator to be measured at ``params``: one with learned parts is fitted and frozen."""
-    return loss.fit(params, key, batch) if isinstance(loss, Learned) else loss
+    return loss.fit(params, key, batch, steps) if isinstance(loss, Learned) else loss

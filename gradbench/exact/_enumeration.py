@@ -38,6 +38,8 @@ from gradbench.network import SBN
 from gradbench.noise import Noise, get_noise
 from gradbench.weights import BinaryWeights
 
+_FEW = 64  # paths that are summed at once whatever they take
+
 
 def all_states(units: int, dtype: Any) -> Float[Array, "states units"]:
     """The 2^units states in {-1, +1}; unit 0 is the most significant bit of the row number."""
@@ -64,9 +66,14 @@ def _chunk(rows: int, most: int) -> int:
     return 1 << (max(1, min(rows, most)).bit_length() - 1)
 
 
-def _sum_parts(total: PyTree, part: Callable[..., PyTree], *chunks: Array) -> PyTree:
-    """``total`` + sum of ``part(*chunk)`` over the first axis; nothing but the sum is kept."""
-    again = jax.checkpoint(part)
+def _sum_parts(
+    total: PyTree, part: Callable[..., PyTree], *chunks: Array, smooth: bool = True
+) -> PyTree:
+    """``total`` + sum of ``part(*chunk)`` over the first axis; nothing but the sum is kept.
+
+    ``smooth``: it may be differentiated, for which the parts are then computed again.
+    """
+    again = jax.checkpoint(part) if smooth else part
 
     def step(total: PyTree, chunk: tuple[Array, ...]) -> tuple[PyTree, None]:
         # The data may be of higher precision than the parameters.
@@ -210,24 +217,33 @@ def _over_paths(model: Model, params: Params, batch: Batch) -> Float[Array, ""]:
 
 
 def sum_numbered(
-    total: PyTree, weighted: Callable[[Array, Example], PyTree], batch: Batch, count: int
+    total: PyTree,
+    weighted: Callable[[Array, Example], PyTree],
+    batch: Batch,
+    count: int,
+    smooth: bool = True,
 ) -> PyTree:
-    """``total`` + sum of ``weighted(number, example)`` over 0 <= number < count, per example."""
+    """``total`` + sum of ``weighted(number, example)`` over 0 <= number < count, per example.
+
+    Not to be differentiated unless ``smooth``.
+    """
 
     def some(paths: Array) -> PyTree:
         parts = jax.vmap(lambda n: jax.vmap(partial(weighted, n))(batch))(paths)
         return jax.tree.map(lambda leaf: jnp.sum(leaf, axis=0), parts)
 
-    size = _chunk(count, PATHS // row_width(some, jnp.arange(1)))
+    few = count <= _FEW  # whose widths are not worth tracing
+    size = count if few else _chunk(count, PATHS // row_width(some, jnp.arange(1)))
     whole, rest = divmod(count, size)
 
     def part(first: Array, size: int = size) -> PyTree:
         return some(first + jnp.arange(size))
 
-    total = _sum_parts(total, part, size * jnp.arange(whole))
+    total = _sum_parts(total, part, size * jnp.arange(whole), smooth=smooth)
     if not rest:
         return total
-    return _sum_parts(total, partial(part, size=rest), jnp.array([whole * size]))
+    last = partial(part, size=rest)
+    return _sum_parts(total, last, jnp.array([whole * size]), smooth=smooth)
 
 
 def expected_loss(

@@ -37,10 +37,9 @@ from gradbench.model import (
 )
 
 GRID = 1 << 25  # points of an integral over uniforms
-# Points to either side of the middle of an interval in which a draw is smooth, by the number of
-# uniforms: as many as can be had, for relaxations of low temperature turn within 1 % of it.
-_SMOOTH = {1: 96, 2: 48}
-_FEWEST_SMOOTH = 24
+# Points to either side of the middle of an interval in which a draw is smooth: as many as can be
+# had, for relaxations of low temperature turn within 1 % of it.
+_SMOOTH = (96, 48, 24)
 
 
 class Moments(NamedTuple):
@@ -126,7 +125,9 @@ def _sum_draws(
 
     n = batch_size(data)
     zero = jax.tree.map(lambda leaf: jnp.zeros((n, *jnp.shape(leaf)), dtype), params)
-    value, first, second = sum_numbered((jnp.zeros(n, dtype), zero, zero), terms, data, count)
+    value, first, second = sum_numbered(
+        (jnp.zeros(n, dtype), zero, zero), terms, data, count, smooth=False
+    )
     return Moments(
         jnp.mean(value),
         jax.tree.map(lambda m: jnp.mean(m, axis=0), first),
@@ -211,12 +212,13 @@ def _grid(
             f"an integral over the uniforms of {units} units is too large; measure draws of this "
             "estimator, or take a network of some three units"
         )
-    rules = [
-        [_points(ends, loss.pieces, axes) for ends in row]
-        for row in _ends(loss, sites, params, examples)
-    ]
-    lengths = tuple(max(len(row[k][0]) for row in rules) for k in range(axes))
-    if math.prod(lengths) > points:
+    every = _ends(loss, sites, params, examples)
+    for half in _SMOOTH:
+        rules = [[_points(ends, loss.pieces, half) for ends in row] for row in every]
+        lengths = tuple(max(len(row[k][0]) for row in rules) for k in range(axes))
+        if math.prod(lengths) <= points:
+            break
+    else:
         raise GradbenchError(
             f"an integral over {axes} uniforms needs {math.prod(lengths):.0e} points, over the "
             f"limit of {points:.0e}; measure draws of this estimator, or take fewer units"
@@ -266,10 +268,10 @@ def _breaks(
     return jax.vmap(jax.vmap(of_path, in_axes=(0, None)), in_axes=(None, 0))(states, examples)
 
 
-def _points(ends: Any, pieces: str, axes: int) -> tuple[Any, Any]:
+def _points(ends: Any, pieces: str, half: int) -> tuple[Any, Any]:
     """Points and weights of a rule that is exact, or converges fast, between the breaks."""
     ends = ends[np.concatenate([[True], np.diff(ends) > 1e-14])]
-    node, weight = _rule(pieces, axes)
+    node, weight = _rule(pieces, half)
     width = np.diff(ends)
     return (
         (ends[:-1, None] + width[:, None] * node).ravel(),
@@ -277,13 +279,12 @@ def _points(ends: Any, pieces: str, axes: int) -> tuple[Any, Any]:
     )
 
 
-def _rule(pieces: str, axes: int) -> tuple[Any, Any]:
+def _rule(pieces: str, half: int) -> tuple[Any, Any]:
     """Nodes and weights on (0, 1): one, two of Gauss, or the double exponential rule."""
     if pieces == "constant":
         return np.array([0.5]), np.array([1.0])
     if pieces == "linear":
         return 0.5 + np.array([-1, 1]) / math.sqrt(12), np.array([0.5, 0.5])
-    half = _SMOOTH.get(axes, _FEWEST_SMOOTH)
     t = np.arange(-half, half + 1) * (3.0 / half)
     node = 1 / (1 + np.exp(-np.pi * np.sinh(t)))
     weight = np.pi * np.cosh(t) * node * (1 - node)

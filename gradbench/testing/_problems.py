@@ -62,7 +62,7 @@ def _targets(name: str, examples: int, random: np.random.Generator) -> dict[str,
 
 
 def _params(shapes: Any, random: np.random.Generator) -> Params:
-    """Weights away from 0, so that what the layers below do is seen at the end, and small biases."""
+    """Weights away from 0, so that what the layers below do is seen above, and small biases."""
 
     def one(theta: Any) -> Any:
         weight, bias = theta["weight"].shape, theta["bias"].shape
