@@ -229,6 +229,7 @@ def saturated():
     return network, params, batch
 
 
+@pytest.mark.slow
 def test_saturated_units_give_finite_draws_in_single_precision():
     network, *given = saturated()
     single = jax.tree.map(lambda w: jnp.asarray(w, jnp.float32), given)

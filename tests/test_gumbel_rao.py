@@ -221,6 +221,7 @@ def test_reinmax_rao_is_reinmax_with_a_mean_of_other_noise_and_not_it():
 # -------------------------------------------------------------------------------------- both
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [gumbel_rao, reinmax_rao])
 def test_saturated_units_have_finite_gradients_that_vanish_in_float32(make):
     with jax.enable_x64(False):

@@ -305,6 +305,7 @@ def test_the_bound_of_several_samples_is_that_of_all_combinations_and_tightens()
 # --------------------------------------------------------------------------- all of them
 
 
+@pytest.mark.slow
 def test_saturated_units_give_finite_draws_in_single_precision():
     network, params, batch = small((2, 3, 1), "uniform")
     params[0]["bias"][:] = [40, -40, 0.5]

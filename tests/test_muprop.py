@@ -26,6 +26,7 @@ CASES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_muprop_and_simple_muprop_are_unbiased_at_every_depth_and_noise(case):
     model, params, batch = CASES[case]()

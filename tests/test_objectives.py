@@ -636,7 +636,7 @@ def test_targets_of_another_size_than_the_decoder_s_are_refused():
         network.check(params, (bits, (bits + 1) / 2))
 
 
-@pytest.mark.parametrize("noise", ["uniform", "triangular"])
+@pytest.mark.parametrize("noise", ["uniform", pytest.param("triangular", marks=pytest.mark.slow)])
 def test_states_that_a_flip_makes_impossible_count_nothing_in_the_sampled_divergence(noise):
     """PSA keeps the states above a flip; the logarithm of their probability 0 is no number."""
     layers = (Dense(3, 3, noise), Dense(3, 2, noise))

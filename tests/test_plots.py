@@ -197,17 +197,23 @@ FULL = {
     "training": lambda: training(nested_frame(), "toy"),
     "losses": lambda: losses(losses_frame(MANY, (0, 1, 10, 100, 1000)), "toy"),
     "loss": lambda: losses(losses_frame(), "toy"),
-    "rmse-score": lambda: accuracy(of_the_zoo(curves_frame(FOUR)), "toy")["rmse-score"],
-    "cosine-relaxed": lambda: accuracy(of_the_zoo(curves_frame(FOUR)), "toy")["cosine-relaxed"],
     "overview": lambda: overview(zoo_overview(), "toy"),
     "overview, 1": lambda: overview(zoo_overview(["layer 1"]), "toy"),
     "temperature": lambda: temperature(temperatures_frame(), {}, "toy"),
 }
 
 
-@pytest.mark.parametrize("kind", FULL)
+SLOW = {
+    "rmse-score": lambda: accuracy(of_the_zoo(curves_frame(FOUR)), "toy")["rmse-score"],
+    "cosine-relaxed": lambda: accuracy(of_the_zoo(curves_frame(FOUR)), "toy")["cosine-relaxed"],
+}
+
+
+@pytest.mark.parametrize(
+    "kind", [*FULL, *(pytest.param(kind, marks=pytest.mark.slow) for kind in SLOW)]
+)
 def test_panels_legend_and_title_do_not_overlap(kind):
-    figure = FULL[kind]()
+    figure = (FULL | SLOW)[kind]()
     boxes = [ax.get_tightbbox() for ax in axes_of(figure)]
     boxes += [legend.get_window_extent() for legend in figure.legends]
     page = figure.bbox

@@ -44,6 +44,7 @@ def test_the_library_example_runs_and_its_draws_average_to_something_near_the_tr
         assert error < 0.5  # PSA is biased in the first layer, by far less than that
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick_compilation")
 def test_the_networks_of_the_readme_have_gradients(names):
     key, points = jax.random.key(0), jnp.ones((2, 2))
@@ -108,6 +109,7 @@ def test_every_file_and_target_in_the_readme_exists_and_every_module_is_there():
             in (
                 "checkpoints/",
                 "references/",
+                "moments/",
                 "shards/",
                 "figures/",
             )

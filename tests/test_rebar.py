@@ -118,7 +118,7 @@ def test_rebar_is_unbiased_with_every_noise(monkeypatch):
         own = [losses[0].breaks(stream, run._replace(sites=(site,)))[0] for site in sites]
         return [jnp.concatenate(own if stream else [p, 1 - p, *own])]
 
-    monkeypatch.setattr(_moments, "_SMOOTH", 12)
+    monkeypatch.setattr(_moments, "_SMOOTH", (12,))
     params, batch = (np.array([0.4]), np.array([0.6])), np.array([[1.5]])
     bias, value, _ = integrated(losses, params, batch, breaks=breaks)
     assert np.all(bias < EXACT)
@@ -356,6 +356,7 @@ def test_means_of_draws_of_larger_networks_are_the_gradient(sizes, noise, learne
 # ------------------------------------------------------------------------- saturation
 
 
+@pytest.mark.slow
 def test_draws_are_finite_at_any_saturation_in_single_precision():
     """Pre-activations far outside, on the edge, and inside of bounded support; with every noise."""
     levels = np.array([-40, -6, -1, -0.999999, 0, 0.999999, 1, 6, 40])

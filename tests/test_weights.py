@@ -500,6 +500,7 @@ def test_the_unbiased_are_so_also_with_estimators_of_the_activations_inside(all_
         assert largest_z(draws(spec), right) > threshold(1e-6, right.size)
 
 
+@pytest.mark.slow
 def test_every_estimator_runs_in_single_precision_and_is_pure():
     specs = [spec for spec in SPECS if not spec.startswith("nested(")]
     with jax.enable_x64(False):

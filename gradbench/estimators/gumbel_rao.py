@@ -23,7 +23,7 @@ def _averaged(
     """The mean over ``samples`` streams v of ``slope(noise, x, a, v)``, not smooth at ``kink``."""
 
     def mean(noise: Noise, x: Array, a: Array, u: Array, *v: Array) -> Array:
-        return jnp.mean(jnp.stack([slope(noise, x, a, own) for own in v]), axis=0)
+        return jnp.mean(jax.vmap(lambda own: slope(noise, x, a, own))(jnp.stack(v)), axis=0)
 
     def breaks(stream: int, run: Visit) -> list[Array]:
         rows = zip(run.sites, run.x, run.a, strict=True)

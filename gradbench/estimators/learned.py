@@ -40,6 +40,8 @@ class Learned:
 
     def fit(self, params: Params, key: Array, batch: Batch, steps: int = STEPS) -> Lifted:
         """The estimator at the state after so many steps of ``adapt`` at fixed parameters."""
+        if not steps:
+            return self.frozen(self.init(params, batch))
 
         @jax.jit
         def final(params: Params, batch: Batch) -> State:

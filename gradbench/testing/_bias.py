@@ -26,7 +26,7 @@ FALSE_ALARM = 1e-8
 POWER = 0.975  # probability with which a bias of the size stated as ``bound`` is seen
 _PATHS = 14  # binary digits of the number of paths, beyond which a bias is tested
 _POINTS = 1 << 17  # points of an integral over uniforms, likewise
-_SHORT, _LONG = 1 << 12, 1 << 17  # draws
+_SHORT, _LONG = 1 << 12, 1 << 16  # draws
 _CHUNK = 1 << 11
 _STEPS = 100  # of the fit of learned parts
 
@@ -51,12 +51,15 @@ class Finding(NamedTuple):
     random: bool
 
 
-def findings(loss: Loss, problem: Problem, seed: int) -> list[Finding]:
+def findings(loss: Loss, problem: Problem, seed: int, fit: bool) -> list[Finding]:
     """One finding for each class of objectives of a problem.
 
     Where biases are only tested, and there is none for any objective, the others are left out.
+    ``fit``: learned parts are fitted first, else they are at their start.
     """
-    loss = fitted(loss, problem.params, jax.random.key(seed), problem.batches["any"], _STEPS)
+    key = jax.random.key(seed)
+    steps = _STEPS if fit else 0
+    loss = fitted(loss, problem.params, key, problem.batches["any"], steps)
     last = _find(loss, problem, "any", seed)
     if last.unbiased and not last.exact:
         return [last]
