@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gradbench.estimators import make_estimator
-from gradbench.exact import expected_loss
+from gradbench.exact import expected_loss, moments
 from gradbench.layers import Conv
 from gradbench.measure import make_plan, measure
 from gradbench.network import SBN, dense_network
@@ -128,6 +128,13 @@ def exact_gradient_of(name: str) -> Callable[[], Any]:
     return gradient_of(lambda p: expected_loss(built.network, p, built.batch), built.initial())
 
 
+def exact_moments(spec: str) -> Callable[[], Any]:
+    """A task: exact mean and variance of an estimator on the network of the PSA paper."""
+    network, params, batch = problem((5, 5, 5), jnp.float64)
+    loss = make_estimator(spec, network)
+    return lambda: jax.block_until_ready(moments(loss, params, batch))
+
+
 def conv_gradient(spec: str) -> Callable[[], Any]:
     """A task: one draw for 28x28 images, four layers of 16, 16, 32, 32 channels, in float32."""
     shape, layers = (28, 28, 1), []
@@ -149,11 +156,15 @@ def gradient_of(loss: Callable[[Any], Any], params: Any) -> Callable[[], Any]:
 
 
 CONVOLUTIONAL = ("straight_through", "psa")
+MOMENTS = tuple(
+    f"moments:{name}" for name in ("straight_through", "zgr", "reinforce", "leg", "psa")
+)
 PROBLEMS = ("digits", "conv", "weights", "vae-8", "vae-12", "vae-8-8", "vae-12-12")
 LINES = {
     "gradient in float32, 28x28 images, batch 32, convolutions 16, 16/2, 32, 32/2": CONVOLUTIONAL,
     "exact gradient in float64, 2-...-1, 200 points": ["-".join(map(str, h)) for h in HIDDEN],
     "exact gradient in float64 of the problems of the suites": PROBLEMS,
+    "exact mean and variance of a draw in float64, 2-5-5-5-1, 200 points": MOMENTS,
 }
 
 
@@ -164,10 +175,12 @@ def print_line(name: str) -> None:
             task = conv_gradient(name)
         elif name in PROBLEMS:
             task = exact_gradient_of(name)
+        elif name in MOMENTS:
+            task = exact_moments(name.partition(":")[2])
         else:
             task = exact_gradient(tuple(map(int, name.split("-"))))
         (seconds,) = best([task])
-    print(f"{name:18}{seconds * 1e3:10.1f} ms{peak_memory():>12}", flush=True)
+    print(f"{name:26}{seconds * 1e3:10.1f} ms{peak_memory():>12}", flush=True)
 
 
 def peak_memory() -> str:

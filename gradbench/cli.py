@@ -179,6 +179,18 @@ def _plot(options: argparse.Namespace) -> None:
 
 
 def _check(options: argparse.Namespace) -> int:
+    import jax
+
+    # Its many programs run for milliseconds: their compilation is what takes time.
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", True)
+    try:
+        return _checked(options)
+    finally:
+        jax.config.update("jax_disable_most_optimizations", before)
+
+
+def _checked(options: argparse.Namespace) -> int:
     from gradbench.testing import check_all, check_estimator
 
     if options.all == bool(options.estimators):

@@ -100,7 +100,7 @@ def test_the_series_of_an_estimator_is_all_of_it_but_the_temperature():
     assert split("psa") == ("psa", None)
 
 
-SMALL = (0.03, 0.045, 0.06)
+SMALL = (0.005, 0.0075, 0.01)
 
 
 def of_moments(make, network, params, batch, temperatures=SMALL):
@@ -126,8 +126,8 @@ def test_bias_and_deviation_have_the_slopes_of_the_closed_forms(make, coefficien
     params = ({"bias": jnp.ones(1)}, ())
     summary, forms = of_moments(make, network, params, batch)
     (row,) = slopes(summary).to_dict("records")
-    assert row["bias"] == pytest.approx(power, abs=0.06)
-    assert row["std"] == pytest.approx(-0.5, abs=0.04)
+    assert row["bias"] == pytest.approx(power, abs=0.015)
+    assert row["std"] == pytest.approx(-0.5, abs=0.015)
     if make is concrete:
         unit = Unit(1.0, *[*coefficients, 0.0][:2])
         truth = exact.reference(network, params, batch).gradient[0]["bias"]
@@ -136,7 +136,7 @@ def test_bias_and_deviation_have_the_slopes_of_the_closed_forms(make, coefficien
         for t, (bias, square) in zip(SMALL, forms, strict=True):
             errors.append(abs(bias[0] / unit.concrete_bias(t) - 1))
             assert square[0] == pytest.approx(unit.concrete_square(t), rel=2 * t)
-        assert errors[0] < 0.05 and all(a < b for a, b in pairwise(errors))  # tends to it
+        assert errors[0] < 0.01 and all(a < b for a, b in pairwise(errors))  # tends to it
 
 
 def test_a_random_form_has_the_slopes_of_its_diagonal():
@@ -144,9 +144,10 @@ def test_a_random_form_has_the_slopes_of_its_diagonal():
     network, params = SBN((Logits(2),), Quadratic()), ({"bias": jnp.array([1.0, -0.5])}, ())
     summary, forms = of_moments(concrete, network, params, batch)
     (row,) = slopes(summary).to_dict("records")
-    assert row["bias"] == pytest.approx(1, abs=0.05) and row["std"] == pytest.approx(-0.5, abs=0.04)
+    assert row["bias"] == pytest.approx(1, abs=0.015)
+    assert row["std"] == pytest.approx(-0.5, abs=0.015)
     units = [Unit(a, 1.0, q / 2) for a, q in zip([1.0, -0.5], np.diag(batch[1][0]), strict=True)]
-    assert forms[0][0] == pytest.approx([u.concrete_bias(0.03) for u in units], rel=0.05)
+    assert forms[0][0] == pytest.approx([u.concrete_bias(SMALL[0]) for u in units], rel=0.01)
 
 
 @pytest.mark.parametrize("layers", [1, 2, 3])
