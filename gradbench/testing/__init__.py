@@ -200,7 +200,9 @@ def _try_all(
     make: Callable[[Model], Loss], tried: Sequence[Problem], seed: int
 ) -> tuple[list[Finding], dict[str, str], list[Problem]]:
     """The findings on the problems that an estimator takes, and why it refuses the others."""
-    found, refused, taken = [], {}, []
+    found: list[Finding] = []
+    refused: dict[str, str] = {}
+    taken: list[Problem] = []
     for problem in tried:
         try:
             found += findings(make(problem.model), problem, seed, fit=not taken)
