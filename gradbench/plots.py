@@ -525,13 +525,16 @@ def _finish(
         )
         for name, look in style.items()
     ]
+    if known:
+        handles.append(Line2D([], [], ls="", label="=: from exact moments"))
     columns = 4 if figure.get_figwidth() > 6 else 2
     if handles or more:
         figure.legend(handles=[*handles, *more], loc="outside lower center", ncols=columns)
 
 
 def _named(estimator: str, known: Collection[str]) -> str:
-    return f"{label(estimator)} (exact moments)" if estimator in known else label(estimator)
+    """As in the legend of a table: what is exact is marked."""
+    return f"{label(estimator)} =" if estimator in known else label(estimator)
 
 
 def save(figure: Figure, path: str | Path) -> list[Path]:
