@@ -20,8 +20,8 @@ from gradbench.problem import load_problem
 from gradbench.problems.build import build, estimator
 
 EPOCHS = ("epoch 1", "epoch 100", "epoch 2000")
-# One seed in a run of every test, the others in that of the slow ones.
-SOME = [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2))]
+# Seeds take some seconds each.
+SOME = [pytest.param(seed, marks=pytest.mark.slow) for seed in range(3)]
 ALL = range(8)
 SPECS = ("reinforce", "arm", "straight_through", "psa")
 moments = jax.jit(exact.moments, static_argnums=0)
