@@ -36,6 +36,7 @@ pytestmark = pytest.mark.usefixtures("float64", "quick_compilation")
 ONE, TWO = (1, 2, 1), (1, 2, 1, 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("make", "sizes", "noise"),
     [

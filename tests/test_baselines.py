@@ -94,6 +94,7 @@ CASES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_every_baseline_is_unbiased_at_every_depth_and_noise(case):
     model, params, batch = CASES[case]()

@@ -43,6 +43,7 @@ all_triples = partial(stochastic_triples, pruned=False)
 # ------------------------------------------------------------------------ unbiased, exactly
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("make", "sizes", "noise"),
     [

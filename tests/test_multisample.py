@@ -59,6 +59,7 @@ CASES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_rloo_and_rodeo_are_unbiased_at_every_depth_and_noise(case):
     given = CASES[case]()

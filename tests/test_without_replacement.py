@@ -29,6 +29,7 @@ pytestmark = pytest.mark.usefixtures("float64", "quick_compilation")
 ONE = (1, 2, 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("make", "noise"),
     [
