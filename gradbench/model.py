@@ -117,7 +117,6 @@ def tail(
     return sampled(model, jax.lax.stop_gradient(params), u, example, (*run.x[:k], x_k)).f
 
 
-Descendants: TypeAlias = Literal["shared", "independent", "antithetic"]
 DESCENDANTS = ("shared", "independent", "antithetic")
 
 

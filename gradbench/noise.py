@@ -47,6 +47,16 @@ class Noise:
         """d log P(x | a) / da = x F'(a) / F(x a), per unit; 0 where P(x | a) = 0."""
         return x * self.hazard(x * a)
 
+    def lead(
+        self, x: Float[Array, "..."], a: Float[Array, "..."], v: Float[Array, "..."]
+    ) -> Float[Array, "..."]:
+        """x (a - z), never negative, of noise z given the state x = sign(a - z), from uniforms v.
+
+        By symmetry it is x a - F^{-1}(u) for u < F(x a), so for u = v F(x a): that is u = v p where
+        x = 1, and counted from the other end where x = -1, without differences near 1.
+        """
+        return x * a - self.quantile(v * self.cdf(x * a))
+
     def log_probability(
         self, x: Float[Array, " units"], a: Float[Array, " units"]
     ) -> Float[Array, ""]:

@@ -11,6 +11,7 @@ where a state is ``values[1]`` with probability p and else ``values[0]``. With o
 this is the exact expected loss, of any number of units.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -276,14 +277,14 @@ LIKELIHOODS = ("bernoulli_likelihood", "multinomial_likelihood")
 _PRIOR = NOISES["logistic"]
 
 
-class _Separable:
+class _Separable(ABC):
     """A toy: the mean or, with ``total``, the sum over the units of a function ``each`` of one."""
 
     total: bool
 
+    @abstractmethod
     def each(self, x: Float[Array, " units"]) -> Float[Array, " units"]:
         """The part of each unit."""
-        raise NotImplementedError
 
     def __call__(self, theta: Params, x: Array, target: Array) -> Float[Array, ""]:
         """The objective of one example; neither parameters nor the target are read."""

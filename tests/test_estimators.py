@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from bugs import wrong_arm, wrong_disarm, wrong_reinforce, wrong_straight_through
 from conftest import flat, precision, random_batch, random_params, small
 from jax.lax import stop_gradient
 
@@ -33,14 +34,10 @@ from gradbench.exact import brute_force, moments
 from gradbench.layers import Dense
 from gradbench.model import (
     credit,
-    draw_state,
     flip,
     lift,
     sampled,
-    tail,
-    visit,
     visit_path,
-    with_slope,
 )
 from gradbench.network import SBN
 from gradbench.noise import get_noise
@@ -135,54 +132,6 @@ def integrated_bias(make, network, params, batch):
 
 
 # ----------------------------------------------------------------- planted bugs, for contrast
-
-
-def wrong_reinforce(model):
-    def example_loss(params, u, example):
-        run = sampled(model, params, u[0], example)
-        scores = [s.noise.score(x, a) for s, x, a in zip(run.sites, run.x, run.a, strict=True)]
-        return run.f + sum(credit(2 * run.f * g, a) for g, a in zip(scores, run.a, strict=True))
-
-    return lift(model, example_loss)
-
-
-def wrong_arm(model):
-    def example_loss(params, u, example):
-        run = sampled(model, params, u[0], example)
-        loss = run.f
-        for site, a, v in zip(run.sites, run.a, u[0], strict=True):
-            f = tail(model, params, example, run, site.index, draw_state(site, a, 1 - v), u[0])
-            loss += credit((run.f - f) * (v - 0.5) * site.noise.logit_slope(a), a)
-        return loss
-
-    return lift(model, example_loss)
-
-
-def wrong_disarm(model):
-    """The sign of b - b~ is lost."""
-
-    def example_loss(params, u, example):
-        run = sampled(model, params, u[0], example)
-        loss = run.f
-        for site, a, v, x in zip(run.sites, run.a, u[0], run.x, strict=True):
-            other = draw_state(site, a, 1 - v)
-            f = tail(model, params, example, run, site.index, other, u[0])
-            weight = jnp.abs(x - other) / 4 * site.noise.cdf(jnp.abs(a))
-            loss += credit((run.f - f) * weight * site.noise.logit_slope(a), a)
-        return loss
-
-    return lift(model, example_loss)
-
-
-def wrong_straight_through(model):
-    def example_loss(params, u, example):
-        def unit(site, a):
-            x = draw_state(site, a, u[0][site.index])
-            return with_slope(lambda x, a: site.noise.pdf(a), x, a)  # the slope of {0,1} states
-
-        return visit(model, params, example, unit).f
-
-    return lift(model, example_loss)
 
 
 class WrongFlips(SBN):

@@ -18,6 +18,7 @@ from bias import (
     skipping_problem,
     tiny,
 )
+from bugs import kept_descendants
 from conftest import NOISES, flat, relative, small
 
 from gradbench.errors import GradbenchError
@@ -74,25 +75,6 @@ def test_the_family_is_unbiased_on_a_hand_written_model(make):
 
 
 # ---------------------------------------------------------------------------- planted bugs
-
-
-def kept_descendants(model):
-    """The flip difference with the states above kept as sampled."""
-
-    def example_loss(params, u, example):
-        run = sampled(model, params, u[0], example)
-        loss = run.f
-        for k, (site, a, x) in enumerate(zip(run.sites, run.a, run.x, strict=True)):
-
-            def flipped(i, k=k, x=x):
-                path = (*run.x[:k], flip(x, i), *run.x[k + 1 :])
-                return visit_path(model, params, example, path).f
-
-            change = run.f - jax.vmap(flipped)(jnp.arange(x.size))
-            loss += credit(site.noise.pdf(a) * x * change, a)
-        return loss
-
-    return lift(model, example_loss)
 
 
 def test_a_flip_difference_with_kept_descendants_is_seen_to_be_biased_below_the_last_layer():

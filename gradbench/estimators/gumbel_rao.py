@@ -12,11 +12,6 @@ from gradbench.model import Loss, Model, Visit
 from gradbench.noise import NOISES, Noise
 
 
-def _lead(noise: Noise, x: Array, a: Array, v: Array) -> Array:
-    """x (a - z) of noise z that is drawn, with the uniforms v, given the state x = sign(a - z)."""
-    return x * a - noise.quantile(v * noise.cdf(x * a))
-
-
 def _averaged(
     model: Model, samples: int, slope: Callable[..., Array], kink: Callable[..., Array]
 ) -> Loss:
@@ -52,7 +47,7 @@ def gumbel_rao(model: Model, *, temperature: float = 1.0, samples: int = 10) -> 
     t = positive("temperature", temperature)
 
     def slope(noise, x, a, v):
-        lead = _lead(noise, x, a, v) / t
+        lead = noise.lead(x, a, v) / t
         return 2 * jax.nn.sigmoid(lead) * jax.nn.sigmoid(-lead) / t
 
     # v F(xa) = 1/2, where the quantiles of triangular and Laplace noise are not smooth
@@ -84,7 +79,7 @@ def reinmax_rao(model: Model, *, temperature: float = 1.0, samples: int = 10) ->
     def slope(noise, x, a, v):
         p, other = noise.cdf(x * a), noise.cdf(-x * a)
         odds = jnp.log1p(p) - jnp.log(jnp.maximum(other, jnp.finfo(a.dtype).tiny))  # x l
-        lead = _lead(logistic, x, x * odds, v) / t
+        lead = logistic.lead(x, x * odds, v) / t
         mean = jax.nn.sigmoid(lead) * jax.nn.sigmoid(-lead) / t
         return 2 * (2 * mean - p * other / 2) * noise.logit_slope(a)
 

@@ -152,12 +152,8 @@ def controlled(model: Model, control: Callable[[At, Array], Array]) -> Lifted:
 def conditional(
     site: Site, x: Float[Array, "..."], a: Float[Array, "..."], v: Float[Array, "..."]
 ) -> Float[Array, "..."]:
-    """z~ of the distribution of z given its sign x, from uniforms v.
-
-    By symmetry x z = x a - F^{-1}(u), and x is the sign of z if u < F(x a); so u is v F(x a). That
-    is u' = v p for b = 1 and 1 - v (1 - p) for b = 0, without differences near 1.
-    """
-    return x * (x * a - site.noise.quantile(v * site.noise.cdf(x * a)))
+    """z~ of the distribution of z given its sign x, from uniforms v."""
+    return x * site.noise.lead(x, a, v)
 
 
 def _kinks(stream: int, run: Visit) -> list[Array]:

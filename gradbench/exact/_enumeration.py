@@ -159,14 +159,15 @@ def _weighted(
     return jnp.sum(probability * jnp.where(probability > 0, f, 0), axis=0)
 
 
-def states_of_path(number: Array, sites: tuple[Site, ...], dtype: Any) -> tuple[Array, ...]:
+def states_of_path(number: Array, sites: tuple[Site, ...], dtype: Any) -> list[Array]:
     """The states of all sites on the path with this number."""
-    units = sum(site.size for site in sites)
-    flat = numbered_states(number, units, dtype)
+    return by_site(numbered_states(number, sum(site.size for site in sites), dtype), sites)
+
+
+def by_site(flat: Array, sites: tuple[Site, ...]) -> list[Array]:
+    """A vector over all units as an array per site."""
     ends = np.cumsum([site.size for site in sites])[:-1]
-    return tuple(
-        part.reshape(site.shape) for site, part in zip(sites, jnp.split(flat, ends), strict=True)
-    )
+    return [x.reshape(s.shape) for s, x in zip(sites, jnp.split(flat, ends), strict=True)]
 
 
 def path_probability(run: Visit) -> Float[Array, ""]:

@@ -16,7 +16,12 @@ import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from gradbench.errors import GradbenchError
-from gradbench.exact._enumeration import numbered_states, path_probability, sum_numbered
+from gradbench.exact._enumeration import (
+    by_site,
+    numbered_states,
+    path_probability,
+    sum_numbered,
+)
 from gradbench.exact._size import (
     MEMORY,
     any_key,
@@ -87,7 +92,7 @@ def moments(loss: Loss, params: Params, batch: Batch, points: int = GRID) -> Mom
     return _by_paths(loss, sites, dtype, copies, params, examples)
 
 
-def moments_work(loss: Loss, params: Params, batch: Batch) -> float:
+def moments_work(loss: Loss, params: Params, batch: Batch, points: int = GRID) -> float:
     """How many draws of one example ``moments`` takes; infinite where it is refused."""
     if not isinstance(loss, Lifted) or getattr(loss.model, "random", False):
         return math.inf
@@ -99,7 +104,7 @@ def moments_work(loss: Loss, params: Params, batch: Batch) -> float:
         bits, n = (bits * n, 1) if loss.couples else (bits, n)
         return n * 2.0**bits if bits < 1000 else math.inf
     try:
-        lengths, _ = _grid(loss, sites, params, examples, GRID)
+        lengths, _ = _grid(loss, sites, params, examples, points)
     except GradbenchError:
         return math.inf
     return float(n * math.prod(lengths))
@@ -150,7 +155,7 @@ def _by_paths(
 
     def weighted(number: Array, example: Example) -> tuple[Array, Any, Example]:
         states = numbered_states(number, units * streams, dtype)
-        paths = [_by_site(part, sites) for part in jnp.split(states, streams)] if streams else []
+        paths = [by_site(part, sites) for part in jnp.split(states, streams)] if streams else []
         p = jnp.ones((), dtype)
         for n, path in enumerate(paths):
             own = jax.tree.map(lambda x, n=n: x[n % copies], example) if loss.couples else example
@@ -162,11 +167,6 @@ def _by_paths(
         return p, tuple(map(tuple, rows)), example
 
     return _sum_draws(loss, params, dtype, weighted, examples, 2 ** (units * streams))
-
-
-def _by_site(flat: Array, sites: tuple[Site, ...]) -> list[Array]:
-    ends = np.cumsum([site.size for site in sites])[:-1]
-    return [x.reshape(s.shape) for s, x in zip(sites, jnp.split(flat, ends), strict=True)]
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2, 3))
@@ -186,7 +186,7 @@ def _by_uniforms(
         example, rules = row
         index = (number // strides) % np.array(lengths)
         u, weight = rules[jnp.arange(len(lengths)), :, index].T
-        streams = [_by_site(part, sites) for part in jnp.split(u, loss.streams)]
+        streams = [by_site(part, sites) for part in jnp.split(u, loss.streams)]
         return jnp.prod(weight), tuple(map(tuple, streams)), example
 
     return _sum_draws(loss, params, dtype, weighted, (examples, grid), math.prod(lengths))
@@ -252,7 +252,7 @@ def _breaks(
     units = sum(site.size for site in sites)
 
     def of_path(flat: Array, example: Example) -> list[Array]:
-        run = visit_path(loss.model, params, example, _by_site(flat, sites))
+        run = visit_path(loss.model, params, example, by_site(flat, sites))
         both = [
             jnp.stack([s.noise.cdf(a), s.noise.cdf(-a)]) for s, a in zip(sites, run.a, strict=True)
         ]

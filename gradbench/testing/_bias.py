@@ -11,11 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from gradbench.errors import GradbenchError
 from gradbench.estimators.learned import fitted
-from gradbench.exact import moments
+from gradbench.exact import Moments, moments, moments_work
 from gradbench.measure import layer_vectors
-from gradbench.model import Batch, Lifted, Loss, Params, as_examples, find_sites
+from gradbench.model import Batch, Lifted, Loss, Params
 from gradbench.testing._problems import Problem, truth
 
 EXACT = 1e-10  # relative bias that counts as none where it is enumerated
@@ -24,8 +23,8 @@ _SMOOTH = 1e-6  # and where smooth draws are integrated
 # alarms at the root of this rate has to be confirmed by another one with another seed.
 FALSE_ALARM = 1e-8
 POWER = 0.975  # probability with which a bias of the size stated as ``bound`` is seen
-_PATHS = 14  # binary digits of the number of paths, beyond which a bias is tested
-_POINTS = 1 << 17  # points of an integral over uniforms, likewise
+_WORK = 1 << 19  # draws of one example that an enumeration may take, beyond which bias is tested
+_POINTS = 1 << 17  # of them for each example, where they are points of an integral over uniforms
 _SHORT, _LONG = 1 << 12, 1 << 16  # draws
 _CHUNK = 1 << 11
 _STEPS = 100  # of the fit of learned parts
@@ -89,26 +88,20 @@ def _limit(loss: Loss) -> float:
     return _SMOOTH if smooth else EXACT
 
 
-def _moments(loss: Loss, params: Params, batch: Batch):
+def _moments(loss: Loss, params: Params, batch: Batch) -> Moments | None:
     """Exact moments, None where there are none or they would take long."""
-    if not isinstance(loss, Lifted) or getattr(loss.model, "random", False):
+    if moments_work(loss, params, batch, _POINTS) > _WORK:
         return None
-    seen = as_examples(loss.model, jax.random.key(0), batch)
-    sites = find_sites(loss.model, params, jax.tree.map(lambda leaf: leaf[0], seen))
-    copies = len(jax.tree.leaves(seen)[0]) if loss.couples else 1
-    digits = sum(site.size for site in sites) * loss.streams * copies
-    if loss.randomness != "uniforms" and digits > _PATHS:
-        return None
-    try:
-        return moments(loss, params, batch, _POINTS)
-    except GradbenchError:
-        if loss.randomness == "uniforms":
-            return None
-        raise
+    return moments(loss, params, batch, _POINTS)
 
 
-def _tested(loss, params, batch, value, truths, seed):
-    """A z-test of every coordinate; what alarms is drawn again with another seed."""
+def _tested(
+    loss: Loss, params: Params, batch: Batch, value: Array, truths: tuple[Array, ...], seed: int
+) -> tuple[float, bool, bool, float, bool, bool]:
+    """A z-test of every coordinate; what alarms is drawn again with another seed.
+
+    What a ``Finding`` says, from its bias on.
+    """
     coordinates = 1 + sum(len(g) for g in truths)
     threshold = -NormalDist().inv_cdf(math.sqrt(FALSE_ALARM) / (2 * coordinates))
     exact = np.concatenate([np.ravel(value), *map(np.asarray, truths)])
