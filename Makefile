@@ -1,6 +1,7 @@
-# make demo    the quick suite from nothing: about a minute after installation
+# make demo    the quick suite and its report from nothing: about a minute after installation
 # make test    what every change must pass: lint, format, types, tests
 # make slow    the tests that take longer
+# make notebooks   executes the notebooks and puts their outputs into them
 # make bench   draws per second, cost of exact gradients, time of the psa suite, on this machine
 # make peer    estimators side by side with storchastic, in an environment of its own (with torch)
 # make clean   removes what the targets above made
@@ -8,12 +9,12 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test slow bench peer clean
+.PHONY: demo test slow notebooks bench peer clean
 .NOTPARALLEL:
 
 demo: .venv/installed
 	$(BIN)/gradbench run quick --out results/quick
-	@echo "the figures are in results/quick/figures"
+	$(BIN)/gradbench report results/quick
 
 test: .venv/installed-for-tests
 	$(BIN)/ruff check .
@@ -23,6 +24,9 @@ test: .venv/installed-for-tests
 
 slow: .venv/installed-for-tests
 	$(BIN)/pytest -m slow
+
+notebooks: .venv/installed-for-tests
+	$(BIN)/python notebooks/execute.py
 
 bench: .venv/installed
 	$(BIN)/python benchmarks/speed.py

@@ -19,7 +19,19 @@ if TYPE_CHECKING:
     from gradbench.network import SBN, RealNetwork, dense_network
     from gradbench.objectives import ELBO, Readout
     from gradbench.precision import float64
-    from gradbench.results import curves, plot, show, summary
+    from gradbench.recommendation import recommend
+    from gradbench.reporting import report
+    from gradbench.results import (
+        compare,
+        crossovers,
+        curves,
+        plot,
+        rank,
+        sample_complexity,
+        show,
+        summary,
+        unbiasedness,
+    )
     from gradbench.runner import describe, run
     from gradbench.weights import BinaryWeights
 
@@ -38,6 +50,8 @@ __all__ = [
     "MultiSample",
     "Readout",
     "RealNetwork",
+    "compare",
+    "crossovers",
     "curves",
     "dense_network",
     "describe",
@@ -50,10 +64,15 @@ __all__ = [
     "optimisers",
     "plot",
     "plugins",
+    "rank",
+    "recommend",
     "reference",
+    "report",
     "run",
+    "sample_complexity",
     "show",
     "summary",
+    "unbiasedness",
 ]
 
 _HOMES = {
@@ -76,10 +95,17 @@ _HOMES = {
     "ELBO": "objectives",
     "Readout": "objectives",
     "float64": "precision",
+    "report": "reporting",
+    "compare": "results",
+    "crossovers": "results",
+    "rank": "results",
+    "sample_complexity": "results",
+    "unbiasedness": "results",
     "curves": "results",
     "plot": "results",
     "show": "results",
     "summary": "results",
+    "recommend": "recommendation",
     "describe": "runner",
     "run": "runner",
     "BinaryWeights": "weights",

@@ -11,7 +11,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-SCHEMA = 1  # of everything on disk; readers refuse what is newer
+SCHEMA = 2  # of everything on disk; readers refuse what is newer, and read what is older
+ROUNDING = 1e-12  # a coordinate this small, relative to the largest, has no sign
 BINS = 256  # of the histogram of angles, equal on [0, pi]
 
 Floats = NDArray[np.float64]
@@ -23,7 +24,9 @@ class LayerBlock(NamedTuple):
 
     H is the number of `head_sizes` and K that of `averages`, constants of the cell. A group is M
     consecutive draws of the block, for an M in `averages`; its cosine is that between the mean of
-    the group and the exact gradient of the layer (0 if one of them is zero), its angle the arccos.
+    the group and the exact gradient of the layer (0 if one of them is zero), its angle the arccos,
+    its agreement the share of coordinates that have the sign of the exact gradient, of those where
+    this is not zero. Schema 1 has no signs: NaN.
     """
 
     # `count` and `index` hide methods of tuple, which nobody needs here.
@@ -35,13 +38,20 @@ class LayerBlock(NamedTuple):
     cosine: Floats  # [K] sum over groups of the cosine
     cosine_sq: Floats  # [K] sum over groups of the squared cosine
     histogram: Counts  # [K, BINS] groups by angle
+    signs: Floats  # [K] sum over groups of the agreement of signs
+    signs_sq: Floats  # [K] sum over groups of its square
 
 
 class Block(NamedTuple):
-    """The block number `index` of a cell, with one entry per layer."""
+    """The block number `index` of a cell, with one entry per layer and one for the whole network.
+
+    That of the network has the groups of all layers together; its moments and heads, which are
+    those of the layers in a row, are left empty. Schema 1 has none.
+    """
 
     index: int  # type: ignore[assignment]
     layers: tuple[LayerBlock, ...]
+    network: LayerBlock | None = None
 
 
 class Moments(NamedTuple):

@@ -1,10 +1,11 @@
-"""The command line: ``gradbench list | run | show | plot | check``, a thin layer over functions.
+"""The command line, ``gradbench list | run | show | ...``: a thin layer over functions.
 
 What needs JAX or pandas is imported by the command that uses it, so that ``--help`` answers at
 once.
 """
 
 import argparse
+import math
 import os
 import shutil
 import sys
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from gradbench import plugins
-from gradbench.errors import GradbenchError, GradbenchWarning
+from gradbench.errors import GradbenchError, GradbenchWarning, did_you_mean
 
 FAILED = 1
 BAD_INPUT = 2
@@ -55,7 +56,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _say_warning(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
     """A warning of gradbench's own as a sentence, without the place in its code."""
     if issubclass(category, GradbenchWarning):
-        print(f"gradbench: {message}", file=sys.stderr)
+        from tqdm import tqdm
+
+        tqdm.write(f"gradbench: {message}", file=sys.stderr)  # on a line beside progress bars
     else:
         _show_warning(message, category, *where, **more)
 
@@ -79,8 +82,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    command = commands.add_parser("list", help="estimators, problems, suites and noises")
-    kinds = ("estimators", "problems", "suites", "noises")
+    command = commands.add_parser("list", help="estimators, problems, suites, noises and metrics")
+    kinds = ("estimators", "problems", "suites", "noises", "metrics")
     command.add_argument("kind", nargs="?", metavar="KIND", help=f"one of {', '.join(kinds)}")
     command.add_argument("--markdown", action="store_true", help="a table in Markdown")
     command.set_defaults(command=_list, kinds=kinds)
@@ -93,6 +96,14 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--seed", type=int, default=0, help="seed of everything random (0)")
     command.add_argument("--draws", type=int, help="draws per cell, in the place of the suite's")
     command.add_argument("--quick", action="store_true", help="the quick form of the suite")
+    command.add_argument(
+        "--until",
+        metavar="rel_se=1%",
+        help="draw until metrics have this relative standard error; --draws is then the limit",
+    )
+    command.add_argument(
+        "--metrics", metavar="NAMES", help="that --until is about (rmse,cosine), at M = 1"
+    )
     command.add_argument("--dry-run", action="store_true", help="check, and say what would be run")
     command.set_defaults(command=_run)
 
@@ -107,9 +118,91 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.set_defaults(command=_show)
 
-    command = commands.add_parser("plot", help="draw the figures, PDF and PNG")
+    command = commands.add_parser("table", help="print metrics of your choice, in several formats")
+    command.add_argument("directory", type=Path, metavar="DIR")
+    command.add_argument(
+        "--metrics", metavar="NAMES", help="such as rmse,bias,snr (rmse,bias,std,cosine)"
+    )
+    command.add_argument("--at", type=int, default=1, metavar="M", help="draws averaged (1)")
+    command.add_argument("--layer", metavar="LAYER", help='one layer, such as "network"')
+    command.add_argument("--intervals", action="store_true", help="limits at 95 %%")
+    views = command.add_mutually_exclusive_group()
+    views.add_argument(
+        "--over-replicates",
+        action="store_true",
+        help="means over replicates, and what holds in all",
+    )
+    views.add_argument(
+        "--unbiasedness", action="store_true", help="which biases are zero, known or tested"
+    )
+    _add_form(command)
+    command.set_defaults(command=_table)
+
+    command = commands.add_parser("rank", help="the estimators at an equal budget, best first")
+    command.add_argument("directory", type=Path, metavar="DIR")
+    command.add_argument("--by", default="rmse", metavar="METRIC", help="what is compared (rmse)")
+    command.add_argument(
+        "--at-cost",
+        default="1-draw",
+        metavar="BUDGET",
+        help="of an estimate: 64-draws, 100-evaluations or 1ms (1-draw)",
+    )
+    command.add_argument(
+        "--reach",
+        metavar="RMSE",
+        help="instead, what each needs for this relative RMSE, such as 10%%",
+    )
+    command.add_argument(
+        "--layer", default="network", metavar="LAYER", help="one layer (the network)"
+    )
+    _add_form(command)
+    command.set_defaults(command=_rank)
+
+    command = commands.add_parser("compare", help="what has changed between two results")
+    command.add_argument("before", type=Path, metavar="BEFORE")
+    command.add_argument("after", type=Path, metavar="AFTER")
+    command.add_argument("--by", default="rmse", metavar="METRIC", help="what is compared (rmse)")
+    command.add_argument("--at", type=int, default=1, metavar="M", help="draws averaged (1)")
+    command.add_argument(
+        "--fail-on",
+        metavar="WHAT",
+        help="exit code 1 if anything is significantly: worse, different, or 5%% worse",
+    )
+    _add_form(command)
+    command.set_defaults(command=_compare)
+
+    command = commands.add_parser("plot", help="draw the figures: PDF, SVG, PNG, with scripts")
     command.add_argument("directory", type=Path, metavar="DIR")
     command.set_defaults(command=_plot)
+
+    command = commands.add_parser("report", help="write one HTML file: what to use, and why")
+    command.add_argument("directory", type=Path, metavar="DIR", help="results")
+    command.add_argument("--out", type=Path, metavar="FILE", help="the file (DIR/report.html)")
+    command.set_defaults(command=_report)
+
+    command = commands.add_parser(
+        "recommend", help="the best estimator for a problem of your own, measured on it"
+    )
+    command.add_argument(
+        "problem",
+        metavar="FILE.py:NAME",
+        help="a model, its parameters and a batch, or a function that returns them",
+    )
+    command.add_argument(
+        "--budget",
+        default="100-evaluations",
+        help="of one gradient: 64-draws, 100-evaluations or 1ms (100-evaluations)",
+    )
+    command.add_argument(
+        "--estimator",
+        action="append",
+        dest="estimators",
+        metavar="NAME",
+        help="only this one, with hyper-parameters; repeatable (all that fit)",
+    )
+    command.add_argument("--draws", type=int, default=2000, help="where nothing is exact (2000)")
+    command.add_argument("--seed", type=int, default=0, help="seed of the draws (0)")
+    command.set_defaults(command=_recommend)
 
     command = commands.add_parser("check", help="find what an estimator is really exact for")
     command.add_argument(
@@ -131,6 +224,12 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_form(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--format", default="terminal", metavar="FORM", help="terminal, markdown, latex or csv"
+    )
+
+
 def _list(options: argparse.Namespace) -> None:
     from gradbench import listing
 
@@ -144,12 +243,35 @@ def _run(options: argparse.Namespace) -> None:
     from gradbench.results import plot
     from gradbench.runner import describe, run
 
+    how: dict[str, Any] = {"quick": options.quick, "until": _read_until(options.until)}
+    if options.metrics and options.until is None:
+        raise GradbenchError(f"--metrics is {options.metrics!r} without --until; add rel_se=1%")
+    if options.metrics:
+        how["until_metrics"] = options.metrics.split(",")
     if options.dry_run:
-        print(describe(options.suite, options.seed, options.draws, options.quick))
+        print(describe(options.suite, options.seed, options.draws, **how))
         return
-    results = run(options.suite, options.out, options.seed, options.draws, quick=options.quick)
+    results = run(options.suite, options.out, options.seed, options.draws, **how)
     _say_figures(plot(results.directory))
     print(f"the table: gradbench show {results.directory}")
+
+
+def _read_until(text: str | None) -> float | None:
+    if text is None:
+        return None
+    name, _, value = text.partition("=")
+    found = _share(value) if name == "rel_se" else math.nan
+    if not 0.0 < found < 1.0:
+        raise GradbenchError(f"--until is {text!r}; give a precision as rel_se=1% or rel_se=0.01")
+    return found
+
+
+def _share(text: str) -> float:
+    """A number, or a percentage; NaN where it is neither."""
+    try:
+        return float(text.removesuffix("%")) / (100.0 if text.endswith("%") else 1.0)
+    except ValueError:
+        return math.nan
 
 
 def _show(options: argparse.Namespace) -> None:
@@ -170,12 +292,129 @@ def _show(options: argparse.Namespace) -> None:
         )
 
 
+def _table(options: argparse.Namespace) -> None:
+    from gradbench.metrics import orderings, over_replicates
+    from gradbench.results import summary, unbiasedness
+    from gradbench.table import replicates, table, unbiased
+
+    frame = summary(options.directory, _positive("--at", options.at))
+    names = options.metrics.split(",") if options.metrics else None
+    if options.layer:
+        known = frame["layer"].unique()
+        if options.layer not in known:
+            raise GradbenchError(
+                f"there is no layer {options.layer!r}; {did_you_mean(options.layer, known)}"
+            )
+        frame = frame[frame["layer"] == options.layer]
+    if options.unbiasedness:
+        tested = unbiasedness(options.directory)
+        print(unbiased(tested[tested["layer"].isin(frame["layer"])], options.format))
+    elif options.over_replicates:
+        names = names or ["bias", "std", "rmse"]
+        print(replicates(over_replicates(frame, names), orderings(frame, names[0]), options.format))
+    else:
+        print(table(frame, names, options.format, options.intervals))
+    _say_unfinished(options.directory)
+
+
+def _rank(options: argparse.Namespace) -> None:
+    from gradbench.metrics import budget
+    from gradbench.results import rank, sample_complexity
+    from gradbench.table import check_form, needed, ranking
+
+    check_form(options.format)
+    if options.reach is not None:
+        eps = _share(options.reach)
+        if not 0.0 < eps < math.inf:
+            raise GradbenchError(
+                f"--reach is {options.reach!r}; give a relative RMSE as 10% or 0.1"
+            )
+        found = sample_complexity(options.directory, eps, options.layer)
+        print(needed(found, eps, options.format))
+    else:
+        at = budget(options.at_cost)
+        frame = rank(options.directory, options.by, at, options.layer)
+        print(ranking(frame, options.by, str(at), options.format))
+    _say_unfinished(options.directory)
+
+
+def _compare(options: argparse.Namespace) -> int:
+    from gradbench.results import compare
+    from gradbench.table import check_form, comparison
+
+    check_form(options.format)
+    failing, margin = _read_failure(options.fail_on)
+    average = _positive("--at", options.at)
+    frame = compare(options.before, options.after, options.by, average, margin)
+    print(comparison(frame, options.by, options.format))
+    for directory in (options.before, options.after):
+        _say_unfinished(directory)
+    return FAILED if frame["change"].isin(failing).any() else 0
+
+
+def _read_failure(text: str | None) -> tuple[list[str], float]:
+    """The changes that are failures, and how large (relative) a change must be to count."""
+    if text is None or text == "worse":
+        return ["worse"] * (text is not None), 0.0
+    if text == "different":
+        return ["worse", "better"], 0.0
+    margin = _share(text) if text.endswith("%") else math.nan
+    if not 0.0 <= margin < math.inf:
+        raise GradbenchError(f"--fail-on is {text!r}; give worse, different or a share as 5%")
+    return ["worse"], margin
+
+
+def _positive(name: str, number: int) -> int:
+    if number < 1:
+        raise GradbenchError(f"{name} is {number}; give a whole number of at least 1")
+    return number
+
+
+def _say_unfinished(directory: Path) -> None:
+    from gradbench.results import unfinished, unfinished_line
+
+    if line := unfinished_line(*unfinished(directory)):
+        print(f"{directory}: {line}", file=sys.stderr)
+
+
 def _plot(options: argparse.Namespace) -> None:
     from gradbench.results import plot, unfinished, unfinished_line
 
     _say_figures(plot(options.directory))
     if line := unfinished_line(*unfinished(options.directory)):
         print(line)
+
+
+def _report(options: argparse.Namespace) -> None:
+    from gradbench.reporting import report
+
+    path = report(options.directory, options.out)
+    _say_unfinished(options.directory)
+    print(f"open {path}")
+
+
+def _recommend(options: argparse.Namespace) -> None:
+    import jax
+
+    from gradbench.recommendation import recommend
+
+    problem = plugins.imported(options.problem, "problem")
+    if callable(problem):
+        problem = plugins.called(problem, options.problem, "problem")
+    if not isinstance(problem, tuple) or len(problem) != 3:
+        raise GradbenchError(
+            f"the problem {options.problem!r} is a {type(problem).__name__}; give a tuple of a "
+            "model, its parameters and a batch, or a function that returns one"
+        )
+    how = {"draws": options.draws, "seed": options.seed, "progress": True}
+    # Callbacks of a model run in threads that the float64 of a context does not reach.
+    before = jax.config.read("jax_enable_x64")
+    jax.config.update("jax_enable_x64", True)
+    try:
+        found = recommend(*problem, options.budget, options.estimators, **how)
+    finally:
+        jax.config.update("jax_enable_x64", before)
+    print(found)
 
 
 def _check(options: argparse.Namespace) -> int:

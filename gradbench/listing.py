@@ -1,4 +1,4 @@
-"""What there is to choose from: estimators, problems, suites and noises."""
+"""What there is to choose from: estimators, problems, suites, noises and metrics."""
 
 import builtins
 import inspect
@@ -16,13 +16,14 @@ from gradbench.problem import list_problems, load_problem
 from gradbench.spec import format_spec
 from gradbench.suite import list_suites, load_suite
 from gradbench.text import aligned
+from gradbench.text import markdown as as_markdown
 
 
 def list(kind: str) -> pd.DataFrame:
     """What there is of a kind, one row each, with its name first.
 
     Args:
-        kind: "estimators", "problems", "suites" or "noises".
+        kind: "estimators", "problems", "suites", "noises" or "metrics".
 
     Raises:
         GradbenchError: an unknown kind.
@@ -43,9 +44,7 @@ def text(kind: str, width: int | None = None, markdown: bool = False) -> str:
     columns = builtins.list(table.columns)
     if not markdown:
         return "\n".join(aligned(_wrapped([columns, *rows], width)))
-    cells = [[f"`{name}`", *(cell.replace("|", "\\|") for cell in rest)] for name, *rest in rows]
-    lines = [columns, ["---"] * len(columns), *cells]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return "\n".join(as_markdown([columns, *([f"`{name}`", *rest] for name, *rest in rows)]))
 
 
 def _wrapped(rows: Sequence[Sequence[str]], width: int | None) -> Sequence[Sequence[str]]:
@@ -180,9 +179,19 @@ def _noises() -> builtins.list[dict[str, Any]]:
     return [{"noise": name} for name in NOISES]
 
 
+def _metrics() -> builtins.list[dict[str, Any]]:
+    from gradbench.metrics import METRICS  # imports pandas and scipy
+
+    return [
+        {"metric": name, "what it is": metric.meaning, "better": metric.better}
+        for name, metric in METRICS.items()
+    ]
+
+
 KINDS = {
     "estimators": _estimators,
     "problems": _problems,
     "suites": _suites,
     "noises": _noises,
+    "metrics": _metrics,
 }

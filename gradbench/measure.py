@@ -7,6 +7,7 @@ shared by all estimators, reduces it to the statistics of ``gradbench.blocks``. 
 stored, merged and resumed.
 """
 
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from typing import NamedTuple
@@ -16,17 +17,16 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from gradbench.blocks import BINS, Block, LayerBlock
+from gradbench.blocks import BINS, ROUNDING, Block, LayerBlock
 from gradbench.errors import GradbenchError
 from gradbench.model import (
     Batch,
     Lifted,
     Loss,
     Params,
-    as_examples,
     batch_size,
-    find_sites,
     is_deterministic,
+    sites_of,
 )
 
 _BLOCKS = 32  # at least so many blocks where the draws allow: uncertainty comes from their spread
@@ -116,8 +116,7 @@ def measure(
     ``gradbench.precision.float64()`` for float64 statistics.
     """
     exact = layer_vectors(gradient)
-    fitting = max(1, _CHUNK // _numbers(loss, params, batch))
-    chunk = min(plan.block, 1 << (fitting.bit_length() - 1))
+    _, chunk = _cut(loss, params, batch, plan)
     same = is_deterministic(loss)
     once = _draws(loss, 1, 1, params, batch, key, 0) if same else ()
     for index in range(plan.blocks) if blocks is None else blocks:
@@ -126,11 +125,37 @@ def measure(
             gradients = tuple(jnp.broadcast_to(g, (plan.block, g.shape[1])) for g in once)
         else:
             gradients = _draws(loss, plan.block, chunk, params, batch, key, index * plan.block)
-        layers = [
-            LayerBlock(count, *map(np.asarray, _statistics(plan, g, vector, count)))
-            for g, vector in zip(gradients, exact, strict=True)
-        ]
-        yield Block(index, tuple(layers))
+        found = jax.tree.map(np.asarray, _statistics(plan, gradients, exact, count))
+        *layers, network = (LayerBlock(count, *statistics) for statistics in found)
+        yield Block(index, tuple(layers), network)
+
+
+def seconds_per_draw(
+    loss: Loss, params: Params, batch: Batch, key: Array, plan: Plan, limit: float = 0.5
+) -> float:
+    """The time of one draw of many: the least of some runs over a block, after compilation.
+
+    Runs are added until they took ``limit`` seconds together, three of them at least. An estimator
+    without randomness is timed alone, as ``measure`` runs it.
+    """
+    count, chunk = (1, 1) if is_deterministic(loss) else _cut(loss, params, batch, plan)
+
+    def once() -> float:
+        begin = time.perf_counter()
+        jax.block_until_ready(_draws(loss, count, chunk, params, batch, key, 0))
+        return time.perf_counter() - begin
+
+    once()  # compiles
+    times = [once()]
+    while len(times) < 3 or (sum(times) < limit and len(times) < 100):
+        times.append(once())
+    return min(times) / count
+
+
+def _cut(loss: Loss, params: Params, batch: Batch, plan: Plan) -> tuple[int, int]:
+    """The draws of a block, and of a chunk of it."""
+    fitting = max(1, _CHUNK // _numbers(loss, params, batch))
+    return plan.block, min(plan.block, 1 << (fitting.bit_length() - 1))
 
 
 def _numbers(loss: Loss, params: Params, batch: Batch) -> int:
@@ -138,9 +163,8 @@ def _numbers(loss: Loss, params: Params, batch: Batch) -> int:
     inputs = sum(leaf.size for leaf in jax.tree.leaves(batch))
     if not isinstance(loss, Lifted):
         return inputs
-    seen = as_examples(loss.model, jax.random.key(0), batch)
-    sites = find_sites(loss.model, params, jax.tree.map(lambda leaf: leaf[0], seen))
-    return inputs + batch_size(seen) * sum(site.size for site in sites)
+    examples = 1 if hasattr(loss.model, "couple") else batch_size(batch)
+    return inputs + examples * sum(site.size for site in sites_of(loss.model, params, batch))
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2))
@@ -162,29 +186,68 @@ def _draws(
 
 @partial(jax.jit, static_argnums=0)
 def _statistics(
-    plan: Plan, g: Float[Array, "block p"], exact: Float[Array, " p"], count: Array
-) -> tuple[Array, ...]:
-    """The statistics of the first ``count`` draws of a block, for one layer."""
-    number = jnp.arange(plan.block)[:, None]
-    g = jnp.where(number < count, g, 0).astype(jnp.result_type(float))
-    mean = jnp.sum(g, axis=0) / count
-    m2 = jnp.sum(jnp.where(number < count, g - mean, 0) ** 2, axis=0)
-    heads = jnp.array([jnp.sum(g[:r], axis=0) for r in plan.head_sizes]).reshape(-1, g.shape[1])
+    plan: Plan,
+    gradients: tuple[Float[Array, "block p"], ...],
+    exact: tuple[Float[Array, " p"], ...],
+    count: Array,
+) -> list[tuple[Array, ...]]:
+    """The statistics of the first ``count`` draws of a block, per layer and for the network."""
+    present = (jnp.arange(plan.block) < count)[:, None]
+    draws = [jnp.where(present, g, 0).astype(jnp.result_type(float)) for g in gradients]
+    found = []
+    for g in draws:
+        mean = jnp.sum(g, axis=0) / count
+        m2 = jnp.sum(jnp.where(present, g - mean, 0) ** 2, axis=0)
+        heads = jnp.array([jnp.sum(g[:r], axis=0) for r in plan.head_sizes])
+        found.append((mean, m2, heads.reshape(-1, g.shape[1])))
+    found.append((jnp.zeros(0), jnp.zeros(0), jnp.zeros((len(plan.head_sizes), 0))))
+    columns = [_groups(plan, m, draws, exact, count) for m in plan.averages]
+    return [
+        (*moments, *map(jnp.stack, zip(*layer, strict=True)))
+        for moments, layer in zip(found, zip(*columns, strict=True), strict=True)
+    ]
 
-    columns = []
-    for m in plan.averages:
-        size = plan.block // m
-        cosine = _cosine(jnp.mean(g[: size * m].reshape(size, m, -1), axis=1), exact)
-        complete = (jnp.arange(size) + 1) * m <= count
-        angle = jnp.arccos(jnp.clip(cosine, -1, 1))
-        bins = jnp.minimum((angle * (BINS / jnp.pi)).astype(int), BINS - 1)
-        histogram = jnp.zeros(BINS, jnp.int32).at[bins].add(complete.astype(jnp.int32))
-        cosine = jnp.where(complete, cosine, 0)
-        columns.append((jnp.sum(complete), jnp.sum(cosine), jnp.sum(cosine**2), histogram))
-    return (mean, m2, heads, *map(jnp.stack, zip(*columns, strict=True)))
+
+def _groups(
+    plan: Plan,
+    m: int,
+    draws: Sequence[Float[Array, "block p"]],
+    exact: Sequence[Float[Array, " p"]],
+    count: Array,
+) -> list[tuple[Array, ...]]:
+    """How the means of M draws are directed, per layer and for all layers as one vector."""
+    size = plan.block // m
+    complete = (jnp.arange(size) + 1) * m <= count
+    parts = [
+        _against(jnp.mean(g[: size * m].reshape(size, m, -1), axis=1), truth)
+        for g, truth in zip(draws, exact, strict=True)
+    ]
+    parts.append(jax.tree.map(lambda *layers: sum(layers), *parts))
+    return [_sums(part, complete) for part in parts]
 
 
-def _cosine(g: Float[Array, "groups p"], exact: Float[Array, " p"]) -> Float[Array, " groups"]:
-    """cos(g, G), 0 where either is zero."""
-    norms = jnp.linalg.norm(g, axis=1) * jnp.linalg.norm(exact)
-    return jnp.where(norms > 0, g @ exact / jnp.where(norms > 0, norms, 1), 0)
+def _against(g: Float[Array, "groups p"], truth: Float[Array, " p"]) -> tuple[Array, ...]:
+    """g.G, |g|^2, |G|^2, coordinates with the sign of G and those where it has one."""
+    known = jnp.abs(truth) > ROUNDING * jnp.max(jnp.abs(truth), initial=0.0)
+    same = known & (jnp.sign(g) == jnp.sign(truth))
+    return g @ truth, jnp.sum(g**2, 1), jnp.sum(truth**2), jnp.sum(same, 1), jnp.sum(known)
+
+
+def _sums(part: tuple[Array, ...], complete: Array) -> tuple[Array, ...]:
+    """The statistics of complete groups; a cosine is 0 where a vector is zero."""
+    dot, square, truth, same, known = part
+    norms = jnp.sqrt(square * truth)
+    cosine = jnp.where(norms > 0, dot / jnp.where(norms > 0, norms, 1), 0)
+    angle = jnp.arccos(jnp.clip(cosine, -1, 1))
+    bins = jnp.minimum((angle * (BINS / jnp.pi)).astype(int), BINS - 1)
+    histogram = jnp.zeros(BINS, jnp.int32).at[bins].add(complete.astype(jnp.int32))
+    cosine = jnp.where(complete, cosine, 0)
+    signs = jnp.where(complete, same / jnp.maximum(known, 1), 0)
+    return (
+        jnp.sum(complete),
+        jnp.sum(cosine),
+        jnp.sum(cosine**2),
+        histogram,
+        jnp.sum(signs),
+        jnp.sum(signs**2),
+    )

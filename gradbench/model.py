@@ -265,6 +265,16 @@ def as_examples(model: Model, key: Array, batch: Batch) -> Batch:
     return jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], couple(key, batch))
 
 
+def sites_of(model: Model, params: Params, batch: Batch) -> tuple[Site, ...]:
+    """The stochastic layers of a model, found on the first of its examples of a batch.
+
+    Raises:
+        GradbenchError: as ``find_sites`` and ``batch_size``.
+    """
+    examples = as_examples(model, jax.random.key(0), batch)  # nothing is drawn
+    return find_sites(model, params, jax.tree.map(lambda leaf: leaf[0], examples))
+
+
 Randomness: TypeAlias = Literal["none", "states", "uniforms"]
 Pieces: TypeAlias = Literal["constant", "linear", "smooth"]
 ExampleLoss: TypeAlias = Callable[[Params, tuple[Uniforms, ...], Example], Array]

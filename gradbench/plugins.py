@@ -8,6 +8,7 @@ is looked up that gradbench itself does not have, or when all names are listed. 
 ``add_problems`` and ``add_suites``. No name is ever redefined.
 """
 
+import importlib
 import os
 import sys
 import traceback
@@ -50,6 +51,50 @@ def load(path: str | os.PathLike[str]) -> None:
     with _telling(f"the plugin {file.name!r}", "mend it", name):
         exec(compile(content, name, "exec"), module.__dict__)
     _loaded[name] = f"{file.name} {digest(content)}"
+
+
+def imported(path: str, what: str) -> Any:
+    """What ``"module:name"`` or ``"file.py:name"`` names; modules are found here too.
+
+    Args:
+        path: a module as Python imports it, or the path of a file, and a name in it.
+        what: what it is to be, for the sentence of an error.
+
+    Raises:
+        GradbenchError: there is no such module or name, or the module fails.
+    """
+    place, _, name = path.rpartition(":")
+    file = Path(place)
+    folder = str(file.resolve().parent) if place.endswith(".py") else os.getcwd()
+    sys.path.insert(0, folder)
+    try:
+        module = file.stem if place.endswith(".py") else place
+        found = importlib.import_module(module)
+        if place.endswith(".py") and Path(str(found.__file__)).resolve() != file.resolve():
+            raise ImportError(f"{module} is the module {found.__file__}; rename the file")
+        return getattr(found, name)
+    except (Exception, SystemExit) as error:  # whatever a module of the user's raises
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise GradbenchError(
+            f"the {what} {path!r} cannot be imported ({reason}); give module:name or file.py:name"
+        ) from error
+    finally:
+        sys.path.remove(folder)
+
+
+def called(function: Any, path: str, what: str) -> Any:
+    """What a function of the user's returns, that ``path`` names.
+
+    Raises:
+        GradbenchError: it fails.
+    """
+    try:
+        return function()
+    except (Exception, SystemExit) as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise GradbenchError(
+            f"the {what} {path!r} fails when it is called without arguments ({reason}); mend it"
+        ) from error
 
 
 def add_problems(folder: str | os.PathLike[str]) -> None:

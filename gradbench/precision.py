@@ -1,12 +1,25 @@
 """Double precision where it is needed, without switching a global flag."""
 
 from contextlib import AbstractContextManager
+from typing import Any
 
 import jax
 import jax.experimental
+import jax.numpy as jnp
+import numpy as np
 
 
 def float64() -> AbstractContextManager[None]:
     """A context in which JAX computes in float64; outside it nothing changes."""
     home = jax if hasattr(jax, "enable_x64") else jax.experimental  # experimental before jax 0.8
     return home.enable_x64(True)
+
+
+def doubled(tree: Any) -> Any:
+    """A pytree with its real numbers as arrays in float64; inside ``float64()``."""
+
+    def double(leaf: Any) -> jax.Array:
+        leaf = np.asarray(leaf)
+        return jnp.asarray(leaf, jnp.float64 if np.issubdtype(leaf.dtype, np.floating) else None)
+
+    return jax.tree.map(double, tree)

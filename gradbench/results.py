@@ -1,16 +1,16 @@
-"""What users ask of a directory of results: its table and its figures. Nothing is run again."""
+"""What users ask of a directory of results: frames, tables, figures. Nothing is run again."""
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
 from gradbench import metrics, plots, temperature
 from gradbench.errors import GradbenchError
-from gradbench.files import CorruptFile
+from gradbench.files import CorruptFile, Json, guard
 from gradbench.shards import Cell
 from gradbench.store import Results
+from gradbench.suite import to_be_looked_at
 from gradbench.table import table
 
 
@@ -29,7 +29,7 @@ def read_cells(results: str | Path | Results) -> Iterator[metrics.Cell]:
     finished = False
     for cell in _in_order(results):
         meta, blocks = cell.load()
-        if meta is None or sum(block.layers[0].count for block in blocks) < meta["draws"]:
+        if meta is None:
             continue
         reference = results.load_reference(cell.place)
         if reference is None:
@@ -38,26 +38,35 @@ def read_cells(results: str | Path | Results) -> Iterator[metrics.Cell]:
                 f"{str(results.directory)!r}; run the suite again"
             )
         label = labels[cell.place.problem]
-        finished = True
-        yield metrics.Cell(
-            *cell.place,
-            estimator=cell.estimator,
-            layer_names=meta["layer_names"],
-            blocks=blocks,
-            gradient=reference.gradient,
+        found = metrics.Cell.stored(
+            cell.place,
+            cell.estimator,
+            meta,
+            blocks,
+            reference.gradient,
             moments=results.load_moments(cell.place, cell.estimator),
-            averages=meta["averages"],
-            head_sizes=meta["head_sizes"],
-            block_size=meta["block"],
-            long_averages=meta["larger"],
+            cost=results.load_cost(cell.place, cell.estimator) or {},
             info={"loss": reference.value}
             | ({suite["by"]: label} if suite["by"] else {})
             | ({"epoch": epoch} if (epoch := _epoch(cell.place.checkpoint)) is not None else {}),
         )
+        if not _complete(found, meta, suite.get("until")):
+            continue
+        finished = True
+        yield found
     if not finished:
         raise GradbenchError(
             f"{str(results.directory)!r} holds no finished cell yet; continue the run"
         )
+
+
+def _complete(cell: metrics.Cell, meta: Json, until: Json | None) -> bool:
+    """Whether a cell has all its draws or, where the run asks for one, its precision."""
+    if sum(block.layers[0].count for block in cell.blocks) >= meta["draws"]:
+        return True
+    if until is None or not to_be_looked_at(len(cell.blocks)):
+        return False
+    return metrics.relative_error(cell, until["metrics"]) <= until["rel_se"]
 
 
 def _epoch(checkpoint: str) -> int | None:
@@ -86,14 +95,62 @@ def _index(names: list[str], name: str) -> int:
     return names.index(name) if name in names else len(names)
 
 
-def summary(results: str | Path | Results) -> pd.DataFrame:
-    """One row per cell and layer: see ``gradbench.metrics.summary``."""
-    return metrics.summary(read_cells(results))
+def summary(results: str | Path | Results, average: int = 1) -> pd.DataFrame:
+    """One row per cell and layer, of the mean of M = ``average`` draws.
+
+    See ``gradbench.metrics.summary``.
+    """
+    return metrics.summary(read_cells(results), average)
 
 
 def curves(results: str | Path | Results) -> pd.DataFrame:
     """One row per cell, layer and M: see ``gradbench.metrics.curves``."""
     return metrics.curves(read_cells(results))
+
+
+def coordinates(results: str | Path | Results) -> pd.DataFrame:
+    """The bias of each coordinate of the gradient: see ``gradbench.metrics.coordinates``."""
+    return metrics.coordinates(read_cells(results))
+
+
+def rank(
+    results: str | Path | Results,
+    by: str = "rmse",
+    at: str | metrics.Budget = "1-draw",
+    layer: str = metrics.NETWORK,
+) -> pd.DataFrame:
+    """The estimators at an equal budget, best first: see ``gradbench.metrics.rank``."""
+    return metrics.rank(read_cells(results), by, at, layer)
+
+
+def crossovers(
+    results: str | Path | Results, cost: str = "draws", layer: str = metrics.NETWORK
+) -> pd.DataFrame:
+    """Where less bias overtakes less variance: see ``gradbench.metrics.crossovers``."""
+    return metrics.crossovers(read_cells(results), cost, layer)
+
+
+def sample_complexity(
+    results: str | Path | Results, eps: float, layer: str = metrics.NETWORK
+) -> pd.DataFrame:
+    """Draws for a relative RMSE of ``eps``: see ``gradbench.metrics.sample_complexity``."""
+    return metrics.sample_complexity(read_cells(results), eps, layer)
+
+
+def unbiasedness(results: str | Path | Results) -> pd.DataFrame:
+    """Whether estimators are unbiased, layer by layer: see ``gradbench.metrics.unbiasedness``."""
+    return metrics.unbiasedness(read_cells(results))
+
+
+def compare(
+    before: str | Path | Results,
+    after: str | Path | Results,
+    by: str = "rmse",
+    average: int = 1,
+    margin: float = 0.0,
+) -> pd.DataFrame:
+    """What has changed between two directories of results: see ``gradbench.metrics.compare``."""
+    return metrics.compare(read_cells(before), read_cells(after), by, average, margin)
 
 
 def unfinished(results: str | Path | Results) -> tuple[int, int]:
@@ -103,7 +160,7 @@ def unfinished(results: str | Path | Results) -> tuple[int, int]:
         GradbenchError: see ``read_cells``.
     """
     results = results if isinstance(results, Results) else Results.open(results)
-    total = _expected(results)
+    total = expected(results)
     return total - sum(1 for _ in read_cells(results)), total
 
 
@@ -116,7 +173,7 @@ def unfinished_line(missing: int, total: int) -> str:
     return f"{what}; the same `gradbench run` continues {them}"
 
 
-def _expected(results: Results) -> int:
+def expected(results: Results) -> int:
     """The number of cells of a suite: problems x replicates x checkpoints x estimators."""
     suite = results.manifest["suite"]
     trainings = [problem["training"] for problem in suite["problems"]]
@@ -131,16 +188,16 @@ def show(results: str | Path | Results) -> str:
     """
     results = results if isinstance(results, Results) else Results.open(results)
     cells = list(read_cells(results))
-    total = _expected(results)
+    total = expected(results)
     missing = unfinished_line(total - len(cells), total)
     summary = metrics.summary(cells)
-    parts = [table(summary), _agreement(results), missing]
+    parts = [table(summary), agreement(results), missing]
     if results.manifest["suite"]["figure"] == "temperature":
         parts.insert(1, temperature.slopes_text(summary))
     return "\n".join(part for part in parts if part)
 
 
-def _agreement(results: Results) -> str:
+def agreement(results: Results) -> str:
     """How far the checks of the exact gradients differ from them at worst, as a line."""
     places = dict.fromkeys(cell.place for cell in results.cells())
     references = [results.load_reference(place) for place in places]
@@ -158,69 +215,35 @@ def _agreement(results: Results) -> str:
     return f"{line}, relative"
 
 
-def _title(problem: dict[str, Any]) -> str:
-    """The title of a problem; a variant or a member of a sweep is named."""
-    _, bracket, member = problem["name"].partition("[")
-    return f"{problem['title']}: {member[:-1]}" if bracket else str(problem["title"])
-
-
 def plot(results: str | Path | Results) -> list[Path]:
-    """Draws the figures of a suite into the directory ``figures`` of its results, PDF and PNG.
+    """Draws the figures of a suite into the directory ``figures`` of its results.
+
+    Each is a PDF, an SVG and a PNG, with a script beside them that draws it anew.
 
     Returns:
-        The files: for a suite of kind "accuracy", RMSE and cosine against M for each problem and
-        replicate, and with many estimators an overview of each checkpoint; of kind "overview" this
-        alone, for each problem with all its variants; of kind "growth", bias and deviation against
-        what was swept; of kind "temperature" against the temperature; of kind "training" those of
-        "accuracy", bias and deviation of each problem along training, and all losses.
+        The files: for a suite of kind "accuracy", for each problem and replicate RMSE and cosine
+        against M and against cost, and the bias of each coordinate; for each problem bias against
+        deviation, and error against cost; with many estimators an overview of each checkpoint. Of
+        kind "overview" this alone, for each problem with all its variants; of kind "growth", bias
+        and deviation against what was swept; of kind "temperature" against the temperature; of kind
+        "training" those of "accuracy", bias and deviation of each problem along training, and all
+        losses.
 
     Raises:
         GradbenchError: see ``read_cells``; also a directory that cannot be written.
     """
     results = results if isinstance(results, Results) else Results.open(results)
-    suite = results.manifest["suite"]
     cells = list(read_cells(results))
-    if suite["figure"] == "growth":
-        figure = plots.growth(metrics.summary(cells), suite["by"], suite["title"])
-        return plots.save(figure, results.figures / "growth")
-    if suite["figure"] == "temperature":
-        units = {p["name"]: temperature.unit_of(p["network"]) for p in suite["problems"]}
-        known = {name: unit for name, unit in units.items() if unit}
-        figure = plots.temperature(metrics.summary(cells), known, suite["title"])
-        return plots.save(figure, results.figures / "temperature")
-    if suite["figure"] == "overview":
-        return _overviews(results, metrics.summary(cells))
+    frames = {"summary": metrics.summary(cells)}
     paths = []
-    titles = {problem["name"]: _title(problem) for problem in suite["problems"]}
-    frame = metrics.curves(cells)
-    for (problem, replicate), rows in frame.groupby(["problem", "replicate"], sort=False):
-        several = len(titles) > 1 or suite["replicates"] > 1
-        prefix = f"{problem}-{replicate}-" if several else ""
-        for kind, figure in plots.accuracy(rows, titles[problem]).items():
-            paths += plots.save(figure, results.figures / f"{prefix}{kind}")
-    if len(suite["estimators"]) > plots.MANY:
-        paths += _overviews(results, metrics.summary(cells))
-    if suite["figure"] == "training":
-        rows = metrics.summary(cells)
-        for problem, part in rows.groupby("problem", sort=False):
-            prefix = f"{problem}-" if len(titles) > 1 else ""
-            figure = plots.training(part, titles[problem])
-            paths += plots.save(figure, results.figures / f"{prefix}training")
-        paths += plots.save(plots.losses(rows, suite["title"]), results.figures / "losses")
-    return paths
-
-
-def _overviews(results: Results, rows: pd.DataFrame) -> list[Path]:
-    """The overviews: a figure for each problem, with all its variants, and checkpoint."""
-    suite = results.manifest["suite"]
-    base = {problem["name"]: problem["base"] for problem in suite["problems"]}
-    title = {problem["base"]: problem["title"] for problem in suite["problems"]}
-    paths = []
-    groups = rows.groupby([rows["problem"].map(base), "checkpoint"], sort=False)
-    for (name, checkpoint), part in groups:
-        trained = "epoch" in rows
-        prefix = f"{name}-" * (len(title) > 1) + f"{checkpoint.replace(' ', '-')}-" * trained
-        heading = f"{title[name]}, {checkpoint}" if trained else title[name]
-        figure = plots.overview(part, heading)
-        paths += plots.save(figure, results.figures / f"{prefix}overview")
+    for drawing in plots.drawings(results.manifest["suite"], frames["summary"]):
+        if drawing.data not in frames:
+            frames[drawing.data] = getattr(metrics, drawing.data)(cells)
+        frame = frames[drawing.data]
+        rows = frame.query(drawing.where) if drawing.where else frame
+        figure = getattr(plots, drawing.function)(rows, **drawing.arguments)
+        paths += plots.save(figure, results.figures / drawing.name)
+        paths.append(results.figures / f"{drawing.name}.py")
+        with guard("write", paths[-1]):
+            paths[-1].write_text(drawing.script())
     return paths

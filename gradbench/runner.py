@@ -2,7 +2,8 @@
 
 import sys
 import time
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,21 +12,35 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
-from gradbench import exact
-from gradbench.errors import GradbenchError
+from gradbench import exact, metrics
+from gradbench.blocks import Block
+from gradbench.errors import GradbenchError, GradbenchWarning
 from gradbench.estimators import check_spec
 from gradbench.estimators.learned import fitted
+from gradbench.estimators.registry import evaluations
 from gradbench.files import encode
-from gradbench.measure import Plan, layer_names, layer_vectors, make_plan, measure
-from gradbench.model import Loss, Params
+from gradbench.measure import (
+    Plan,
+    layer_names,
+    layer_vectors,
+    make_plan,
+    measure,
+    seconds_per_draw,
+)
+from gradbench.model import Loss, Params, sites_of
 from gradbench.precision import float64
 from gradbench.problems.build import Built, build, estimator
 from gradbench.shards import Cell, CorruptShard, Place
 from gradbench.store import Results
-from gradbench.suite import Suite, load_suite
+from gradbench.suite import Suite, load_suite, to_be_looked_at
 
 _FLUSH_SECONDS = 3.0  # what a killed run loses at most
+UNTIL_METRICS = ("rmse", "cosine")  # that are made precise unless others are named
 _ENUMERATED = 1 << 23  # draws of one example that exact moments may take: some seconds
+
+
+# Whether the blocks of a cell, with its constants, are enough.
+Enough = Callable[[dict[str, Any] | None, list[Block]], bool]
 
 
 class Task(NamedTuple):
@@ -43,6 +58,8 @@ def run(
     draws: int | None = None,
     progress: bool = True,
     quick: bool = False,
+    until: float | None = None,
+    until_metrics: Sequence[str] = UNTIL_METRICS,
 ) -> Results:
     """Measures every cell of a suite that is not finished yet, and stores it in a directory.
 
@@ -54,11 +71,14 @@ def run(
         draws: per cell, in the place of the suite's own number.
         progress: whether to show a bar with draws per second and the time left.
         quick: the quick form of the suite, in ``results/SUITE-quick``.
+        until: a relative standard error, such as 0.01, that every cell is drawn until; ``draws`` is
+            then the most that it may take, 64 times those of the suite unless given.
+        until_metrics: the metrics of one draw that have to be so precise in every layer.
 
     Raises:
         GradbenchError: anything wrong with the suite, its problems or the directory.
     """
-    suite = _resolve(suite, draws, quick)
+    suite = _resolve(suite, draws, quick, until, until_metrics)
     problems = _build(suite, seed)
     results = Results.open_or_create(
         out or Path("results") / suite.name, suite.as_dict(), seed, suite.draws
@@ -67,7 +87,7 @@ def run(
         tasks = [list(_tasks(results, suite, built)) for built in problems]
         everything = [task for group in tasks for task in group]
         with tqdm(
-            total=suite.draws * len(everything),
+            total=None if suite.until else suite.draws * len(everything),
             initial=sum(min(task.done * task.plan.block, suite.draws) for task in everything),
             unit=" draws",
             unit_scale=True,
@@ -80,14 +100,19 @@ def run(
 
 
 def describe(
-    suite: str | Suite, seed: int = 0, draws: int | None = None, quick: bool = False
+    suite: str | Suite,
+    seed: int = 0,
+    draws: int | None = None,
+    quick: bool = False,
+    until: float | None = None,
+    until_metrics: Sequence[str] = UNTIL_METRICS,
 ) -> str:
     """What ``run`` would do, as text; everything that can be checked without running is checked.
 
     Raises:
         GradbenchError: as ``run``.
     """
-    suite = _resolve(suite, draws, quick)
+    suite = _resolve(suite, draws, quick, until, until_metrics)
     with float64():
         units = {built.problem.name: built.units for built in _build(suite, seed)}
     lines = [f"suite {suite.name!r}, seed {seed}: {suite.title}"]
@@ -101,23 +126,43 @@ def describe(
             + (f", {suite.replicates} replicates" if suite.replicates > 1 else "")
         )
     lines.append(f"  estimators: {', '.join(suite.estimators)}")
-    total = cells * suite.draws
-    lines.append(f"  {cells} cells of {suite.draws:,} draws, {total:,} draws in all")
+    total = f"{cells * suite.draws:,} draws in all"
+    if suite.until:
+        lines.append(f"  {cells} cells until {suite.until}, of at most {suite.draws:,} draws")
+    else:
+        lines.append(f"  {cells} cells of {suite.draws:,} draws, {total}")
     return "\n".join(lines)
 
 
-def _resolve(suite: str | Suite, draws: int | None, quick: bool) -> Suite:
+def _resolve(
+    suite: str | Suite,
+    draws: int | None,
+    quick: bool,
+    until: float | None,
+    until_metrics: Sequence[str],
+) -> Suite:
     """The suite with its number of draws, all estimators in it known."""
     if isinstance(suite, Suite) and quick:
         raise GradbenchError("quick got a Suite; give its name or path, or load_suite(name, True)")
     suite = suite if isinstance(suite, Suite) else load_suite(suite, quick)
-    suite = suite if draws is None else suite.with_draws(draws)
+    if until is not None:
+        suite = suite.with_until(until, metrics.check_metrics(until_metrics), draws)
+    elif draws is not None:
+        suite = suite.with_draws(draws)
     for spec in suite.estimators:
         check_spec(spec)
     for name in (*suite.estimators, *(problem.name for problem in suite.problems)):
         encode(name)  # refuses, before anything is written, what no folder can be called
-    make_plan(suite.draws, suite.averages)
+    _plan(suite)
     return suite
+
+
+def _plan(suite: Suite, coordinates: int = 1) -> Plan:
+    """How the draws of a cell are cut; where they end with a precision, as if they were few."""
+    if suite.until is None:
+        return make_plan(suite.draws, suite.averages, coordinates)
+    plan = make_plan(suite.until.first, suite.averages, coordinates)
+    return plan._replace(draws=make_plan(suite.draws).draws)  # which refuses too many
 
 
 def _build(suite: Suite, seed: int) -> list[Built]:
@@ -141,7 +186,7 @@ def _tasks(results: Results, suite: Suite, built: Built) -> Iterator[Task]:
     """The cells of a problem; those with damaged shards are emptied, to be run again."""
     params = jax.eval_shape(built.initial)
     coordinates = sum(leaf.size for leaf in jax.tree.leaves(params))
-    plan = make_plan(suite.draws, suite.averages, coordinates)
+    plan = _plan(suite, coordinates)
     for place in _places(built):
         for spec in suite.estimators:
             cell = results.cell(*place, spec)
@@ -186,6 +231,9 @@ def _measure_problem(
         )
         for task in left[place]:
             bar.set_description(f"{name}, {place.checkpoint}: {task.cell.estimator}")
+            enough = _enough(results, suite, task.cell, gradient)
+            if enough and to_be_looked_at(task.done) and enough(*task.cell.load()):
+                continue
             loss = fitted(
                 estimator(task.cell.estimator, built.network),
                 trained,
@@ -193,7 +241,8 @@ def _measure_problem(
                 built.batch,
             )
             _enumerate(results, task.cell, loss, trained, built.batch)
-            _measure_cell(task, loss, built, params, batch, gradient, bar)
+            _price(results, task, loss, built, params, batch)
+            _measure_cell(task, loss, built, params, batch, gradient, bar, enough)
 
 
 def _dtype(leaf: Any, dtype: str) -> Any:
@@ -233,13 +282,34 @@ def _enumerate(results: Results, cell: Cell, loss: Loss, params: Params, batch: 
     results.save_moments(cell.place, cell.estimator, mean, variance)
 
 
+def _price(
+    results: Results, task: Task, loss: Loss, built: Built, params: Params, batch: Any
+) -> None:
+    """Stores what a draw of a cell costs, unless it is known."""
+    cell = task.cell
+    if results.load_cost(cell.place, cell.estimator) is not None:
+        return
+    key = built.key(f"draws at {cell.place.checkpoint}")
+    seconds = seconds_per_draw(loss, params, batch, key, task.plan)
+    units = [site.size for site in sites_of(built.network, params, batch)]
+    results.save_cost(cell.place, cell.estimator, seconds, evaluations(cell.estimator, units))
+
+
 def _measure_cell(
-    task: Task, loss: Loss, built: Built, params: Params, batch: Any, gradient: Any, bar: tqdm
+    task: Task,
+    loss: Loss,
+    built: Built,
+    params: Params,
+    batch: Any,
+    gradient: Any,
+    bar: tqdm,
+    enough: Enough | None,
 ) -> None:
     """Measures the blocks that are missing in a cell, storing them every few seconds."""
     cell, plan = task.cell, task.plan
     key = built.key(f"draws at {cell.place.checkpoint}")
     meta = {**plan._asdict(), "layer_names": layer_names(params)}
+    known = cell.load()[1] if enough else []
     pending = []
     flushed = time.monotonic()
     try:
@@ -251,6 +321,36 @@ def _measure_cell(
                 full, pending = pending, []
                 cell.append(full, meta)
                 flushed = time.monotonic()
+            if enough:
+                known.append(block)
+                if to_be_looked_at(len(known)) and enough(meta, known):
+                    break
+        else:
+            if enough and not enough(meta, known):
+                warnings.warn(
+                    f"{cell.estimator} at {'/'.join(map(str, cell.place))} is not as precise as "
+                    f"asked for after {plan.draws:,} draws; give more with --draws",
+                    GradbenchWarning,
+                    stacklevel=2,
+                )
     finally:  # also after Ctrl-C: what has been measured is kept
         if pending:
             cell.append(pending, meta)
+
+
+def _enough(results: Results, suite: Suite, cell: Cell, gradient: Params) -> Enough | None:
+    """Tells whether a cell with these constants and blocks is as precise as was asked for."""
+    until = suite.until
+    if until is None:
+        return None
+
+    def enough(meta: dict[str, Any] | None, blocks: list[Block]) -> bool:
+        if meta is None:
+            return False
+        moments = results.load_moments(cell.place, cell.estimator)
+        found = metrics.Cell.stored(
+            cell.place, cell.estimator, meta, blocks, gradient, moments=moments
+        )
+        return metrics.relative_error(found, until.metrics) <= until.rel_se
+
+    return enough

@@ -32,7 +32,10 @@ _COLUMNS = {
     "cosine": _FLOATS,
     "cosine_sq": _FLOATS,
     "histogram": pa.list_(_COUNTS),
+    "signs": _FLOATS,
+    "signs_sq": _FLOATS,
 }
+_NETWORK = -1  # in the place of the number of a layer
 
 
 class CorruptShard(CorruptFile):
@@ -165,8 +168,13 @@ def _corrupt(path: Path, what: str) -> CorruptShard:
 
 
 def _encode(blocks: Sequence[Block], header: Json) -> bytes:
-    """Parquet, one row per block and layer."""
-    rows = [(block.index, n, *layer) for block in blocks for n, layer in enumerate(block.layers)]
+    """Parquet, one row per block and layer, and one per block for the network."""
+    rows = [
+        (block.index, n, *layer)
+        for block in blocks
+        for n, layer in [*enumerate(block.layers), (_NETWORK, block.network)]
+        if layer is not None
+    ]
     columns = {
         name: pa.array([_nested(value, kind) for value in values], kind)
         for (name, kind), values in zip(_COLUMNS.items(), zip(*rows, strict=True), strict=True)
@@ -183,22 +191,35 @@ def _nested(value: Any, kind: pa.DataType) -> Any:
 
 
 def _decode(file: pq.ParquetFile) -> list[Block]:
-    blocks: dict[int, list[LayerBlock]] = {}
+    layers: dict[int, list[LayerBlock]] = {}
+    networks: dict[int, LayerBlock] = {}
     table = file.read().combine_chunks()
-    for row in zip(*(table[name] for name in _COLUMNS), strict=True):
-        index, _, count, mean, m2, heads, groups, cosine, cosine_sq, histogram = row
-        layer = LayerBlock(
-            count.as_py(),
-            _flat(mean),
-            _flat(m2),
-            _flat(heads.values).reshape(len(heads.values), len(mean.values)),
-            _flat(groups),
-            _flat(cosine),
-            _flat(cosine_sq),
-            _flat(histogram.values).reshape(len(histogram.values), BINS),
-        )
-        blocks.setdefault(index.as_py(), []).append(layer)
-    return [Block(index, tuple(layers)) for index, layers in blocks.items()]
+    for k in range(table.num_rows):
+        row = {name: table[name][k] for name in table.column_names}
+        index, n = row["block"].as_py(), row["layer"].as_py()
+        part = _layer(row)
+        if n == _NETWORK:
+            networks[index] = part
+        else:
+            layers.setdefault(index, []).append(part)
+    return [Block(index, tuple(parts), networks.get(index)) for index, parts in layers.items()]
+
+
+def _layer(row: dict[str, Any]) -> LayerBlock:
+    """A row as it was encoded; what schema 1 does not have is NaN."""
+    flat = {name: _flat(row[name]) for name in ("mean", "m2", "groups", "cosine", "cosine_sq")}
+    unknown = np.full(len(flat["groups"]), np.nan)
+    return LayerBlock(
+        count=row["count"].as_py(),
+        heads=_rows(row["heads"], len(flat["mean"])),
+        histogram=_rows(row["histogram"], BINS),
+        **{name: _flat(row[name]) if name in row else unknown for name in ("signs", "signs_sq")},
+        **flat,
+    )
+
+
+def _rows(lists: Any, columns: int) -> np.ndarray:
+    return _flat(lists.values).reshape(len(lists.values), columns)
 
 
 def _flat(values: Any) -> np.ndarray:

@@ -6,6 +6,7 @@
     DIR/references/PROBLEM/REPLICATE/CHECKPOINT.npz     the exact gradient per layer
     DIR/moments/PROBLEM/REPLICATE/CHECKPOINT/ESTIMATOR.npz    exact mean and variance per layer,
                                                         where they can be enumerated
+    DIR/costs/PROBLEM/REPLICATE/CHECKPOINT/ESTIMATOR.npz      seconds and evaluations per draw
     DIR/shards/PROBLEM/REPLICATE/CHECKPOINT/ESTIMATOR/FIRST-LAST.DIGEST.parquet    blocks of a cell
     DIR/figures/
 
@@ -171,7 +172,7 @@ class Results:
         """Stores the exact mean and variance of a draw, an array per layer each, in float64."""
         layers = zip(mean, variance, strict=True)
         arrays = {f"{n}/{k}": x for n, pair in enumerate(layers) for k, x in enumerate(pair)}
-        self.write(self._moments_path(place, estimator), pack(arrays, len(mean), {}))
+        self.write(self._own_path("moments", place, estimator), pack(arrays, len(mean), {}))
 
     def load_moments(
         self, place: Place, estimator: str
@@ -180,11 +181,24 @@ class Results:
 
         Raises CorruptFile.
         """
-        path = self._moments_path(place, estimator)
+        path = self._own_path("moments", place, estimator)
         if not path.exists():
             return None
         arrays, layers, _ = unpack(path)
         return tuple((arrays[f"{n}/0"], arrays[f"{n}/1"]) for n in range(layers))
+
+    def save_cost(self, place: Place, estimator: str, seconds: float, evaluations: int) -> None:
+        """Stores what a draw costs: measured seconds on this machine, evaluations per example."""
+        info = {"seconds": seconds, "evaluations": evaluations}
+        self.write(self._own_path("costs", place, estimator), pack({}, 0, info))
+
+    def load_cost(self, place: Place, estimator: str) -> Json | None:
+        """The stored ``seconds`` and ``evaluations`` per draw, None where there are none.
+
+        Raises CorruptFile.
+        """
+        path = self._own_path("costs", place, estimator)
+        return unpack(path)[2] if path.exists() else None
 
     def cell(self, problem: str, replicate: int, checkpoint: str, estimator: str) -> Cell:
         """The cell of that name, whether it has blocks or not."""
@@ -214,8 +228,9 @@ class Results:
             )
         write_file(path, data)
 
-    def _moments_path(self, place: Place, estimator: str) -> Path:
-        folder = self.directory / "moments" / encode(place.problem) / str(place.replicate)
+    def _own_path(self, kind: str, place: Place, estimator: str) -> Path:
+        """Of what an estimator has at a place."""
+        folder = self.directory / kind / encode(place.problem) / str(place.replicate)
         return folder / encode(place.checkpoint) / f"{encode(estimator)}.npz"
 
     def _path(self, kind: str, place: Place) -> Path:

@@ -8,8 +8,9 @@ from matplotlib import colors
 
 from gradbench.spec import family, label
 
-# Matplotlib's settings for all figures; fonts are embedded as TrueType (42).
+# Matplotlib's settings for all figures; fonts are embedded as TrueType (42), in SVG text is text.
 SETTINGS: Any = {
+    "figure.dpi": 200,  # as figures are written: the width of text depends on it
     "font.size": 8,
     "axes.titlesize": 8,
     "axes.titlepad": 3,
@@ -30,7 +31,13 @@ SETTINGS: Any = {
     "legend.frameon": False,
     "legend.fontsize": 7.5,
     "pdf.fonttype": 42,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "gradbench",  # ids that are the same each time
+    "image.composite_image": False,  # each keeps its id
 }
+
+# Where there are too many lines for these markers.
+CROWDED: Any = SETTINGS | {"lines.markersize": 2.4, "lines.linewidth": 0.8}
 
 
 class Style(NamedTuple):
@@ -160,11 +167,15 @@ def in_order(estimators: Iterable[str]) -> list[str]:
 
 
 def styles(estimators: Iterable[str]) -> dict[str, Style]:
-    """A style per estimator, in legend order; variants differ in shade, marker and line."""
+    """A style per estimator, in legend order; variants differ in shade, marker and line.
+
+    Those of unknown families are variants of one another.
+    """
     names = in_order(estimators)
+    own = {name: family_of(name) if family_of(name) in FAMILIES else "" for name in names}
     chosen = {}
     for name in names:
-        variants = [other for other in names if family_of(other) == family_of(name)]
+        variants = [other for other in names if own[other] == own[name]]
         style = FAMILIES.get(family_of(name), _OTHER)
         if len(variants) > 1:
             k = variants.index(name)
@@ -172,6 +183,14 @@ def styles(estimators: Iterable[str]) -> dict[str, Style]:
             style = Style(_darker(style.color, 0.45 * (1 - k / (len(variants) - 1))), marker, line)
         chosen[name] = style
     return chosen
+
+
+def family_styles(estimators: Iterable[str]) -> dict[str, Style]:
+    """The style of its family for each estimator, in legend order: where a legend tells families.
+
+    All families that are not known look the same.
+    """
+    return {name: FAMILIES.get(family_of(name), _OTHER) for name in in_order(estimators)}
 
 
 def _darker(color: str, share: float) -> str:

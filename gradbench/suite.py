@@ -6,6 +6,7 @@ problems is checked before anything runs, except names that only JAX code knows.
 
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -26,7 +27,32 @@ from gradbench.toml import (
     whole,
 )
 
+_PATIENCE = 64  # times the draws of a suite, after which a cell ends though it is not precise
 FIGURES = ("accuracy", "growth", "training", "overview", "temperature")
+
+
+@dataclass(frozen=True)
+class Until:
+    """When a cell has enough draws: the relative standard error of some metrics, at M = 1.
+
+    ``first`` is the number of draws that blocks and averages are made for.
+    """
+
+    rel_se: float
+    metrics: tuple[str, ...]
+    first: int
+
+    def __str__(self) -> str:
+        return f"rel_se = {100 * self.rel_se:g} % of {', '.join(self.metrics)}"
+
+
+def to_be_looked_at(blocks: int) -> bool:
+    """Whether the precision of a cell is computed after so many blocks.
+
+    Eight times while they double, from eight on: a cell ends at the first of these looks at which
+    it is precise enough.
+    """
+    return blocks >= 8 and blocks % (1 << (blocks.bit_length() - 4)) == 0
 
 
 @dataclass(frozen=True)
@@ -35,6 +61,7 @@ class Suite:
 
     ``estimators`` are canonical texts (``gradbench.spec``), ``averages`` numbers M of draws that
     are reported besides the powers of two, ``by`` says what a sweep varies: "width", "depth", ...
+    With ``until`` a cell ends when it is that precise, and ``draws`` is the most it may take.
     """
 
     name: str
@@ -47,6 +74,28 @@ class Suite:
     dtype: str = "float64"
     figure: str = "accuracy"
     by: str | None = None
+    until: Until | None = None
+
+    def with_until(
+        self, rel_se: float, metrics: Sequence[str], draws: int | None = None
+    ) -> "Suite":
+        """The same suite, measured until metrics are precise, in at most so many draws a cell.
+
+        Raises:
+            GradbenchError: not a positive precision, no metric, or fewer draws than the suite has.
+        """
+        if not 0.0 < rel_se < 1.0:
+            raise GradbenchError(f"until rel_se is {rel_se}; give a share between 0 and 1, as 1%")
+        if not metrics:
+            raise GradbenchError("until got no metrics; name one, such as rmse")
+        most = _PATIENCE * self.draws if draws is None else self.with_draws(draws).draws
+        if most < self.draws:
+            raise GradbenchError(
+                f"the number of draws is {most}, fewer than the {self.draws} of the suite, which "
+                "a run until a precision begins with; give more"
+            )
+        until = Until(rel_se, tuple(metrics), self.draws)
+        return replace(self, draws=most, until=until)
 
     def with_draws(self, draws: int) -> "Suite":
         """The same suite with another number of draws; averages over more draws than that go.
@@ -62,7 +111,8 @@ class Suite:
 
     def as_dict(self) -> dict[str, Any]:
         """All that the suite says, problems included, in types that JSON keeps as they are."""
-        return dict(json.loads(json.dumps(asdict(self))))
+        found = dict(json.loads(json.dumps(asdict(self))))
+        return found if self.until else {key: found[key] for key in found if key != "until"}
 
 
 def list_suites() -> list[str]:

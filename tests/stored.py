@@ -1,9 +1,10 @@
-"""What the tests of files, shards and results share: blocks, and comparisons."""
+"""What the tests of files, shards, results and metrics share: blocks, and comparisons."""
 
 import numpy as np
 from hypothesis import strategies as st
 
-from gradbench.blocks import BINS, Block, LayerBlock
+from gradbench.blocks import BINS, ROUNDING, Block, LayerBlock
+from gradbench.metrics import Cell
 from gradbench.shards import Place
 
 PLACE = Place("psa", 0, "100")
@@ -11,23 +12,84 @@ META = {"block": 4, "averages": [1, 2], "head_sizes": [3]}
 FLOATS = st.floats(allow_infinity=False, allow_nan=False, allow_subnormal=True)
 
 
-def block(index, layers=2, seed=0):
+def block(index, layers=2, seed=0, network=True):
+    """A block of random numbers, as a measurement of several layers would store it."""
     generator = np.random.default_rng([index, seed])
-    return Block(
-        index,
-        tuple(
-            LayerBlock(
-                4,
-                generator.standard_normal(3),
-                generator.random(3),
-                generator.standard_normal((1, 3)),
-                np.array([4, 2]),
-                generator.random(2),
-                generator.random(2),
-                generator.poisson(0.1, (2, BINS)),
-            )
-            for _ in range(layers)
-        ),
+
+    def layer(size):
+        return LayerBlock(
+            4,
+            generator.standard_normal(size),
+            generator.random(size),
+            generator.standard_normal((1, size)),
+            np.array([4, 2]),
+            generator.random(2),
+            generator.random(2),
+            generator.poisson(0.1, (2, BINS)),
+            generator.random(2),
+            generator.random(2),
+        )
+
+    return Block(index, tuple(layer(3) for _ in range(layers)), layer(0) if network else None)
+
+
+def statistics(draws, gradient, averages=(), heads=()):
+    """The statistics of a block of draws [n, P] of one layer, in plain NumPy."""
+    rows = [_directions(draws, gradient, average) for average in averages]
+    cosines, signs = ([row[k] for row in rows] for k in (0, 1))
+    mean = draws.mean(0)
+    return LayerBlock(
+        count=len(draws),
+        mean=mean,
+        m2=((draws - mean) ** 2).sum(0),
+        heads=np.array([draws[:r].sum(0) for r in heads]).reshape(len(heads), len(mean)),
+        groups=np.array([len(c) for c in cosines]),
+        cosine=np.array([c.sum() for c in cosines]),
+        cosine_sq=np.array([c @ c for c in cosines]),
+        histogram=np.array(
+            [np.histogram(np.arccos(c), BINS, (0, np.pi))[0] for c in cosines]
+        ).reshape(len(averages), BINS),
+        signs=np.array([s.sum() for s in signs]),
+        signs_sq=np.array([s @ s for s in signs]),
+    )
+
+
+def _directions(draws, gradient, average):
+    """Cosine and agreement of signs of the means of groups."""
+    groups = len(draws) // average
+    means = draws[: groups * average].reshape(groups, average, len(gradient)).mean(1)
+    lengths = np.linalg.norm(means, axis=1) * np.linalg.norm(gradient)
+    cosine = np.divide(means @ gradient, lengths, np.zeros(groups), where=lengths > 0)
+    known = np.abs(gradient) > ROUNDING * np.abs(gradient).max(initial=0.0)
+    agree = (np.sign(means) == np.sign(gradient))[:, known]
+    return np.clip(cosine, -1, 1), agree.sum(1) / max(known.sum(), 1)
+
+
+def drawn(draws, gradient, size=64, averages=(1, 4), heads=(), long=(), **more):
+    """The cell that these draws give: [N, P] of one layer and its gradient [P], or a list of each.
+
+    Several layers have the groups of the network too, as ``measure`` stores them.
+    """
+    if isinstance(draws, np.ndarray):
+        draws, gradient = [draws], [gradient]
+    several = len(draws) > 1
+    rows, whole = np.concatenate(draws, axis=1), np.concatenate(gradient)
+    blocks = []
+    for index, start in enumerate(range(0, len(rows), size)):
+        cut = slice(start, start + size)
+        layers = zip(draws, gradient, strict=True)
+        network = statistics(rows[cut], whole, averages, heads)
+        network = network._replace(
+            mean=np.zeros(0), m2=np.zeros(0), heads=np.zeros((len(heads), 0))
+        )
+        parts = tuple(statistics(layer[cut], g, averages, heads) for layer, g in layers)
+        blocks.append(Block(index, parts, network if several else None))
+    names = [f"layer {n + 1}" for n in range(len(draws))]
+    return Cell(
+        **{"problem": "toy", "replicate": 0, "checkpoint": "epoch 100", "estimator": "psa"}
+        | {"layer_names": names, "blocks": blocks, "gradient": gradient, "averages": averages}
+        | {"head_sizes": heads, "block_size": size, "long_averages": long}
+        | more
     )
 
 
@@ -45,11 +107,19 @@ def damaged(content, data):
     return content[:offset] + (b"" if cut else bytes([flipped]) + content[offset + 1 :])
 
 
+def as_bytes(block):
+    """Every bit of a block, its network last."""
+    layers = block.layers if block.network is None else (*block.layers, block.network)
+    return [np.asarray(field).tobytes() for layer in layers for field in layer]
+
+
 def assert_same_blocks(left, right):
     assert [b.index for b in left] == [b.index for b in right]
     for a, b in zip(left, right, strict=True):
-        for x, y in zip(a.layers, b.layers, strict=True):
-            for name, u, v in zip(LayerBlock._fields, x, y, strict=True):
+        assert (a.network is None) == (b.network is None)
+        assert len(a.layers) == len(b.layers)
+        for x, y in zip((*a.layers, a.network), (*b.layers, b.network), strict=True):
+            for name, u, v in zip(LayerBlock._fields, x or (), y or (), strict=bool(x)):
                 assert np.shape(u) == np.shape(v), name
                 assert np.asarray(u).tobytes() == np.asarray(v).tobytes(), name
 

@@ -1,5 +1,6 @@
 """The command line: every command, its exit codes, and one sentence for whatever is wrong."""
 
+import io
 import json
 import os
 import re
@@ -7,17 +8,19 @@ import signal
 import subprocess
 import sys
 
+import pandas as pd
 import pytest
 import tiny
 from tiny import changed
 
 import gradbench
-from gradbench import cli
+from gradbench import cli, results
 from gradbench.cli import main
 from gradbench.errors import GradbenchError
 from gradbench.estimators import ESTIMATORS
 from gradbench.listing import KINDS
 from gradbench.suite import list_suites
+from gradbench.table import table
 
 COMMAND = [sys.executable, "-m", "gradbench.cli"]
 
@@ -41,6 +44,12 @@ def elsewhere(tmp_path, monkeypatch):
     monkeypatch.setenv("COLUMNS", "1000")  # lines of tables are whole
 
 
+@pytest.fixture
+def no_figures(monkeypatch):
+    """For tests of runs: drawing takes most of the time."""
+    monkeypatch.setattr(results, "plot", lambda directory: [directory / "figures" / "rmse.pdf"])
+
+
 # --- what the commands do ---
 
 
@@ -50,13 +59,14 @@ def test_run_measures_draws_the_figures_and_says_where_they_are(finished, call):
     code, out, error = call("run", finished / "suite.toml", "--out", results)
     assert code == 0 and "Traceback" not in error
     figures = sorted(results.glob("figures/*"))
-    assert len(figures) == 4
+    assert {"rmse.pdf", "cosine.png"} <= {path.name for path in figures}
     assert sorted(out.splitlines()[:-1]) == sorted(f"figure: {path}" for path in figures)
     assert out.splitlines()[-1] == f"the table: gradbench show {results}"
     assert before.items() <= tiny.files(results).items()
 
 
-def test_run_writes_to_results_and_the_name_of_the_suite_unless_told(finished_run, call, tmp_path):
+@pytest.mark.usefixtures("no_figures")
+def test_run_writes_to_results_and_the_name_of_the_suite_unless_told(call, tmp_path):
     suite = tiny.write(tmp_path / "suite", changed(tiny.SUITE, (', "arm", "straight_through"', "")))
     code, out, _ = call("run", suite, "--seed", "7", "--draws", "20")
     assert code == 0 and "results/suite/figures/rmse.pdf" in out
@@ -106,6 +116,7 @@ def test_a_dry_run_of_a_quick_form_says_what_is_enumerated_and_writes_nothing(
     assert list((tmp_path / "here").iterdir()) == []
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_a_quick_run_writes_to_a_directory_of_its_own(call, tmp_path):
     text = changed(tiny.SUITE, (', "arm", "straight_through"', ""))
     suite = tiny.write(tmp_path / "suite", f'{text}[quick]\ndraws = 12\n"data.points" = 4\n')
@@ -122,7 +133,49 @@ def test_show_prints_the_table_and_plot_draws_the_figures(finished, call):
     assert "tiny, replicate 0, epoch 10, loss" in out and "straight_through" in out
     code, out, error = call("plot", finished / "results")
     assert (code, error) == (0, "")
-    assert len(out.splitlines()) == 4 and len(list(finished.rglob("figures/*"))) == 4
+    figures = sorted((finished / "results").glob("figures/*"))
+    assert {"rmse.pdf", "cosine.png"} <= {path.name for path in figures}
+    assert sorted(out.splitlines()) == sorted(f"figure: {path}" for path in figures)
+
+
+def test_table_prints_the_metrics_and_the_layer_that_are_asked_for(finished_run, call):
+    results = finished_run / "results"
+    code, out, error = call("table", results)
+    assert (code, error) == (0, "") and out == f"{table(gradbench.summary(results))}\n"
+    asked = ["--metrics", "snr,rmse", "--layer", "output", "--at", "3", "--format", "csv"]
+    code, out, error = call("table", results, *asked)
+    assert (code, error) == (0, "")
+    frame = gradbench.summary(results, 3)
+    frame = frame[frame["layer"] == "output"].reset_index(drop=True)
+    found = pd.read_csv(io.StringIO(out))
+    assert list(found.filter(regex="^(snr|rmse)").columns)[::4] == ["snr", "rmse"]
+    pd.testing.assert_frame_equal(found, frame[list(found.columns)], rtol=1e-14)
+    assert "[" in call("table", results, "--metrics", "cosine", "--intervals")[1]
+    assert "verdict" in call("table", results, "--unbiasedness")[1]
+
+
+def test_rank_prints_the_estimators_at_a_budget_or_what_an_error_takes(finished_run, call):
+    results = finished_run / "results"
+    asked = ["--by", "bias", "--at-cost", "20-evaluations", "--layer", "layer 1"]
+    code, out, error = call("rank", results, *asked)
+    assert (code, error) == (0, "")
+    assert "tiny, replicate 0, epoch 10, layer 1: at 20 evaluations" in out
+    _, out, _ = call("rank", results, *asked, "--format", "csv")
+    expected = gradbench.rank(results, "bias", "20-evaluations", "layer 1")
+    assert pd.read_csv(io.StringIO(out))["estimator"].tolist() == expected["estimator"].tolist()
+    code, out, error = call("rank", results, "--reach", "10%")
+    assert (code, error) == (0, "") and "network: a relative RMSE of 0.1 needs" in out
+
+
+def test_what_is_not_finished_is_said_beside_tables_and_rankings(finished, call):
+    for shard in (finished / "results").glob("shards/*/*/epoch*10/psa/*.parquet"):
+        shard.unlink()
+    for command in (["table"], ["rank"], ["rank", "--reach", "10%"]):
+        code, out, error = call(command[0], finished / "results", *command[1:])
+        assert code == 0 and out.count(" psa ") > 0
+        assert error.endswith(
+            "1 of 8 cells is not finished; the same `gradbench run` continues it\n"
+        )
 
 
 @pytest.mark.parametrize(
@@ -132,6 +185,7 @@ def test_show_prints_the_table_and_plot_draws_the_figures(finished, call):
         ("problems", ["digits", "network 2-5-5-5-1"]),
         ("suites", ["width", "depth", "the experiment of the PSA paper"]),
         ("noises", ["logistic", "normal", "uniform", "triangular", "laplace"]),
+        ("metrics", ["rmse", "cosine", "snr"]),
     ],
 )
 def test_list_tells_every_kind(call, kind, some):
@@ -230,6 +284,44 @@ BAD = {
     "show a wrong one": (["show", "estimator", "concrete(temperature=0)"], "temperature is 0; "),
     "show two": (["show", "RESULTS", "psa"], "and 'psa'; give one directory, or 'estimator' and"),
     "no such plugin": (["plot", "RESULTS", "--plugin", "p.py"], "cannot read the plugin 'p.py'"),
+    "table nothing": (["table", "nothing"], "there is no 'nothing/manifest.json'"),
+    "table begun": (["table", "BEGUN"], "no finished cell yet"),
+    "table no metric": (["table", "RESULTS", "--metrics", "rmse,csine"], "did you mean 'cosine'?"),
+    "table an M": (["table", "RESULTS", "--at", "7", "--metrics", "cosine"], "take an M that they"),
+    "table no M": (["table", "RESULTS", "--at", "0"], "--at is 0; give a whole number of at least"),
+    "table no layer": (["table", "RESULTS", "--layer", "layer 2"], "did you mean 'layer 1'?"),
+    "table no form": (
+        ["table", "RESULTS", "--format", "html"],
+        "unknown format 'html'; choose one",
+    ),
+    "table one replicate": (["table", "RESULTS", "--over-replicates"], "replicate"),
+    "rank nothing": (["rank", "nothing"], "there is no 'nothing/manifest.json'"),
+    "rank begun": (["rank", "BEGUN"], "no finished cell yet"),
+    "rank no metric": (["rank", "RESULTS", "--by", "rsme"], "'rsme'; did you mean 'rmse'?"),
+    "rank no budget": (["rank", "RESULTS", "--at-cost", "1h"], "the budget '1h' is none; give dra"),
+    "rank no layer": (["rank", "RESULTS", "--layer", "2"], "there is no layer '2' at tiny/0/epoch"),
+    "rank no form": (["rank", "RESULTS", "--format", "text"], "unknown format 'text'"),
+    "rank no error": (
+        ["rank", "RESULTS", "--reach", "0%"],
+        "--reach is '0%'; give a relative RMSE",
+    ),
+    "compare nothing": (["compare", "RESULTS", "nothing"], "there is no 'nothing/manifest.json'"),
+    "compare begun": (["compare", "BEGUN", "RESULTS"], "no finished cell yet"),
+    "compare an M": (
+        ["compare", "RESULTS", "RESULTS", "--at", "7", "--by", "signs"],
+        "at M = 7; t",
+    ),
+    "compare no M": (["compare", "RESULTS", "RESULTS", "--at", "-1"], "--at is -1; give a whole"),
+    "compare no form": (["compare", "RESULTS", "RESULTS", "--format", "t"], "unknown format 't'"),
+    "fail on": (
+        ["compare", "RESULTS", "RESULTS", "--fail-on", "bad"],
+        "--fail-on is 'bad'; give w",
+    ),
+    "fail on 5": (
+        ["compare", "RESULTS", "RESULTS", "--fail-on", "5"],
+        "different or a share as 5%",
+    ),
+    "fail on nan": (["compare", "RESULTS", "RESULTS", "--fail-on", "nan%"], "--fail-on is 'nan%'"),
     "plot nothing": (["plot", "nothing"], "there is no"),
     "plot empty": (["plot", "."], "there is no"),
     "plot corrupted": (["plot", "CORRUPTED"], "is not a manifest"),
@@ -289,7 +381,7 @@ def test_bad_input_is_one_sentence_with_exit_code_2_and_nothing_written(
 @pytest.mark.parametrize(
     ("call", "sentence"),
     [
-        (lambda: gradbench.list([]), "unknown kind []; choose one of estimators, noises"),
+        (lambda: gradbench.list([]), "unknown kind []; choose one of estimators, metrics, noises"),
         (lambda: gradbench.run(3), "the suite is 3; give its name or the path of a .toml file"),
     ],
 )
@@ -300,7 +392,11 @@ def test_what_is_no_name_is_refused_in_one_sentence_by_the_library_too(call, sen
 
 
 @pytest.mark.parametrize(
-    "arguments", [[], ["bench"], ["run"], ["show"], ["plot"], ["run", "psa", "--seed", "x"]]
+    "arguments",
+    [
+        *([], ["bench"], ["run"], ["show"], ["plot"], ["table"], ["rank"], ["recommend"]),
+        *(["compare", "one"], ["run", "psa", "--seed", "x"], ["table", "one", "--at", "x"]),
+    ],
 )
 def test_a_malformed_command_gets_its_usage_with_exit_code_2(arguments, capsys):
     with pytest.raises(SystemExit) as caught:
@@ -322,6 +418,7 @@ def test_an_interrupted_command_says_how_to_continue_with_exit_code_130(call, mo
 # --- real processes ---
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_ctrl_c_keeps_what_was_measured_and_the_same_command_continues(
     finished_run, call, tmp_path
 ):

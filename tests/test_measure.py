@@ -11,12 +11,20 @@ import pytest
 from conftest import precision, small
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from stored import as_bytes, statistics
 
 from gradbench import measure as module
 from gradbench.blocks import BINS, pool
 from gradbench.errors import GradbenchError
 from gradbench.estimators import arm, exact, mean_field, nested, psa, reinforce
-from gradbench.measure import Plan, layer_names, layer_vectors, make_plan, measure
+from gradbench.measure import (
+    Plan,
+    layer_names,
+    layer_vectors,
+    make_plan,
+    measure,
+    seconds_per_draw,
+)
 from gradbench.model import is_deterministic
 from gradbench.network import RealNetwork
 from gradbench.weights import BinaryWeights
@@ -27,7 +35,7 @@ KEY = jax.random.key(11)
 PARAMS = ({"weight": np.zeros((2, 1)), "bias": np.zeros(2)}, (), np.zeros(1))
 BATCH = np.zeros((3, 1))
 GRADIENT = (
-    {"weight": np.array([[0.5], [-0.3]]), "bias": np.array([0.1, 0.2])},
+    {"weight": np.array([[0.5], [-0.3]]), "bias": np.array([0.1, 0.0])},
     (),
     np.array([0.7]),
 )
@@ -57,29 +65,17 @@ def all_draws():
         return stored(random_gradient, PARAMS, BATCH, KEY, 300)
 
 
-def assert_block(block, plan, draws, exact):
-    """One layer of a block against plain NumPy on its draws."""
-    assert block.count == len(draws)
-    np.testing.assert_allclose(block.mean, draws.mean(0), rtol=1e-12, atol=1e-14)
-    m2 = ((draws - draws.mean(0)) ** 2).sum(0)
-    np.testing.assert_allclose(block.m2, m2, rtol=1e-11, atol=1e-13)
-    assert block.heads.shape == (len(plan.head_sizes), draws.shape[1])
-    for row, r in zip(block.heads, plan.head_sizes, strict=True):
-        np.testing.assert_allclose(row, draws[:r].sum(0), rtol=1e-12, atol=1e-13)
-    assert block.histogram.shape == (len(plan.averages), BINS)
-    for k, m in enumerate(plan.averages):
-        groups = [draws[i : i + m].mean(0) for i in range(0, len(draws) - m + 1, m)]
-        norms = [np.linalg.norm(g) * np.linalg.norm(exact) for g in groups]
-        cosine = np.array(
-            [g @ exact / n if n > 0 else 0.0 for g, n in zip(groups, norms, strict=True)]
-        )
-        assert block.groups[k] == len(groups)
-        np.testing.assert_allclose(block.cosine[k], cosine.sum(), rtol=1e-11, atol=1e-12)
-        np.testing.assert_allclose(block.cosine_sq[k], (cosine**2).sum(), rtol=1e-11, atol=1e-12)
-        assert block.histogram[k].sum() == len(groups)
-        angles, _ = np.histogram(np.arccos(np.clip(cosine, -1, 1)), BINS, (0, np.pi))
-        # an angle on the edge of two bins may fall in either
-        assert np.abs(np.cumsum(block.histogram[k]) - np.cumsum(angles)).max() <= 1
+def assert_layer(found, draws, exact, plan):
+    """One layer of a block, or its network without the moments, against plain NumPy."""
+    expected = statistics(draws, exact, plan.averages, plan.head_sizes)
+    for name, mine, theirs in zip(found._fields, found, expected, strict=True):
+        if name == "histogram":
+            # an angle on the edge of two bins may fall in either
+            assert np.abs(np.cumsum(mine, 1) - np.cumsum(theirs, 1)).max(initial=0) <= 1
+            np.testing.assert_array_equal(mine.sum(1), found.groups)
+        elif np.size(mine) or name not in ("mean", "m2", "heads"):
+            np.testing.assert_allclose(mine, theirs, rtol=1e-11, atol=1e-12, err_msg=name)
+    return expected
 
 
 def check(plan, blocks=None):
@@ -88,8 +84,13 @@ def check(plan, blocks=None):
         exact = [np.asarray(g) for g in layer_vectors(GRADIENT)]
     for block in found:
         cut = slice(block.index * plan.block, min((block.index + 1) * plan.block, plan.draws))
-        for layer, draws, g in zip(block.layers, all_draws(), exact, strict=True):
-            assert_block(layer, plan, draws[cut], g)
+        draws = [layer[cut] for layer in all_draws()]
+        for layer, rows, g in zip(block.layers, draws, exact, strict=True):
+            expected = assert_layer(layer, rows, g, plan)
+            assert layer.heads.shape == expected.heads.shape
+        assert_layer(block.network, np.concatenate(draws, 1), np.concatenate(exact), plan)
+        assert block.network.mean.shape == block.network.m2.shape == (0,)
+        assert block.network.heads.shape == (len(plan.head_sizes), 0)
     return found
 
 
@@ -118,6 +119,20 @@ def test_draws_that_are_zero_have_cosine_zero():
     assert middle >= zero  # the angle pi/2
 
 
+def test_draws_that_are_zero_agree_in_no_sign_and_zero_coordinates_are_not_asked():
+    """Of four coordinates of the layer three have a sign: agreement is 0, 1/3, 2/3 or 1."""
+    draws = all_draws()[0]
+    known = [0, 2, 3]  # the bias comes before the weight, its second coordinate is zero
+    assert np.asarray(GRADIENT[0]["bias"])[1] == 0.0
+    signs = np.sign([0.1, 0.5, -0.3])
+    agree = (np.sign(draws[:, known]) == signs).mean(1)
+    zero = np.abs(draws).sum(1) == 0
+    assert zero.sum() > 10 and not agree[zero].any() and {0.0, 1.0} < set(agree)
+    found = check(make_plan(300, (1,)))
+    assert sum(block.layers[0].signs[0] for block in found) == pytest.approx(agree.sum())
+    assert sum(block.layers[0].signs_sq[0] for block in found) == pytest.approx((agree**2).sum())
+
+
 def test_pooled_blocks_are_the_moments_of_all_draws():
     blocks = check(make_plan(300))
     for layer, draws in enumerate(all_draws()):
@@ -125,10 +140,6 @@ def test_pooled_blocks_are_the_moments_of_all_draws():
         assert pooled.count == 300
         np.testing.assert_allclose(pooled.mean, draws.mean(0), rtol=1e-12, atol=1e-14)
         np.testing.assert_allclose(pooled.m2, 300 * draws.var(0), rtol=1e-11)
-
-
-def as_bytes(block):
-    return [np.asarray(field).tobytes() for layer in block.layers for field in layer]
 
 
 def test_any_subset_of_blocks_in_any_order_is_the_same_bit_for_bit():
@@ -189,6 +200,14 @@ def test_another_key_gives_other_draws():
             for k in (0, 1)
         )
     assert not np.array_equal(one.layers[0].mean, two.layers[0].mean)
+
+
+def test_the_time_of_a_draw_is_known_with_and_without_randomness():
+    """How long it is is not asserted: machines differ, and are busy."""
+    network, params, batch = small((1, 1, 1))
+    for loss in (reinforce(network), mean_field(network)):
+        seconds = seconds_per_draw(loss, params, batch, KEY, Plan(7, 2, (1,), (), ()), 0.0)
+        assert 0.0 < seconds < np.inf
 
 
 # ------------------------------------------------------------------------- one draw for all

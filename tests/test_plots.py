@@ -1,27 +1,37 @@
 """Figures of synthetic frames: what is on them, and that they can be saved."""
 
 from itertools import pairwise
+from xml.etree import ElementTree
 
 import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.colors import rgb_to_hsv, to_rgb
+from matplotlib.text import Text
 
 from gradbench.errors import GradbenchError
 from gradbench.plots import (
     FEW_GROUPS,
     accuracy,
+    bias_heat_map,
+    bias_map,
+    bias_variance_plane,
     cosine_curve,
+    cost,
+    error_and_cost,
     growth,
     losses,
     overview,
+    pareto,
+    plane,
+    rmse,
     rmse_curve,
     save,
     temperature,
     training,
 )
-from gradbench.style import FAMILIES, GROUPS, LINES, styles
+from gradbench.style import FAMILIES, GROUPS, LINES, family_of, styles
 from gradbench.suite import load_suite
 from gradbench.temperature import Unit
 
@@ -58,11 +68,23 @@ def curves_frame(layers=("layer 1", "output"), checkpoints=CHECKPOINTS, zero_gra
                     }
                     row |= {"layer": layer, "estimator": estimator, "M": average, "rmse": rmse}
                     row |= {"rmse_se": 0.1 * rmse * (std > 0), "groups": DRAWS // average}
-                    row |= {"cosine": cosine, "cosine_low": cosine - 0.1 * (std > 0)}
-                    row |= {"cosine_high": cosine, "zero_gradient": layer in zero_gradient}
-                    row |= {"exact": estimator == "psa"}
+                    row |= {"cosine": cosine, "cosine_q15": cosine - 0.1 * (std > 0)}
+                    row |= {"cosine_q85": cosine, "zero_gradient": layer in zero_gradient}
+                    row |= {"exact": estimator == "psa", "bias2": bias**2, "variance": std**2}
                     rows.append(row)
-    return pd.DataFrame(rows)
+    return with_costs(pd.DataFrame(rows)).pipe(
+        lambda frame: frame.assign(
+            bias2_low=frame["bias2"],
+            rmse_low=frame["rmse"] - 2 * frame["rmse_se"],
+            rmse_high=frame["rmse"] + 2 * frame["rmse_se"],
+        )
+    )
+
+
+def with_costs(frame):
+    """Evaluations and seconds per draw: 1, 2, 3, ... in the order of the estimators."""
+    evaluations = 1 + frame["estimator"].map(list(frame["estimator"].unique()).index)
+    return frame.assign(evaluations=evaluations, seconds=1e-5 / evaluations)
 
 
 def summary_frame(by="width", sizes=range(2, 6), replicates=3):
@@ -81,8 +103,8 @@ def summary_frame(by="width", sizes=range(2, 6), replicates=3):
                     }
                     row |= {"layer": f"layer {layer}", "estimator": estimator, "bias2_se": se}
                     row |= {"bias2": bias**2 + se * rng.normal(), "variance": std**2}
-                    rows.append(row | {"zero_gradient": False})
-    return pd.DataFrame(rows)
+                    rows.append(row | {"zero_gradient": False, "mse": bias**2 + std**2})
+    return with_costs(pd.DataFrame(rows))
 
 
 EPOCHS = (0, 1, 3, 10, 30)
@@ -97,8 +119,8 @@ def losses_frame(problems=("toy",), epochs=EPOCHS, replicates=1):
 
 
 def axes_of(figure):
-    """The panels, after all that happens when the figure is drawn."""
-    figure.draw_without_rendering()
+    """The panels, where they are when the figure is drawn."""
+    figure.get_layout_engine().execute(figure)
     return figure.axes
 
 
@@ -130,7 +152,8 @@ def test_accuracy_has_a_panel_per_layer_and_checkpoint_titled_with_both():
         (legend,) = figure.legends
         names = list(ESTIMATORS)
         if kind == "rmse":  # where PSA comes from exact moments
-            names = [name.replace("psa", "psa =") for name in names] + ["=: from exact moments"]
+            names = [name.replace("psa", "psa =") for name in names]
+            names += ["=: from exact moments", "change of the best"]
         assert sorted(text.get_text() for text in legend.get_texts()) == sorted(names)
 
 
@@ -191,6 +214,50 @@ def temperatures_frame():
     )
 
 
+def several_layers(frame, layers=FOUR):
+    return pd.concat([frame.assign(layer=layer) for layer in layers], ignore_index=True)
+
+
+def points_frame(layers=FOUR):
+    """A summary of the network and some layers, of all kinds of points."""
+    return several_layers(losses_frame(epochs=(1, 100)), [*layers, "network"]).drop_duplicates(
+        ["epoch", "layer", "estimator"]
+    )
+
+
+def zoo_points():
+    frame = several_layers(zoo_overview(["layer 1"]), [*FOUR, "network"])
+    evaluations = 2.0 ** (np.arange(len(frame)) % 9)
+    mse = frame["bias2"] + frame["variance"]
+    return frame.assign(evaluations=evaluations, seconds=1e-5 * evaluations, mse=mse)
+
+
+def zoo_costs():
+    """The curves of all estimators of the zoo, no two the same."""
+    frame = of_the_zoo(curves_frame(["network"], ["epoch 1"]))
+    factor = 1.1 ** frame["estimator"].map(list(frame["estimator"].unique()).index)
+    return frame.assign(
+        evaluations=factor, seconds=1e-5 * factor, rmse=frame["rmse"] * factor, bias2=0.0
+    )
+
+
+SIZES = {"layer 1": 15, "layer 2": 30, "output": 6}
+
+
+def coordinates_frame(names=tuple(ESTIMATORS), checkpoints=("epoch 1", "epoch 100")):
+    """Biases of 0.1, 0.2, ... and the gradient, in units of |G|; that of ARM has errors."""
+    rows = []
+    for checkpoint in checkpoints:
+        for layer, size in SIZES.items():
+            k = np.arange(size)
+            key = {"problem": "toy", "replicate": 0, "checkpoint": checkpoint, "layer": layer}
+            values = {"coordinate": k, "gradient": np.cos(k) / 4, "bias": 0.1 * (k + 1) * (-1) ** k}
+            for name in names:
+                se = 0.051 if name == "arm" else 0.0
+                rows.append(pd.DataFrame(key | values | {"estimator": name, "bias_se": se}))
+    return pd.concat(rows, ignore_index=True)
+
+
 MANY = [f"weights[{name}]" for name in ("mirror", "binary-connect", "triangular", "sgd")]
 FULL = {
     "rmse": lambda: accuracy(curves_frame(FOUR), "toy")["rmse"],
@@ -201,12 +268,21 @@ FULL = {
     "overview": lambda: overview(zoo_overview(), "toy"),
     "overview, 1": lambda: overview(zoo_overview(["layer 1"]), "toy"),
     "temperature": lambda: temperature(temperatures_frame(), {}, "toy"),
+    "cost": lambda: cost(curves_frame(["network"]), "toy"),
+    "plane": lambda: plane(points_frame(), "toy"),
+    "plane of a layer": lambda: plane(points_frame(["layer 1"]), "toy"),
+    "pareto": lambda: pareto(points_frame(), "toy"),
+    "pareto, 44": lambda: pareto(zoo_points(), "toy"),
+    "bias-map": lambda: bias_map(coordinates_frame(), "toy"),
 }
 
 
 SLOW = {
     "rmse-score": lambda: accuracy(of_the_zoo(curves_frame(FOUR)), "toy")["rmse-score"],
     "cosine-relaxed": lambda: accuracy(of_the_zoo(curves_frame(FOUR)), "toy")["cosine-relaxed"],
+    "cost, 44": lambda: cost(zoo_costs(), "toy"),
+    "plane, 44": lambda: plane(zoo_points(), "toy"),
+    "bias-map, 44": lambda: bias_map(coordinates_frame(load_suite("zoo").estimators, ["-"]), "toy"),
 }
 
 
@@ -216,7 +292,8 @@ SLOW = {
 def test_panels_legend_and_title_do_not_overlap(kind):
     figure = (FULL | SLOW)[kind]()
     boxes = [ax.get_tightbbox() for ax in axes_of(figure)]
-    boxes += [legend.get_window_extent() for legend in figure.legends]
+    legends = [ax.get_legend() for ax in figure.axes if ax.get_legend()]
+    boxes += [legend.get_window_extent() for legend in (*figure.legends, *legends)]
     page = figure.bbox
     for k, box in enumerate(boxes):
         assert box.width > 0 and box.height > 0
@@ -226,7 +303,7 @@ def test_panels_legend_and_title_do_not_overlap(kind):
 
 
 def test_many_estimators_are_drawn_in_one_figure_for_each_group_of_families():
-    frame = of_the_zoo(curves_frame(FOUR))
+    frame = of_the_zoo(curves_frame(["layer 1"], ["epoch 1"]))
     figures = accuracy(frame, "toy")
     names = [f"{kind}-{group}" for kind in ("rmse", "cosine") for group in GROUPS]
     assert list(figures) == names
@@ -234,7 +311,7 @@ def test_many_estimators_are_drawn_in_one_figure_for_each_group_of_families():
         text.get_text().removesuffix(" =")
         for group in GROUPS
         for text in figures[f"rmse-{group}"].legends[0].get_texts()
-        if not text.get_text().startswith("=")
+        if not text.get_text().startswith(("=", "change of"))
     ]
     assert sorted([*shown, "exact"]) == sorted(frame["estimator"].unique())
     assert figures["rmse-score"].get_suptitle() == "toy: score"
@@ -584,11 +661,13 @@ def test_what_cannot_be_drawn_is_refused_with_the_remedy(draw, sentence):
         draw()
 
 
-def test_both_files_are_written_and_the_same_each_time(tmp_path):
+def test_all_three_files_are_written_and_the_same_each_time(tmp_path):
     for folder in ("a", "b"):
-        figure = accuracy(curves_frame(["layer 1"], ["epoch 1"]))["rmse"]
+        figure = rmse(curves_frame(["layer 1"], ["epoch 1"]))
         paths = save(figure, tmp_path / folder / "rmse.t=0.1")
-        assert [path.name for path in paths] == ["rmse.t=0.1.pdf", "rmse.t=0.1.png"]
+        assert [path.name for path in paths] == [
+            f"rmse.t=0.1.{end}" for end in ("pdf", "svg", "png")
+        ]
     for path in paths:
         assert path.stat().st_size > 1000
         assert path.read_bytes() == (tmp_path / "a" / path.name).read_bytes()
@@ -609,3 +688,253 @@ def test_the_settings_of_the_user_are_left_as_they_were(tmp_path):
     before = dict(matplotlib.rcParams)
     save(growth(summary_frame(), "width"), tmp_path / "width")
     assert dict(matplotlib.rcParams) == before
+
+
+# --- cost, and where the best estimator changes ---
+
+
+def panel():
+    return matplotlib.figure.Figure().add_subplot()
+
+
+@pytest.mark.parametrize("kind", ["evaluations", "seconds"])
+def test_curves_against_cost_are_those_against_draws_times_the_cost_of_one(kind):
+    frame = curves_frame(["layer 1"], ["epoch 1"])
+    style = styles(frame["estimator"])
+    for curve, column in [(rmse_curve, "rmse"), (cosine_curve, "cosine")]:
+        ax = curve(frame, panel(), cost=kind)
+        for estimator in ("arm", "psa"):
+            rows = frame[frame["estimator"] == estimator]
+            x, y = line_of(ax, estimator, style)
+            assert (
+                x == pytest.approx(rows["M"] * rows[kind]) and y.tolist() == rows[column].tolist()
+            )
+    unknown = frame.assign(**{kind: frame[kind].where(frame["estimator"] != "arm")})
+    assert not line_of(rmse_curve(unknown, panel(), cost=kind), "arm", style).size
+    with pytest.raises(GradbenchError, match="unknown cost 'time'"):
+        rmse_curve(frame, panel(), cost="time")
+
+
+def test_more_draws_of_what_is_not_random_do_not_stretch_the_axis_of_cost():
+    frame = curves_frame(["network"], ["epoch 1"])
+    dear = frame["estimator"].isin(["exact", "mean_field"])
+    for curve in (rmse_curve, cosine_curve):
+        costs = frame["evaluations"].where(~dear, 500.0)
+        ax = curve(frame.assign(evaluations=costs), panel(), cost="evaluations")
+        longest = (frame["M"] * frame["evaluations"])[~dear].max()
+        drawn = [line for line in ax.lines if line.get_transform() == ax.transData]
+        assert max(x for line in drawn for x in line.get_xdata()) == longest
+        exact = [line for line in ax.lines if line.get_gid() == "estimator=exact"]
+        assert [line.get_xdata()[0] for line in exact] == [500.0]  # from where it is paid
+
+
+def crossings(frame, kind):
+    """The places that are marked as changes of the best estimator."""
+    (circles,) = [
+        line
+        for line in rmse_curve(frame, panel(), cost=kind).lines
+        if line.get_marker() == "o" and line.get_linestyle() == "None"
+    ]
+    return circles.get_xydata()
+
+
+def test_a_circle_is_where_the_curves_of_the_best_estimators_cross():
+    frame = curves_frame(["network"], ["epoch 1"])
+    two = frame[frame["estimator"].isin(["arm", "psa"])]
+    costs = {"draws": (1.0, 1.0), "evaluations": (2.0, 7.0)}
+    (b, v), (_, w) = ((bias**2, std**2) for bias, std in (ESTIMATORS["psa"], ESTIMATORS["arm"]))
+    for kind, (arm, psa) in costs.items():
+        ((x, y),) = crossings(two, kind)
+        assert x == pytest.approx((w * arm - v * psa) / b)
+        assert y == pytest.approx(np.sqrt(b + v * psa / x)) == pytest.approx(np.sqrt(w * arm / x))
+    # Beyond what was measured nothing is marked, nor is the first draw of what is better at once.
+    assert not len(crossings(two[two["M"] < 1000], "draws"))
+    assert not len(crossings(two.assign(bias2=0.0, bias2_low=0.0), "evaluations"))
+
+
+def test_cost_has_a_row_per_checkpoint_and_error_and_cosine_against_both_costs():
+    frame = curves_frame(["layer 1", "output", "network"])
+    axes = cost(frame, "toy").axes
+    assert len(axes) == 12 and axes[4].get_title() == "epoch 100, loss 0.693"
+    assert [ax.get_xlabel() for ax in axes[8:]] == ["evaluations", "measured time"] * 2
+    assert [ax.get_ylabel() for ax in axes[:4]] == ["relative RMSE", "", "cosine", ""]
+    assert len(cost(frame.assign(groups=0), "toy").axes) == 6
+    with pytest.raises(GradbenchError, match=r"do not say what a draw costs.*run the suite again"):
+        cost(frame.assign(seconds=np.nan))
+    with pytest.raises(GradbenchError, match="draws one layer at a time and was given 2"):
+        cost(frame[frame["layer"] != "network"])
+
+
+def test_of_many_estimators_each_group_has_a_row_and_a_legend_and_the_others_are_grey():
+    axes = plane(zoo_points()).axes
+    legends = [ax.get_legend() for ax in axes if ax.get_legend()]
+    assert [legend.get_title().get_text() for legend in legends] == list(GROUPS)
+    shown = [text.get_text() for legend in legends for text in legend.get_texts()]
+    names = set(zoo_points()["estimator"]) - {"exact"}
+    assert sorted(shown) == sorted(names)
+    for k, (legend, group) in enumerate(zip(legends, GROUPS.values(), strict=True)):
+        own = {text.get_text() for text in legend.get_texts()}
+        assert {family_of(name) for name in own} <= set(group)
+        for ax in axes[4 * k : 4 * k + 4]:
+            colored = {name for name, line in points_of(ax).items() if is_colored(line)}
+            assert colored == own and set(points_of(ax)) == names
+    with pytest.raises(GradbenchError, match=r"cost\(\) draws one checkpoint at a time"):
+        cost(of_the_zoo(curves_frame(["network"])))
+
+
+def is_colored(line):
+    return rgb_to_hsv(to_rgb(line.get_color()))[1] > 0.1
+
+
+def points_of(ax):
+    """The single points of a panel by the estimators that they belong to."""
+    return {
+        line.get_gid().removeprefix("estimator=").partition("#")[0]: line
+        for line in ax.lines
+        if line.get_gid() and len(line.get_xdata()) == 1
+    }
+
+
+def test_the_layer_network_has_a_panel_only_where_it_is_given_alone():
+    curves, points = curves_frame(["layer 1", "output", "network"]), points_frame(["layer 1"])
+    assert "network" not in {ax.get_title().partition("\n")[0] for ax in rmse(curves).axes}
+    for draw in (overview, lambda rows: growth(rows, "epoch"), training, plane):
+        rows = points[points["epoch"] == 1] if draw is overview else points
+        assert {ax.get_title().partition("\n")[0] for ax in draw(rows).axes} <= {"layer 1", ""}
+        alone = rows[rows["layer"] == "network"]
+        assert "network" in {ax.get_title().partition("\n")[0] for ax in draw(alone).axes}
+
+
+# --- estimators as points ---
+
+
+def test_the_plane_shows_bias_and_deviation_with_zeros_in_the_edges_and_limits_as_triangles():
+    frame = summary_frame(sizes=[2], replicates=1).query("layer == 'layer 1'")
+    frame = frame.assign(
+        bias2=frame["estimator"].map({k: b**2 for k, (b, _) in ESTIMATORS.items()})
+    )
+    unbiased = frame["estimator"] == "reinforce"
+    frame.loc[unbiased, "bias2_se"] = 0.0  # exactly
+    ax = bias_variance_plane(frame, panel())
+    points = points_of(ax)
+    edges = [tick for axis in (ax.xaxis, ax.yaxis) for tick in axis.get_majorticklocs()[:1]]
+    for name, (bias, std) in ESTIMATORS.items():
+        x, y = points[name].get_xydata()[0]
+        assert x == pytest.approx(std or edges[0])
+        limit = np.sqrt(3 * std**2 / DRAWS) if name == "arm" else 0.0
+        assert y == pytest.approx(bias or limit or edges[1])
+        assert (points[name].get_markerfacecolor() == "none") == (name == "arm")
+    assert (
+        ax.xaxis.get_major_formatter()(edges[0]) == "0" == ax.yaxis.get_major_formatter()(edges[1])
+    )
+    assert edges[0] < frame["variance"][frame["variance"] > 0].min() ** 0.5
+
+
+def test_grey_lines_of_the_plane_are_of_equal_rmse_and_say_which():
+    ax = bias_variance_plane(summary_frame(sizes=[2]).query("layer == 'layer 1'"), panel())
+    radii = [np.hypot(*line.get_xydata().T) for line in ax.lines if line.get_color() == "0.75"]
+    assert all(np.ptp(np.log(radius)) < 1e-9 for radius in radii)
+    numbers = {text.get_text(): np.hypot(*text.get_position()) for text in ax.texts}
+    assert {"0.1", "1"} <= set(numbers) <= {f"{radius[0]:g}" for radius in radii}
+    assert all(float(text) == pytest.approx(radius) for text, radius in numbers.items())
+
+
+def front_of(points):
+    """The names that nobody beats, one by one."""
+    return {
+        name
+        for name, x, y in points
+        if not any((a <= x and b <= y) and (a, b) != (x, y) for _, a, b in points)
+    }
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_front_is_what_no_other_estimator_beats_in_both_cost_and_error(seed):
+    rng = np.random.default_rng(seed)
+    frame = points_frame(["layer 1"]).query("layer == 'network' and epoch == 1")
+    frame = frame.assign(
+        evaluations=rng.integers(1, 4, len(frame)), mse=rng.integers(1, 5, len(frame))
+    )
+    frame.loc[frame["estimator"] == "exact", "mse"] = 0.0
+    found = error_and_cost(frame, "evaluations")
+    rest = frame[frame["mse"] > 0]
+    points = list(zip(rest["estimator"], rest["evaluations"], np.sqrt(rest["mse"]), strict=True))
+    assert set(found.index[found["front"]]) == front_of(points)
+    assert found.loc["exact", "y"] == 0.0
+    ax = axes_of(pareto(frame.assign(loss=1.0)))[0]
+    filled = {k for k, line in points_of(ax).items() if line.get_markerfacecolor() != "none"}
+    assert filled == front_of(points)
+    assert "exact: 0 at" in " ".join(text.get_text() for text in ax.texts)
+
+
+@pytest.mark.parametrize("draw", [lambda: pareto(points_frame()), lambda: pareto(zoo_points())])
+def test_names_beside_points_overlap_neither_each_other_nor_points_nor_the_frame(draw):
+    figure = draw()
+    figure.draw_without_rendering()  # names are put beside their points
+    for ax in figure.axes:
+        names = [text for text in ax.texts if text.get_gid()]
+        boxes = [Text.get_window_extent(text) for text in names]  # without the line to its point
+        marks = [ax.transData.transform(line.get_xydata()[0]) for line in points_of(ax).values()]
+        frame = ax.get_window_extent()
+        assert len(names) > 3
+        for k, box in enumerate(boxes):
+            assert not any(box.overlaps(other) for other in boxes[:k])
+            assert not any(box.contains(*mark) for mark in marks)
+            assert frame.x0 <= box.x0 and box.x1 <= frame.x1 and frame.y0 <= box.y0
+
+
+# --- biases of coordinates ---
+
+
+def images_of(ax):
+    return {image.get_gid(): image for image in ax.images}
+
+
+def test_the_map_shows_the_bias_of_each_coordinate_in_units_of_a_typical_one():
+    frame = coordinates_frame(checkpoints=["epoch 1"]).query("layer == 'output'")
+    ax = bias_heat_map(frame.sample(frac=1, random_state=0), panel())
+    images = images_of(ax)
+    assert set(images) == {None} | {f"estimator={name}" for name in set(ESTIMATORS) - {"exact"}}
+    unit = np.sqrt(6) * 0.1 * np.array([1, -2, 3, -4, 5, -6])
+    assert images["estimator=psa"].get_array()[0].tolist() == pytest.approx(unit.tolist())
+    gradient = np.sqrt(6) / 4 * np.cos(np.arange(6))
+    assert images[None].get_array()[0].tolist() == pytest.approx(gradient.tolist())
+    # 0.1 and 0.2 are within four errors of 0.051.
+    assert images["estimator=arm"].get_array().mask[0].tolist() == [True] * 2 + [False] * 4
+    norm = images["estimator=psa"].norm
+    assert norm.vmin == -norm.vmax and norm(0.0) == pytest.approx(0.5)
+    labels = [text.get_text() for text in ax.get_yticklabels()]
+    assert labels == ["exact gradient", *(name for name in styles(ESTIMATORS) if name != "exact")]
+
+
+def test_a_layer_without_gradient_has_no_map():
+    frame = coordinates_frame()
+    gone = (frame["layer"] == "output") & (frame["checkpoint"] == "epoch 100")
+    axes = axes_of(bias_map(frame[~gone]))
+    texts = [[text.get_text() for text in ax.texts] for ax in axes[:6]]
+    assert texts == [[]] * 5 + [["zero gradient"]]
+    with pytest.raises(GradbenchError, match=r"bias_map\(\) has nothing to draw: no finished cell"):
+        bias_map(frame[frame["estimator"] == "exact"])
+
+
+# --- what belongs to whom ---
+
+
+@pytest.mark.parametrize("kind", ["curves", "training", "pareto", "bias-map", "temperature"])
+def test_in_an_svg_every_estimator_has_ids_of_its_own_and_text_is_text(kind, tmp_path):
+    figure = rmse(curves_frame(["layer 1"]), "toy") if kind == "curves" else FULL[kind]()
+    svg = ElementTree.parse(save(figure, tmp_path / kind)[1])
+    ids = [node.get("id", "") for node in svg.iter()]
+    ids = [name for name in ids if name.startswith("estimator=")]
+    assert len(set(ids)) == len(ids)
+    own = {name.partition("#")[0] for name in ids}
+    expected = {*ESTIMATORS, *NESTED} if kind == "training" else set(ESTIMATORS)
+    if kind == "temperature":
+        expected = {"concrete", "st_gumbel_softmax", "zgr", "straight_through"}
+    if kind in ("training", "bias-map"):
+        expected -= {"exact"}
+    assert own == {f"estimator={name}" for name in expected}
+    texts = {
+        "".join(node.itertext()).strip() for node in svg.iter("{http://www.w3.org/2000/svg}text")
+    }
+    assert "toy" in texts

@@ -80,11 +80,12 @@ def test_the_new_layer_of_the_readme_takes_15_lines():
     assert sum(bool(line.strip()) for line in code.splitlines()[:-1]) <= 15
 
 
-def test_the_table_of_estimators_is_that_of_the_registry():
-    command = "gradbench list estimators --markdown"
+@pytest.mark.parametrize("kind", ["estimators", "metrics"])
+def test_a_table_of_the_readme_is_what_its_command_prints(kind):
+    command = f"gradbench list {kind} --markdown"
     begin, end = f"<!-- printed by: {command} -->\n", "\n<!-- the table ends here -->"
     table = README.partition(begin)[2].partition(end)[0]
-    assert table == text("estimators", markdown=True), f"put the output of `{command}` there"
+    assert table == text(kind, markdown=True), f"put the output of `{command}` there"
 
 
 def test_every_suite_and_noise_is_named():
@@ -110,6 +111,7 @@ def test_every_file_and_target_in_the_readme_exists_and_every_module_is_there():
                 "checkpoints/",
                 "references/",
                 "moments/",
+                "costs/",
                 "shards/",
                 "figures/",
             )

@@ -1,5 +1,7 @@
 """The table and the figures of a run: right, in the order of the suite, of finished cells only."""
 
+import runpy
+
 import jax
 import matplotlib.image
 import numpy as np
@@ -9,7 +11,7 @@ import tiny
 from tiny import changed
 
 import gradbench
-from gradbench import metrics
+from gradbench import metrics, plots
 from gradbench.errors import GradbenchError
 from gradbench.measure import layer_vectors
 from gradbench.precision import float64
@@ -30,6 +32,7 @@ from gradbench.store import Results
 from gradbench.table import table
 
 ESTIMATORS = ["reinforce", "arm", "straight_through", "psa"]
+FIGURES = ["rmse", "cosine", "cost", "bias-map", "plane", "pareto"]
 
 
 def refusal(function, directory):
@@ -45,7 +48,7 @@ def cells_of(folder):
 
 
 def draws_of(folder, spec):
-    """All 71 single draws of a cell at epoch 10 and the exact gradient, per layer."""
+    """All 71 single draws of a cell at epoch 10 and the exact gradient: layers and network."""
     place = ("tiny", 0, "epoch 10")
     with Results.open(folder / "results") as results, float64():
         built = build(load_problem(folder / "tiny.toml"))
@@ -54,10 +57,12 @@ def draws_of(folder, spec):
         keys = jax.vmap(lambda n: jax.random.fold_in(key, n))(np.arange(71, dtype=np.uint32))
         draws = jax.vmap(jax.grad(loss), (None, 0, None))(params, keys, built.batch)
         exact = gradbench.reference(built.network, params, built.batch).gradient
-        return [
+        layers = [
             tuple(map(np.asarray, pair))
             for pair in zip(layer_vectors(draws, 1), layer_vectors(exact), strict=True)
         ]
+        network = tuple(np.concatenate(part, axis=-1) for part in zip(*layers, strict=True))
+        return [*layers, network]
 
 
 @pytest.mark.parametrize("spec", ["reinforce", "psa"])
@@ -74,7 +79,7 @@ def test_the_summary_is_that_of_the_single_draws(finished_run, spec):
         assert row["bias2"] == pytest.approx(bias2, rel=1e-9, abs=1e-9 * variance)
         assert row["rmse"] == pytest.approx(np.sqrt(max(bias2 + variance, 0)), rel=1e-9)
         assert row["cosine"] == pytest.approx(cosine.mean(), rel=1e-9)
-        assert row["cosine_low"] == pytest.approx(np.quantile(cosine, 0.15), abs=0.05)
+        assert row["cosine_q15"] == pytest.approx(np.quantile(cosine, 0.15), abs=0.05)
         assert (row["draws"], row["groups"], row["zero_gradient"]) == (71, 71, False)
 
 
@@ -89,12 +94,12 @@ def test_exact_moments_stand_where_they_can_be_had_and_the_draws_agree_with_them
     assert exact["bias2"][unbiased].max() < 1e-24
     biased = exact[(exact["estimator"] == "straight_through") & (exact["layer"] == "layer 1")]
     assert biased["bias2"].min() > 1e-8
-    assert exact[["cosine", "cosine_low"]].equals(drawn[["cosine", "cosine_low"]])
+    assert exact[["cosine", "cosine_q15"]].equals(drawn[["cosine", "cosine_q15"]])
 
 
 def test_the_table_marks_what_is_exact(finished_run):
     lines = [line for line in show(finished_run / "results").splitlines() if "psa" in line]
-    assert len(lines) == 4 and all("psa =" in line for line in lines)
+    assert len(lines) == 6 and all("psa =" in line for line in lines)
     drawn = metrics.summary(cell._replace(moments=None) for cell in cells_of(finished_run))
     assert "psa =" not in table(drawn)
 
@@ -128,21 +133,17 @@ def test_the_columns_and_the_order_are_those_of_the_suite(finished_run):
     frame = summary(finished_run / "results")
     assert list(frame["checkpoint"].unique()) == ["epoch 0", "epoch 10"]
     assert list(frame["estimator"].unique()) == ESTIMATORS
-    assert list(frame["layer"].unique()) == ["layer 1", "output"]
-    assert len(frame) == 2 * 4 * 2
-    values = ["bias2", "variance", "rmse", "cosine", "cosine_low", "cosine_high"]
-    expected = {"problem", "replicate", "checkpoint", "epoch", "layer", "estimator", "loss"}
-    expected |= {"gradient_norm"}
-    expected |= {
-        "draws",
-        "exact",
-        "zero_gradient",
-        "groups",
-        *values,
-        *(f"{name}_se" for name in values),
-    }
+    assert list(frame["layer"].unique()) == ["layer 1", "output", "network"]
+    assert len(frame) == 2 * 4 * 3
+    expected = {"problem", "replicate", "checkpoint", "epoch", "layer", "estimator", "loss", "M"}
+    expected |= {"gradient_norm", "draws", "exact", "zero_gradient", "groups", "p_unbiased"}
+    expected |= {"evaluations", "seconds"}
+    for name in ("cosine_q15", "cosine_q85", *metrics.METRICS):
+        expected |= {name, f"{name}_se"}
+    expected |= {f"{name}_{limit}" for name in metrics.METRICS for limit in ("low", "high")}
     assert set(frame.columns) == expected
-    assert np.isfinite(frame.select_dtypes("number")).all(axis=None)
+    assert frame["p_unbiased"].isna().all()  # moments are exact
+    assert np.isfinite(frame.drop(columns="p_unbiased").select_dtypes("number")).all(axis=None)
     assert frame.groupby("checkpoint")["loss"].nunique().tolist() == [1, 1]
     assert (frame["checkpoint"] == "epoch " + frame["epoch"].astype(str)).all()
 
@@ -150,7 +151,7 @@ def test_the_columns_and_the_order_are_those_of_the_suite(finished_run):
 def test_curves_hold_the_powers_of_two_and_what_the_suite_names(finished_run):
     frame = curves(finished_run / "results")
     assert sorted(frame["M"].unique()) == [1, 2, 3, 4, 8, 10, 16, 32]
-    assert len(frame) == 8 * 2 * 4 * 2
+    assert len(frame) == 8 * 2 * 4 * 3
     single = frame[frame["M"] == 1].reset_index(drop=True)
     rows = summary(finished_run / "results")
     pd.testing.assert_series_equal(single["rmse"], rows["rmse"])
@@ -178,13 +179,16 @@ def test_cells_stand_in_the_order_of_the_suite_whatever_their_names(tmp_path):
         ("a", "untrained", "psa"),
     ]
     assert unfinished(results) == (0, 6)
-    names = {path.name for path in plot(results)}
-    assert names == {
-        f"{problem}-0-{kind}.{suffix}"
-        for problem in ("psa", "a")
-        for kind in ("rmse", "cosine")
-        for suffix in ("pdf", "png")
-    }
+    drawings = plots.drawings(results.manifest["suite"], summary(results))
+    kinds = ["0-rmse", "0-cosine", "0-cost", "0-bias-map"]
+    own = [f"{problem}-{kind}" for problem in ("psa", "a") for kind in kinds]
+    points = [f"{problem}-{kind}" for problem in ("psa", "a") for kind in ("plane", "pareto")]
+    assert [drawing.name for drawing in drawings] == own + points
+
+
+def files(names):
+    """The files of figures."""
+    return {f"{name}.{ending}" for name in names for ending in ("pdf", "svg", "png", "py")}
 
 
 @pytest.mark.parametrize("stored", [0, 1, 35])  # of 36 blocks
@@ -200,8 +204,9 @@ def test_unfinished_cells_are_left_out(finished_run, finished, stored):
     kept = complete[(complete["checkpoint"] == "epoch 0") | (complete["estimator"] != "psa")]
     pd.testing.assert_frame_equal(summary(results), kept.reset_index(drop=True))
     text = show(results)
-    assert text.count("psa") == 2 and show(finished_run / "results").count("psa") == 4
-    assert len(plot(results)) == 4
+    assert text.count("psa") == 3 and show(finished_run / "results").count("psa") == 6
+    drawings = list(plots.drawings(Results.open(results).manifest["suite"], kept))
+    assert [drawing.name for drawing in drawings] == FIGURES
     said = "1 of 8 cells is not finished; the same `gradbench run` continues it"
     assert unfinished(results) == (1, 8)
     assert text.splitlines()[-1] == said == unfinished_line(1, 8)
@@ -278,29 +283,38 @@ def test_the_table_tells_every_checkpoint_layer_and_estimator(finished_run):
     for epoch, loss in zip(("epoch 0", "epoch 10"), losses, strict=True):
         assert f"tiny, replicate 0, {epoch}, loss {loss:.4f}" in text
     for name in ESTIMATORS:
-        assert text.count(f" {name} ") == 4
+        assert text.count(f" {name} ") == 6
 
 
-def test_figures_are_drawn_and_drawn_again_the_same(finished):
+def test_figures_are_drawn_and_their_scripts_draw_them_again_the_same(finished):
     paths = plot(finished / "results")
     folder = finished / "results" / "figures"
-    assert [path.name for path in paths] == ["rmse.pdf", "rmse.png", "cosine.pdf", "cosine.png"]
-    assert all(path.parent == folder and path.stat().st_size > 5000 for path in paths)
-    for path in paths[1::2]:
+    assert list(dict.fromkeys(path.stem for path in paths)) == FIGURES
+    assert {path.name for path in paths} == files(FIGURES)
+    assert all(path.stat().st_size > 5000 for path in paths if path.suffix != ".py")
+    assert all(path.parent == folder for path in paths)
+    for path in paths[2::4]:
         pixels = matplotlib.image.imread(path)[..., :3]
         assert pixels.shape[0] > 400 and pixels.shape[1] > 700
         assert 0.01 < np.mean(pixels < 0.9) < 0.5  # neither blank nor black
-    before = [path.read_bytes() for path in paths]
-    assert [path.read_bytes() for path in plot(finished / "results")] == before
+    before = {path: path.read_bytes() for path in paths}
+    for name in ("pareto", "bias-map"):  # by their scripts, from anywhere
+        for ending in ("pdf", "svg", "png"):
+            (folder / f"{name}.{ending}").unlink()
+        runpy.run_path(str(folder / f"{name}.py"))
+    assert {path: path.read_bytes() for path in folder.iterdir()} == before
 
 
 def test_every_replicate_has_its_figures(tmp_path):
     text = changed(tiny.SUITE, (', "arm", "straight_through"', "")) + "replicates = 2\n"
     suite = tiny.write(tmp_path / "suite", text, tiny=tiny.PROBLEM.partition("[training]")[0])
     results = run(suite, tmp_path / "results", progress=False)
-    assert {path.name for path in plot(results) if path.suffix == ".pdf"} == {
-        f"tiny-{replicate}-{kind}.pdf" for replicate in (0, 1) for kind in ("rmse", "cosine")
-    }
+    drawings = list(plots.drawings(results.manifest["suite"], summary(results)))
+    own = [f"tiny-{k}-{kind}" for k in (0, 1) for kind in ("rmse", "cosine", "cost", "bias-map")]
+    assert [drawing.name for drawing in drawings] == [*own, "plane", "pareto"]
+    wheres = [drawing.where for drawing in drawings]
+    assert wheres == ["replicate == 0"] * 4 + ["replicate == 1"] * 4 + [""] * 2
+    assert plots.accuracy(curves(results).query(wheres[4])).keys() == {"rmse", "cosine"}
 
 
 def test_a_sweep_has_its_column_and_one_figure(tmp_path):
@@ -309,8 +323,8 @@ def test_a_sweep_has_its_column_and_one_figure(tmp_path):
     suite = tiny.write(tmp_path / "suite", text, tiny=tiny.PROBLEM.partition("[training]")[0])
     results = run(suite, tmp_path / "results", progress=False).directory
     frame = summary(results)
-    assert frame["width"].tolist() == [2] * 4 + [1] * 4
-    assert [path.name for path in plot(results)] == ["growth.pdf", "growth.png"]
+    assert frame["width"].tolist() == [2] * 6 + [1] * 6
+    assert {path.name for path in plot(results)} == files(["growth"])
     # Interrupted after the cells of the exact estimator, which the figure leaves out.
     for shard in results.glob("shards/*/*/*/psa/*.parquet"):
         shard.unlink()
@@ -318,15 +332,40 @@ def test_a_sweep_has_its_column_and_one_figure(tmp_path):
     assert unfinished(results) == (2, 4)
 
 
-def test_a_suite_of_training_has_its_figures_beside_those_of_accuracy(finished):
-    results = Results.open(finished / "results")
-    results.manifest["suite"]["figure"] = "training"
-    paths = plot(results)
-    kinds = ("rmse", "cosine", "training", "losses")
-    assert {path.name for path in paths} == {f"{k}.{end}" for k in kinds for end in ("pdf", "png")}
-    for path in paths[1::2]:
-        pixels = matplotlib.image.imread(path)[..., :3]
-        assert 0.01 < np.mean(pixels < 0.9) < 0.5  # neither blank nor black
+def test_a_suite_of_training_has_its_figures_beside_those_of_accuracy(finished_run):
+    suite = Results.open(finished_run / "results").manifest["suite"] | {"figure": "training"}
+    drawings = list(plots.drawings(suite, summary(finished_run / "results")))
+    assert [drawing.name for drawing in drawings] == [*FIGURES, "training", "losses"]
+
+
+def test_results_without_costs_have_no_figures_of_cost(finished_run):
+    suite = Results.open(finished_run / "results").manifest["suite"]
+    frame = summary(finished_run / "results").assign(seconds=np.nan)
+    names = [drawing.name for drawing in plots.drawings(suite, frame)]
+    assert names == [name for name in FIGURES if name not in ("cost", "pareto")]
+
+
+def test_of_many_estimators_and_checkpoints_the_full_figures_have_one_each(finished_run):
+    suite = Results.open(finished_run / "results").manifest["suite"]
+    frame = summary(finished_run / "results")
+    many = pd.concat(
+        [
+            frame.assign(estimator=f"{family}{k}")
+            for family in ("psa(k=", "arm(k=")
+            for k in range(7)
+        ]
+    )
+    many["estimator"] += ")"
+    drawings = {drawing.name: drawing for drawing in plots.drawings(suite, many)}
+    curves_of = [
+        f"{kind}-{group}" for group in ("differences", "relaxed") for kind in ("rmse", "cosine")
+    ]
+    each = [
+        f"epoch-{k}-{kind}" for kind in ("cost", "bias-map", "plane", "overview") for k in (0, 10)
+    ]
+    assert sorted(drawings) == sorted([*curves_of, *each, "pareto"])
+    assert drawings["epoch-10-plane"].where == "checkpoint == 'epoch 10'"
+    assert drawings["rmse-relaxed"].arguments == {"title": "A tiny problem", "group": "relaxed"}
 
 
 def test_a_figure_that_cannot_be_written_is_one_sentence(finished):

@@ -13,9 +13,12 @@ import pytest
 import tiny
 from tiny import changed
 
+import gradbench
 from gradbench import runner
 from gradbench.errors import GradbenchError
+from gradbench.estimators.registry import evaluations
 from gradbench.runner import describe, run
+from gradbench.shards import Place
 from gradbench.store import Results
 from gradbench.suite import load_suite
 
@@ -130,6 +133,59 @@ def test_a_finished_run_measures_nothing_and_touches_no_file(finished, interrupt
     interrupt(0)
     quietly(finished / "suite.toml", finished / "results")
     assert tiny.files(finished) == before
+
+
+# --- costs ---
+
+
+def test_a_finished_run_knows_what_a_draw_of_every_cell_costs(finished_run):
+    """On one layer of two units; how many seconds is not asserted."""
+    results = Results.open(finished_run / "results")
+    expected = {"reinforce": 1, "arm": 2, "straight_through": 2, "psa": 3}
+    keys = [(cell.place, cell.estimator) for cell in results.cells()]
+    costs = {key: results.load_cost(*key) for key in keys}
+    assert len(costs) == 8
+    for (_, estimator), cost in costs.items():
+        assert cost["evaluations"] == expected[estimator]
+        assert 0.0 < cost["seconds"] < np.inf
+    for row in gradbench.summary(finished_run / "results").to_dict("records"):
+        place = Place(row["problem"], row["replicate"], row["checkpoint"])
+        assert {name: row[name] for name in cost} == costs[place, row["estimator"]]
+
+
+def test_a_cost_is_measured_once_however_often_a_run_is_interrupted(
+    finished_run, tmp_path, interrupt
+):
+    def costs():
+        return {k: v for k, v in tiny.files(tmp_path).items() if k.startswith("costs")}
+
+    interrupt(37)
+    with pytest.raises(KeyboardInterrupt):
+        quietly(finished_run / "suite.toml", tmp_path)
+    before = costs()
+    assert len(before) == 2
+    interrupt(None)
+    quietly(finished_run / "suite.toml", tmp_path)
+    after = costs()
+    assert len(after) == 8
+    assert {path: after[path] for path in before} == before
+
+
+@pytest.mark.parametrize(
+    ("spec", "units", "expected"),
+    [
+        ("reinforce", [5, 5, 5], 1),
+        ("straight_through", [5, 5, 5], 2),  # the objective and its gradient
+        ("arm", [5, 5, 5], 4),  # L + 1
+        ("psa", [5, 4, 3], 4),  # the last units + 1
+        ("leg", [5, 4, 3], 13),  # all units + 1
+        ("rloo(samples=4)", [2], 4),
+        ("exact", [2, 3], 32),
+        ("mean_of(draws=3, estimator='arm')", [5, 5], 9),
+    ],
+)
+def test_evaluations_are_those_of_the_registry_at_the_sizes_of_a_network(spec, units, expected):
+    assert evaluations(spec, units) == expected
 
 
 # --- damage ---

@@ -1,9 +1,12 @@
 """A cell gives back the blocks it was given, or says which of its shards is not as it was."""
 
+import json
 import tempfile
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,7 +16,7 @@ from stored import FLOATS, META, PLACE, assert_one_sentence, assert_same_blocks,
 from gradbench import shards
 from gradbench.blocks import BINS, SCHEMA, Block, LayerBlock
 from gradbench.errors import GradbenchError
-from gradbench.files import CorruptFile, write_file
+from gradbench.files import CorruptFile, digest, write_file
 from gradbench.shards import Cell, CorruptShard
 
 
@@ -36,23 +39,24 @@ def any_blocks(draw):
     counts = lambda *shape: draw(  # noqa: E731
         hnp.arrays(np.int64, shape, elements=st.integers(0, 2**63 - 1), fill=st.just(0))
     )
-    return [
-        Block(
-            index,
-            tuple(
-                LayerBlock(
-                    draw(st.integers(1, 2**40)),
-                    floats(size),
-                    floats(size),
-                    floats(heads, size),
-                    counts(averages),
-                    floats(averages),
-                    floats(averages),
-                    counts(averages, BINS),
-                )
-                for size in sizes
-            ),
+
+    def layer(size):
+        return LayerBlock(
+            draw(st.integers(1, 2**40)),
+            floats(size),
+            floats(size),
+            floats(heads, size),
+            counts(averages),
+            floats(averages),
+            floats(averages),
+            counts(averages, BINS),
+            floats(averages),
+            floats(averages),
         )
+
+    network = draw(st.booleans())
+    return [
+        Block(index, tuple(map(layer, sizes)), layer(0) if network else None)
         for index in range(draw(st.integers(1, 3)))
     ]
 
@@ -164,6 +168,49 @@ def test_blocks_that_do_not_continue_the_cell_are_refused(cell):
         cell.append([block(1)], META | {"block": 8})
     assert_one_sentence(error, "other settings", "concrete(temperature=0.1)", "--out")
     assert cell.done_blocks() == 1
+
+
+def shard_of_schema_1(cell, blocks):
+    """Writes blocks as the first release did: without signs, and without the network."""
+    names = ("count", "mean", "m2", "heads", "groups", "cosine", "cosine_sq", "histogram")
+    rows = [(block.index, n, layer) for block in blocks for n, layer in enumerate(block.layers)]
+    columns = {
+        "block": [index for index, *_ in rows],
+        "layer": [n for _, n, _ in rows],
+        **{name: [np.asarray(getattr(row[2], name)).tolist() for row in rows] for name in names},
+    }
+    reals, whole = pa.list_(pa.float64()), pa.list_(pa.int64())
+    kinds = [pa.int64()] * 3 + [reals] * 2 + [pa.list_(reals), whole, reals, reals, pa.list_(whole)]
+    header = {"schema": 1, **cell.run, **PLACE._asdict(), "estimator": cell.estimator}
+    header |= {"first": blocks[0].index, "last": blocks[-1].index, "meta": META}
+    fields = list(zip(columns, kinds, strict=True))
+    schema = pa.schema(fields, metadata={"gradbench": json.dumps(header)})
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.table(columns, schema), sink)
+    data = sink.getvalue().to_pybytes()
+    name = f"{header['first']:06}-{header['last']:06}.{digest(data)}.parquet"
+    write_file(cell.directory / name, data)
+
+
+def test_a_shard_of_schema_1_is_read_without_signs_and_without_a_network(cell):
+    blocks = [block(0), block(1)]
+    shard_of_schema_1(cell, blocks)
+    assert cell.done_blocks() == 2
+    meta, found = cell.load()
+    assert meta == META
+    unknown = {name: np.full(2, np.nan) for name in ("signs", "signs_sq")}
+    expected = [
+        Block(b.index, tuple(layer._replace(**unknown) for layer in b.layers)) for b in blocks
+    ]
+    assert_same_blocks(found, expected)
+
+
+def test_a_cell_begun_with_schema_1_goes_on(cell):
+    shard_of_schema_1(cell, [block(0)])
+    cell.append([block(1)], META)
+    old, new = cell.load()[1]
+    assert old.network is None and np.isnan(old.layers[0].signs).all()
+    assert_same_blocks([new], [block(1)])
 
 
 def test_a_newer_shard_is_refused_and_not_called_corrupted(cell, monkeypatch):

@@ -83,7 +83,23 @@ def test_nested_parameters_come_back_as_they_were(results):
         np.testing.assert_array_equal(one, two)
 
 
+def test_what_a_draw_costs_comes_back_as_it_was(results):
+    results.save_cost(PLACE, "arm(x=1)", 1.25e-05, 7)
+    results.save_cost(PLACE, "psa", 0.5, 2)
+    results.close()
+    found = Results.open(results.directory)
+    assert found.load_cost(PLACE, "arm(x=1)") == {"seconds": 1.25e-05, "evaluations": 7}
+    assert found.load_cost(PLACE, "psa") == {"seconds": 0.5, "evaluations": 2}
+    (path, _) = sorted(results.directory.glob("costs/psa/0/100/*.npz"))
+    path.write_bytes(path.read_bytes()[:50])
+    with pytest.raises(CorruptFile) as error:
+        found.load_cost(PLACE, "arm(x=1)")
+    assert_one_sentence(error, path)
+
+
 def test_what_was_not_stored_is_none(results):
+    assert results.load_cost(PLACE, "psa") is None
+    assert results.load_moments(PLACE, "psa") is None
     assert results.load_checkpoint(PLACE) is None
     assert results.load_reference(PLACE) is None
     assert some_cell(results).load() == (None, []) and some_cell(results).done_blocks() == 0
@@ -317,6 +333,7 @@ def test_a_full_disk_leaves_earlier_results_intact(results, monkeypatch):
             lambda: some_cell(results).append([block(1)], META),
             lambda: results.save_checkpoint(PLACE, []),
             lambda: results.save_reference(PLACE, 0.0, [], {}),
+            lambda: results.save_cost(PLACE, "psa", 1.0, 1),
         ):
             with pytest.raises(GradbenchError) as error:
                 save()

@@ -223,7 +223,7 @@ def test_a_suite_of_temperatures_ends_its_table_with_the_slopes(small_run):
     assert "  polynomial[quadratic], layer 1\n    concrete " in after
     assert "three-bits, layer 1\n    concrete " in after and "zgr" not in after
     names = {path.name for path in gradbench.plot(small_run)}
-    assert names == {"temperature.pdf", "temperature.png"}
+    assert names == {f"temperature.{ending}" for ending in ("pdf", "png", "svg", "py")}
 
 
 def test_a_variant_of_one_problem_leaves_the_others(tmp_path):

@@ -27,6 +27,7 @@ from gradbench.estimators.psa import psa
 from gradbench.estimators.rebar import dynamic_rebar, rebar, relax
 from gradbench.estimators.registry import (
     ESTIMATORS,
+    Cost,
     Entry,
     check_spec,
     get_estimator,
@@ -48,6 +49,7 @@ from gradbench.estimators.zgr import darn, mve, reinmax, st_zgr, zgr
 
 __all__ = [
     "ESTIMATORS",
+    "Cost",
     "Entry",
     "ap2",
     "ar",

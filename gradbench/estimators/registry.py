@@ -4,7 +4,7 @@ import contextlib
 import inspect
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from numbers import Real
 from typing import Any, Literal, NamedTuple
 
@@ -247,6 +247,19 @@ def price_of(spec: str) -> Cost:
     """The cost per draw of a spec, in formulas without its hyper-parameters."""
     entry, arguments = get_estimator(spec)
     return entry.price(**arguments).at(**(entry.hyperparameters | arguments))
+
+
+def evaluations(spec: str, units: Sequence[int]) -> int:
+    """Evaluations of the objective per draw and example, in a network with these layers of units.
+
+    One of its gradient in the states counts as one more.
+    """
+    entry, arguments = get_estimator(spec)
+    sizes = {"L": len(units), "D": sum(units), "n": units[-1]}
+    objective, gradient, _ = entry.price(**arguments).evaluate(
+        **sizes, **(entry.hyperparameters | arguments)
+    )
+    return objective + gradient
 
 
 def any_model(params: Any, example: Any, binary: Any) -> Any:

@@ -15,7 +15,7 @@ from gradbench.exact._enumeration import brute_force, route_of
 from gradbench.exact._size import MEMORY, check_size, sites_and_type
 from gradbench.model import Batch, Model, Params, batch_size
 from gradbench.network import SBN
-from gradbench.precision import float64
+from gradbench.precision import doubled, float64
 from gradbench.weights import BinaryWeights
 
 
@@ -50,7 +50,7 @@ def reference(model: Model, params: Params, batch: Batch, memory: int = MEMORY) 
     """
     check_values(model, params, batch)
     with float64():
-        params, batch = jax.tree.map(_double, (params, batch))
+        params, batch = doubled((params, batch))
         check_size(model, params, batch, memory)
         route = route_of(model)
         value, gradient = _value_and_gradient(route, model, params, batch)
@@ -64,11 +64,6 @@ def reference(model: Model, params: Params, batch: Batch, memory: int = MEMORY) 
             "check that layers and objective are deterministic functions of their arguments"
         )
     return Reference(float(value), jax.tree.map(np.asarray, gradient), route.__name__, agreement)
-
-
-def _double(leaf: Any) -> Array:
-    leaf = np.asarray(leaf)
-    return jnp.asarray(leaf, jnp.float64 if np.issubdtype(leaf.dtype, np.floating) else None)
 
 
 def check_values(model: Model, params: Params, batch: Batch) -> None:

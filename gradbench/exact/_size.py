@@ -19,7 +19,7 @@ from gradbench.model import (
     Site,
     as_examples,
     batch_size,
-    find_sites,
+    sites_of,
     visit,
 )
 from gradbench.network import SBN
@@ -38,9 +38,7 @@ def any_key() -> Array:
 
 
 def sites_and_type(model: Model, params: Params, batch: Batch) -> tuple[tuple[Site, ...], Any]:
-    batch = as_examples(model, any_key(), batch)
-    sites = find_sites(model, params, jax.tree.map(lambda leaf: leaf[0], batch))
-    return sites, jnp.result_type(*jax.tree.leaves(params))
+    return sites_of(model, params, batch), jnp.result_type(*jax.tree.leaves(params))
 
 
 class Size(NamedTuple):

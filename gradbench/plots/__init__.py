@@ -1,11 +1,23 @@
-"""The figures: accuracy against draws, bias and variance against size, training and temperature.
+"""The figures: accuracy against draws and cost, bias and variance in every respect.
 
 A function per panel, ``(data, ax) -> ax``, and functions that lay out a whole figure from the
-frames of ``gradbench.metrics``. Matplotlib's objects only: no pyplot, no display, no global state.
+frames of ``gradbench.metrics``. What belongs to an estimator has the id "estimator=NAME" in an SVG.
+Matplotlib's objects only: no pyplot, no display, no global state.
 """
 
-from gradbench.plots._accuracy import FEW_GROUPS, MANY, accuracy, cosine_curve, rmse_curve
+from gradbench.plots._accuracy import (
+    FEW_GROUPS,
+    accuracy,
+    cosine,
+    cosine_curve,
+    cost,
+    groups_to_draw,
+    rmse,
+    rmse_curve,
+)
+from gradbench.plots._coordinates import bias_heat_map, bias_map
 from gradbench.plots._growth import (
+    bias_and_deviation,
     bias_growth,
     deviation_growth,
     growth,
@@ -13,21 +25,46 @@ from gradbench.plots._growth import (
     losses,
     training,
 )
-from gradbench.plots._layout import save
+from gradbench.plots._labels import Point, direct_labels
+from gradbench.plots._layout import MANY, save
 from gradbench.plots._overview import overview
+from gradbench.plots._points import (
+    bias_variance_plane,
+    error_and_cost,
+    pareto,
+    pareto_front,
+    plane,
+)
+from gradbench.plots._suite import Drawing, drawings
 from gradbench.plots._temperature import temperature
 
 __all__ = [
     "FEW_GROUPS",
     "MANY",
+    "Drawing",
+    "Point",
     "accuracy",
+    "bias_and_deviation",
     "bias_growth",
+    "bias_heat_map",
+    "bias_map",
+    "bias_variance_plane",
+    "cosine",
     "cosine_curve",
+    "cost",
     "deviation_growth",
+    "direct_labels",
+    "drawings",
+    "error_and_cost",
+    "groups_to_draw",
     "growth",
     "loss_curve",
     "losses",
     "overview",
+    "pareto",
+    "pareto_front",
+    "plane",
+    "rmse",
     "rmse_curve",
     "save",
     "temperature",

@@ -16,9 +16,11 @@ from gradbench.plots._layout import (
     curve,
     finish,
     grid,
+    layers_only,
     limit_mark,
     logarithmic,
     only_one,
+    owned,
     zero_line,
 )
 from gradbench.spec import family
@@ -112,7 +114,7 @@ def _against(
 ) -> Figure:
     """Bias and deviation of all estimators but the exact one against a column."""
     _has_column(summary, by)
-    summary = summary[summary["estimator"].map(family) != "exact"]
+    summary = layers_only(summary[summary["estimator"].map(family) != "exact"])
     if summary.empty:
         raise GradbenchError(
             f"nothing to draw against {by}: no finished cell of an estimator besides exact; "
@@ -167,17 +169,19 @@ def growth_lines(frame: pd.DataFrame, by: str, ax: Axes, style: dict[str, Style]
     for estimator, look in (style or styles(frame["estimator"])).items():
         rows = frame[frame["estimator"] == estimator]
         if len(rows) and (rows["square"].abs() < NOTHING**2).all() and not rows["se"].any():
+            ax.margins(y=0.18)  # room for the note
             zero_line(ax, look, estimator)
             continue
         points = over_replicates(rows, by)
         limits = points[~points["seen"]]
-        ax.plot(
+        (marks,) = ax.plot(
             limits.index, limits["value"], color=look.color, ls="", marker="v", mfc="none", zorder=3
         )
+        owned(marks, estimator)
         if points["seen"].any():
             points = points.where(points["seen"])  # a line and its band have gaps at the limits
-            curve(ax, look, points.index, points["value"])
-            band(ax, look, points.index, points["low"], points["high"])
+            curve(ax, look, points.index, points["value"], estimator)
+            band(ax, look, points.index, points["low"], points["high"], estimator)
     return ax
 
 
@@ -196,3 +200,25 @@ def over_replicates(frame: pd.DataFrame, by: str) -> pd.DataFrame:
     low, high = groups.min().clip(lower=floor), groups.max().clip(lower=floor)
     points = np.sqrt(pd.DataFrame({"value": square, "low": low, "high": high}))
     return points.assign(seen=seen)[points["value"] > NOTHING]
+
+
+def bias_and_deviation(summary: pd.DataFrame) -> pd.DataFrame:
+    """Relative |bias| and standard deviation of one draw per estimator, over replicates.
+
+    Args:
+        summary: the rows of one layer at M = 1, those of zero gradient left out.
+
+    Returns:
+        A frame indexed by estimator with the columns ``bias`` (root mean square; where none is seen
+        the upper limit, as in ``growth``), ``seen`` and ``std``. What is zero is 0, what is unknown
+        is NaN.
+    """
+    known = summary.dropna(subset=["bias2", "bias2_se"])
+    bias = over_replicates(known.assign(square=known["bias2"], se=known["bias2_se"]), "estimator")
+    std = over_replicates(summary.assign(square=summary["variance"], se=0.0), "estimator")
+    columns = {"bias": bias["value"], "seen": bias["seen"], "std": std["value"]}
+    points = pd.DataFrame(columns).reindex(summary["estimator"].unique())
+    # What is known and has no point is nothing but rounding.
+    for column, rows in (("bias", known), ("std", summary.dropna(subset=["variance"]))):
+        points.loc[points[column].isna() & points.index.isin(rows["estimator"]), column] = 0.0
+    return points.assign(seen=points["seen"].ne(False))

@@ -2,23 +2,33 @@
 
 import math
 import textwrap
-from collections.abc import Collection, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import pandas as pd
 from matplotlib import rc_context
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, NullLocator
 
 from gradbench.errors import GradbenchError
-from gradbench.spec import label
-from gradbench.style import SETTINGS, Style
+from gradbench.metrics import NETWORK
+from gradbench.spec import family, label
+from gradbench.style import GROUPS, SETTINGS, Style, group_of, styles
 
 FULL_WIDTH = 7.0  # inches: the text width of a paper
 NOTHING = 1e-6  # relative values below are rounding (of float32): no logarithmic axis shows them
+_LEGEND = 0.3  # the share of the width that legends of rows take
+_OTHERS = Style("#d9d9d9", "")  # estimators that a row of panels is not of
+MANY = 12  # more estimators do not fit in one panel, nor in one legend
+_OWNER = "estimator="  # how the id of an artist that belongs to an estimator begins
+Own = TypeVar("Own", bound=Artist)
 
 
 def only_one(frame: pd.DataFrame, columns: Sequence[str], what: str) -> None:
@@ -32,12 +42,136 @@ def only_one(frame: pd.DataFrame, columns: Sequence[str], what: str) -> None:
             )
 
 
-def grid(rows: int, columns: int, share: Literal["row", "all"]) -> tuple[Figure, Any]:
+def grid(
+    rows: int, columns: int, sharey: Literal["row", "all", "none"], sharex: Any = True
+) -> tuple[Figure, Any]:
     """A figure of full text width (less for one or two columns) with its axes [rows, columns]."""
     width = FULL_WIDTH if columns > 2 else (3.5, 5.5)[columns - 1]
     height = min(max(0.95 * width / columns, 1.3), 2.0)
     figure = Figure(figsize=(width, rows * height + 0.75), layout="constrained")
-    return figure, figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=share)
+    return figure, figure.subplots(rows, columns, squeeze=False, sharex=sharex, sharey=sharey)
+
+
+def place_of(rows: pd.DataFrame) -> str:
+    """The checkpoint of some rows, with its loss."""
+    if rows.empty:
+        return ""
+    loss = f", loss {rows['loss'].iloc[0]:.3g}" if "loss" in rows else ""
+    return f"{rows['checkpoint'].iloc[0]}{loss}"
+
+
+def layers_only(frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows of single layers; those of the network where nothing else was given."""
+    alone = frame[frame["layer"] != NETWORK]
+    return frame if alone.empty else alone
+
+
+def whole(frame: pd.DataFrame, what: str) -> pd.DataFrame:
+    """The rows of all layers together; of its layer where there is only one.
+
+    Raises:
+        GradbenchError: several layers and nothing of all together.
+    """
+    network = frame[frame["layer"] == NETWORK]
+    if network.empty:
+        only_one(frame, ["layer"], what)
+    return frame if network.empty else network
+
+
+def no_cost(what: str) -> GradbenchError:
+    """Results of an older gradbench."""
+    return GradbenchError(
+        f"{what}() got results that do not say what a draw costs: they were written by an older "
+        "gradbench; run the suite again in another directory"
+    )
+
+
+def groups(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """The rows of each of ``GROUPS`` that has some, without the exact estimator."""
+    frame = frame[frame["estimator"].map(family) != "exact"]
+    own = frame["estimator"].map(group_of)
+    parts = {name: frame[own == name] for name in (*GROUPS, "other")}
+    return {name: part for name, part in parts.items() if len(part)}
+
+
+def owned(artist: Own, estimator: str) -> Own:
+    """The artist, marked as one of this estimator's: in the SVG its id is "estimator=NAME"."""
+    if estimator:
+        artist.set_gid(f"{_OWNER}{estimator}")
+    return artist
+
+
+def number_owned(figure: Figure) -> None:
+    """Ids are unique in a file: the second artist of an estimator gets "#1", and so on."""
+    seen: Counter[str] = Counter()
+    for artist in figure.findobj(lambda one: str(one.get_gid()).startswith(_OWNER)):
+        name = str(artist.get_gid()).partition("#")[0]
+        if seen[name]:
+            artist.set_gid(f"{name}#{seen[name]}")
+        seen[name] += 1
+
+
+class Row(NamedTuple):
+    """A row of panels: what it is of, the rows of a frame to draw in it, and how.
+
+    ``legend`` is its own, where there are too many estimators for one.
+    """
+
+    name: str
+    frame: pd.DataFrame
+    style: dict[str, Style]
+    legend: dict[str, Style]
+
+
+def rows_of(frame: pd.DataFrame, what: str) -> list[Row]:
+    """A row of panels for each checkpoint; of more than 12 estimators one for each group of them.
+
+    The latter shows the other groups in grey.
+
+    Raises:
+        GradbenchError: more than 12 estimators at several checkpoints.
+    """
+    look = styles(frame["estimator"])
+    if len(look) <= MANY:
+        parts = frame.groupby("checkpoint", sort=False)
+        return [Row(place_of(part), part, look, {}) for _, part in parts]
+    only_one(frame, ["checkpoint"], what)
+    grey = {name: one if family(name) == "exact" else _OTHERS for name, one in look.items()}
+    rows = []
+    for name, part in groups(frame).items():
+        own = styles(part["estimator"])
+        # In this order, so that grey is below.
+        rows.append(Row(name, frame, {k: v for k, v in grey.items() if k not in own} | own, own))
+    return rows
+
+
+def panels(
+    rows: Sequence[Row], columns: int, lines: bool = True, **share: Any
+) -> tuple[Figure, Any]:
+    """A figure with axes [rows, columns], and the legends of the rows that have one.
+
+    ``lines``: whether estimators are drawn as lines; ``share`` is for ``Figure.subplots``.
+    """
+    if not rows[0].legend:
+        return grid(len(rows), columns, **share)
+    heights = [max(1.35, 0.13 * (len(row.legend) + 2)) for row in rows]
+    layout = ConstrainedLayoutEngine(rect=(0.0, 0.0, 1.0 - _LEGEND, 1.0))
+    figure = Figure(figsize=(FULL_WIDTH, sum(heights) + 0.8), layout=layout)
+    axes = figure.subplots(len(rows), columns, squeeze=False, height_ratios=heights, **share)
+    for row, ax in zip(rows, axes[:, -1], strict=True):
+        legend = ax.legend(
+            handles=handles_of(row.legend, lines=lines),
+            title=row.name,
+            loc="center left",
+            bbox_to_anchor=(1.12, 0.5),
+            fontsize=6.5,
+            title_fontsize=7.5,
+            alignment="left",
+            labelspacing=0.3,
+            handlelength=2.4 if lines else 1.0,
+        )
+        legend.set_in_layout(False)  # the layout has left it room
+    return figure, axes
 
 
 def member(problem: str) -> str:
@@ -45,21 +179,61 @@ def member(problem: str) -> str:
     return problem.partition("[")[2].rstrip("]") or problem
 
 
-def curve(ax: Axes, look: Style, x: Any, y: Any) -> None:
-    ax.plot(x, y, color=look.color, ls=look.line, marker=look.marker, mew=0)
+def curve(ax: Axes, look: Style, x: Any, y: Any, estimator: str = "") -> None:
+    (line,) = ax.plot(x, y, color=look.color, ls=look.line, marker=look.marker, mew=0)
+    owned(line, estimator)
 
 
-def band(ax: Axes, look: Style, x: Any, low: Any, high: Any) -> None:
+def band(ax: Axes, look: Style, x: Any, low: Any, high: Any, estimator: str = "") -> None:
     if len(x):  # an empty band would give the axis limits that are not of the data
-        ax.fill_between(x, low, high, color=look.color, alpha=0.13, lw=0)
+        owned(ax.fill_between(x, low, high, color=look.color, alpha=0.13, lw=0), estimator)
 
 
-def zero_line(ax: Axes, look: Style, estimator: str) -> None:
-    """A line near the bottom edge of a panel, with a note: zero, on a logarithmic axis."""
-    place = ax.transAxes
-    edge = Line2D([0.02, 1], [0.03, 0.03], color=look.color, ls=look.line, transform=place)
-    ax.add_artist(edge)
-    ax.text(0.03, 0.05, f"{label(estimator)}: 0", transform=place, fontsize=6, color=look.color)
+def zero_line(ax: Axes, look: Style, estimator: str, start: float = 0.0) -> None:
+    """A line near the bottom edge of a panel, with a note: zero, on a logarithmic axis.
+
+    It begins at the left edge, or at ``start`` on the axis: what the estimator costs. Then call it
+    when all else is drawn, since the note is where there is room.
+    """
+    across = ax.get_xaxis_transform() if start else ax.transAxes
+    ends = [start, start * 1e9] if start else [0.02, 1.0]
+    line = Line2D(ends, [0.03, 0.03], color=look.color, ls=look.line, transform=across)
+    ax.add_artist(owned(line, estimator))
+    after = not start or start**2 < math.prod(ax.get_xlim())
+    right, up = _beside_notes(ax)
+    text = ax.annotate(
+        f"{label(estimator)}{_ZERO}",
+        (ends[0], 0.03),
+        xytext=(1 + right, 2 + up) if after else (-2, -2),
+        ha="left" if after else "right",
+        xycoords=across,
+        textcoords="offset points",
+        fontsize=6,
+        color=look.color,
+        annotation_clip=True,
+    )
+    owned(text, estimator).set_in_layout(False)
+
+
+def pixels_per_inch(ax: Axes) -> float:
+    """Of the figure of a panel."""
+    figure = ax.get_figure(root=True)
+    assert figure is not None
+    return figure.dpi
+
+
+_ZERO = ": 0"
+
+
+def _beside_notes(ax: Axes) -> tuple[float, float]:
+    """How far right and up, in points, the next note of a zero has room beside the others."""
+    right, up = 0.0, 0.0
+    for text in ax.texts:
+        if text.get_text().endswith(_ZERO):
+            right += 72.0 * text.get_window_extent().width / pixels_per_inch(ax) + 5.0
+            if right > 55.0:  # of about 90 in the narrowest panels
+                right, up = 0.0, up + 7.0
+    return right, up
 
 
 def notice_zero_gradient(rows: pd.DataFrame, ax: Axes) -> None:
@@ -72,17 +246,17 @@ def limit_mark(color: str, marker: str, text: str) -> Line2D:
     return Line2D([], [], color=color, ls="", marker=marker, mfc="none", label=text)
 
 
-def logarithmic(ax: Axes, which: str) -> None:
+def logarithmic(ax: Axes, which: str, unit: str = "") -> None:
     """Ticks of a logarithmic axis: decades, or 1, 2, 5 where these would be too few."""
     axis, (low, high) = (ax.xaxis, ax.get_xlim()) if which == "x" else (ax.yaxis, ax.get_ylim())
     decades = math.log10(high / low)
     subs = (1.0,) if decades > 1.7 else (1.0, 2.0, 5.0)
-    axis.set_major_locator(LogLocator(subs=subs, numticks=6))
-    axis.set_major_formatter(FuncFormatter(_power))
+    axis.set_major_locator(LogLocator(subs=subs, numticks=3 if unit else 6))
+    axis.set_major_formatter(EngFormatter(unit) if unit else FuncFormatter(power))
     axis.set_minor_locator(NullLocator())
 
 
-def _power(value: float, _: object) -> str:
+def power(value: float, _: object) -> str:
     if 1e-3 <= value < 1e3:
         return f"{value:g}"
     if 1e3 <= value < 1e6:
@@ -92,54 +266,90 @@ def _power(value: float, _: object) -> str:
     return rf"$10^{{{exponent}}}$" if lead == "1" else rf"${lead}\cdot10^{{{exponent}}}$"
 
 
-def finish(
-    figure: Figure,
-    title: str,
-    style: dict[str, Style],
-    more: Sequence[Line2D] = (),
-    known: Collection[str] = (),
-) -> None:
-    """The title, and one legend for the figure under its panels; ``known`` are exact curves."""
+def heading(figure: Figure, title: str) -> None:
+    """The title, in as many lines as it needs at this width."""
     if title:
-        letters = int(13 * figure.get_figwidth())  # as many as fit at this size
+        letters = int(13 * figure.get_figwidth())
         figure.suptitle(textwrap.fill(title, letters), fontsize=9)
-    handles = [
+
+
+def handles_of(
+    style: Mapping[str, Style], known: Collection[str] = (), lines: bool = True
+) -> list[Line2D]:
+    """An entry of a legend for each estimator; what is exact is marked as in tables."""
+    return [
         Line2D(
             [],
             [],
             color=look.color,
-            ls=look.line,
+            ls=look.line if lines or not look.marker else "",
             marker=look.marker,
             mew=0,
-            label=_named(name, known),
+            label=f"{label(name)} =" if name in known else label(name),
         )
         for name, look in style.items()
     ]
+
+
+def finish(
+    figure: Figure,
+    title: str,
+    style: Mapping[str, Style],
+    more: Sequence[Artist] = (),
+    known: Collection[str] = (),
+    lines: bool = True,
+) -> None:
+    """The title, and one legend for the figure under its panels; ``known`` are exact curves."""
+    heading(figure, title)
+    handles = handles_of(style, known, lines)
     if known:
         handles.append(Line2D([], [], ls="", label="=: from exact moments"))
-    columns = 4 if figure.get_figwidth() > 6 else 2
-    if handles or more:
-        figure.legend(handles=[*handles, *more], loc="outside lower center", ncols=columns)
+    for columns in range(4, 0, -1) if handles or more else ():
+        legend = figure.legend(handles=[*handles, *more], loc="outside lower center", ncols=columns)
+        if columns == 1 or legend.get_window_extent().width <= figure.bbox.width:
+            break
+        legend.remove()
+    number_owned(figure)
 
 
-def _named(estimator: str, known: Collection[str]) -> str:
-    """As in the legend of a table: what is exact is marked."""
-    return f"{label(estimator)} =" if estimator in known else label(estimator)
+def lay_out(figure: Figure) -> None:
+    """Puts all axes where they will be."""
+    if engine := figure.get_layout_engine():
+        engine.execute(figure)
+
+
+@contextmanager
+def _laid_out(figure: Figure) -> Iterator[None]:
+    """Lays out a figure once and not for each file: that takes as long as to draw it."""
+    engine = figure.get_layout_engine()
+    lay_out(figure)
+    figure.set_layout_engine(None)
+    try:
+        yield
+    finally:
+        figure.set_layout_engine(engine)
 
 
 def save(figure: Figure, path: str | Path) -> list[Path]:
-    """Writes ``path`` + .pdf and .png (200 dpi), byte for byte the same for the same figure.
+    """Writes ``path`` + .pdf, .svg and .png (200 dpi), the same bytes for the same figure.
+
+    In the SVG text is text, and what belongs to an estimator has the id "estimator=NAME", followed
+    by "#1", "#2", ... where it has several parts.
 
     Raises:
         GradbenchError: the files cannot be written.
     """
-    metadata: dict[str, dict[str, Any]] = {"pdf": {"CreationDate": None}, "png": {"Software": None}}
+    metadata: dict[str, dict[str, Any]] = {
+        "pdf": {"CreationDate": None},
+        "svg": {"Date": None},
+        "png": {"Software": None},
+    }
     paths = [Path(f"{path}.{suffix}") for suffix in metadata]
     try:
         paths[0].parent.mkdir(parents=True, exist_ok=True)
-        with rc_context(SETTINGS):
+        with rc_context(SETTINGS), _laid_out(figure):
             for target, values in zip(paths, metadata.values(), strict=True):
-                figure.savefig(target, dpi=200, metadata=values)
+                figure.savefig(target, dpi=SETTINGS["figure.dpi"], metadata=values)
     except OSError as error:
         raise GradbenchError(
             f"cannot write the figure {path}: {error.strerror or error}; name another place"

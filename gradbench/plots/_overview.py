@@ -9,15 +9,17 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from gradbench.plots._growth import over_replicates
+from gradbench.plots._growth import bias_and_deviation
 from gradbench.plots._layout import (
     FULL_WIDTH,
     finish,
+    layers_only,
     limit_mark,
     logarithmic,
     member,
     notice_zero_gradient,
     only_one,
+    owned,
 )
 from gradbench.spec import family, label
 from gradbench.style import SETTINGS, Style, family_of, in_order, styles
@@ -28,12 +30,13 @@ def overview(summary: pd.DataFrame, title: str = "") -> Figure:
 
     A panel per problem and layer. Dots are biases, open circles deviations; an open triangle is the
     upper limit of a bias that is not seen, as in ``growth``. What is zero is not drawn; 0 stands
-    for both.
+    for both. The layer "network" is left out unless it is given alone.
 
     Raises:
         GradbenchError: no rows, or several checkpoints.
     """
     only_one(summary, ["checkpoint"], "overview")
+    summary = layers_only(summary)
     names = [name for name in in_order(summary["estimator"]) if family(name) != "exact"]
     look = styles(summary["estimator"])
     panels = list(summary.groupby(["problem", "layer"], sort=False))
@@ -69,20 +72,20 @@ def overview(summary: pd.DataFrame, title: str = "") -> Figure:
 
 def _dots(rows: pd.DataFrame, ax: Axes, names: Sequence[str], look: dict[str, Style]) -> None:
     """Bias and deviation of each estimator, over replicates, joined by a thin line."""
+    points = bias_and_deviation(rows)
     for place, name in enumerate(names):
-        own = rows[rows["estimator"] == name].assign(one=0)
+        if name not in points.index:
+            continue
         color = look[name].color
-        bias = over_replicates(own.assign(square=own["bias2"], se=own["bias2_se"]), "one")
-        std = over_replicates(own.assign(square=own["variance"], se=0.0), "one")
-        shown = [float(points["value"].iloc[0]) for points in (bias, std) if len(points)]
-        if not shown and len(own):
+        bias, seen, std = points.loc[name]
+        if bias == std == 0.0:
             edge = ax.get_yaxis_transform()
-            ax.text(0.02, place, "0", transform=edge, fontsize=6, color=color, va="center")
-        if len(shown) == 2:
-            ax.plot(shown, [place, place], color=color, lw=0.5, alpha=0.5)
-        for points, open_ in ((bias, False), (std, True)):
-            if len(points):
-                limit = not open_ and not points["seen"].iloc[0]
-                fill = "none" if open_ or limit else color
-                marker = "<" if limit else "o"
-                ax.plot(points["value"], [place], color=color, ls="", marker=marker, mfc=fill)
+            zero = ax.text(0.02, place, "0", transform=edge, fontsize=6, color=color, va="center")
+            owned(zero, name)
+        if bias > 0.0 and std > 0.0:
+            owned(ax.plot([bias, std], [place, place], color=color, lw=0.5, alpha=0.5)[0], name)
+        marks = ((bias, "o" if seen else "<", color if seen else "none"), (std, "o", "none"))
+        for value, marker, fill in marks:
+            if value > 0.0:
+                (mark,) = ax.plot([value], [place], color=color, ls="", marker=marker, mfc=fill)
+                owned(mark, name)

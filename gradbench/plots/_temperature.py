@@ -15,10 +15,12 @@ from gradbench.plots._layout import (
     FULL_WIDTH,
     finish,
     grid,
+    layers_only,
     limit_mark,
     logarithmic,
     member,
     only_one,
+    owned,
 )
 from gradbench.spec import family
 from gradbench.style import SETTINGS, Style, styles
@@ -37,7 +39,7 @@ def temperature(
         GradbenchError: no rows, several checkpoints, or no estimator with a temperature.
     """
     only_one(summary, ["checkpoint"], "temperature")
-    frame = with_temperatures(summary[summary["estimator"].map(family) != "exact"])
+    frame = with_temperatures(layers_only(summary[summary["estimator"].map(family) != "exact"]))
     if frame["temperature"].isna().all():
         raise GradbenchError(
             "temperature() got no estimator with a temperature; add some, as "
@@ -78,7 +80,8 @@ def _temperature_lines(frame: pd.DataFrame, ax: Axes, look: dict[str, Style]) ->
     for name, rows in frame[flat].assign(one=0).groupby("series"):
         for point in over_replicates(rows, "one").itertuples():
             if point.seen:
-                ax.axhline(point.value, color=look[name].color, ls=look[name].line, lw=0.8)
+                level = ax.axhline(point.value, color=look[name].color, ls=look[name].line, lw=0.8)
+                owned(level, str(name))
     return ax
 
 

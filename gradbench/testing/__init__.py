@@ -1,8 +1,5 @@
 """The certificate of an estimator: what it is really exact for, and whether it behaves."""
 
-import importlib
-import os
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -166,7 +163,10 @@ def _resolve(
 ) -> tuple[str, Callable[[Model], Loss], Entry | None, dict[str, Any]]:
     """Its name, what makes it, and its entry and hyper-parameters if it is registered."""
     if isinstance(estimator, str) and ":" in estimator.partition("(")[0]:
-        estimator = _imported(estimator)
+        path = estimator
+        estimator = plugins.imported(path, "estimator")
+        if not callable(estimator):
+            raise GradbenchError(f"{path!r} is {estimator!r}; give a function of a model")
     if isinstance(estimator, str):
         known, arguments = get_estimator(estimator)
         return estimator, partial(known.make, **arguments), known, arguments
@@ -176,24 +176,6 @@ def _resolve(
         )
     entry = next((e for e in ESTIMATORS.values() if e.make is estimator), None)
     return getattr(estimator, "__name__", repr(estimator)), estimator, entry, {}
-
-
-def _imported(path: str) -> Callable[..., Loss]:
-    """The function of ``"module:function"``, the module found as Python finds it, or beside."""
-    module, _, function = path.partition(":")
-    sys.path.insert(0, os.getcwd())
-    try:
-        found = getattr(importlib.import_module(module), function)
-    except Exception as error:  # whatever a module of the user's raises
-        raise GradbenchError(
-            f"the estimator {path!r} cannot be imported ({type(error).__name__}: {error}); "
-            "give module:function"
-        ) from error
-    finally:
-        sys.path.remove(os.getcwd())
-    if not callable(found):
-        raise GradbenchError(f"{path!r} is {found!r}; give a function of a model")
-    return found
 
 
 def _try_all(

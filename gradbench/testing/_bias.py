@@ -1,10 +1,11 @@
 """The bias of an estimator on a problem: exact where it can be enumerated, else tested."""
 
 import math
+from collections.abc import Callable
 from functools import partial
 from itertools import pairwise
 from statistics import NormalDist
-from typing import NamedTuple
+from typing import NamedTuple, TypeGuard
 
 import jax
 import jax.numpy as jnp
@@ -59,18 +60,27 @@ def findings(loss: Loss, problem: Problem, seed: int, fit: bool) -> list[Finding
     key = jax.random.key(seed)
     steps = _STEPS if fit else 0
     loss = fitted(loss, problem.params, key, problem.batches["any"], steps)
-    last = _find(loss, problem, "any", seed)
+    enumerated = _moments(loss, problem)
+    last = _find(loss, enumerated, problem, "any", seed)
     if last.unbiased and not last.exact:
         return [last]
-    return [_find(loss, problem, name, seed) for name in problem.batches if name != "any"] + [last]
+    others = [name for name in problem.batches if name != "any"]
+    return [_find(loss, enumerated, problem, name, seed) for name in others] + [last]
 
 
-def _find(loss: Loss, problem: Problem, objective: str, seed: int) -> Finding:
+def _find(
+    loss: Loss,
+    enumerated: Callable[[Params, Batch], Moments] | None,
+    problem: Problem,
+    objective: str,
+    seed: int,
+) -> Finding:
     params, batch = problem.params, problem.batches[objective]
     value, gradient = truth(seed, problem.name, objective)
     truths = layer_vectors(gradient)
     where = (problem.name, objective, problem.deep)
-    if (found := _moments(loss, params, batch)) is not None:
+    if enumerated:
+        found = enumerated(params, batch)
         means, limit = layer_vectors(found.mean), _limit(loss)
         bias = max(_relative(m - g, g) for m, g in zip(means, truths, strict=True))
         off = abs(float(found.value - value)) / max(1.0, abs(float(value)))
@@ -84,15 +94,19 @@ def _relative(error: Array, gradient: Array) -> float:
 
 
 def _limit(loss: Loss) -> float:
-    smooth = isinstance(loss, Lifted) and (loss.randomness, loss.pieces) == ("uniforms", "smooth")
-    return _SMOOTH if smooth else EXACT
+    return _SMOOTH if _by_uniforms(loss) and loss.pieces == "smooth" else EXACT
 
 
-def _moments(loss: Loss, params: Params, batch: Batch) -> Moments | None:
-    """Exact moments, None where there are none or they would take long."""
-    if moments_work(loss, params, batch, _POINTS) > _WORK:
+def _by_uniforms(loss: Loss) -> TypeGuard[Lifted]:
+    return isinstance(loss, Lifted) and loss.randomness == "uniforms"
+
+
+def _moments(loss: Loss, problem: Problem) -> Callable[[Params, Batch], Moments] | None:
+    """The exact moments on a problem, None where there are none or they would take long."""
+    if moments_work(loss, problem.params, problem.batches["any"], _POINTS) > _WORK:
         return None
-    return moments(loss, params, batch, _POINTS)
+    found = partial(moments, loss, points=_POINTS)
+    return found if _by_uniforms(loss) else jax.jit(found)  # a grid needs concrete arrays
 
 
 def _tested(
@@ -142,14 +156,15 @@ def _statistics(
         value, g = jax.value_and_grad(loss)(params, key, batch)
         return jnp.concatenate([value[None], *layer_vectors(g)])
 
-    shift = draw(key)
-
-    def some(number: Array, total: tuple[Array, Array]) -> tuple[Array, Array]:
+    def some(number: Array, total: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+        shift, first, second = total
         keys = jax.random.split(jax.random.fold_in(key, number), _CHUNK)
-        d = jax.vmap(draw)(keys) - shift
-        return total[0] + jnp.sum(d, axis=0), total[1] + jnp.sum(d**2, axis=0)
+        draws = jax.vmap(draw)(keys)
+        shift = jnp.where(number == 0, draws[0], shift)  # sums of what is small keep their digits
+        d = draws - shift
+        return shift, first + jnp.sum(d, axis=0), second + jnp.sum(d**2, axis=0)
 
-    zero = jnp.zeros_like(shift)
-    first, second = jax.lax.fori_loop(0, chunks, some, (zero, zero))
+    zero = jnp.zeros(1 + sum(len(theta) for theta in layer_vectors(params)))
+    shift, first, second = jax.lax.fori_loop(0, chunks, some, (zero, zero, zero))
     mean = first / (chunks * _CHUNK)
     return shift + mean, jnp.sqrt(jnp.maximum(second / (chunks * _CHUNK) - mean**2, 0))

@@ -1,12 +1,13 @@
 """How an estimator behaves as a function: purity, transformations, types, saturation."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array
 
 from gradbench.errors import GradbenchError
 from gradbench.layers import Dense
@@ -16,7 +17,8 @@ from gradbench.noise import NOISES
 from gradbench.testing._problems import Problem, polynomial
 from gradbench.weights import BinaryWeights
 
-_FAR = (40.0, 1e4)  # pre-activations far beyond what any noise reaches
+# Pre-activations of ordinary size, and far beyond what any noise reaches.
+_NEAR, _FAR = 1.0, (40.0, 1e4)
 _ROUNDING = 1e-9
 
 
@@ -31,25 +33,24 @@ class Check(NamedTuple):
 def conduct(make: Callable[[Model], Loss], problem: Problem) -> list[Check]:
     """The requirements on a loss as a function, on one problem and at saturation."""
     params, batch = jax.tree.map(jnp.asarray, (problem.params, problem.batches["any"]))
-    loss = make(problem.model)
     keys = jax.random.split(jax.random.key(5), 4)
-    draw = jax.value_and_grad(loss)
-    compiled = jax.jit(draw)
+    draw = jax.value_and_grad(make(problem.model))
+    mapped = jax.jit(jax.vmap(draw, (None, 0, None)))
     before = jax.tree.map(np.array, (params, batch))
-    singles = [compiled(params, key, batch) for key in keys]
-    first, again = singles[0], compiled(params, keys[0], batch)
-    eager = draw(params, keys[0], batch)
-    anew = jax.jit(jax.vmap(jax.value_and_grad(make(problem.model)), (None, 0, None)))
-    mapped = anew(params, keys, batch)
-    together = jax.tree.map(lambda *x: jnp.stack(x), *singles)
+    together, again = mapped(params, keys, batch), mapped(params, keys, batch)
+    eager = jax.value_and_grad(make(problem.model))(params, keys[-1], batch)
+    last = jax.tree.map(lambda leaf: leaf[-1], together)
+    same = under_jit = under_vmap = _close(last, eager)
+    if not same:  # what it is that changes a draw
+        compiled = jax.jit(draw)(params, keys[-1], batch)
+        under_jit, under_vmap = _close(compiled, eager), _close(last, compiled)
     return [
         Check("pure", _equal((params, batch), before), "it changes its arguments"),
-        Check("deterministic", _equal(first, again), "a key gives different draws"),
-        Check("jit", _close(first, eager), "draws differ under jit"),
-        Check("vmap", _close(mapped, together), "draws differ under vmap, or made anew"),
-        Check("pytree", _alike(first[1], params), "its gradient has another form than params"),
-        _types(compiled, problem),
-        _saturation(make, problem),
+        Check("deterministic", _equal(together, again), "a key gives different draws"),
+        Check("jit", under_jit, "draws differ under jit, or made anew"),
+        Check("vmap", under_vmap, "draws differ under vmap"),
+        Check("pytree", _alike(eager[1], params), "its gradient has another form than params"),
+        *_single_precision(make, problem),
     ]
 
 
@@ -75,53 +76,49 @@ def _alike(gradient: Any, params: Params) -> bool:
     )
 
 
-def _types(compiled: Any, problem: Problem) -> Check:
-    """float32 parameters give a float32 value and gradient, as finite as in float64."""
-    params, batch = jax.tree.map(
+def _single_precision(make: Callable[[Model], Loss], problem: Problem) -> tuple[Check, Check]:
+    """float32 parameters give float32, and finite numbers, also where every unit is certain."""
+    draws = list(_float32_draws(make, problem))
+    types = sorted({str(leaf.dtype) for _, leaves in draws for leaf in leaves})
+    bad = {a for a, leaves in draws if not all(bool(jnp.all(jnp.isfinite(x))) for x in leaves)}
+    finite = _NEAR not in bad
+    far = max(bad, default=_NEAR)
+    return (
+        Check("float32", types == ["float32"] and finite, f"types {types}, finite: {finite}"),
+        Check("saturation", far == _NEAR, f"not finite at pre-activations of {far:g}"),
+    )
+
+
+def _float32_draws(
+    make: Callable[[Model], Loss], problem: Problem
+) -> Iterator[tuple[float, list[Array]]]:
+    """Draws in float32 through all noises, each with the size of its pre-activations."""
+    params, (inputs, targets) = jax.tree.map(
         lambda leaf: jnp.asarray(leaf, jnp.float32), (problem.params, problem.batches["any"])
     )
-    value, g = compiled(params, jax.random.key(5), batch)
-    types = sorted({str(leaf.dtype) for leaf in jax.tree.leaves((value, g))})
-    finite = all(bool(jnp.all(jnp.isfinite(leaf))) for leaf in jax.tree.leaves((value, g)))
-    return Check("float32", types == ["float32"] and finite, f"types {types}, finite: {finite}")
-
-
-def _saturation(make: Callable[[Model], Loss], problem: Problem) -> Check:
-    """Finite values and gradients in float32 where every unit is certain, for every noise."""
+    key = jax.random.key(5)
     if not isinstance(problem.model, SBN):
-        params = jax.tree.map(lambda leaf: jnp.full(leaf.shape, 40, jnp.float32), problem.params)
-        chains = [(problem.model, (*params[:-1], jnp.float32(0.2)))]
-    else:
-        layers = tuple(Dense(1, 1, noise) for noise in NOISES)
-        theta = {"weight": jnp.ones((1, 1), jnp.float32), "bias": jnp.zeros(1, jnp.float32)}
-        chains = [
-            (SBN(part, polynomial), (*(theta,) * len(part), jnp.float32(0.2)))
-            for part in (layers, *((layer,) for layer in layers))
-        ]
-    batch = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), problem.batches["any"])
-    for model, params in chains:
+        draw = jax.jit(jax.value_and_grad(make(problem.model)))
+        far = jax.tree.map(lambda leaf: jnp.full_like(leaf, 40), params[:-1])
+        for a, theta in ((_NEAR, params), (40.0, (*far, params[-1]))):
+            yield a, jax.tree.leaves(draw(theta, key, (inputs, targets)))
+        return
+    layers = tuple(Dense(1, 1, noise) for noise in NOISES)
+    for part in (layers, *((layer,) for layer in layers)):
         try:
-            draw = jax.jit(jax.value_and_grad(make(model)))
-            for far in _FAR:
-                theirs = params
-                inputs = batch[0]
-                if isinstance(model, SBN):
-                    inputs = jnp.array([[far], [-far], [far / 40]], jnp.float32)
-                    theirs = (
-                        *(
-                            {**p, "weight": p["weight"] * (far if k else 1)}
-                            for k, p in enumerate(params[:-1])
-                        ),
-                        params[-1],
-                    )
-                leaves = jax.tree.leaves(draw(theirs, jax.random.key(5), (inputs, batch[1])))
-                if not all(bool(jnp.all(jnp.isfinite(leaf))) for leaf in leaves):
-                    return Check("saturation", False, f"not finite at pre-activations of {far:g}")
+            draw = jax.jit(jax.value_and_grad(make(SBN(part, polynomial))))
+            for a in (_NEAR, *_FAR):
+                weights = (1.0, *(a,) * (len(part) - 1))  # the inputs are as large themselves
+                theta = tuple(
+                    {"weight": jnp.full((1, 1), w, jnp.float32), "bias": jnp.zeros(1, jnp.float32)}
+                    for w in weights
+                )
+                inputs = jnp.array([[a], [-a], [a / 40]], jnp.float32)
+                yield a, jax.tree.leaves(draw((*theta, params[-1]), key, (inputs, targets)))
         except GradbenchError:
             continue  # a depth that the estimator refuses
-        if len(chains) > 1 and model is chains[0][0]:
-            break  # one chain through all noises will do
-    return Check("saturation", True)
+        if part is layers:
+            return  # one chain through all noises will do
 
 
 def takes_black_box(make: Callable[[Model], Loss], problem: Problem) -> bool | None:

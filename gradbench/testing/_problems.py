@@ -4,6 +4,7 @@ Objectives are polynomials in the first and the last of the states whose coeffic
 the examples: one compiled program then serves all classes of objectives.
 """
 
+import math
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -40,15 +41,17 @@ class Problem(NamedTuple):
     deep: bool = False
 
 
+@jax.jit  # an estimator calls it many times in a draw: it is traced once
 def polynomial(theta: Array, x: Array, target: Any) -> Float[Array, ""]:
     """A polynomial of the first and last unit, and of all what is none if the target asks for it.
 
     Scaled by the parameter theta.
     """
-    x = x.ravel()
-    first, last = (jnp.stack([jnp.ones((), x.dtype), v, v * v, v * v * v]) for v in (x[0], x[-1]))
-    rest = jnp.exp(0.7 * x[0] - 0.5 * x[-1]) + jnp.sin(2 * x[0] * x[-1] + x[-1]) + jnp.prod(x)
-    return (1 + theta) * (first @ target["powers"] @ last + target["other"] * rest)
+    units = list(x.ravel())
+    first, last = units[0], units[-1]
+    a, b = (jnp.stack([jnp.ones((), x.dtype), v, v * v, v * v * v]) for v in (first, last))
+    rest = jnp.exp(0.7 * first - 0.5 * last) + jnp.sin((2 * first + 1) * last) + math.prod(units)
+    return (1 + theta) * (a @ target["powers"] @ b + target["other"] * rest)
 
 
 def _targets(name: str, examples: int, random: np.random.Generator) -> dict[str, Any]:

@@ -1,0 +1,64 @@
+"""What stored blocks say: bias, variance, RMSE, cosine, ... each with its uncertainty.
+
+Nothing is run again: everything follows from the blocks of a cell (``gradbench.blocks``), its exact
+moments where they are known, and the exact gradient G of each layer. Values are relative: in units
+of |G|, squares in |G|^2.
+"""
+
+from gradbench.metrics._accuracy import Accuracy
+from gradbench.metrics._budget import COSTS, Budget, budget, check_cost
+from gradbench.metrics._cells import KEYS, NETWORK, Cell
+from gradbench.metrics._compare import compare
+from gradbench.metrics._decide import (
+    best,
+    coordinates,
+    crossovers,
+    difference_p,
+    rank,
+    sample_complexity,
+    unbiasedness,
+)
+from gradbench.metrics._frames import curves, summary
+from gradbench.metrics._groups import BAND
+from gradbench.metrics._intervals import LEVEL, Estimate
+from gradbench.metrics._layers import (
+    METRICS,
+    LayerMetrics,
+    Metric,
+    check_metrics,
+    layers_of,
+    relative_error,
+)
+from gradbench.metrics._replicates import orderings, over_replicates
+
+__all__ = [
+    "BAND",
+    "COSTS",
+    "KEYS",
+    "LEVEL",
+    "METRICS",
+    "NETWORK",
+    "Accuracy",
+    "Budget",
+    "Cell",
+    "Estimate",
+    "LayerMetrics",
+    "Metric",
+    "best",
+    "budget",
+    "check_cost",
+    "check_metrics",
+    "compare",
+    "coordinates",
+    "crossovers",
+    "curves",
+    "difference_p",
+    "layers_of",
+    "orderings",
+    "over_replicates",
+    "rank",
+    "relative_error",
+    "sample_complexity",
+    "summary",
+    "unbiasedness",
+]

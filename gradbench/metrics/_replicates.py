@@ -1,0 +1,99 @@
+"""Over replicates: what holds for networks of one kind, and what varies between them."""
+
+import math
+from collections.abc import Sequence
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+
+from gradbench.errors import GradbenchError
+from gradbench.metrics._accuracy import EXACT
+from gradbench.metrics._intervals import LEVEL, quantile, share
+from gradbench.metrics._layers import check_metrics
+from gradbench.spec import family
+
+_PLACE = ["problem", "checkpoint", "layer"]
+_TOLD = 2.0  # standard errors of a difference that counts
+_EQUAL = 1e-9  # relative; less is rounding
+
+
+def over_replicates(
+    frame: pd.DataFrame, metrics: Sequence[str] = ("bias", "std", "rmse"), level: float = LEVEL
+) -> pd.DataFrame:
+    """Metrics over the replicates of a problem: their mean with its interval, least and greatest.
+
+    Args:
+        frame: a ``summary`` with several replicates; layers of zero gradient do not count.
+        metrics: names of metrics.
+        level: of the interval of the mean, Student's t over replicates: what is uncertain in a
+            single replicate is part of what varies.
+
+    Returns:
+        A row per problem, checkpoint, layer, estimator and metric: replicates, mean, low, high,
+        least, greatest.
+
+    Raises:
+        GradbenchError: fewer than two replicates, or an unknown metric.
+    """
+    _check(frame, metrics)
+    rows = []
+    groups = frame[~frame["zero_gradient"]].groupby([*_PLACE, "estimator"], sort=False)
+    for key, group in groups:
+        for metric in metrics:
+            values = group[metric].dropna().to_numpy()
+            n = len(values)
+            if not n:
+                continue
+            mean = float(values.mean())
+            spread = float(values.std(ddof=1)) / math.sqrt(n) if n > 1 else math.nan
+            reach = quantile(level, n - 1) * spread
+            limits = [mean - reach, mean + reach, float(values.min()), float(values.max())]
+            rows.append([*key, metric, n, mean, *limits])
+    columns = ["metric", "replicates", "mean", "low", "high", "least", "greatest"]
+    return pd.DataFrame(rows, columns=[*_PLACE, "estimator", *columns])
+
+
+def orderings(frame: pd.DataFrame, metric: str = "bias", level: float = LEVEL) -> pd.DataFrame:
+    """In how many replicates one estimator has less of a metric than another.
+
+    A replicate counts where the difference is more than two of its standard errors.
+
+    Returns:
+        A row per problem, checkpoint, layer and pair of estimators, the one that is less more often
+        first: first, second, less, greater, equal (or not told apart), share (of replicates in
+        which the first is less) with low and high.
+
+    Raises:
+        GradbenchError: fewer than two replicates, or an unknown metric.
+    """
+    _check(frame, [metric])
+    frame = frame[~frame["zero_gradient"] & (frame["estimator"].map(family) != "exact")]
+    rows = []
+    for key, group in frame.groupby(_PLACE, sort=False):
+        values = group.pivot(index="replicate", columns="estimator", values=metric)
+        errors = group.pivot(index="replicate", columns="estimator", values=f"{metric}_se")
+        names = list(dict.fromkeys(group["estimator"]))
+        for a, b in combinations(names, 2):
+            gap = values[a] - values[b]
+            rounding = np.maximum(_EQUAL * np.maximum(values[a].abs(), values[b].abs()), EXACT)
+            limit = np.maximum(_TOLD * np.hypot(errors[a], errors[b]), rounding)
+            less, greater = int((gap < -limit).sum()), int((gap > limit).sum())
+            total = int(gap.notna().sum())
+            first, second = (a, b) if less >= greater else (b, a)
+            less, greater = max(less, greater), min(less, greater)
+            found = share(less, total, level)
+            counts = [less, greater, total - less - greater]
+            rows.append([*key, first, second, *counts, found.value, found.low, found.high])
+    columns = ["first", "second", "less", "greater", "equal", "share", "low", "high"]
+    return pd.DataFrame(rows, columns=[*_PLACE, *columns])
+
+
+def _check(frame: pd.DataFrame, metrics: Sequence[str]) -> None:
+    check_metrics(metrics)
+    count = frame["replicate"].nunique()
+    if count < 2:
+        raise GradbenchError(
+            f"the results have {count} replicate; run a suite with several, as `gradbench run "
+            "seeds`"
+        )

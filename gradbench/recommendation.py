@@ -1,0 +1,246 @@
+"""Which estimator to use for a problem of one's own: measured on it, at a budget."""
+
+import re
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from gradbench import exact, metrics
+from gradbench.errors import GradbenchError
+from gradbench.estimators import ESTIMATORS, check_spec, make_estimator
+from gradbench.estimators.learned import fitted
+from gradbench.estimators.registry import evaluations, get_estimator
+from gradbench.measure import layer_names, layer_vectors, make_plan, measure, seconds_per_draw
+from gradbench.metrics import Budget, Cell
+from gradbench.model import Batch, Loss, Model, Params, sites_of
+from gradbench.names import named_seed
+from gradbench.precision import doubled, float64
+from gradbench.spec import family, label
+from gradbench.table import digits, ranking
+
+DRAWS = 2000  # of an estimator whose moments are not enumerated
+BUDGET = "100-evaluations"
+_ENUMERATED = 1 << 21  # draws of one example that exact moments may take: a second or so
+
+
+class Recommendation(NamedTuple):
+    """The answer: a sentence, and what it rests on.
+
+    ``ranking`` is the frame of ``gradbench.metrics.rank`` for ``budget``; ``unfit`` says of the
+    estimators that the problem does not take why.
+    """
+
+    sentence: str
+    ranking: pd.DataFrame
+    budget: Budget
+    unfit: dict[str, str]
+
+    @property
+    def best(self) -> str:
+        """The estimator that is recommended."""
+        return str(self.ranking["estimator"].iloc[0])
+
+    def __str__(self) -> str:
+        _, _, rows = ranking(self.ranking, "rmse", str(self.budget)).partition("\n")
+        parts = [f"the whole gradient, at {self.budget}\n{rows}"]
+        if self.unfit:
+            reasons = "\n".join(f"  {name}: {why}" for name, why in self.unfit.items())
+            parts.append(f"not for this problem:\n{reasons}")
+        return "\n\n".join([*parts, self.sentence])
+
+
+def recommend(
+    model: Model,
+    params: Params,
+    batch: Batch,
+    budget: str | Budget = BUDGET,
+    estimators: Sequence[str] | None = None,
+    draws: int = DRAWS,
+    seed: int = 0,
+    progress: bool = False,
+) -> Recommendation:
+    """Measures estimators on a model at its parameters, and recommends one for a budget.
+
+    The truth is the exact gradient, so the model must be small enough to be enumerated; take a
+    smaller one of the same kind where it is not. Bias and variance of an estimator are exact where
+    its moments can be enumerated in about a second, else estimated from draws. What is ranked is
+    the relative RMSE of the gradient of the whole network when as many draws are averaged as the
+    budget pays for.
+
+    Args:
+        model: a function ``model(params, example, binary) -> f``, or a network.
+        params: a tuple with an entry per layer and one for the objective.
+        batch: examples along the first axis of its leaves.
+        budget: of one gradient: "100-evaluations" (of the objective, per example), "16-draws", or
+            "1ms" of time measured on this machine.
+        estimators: specs; all that the problem takes unless given.
+        draws: of each estimator whose moments are not exact.
+        seed: of the draws.
+        progress: whether to show a bar.
+
+    Raises:
+        GradbenchError: a model, parameters or a batch that do not fit each other or are too large
+            to be enumerated, a gradient of zero, an unknown estimator or budget, or a budget that
+            pays no draw of any.
+    """
+    allowed = metrics.budget(budget)
+    _check_problem(params)
+    if draws < 2:
+        raise GradbenchError(f"draws is {draws}; give at least 2, better some thousands")
+    names = list(estimators) if estimators is not None else sorted(ESTIMATORS)
+    for name in names:
+        check_spec(name)
+    unfit: dict[str, str] = {}
+    with float64():
+        params, batch = doubled((params, batch))
+        try:
+            truth = exact.reference(model, params, batch)
+        except jax.errors.JaxRuntimeError as error:
+            raise GradbenchError(_why(error)) from error
+        if not any(np.any(leaf) for leaf in jax.tree.leaves(truth.gradient)):
+            raise GradbenchError(
+                "the exact gradient is zero, so that no error is relative to it; give other "
+                "parameters, such as random ones"
+            )
+        measured = _Measured(model, params, batch, truth.gradient, allowed, draws, seed)
+        cells = []
+        bar = tqdm([name for name in names if family(name) != "exact"], disable=not progress)
+        for name in bar:
+            bar.set_description(name)
+            found = measured.cell(name)
+            if isinstance(found, str):
+                unfit[name] = found
+            else:
+                cells.append(found)
+    if not cells:
+        raise GradbenchError(
+            f"no estimator takes the problem: {next(iter(unfit.values()), 'none was named')}"
+        )
+    frame = metrics.rank(cells, "rmse", allowed)
+    if frame["rank"].isna().all():
+        raise GradbenchError(
+            f"a budget of {allowed} pays no draw of any estimator; give a larger one"
+        )
+    return Recommendation(_sentence(frame, cells, allowed), frame, allowed, unfit)
+
+
+def _check_problem(params: Params) -> None:
+    if not isinstance(params, tuple) or not jax.tree.leaves(params):
+        raise GradbenchError(
+            f"the parameters are a {type(params).__name__}; give a tuple with an entry per layer "
+            "and one for the objective"
+        )
+
+
+class _Measured(NamedTuple):
+    """A problem, and how estimators are measured on it."""
+
+    model: Model
+    params: Params
+    batch: Batch
+    gradient: Params
+    budget: Budget
+    draws: int
+    seed: int
+
+    def cell(self, spec: str) -> Cell | str:
+        """The measurement of an estimator, or why it does not take the problem."""
+        try:
+            return self._cell(spec)
+        except GradbenchError as error:
+            return str(error)
+        except Exception as error:  # of the user's model: a callback without a derivative, say
+            entry, arguments = get_estimator(spec)
+            if entry.needs_derivative(**arguments):
+                return (
+                    f"needs an objective that JAX can differentiate in the states ({_why(error)})"
+                )
+            return _why(error)
+
+    def _cell(self, spec: str) -> Cell:
+        key = jax.random.key(named_seed(self.seed, "draws"))
+        loss = make_estimator(spec, self.model)
+        jax.eval_shape(jax.grad(loss), self.params, key, self.batch)  # refuses it at once
+        to_fit = jax.random.key(named_seed(self.seed, "fit"))
+        loss = fitted(loss, self.params, to_fit, self.batch)
+        moments = self._moments(loss)
+        vectors = layer_vectors(self.params)
+        plan = make_plan(self.draws, coordinates=sum(vector.size for vector in vectors))
+        blocks = list(
+            measure(
+                loss,
+                self.params,
+                self.batch,
+                self.gradient,
+                key,
+                plan,
+                None if moments is None else [0],  # bias and variance are known
+            )
+        )
+        units = [site.size for site in sites_of(self.model, self.params, self.batch)]
+        cost: dict[str, float] = {"evaluations": evaluations(spec, units)}
+        if self.budget.cost == "seconds":
+            cost["seconds"] = seconds_per_draw(loss, self.params, self.batch, key, plan)
+        return Cell.stored(
+            ("problem", 0, "given"),
+            spec,
+            {**plan._asdict(), "layer_names": layer_names(self.params)},
+            blocks,
+            [np.asarray(vector) for vector in layer_vectors(self.gradient)],
+            moments=moments,
+            cost=cost,
+        )
+
+    def _moments(self, loss: Loss) -> Any:
+        if exact.moments_work(loss, self.params, self.batch) > _ENUMERATED:
+            return None
+        found = exact.moments(loss, self.params, self.batch)
+        mean, variance = layer_vectors(found.mean), layer_vectors(found.variance)
+        return tuple((np.asarray(a), np.asarray(b)) for a, b in zip(mean, variance, strict=True))
+
+
+def _why(error: Exception) -> str:
+    """What an exception says, in a line; of one in a callback, which holds a traceback, the end."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [""]
+    if "Traceback" not in str(error):
+        return f"{type(error).__name__}: {lines[0].partition('. ')[0].rstrip('.')}"
+    said = next((x for x in reversed(lines) if re.match(r"\w+(Error|Exception)\b", x)), lines[-1])
+    remedy = "mend it"
+    if "Expected: float64, Actual: float32" in said:  # its thread is outside of the context
+        remedy = "call jax.config.update('jax_enable_x64', True) before"
+    return f"a callback of the model fails with {said}; {remedy}"
+
+
+def _sentence(frame: pd.DataFrame, cells: Sequence[Cell], budget: Budget) -> str:
+    """The best estimator at a budget, by how much, how sure, and the runner-up."""
+    able = frame[frame["rank"].notna()]
+    first = able.iloc[0]
+    start = f"At {budget} use {_told(first)}"
+    if len(able) == 1:
+        return f"{start}: no other {'gets a draw for that' if len(frame) > 1 else 'was measured'}."
+    second = able.iloc[1]
+    less = 1.0 - first["rmse"] / second["rmse"] if second["rmse"] else 0.0
+    p = metrics.difference_p(cells, (first, second), budget)
+    if first["rank"] == second["rank"]:
+        tied = able[able["rank"] == first["rank"]]["estimator"].map(label).tolist()[1:]
+        others = ", ".join(tied[:3]) + (f" and {len(tied) - 3} more" if len(tied) > 3 else "")
+        if p == 1.0:
+            return f"{start}; as good: {others}."
+        known = first["exact"] and second["exact"]
+        remedy = "times vary by as much" if known else "more draws would tell"
+        return f"{start}; not told apart from it: {others} (p = {p:.2g}); {remedy}."
+    sure = "exact, without doubt" if p == 0.0 else f"by chance with p = {p:.1g}"
+    if budget.cost == "seconds":
+        sure += ", with times of this machine"
+    share = f"{100 * less:.2g}" if less < 0.99 else f"{100 * less:.3g}"  # 1e+02 is no percentage
+    return f"{start}, {share} % less than the runner-up {_told(second)}; {sure}."
+
+
+def _told(row: pd.Series) -> str:
+    draws = "one draw" if row["M"] == 1 else f"mean of {row['M']} draws"
+    number = digits(row["rmse"], row["rmse_se"])
+    return f"{label(row['estimator'])} (relative RMSE {number}, {draws})"

@@ -1,0 +1,79 @@
+"""Executes the notebooks of this folder, each in a fresh kernel, and puts their outputs into them.
+
+    python notebooks/execute.py [NOTEBOOK ...]
+
+What would differ without a reason is left out of the files: times, versions, and controls that live
+as long as a kernel.
+"""
+
+import os
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import nbformat
+from jupyter_client.kernelspec import KernelSpecManager
+from jupyter_client.manager import AsyncKernelManager
+from nbclient import NotebookClient
+
+HERE = Path(__file__).parent
+WIDGET = "application/vnd.jupyter.widget-view+json"
+_METADATA = {
+    "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+    "language_info": {"name": "python"},
+}
+
+
+def notebooks() -> list[Path]:
+    """The notebooks of this folder."""
+    return sorted(HERE.glob("*.ipynb"))
+
+
+def execute(notebook: Any) -> None:
+    """Puts into a notebook the outputs of a fresh kernel of this interpreter, top to bottom.
+
+    The kernel works in an empty temporary folder, in the environment of this process.
+
+    Raises:
+        CellExecutionError: a cell raises.
+    """
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.update(outputs=[], execution_count=None, metadata={})
+    with TemporaryDirectory() as folder:
+        kernel = AsyncKernelManager(
+            kernel_name="python3",
+            transport="ipc",  # sockets in the same folder: no port is opened
+            # No folder of kernels: what the user has called python3 may be another interpreter.
+            kernel_spec_manager=KernelSpecManager(kernel_dirs=[]),
+            connection_file=str(Path(folder, "kernel.json")),
+        )
+        client = NotebookClient(
+            notebook,
+            km=kernel,
+            timeout=600,
+            record_timing=False,
+            coalesce_streams=True,  # not in as many pieces as happen to arrive
+            shutdown_kernel="immediate",
+            resources={"metadata": {"path": folder}},
+        )
+        client.owns_km = True  # which means that it ends the kernel
+        client.execute(env=os.environ | {"IPYTHONDIR": folder})  # no profile of the user's
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs = [o for o in cell.outputs if WIDGET not in o.get("data", {})]
+    notebook.metadata = nbformat.from_dict(_METADATA)
+
+
+def main(paths: list[Path]) -> None:
+    """Executes notebooks in place, all of them unless some are named."""
+    for path in paths or notebooks():
+        notebook = nbformat.read(path, as_version=4)
+        execute(notebook)
+        nbformat.write(notebook, path)
+        print(f"{path.name}: {path.stat().st_size / 1000:.0f} kB")
+
+
+if __name__ == "__main__":
+    main([Path(name) for name in sys.argv[1:]])
