@@ -322,6 +322,12 @@ def test_a_tie_shares_the_rank_of_the_best_of_its_group():
     scales = (1.0, 1.01, 2.0, 2.01)
     cells = [sampled(n, f"e(k={s})", scale=s) for n, s in zip(noise, scales, strict=True)]
     assert rank(cells)["rank"].tolist() == [1, 1, 3, 3]
+    # The same noise, but not at the same time: the third ties with the second, not with the first.
+    scales = (1.0, 1.03, 1.06)
+    chain = [np.roll(noise[0], 96 * k, axis=0) for k in range(3)]
+    cells = [sampled(n, f"e(k={s})", scale=s) for n, s in zip(chain, scales, strict=True)]
+    assert rank(cells[:2])["rank"].tolist() == rank(cells[1:])["rank"].tolist() == [1, 1]
+    assert rank(cells)["rank"].tolist() == [1, 1, 3]
 
 
 def test_the_p_value_of_two_rows_agrees_with_their_ranks():

@@ -199,11 +199,11 @@ def test_a_run_interrupted_again_and_again_ends_with_the_same_bits(
 ):
     monkeypatch.setattr(runner, "_FLUSH_SECONDS", -1.0)  # every block makes a shard
     total = sum(lengths(whole / "results").values())
-    for _ in range(total // 23):
-        interrupt(23)
+    for _ in range(total // 47):
+        interrupt(47)
         with pytest.raises(KeyboardInterrupt):
             run(suite, tmp_path / "results", **UNTIL)
-    interrupt(total % 23)  # what is left
+    interrupt(total % 47)  # what is left
     run(suite, tmp_path / "results", **UNTIL)
     assert tiny.numbers(tmp_path / "results") == tiny.numbers(whole / "results")
 

@@ -101,9 +101,7 @@ def _test(
     if a.zero_gradient:
         return math.nan, 0.0
     old, new = (x.estimate(by, average) for x in (a, b))
-    if old.value == new.value:  # also where both are infinite
-        return 1.0, 0.0
-    difference = new.value - old.value
+    difference = new.value - old.value  # NaN where both are infinite: no change
     if math.isinf(difference):
         return 0.0, difference
     # The nearest value within the margin, as a multiple of the old one; no sign changes within it.
