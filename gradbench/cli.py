@@ -166,7 +166,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--fail-on",
         metavar="WHAT",
-        help="exit code 1 if anything is significantly: worse, different, or 5%% worse",
+        help="exit code 1 if anything is gone, or significantly: worse, different, 5%% worse",
     )
     _add_form(command)
     command.set_defaults(command=_compare)
@@ -354,14 +354,16 @@ def _compare(options: argparse.Namespace) -> int:
 
 def _read_failure(text: str | None) -> tuple[list[str], float]:
     """The changes that are failures, and how large (relative) a change must be to count."""
-    if text is None or text == "worse":
-        return ["worse"] * (text is not None), 0.0
+    if text is None:
+        return [], 0.0
+    if text == "worse":
+        return ["worse", "gone"], 0.0
     if text == "different":
-        return ["worse", "better"], 0.0
+        return ["worse", "better", "gone", "new"], 0.0
     margin = _share(text) if text.endswith("%") else math.nan
     if not 0.0 <= margin < math.inf:
         raise GradbenchError(f"--fail-on is {text!r}; give worse, different or a share as 5%")
-    return ["worse"], margin
+    return ["worse", "gone"], margin
 
 
 def _positive(name: str, number: int) -> int:

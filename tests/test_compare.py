@@ -165,11 +165,14 @@ def test_the_p_values_of_no_change_are_spread_evenly():
     assert binom.ppf(1e-6, 200, 0.4) <= below <= binom.isf(1e-6, 200, 0.6)
 
 
-def test_rows_are_the_layers_and_estimators_that_both_have():
+def test_what_only_one_of_the_results_has_is_gone_or_new():
     noise = normal(7)
-    frame = compare(cells(noise), cells(noise)[1:])
-    assert frame["estimator"].tolist() == ["arm", "zgr"]
-    assert frame["layer"].tolist() == ["layer 1"] * 2 and frame["M"].tolist() == [1, 1]
+    frame = compare(cells(noise)[:2], cells(noise)[1:])
+    assert frame["estimator"].tolist() == ["psa", "arm", "zgr"]
+    assert frame["change"].tolist() == ["gone", "same", "new"]
+    assert frame["layer"].tolist() == ["layer 1"] * 3 and frame["M"].tolist() == [1] * 3
+    assert frame[["after", "p", "ratio"]].loc[0].isna().all()
+    assert frame["p_adjusted"].notna().tolist() == [False, True, False]
 
 
 def test_a_gradient_of_zero_is_said():
@@ -312,8 +315,12 @@ def test_results_of_another_seed_or_problem_are_one_sentence(finished_run, finis
 def test_what_is_not_finished_is_said_of_the_directory_that_lacks_it(finished_run, finished, call):
     for shard in (finished / "results").glob("shards/*/*/epoch*10/psa/*.parquet"):
         shard.unlink()
-    code, out, error = call("compare", finished_run / "results", finished / "results")
-    assert code == 0 and out.splitlines()[-1].startswith("21 same;")
+    directories = finished_run / "results", finished / "results"
+    code, out, error = call("compare", *directories)
+    assert code == 0 and out.splitlines()[-1].startswith("21 same, 3 gone;")
+    assert call("compare", *directories, "--fail-on", "5%")[0] == 1
+    assert call("compare", *directories[::-1], "--fail-on", "5%")[0] == 0
+    assert call("compare", *directories[::-1], "--fail-on", "different")[0] == 1
     assert error == (
         f"{finished / 'results'}: 1 of 8 cells is not finished; the same `gradbench run` "
         "continues it\n"

@@ -12,7 +12,7 @@ from gradbench.errors import GradbenchError
 from gradbench.metrics._accuracy import Accuracy, mse_difference
 from gradbench.metrics._cells import KEYS, Cell
 from gradbench.metrics._decide import holm
-from gradbench.metrics._intervals import LEVEL
+from gradbench.metrics._intervals import LEVEL, UNKNOWN
 from gradbench.metrics._layers import METRICS, LayerMetrics, check_metrics, layers_of
 
 ALPHA = 0.01  # the chance that anything at all is called changed where nothing is
@@ -35,9 +35,9 @@ def compare(
     over all rows: anything is called changed with a probability of at most 0.01 where nothing is.
 
     Returns:
-        A row per layer and estimator that both have: the keys, M, the metric before and after with
-        their limits, ratio (after to before), p and p_adjusted, change: "better", "worse", "same"
-        (not told apart) or "zero gradient".
+        A row per layer and estimator: the keys, M, the metric before and after with their limits,
+        ratio (after to before), p and p_adjusted, change: "better", "worse", "same" (not told
+        apart), "zero gradient", "gone" or "new" (in one of the two alone).
 
     Raises:
         GradbenchError: unknown metric; no common cell; exact gradients that differ, which are of
@@ -45,29 +45,34 @@ def compare(
     """
     (by,) = check_metrics([by])
     old, new = (_by_name(cells, level) for cells in (before, after))
-    common = [name for name in old if name in new]
-    if not common:
+    if not old.keys() & new.keys():
         raise GradbenchError(
             f"the two results have no cell in common: one has {_first(old)}, the other "
             f"{_first(new)}; compare results of the same suite"
         )
     rows = []
-    for name in common:
-        a, b = old[name], new[name]
-        _same_gradient(name, a, b)
-        found = [x.estimate(by, average) for x in (a, b)]
-        p, sign = _test(a, b, by, average, margin)
-        ratio = found[1].value / found[0].value if found[0].value else math.nan
+    for name in old | new:
+        pair = old.get(name), new.get(name)
         row: dict[str, Any] = dict(zip(KEYS, name, strict=True)) | {"M": average}
-        for when, one in zip(("before", "after"), found, strict=True):
-            row |= {when: one.value, f"{when}_low": one.low, f"{when}_high": one.high}
-        rows.append(row | {"ratio": ratio, "p": p, "sign": sign})
+        for when, one in zip(("before", "after"), pair, strict=True):
+            found = one.estimate(by, average) if one else UNKNOWN
+            row |= {when: found.value, f"{when}_low": found.low, f"{when}_high": found.high}
+        ratio = row["after"] / row["before"] if row["before"] else math.nan
+        row |= {"ratio": ratio, "p": math.nan, "sign": 0.0, "change": ""}
+        a, b = pair
+        if a and b:
+            _same_gradient(name, a, b)
+            row["p"], row["sign"] = _test(a, b, by, average, margin)
+        else:
+            row["change"] = "gone" if a else "new"
+        rows.append(row)
     frame = pd.DataFrame(rows)
-    frame["p_adjusted"] = holm(frame["p"].to_numpy())
+    frame.insert(frame.columns.get_loc("change"), "p_adjusted", holm(frame["p"].to_numpy()))
     changed = frame["p_adjusted"] < ALPHA
     better = frame.pop("sign") < 0 if METRICS[by].better == "low" else frame.pop("sign") > 0
     words = np.where(changed, np.where(better, "better", "worse"), "same")
-    frame["change"] = np.where(frame["p"].isna(), "zero gradient", words)
+    words = np.where(frame["p"].isna(), "zero gradient", words)
+    frame["change"] = np.where(frame["change"] == "", words, frame["change"])
     return frame
 
 
