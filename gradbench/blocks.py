@@ -54,6 +54,11 @@ class Block(NamedTuple):
     network: LayerBlock | None = None
 
 
+def is_finite(block: Block) -> bool:
+    """Whether the draws of a block are finite: of others no metric says anything."""
+    return all(np.isfinite(layer.mean).all() for layer in block.layers)
+
+
 class Moments(NamedTuple):
     """Number of draws, their mean `[P]` and sum of squared deviations from it `[P]`."""
 

@@ -140,10 +140,9 @@ def _parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser("rank", help="the estimators at an equal budget, best first")
     command.add_argument("directory", type=Path, metavar="DIR")
-    command.add_argument("--by", default="rmse", metavar="METRIC", help="what is compared (rmse)")
+    command.add_argument("--by", metavar="METRIC", help="what is compared (rmse)")
     command.add_argument(
         "--at-cost",
-        default="1-draw",
         metavar="BUDGET",
         help="of an estimate: 64-draws, 100-evaluations or 1ms (1-draw)",
     )
@@ -295,10 +294,13 @@ def _show(options: argparse.Namespace) -> None:
 def _table(options: argparse.Namespace) -> None:
     from gradbench.metrics import orderings, over_replicates
     from gradbench.results import summary, unbiasedness
-    from gradbench.table import replicates, table, unbiased
+    from gradbench.table import check_form, replicates, table, unbiased
 
+    check_form(options.format)
+    if options.unbiasedness and (options.metrics or options.at != 1 or options.intervals):
+        raise GradbenchError("--unbiasedness is of one draw and has no metrics; leave out the rest")
     frame = summary(options.directory, _positive("--at", options.at))
-    names = options.metrics.split(",") if options.metrics else None
+    names = None if options.metrics is None else options.metrics.split(",")
     if options.layer:
         known = frame["layer"].unique()
         if options.layer not in known:
@@ -324,6 +326,8 @@ def _rank(options: argparse.Namespace) -> None:
 
     check_form(options.format)
     if options.reach is not None:
+        if options.by or options.at_cost:
+            raise GradbenchError("--reach says what an RMSE costs; leave out --by and --at-cost")
         eps = _share(options.reach)
         if not 0.0 < eps < math.inf:
             raise GradbenchError(
@@ -332,9 +336,9 @@ def _rank(options: argparse.Namespace) -> None:
         found = sample_complexity(options.directory, eps, options.layer)
         print(needed(found, eps, options.format))
     else:
-        at = budget(options.at_cost)
-        frame = rank(options.directory, options.by, at, options.layer)
-        print(ranking(frame, options.by, str(at), options.format))
+        by, at = options.by or "rmse", budget(options.at_cost or "1-draw")
+        frame = rank(options.directory, by, at, options.layer)
+        print(ranking(frame, by, str(at), options.format))
     _say_unfinished(options.directory)
 
 
@@ -405,8 +409,8 @@ def _recommend(options: argparse.Namespace) -> None:
         problem = plugins.called(problem, options.problem, "problem")
     if not isinstance(problem, tuple) or len(problem) != 3:
         raise GradbenchError(
-            f"the problem {options.problem!r} is a {type(problem).__name__}; give a tuple of a "
-            "model, its parameters and a batch, or a function that returns one"
+            f"the problem {options.problem!r} is of type {type(problem).__name__}; give a tuple "
+            "of a model, its parameters and a batch, or a function that returns one"
         )
     how = {"draws": options.draws, "seed": options.seed, "progress": True}
     # Callbacks of a model run in threads that the float64 of a context does not reach.

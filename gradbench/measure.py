@@ -19,6 +19,7 @@ from jaxtyping import Array, Float
 
 from gradbench.blocks import BINS, ROUNDING, Block, LayerBlock
 from gradbench.errors import GradbenchError
+from gradbench.exact import moments, moments_work
 from gradbench.model import (
     Batch,
     Lifted,
@@ -128,6 +129,19 @@ def measure(
         found = jax.tree.map(np.asarray, _statistics(plan, gradients, exact, count))
         *layers, network = (LayerBlock(count, *statistics) for statistics in found)
         yield Block(index, tuple(layers), network)
+
+
+def layer_moments(
+    loss: Loss, params: Params, batch: Batch, most: float
+) -> tuple[tuple[Array, Array], ...] | None:
+    """Exact mean and variance of a draw, vectors per layer, by at most so many draws; else None.
+
+    The draws are of one example, as ``exact.moments_work`` counts them. Call it in float64.
+    """
+    if moments_work(loss, params, batch) > most:
+        return None
+    found = moments(loss, params, batch)
+    return tuple(zip(layer_vectors(found.mean), layer_vectors(found.variance), strict=True))
 
 
 def seconds_per_draw(

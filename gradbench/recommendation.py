@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -10,13 +10,21 @@ import pandas as pd
 from tqdm import tqdm
 
 from gradbench import exact, metrics
+from gradbench.blocks import is_finite
 from gradbench.errors import GradbenchError
 from gradbench.estimators import ESTIMATORS, check_spec, make_estimator
 from gradbench.estimators.learned import fitted
 from gradbench.estimators.registry import evaluations, get_estimator
-from gradbench.measure import layer_names, layer_vectors, make_plan, measure, seconds_per_draw
+from gradbench.measure import (
+    layer_moments,
+    layer_names,
+    layer_vectors,
+    make_plan,
+    measure,
+    seconds_per_draw,
+)
 from gradbench.metrics import Budget, Cell
-from gradbench.model import Batch, Loss, Model, Params, sites_of
+from gradbench.model import Batch, Model, Params, sites_of
 from gradbench.names import named_seed
 from gradbench.precision import doubled, float64
 from gradbench.spec import family, label
@@ -24,6 +32,7 @@ from gradbench.table import digits, ranking
 
 DRAWS = 2000  # of an estimator whose moments are not enumerated
 BUDGET = "100-evaluations"
+_CHANCE = 0.05  # a larger p-value tells nothing apart
 _ENUMERATED = 1 << 21  # draws of one example that exact moments may take: a second or so
 
 
@@ -118,21 +127,18 @@ def recommend(
                 cells.append(found)
     if not cells:
         raise GradbenchError(
-            f"no estimator takes the problem: {next(iter(unfit.values()), 'none was named')}"
+            "no estimator takes the problem: "
+            f"{next(iter(unfit.values()), 'name one besides the exact gradient')}"
         )
     frame = metrics.rank(cells, "rmse", allowed)
-    if frame["rank"].isna().all():
-        raise GradbenchError(
-            f"a budget of {allowed} pays no draw of any estimator; give a larger one"
-        )
     return Recommendation(_sentence(frame, cells, allowed), frame, allowed, unfit)
 
 
 def _check_problem(params: Params) -> None:
     if not isinstance(params, tuple) or not jax.tree.leaves(params):
         raise GradbenchError(
-            f"the parameters are a {type(params).__name__}; give a tuple with an entry per layer "
-            "and one for the objective"
+            f"the parameters are of type {type(params).__name__}; give a tuple with an entry per "
+            "layer and one for the objective"
         )
 
 
@@ -167,7 +173,7 @@ class _Measured(NamedTuple):
         jax.eval_shape(jax.grad(loss), self.params, key, self.batch)  # refuses it at once
         to_fit = jax.random.key(named_seed(self.seed, "fit"))
         loss = fitted(loss, self.params, to_fit, self.batch)
-        moments = self._moments(loss)
+        moments = layer_moments(loss, self.params, self.batch, _ENUMERATED)
         vectors = layer_vectors(self.params)
         plan = make_plan(self.draws, coordinates=sum(vector.size for vector in vectors))
         blocks = list(
@@ -181,6 +187,8 @@ class _Measured(NamedTuple):
                 None if moments is None else [0],  # bias and variance are known
             )
         )
+        if not all(map(is_finite, blocks)):
+            raise GradbenchError("its draws are not finite")
         units = [site.size for site in sites_of(self.model, self.params, self.batch)]
         cost: dict[str, float] = {"evaluations": evaluations(spec, units)}
         if self.budget.cost == "seconds":
@@ -191,16 +199,9 @@ class _Measured(NamedTuple):
             {**plan._asdict(), "layer_names": layer_names(self.params)},
             blocks,
             [np.asarray(vector) for vector in layer_vectors(self.gradient)],
-            moments=moments,
+            moments=jax.tree.map(np.asarray, moments),
             cost=cost,
         )
-
-    def _moments(self, loss: Loss) -> Any:
-        if exact.moments_work(loss, self.params, self.batch) > _ENUMERATED:
-            return None
-        found = exact.moments(loss, self.params, self.batch)
-        mean, variance = layer_vectors(found.mean), layer_vectors(found.variance)
-        return tuple((np.asarray(a), np.asarray(b)) for a, b in zip(mean, variance, strict=True))
 
 
 def _why(error: Exception) -> str:
@@ -218,25 +219,28 @@ def _why(error: Exception) -> str:
 def _sentence(frame: pd.DataFrame, cells: Sequence[Cell], budget: Budget) -> str:
     """The best estimator at a budget, by how much, how sure, and the runner-up."""
     able = frame[frame["rank"].notna()]
-    first = able.iloc[0]
+    first, others = able.iloc[0], able.iloc[1:]
     start = f"At {budget} use {_told(first)}"
-    if len(able) == 1:
+    if others.empty:
         return f"{start}: no other {'gets a draw for that' if len(frame) > 1 else 'was measured'}."
-    second = able.iloc[1]
-    less = 1.0 - first["rmse"] / second["rmse"] if second["rmse"] else 0.0
-    p = metrics.difference_p(cells, (first, second), budget)
-    if first["rank"] == second["rank"]:
-        tied = able[able["rank"] == first["rank"]]["estimator"].map(label).tolist()[1:]
-        others = ", ".join(tied[:3]) + (f" and {len(tied) - 3} more" if len(tied) > 3 else "")
-        if p == 1.0:
-            return f"{start}; as good: {others}."
-        known = first["exact"] and second["exact"]
-        remedy = "times vary by as much" if known else "more draws would tell"
-        return f"{start}; not told apart from it: {others} (p = {p:.2g}); {remedy}."
-    sure = "exact, without doubt" if p == 0.0 else f"by chance with p = {p:.1g}"
+    chance = [metrics.difference_p(cells, (first, other), budget) for _, other in others.iterrows()]
+    known = bool(able["exact"].all()) and budget.cost != "seconds"
+    tied = [name for name, p in zip(others["estimator"], chance, strict=True) if p > _CHANCE]
+    if tied:
+        names = ", ".join(map(label, tied[:3])) + f" and {len(tied) - 3} more" * (len(tied) > 3)
+        if known:
+            return f"{start}; as good: {names}."
+        remedy = "times vary by as much" if able["exact"].all() else "more draws would tell"
+        return f"{start}; not told apart from it: {names} (p up to {max(chance):.2g}); {remedy}."
+    second = others.iloc[0]
+    less = 1.0 - first["rmse"] / second["rmse"]
+    share = f"{100 * less:.2g}" if less < 0.99 else f"{100 * less:.3g}"  # 1e+02 is no percentage
+    largest = max(*chance, 1e-16)
+    sure = f"p {'<' if largest == 1e-16 else '='} {largest:.1g} that another is as good"
+    if known:
+        sure = "exact, without doubt"
     if budget.cost == "seconds":
         sure += ", with times of this machine"
-    share = f"{100 * less:.2g}" if less < 0.99 else f"{100 * less:.3g}"  # 1e+02 is no percentage
     return f"{start}, {share} % less than the runner-up {_told(second)}; {sure}."
 
 

@@ -12,8 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
-from gradbench import exact, metrics
-from gradbench.blocks import Block
+from gradbench import exact
+from gradbench.blocks import Block, is_finite
 from gradbench.errors import GradbenchError, GradbenchWarning
 from gradbench.estimators import check_spec
 from gradbench.estimators.learned import fitted
@@ -21,6 +21,7 @@ from gradbench.estimators.registry import evaluations
 from gradbench.files import encode
 from gradbench.measure import (
     Plan,
+    layer_moments,
     layer_names,
     layer_vectors,
     make_plan,
@@ -146,6 +147,8 @@ def _resolve(
         raise GradbenchError("quick got a Suite; give its name or path, or load_suite(name, True)")
     suite = suite if isinstance(suite, Suite) else load_suite(suite, quick)
     if until is not None:
+        from gradbench import metrics  # and pandas: only where precision is asked for
+
         suite = suite.with_until(until, metrics.check_metrics(until_metrics), draws)
     elif draws is not None:
         suite = suite.with_draws(draws)
@@ -275,11 +278,10 @@ def _enumerate(results: Results, cell: Cell, loss: Loss, params: Params, batch: 
     """Stores the exact moments of a cell, where they can be had in seconds, unless it has them."""
     if results.load_moments(cell.place, cell.estimator) is not None:
         return
-    if exact.moments_work(loss, params, batch) > _ENUMERATED:
-        return
-    found = exact.moments(loss, params, batch)
-    mean, variance = layer_vectors(found.mean), layer_vectors(found.variance)
-    results.save_moments(cell.place, cell.estimator, mean, variance)
+    found = layer_moments(loss, params, batch, _ENUMERATED)
+    if found is not None:
+        mean, variance = zip(*found, strict=True)
+        results.save_moments(cell.place, cell.estimator, mean, variance)
 
 
 def _price(
@@ -315,6 +317,11 @@ def _measure_cell(
     try:
         todo = range(task.done, plan.blocks)
         for block in measure(loss, params, batch, gradient, key, plan, todo):
+            if not is_finite(block):
+                raise GradbenchError(
+                    f"draws of {cell.estimator!r} at {'/'.join(map(str, cell.place))!r} are not "
+                    "finite; mend the estimator or the problem, or leave it out of the suite"
+                )
             pending.append(block)
             bar.update(block.layers[0].count)
             if time.monotonic() - flushed > _FLUSH_SECONDS:
@@ -343,6 +350,7 @@ def _enough(results: Results, suite: Suite, cell: Cell, gradient: Params) -> Eno
     until = suite.until
     if until is None:
         return None
+    from gradbench import metrics  # and pandas, as above
 
     def enough(meta: dict[str, Any] | None, blocks: list[Block]) -> bool:
         if meta is None:

@@ -77,7 +77,7 @@ def legend(average: int, names: Sequence[str] = DEFAULT) -> str:
 
 
 def ranking(frame: pd.DataFrame, by: str, at: str, form: str = "terminal") -> str:
-    """A ``rank`` as text: ties share a rank, what the budget does not pay for has none.
+    """A ``rank`` as text: those not told apart share one, what the budget does not pay has none.
 
     Raises:
         GradbenchError: an unknown form.
@@ -93,10 +93,15 @@ def ranking(frame: pd.DataFrame, by: str, at: str, form: str = "terminal") -> st
             if math.isnan(row["rank"]):
                 place = "-"
             number = shown(row, by) if row["M"] else "a draw costs more"
+            if row["zero_gradient"]:
+                number = "zero gradient"
             rows.append([place, _named(row), str(row["M"]), number])
         heading = f"{problem}, replicate {replicate}, {checkpoint}, {layer}: at {at}"
         parts.append(render(rows, form, heading, right=2))
-    note = "M: draws that are averaged at this budget; (tie): not told apart; =: exact."
+    note = (
+        "M: draws that are averaged at this budget; rank: one more than the number significantly\n"
+        "better; (tie): shared with what is not told apart; =: exact."
+    )
     return "\n\n".join([*parts, _comment(note, form)])
 
 
@@ -116,6 +121,8 @@ def needed(frame: pd.DataFrame, eps: float, form: str = "terminal") -> str:
             limits = "" if low == high else f"{low} to {high}"
             time = _time(row["seconds"])
             cells = [_count(row["draws"]), limits, _count(row["evaluations"]), time]
+            if row["zero_gradient"]:
+                cells = ["zero gradient", "", "", ""]
             rows.append([label(row["estimator"]), *cells])
         heading = f"{problem}, replicate {replicate}, {checkpoint}, {layer}: a relative RMSE of"
         parts.append(render(rows, form, f"{heading} {eps:g} needs", right=1))

@@ -18,6 +18,13 @@ if version("jaxlib").startswith("0.10."):
     flags = "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flags}"
 
+
+def pytest_configure(config):
+    """All but the slow tests compile much and compute little, also in processes of their own."""
+    if config.option.markexpr == "not slow":
+        os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"  # read when JAX is imported
+
+
 settings.register_profile("gradbench", deadline=None, derandomize=True, max_examples=100)
 settings.load_profile("gradbench")
 
@@ -50,7 +57,7 @@ def float64():
 
 @pytest.fixture(scope="module")
 def quick_compilation():
-    """Twice as fast for modules that compile much and compute little."""
+    """Twice as fast for modules that compile much and compute little, in slow tests too."""
     import jax
 
     before = jax.config.read("jax_disable_most_optimizations")

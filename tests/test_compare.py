@@ -175,6 +175,25 @@ def test_what_only_one_of_the_results_has_is_gone_or_new():
     assert frame["p_adjusted"].notna().tolist() == [False, True, False]
 
 
+@pytest.mark.parametrize("by", ["rmse", "bias", "scale_free_bias", "std"])
+def test_rounding_is_no_change(by):
+    """Exact moments of another machine differ in the last digit."""
+    before = [known(GRADIENT, 1.0), known(GRADIENT, 0.0, "exact")]
+    after = [
+        known(GRADIENT * (1 + 1e-15), 1.0 + 1e-15),
+        known(GRADIENT * (1 - 1e-15), 0.0, "exact"),
+    ]
+    assert compare(before, after, by)["change"].tolist() == ["same"] * 2
+
+
+def test_draws_that_are_not_finite_cannot_be_compared():
+    noise = normal(11)
+    wrong = cells(np.where(np.arange(640)[:, None] == 5, np.nan, noise))
+    with pytest.raises(GradbenchError) as caught:
+        compare(cells(noise), wrong)
+    assert_one_sentence(caught, "psa")
+
+
 def test_a_gradient_of_zero_is_said():
     own = cells(normal(8), gradient=np.zeros(3))
     frame = compare(own, own)

@@ -54,6 +54,27 @@ def interrupt(monkeypatch):
     return interrupt
 
 
+def test_draws_that_are_not_finite_are_refused_and_the_other_cells_are_kept(finished, monkeypatch):
+    results = finished / "results"
+    kept = tiny.numbers(results)
+    (shard,) = (results / "shards").glob("*/*/epoch*10/psa/*.parquet")
+    shard.unlink()
+    honest = runner.measure
+
+    def measure(*arguments):
+        for block in honest(*arguments):
+            layer = block.layers[1]
+            wrong = layer._replace(mean=layer.mean * np.where(block.index == 3, np.nan, 1.0))
+            yield block._replace(layers=(block.layers[0], wrong, *block.layers[2:]))
+
+    monkeypatch.setattr(runner, "measure", measure)
+    sentence = refusal(finished / "suite.toml", results)
+    assert "draws of 'psa' at 'tiny/0/epoch 10' are not finite" in sentence
+    found = tiny.numbers(results)
+    assert len(found.pop(("tiny", 0, "epoch 10", "psa"))) == 3  # the blocks before it
+    assert found.items() <= kept.items() and len(found) == len(kept) - 1
+
+
 # --- interruption ---
 
 

@@ -45,8 +45,9 @@ def reference(model: Model, params: Params, batch: Batch, memory: int = MEMORY) 
     difference, along the gradient and along a fixed direction, relative to the gradient's norm.
 
     Raises:
-        GradbenchError: NaN or infinite parameters or data, targets or shapes that do not fit, a
-            model too large to enumerate, or two routes that disagree by more than 1e-9.
+        GradbenchError: NaN or infinite parameters, data, loss or gradient, targets or shapes that
+            do not fit, a model too large to enumerate, or two routes that disagree by more than
+            1e-9.
     """
     check_values(model, params, batch)
     with float64():
@@ -54,6 +55,11 @@ def reference(model: Model, params: Params, batch: Batch, memory: int = MEMORY) 
         check_size(model, params, batch, memory)
         route = route_of(model)
         value, gradient = _value_and_gradient(route, model, params, batch)
+        if not np.isfinite(_flat((value, gradient))).all():
+            raise GradbenchError(
+                "the exact loss or its gradient is not finite; check the objective at all states "
+                "that the units can take"
+            )
         agreement = {
             "brute force": _second_route(model, params, batch),
             "finite difference": _finite_difference(route, model, params, batch, gradient),

@@ -259,6 +259,8 @@ def unbiased_p(sample: Sample) -> float:
         return math.nan
     _, mean, squares = pool(map(Moments, sample.counts, sample.means, sample.m2))
     error = np.abs(mean - sample.direction)
+    if not np.isfinite(error).all():
+        return 0.0
     se = np.sqrt(squares / (draws - 1) / draws)
     still = se <= _ROUNDING * np.linalg.norm(mean)
     unseen = 10.0 * math.sqrt(squares.sum() / draws) * 3.0 / draws

@@ -9,10 +9,10 @@ import pandas as pd
 from scipy import stats
 
 from gradbench.errors import GradbenchError
-from gradbench.metrics._accuracy import Accuracy, mse_difference
+from gradbench.metrics._accuracy import EXACT, Accuracy, mse_difference
 from gradbench.metrics._cells import KEYS, Cell
 from gradbench.metrics._decide import holm
-from gradbench.metrics._intervals import LEVEL, UNKNOWN
+from gradbench.metrics._intervals import LEVEL, UNKNOWN, least_difference, quantile
 from gradbench.metrics._layers import METRICS, LayerMetrics, check_metrics, layers_of
 
 ALPHA = 0.01  # the chance that anything at all is called changed where nothing is
@@ -41,7 +41,7 @@ def compare(
 
     Raises:
         GradbenchError: unknown metric; no common cell; exact gradients that differ, which are of
-            different problems; an M that was not stored.
+            different problems; an M that was not stored; draws that are not finite.
     """
     (by,) = check_metrics([by])
     old, new = (_by_name(cells, level) for cells in (before, after))
@@ -77,11 +77,17 @@ def compare(
 
 
 def _by_name(cells: Iterable[Cell], level: float) -> dict[tuple[Any, ...], LayerMetrics]:
-    return {
-        (*cell.place, found.layer, cell.estimator): found
-        for cell in cells
-        for found in layers_of(cell, level)
-    }
+    found = {}
+    for cell in cells:
+        for layer in layers_of(cell, level):
+            name = (*cell.place, layer.layer, cell.estimator)
+            if not np.isfinite(layer.sample.means).all():
+                raise GradbenchError(
+                    f"draws of {cell.estimator!r} at {'/'.join(map(str, name[:4]))} are not "
+                    "finite, and compare with nothing; mend the estimator, or leave it out"
+                )
+            found[name] = layer
+    return found
 
 
 def _first(cells: dict[tuple[Any, ...], LayerMetrics]) -> str:
@@ -109,20 +115,21 @@ def _test(
     difference = new.value - old.value  # NaN where both are infinite: no change
     if math.isinf(difference):
         return 0.0, difference
+    freedom = max(min(len(x.sample.counts) for x in (a, b)) - 1, 1)
     # The nearest value within the margin, as a multiple of the old one; no sign changes within it.
     toward = max(1.0 + math.copysign(margin, difference * old.value), 0.0)
     if by in ("mse", "rmse"):
         scale = toward**2 if by == "rmse" else toward
         parts = mse_difference(b.accuracy, _scaled(a.accuracy, scale), (average, average))
         size, se = parts[0] + parts[1], math.sqrt(max(parts[2].sum(), 0.0))
-        least = _SAME * max(old.value, new.value) ** (2 if by == "rmse" else 1)
+        least = max(_SAME * max(old.value, new.value) ** (2 if by == "rmse" else 1), EXACT**2)
     else:
-        size = new.value - toward * old.value
-        se = math.hypot(new.se, toward * old.se)
-        least = _SAME * max(abs(old.value), abs(new.value))
+        old = old.times(toward)
+        size = new.value - old.value
+        se = least_difference(old, new) / quantile(a.level, freedom)
+        least = max(_SAME * max(abs(old.value), abs(new.value)), EXACT)
     if not size * difference > 0.0 or abs(size) <= least or math.isnan(se):
         return 1.0, 0.0
-    freedom = max(min(len(x.sample.counts) for x in (a, b)) - 1, 1)
     return (2.0 * float(stats.t.sf(abs(size) / se, freedom)) if se else 0.0), difference
 
 

@@ -14,13 +14,14 @@ from gradbench.errors import GradbenchError, did_you_mean
 from gradbench.metrics._accuracy import EXACT, Accuracy, mse_difference
 from gradbench.metrics._budget import Budget, budget, price, prices
 from gradbench.metrics._cells import KEYS, NETWORK, Cell, Sample, samples
-from gradbench.metrics._intervals import LEVEL, Estimate, fieller, quantile
+from gradbench.metrics._intervals import LEVEL, Estimate, fieller, least_difference, quantile
 from gradbench.metrics._layers import METRICS, LayerMetrics, check_metrics, layers_of
 from gradbench.spec import family
 
 ONE_DRAW = Budget(1, "draws")
 TIMING = 0.1  # the standard error, relative, that a measured time is taken to have
 FALSE_ALARMS = 0.01  # of all tests of unbiasedness of a set of results together
+_ROUNDING = 1e-9  # relative; a smaller difference of exact numbers is none
 _POWER = 0.9  # with which a detectable bias would have been found
 
 
@@ -53,44 +54,52 @@ def rank(
 ) -> pd.DataFrame:
     """The estimators of each place in their order at an equal budget, ties as ties.
 
-    Each averages as many draws M as the budget pays for. Those that do not differ significantly
-    from the best of their group share its rank; the squared errors of estimators of one run are
-    compared pairwise, as they share random numbers. Times are taken to be known to 10 %. The exact
+    Each averages as many draws M as the budget pays for. Its rank is one more than the number of
+    estimators that are significantly better, so that those not told apart may share one: each two
+    are compared at ``level``, without a correction for their number, and the squared errors of one
+    run draw by draw, as they share random numbers. Times are taken to be known to 10 %. The exact
     gradient is left out.
 
     Returns:
         A frame with a row per estimator, best first: problem, replicate, checkpoint, layer,
         estimator, rank (NaN where the budget does not pay a draw, or the metric is not known), M,
-        the metric with ``_se``, ``_low`` and ``_high``, exact, evaluations and seconds per draw. A
-        metric of groups is that at the largest M stored that the budget pays for.
+        the metric with ``_se``, ``_low`` and ``_high``, zero_gradient, exact, evaluations and
+        seconds per draw. A metric of groups is that at the largest M stored that the budget pays
+        for.
 
     Raises:
-        GradbenchError: unknown metric, budget or layer, costs that were not stored, or a gradient
-            of zero.
+        GradbenchError: unknown metric, budget or layer, costs that were not stored, gradients that
+            are all zero, or a budget that pays no draw of any estimator.
     """
     (by,) = check_metrics([by])
     allowed = budget(at)
     rows = []
     for place, group in _places(results, layer, level):
         ranked = [_at_budget(found, by, allowed) for found in group]
-        if group[0].zero_gradient:
-            raise GradbenchError(
-                f"zero gradient in {group[0].layer!r} at {'/'.join(map(str, place))}: nothing "
-                "relative to it can be ranked; take another layer"
-            )
-        sign = 1.0 if METRICS[by].better == "low" else -1.0
-        ranked.sort(key=lambda one: (one.average == 0, not one.known, sign * one.found.value))
-        for number, one in zip(_ranks(ranked, by, level), ranked, strict=True):
+        ranks = _ranks(ranked, by, level)
+        order = sorted(range(len(ranked)), key=lambda k: _place_in_order(ranked[k], ranks[k], by))
+        for one, number in ((ranked[k], ranks[k]) for k in order):
             value = {f"{by}{end}": x for end, x in zip(_ENDS, one.found, strict=True)}
             cell = one.metrics.cell
             rows.append(
                 dict(zip(KEYS, [*place, one.metrics.layer, cell.estimator], strict=True))
                 | {"rank": number, "M": one.average}
                 | value
+                | {"zero_gradient": one.metrics.zero_gradient}
                 | {"exact": one.metrics.exact and not METRICS[by].groups}
                 | {cost: cell.cost.get(cost, math.nan) for cost in ("evaluations", "seconds")}
             )
-    return pd.DataFrame(rows)
+    frame = pd.DataFrame(rows)
+    if frame["zero_gradient"].all():
+        raise GradbenchError(
+            f"zero gradient in {frame['layer'].iloc[0]!r}: nothing relative to it can be ranked; "
+            "take another layer"
+        )
+    if not frame["M"].any():
+        raise GradbenchError(
+            f"a budget of {allowed} pays no draw of any estimator; give a larger one"
+        )
+    return frame
 
 
 _ENDS = ("", "_se", "_low", "_high")
@@ -130,26 +139,33 @@ def _at_budget(found: LayerMetrics, by: str, allowed: Budget) -> Ranked:
 
 
 def _ranks(ranked: Sequence[Ranked], by: str, level: float) -> list[float]:
-    """1, 1, 3, ...: an estimator that is not told from the first of a group belongs to it."""
-    ranks: list[float] = []
-    first = 0
-    for k, one in enumerate(ranked):
-        if not one.known:
-            ranks.append(math.nan)
-            continue
-        if k and differs(ranked[first], one, by, level):
-            first = k
-        ranks.append(first + 1.0)
-    return ranks
+    """One more than the number that are significantly better; NaN where nothing is known."""
+    sign = 1.0 if METRICS[by].better == "low" else -1.0
+
+    def better(a: Ranked, b: Ranked) -> bool:
+        return sign * a.found.value < sign * b.found.value and differs(a, b, by, level)
+
+    able = [one for one in ranked if one.known]
+    return [
+        1.0 + sum(better(other, one) for other in able) if one.known else math.nan for one in ranked
+    ]
+
+
+def _place_in_order(one: Ranked, rank: float, by: str) -> tuple[bool, bool, float, float]:
+    sign = 1.0 if METRICS[by].better == "low" else -1.0
+    return one.average == 0, not one.known, rank, sign * one.found.value
 
 
 def differs(a: Ranked, b: Ranked, by: str, level: float = LEVEL) -> bool:
     """Whether a metric of two estimators of one run differs by more than its uncertainty."""
-    difference, se, freedom = _difference(a, b, by)
     scale = max(abs(a.found.value), abs(b.found.value))
-    if math.isnan(se) or math.isinf(difference):
-        return math.isinf(difference)
-    return abs(difference) > max(quantile(level, freedom) * se, 1e-9 * scale)
+    if by not in ("mse", "rmse"):
+        gap = abs(a.found.value - b.found.value)
+        least, rounding = least_difference(a.found, b.found), max(_ROUNDING * scale, EXACT)
+        return math.isinf(gap) or (gap > least and gap > rounding)  # NaN where it is not known
+    gap, se, freedom = _difference(a, b)
+    rounding = max(_ROUNDING * (scale**2 if by == "rmse" else scale), EXACT**2)
+    return abs(gap) > quantile(level, freedom) * se and abs(gap) > rounding
 
 
 def difference_p(
@@ -162,7 +178,7 @@ def difference_p(
         (found,) = (x for x in layers_of(cell) if x.layer == row["layer"])
         ranked.append(_at_budget(found, "rmse", budget(at)))
     first, second = ranked
-    gap, se, freedom = _difference(first, second, "rmse")
+    gap, se, freedom = _difference(first, second)
     if se == 0.0:
         return float(not differs(first, second, "rmse"))
     return 2.0 * float(stats.t.sf(abs(gap) / se, freedom))
@@ -171,23 +187,16 @@ def difference_p(
 _CELL = ["problem", "replicate", "checkpoint", "estimator"]
 
 
-def _difference(a: Ranked, b: Ranked, by: str) -> tuple[float, float, float]:
-    """A metric (of RMSE its square) of a minus that of b, its error and degrees of freedom."""
-    if by in ("mse", "rmse"):
-        gap, se, freedom = _mse_gap(a.metrics.accuracy, b.metrics.accuracy, (a.average, b.average))
-        return gap, math.hypot(se, a.blur, b.blur), freedom
-    freedom = min(_freedom(a), _freedom(b))
-    return a.found.value - b.found.value, math.hypot(a.found.se, b.found.se), freedom
+def _difference(a: Ranked, b: Ranked) -> tuple[float, float, float]:
+    """The MSE of a minus that of b, its error and degrees of freedom."""
+    gap, se, freedom = _mse_gap(a.metrics.accuracy, b.metrics.accuracy, (a.average, b.average))
+    return gap, math.hypot(se, a.blur, b.blur), freedom
 
 
 def _mse_gap(a: Accuracy, b: Accuracy, averages: tuple[float, float]) -> tuple[float, float, float]:
     bias2, variance, covariance = mse_difference(a, b, averages)
     freedom = min((x.freedom for x in (a, b) if len(x.counts)), default=math.inf)
     return bias2 + variance, math.sqrt(max(covariance.sum(), 0.0)), freedom
-
-
-def _freedom(one: Ranked) -> float:
-    return math.inf if one.found.se == 0.0 else max(len(one.metrics.sample.counts) - 1, 1)
 
 
 # ------------------------------------------------------------------ as a function of the cost
@@ -272,7 +281,8 @@ def sample_complexity(
     Returns:
         A row per place and estimator: problem, replicate, checkpoint, layer, estimator, draws,
         draws_low, draws_high (infinite where the bias alone exceeds eps), and the same cost in
-        evaluations and seconds, NaN where these were not stored.
+        evaluations and seconds, NaN where these were not stored; zero_gradient, where nothing is
+        known.
 
     Raises:
         GradbenchError: an ``eps`` that is not positive, or an unknown layer.
@@ -292,7 +302,8 @@ def sample_complexity(
                 for name in ("evaluations", "seconds")
             }
             key = [*place, found.layer, found.cell.estimator]
-            rows.append(dict(zip(KEYS, key, strict=True)) | draws | paid)
+            zero = {"zero_gradient": found.zero_gradient}
+            rows.append(dict(zip(KEYS, key, strict=True)) | draws | paid | zero)
     return pd.DataFrame(rows)
 
 

@@ -136,6 +136,16 @@ def combined(x: float, y: float, correlation: float) -> float:
     return math.sqrt(max(x**2 + y**2 + 2.0 * correlation * x * y, 0.0))
 
 
+def least_difference(a: Estimate, b: Estimate) -> float:
+    """How far apart two independent estimates have to be to differ at the level of their intervals.
+
+    By variance recovery: unlike a multiple of standard errors this holds near zero too, for what
+    cannot be negative.
+    """
+    low, high = sorted((a, b))
+    return combined(high.value - high.low, low.high - low.value, 0.0)
+
+
 def ratio(a: Estimate, b: Estimate, correlation: float = 0.0) -> Estimate:
     """Of a / b for two estimates of what is not negative, by variance recovery of logarithms."""
     if not b.value > 0.0:

@@ -14,7 +14,6 @@ from gradbench.metrics._layers import check_metrics
 from gradbench.spec import family
 
 _PLACE = ["problem", "checkpoint", "layer"]
-_TOLD = 2.0  # standard errors of a difference that counts
 _EQUAL = 1e-9  # relative; less is rounding
 
 
@@ -57,7 +56,7 @@ def over_replicates(
 def orderings(frame: pd.DataFrame, metric: str = "bias", level: float = LEVEL) -> pd.DataFrame:
     """In how many replicates one estimator has less of a metric than another.
 
-    A replicate counts where the difference is more than two of its standard errors.
+    A replicate counts where the intervals of the two tell them apart, by variance recovery.
 
     Returns:
         A row per problem, checkpoint, layer and pair of estimators, the one that is less more often
@@ -72,13 +71,18 @@ def orderings(frame: pd.DataFrame, metric: str = "bias", level: float = LEVEL) -
     rows = []
     for key, group in frame.groupby(_PLACE, sort=False):
         values = group.pivot(index="replicate", columns="estimator", values=metric)
-        errors = group.pivot(index="replicate", columns="estimator", values=f"{metric}_se")
+        low, high = (
+            group.pivot(index="replicate", columns="estimator", values=f"{metric}_{end}")
+            for end in ("low", "high")
+        )
         names = list(dict.fromkeys(group["estimator"]))
         for a, b in combinations(names, 2):
             gap = values[a] - values[b]
             rounding = np.maximum(_EQUAL * np.maximum(values[a].abs(), values[b].abs()), EXACT)
-            limit = np.maximum(_TOLD * np.hypot(errors[a], errors[b]), rounding)
-            less, greater = int((gap < -limit).sum()), int((gap > limit).sum())
+            # As `least_difference`, at the level of the intervals of the frame.
+            below = np.maximum(np.hypot(high[a] - values[a], values[b] - low[b]), rounding)
+            above = np.maximum(np.hypot(values[a] - low[a], high[b] - values[b]), rounding)
+            less, greater = int((gap < -below).sum()), int((gap > above).sum())
             total = int(gap.notna().sum())
             first, second = (a, b) if less >= greater else (b, a)
             less, greater = max(less, greater), min(less, greater)
