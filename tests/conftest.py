@@ -29,8 +29,11 @@ settings.register_profile("gradbench", deadline=None, derandomize=True, max_exam
 settings.load_profile("gradbench")
 
 # Estimators of every kind, for tests that many would make long; all are in test_certificate.py.
-KINDS = ("exact", "reinforce", "arm", "disarm", "concrete", "straight_through", "mean_field", "psa")
-KINDS += ("zgr", "leg", "ram", "rloo", "muprop")
+KINDS = ("reinforce", "arm", "concrete", "straight_through", "psa", "leg")
+MORE_KINDS = ("exact", "disarm", "mean_field", "zgr", "ram", "rloo", "muprop")
+every_kind = pytest.mark.parametrize(
+    "kinds", [KINDS, pytest.param(MORE_KINDS, marks=pytest.mark.slow)], ids=["kinds", "more"]
+)
 NOISES = ("logistic", "normal", "uniform", "triangular", "laplace")
 SCIPY = {  # the same distributions in an independent implementation
     "logistic": stats.logistic,

@@ -93,10 +93,10 @@ def same(a, b, tolerance=1e-12):
     ("case", "spec", "count", "tolerance"),
     [
         (chain, "reinforce", 2, 1e-12),
-        (one_unit, "reinforce", 3, 1e-12),
+        pytest.param(one_unit, "reinforce", 3, 1e-12, marks=pytest.mark.slow),
         (one_unit, "rloo(samples=2)", 2, 1e-12),  # two streams of its own
         (two_examples, "reinforce_leave_one_out", 2, 1e-12),  # couples the examples
-        (one_unit, "disarm", 2, 1e-12),  # linear in the uniforms
+        pytest.param(one_unit, "disarm", 2, 1e-12, marks=pytest.mark.slow),  # linear in uniforms
         (one_unit, "st_gumbel_softmax(temperature=0.5)", 2, 1e-9),  # smooth in them
     ],
 )
@@ -136,9 +136,10 @@ def test_a_draw_is_the_mean_of_those_on_its_streams_the_first_on_that_of_the_pat
     assert both.streams == 2 and mean_of(network, estimator="concrete", draws=1).streams == 1
     u = tuple((jnp.full(1, v),) for v in (0.3, 0.8))
     example = jax.tree.map(lambda leaf: leaf[0], batch)
-    parts = [part.example_loss(params, (v,), example) for v in u]
+    parts = [jax.jit(part.example_loss)(params, (v,), example) for v in u]
     assert parts[0] != parts[1]
-    np.testing.assert_allclose(both.example_loss(params, u, example), np.mean(parts), rtol=1e-14)
+    mean = jax.jit(both.example_loss)(params, u, example)
+    np.testing.assert_allclose(mean, np.mean(parts), rtol=1e-14)
 
 
 def test_an_estimator_without_randomness_is_drawn_once():
@@ -177,10 +178,16 @@ def test_in_one_layer_the_average_of_straight_through_and_zgr_is_st_zgr_draw_by_
 @pytest.mark.parametrize(
     ("case", "first", "second", "tolerance"),
     [
-        (one_unit, "reinforce", "mean_field", 1e-12),
+        pytest.param(one_unit, "reinforce", "mean_field", 1e-12, marks=pytest.mark.slow),
         (two_examples, "reinforce_leave_one_out", "zgr", 1e-12),
         (one_unit, "reinforce", "disarm", 1e-12),
-        (one_unit, "disarm", "st_gumbel_softmax(temperature=0.5)", 1e-9),
+        pytest.param(
+            one_unit,
+            "disarm",
+            "st_gumbel_softmax(temperature=0.5)",
+            1e-9,
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_the_mean_of_an_average_is_that_of_the_exact_means(case, first, second, tolerance):

@@ -146,7 +146,10 @@ class WrongFlips(SBN):
 
 @pytest.mark.parametrize(
     ("sizes", "noise"),
-    [((2, 3, 2, 1), ("normal", "uniform")), (DEEP, ("laplace", "triangular", "logistic"))],
+    [
+        pytest.param((2, 3, 2, 1), ("normal", "uniform"), marks=pytest.mark.slow),
+        (DEEP, ("laplace", "triangular", "logistic")),
+    ],
 )
 def test_reinforce_is_unbiased_at_every_depth_and_noise(sizes, noise):
     network, params, batch = small(sizes, noise, seed=7)
@@ -176,7 +179,9 @@ def test_a_factor_2_in_reinforce_is_seen():
     [
         ((2, 3, 1), ("logistic",)),
         ((1, 2, 1, 1), ("normal", "uniform")),
-        ((1, 1, 1, 1, 1), ("laplace", "triangular", "logistic")),
+        pytest.param(
+            (1, 1, 1, 1, 1), ("laplace", "triangular", "logistic"), marks=pytest.mark.slow
+        ),
     ],
 )
 def test_arm_and_disarm_are_unbiased_at_every_depth_and_noise(sizes, noise, make):
@@ -339,7 +344,7 @@ def linearised_psa(model):
     return lift(model, example_loss)
 
 
-@pytest.mark.parametrize("noise", ["logistic", "triangular"])
+@pytest.mark.parametrize("noise", [pytest.param("logistic", marks=pytest.mark.slow), "triangular"])
 def test_linearised_psa_is_straight_through_draw_by_draw(noise):
     network, params, batch = small(DEEP, noise)
 
@@ -355,7 +360,7 @@ def test_linearised_psa_is_straight_through_draw_by_draw(noise):
     assert np.max(np.abs(flat(full) - flat(two))) > BIASED
 
 
-@pytest.mark.parametrize("noise", ["normal", "uniform"])
+@pytest.mark.parametrize("noise", ["normal", pytest.param("uniform", marks=pytest.mark.slow)])
 def test_the_fast_form_of_psa_is_the_generic_one_draw_by_draw(noise):
     network, params, batch = small(DEEP, noise, states=(0, 1))
 
@@ -432,8 +437,19 @@ SPECS += ("disarm", "st_gumbel_softmax(temperature=0.5)")
 # One of each kind; the certificate of every estimator of the registry is in test_certificate.py.
 
 
-@pytest.mark.parametrize("double", [False, pytest.param(True, marks=pytest.mark.slow)])
-def test_every_estimator_of_a_model_by_hand_runs_under_jit_vmap_and_grad_and_is_pure(double):
+FEW = ("exact", "reinforce", "arm", "concrete(temperature=0.5)", "straight_through", "psa")
+
+
+@pytest.mark.parametrize(
+    ("specs", "double"),
+    [
+        (FEW, False),
+        pytest.param(SPECS, False, marks=pytest.mark.slow),
+        pytest.param(SPECS, True, marks=pytest.mark.slow),
+    ],
+    ids=["few", "float32", "float64"],
+)
+def test_every_estimator_of_a_model_by_hand_runs_under_jit_vmap_and_grad_and_is_pure(specs, double):
     batch = random_batch(2)
     with jax.enable_x64(False) if not double else precision(True):
         params = jax.tree.map(lambda w: jnp.asarray(np.asarray(w), float), by_hand_params())
@@ -441,7 +457,7 @@ def test_every_estimator_of_a_model_by_hand_runs_under_jit_vmap_and_grad_and_is_
 
         @jax.jit
         def all_draws(keys):
-            losses = {spec: make_estimator(spec, by_hand) for spec in SPECS}
+            losses = {spec: make_estimator(spec, by_hand) for spec in specs}
             return {
                 spec: jax.vmap(jax.value_and_grad(loss), (None, 0, None))(params, keys, batch)
                 for spec, loss in losses.items()
@@ -504,8 +520,11 @@ def test_what_a_draw_depends_on_is_what_the_registry_says():
     network, params, batch = small((2, 3, 2, 1))
     example = jax.tree.map(lambda leaf: leaf[0], batch)
     u = (jnp.array([0.3, 0.6, 0.9]), jnp.array([0.2, 0.7]))
-    run = sampled(network, params, u, example)
-    moved = tuple(jnp.where(x > 0, v / 2, (1 + v) / 2) for x, v in zip(run.x, u, strict=True))
+
+    @jax.jit
+    def elsewhere(u):
+        states = sampled(network, params, u, example).x
+        return tuple(jnp.where(x > 0, v / 2, (1 + v) / 2) for x, v in zip(states, u, strict=True))
 
     @jax.jit
     def draws(u):
@@ -515,7 +534,7 @@ def test_what_a_draw_depends_on_is_what_the_registry_says():
             if spec != "exact"
         }
 
-    one, two = draws(u), draws(moved)
+    one, two = draws(u), draws(elsewhere(u))
     for spec in one:
         same = np.array_equal(flat(one[spec]), flat(two[spec]))
         assert same == (get_estimator(spec)[0].randomness != "uniforms"), spec
@@ -554,7 +573,8 @@ def test_a_hyperparameter_of_another_type_of_number_is_taken_as_that_of_python(v
     network = SBN((Dense(2, 1),), lambda theta, x, target: linear(x, target))
     params, batch, key = (*random_params((2, 1)), ()), random_batch(2), jax.random.key(0)
     one, two = (
-        jax.grad(concrete(network, temperature=t))(params, key, batch) for t in (value, 0.5)
+        jax.jit(jax.grad(concrete(network, temperature=t)))(params, key, batch)
+        for t in (value, 0.5)
     )
     np.testing.assert_array_equal(flat(one), flat(two))
 

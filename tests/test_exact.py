@@ -70,7 +70,7 @@ def by_loops(params, batch, noise):
     ("sizes", "noise"),
     [
         ((1, 2, 1, 3, 1, 1), ("logistic", "laplace", "triangular", "normal")),
-        ((2, 3, 2, 1), ("uniform", "uniform")),
+        pytest.param((2, 3, 2, 1), ("uniform", "uniform"), marks=pytest.mark.slow),
         ((3, 1, 4, 1), ("normal", "logistic")),
     ],
 )

@@ -65,8 +65,8 @@ def test_the_family_is_unbiased_at_every_depth_and_noise(make, sizes, noise):
     "make",
     [
         leg,
-        partial(ram, descendants="antithetic"),
-        partial(stochastic_triples, side="two"),
+        pytest.param(partial(ram, descendants="antithetic"), marks=pytest.mark.slow),
+        pytest.param(partial(stochastic_triples, side="two"), marks=pytest.mark.slow),
     ],
 )
 def test_the_family_is_unbiased_on_a_hand_written_model(make):
@@ -177,11 +177,15 @@ def test_pruned_triples_averaged_over_their_choice_are_all_triples_draw_by_draw(
     network, params, batch = small((2, 3, 2, 1), ("logistic", "uniform"))
     example = jax.tree.map(lambda leaf: leaf[0], batch)
     pruned, full = (stochastic_triples(network, side=side, pruned=p) for p in (True, False))
+
+    @jax.jit
+    def breaks(path):
+        return pruned.breaks(1, sampled(network, params, path, example))[0][:, 0]
+
     rows, weights = [], []
     for seed in range(4):
         path = random_uniforms(1, 1, ((3,), (2,)), seed)[0]
-        run = sampled(network, params, tuple(v[0] for v in path), example)
-        ends = np.unique(np.clip([0, 1, *pruned.breaks(1, run)[0][:, 0]], 0, 1))
+        ends = np.unique(np.clip([0, 1, *breaks(tuple(v[0] for v in path))], 0, 1))
         for low, high in pairwise(ends):
             rows.append((path, (jnp.full((1, 3), (low + high) / 2), jnp.full((1, 2), 0.5))))
             weights.append((seed, high - low))

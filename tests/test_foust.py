@@ -60,7 +60,7 @@ def mean_and_truth(make, h, noise, rho):
     chance = np.array([np.prod([w for _, w in row]) for row in rows])
     np.testing.assert_allclose(chance.sum(), 1, rtol=1e-12)
     u = tuple((jnp.asarray(np.stack([row[k][0] for row in rows])),) for k in range(len(axes)))
-    draw = jax.vmap(jax.grad(loss.example_loss), (None, 0, None))
+    draw = jax.jit(jax.vmap(jax.grad(loss.example_loss), (None, 0, None)))
     return chance @ np.asarray(draw((jnp.asarray(A),), u, BATCH[0])[0]), truth
 
 
@@ -105,7 +105,7 @@ def test_the_noise_operator_shrinks_a_product_of_two_units_by_rho():
 def test_the_default_is_exact_for_any_objective_of_one_unit(noise):
     """By the integral over the point, of an objective that is no polynomial."""
     loss = foust(lambda p, e, b: jnp.exp(1.3 * b(p[0], noise=noise)))
-    draw = jax.vmap(jax.grad(loss.example_loss), (None, 0, None))
+    draw = jax.jit(jax.vmap(jax.grad(loss.example_loss), (None, 0, None)))
     node, weight = np.polynomial.legendre.leggauss(24)
     p = SCIPY[noise].cdf(0.45)
     mean = 0
@@ -144,7 +144,8 @@ def test_without_switches_it_is_straight_through_and_with_the_weight_zgr_at_any_
     u = uniforms((3, 2), 1)
     for weight, other in ((False, straight_through), (True, zgr)):
         loss = foust(network, weight=weight, uniform_point=False)
-        one, two = (jax.grad(f.example_loss)(params, u, example) for f in (loss, other(network)))
+        draws = (jax.jit(jax.grad(f.example_loss)) for f in (loss, other(network)))
+        one, two = (draw(params, u, example) for draw in draws)
         np.testing.assert_array_equal(flat(one), flat(two))
 
 
@@ -154,14 +155,15 @@ def test_the_moved_run_at_the_states_themselves_is_zgr_at_any_depth():
     example = jax.tree.map(lambda leaf: leaf[0], batch)
     path = uniforms((3, 2), 1)
     ones = tuple(jnp.ones(n) for n in (3, 2))
-    moved = jax.value_and_grad(foust(network).example_loss)(params, (*path, ones), example)
-    right = jax.value_and_grad(zgr(network).example_loss)(params, path, example)
+
+    def draw(loss, u):
+        return jax.jit(jax.value_and_grad(loss.example_loss))(params, u, example)
+
+    moved, right = draw(foust(network), (*path, ones)), draw(zgr(network), path)
     np.testing.assert_allclose(moved[0], right[0], rtol=1e-13)
     np.testing.assert_allclose(flat(moved[1]), flat(right[1]), rtol=1e-11, atol=1e-15)
     zeros = tuple(jnp.zeros(n) for n in (3, 2))
-    kept = jax.grad(foust(network, uniform_point=False, rho=0.5).example_loss)(
-        params, (*path, zeros), example
-    )
+    _, kept = draw(foust(network, uniform_point=False, rho=0.5), (*path, zeros))
     last = slice(-sum(w.size for w in jax.tree.leaves(params[-1])), None)
     np.testing.assert_allclose(flat(kept)[last], flat(right[1])[last], rtol=1e-12)
 
@@ -199,11 +201,11 @@ def test_saturated_units_have_finite_gradients_that_vanish_in_float32():
                 jnp.sum(binary(p, noise=n) ** 3) for p, n in zip(params, NOISES, strict=True)
             )
 
-        loss = foust(model, rho=0.9)
+        draw = jax.jit(jax.grad(foust(model, rho=0.9).example_loss))
         for level, likely in ((0.3, True), (0.0, False), (1.0, False)):
             v, w = jnp.repeat(jnp.array([0.1, 0.5, 0.9]), 5), jnp.full(15, 0.5)
             us = ((jnp.full(15, level),) * 5, (v,) * 5, (w,) * 5)
-            g = np.stack(jax.grad(loss.example_loss)((a,) * 5, us, BATCH[0]))
+            g = np.stack(draw((a,) * 5, us, BATCH[0]))
             assert g.dtype == np.float32
             assert np.all(np.isfinite(g))
             if likely:

@@ -23,7 +23,7 @@ from gradbench.estimators import (
     straight_through,
     zgr,
 )
-from gradbench.exact import moments
+from gradbench.exact import _moments, moments
 from gradbench.model import draw_state, lift, visit, with_slope
 
 pytestmark = pytest.mark.usefixtures("float64", "quick_compilation")
@@ -53,7 +53,8 @@ def slopes(make, noise, a, state, v):
     loss = make(lambda p, e, b: jnp.sum(b(p[0], noise=noise)))
     u = jnp.full(len(v), 1.0 - state)
     a = jnp.full(len(v), a)
-    return jax.grad(loss.example_loss)((a,), ((u,), *((w,) for w in v.T)), BATCH[0])[0]
+    draw = jax.jit(jax.grad(loss.example_loss))
+    return draw((a,), ((u,), *((w,) for w in v.T)), BATCH[0])[0]
 
 
 def given_state(g, noise, a, state):
@@ -101,8 +102,9 @@ def test_every_draw_is_the_mean_of_relaxed_units_with_noise_of_the_state(noise):
         np.testing.assert_allclose(g, soft(z, t=0.7).mean(1), rtol=1e-10)
 
 
-def test_the_mean_is_that_of_st_gumbel_softmax_and_the_variance_falls_with_the_samples():
+def test_the_mean_is_that_of_st_gumbel_softmax_and_the_variance_falls_with_the_samples(monkeypatch):
     """Var(K) = Var of the mean given the state + (what is left of Var ST-GS) / K."""
+    monkeypatch.setattr(_moments, "_SMOOTH", (16,))  # precise enough, and fewer points
     for noise, most in (("logistic", 2), ("laplace", 1)):
         mean, variance = found(st_gumbel_softmax, noise)
         p = SCIPY[noise].cdf(A)
@@ -136,9 +138,8 @@ def test_two_units_that_interact_have_the_mean_of_st_gumbel_softmax_too():
     grid = np.stack(np.meshgrid(node, node, indexing="ij"), -1).reshape(-1, 2)
     both = np.outer(weight, weight).ravel()
     p = stats.norm.cdf(a)
-    draw = jax.vmap(
-        jax.grad(gumbel_rao(model, temperature=t, samples=1).example_loss), (None, 0, None)
-    )
+    loss = gumbel_rao(model, temperature=t, samples=1)
+    draw = jax.jit(jax.vmap(jax.grad(loss.example_loss), (None, 0, None)))
     right = np.zeros(2)
     mean = np.zeros(2)
     for x in np.array([[1, 1], [1, -1], [-1, 1], [-1, -1]]):
@@ -161,7 +162,7 @@ def test_the_states_are_those_of_the_path_whatever_the_further_streams():
     params = (jnp.array([0.3, -0.6, 1.1]),)
     key = jax.random.key(3)
     losses = [m(unit) for m in (straight_through, gumbel_rao, reinmax_rao)]
-    values = [loss(params, key, BATCH) for loss in losses]
+    values = [jax.jit(loss)(params, key, BATCH) for loss in losses]
     assert values[0] == values[1] == values[2]
 
 

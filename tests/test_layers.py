@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import KINDS, NOISES, SCIPY, assert_mean, flat, relative
+from conftest import NOISES, SCIPY, assert_mean, every_kind, flat, relative
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
@@ -370,7 +370,7 @@ def mixed(objective):
     return SBN((Conv((3, 3, 1), 1, 2), above), objective, states)
 
 
-@pytest.mark.parametrize("make", [images, lines])
+@pytest.mark.parametrize("make", [images, pytest.param(lines, marks=pytest.mark.slow)])
 def test_recursion_equals_brute_force_and_finite_differences_with_every_kind_of_layer(make):
     network = make()
     found = reference(network, initial(network), batch_of(network))
@@ -509,13 +509,14 @@ def test_straight_through_is_unbiased_in_one_convolution_on_multilinear_objectiv
     assert value < EXACT
 
 
-def test_every_estimator_runs_on_convolutions_and_on_layers_that_are_not_affine():
+@every_kind
+def test_every_estimator_runs_on_convolutions_and_on_layers_that_are_not_affine(kinds):
     network = mixed(Readout(2, 1))
     params, batch = initial(network), batch_of(network)
 
     @jax.jit
     def draws(params):
-        losses = {name: make_estimator(name, network) for name in KINDS}
+        losses = {name: make_estimator(name, network) for name in kinds}
         return {name: jax.value_and_grad(f)(params, KEY, batch) for name, f in losses.items()}
 
     for name, (value, g) in draws(params).items():
@@ -538,7 +539,11 @@ def plain(network):
     [
         (deep_image, 1),
         (lines, 1 << 17),
-        (lambda: mixed(ELBO((Conv((2, 2, 1), 1, 2, padding=1), Dense(2, 4)))), 30),
+        pytest.param(
+            lambda: mixed(ELBO((Conv((2, 2, 1), 1, 2, padding=1), Dense(2, 4)))),
+            30,
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_psa_of_a_chain_equals_psa_by_flips_of_the_whole_model_draw_by_draw(

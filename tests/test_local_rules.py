@@ -92,7 +92,7 @@ def found_class(make):
     def draw(coefficients, u):
         return jax.grad(loss.example_loss)((jnp.asarray(A), coefficients), u, BATCH[0])[0]
 
-    draws = np.asarray(jax.vmap(draw)(cases, u)).reshape(4, 32, 5)
+    draws = np.asarray(jax.jit(jax.vmap(draw))(cases, u)).reshape(4, 32, 5)
     mean = np.einsum("p,cpi->ci", np.prod(P, axis=1), draws)
     errors = np.abs(mean - right).max(1)
     exact = errors < 1e-12
@@ -180,20 +180,32 @@ FUNCTIONS = {
 }
 
 
+@jax.jit
+def proxies_and_derivatives(a, slope):
+    """Of every proxy its value at a, and the derivative of what its name says, at slope * a."""
+    return {
+        name: (PROXIES[name](None, a), slope * jax.vmap(jax.grad(function))(slope * a))
+        for name, function in FUNCTIONS.items()
+    }
+
+
 def test_every_proxy_is_the_derivative_of_the_function_it_is_named_after():
     a = jnp.array([-1.7, -0.8, -0.3, 0.2, 0.6, 1.4])
     assert set(FUNCTIONS) == set(PROXIES) - {"density"}
-    for name, function in FUNCTIONS.items():
-        right = jax.vmap(jax.grad(function))(a)
-        np.testing.assert_allclose(PROXIES[name](None, a), right, rtol=1e-12, err_msg=name)
+    for name, (found, right) in proxies_and_derivatives(a, 1.0).items():
+        np.testing.assert_allclose(found, right, rtol=1e-12, err_msg=name)
 
 
 def test_every_proxy_is_the_density_of_the_noise_that_explains_it():
     assert set(EXPLAINED) == set(PROXIES) - {"density", "identity"}
     a = jnp.linspace(-1.93, 1.97, 40)
-    for name, noise in EXPLAINED.items():
-        density = 2 * get_noise(noise).pdf(a)
-        np.testing.assert_allclose(PROXIES[name](None, a), density, rtol=1e-13, err_msg=name)
+
+    @jax.jit
+    def both(a):
+        return {n: (PROXIES[n](None, a), 2 * get_noise(z).pdf(a)) for n, z in EXPLAINED.items()}
+
+    for name, (found, density) in both(a).items():
+        np.testing.assert_allclose(found, density, rtol=1e-13, err_msg=name)
 
 
 @pytest.mark.parametrize("proxy", ["tanh", "arctan"])
@@ -206,10 +218,10 @@ def test_a_proxy_is_exact_for_multilinear_objectives_with_that_noise_alone(proxy
             lambda p, e, b: (lambda x: x[0] * x[1] - x[0] / 3)(b(p[0], noise=noise)), proxy=proxy
         )
         cdf, pdf = (np.asarray(f(a)) for f in (get_noise(noise).cdf, get_noise(noise).pdf))
-        mean = 0
+        draw, mean = jax.jit(jax.grad(loss.example_loss)), 0
         for x in itertools.product((-1, 1), repeat=2):
             u = jnp.array([(1.0 - s) / 2 for s in x])
-            g = jax.grad(loss.example_loss)((jnp.asarray(a),), ((u,),), BATCH[0])[0]
+            g = draw((jnp.asarray(a),), ((u,),), BATCH[0])[0]
             mean += np.prod(np.where(np.array(x) > 0, cdf, 1 - cdf)) * np.asarray(g)
         other = (2 * cdf - 1)[::-1] - np.array([1 / 3, 0])
         return np.max(np.abs(mean - 2 * pdf * other))
@@ -221,7 +233,7 @@ def test_a_proxy_is_exact_for_multilinear_objectives_with_that_noise_alone(proxy
 def derivative_of(loss, a, u=0.3):
     """What a rule has for dx/da: a draw of a model whose objective is the sum of the states."""
     us = ((jnp.full(a.shape, u),),) if loss.streams else ()
-    return np.asarray(jax.grad(loss.example_loss)((a,), us, BATCH[0])[0])
+    return np.asarray(jax.jit(jax.grad(loss.example_loss))((a,), us, BATCH[0])[0])
 
 
 def total(params, example, binary, noise="logistic"):
@@ -230,8 +242,7 @@ def total(params, example, binary, noise="logistic"):
 
 def test_a_slope_is_that_of_the_function_of_so_many_a():
     a = jnp.array([-1.7, -0.8, -0.3, 0.2, 0.6, 1.4])
-    for name, function in FUNCTIONS.items():
-        right = jax.vmap(jax.grad(function))(1.3 * a) * 1.3
+    for name, (_, right) in proxies_and_derivatives(a, 1.3).items():
         for make in (straight_through, deterministic_straight_through):
             found = derivative_of(make(total, proxy=name, slope=1.3), a)
             np.testing.assert_allclose(found, right, rtol=1e-12, err_msg=name)
@@ -247,7 +258,8 @@ def test_swish_sign_is_the_derivative_of_the_function_of_the_paper(beta):
 
     a = jnp.linspace(-1.2, 1.2, 49)
     g = derivative_of(swish_sign(total, beta=beta), a)
-    np.testing.assert_allclose(g, jax.vmap(jax.grad(paper))(a), rtol=1e-9, atol=1e-13)
+    right = jax.jit(jax.vmap(jax.grad(paper)))(a)
+    np.testing.assert_allclose(g, right, rtol=1e-9, atol=1e-13)
     table = beta * (2 - beta * a * np.tanh(beta * a / 2)) / (1 + np.cosh(beta * a))
     np.testing.assert_allclose(g, table, rtol=1e-10, atol=1e-13)
     np.testing.assert_array_equal(g < 0, np.abs(beta * a) > 2.3994)
@@ -273,9 +285,9 @@ def cubes(params, example, binary, noise="laplace"):
 
 def both_states(make):
     """Draws of a rule in both states of the first of five units with a product for objective."""
-    loss = make(cubes)
+    draw = jax.jit(jax.grad(make(cubes).example_loss))
     us = [jnp.array([0.4, 0.7, 0.2, 0.9, 0.5]).at[0].set(u) for u in (0.0, 1.0)]
-    return np.stack([jax.grad(loss.example_loss)((jnp.asarray(A),), ((u,),), 0)[0] for u in us])
+    return np.stack([draw((jnp.asarray(A),), ((u,),), 0)[0] for u in us])
 
 
 def test_the_rules_between_straight_through_and_zgr_are_mixtures_of_them_draw_by_draw():
@@ -368,7 +380,7 @@ def assert_draws(make, noise, a, g):
     loss = make(partial(unit, noise=noise))
     draw = jax.vmap(lambda u: jax.grad(loss.example_loss)((jnp.asarray(a),), ((u,),), BATCH[0])[0])
     right = [g(z) for z in SCIPY[noise].ppf(U)]
-    np.testing.assert_allclose(draw(jnp.asarray(U)), right, rtol=1e-10, atol=1e-13)
+    np.testing.assert_allclose(jax.jit(draw)(U), right, rtol=1e-10, atol=1e-13)
 
 
 def assert_moments(make, noise, a, g, cuts=()):

@@ -121,9 +121,9 @@ def test_with_slope_keeps_the_value_and_has_the_slope_in_every_mode_of_different
 
     np.testing.assert_array_equal(f(a), x)
     for jacobian in (jax.jacfwd, jax.jacrev):
-        np.testing.assert_allclose(jacobian(f)(a), np.diag(c * x * a**2))
+        np.testing.assert_allclose(jax.jit(jacobian(f))(a), np.diag(c * x * a**2))
         for outer in (jax.jacfwd, jax.jacrev):
-            second = outer(lambda a, jacobian=jacobian: jnp.sum(jacobian(f)(a)))(a)
+            second = jax.jit(outer(lambda a, jacobian=jacobian: jnp.sum(jacobian(f)(a))))(a)
             np.testing.assert_allclose(second, 2 * c * x * a)
 
 
@@ -146,11 +146,11 @@ def test_credit_is_zero_and_has_its_signal_as_gradient_in_every_mode_of_differen
 
     assert f(a, w) == 0
     for jacobian in (jax.jacfwd, jax.jacrev):
-        np.testing.assert_allclose(jacobian(f)(a, w), w**2 * a)
-        np.testing.assert_array_equal(jacobian(f, argnums=1)(a, w), 0)
+        np.testing.assert_allclose(jax.jit(jacobian(f))(a, w), w**2 * a)
+        np.testing.assert_array_equal(jax.jit(jacobian(f, argnums=1))(a, w), 0)
         for outer in (jax.jacfwd, jax.jacrev):
-            np.testing.assert_allclose(outer(jacobian(f))(a, w), np.diag(w**2))
-            cross = outer(jacobian(f), argnums=1)(a, w)
+            np.testing.assert_allclose(jax.jit(outer(jacobian(f)))(a, w), np.diag(w**2))
+            cross = jax.jit(outer(jacobian(f), argnums=1))(a, w)
             np.testing.assert_allclose(cross, np.diag(2 * w * a))
 
 

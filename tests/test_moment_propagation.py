@@ -204,7 +204,7 @@ def test_convolutions_and_pools_pass_variances_as_any_affine_layer_does():
     jacobian = value(Function(conv.__call__, (2, 2, 2), conv.init, "normal"), own)
     np.testing.assert_allclose(jacobian, right, rtol=1e-13)
     own = random_like(pooled.parts[1])
-    matrix = jax.jacobian(pooled.parts[0])(jnp.zeros((2, 2, 2))).reshape(2, 8)
+    matrix = jax.jit(jax.jacobian(pooled.parts[0]))(jnp.zeros((2, 2, 2))).reshape(2, 8)
     right = value(Dense(8, 18, "normal"), {**own, "weight": own["weight"] @ matrix})
     np.testing.assert_allclose(value(pooled, ((), own)), right, rtol=1e-13)
 

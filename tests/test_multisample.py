@@ -240,7 +240,10 @@ def test_vimco_is_unbiased_and_so_is_ovis_only_with_gamma_0_or_auxiliary_samples
 
 @pytest.mark.parametrize(
     ("samples", "sizes", "noise"),
-    [(3, (2, 2, 1), "uniform"), (2, (2, 2, 1, 1), ("normal", "laplace"))],
+    [
+        (3, (2, 2, 1), "uniform"),
+        pytest.param(2, (2, 2, 1, 1), ("normal", "laplace"), marks=pytest.mark.slow),
+    ],
 )
 def test_vimco_is_unbiased_with_more_samples_and_at_every_depth_and_noise(samples, sizes, noise):
     network, params, batch = one_example(*small(sizes, noise))

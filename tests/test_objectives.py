@@ -12,7 +12,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import KINDS, NOISES, SCIPY, assert_mean, flat, random_params, relative, small
+from conftest import (
+    NOISES,
+    SCIPY,
+    assert_mean,
+    every_kind,
+    flat,
+    random_params,
+    relative,
+    small,
+)
 from jax.lax import stop_gradient
 from scipy import special, stats
 
@@ -329,6 +338,7 @@ def test_the_bound_and_its_gradient_are_those_of_the_definition(sizes, noises, h
         np.testing.assert_allclose(flat(gradient) @ direction, derivative, rtol=EXACT)
 
 
+@pytest.mark.slow  # bounds of two layers are compared above with their definition
 def test_recursion_equals_brute_force_for_a_bound_of_three_layers():
     network, params, batch = autoencoder(
         (3, 2, 3, 2), ("normal", "logistic", "uniform"), 0, "sampled"
@@ -345,7 +355,7 @@ def test_recursion_equals_brute_force_for_a_bound_of_three_layers():
         assert relative(one, two) < 1e-12
 
 
-@pytest.mark.parametrize("noise", ["uniform", "triangular"])
+@pytest.mark.parametrize("noise", ["uniform", pytest.param("triangular", marks=pytest.mark.slow)])
 def test_saturated_encoders_of_bounded_noise_have_finite_and_right_bounds(noise):
     network, params, batch = autoencoder((4, 3), (noise,))
     a = np.abs(forward(params[0], batch[0]))
@@ -441,11 +451,12 @@ def assert_draws(draws, exact):
         assert_mean(rows[:, random], exact[random])
 
 
-def test_the_gradient_in_the_objective_s_own_parameters_is_unbiased_in_every_estimator():
+@every_kind
+def test_the_gradient_in_the_objective_s_own_parameters_is_unbiased_in_every_estimator(kinds):
     network, params, batch = autoencoder((3, 2, 2), ("logistic", "normal"))
-    entries = [(name, ESTIMATORS[name]) for name in KINDS]
+    entries = [(name, ESTIMATORS[name]) for name in kinds]
     names = [n for n, e in entries if e.estimates_value() and e.randomness == "states"]
-    assert {"psa", "reinforce", "straight_through"} <= set(names)
+    assert names
 
     @jax.jit
     def everything(params):
@@ -458,8 +469,9 @@ def test_the_gradient_in_the_objective_s_own_parameters_is_unbiased_in_every_est
     for name, mean in found.items():
         assert relative(mean[-1]["prior"], truth[-1]["prior"]) < EXACT, name
         assert relative(mean[-1]["decoders"], truth[-1]["decoders"]) < EXACT, name
-    assert np.all(per_layer(found["reinforce"], truth) < EXACT)
-    assert per_layer(found["psa"], truth)[1] < EXACT  # the last layer
+    if "psa" in found:
+        assert np.all(per_layer(found["reinforce"], truth) < EXACT)
+        assert per_layer(found["psa"], truth)[1] < EXACT  # the last layer
 
 
 def test_arm_is_unbiased_for_the_bound_in_all_its_parameters():
@@ -474,7 +486,9 @@ def test_arm_is_unbiased_for_the_bound_in_all_its_parameters():
     assert_draws(*both(params))
 
 
-@pytest.mark.parametrize(("kl", "hidden"), [("closed", 0), ("sampled", 2)])
+@pytest.mark.parametrize(
+    ("kl", "hidden"), [pytest.param("closed", 0, marks=pytest.mark.slow), ("sampled", 2)]
+)
 def test_psa_and_reinforce_are_unbiased_for_bounds_of_one_layer(kl, hidden):
     network, params, batch = autoencoder((3, 3), ("laplace",), hidden, kl)
 
@@ -512,7 +526,8 @@ class Direct(ELBO):
         return jnp.sum(jnp.sin(a) * params[-1]["prior"]) + jnp.sum(params[0]["weight"] ** 2)
 
 
-def test_an_objective_without_states_has_its_gradient_in_every_estimator():
+@every_kind
+def test_an_objective_without_states_has_its_gradient_in_every_estimator(kinds):
     network, params, batch = autoencoder((3, 2), ("logistic",))
     network = SBN(network.layers, Direct(network.objective.decoders))
     keys = jax.random.split(jax.random.key(7), 5_000)
@@ -525,7 +540,7 @@ def test_an_objective_without_states_has_its_gradient_in_every_estimator():
     @jax.jit
     def everything(params):
         found = {}
-        for name in KINDS:
+        for name in kinds:
             loss = make_estimator(name, network)
             if ESTIMATORS[name].randomness == "states":
                 found[name] = moments(loss, params, batch).mean
@@ -650,5 +665,6 @@ def test_states_that_a_flip_makes_impossible_count_nothing_in_the_sampled_diverg
         return np.linalg.norm(flat(found[0]) - flat(truth[0])) / np.linalg.norm(flat(truth[0]))
 
     truth = jax.jit(jax.grad(partial(recursion, network)))(params, (bits, bits))
-    assert bias(jnp.float64) < 10
-    np.testing.assert_allclose(bias(jnp.float32), bias(jnp.float64), rtol=1e-3)
+    exact = bias(jnp.float64)
+    assert exact < 10
+    np.testing.assert_allclose(bias(jnp.float32), exact, rtol=1e-3)

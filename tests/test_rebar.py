@@ -330,7 +330,10 @@ def test_the_first_step_goes_against_the_derivative_of_the_squared_norm_of_a_dra
 
 @pytest.mark.parametrize(
     ("sizes", "noise", "learned"),
-    [((2, 2, 2, 1), ("laplace", "normal"), True), ((2, 3, 1), "triangular", False)],
+    [
+        pytest.param((2, 2, 2, 1), ("laplace", "normal"), True, marks=pytest.mark.slow),
+        ((2, 3, 1), "triangular", False),
+    ],
 )
 def test_means_of_draws_of_larger_networks_are_the_gradient(sizes, noise, learned):
     network, params, batch = small(sizes, noise, seed=5)

@@ -92,7 +92,7 @@ TOYS = {"distance", "p-norm", "polynomial", "quadratic", "three-bits"}
 
 def test_the_suites_and_problems_of_the_package_are_listed():
     trained = {"conv", "depth", "digits", "psa", "quick", "vae", "weights", "width"}
-    assert list_suites() == sorted(trained | {"temperature", "toy", "zoo"})
+    assert list_suites() == sorted(trained | {"seeds", "temperature", "toy", "zoo"})
     vaes = {"vae-12", "vae-12-12", "vae-8", "vae-8-8"}
     others = {"conv", "digits", "growth", "hashing", "psa", "quick", "weights"}
     assert list_problems() == sorted(others | vaes | TOYS)

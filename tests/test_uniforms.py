@@ -15,17 +15,17 @@ each_precision = pytest.mark.parametrize("double", [False, True], ids=["float32"
 words = st.integers(0, 2**32 - 1)
 
 
-@given(st.tuples(words, words), st.lists(st.tuples(words, words), min_size=1, max_size=5))
+@given(st.tuples(words, words), st.lists(st.tuples(words, words), min_size=4, max_size=4))
 def test_the_generator_is_threefry_as_jax_has_it(key, pairs):
     key, x, y = np.array(key, np.uint32), *np.array(pairs, np.uint32).T
-    ours = np.concatenate(threefry(jnp.asarray(key), jnp.asarray(x), jnp.asarray(y)))
+    ours = np.concatenate(jax.jit(threefry)(jnp.asarray(key), jnp.asarray(x), jnp.asarray(y)))
     theirs = jax.extend.random.threefry_2x32(tuple(key), np.concatenate([x, y]))
     np.testing.assert_array_equal(ours, theirs)
 
 
 def test_words_differ_between_keys_and_do_not_repeat():
     many = np.asarray(
-        jax.vmap(lambda k: random_words(k, 5))(jax.random.split(jax.random.key(0), 999))
+        jax.jit(jax.vmap(lambda k: random_words(k, 5)))(jax.random.split(jax.random.key(0), 999))
     )
     assert len(np.unique(many)) > 0.999 * many.size
 

@@ -221,6 +221,7 @@ def exact_mean(make, model, params, batch):
     return found.value, found.mean
 
 
+@pytest.mark.slow  # their certificates have binary weights too
 def test_reinforce_arm_and_psa_are_unbiased_for_weights():
     """Weights feed the objective directly: one layer, in which PSA is unbiased whatever f.
 
@@ -378,12 +379,12 @@ def variance_of_reinforce_by_hand(model, params, batch):
 
 PAIRS = tuple(  # with PSA for the activations too: it is that of the model below
     f"nested(weights='{one}', activations='{two}')"
-    for one in ("reinforce", "arm", "psa")
+    for one in ("reinforce", "psa")
     for two in ("reinforce", "arm")
 )
 SPECS = ("exact", "reinforce", "arm", "psa", "straight_through")
 SPECS += ("straight_through(proxy='identity')", "concrete(temperature=0.5)", "mean_field")
-SPECS += ("zgr", "darn(phi=0.3)", "reinmax(temperature=2)", "disarm")
+SPECS += ("zgr", "disarm")
 SPECS += ("st_gumbel_softmax(temperature=0.5)",)
 SPECS += ("nested", "nested(weights='mean_field', activations='straight_through')", *PAIRS)
 
@@ -525,7 +526,7 @@ def test_every_estimator_runs_in_single_precision_and_is_pure():
 # ------------------------------------------------------------- weights outside a bounded support
 
 
-@pytest.mark.parametrize("noise", ["uniform", "triangular"])
+@pytest.mark.parametrize("noise", ["uniform", pytest.param("triangular", marks=pytest.mark.slow)])
 def test_latent_weights_outside_the_support_are_fixed_and_have_no_gradient(noise):
     model = BinaryWeights(TANH, noise=noise)
     params, batch = random_like(TANH), (inputs(2, 2), targets(2))

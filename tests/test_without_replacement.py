@@ -133,7 +133,11 @@ def test_states_without_replacement_weighted_as_if_with_are_seen():
 
 @pytest.mark.parametrize(
     "make",
-    [unordered_set, partial(unordered_set, samples=3, baseline=True), top_c],
+    [
+        pytest.param(unordered_set, marks=pytest.mark.slow),
+        partial(unordered_set, samples=3, baseline=True),
+        top_c,
+    ],
 )
 def test_saturated_units_have_finite_and_vanishing_gradients_in_float32(make):
     for noise in ("logistic", "triangular"):
