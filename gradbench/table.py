@@ -1,7 +1,7 @@
 """Metrics as text with uncertain digits: what show, table, rank and compare print."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -52,9 +52,7 @@ def table(
     for (problem, replicate, checkpoint), group in frame.groupby(KEYS[:3], sort=False):
         loss = f", loss {group['loss'].iloc[0]:.4f}" if "loss" in group else ""
         rows = [["layer", "estimator", *(_title(name, form) for name in names), *["band"] * band]]
-        for layer, part in group.groupby("layer", sort=False):
-            for k, row in enumerate(part.to_dict("records")):
-                rows.append(["" if k else str(layer), *_cells(row, names, band, intervals)])
+        rows += [[layer, *_cells(row, names, band, intervals)] for layer, row in _by_layer(group)]
         parts.append(
             render(rows, form, f"{problem}, replicate {replicate}, {checkpoint}{loss}", right=2)
         )
@@ -152,15 +150,13 @@ def unbiased(frame: pd.DataFrame, form: str = "terminal") -> str:
     parts = []
     for (problem, replicate, checkpoint), group in frame.groupby(KEYS[:3], sort=False):
         rows = [["layer", "estimator", "|bias|", "p", "detectable", "verdict"]]
-        for layer, part in group.groupby("layer", sort=False):
-            for k, row in enumerate(part.to_dict("records")):
-                bias = digits(row["bias"], math.nan if row["p"] >= 0.0 else 0.0)
-                numbers = [
-                    "" if math.isnan(row[name]) else f"{row[name]:.2g}"
-                    for name in ("p_adjusted", "detectable")
-                ]
-                first = "" if k else str(layer)
-                rows.append([first, label(row["estimator"]), bias, *numbers, row["verdict"]])
+        for layer, row in _by_layer(group):
+            bias = digits(row["bias"], math.nan if row["p"] >= 0.0 else 0.0)
+            numbers = [
+                "" if math.isnan(row[name]) else f"{row[name]:.2g}"
+                for name in ("p_adjusted", "detectable")
+            ]
+            rows.append([layer, label(row["estimator"]), bias, *numbers, row["verdict"]])
         parts.append(render(rows, form, f"{problem}, replicate {replicate}, {checkpoint}", right=2))
     note = (
         "p: that a bias seen is chance, adjusted for all that is tested here (Sidak, Holm);\n"
@@ -181,16 +177,14 @@ def comparison(frame: pd.DataFrame, by: str, form: str = "terminal") -> str:
     parts = []
     for (problem, replicate, checkpoint), group in frame.groupby(KEYS[:3], sort=False):
         rows = [["layer", "estimator", "before", "after", "ratio", "p", "change"]]
-        for layer, part in group.groupby("layer", sort=False):
-            for k, row in enumerate(part.to_dict("records")):
-                numbers = [
-                    _number(Estimate(row[when], math.nan, math.nan, math.nan))
-                    for when in ("before", "after")
-                ]
-                ratio = "-" if math.isnan(row["ratio"]) else f"{row['ratio']:.3f}"
-                p = "-" if math.isnan(row["p_adjusted"]) else f"{row['p_adjusted']:.2g}"
-                first = "" if k else str(layer)
-                rows.append([first, label(row["estimator"]), *numbers, ratio, p, row["change"]])
+        for layer, row in _by_layer(group):
+            numbers = [
+                _number(Estimate(row[when], math.nan, math.nan, math.nan))
+                for when in ("before", "after")
+            ]
+            ratio = "-" if math.isnan(row["ratio"]) else f"{row['ratio']:.3f}"
+            p = "-" if math.isnan(row["p_adjusted"]) else f"{row['p_adjusted']:.2g}"
+            rows.append([layer, label(row["estimator"]), *numbers, ratio, p, row["change"]])
         heading = f"{problem}, replicate {replicate}, {checkpoint}: {METRICS[by].title}"
         parts.append(render(rows, form, heading, right=2))
     count = frame["change"].value_counts()
@@ -210,34 +204,38 @@ def replicates(frame: pd.DataFrame, orders: pd.DataFrame, form: str = "terminal"
     parts = []
     for (problem, checkpoint), group in frame.groupby(["problem", "checkpoint"], sort=False):
         rows = [["layer", "estimator", *(_title(name, form) for name in names)]]
-        for layer, part in group.groupby("layer", sort=False):
-            wide = part.pivot(index="estimator", columns="metric")
-            for k, estimator in enumerate(dict.fromkeys(part["estimator"])):
-                cells = [_spread(wide.loc[estimator], name) for name in names]
-                rows.append(["" if k else str(layer), label(estimator), *cells])
+        found = {(r["layer"], r["estimator"], r["metric"]): r for r in group.to_dict("records")}
+        for layer, row in _by_layer(group[group["metric"] == names[0]]):
+            own = [found.get((row["layer"], row["estimator"], name)) for name in names]
+            rows.append([layer, label(row["estimator"]), *map(_spread, own)])
         count = int(group["replicates"].max())
         heading = f"{problem}, {checkpoint}: mean over {count} replicates (least to greatest)"
         parts.append(render(rows, form, heading, right=2))
-        own = orders[(orders["problem"] == problem) & (orders["checkpoint"] == checkpoint)]
-        own = own[own["less"] > 0]
+        pairs = orders[(orders["problem"] == problem) & (orders["checkpoint"] == checkpoint)]
         rows = [["layer", "less", "than", "replicates", "share at 95 %"]]
-        for layer, part in own.groupby("layer", sort=False):
-            for k, row in enumerate(part.to_dict("records")):
-                equal = f", {row['equal']} not told apart" if row["equal"] else ""
-                counts = f"{row['less']} of {count}{equal}"
-                limits = f"{row['low']:.2f} to {row['high']:.2f}"
-                pair = label(row["first"]), label(row["second"])
-                rows.append(["" if k else str(layer), *pair, counts, limits])
+        for layer, row in _by_layer(pairs[pairs["less"] > 0]):
+            equal = f", {row['equal']} not told apart" if row["equal"] else ""
+            counts = f"{row['less']} of {count}{equal}"
+            limits = f"{row['low']:.2f} to {row['high']:.2f}"
+            rows.append([layer, label(row["first"]), label(row["second"]), counts, limits])
         heading = f"{problem}, {checkpoint}: {METRICS[names[0]].title} of pairs of estimators"
         parts.append(render(rows, form, heading, right=3))
     return "\n\n".join(parts)
 
 
-def _spread(row: pd.Series, name: str) -> str:
-    low, high = row[("least", name)], row[("greatest", name)]
-    if high < 1e-10:
+def _by_layer(frame: pd.DataFrame) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The rows, layer by layer, each with what its first column says: the layer, once."""
+    for layer, part in frame.groupby("layer", sort=False):
+        for k, row in enumerate(part.to_dict("records")):
+            yield "" if k else str(layer), row
+
+
+def _spread(row: Mapping[str, Any] | None) -> str:
+    if row is None:  # not known in any replicate
+        return "-"
+    if row["greatest"] < 1e-10:
         return "0"
-    return f"{row[('mean', name)]:.3g} ({low:.2g} to {high:.2g})"
+    return f"{row['mean']:.3g} ({row['least']:.2g} to {row['greatest']:.2g})"
 
 
 def render(rows: Sequence[Sequence[str]], form: str, heading: str, right: int) -> str:

@@ -65,7 +65,7 @@ def test_the_family_is_unbiased_at_every_depth_and_noise(make, sizes, noise):
     "make",
     [
         leg,
-        pytest.param(partial(ram, descendants="antithetic"), marks=pytest.mark.slow),
+        partial(ram, descendants="antithetic"),
         pytest.param(partial(stochastic_triples, side="two"), marks=pytest.mark.slow),
     ],
 )
