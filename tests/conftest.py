@@ -1,5 +1,6 @@
 """What the tests share: the Hypothesis profile, double precision, small networks, statistics."""
 
+import gc
 import os
 import shutil
 from contextlib import nullcontext
@@ -24,6 +25,8 @@ def pytest_configure(config):
     if config.option.markexpr == "not slow":
         os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"  # read when JAX is imported
 
+
+gc.set_threshold(50_000, 20, 20)  # tracing makes many objects, and hardly any garbage
 
 settings.register_profile("gradbench", deadline=None, derandomize=True, max_examples=100)
 settings.load_profile("gradbench")
