@@ -53,12 +53,17 @@ class Visit(NamedTuple):
 
 
 Unit = Callable[[Site, Array], Array]
+Rule = Callable[..., Array]  # of a unit and its own uniforms, one array per stream
 
 
 def visit(
     model: Model, params: Params, example: Example, unit: Unit, given: Sequence[Array] = ()
 ) -> Visit:
-    """Runs the model on one example: site k gets ``given[k]``, else ``unit(site, a_k)``."""
+    """Runs the model on one example: site k gets ``given[k]``, else ``unit(site, a_k)``.
+
+    Pre-activations of half precision, in which probabilities have two or three digits, are made
+    float32 for the unit, and its states what they were for the model.
+    """
     x: list[Array] = []
     a: list[Array] = []
     sites: list[Site] = []
@@ -70,11 +75,12 @@ def visit(
                 f"binary() got pre-activations of type {pre.dtype}; give real numbers"
             )
         site = Site(len(sites), pre.shape, get_noise(noise))
-        state = given[site.index] if site.index < len(given) else unit(site, pre)
+        exact = pre.astype(jnp.promote_types(pre.dtype, jnp.float32))
+        state = given[site.index] if site.index < len(given) else unit(site, exact)
         sites.append(site)
-        a.append(pre)
+        a.append(exact)
         x.append(state)
-        return state
+        return state.astype(pre.dtype)
 
     f = model(params, example, binary)
     return Visit(f, tuple(x), tuple(a), tuple(sites))
@@ -299,6 +305,9 @@ class Lifted:
     or "smooth". ``breaks(stream, run)`` gives per site, as ``[..., *shape]``, where a draw may jump
     in the uniforms of a stream besides F(a) and 1 - F(a). ``couples``: ``example_loss`` sees the
     whole batch, and uniforms with a last axis of examples.
+
+    ``rule``: the states of a site, ``rule(site, a, *u)``, of an estimator that is nothing else, see
+    ``local``. ``soft``: these states are real numbers, not -1 and +1.
     """
 
     model: Model
@@ -308,6 +317,8 @@ class Lifted:
     pieces: Pieces = "linear"
     breaks: Breaks | None = None
     couples: bool = False
+    rule: Rule | None = None
+    soft: bool = False
 
     def __call__(self, params: Params, key: Array, batch: Batch) -> Float[Array, ""]:
         """The mean of the losses of the examples."""
@@ -341,6 +352,22 @@ def lift(
     uniforms. ``options`` are further fields of ``Lifted``.
     """
     return Lifted(model, example_loss, streams, randomness, **options)
+
+
+def local(model: Model, rule: Rule, streams: int = 1, **options: Any) -> Lifted:
+    """The estimator whose states are ``rule(site, a, *u)``, u the uniforms of the site per stream.
+
+    The objective is run on these states and differentiated through them: what is local to a unit
+    is a rule, which ``gradbench.binarize`` takes without a model. ``options`` as those of ``lift``.
+    """
+
+    def example_loss(params: Params, u: tuple[Uniforms, ...], example: Example) -> Array:
+        def unit(site: Site, a: Array) -> Array:
+            return rule(site, a, *(stream[site.index] for stream in u))
+
+        return visit(model, params, example, unit).f
+
+    return lift(model, example_loss, streams, rule=rule, **options)
 
 
 def one_layer(name: str, sites: Sequence[Site]) -> Site:

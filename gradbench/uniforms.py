@@ -14,10 +14,34 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, UInt32
 
+from gradbench.errors import GradbenchError
+
 Uniforms: TypeAlias = tuple[Array, ...]  # one array per site
 
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 _PARITY = 0x1BD11BDA
+
+
+def check_key(key: Any) -> None:
+    """Refuses what is not one key of ``jax.random.key``, or of ``PRNGKey``.
+
+    Raises:
+        GradbenchError: nothing, several keys or something else.
+    """
+    if key is None:
+        raise GradbenchError(
+            "there is no key; give key=jax.random.key(seed), another for each call"
+        )
+    shape, dtype = getattr(key, "shape", None), getattr(key, "dtype", None)
+    typed = dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key)
+    raw = dtype == jnp.uint32 and shape == (2,)
+    if typed and shape != ():
+        raise GradbenchError(
+            f"the key is an array of keys of shape {shape}; give one, and jax.vmap for several"
+        )
+    if not (typed or raw):
+        what = type(key).__name__ if dtype is None else f"an array of {dtype} of shape {shape}"
+        raise GradbenchError(f"the key is {what}; give one of jax.random.key or jax.random.split")
 
 
 def draw_uniforms(
@@ -26,8 +50,14 @@ def draw_uniforms(
     """``streams x sites`` arrays ``[*shape, examples]`` of uniforms on (0, 1), both excluded.
 
     Stream s depends on ``key`` and s alone, so that estimators with more streams see the same first
-    path as those with one. Drawn as one flat vector a stream: short last axes are slow.
+    path as those with one. Drawn as one flat vector a stream: short last axes are slow. Half
+    precision gets uniforms in float32: of bfloat16 there are 128.
+
+    Raises:
+        GradbenchError: ``key`` is no single key.
     """
+    check_key(key)
+    dtype = jnp.promote_types(dtype, jnp.float32)
     sizes = [examples * math.prod(shape) for shape in shapes]
     ends = list(accumulate(sizes))
 

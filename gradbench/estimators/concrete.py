@@ -10,7 +10,7 @@ from jaxtyping import Array
 from gradbench.errors import GradbenchError, did_you_mean
 from gradbench.estimators.registry import Cost, finite, positive, register
 from gradbench.estimators.straight_through import with_derivative
-from gradbench.model import Breaks, Loss, Model, Site, Visit, lift, visit
+from gradbench.model import Breaks, Loss, Model, Rule, Site, Visit, local
 
 RELAXATIONS: dict[str, Callable[[float], float]] = {  # the factor of a at a temperature
     "concrete": lambda t: 1.0,
@@ -18,15 +18,9 @@ RELAXATIONS: dict[str, Callable[[float], float]] = {  # the factor of a at a tem
 }
 
 
-def _relaxed(
-    model: Model, state: Callable[[Site, Array, Array], Array], pieces: str, breaks: Breaks
-) -> Loss:
+def _relaxed(model: Model, state: Rule, pieces: str, breaks: Breaks) -> Loss:
     """Real states ``state(site, a, u)`` in the place of x, differentiated."""
-
-    def example_loss(params, u, example):
-        return visit(model, params, example, lambda s, a: state(s, a, u[0][s.index])).f
-
-    return lift(model, example_loss, randomness="uniforms", pieces=pieces, breaks=breaks)
+    return local(model, state, soft=True, randomness="uniforms", pieces=pieces, breaks=breaks)
 
 
 def middle(stream: int, run: Visit) -> list[Array]:

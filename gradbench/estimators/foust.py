@@ -8,7 +8,7 @@ from jax.lax import stop_gradient
 
 from gradbench.estimators.registry import Cost, Exactness, fraction, positive, register
 from gradbench.estimators.straight_through import with_derivative
-from gradbench.model import Loss, Model, credit, lift, sampled, visit, with_slope
+from gradbench.model import Loss, Model, credit, draw_state, lift, sampled, visit, with_slope
 
 
 def _exactness(weight: Any, uniform_point: Any, rho: Any) -> Exactness:
@@ -50,28 +50,42 @@ def foust(
     if not uniform_point and rho == 1:
         return with_derivative(model, lambda noise, x, a: _slope(noise, x, a, weight))
 
+    def moved(site, x, a, *u):
+        """A state near the sampled one, and the slope of its derivative in a."""
+        y, slope = x, _slope(site.noise, x, a, weight)
+        if rho < 1:
+            w = u[-1]
+            y = jnp.where(w < rho, y, jnp.where(w < (1 + rho) / 2, 1, -1).astype(y.dtype))
+            slope = jnp.where(w < rho, slope / rho, 0)
+        if uniform_point:
+            y = y * u[1]
+        return y, slope
+
+    def attached(state, a):
+        """What ``moved`` gives, as a function of a."""
+        y, slope = state
+        return with_slope(lambda y, a, slope: slope, y, a, slope)
+
     def example_loss(params, u, example):
         run = sampled(model, params, u[0], example)
         fixed, path, at = stop_gradient((params, run.x, run.a))
 
-        def moved(shift):
+        def near(shift):
             """The objective near the moved states, as a function of the pre-activations."""
 
             def unit(site, a):
                 k = site.index
-                y, slope = path[k], _slope(site.noise, path[k], at[k], weight)
-                if rho < 1:
-                    w = u[-1][k]
-                    y = jnp.where(w < rho, y, jnp.where(w < (1 + rho) / 2, 1, -1).astype(y.dtype))
-                    slope = jnp.where(w < rho, slope / rho, 0)
-                if uniform_point:
-                    y = y * u[1][k]
-                return with_slope(lambda y, a, slope: slope, y, a + shift[k], slope)
+                own = [stream[k] for stream in u]
+                return attached(moved(site, path[k], at[k], *own), a + shift[k])
 
             return visit(model, fixed, example, unit).f
 
-        g = jax.grad(moved)(jax.tree.map(jnp.zeros_like, at))
+        g = jax.grad(near)(jax.tree.map(jnp.zeros_like, at))
         return run.f + sum(credit(g_k, a) for g_k, a in zip(g, run.a, strict=True))
+
+    def rule(site, a, *u):
+        """The moved states alone: without a model the layers above see no others."""
+        return attached(moved(site, draw_state(site, a, u[0]), a, *u), a)
 
     def breaks(stream, run):
         noisy = rho < 1 and stream == streams - 1
@@ -80,7 +94,16 @@ def foust(
 
     streams = 1 + bool(uniform_point) + (rho < 1)
     pieces = "smooth" if uniform_point else "constant"
-    return lift(model, example_loss, streams, randomness="uniforms", pieces=pieces, breaks=breaks)
+    return lift(
+        model,
+        example_loss,
+        streams,
+        randomness="uniforms",
+        pieces=pieces,
+        breaks=breaks,
+        rule=rule,
+        soft=True,
+    )
 
 
 def _slope(noise: Any, x: Any, a: Any, weight: bool) -> Any:

@@ -13,7 +13,7 @@ from jaxtyping import Array
 from gradbench.errors import GradbenchError
 from gradbench.estimators.registry import Cost, any_model, register
 from gradbench.layers import Conv, Dense, Layer, axes
-from gradbench.model import Lifted, Loss, Model, Params, Site, lift, visit
+from gradbench.model import Lifted, Loss, Model, Params, Site, lift, local, visit
 from gradbench.network import SBN, RealNetwork
 from gradbench.noise import Noise, get_noise
 from gradbench.weights import BinaryWeights
@@ -31,11 +31,9 @@ AFFINE = "an SBN of affine layers, with binary weights or without"
 )
 def mean_field(model: Model) -> Loss:
     """Every state is replaced by its mean 2F(a) - 1, for logistic noise tanh(a/2)."""
-
-    def example_loss(params, u, example):
-        return visit(model, params, example, lambda site, a: 2 * site.noise.cdf(a) - 1).f
-
-    return lift(model, example_loss, streams=0, randomness="none")
+    return local(
+        model, lambda site, a: 2 * site.noise.cdf(a) - 1, streams=0, soft=True, randomness="none"
+    )
 
 
 @register(

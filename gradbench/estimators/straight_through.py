@@ -10,7 +10,7 @@ from jaxtyping import Array
 
 from gradbench.errors import GradbenchError, did_you_mean
 from gradbench.estimators.registry import Cost, positive, register
-from gradbench.model import Loss, Model, draw_state, lift, visit, with_slope
+from gradbench.model import Loss, Model, draw_state, local, with_slope
 from gradbench.noise import Noise
 
 # The derivative of x in a. All but the first ignore the noise of the model; all but the first two
@@ -38,17 +38,11 @@ def with_derivative(
     """
     driven = options.get("randomness") == "uniforms"
 
-    def example_loss(params, u, example):
-        def unit(site, a):
-            own = [stream[site.index] for stream in u]
-            x = draw_state(site, a, own[0])
-            return with_slope(
-                lambda x, a, *u: slope(site.noise, x, a, *u), x, a, *(own if driven else ())
-            )
+    def rule(site, a, *u):
+        x, own = draw_state(site, a, u[0]), u if driven else ()
+        return with_slope(lambda x, a, *own: slope(site.noise, x, a, *own), x, a, *own)
 
-        return visit(model, params, example, unit).f
-
-    return lift(model, example_loss, streams, **options)
+    return local(model, rule, streams, **options)
 
 
 def _proxy(proxy: str, slope: float) -> Callable[[Noise, Array, Array], Array]:
@@ -101,14 +95,11 @@ def deterministic_straight_through(
     """
     derivative = _proxy(proxy, slope)
 
-    def example_loss(params, u, example):
-        def unit(site, a):
-            x = jnp.where(a > 0, 1, -1).astype(a.dtype)
-            return with_slope(lambda x, a: derivative(site.noise, x, a), x, a)
+    def rule(site, a):
+        x = jnp.where(a > 0, 1, -1).astype(a.dtype)
+        return with_slope(lambda x, a: derivative(site.noise, x, a), x, a)
 
-        return visit(model, params, example, unit).f
-
-    return lift(model, example_loss, streams=0, randomness="none")
+    return local(model, rule, streams=0, randomness="none")
 
 
 @register(
