@@ -29,6 +29,7 @@ from gradbench.model import (
     is_deterministic,
     sites_of,
 )
+from gradbench.parameters import layers_of
 
 _BLOCKS = 32  # at least so many blocks where the draws allow: uncertainty comes from their spread
 _LARGEST_BLOCK = 8192  # draws
@@ -87,17 +88,15 @@ def make_plan(draws: int, averages: Sequence[int] = (), coordinates: int = 1) ->
 
 
 def layer_names(params: Params) -> tuple[str, ...]:
-    """Names of the layers that have parameters: "layer 1", ..., "output" for the last entry."""
-    names = (*(f"layer {k + 1}" for k in range(len(params) - 1)), "output")
-    return tuple(name for name, entry in zip(names, params, strict=True) if jax.tree.leaves(entry))
+    """Names of the layers that have parameters, see ``gradbench.parameters``."""
+    return tuple(name for name, _ in layers_of(params))
 
 
 def layer_vectors(params: Params, lead: int = 0) -> tuple[Array, ...]:
     """Per layer with parameters, its leaves as one vector, after ``lead`` axes that are kept."""
-    layers = [leaves for entry in params if (leaves := jax.tree.leaves(entry))]
     return tuple(
         jnp.concatenate([jnp.reshape(x, (*jnp.shape(x)[:lead], -1)) for x in leaves], axis=lead)
-        for leaves in layers
+        for _, leaves in layers_of(params)
     )
 
 

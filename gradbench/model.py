@@ -2,9 +2,10 @@
 
 It calls ``x = binary(a, noise="logistic")`` once per stochastic layer, in order, and returns the
 objective f. ``binary`` takes the pre-activations a, of any shape, and returns states in {-1, +1} of
-the same shape. ``params`` is a tuple with one entry per layer and one for the objective;
-``example`` is any pytree. An estimator decides what ``binary`` does; the functions here run a model
-with a chosen ``binary`` and turn the loss of one example into the loss of a batch.
+the same shape. ``params`` is any pytree, in networks of the package a tuple with one entry per
+layer and one for the objective; ``example`` is any pytree. An estimator decides what ``binary``
+does; the functions here run a model with a chosen ``binary`` and turn the loss of one example into
+the loss of a batch.
 """
 
 import math
@@ -21,9 +22,10 @@ from jaxtyping import Array, Float, PyTree
 
 from gradbench.errors import GradbenchError, did_you_mean
 from gradbench.noise import Noise, get_noise
+from gradbench.parameters import closed, opened, real_type
 from gradbench.uniforms import Uniforms, draw_uniforms
 
-Params: TypeAlias = PyTree[Array]  # a tuple with an entry per layer and one for the objective
+Params: TypeAlias = PyTree[Any]  # see gradbench.parameters
 Example: TypeAlias = PyTree[Array]
 Batch: TypeAlias = PyTree[Array]  # examples along the first axis of every leaf
 Model: TypeAlias = Callable[[Params, Example, Callable[..., Array]], Array]
@@ -82,7 +84,7 @@ def visit(
         x.append(state)
         return state.astype(pre.dtype)
 
-    f = model(params, example, binary)
+    f = model(opened(params), example, binary)
     return Visit(f, tuple(x), tuple(a), tuple(sites))
 
 
@@ -224,7 +226,7 @@ def find_sites(model: Model, params: Params, example: Example) -> tuple[Site, ..
         sites.extend(run.sites)
         return run.f
 
-    program, f = jax.make_jaxpr(traced, return_shape=True)(params, example)
+    program, f = jax.make_jaxpr(traced, return_shape=True)(closed(params), example)
     if sum(equation.primitive is _marker for equation in program.eqns) != len(sites):
         raise GradbenchError(_INSIDE)
     if not sites:
@@ -322,10 +324,11 @@ class Lifted:
 
     def __call__(self, params: Params, key: Array, batch: Batch) -> Float[Array, ""]:
         """The mean of the losses of the examples."""
+        params = closed(params)
         batch = as_examples(self.model, key, batch)
         examples = batch_size(batch)
         sites = find_sites(self.model, params, jax.tree.map(lambda leaf: leaf[0], batch))
-        dtype = jnp.result_type(*jax.tree.leaves(params))
+        dtype = real_type(params)
         u = draw_uniforms(key, [site.shape for site in sites], self.streams, examples, dtype)
         if self.couples:
             return self.example_loss(params, u, batch)

@@ -114,6 +114,11 @@ def per_layer(model: Model, *, layers: str = "reinforce, psa") -> Loss:
     distinct = list(dict.fromkeys(specs))
 
     def rule(losses: Sequence[_OfParams], params: Params) -> Array:
+        if type(params) is not tuple:
+            raise GradbenchError(
+                f"per_layer got parameters of type {type(params).__name__}; give a tuple with an "
+                "entry for each layer and one for the objective"
+            )
         if len(specs) > len(params):
             raise GradbenchError(
                 f"layers has {len(specs)} estimators for {len(params)} entries of parameters; give "

@@ -32,7 +32,11 @@ AFFINE = "an SBN of affine layers, with binary weights or without"
 def mean_field(model: Model) -> Loss:
     """Every state is replaced by its mean 2F(a) - 1, for logistic noise tanh(a/2)."""
     return local(
-        model, lambda site, a: 2 * site.noise.cdf(a) - 1, streams=0, soft=True, randomness="none"
+        model,
+        lambda site, a, *u: 2 * site.noise.cdf(a) - 1,
+        streams=0,
+        soft=True,
+        randomness="none",
     )
 
 

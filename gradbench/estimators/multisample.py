@@ -29,6 +29,7 @@ from gradbench.model import (
     sampled,
     visit,
 )
+from gradbench.parameters import real_type
 
 
 def others(values: Float[Array, "samples ..."]) -> Float[Array, "samples ..."]:
@@ -98,7 +99,7 @@ def double_cv(
         return frozen(finite("alpha", alpha))
 
     def start(params: Params, batch: Batch) -> Array:
-        return jnp.zeros((), jnp.result_type(*jax.tree.leaves(params)))
+        return jnp.zeros((), real_type(params))
 
     return least_variance(model, rate, start, frozen)
 

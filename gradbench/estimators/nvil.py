@@ -12,6 +12,7 @@ from gradbench.estimators.learned import Learned
 from gradbench.estimators.registry import at_least, fraction, positive, register
 from gradbench.estimators.reinforce import averaged, follow, scores, start_average
 from gradbench.model import Example, Model, Params, Visit, as_examples, find_sites, lift, sampled
+from gradbench.parameters import real_type
 
 Network = dict[str, Array]  # one hidden layer
 
@@ -20,7 +21,7 @@ def start_network(
     key: Array, inputs: int, hidden: int, outputs: int, params: Params
 ) -> dict[str, Array]:
     """Random weights of variance 2 / (inputs + outputs) a layer and no biases (Glorot & Bengio)."""
-    dtype = jnp.result_type(*jax.tree.leaves(params))
+    dtype = real_type(params)
     first, second = jax.random.split(key)
 
     def weights(key: Array, m: int, n: int) -> Array:

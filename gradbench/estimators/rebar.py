@@ -41,6 +41,7 @@ from gradbench.model import (
     sampled,
     visit,
 )
+from gradbench.parameters import real_type
 from gradbench.uniforms import Uniforms
 
 SOURCE = "Tucker et al. 2017, REBAR: Low-variance, unbiased gradient estimates"
@@ -208,7 +209,7 @@ def _learned(
     def begin(params: Params, batch: Batch) -> list[Any]:
         examples = as_examples(model, jax.random.key(0), batch)
         example = jax.tree.map(lambda leaf: leaf[0], examples)
-        dtype = jnp.result_type(*jax.tree.leaves(params))
+        dtype = real_type(params)
         seen, phi = reals(example).size, []
         for site in find_sites(model, params, example):
             seen += site.size

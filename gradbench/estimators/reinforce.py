@@ -14,6 +14,7 @@ from jaxtyping import Array, Float
 from gradbench.estimators.learned import Learned
 from gradbench.estimators.registry import finite, fraction, register
 from gradbench.model import Lifted, Loss, Model, Params, Site, Visit, credit, lift, sampled
+from gradbench.parameters import real_type
 
 
 def scores(run: Visit, signals: Sequence[Array]) -> Float[Array, ""]:
@@ -86,7 +87,7 @@ Average = tuple[Array, Array]  # a decayed sum, and that of the ones: their rati
 
 def start_average(params: Params) -> Average:
     """The average of nothing, which counts as 0."""
-    zero = jnp.zeros((), jnp.result_type(*jax.tree.leaves(params)))
+    zero = jnp.zeros((), real_type(params))
     return zero, zero
 
 

@@ -95,7 +95,7 @@ def deterministic_straight_through(
     """
     derivative = _proxy(proxy, slope)
 
-    def rule(site, a):
+    def rule(site, a, *u):
         x = jnp.where(a > 0, 1, -1).astype(a.dtype)
         return with_slope(lambda x, a: derivative(site.noise, x, a), x, a)
 

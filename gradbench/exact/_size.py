@@ -23,6 +23,7 @@ from gradbench.model import (
     visit,
 )
 from gradbench.network import SBN
+from gradbench.parameters import real_type
 from gradbench.weights import BinaryWeights
 
 MEMORY = 2 << 30  # bytes that an enumeration may take unless the caller says otherwise
@@ -38,7 +39,7 @@ def any_key() -> Array:
 
 
 def sites_and_type(model: Model, params: Params, batch: Batch) -> tuple[tuple[Site, ...], Any]:
-    return sites_of(model, params, batch), jnp.result_type(*jax.tree.leaves(params))
+    return sites_of(model, params, batch), real_type(params)
 
 
 class Size(NamedTuple):
@@ -59,7 +60,7 @@ def check_size(model: Model, params: Params, batch: Batch, memory: int = MEMORY)
 
 
 def refuse_large(size: Size, params: Params, batch: Batch, memory: int) -> None:
-    dtype = jnp.result_type(*jax.tree.leaves(params))
+    dtype = real_type(params)
     needed = size.entries * jnp.dtype(dtype).itemsize + _OVERHEAD
     examples = batch_size(batch)
     many = f"{examples:g} example{'s' * (examples != 1)}"

@@ -1,0 +1,93 @@
+"""Parameters of a model: any pytree, its layers, and what in it is no array.
+
+Those of the package's own networks are tuples, with an entry per layer and one for the objective.
+A model in Flax or Equinox has the state or the module of that library.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import PyTree
+
+
+def layers_of(params: PyTree) -> list[tuple[str, list[Any]]]:
+    """The layers that have real parameters: their names, and their leaves.
+
+    Of a tuple they are "layer 1", "layer 2", ... and, for its last entry, "output". Of any other
+    pytree they are what it holds at its top, the members of lists one by one: the attributes of a
+    module, such as "layers.0", "layers.1" and "head".
+    """
+    if type(params) is tuple:
+        names = (*(f"layer {k + 1}" for k in range(len(params) - 1)), "output")
+        found = list(zip(names, params, strict=True))
+    else:
+        found = _children("", params)
+    leaves = [
+        (name, [leaf for leaf in jax.tree.leaves(part) if _real(leaf)]) for name, part in found
+    ]
+    return [(name, own) for name, own in leaves if own]
+
+
+def _children(name: str, tree: PyTree) -> list[tuple[str, PyTree]]:
+    """The parts of a pytree with their names; lists, and a part alone in its place, are opened."""
+    parts = jax.tree_util.tree_flatten_with_path(tree, is_leaf=lambda part: part is not tree)[0]
+    parts = [(path, part) for path, part in parts if any(map(_real, jax.tree.leaves(part)))]
+    if not parts or not parts[0][0]:  # a leaf
+        return [(name or "params", tree)]
+    found = []
+    for path, part in parts:
+        key = jax.tree_util.keystr(path, simple=True, separator=".")
+        inner = f"{name}.{key}" if name else key
+        listed = isinstance(part, Sequence) or _numbered(part)
+        found += _children(inner, part) if listed or len(parts) == 1 else [(inner, part)]
+    return found
+
+
+def _numbered(part: PyTree) -> bool:
+    """Whether it is a mapping from numbers, as the states of lists of modules are."""
+    keys = getattr(part, "keys", None)
+    names = list(keys()) if callable(keys) else []
+    return bool(names) and all(isinstance(name, int) for name in names)
+
+
+def _real(leaf: Any) -> bool:
+    return hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jnp.floating)
+
+
+def real_type(params: PyTree) -> Any:
+    """The type of the real numbers among parameters; where there are none, that of a number."""
+    leaves = list(filter(_real, jax.tree.leaves(params)))
+    return jnp.result_type(*leaves) if leaves else jnp.result_type(float)
+
+
+@jax.tree_util.register_static
+@dataclass(frozen=True)
+class _Static:
+    value: Any
+
+
+def closed(params: PyTree) -> PyTree:
+    """Parameters whose leaves are arrays: functions, flags and the like become part of the form.
+
+    Modules of Equinox hold such: JAX's transformations of the estimators then pass them over.
+    """
+
+    def close(leaf: Any) -> Any:
+        return (
+            leaf if isinstance(leaf, jax.Array | np.ndarray | np.generic | float) else _Static(leaf)
+        )
+
+    return jax.tree.map(close, params)
+
+
+def opened(params: PyTree) -> PyTree:
+    """What was ``closed``, as the model knows it."""
+
+    def static(leaf: Any) -> bool:
+        return isinstance(leaf, _Static)
+
+    return jax.tree.map(lambda leaf: leaf.value if static(leaf) else leaf, params, is_leaf=static)
