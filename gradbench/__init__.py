@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gradbench import estimators, listing, optimisers, plugins
+    from gradbench.binarization import binarize
     from gradbench.composed import Add, AveragePool, Compose, Concatenate, Function
     from gradbench.errors import GradbenchError
     from gradbench.exact import expected_loss, moments, reference
+    from gradbench.expectations import expectation
     from gradbench.layers import Conv, Dense
     from gradbench.listing import list
     from gradbench.multisample import MultiSample
@@ -50,12 +52,14 @@ __all__ = [
     "MultiSample",
     "Readout",
     "RealNetwork",
+    "binarize",
     "compare",
     "crossovers",
     "curves",
     "dense_network",
     "describe",
     "estimators",
+    "expectation",
     "expected_loss",
     "float64",
     "list",
@@ -76,6 +80,8 @@ __all__ = [
 ]
 
 _HOMES = {
+    "binarize": "binarization",
+    "expectation": "expectations",
     "GradbenchError": "errors",
     "expected_loss": "exact",
     "moments": "exact",

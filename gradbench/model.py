@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, get_args
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +21,7 @@ from jax.interpreters import ad, batching
 from jaxtyping import Array, Float, PyTree
 
 from gradbench.errors import GradbenchError, did_you_mean
+from gradbench.keys import evaluation
 from gradbench.noise import Noise, get_noise
 from gradbench.parameters import closed, opened, real_type
 from gradbench.uniforms import Uniforms, draw_uniforms
@@ -84,7 +85,8 @@ def visit(
         x.append(state)
         return state.astype(pre.dtype)
 
-    f = model(opened(params), example, binary)
+    with evaluation():
+        f = model(opened(params), example, binary)
     return Visit(f, tuple(x), tuple(a), tuple(sites))
 
 
@@ -100,6 +102,20 @@ def visit_path(model: Model, params: Params, example: Example, x: Sequence[Array
 def draw_state(site: Site, a: Array, u: Array) -> Array:
     """x = sign(F(a) - u): +1 with probability F(a); the same ``u`` gives the same state."""
     return jnp.where(u < site.noise.cdf(a), 1, -1).astype(a.dtype)
+
+
+Coding: TypeAlias = Literal["signs", "bits"]
+
+
+def coded(x: Array, coding: str) -> Array:
+    """States -1 and +1, or 0 and 1 in the place of them.
+
+    Raises:
+        GradbenchError: another coding than "signs" and "bits".
+    """
+    if coding not in get_args(Coding):
+        raise GradbenchError(f"coding is {coding!r}; give 'signs' or 'bits'")
+    return x if coding == "signs" else (x + 1) / 2
 
 
 def sampled(

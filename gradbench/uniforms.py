@@ -45,7 +45,7 @@ def check_key(key: Any) -> None:
 
 
 def draw_uniforms(
-    key: Array, shapes: Sequence[tuple[int, ...]], streams: int, examples: int, dtype: Any
+    key: Array | None, shapes: Sequence[tuple[int, ...]], streams: int, examples: int, dtype: Any
 ) -> tuple[Uniforms, ...]:
     """``streams x sites`` arrays ``[*shape, examples]`` of uniforms on (0, 1), both excluded.
 
@@ -57,6 +57,7 @@ def draw_uniforms(
         GradbenchError: ``key`` is no single key.
     """
     check_key(key)
+    assert key is not None
     dtype = jnp.promote_types(dtype, jnp.float32)
     sizes = [examples * math.prod(shape) for shape in shapes]
     ends = list(accumulate(sizes))

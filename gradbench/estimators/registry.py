@@ -117,6 +117,11 @@ class Entry(NamedTuple):
         return getattr(self.make(any_model), "randomness", "uniforms")
 
     @property
+    def local(self) -> bool:
+        """Whether it is a rule for single units, see ``gradbench.model.local``."""
+        return not self.needs and getattr(self.make(any_model), "rule", None) is not None
+
+    @property
     def hyperparameters(self) -> dict[str, Any]:
         """Names and defaults."""
         signature = inspect.signature(self.make).parameters.values()
