@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from gradbench.counterpart import marked, mode, scored
 from gradbench.errors import GradbenchError
 from gradbench.estimators.registry import ESTIMATORS, any_model, get_estimator
 from gradbench.keys import note_use, real
@@ -77,7 +78,17 @@ def binarize(
         note_use(key, "binarize", a)
         drawn = draw_uniforms(key, [a.shape], rule.streams, 1, exact.dtype)
         u = tuple(stream[0][..., 0] for stream in drawn)
-    x = states(rule, site, exact, u, hard)
+    found = mode()
+    if found is None:
+        x = marked(states(rule, site, exact, u, hard))
+    elif u:
+        x = draw_state(site, exact, u[0])
+        x = scored(x, exact, found.weight * site.noise.score(x, exact))
+    else:
+        raise GradbenchError(
+            f"{_name(estimator)} has no noise, so that its loss has no gradient to compare with; "
+            "give a stochastic estimator"
+        )
     return coded(jnp.where(jnp.isnan(exact), exact, x), coding).astype(a.dtype)
 
 

@@ -9,6 +9,7 @@ from jax.extend.core import Var
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PyTree
 
+from gradbench.counterpart import UNBIASED, marked, mode
 from gradbench.errors import GradbenchError
 from gradbench.estimators.registry import any_model, at_least, get_estimator
 from gradbench.keys import note_use, real
@@ -86,9 +87,11 @@ def expectation(
                 f"estimator='exact' sums over all states, and {flat.size} units are more than the "
                 f"{EXACT_UNITS} that it takes; give one that samples, such as 'disarm'"
             )
-        loss, example = make(model), jnp.zeros((1, 1), flat.dtype)  # of which f sees nothing
+        found = mode()
+        maker = make if found is None else get_estimator(UNBIASED)[0].make
+        loss, example = maker(model), jnp.zeros((1, 1), flat.dtype)  # of which f sees nothing
 
-        def draw(key: Array | None) -> Array:
+        def draw(key: Any) -> Array:
             return loss((flat, thetas), key, example)
 
         try:
@@ -99,7 +102,8 @@ def expectation(
                 value = draw(key) if count == 1 else _mean(draw, key, count)
         except (ValueError, NotImplementedError) as error:
             raise _of_callback(error) from error
-        return value + jnp.sum(jnp.where(jnp.isnan(flat), flat, 0)).astype(value.dtype)
+        value += jnp.sum(jnp.where(jnp.isnan(flat), flat, 0)).astype(value.dtype)
+        return value if found else marked(value)
 
     return g
 

@@ -1,0 +1,149 @@
+"""The unbiased counterpart of a loss that calls ``binarize`` and ``expectation``.
+
+The same function, traced again in another mode: ``binarize`` gives states with the score function
+for gradient, ``expectation`` takes an unbiased estimator. Nothing of the user's code changes.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from itertools import count
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
+from jax.experimental.xla_metadata import set_xla_metadata
+from jax.lax import stop_gradient
+from jaxtyping import Array, Float
+
+from gradbench.errors import GradbenchError
+from gradbench.model import Batch, Loss, Params, batch_size
+
+NAME = "gradbench.binarize"  # of the states, also for policies of jax.checkpoint
+UNBIASED = "disarm"  # in the place of any estimator of an expectation
+
+
+@dataclass
+class Mode:
+    """The weight of the scores, and whether anything was there to be weighted.
+
+    The weight is that of the gradient: return less baseline, times that of the sample in the mean.
+    """
+
+    weight: Array
+    used: bool = False
+
+
+_numbers = count()
+_mode: ContextVar[Mode | None] = ContextVar("mode", default=None)
+
+
+def mode() -> Mode | None:
+    """The mode of this trace, None where users run their own loss."""
+    found = _mode.get()
+    if found:
+        found.used = True
+    return found
+
+
+@contextmanager
+def _scoring(weight: Array) -> Iterator[Mode]:
+    own = Mode(weight)
+    token = _mode.set(own)
+    try:
+        # Metadata of operations are part of what JAX's caches of traces go by: what the user has
+        # compiled or scanned is traced anew here, and what is traced here never used elsewhere.
+        with set_xla_metadata(gradbench_counterpart=str(next(_numbers))):
+            yield own
+    finally:
+        _mode.reset(token)
+
+
+def marked(x: Array) -> Array:
+    """What was made in the user's own mode, recognizable in a traced program."""
+    return checkpoint_name(x, NAME)
+
+
+@jax.custom_vjp
+def scored(x: Array, a: Array, slope: Array) -> Array:
+    """The states x, with the gradient ``slope`` in a, whatever is downstream."""
+    return x
+
+
+scored.defvjp(
+    lambda x, a, slope: (x, slope),
+    lambda slope, _: (jnp.zeros_like(slope), slope, jnp.zeros_like(slope)),
+)
+
+
+def counterpart(loss: Loss, by_example: bool = True, samples: int = 4) -> Loss:
+    """A loss whose gradient is that of E loss without bias, of several samples at once.
+
+    REINFORCE with the mean of the other samples as baseline. ``by_example``: the loss is the mean
+    of those of its examples, which are then run one by one; else their noise is in each other's
+    return.
+
+    Raises:
+        GradbenchError: at the call, the loss calls neither ``binarize`` nor ``expectation``, or
+            calls them inside a function that is not traced anew.
+    """
+
+    def surrogate(params: Params, key: Array, batch: Batch) -> Float[Array, ""]:
+        parts = (
+            jax.tree.map(lambda leaf: jnp.asarray(leaf)[:, None], batch)
+            if by_example
+            else jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], batch)
+        )
+        used = []
+
+        def one(params: Params, key: Array, part: Batch, weight: Array) -> Array:
+            with _scoring(weight) as own:
+                value = loss(params, key, part)
+            used.append(own.used)
+            return value
+
+        def all_of(params: Params, weights: Array) -> Array:
+            keys = jax.random.split(key, weights.shape)
+            per_sample = jax.vmap(one, (None, 0, None, 0))
+            return jax.vmap(per_sample, (None, 0, 0, 0))(params, keys, parts, weights)
+
+        nothing = jnp.zeros((batch_size(parts), samples))
+        _check(all_of, params, nothing, used)
+        f = stop_gradient(all_of(params, nothing))
+        others = (jnp.sum(f, 1, keepdims=True) - f) / (samples - 1)
+        return jnp.mean(all_of(params, (f - others) / f.size))
+
+    return surrogate
+
+
+def _check(all_of: Callable[..., Array], params: Params, nothing: Array, used: list[bool]) -> None:
+    """Refuses a loss that has no counterpart, or was not traced anew as it should be."""
+    program = jax.make_jaxpr(all_of)(params, nothing)
+    if _holds_mark(program.jaxpr):
+        raise GradbenchError(
+            "the loss calls binarize() or expectation() inside a function that cannot be traced "
+            "anew; give it without jax.jit inside"
+        )
+    if not any(used):
+        raise GradbenchError(
+            "the loss has no model, and calls neither gradbench.binarize nor "
+            "gradbench.expectation, so that its expectation is not known; give `unbiased`, a loss "
+            "of the same form with an unbiased estimator, or `reference`"
+        )
+
+
+def _holds_mark(program: Any) -> bool:
+    """Whether a traced program, or one inside of it, has a mark."""
+    for equation in program.eqns:
+        if equation.params.get("name") == NAME:
+            return True
+        for value in jax.tree.leaves(list(equation.params.values()), is_leaf=_is_program):
+            if _is_program(value) and _holds_mark(getattr(value, "jaxpr", value)):
+                return True
+    return False
+
+
+def _is_program(value: Any) -> bool:
+    return hasattr(value, "eqns")
