@@ -2,6 +2,7 @@
 # make test    what every change must pass: lint, format, types, tests
 # make slow    the tests that take longer
 # make notebooks   executes the notebooks and puts their outputs into them
+# make docs    the API reference as HTML, into build/api
 # make bench   draws per second, cost of exact gradients, time of the psa suite, on this machine
 # make peer    estimators side by side with storchastic, in an environment of its own (with torch)
 # make clean   removes what the targets above made
@@ -9,7 +10,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test slow notebooks bench peer clean
+.PHONY: demo test slow notebooks docs bench peer clean
 .NOTPARALLEL:
 
 demo: .venv/installed
@@ -28,8 +29,12 @@ slow: .venv/installed-for-tests
 notebooks: .venv/installed-for-tests
 	$(BIN)/python notebooks/execute.py
 
+docs: .venv/installed-for-tests
+	$(BIN)/python notebooks/api/make.py build/api
+
 bench: .venv/installed
 	$(BIN)/python benchmarks/speed.py
+	$(BIN)/python benchmarks/entry_points.py
 
 peer: .venv-peer/installed
 	.venv-peer/bin/python benchmarks/peer.py

@@ -1,8 +1,9 @@
 """How fast gradbench is on this machine: ``make bench``.
 
-Prints draws per second of every estimator, time and peak memory of a gradient of a convolutional
-network and of exact gradients, and the time of the whole ``psa`` suite. Machines are noisy: every
-time is the best of several, and ratios within one run say more than the numbers.
+Prints times of imports, draws per second of every estimator, time and peak memory of a gradient of
+a convolutional network and of exact gradients, and the time of the whole ``psa`` suite. Machines
+are noisy: every time is the best of several, that of an import their median, and ratios within one
+run say more than the numbers.
 """
 
 import argparse
@@ -35,6 +36,7 @@ from gradbench.suite import load_suite
 
 HIDDEN = [(5, 5, 5), (8, 8, 8), (10, 10, 10), (11, 11, 11), (12, 12, 12)]
 REPEATS = 10
+IMPORTS = 7  # processes for each statement
 DRAWS = 4096
 
 
@@ -47,6 +49,9 @@ def main() -> None:
         print_line(only)
         return
     print(f"machine: {machine()}")
+    print("\ntime of an import in a fresh process, relative to that of jax")
+    for statement, ratio in import_ratios().items():
+        print(f"{statement:40}{ratio:8.2f}")
     print("\ndraws per second, network 2-5-5-5-1, 200 points, all statistics included")
     print(f"{'estimator':28}{'float64':>12}{'float32':>12}")
     # Of estimators without randomness a single draw is made: nothing to time.
@@ -77,6 +82,23 @@ def machine() -> str:
     cores = f"{len(model)} x {model[0]}" if model else platform.processor()
     device = jax.devices()[0].device_kind
     return f"{cores}, JAX {jax.__version__} on {device}, Python {platform.python_version()}"
+
+
+def import_ratios() -> dict[str, float]:
+    """Times of imports relative to ``import jax``, of medians over fresh processes in turns."""
+    statements = ("import jax", "import gradbench", "import gradbench; gradbench.binarize")
+    empty, *seconds = np.median(
+        [[seconds_of(statement) for statement in ("", *statements)] for _ in range(IMPORTS)], axis=0
+    )
+    rows = zip(statements, seconds, strict=True)
+    return {name: float((own - empty) / (seconds[0] - empty)) for name, own in rows}
+
+
+def seconds_of(statement: str) -> float:
+    """Time of a process of Python that runs one statement."""
+    begin = time.perf_counter()
+    subprocess.run([sys.executable, "-c", statement], check=True)
+    return time.perf_counter() - begin
 
 
 def problem(hidden: tuple[int, ...], dtype: Any) -> tuple[Any, Any, Any]:

@@ -40,9 +40,10 @@ def binarize(
     Every call needs a key of its own: layers with equal keys have dependent noise, which biases
     expectation and gradient. A key that two calls of one traced function share is refused; what
     cannot be seen are calls inside transformations of their own (two ``checkpoint``, the steps of a
-    ``scan``), and calls without any transformation. Where sharing is meant, pass
-    ``jax.random.clone(key)``. Under ``vmap`` with one key all rows share their noise; give
-    ``jax.random.split(key, rows)``. Under ``shard_map`` fold in the index of the shard.
+    ``scan``), calls without any transformation, and keys that are made twice (``keys[0]`` for two
+    layers). Where sharing is meant, pass ``jax.random.clone(key)``. Under ``vmap`` with one key all
+    rows share their noise; give ``jax.random.split(key, rows)``. Under ``shard_map`` fold in the
+    index of the shard.
 
     Args:
         a: pre-activations, real, of any shape; for logistic noise the logits.
@@ -54,7 +55,9 @@ def binarize(
         hard: whether relaxations (``concrete``, ``hard_concrete``, ``stochastic_times_smooth``,
             ``foust``), whose own states are real numbers, are made binary in the forward pass. The
             backward pass is theirs either way: a hard ``concrete`` is ``st_gumbel_softmax``. With
-            ``hard=False`` they are as in their papers, and are so certified; others ignore it.
+            ``hard=False`` they are as in their papers, and are so certified; others ignore it. But
+            ``foust`` takes the value at other states than the gradient, as a unit alone cannot:
+            hard it is ``zgr``, and with ``hard=False`` its value is biased too.
 
     Returns:
         The states, in the shape and type of ``a``.

@@ -4,7 +4,7 @@ The draws of a cell are numbered 0..N-1 and cut into blocks of consecutive draws
 layer, sums that are enough for every metric, and no draw. Numpy only.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import reduce
 from typing import NamedTuple
 
@@ -77,6 +77,46 @@ def merge(a: Moments | LayerBlock, b: Moments | LayerBlock) -> Moments:
     share = b.count / count if count else 0.0
     shift = b.mean - a.mean
     return Moments(count, a.mean + share * shift, a.m2 + b.m2 + (a.count * share) * shift**2)
+
+
+class Blocks(NamedTuple):
+    """The moments of n blocks of draws of one layer, or of several in a row, with P coordinates."""
+
+    counts: Floats  # [n] draws
+    means: Floats  # [n, P]
+    m2: Floats  # [n, P] sums of squared deviations from the means
+
+    @property
+    def draws(self) -> int:
+        """The number N of draws."""
+        return int(self.counts.sum())
+
+    def mean(self) -> Floats:
+        """Of all draws [P]."""
+        return self.counts @ self.means / self.draws
+
+    def variances(self) -> Floats:
+        """Of the coordinates of the mean of all draws [P], from the spread of the draws."""
+        between = self.counts @ (self.means - self.mean()) ** 2
+        return (self.m2.sum(0) + between) / (self.draws - 1) / self.draws
+
+    def deviations(self) -> Floats:
+        """Rows d [n, P] with d'd the covariance of the mean of all draws, from that of the blocks.
+
+        What blocks add at first order to a function of the mean that has the slopes s is d s.
+        """
+        weights = self.counts / (self.draws * (len(self.counts) - 1))
+        return np.sqrt(weights)[:, None] * (self.means - self.mean())
+
+    def times(self, factor: float) -> "Blocks":
+        """Of the draws times a positive number."""
+        return Blocks(self.counts, self.means * factor, self.m2 * factor * factor)
+
+
+def together(layers: Sequence[Blocks]) -> Blocks:
+    """The same draws of several layers as those of one."""
+    _, means, m2 = (np.concatenate(parts, axis=-1) for parts in zip(*layers, strict=True))
+    return Blocks(layers[0].counts, means, m2)
 
 
 def pool(parts: Iterable[Moments | LayerBlock]) -> Moments:

@@ -23,7 +23,11 @@ class AveragePool:
     window: Any
 
     def __call__(self, x: Float[Array, "*space channels"]) -> Float[Array, "*pooled channels"]:
-        """The means of one example."""
+        """The means of the input ``x`` of one example.
+
+        Raises:
+            GradbenchError: a window that is no whole number, or larger than an axis.
+        """
         w, space = self.window, x.shape[:-1]
         if not isinstance(w, int | np.integer) or w < 1 or any(n < w for n in space):
             raise GradbenchError(
@@ -45,7 +49,9 @@ class AveragePool:
     ) -> Array:
         """The ``flip_pull`` of pooling before a layer, from that of the layer, ``pull``.
 
-        An input changes the mean of its window alone: as many pulls as a window has entries.
+        ``x`` and ``flipped`` are [*space, channels], ``a`` and ``g`` [*outputs], as the result of
+        the layer. An input changes the mean of its window alone: as many pulls as a window has
+        entries.
         """
         change, back = jax.vjp(self._windows, flipped - x)
         mean = self(x)
@@ -125,7 +131,11 @@ class _Composed:
 
     @cached_property
     def outputs(self) -> tuple[int, ...]:
-        """The shape of the pre-activations, found by tracing."""
+        """The shape of the pre-activations, found by tracing.
+
+        Raises:
+            GradbenchError: the parts cannot read an input of that shape.
+        """
         return _traced_shape(type(self).__name__, self, self.inputs)  # type: ignore[arg-type]
 
 
@@ -156,8 +166,12 @@ class Compose(_Composed):
 
     ``Compose((Dense(64, 16), jnp.tanh, Dense(16, 8)))`` is the layer of a non-linear encoder,
     ``Compose((AveragePool(2), Conv((4, 4, 1), 2, 3)), inputs=(8, 8, 1))`` pools its input first.
-    Parameters: a tuple with those of each part. The noise is that of the last layer among the parts
-    unless given.
+    Parameters: a tuple with those of each part. ``noise`` is that of the last layer among the
+    parts unless given, ``inputs`` the input shape of the first part.
+
+    Raises:
+        GradbenchError: no parts, a first part of unknown input shape where none is given, an
+            unknown noise, or parts that do not fit.
     """
 
     parts: tuple[Part, ...]
@@ -171,23 +185,38 @@ class Compose(_Composed):
         return tuple(part for part in self.parts if hasattr(part, "noise"))[-1:]
 
     def __call__(self, theta: Params, x: Array) -> Array:
-        """Pre-activations of one example."""
+        """Pre-activations [*outputs] of one example, of states [*inputs] or flat.
+
+        Raises:
+            GradbenchError: states that do not fit, or not one entry of ``theta`` for each part.
+        """
         x = read(x, self.inputs)
         for part, own in self._pairs(theta):
             x = _apply(part, own, x)
         return x
 
-    def flip_pull(self, theta: Params, x: Array, flipped: Array, a: Array, g: Array) -> Array:
-        """As ``flip_each``; from its structure for a single layer, pooled or not."""
+    @property
+    def fast_flips(self) -> bool:
+        """Whether ``flip_pull`` has a form for it: for a single layer that has, pooled or not."""
         parts: tuple[Any, ...] = self.parts
         *before, last = parts
-        fast = hasattr(last, "flip_pull") and get_noise(last.noise) == get_noise(self.noise)
+        known = hasattr(last, "flip_pull") and get_noise(last.noise) == get_noise(self.noise)
         pooled = len(before) == 1 and isinstance(before[0], AveragePool)
-        if not fast or (before and not pooled):
+        return known and (pooled or not before)
+
+    def flip_pull(self, theta: Params, x: Array, flipped: Array, a: Array, g: Array) -> Array:
+        """As ``flip_each``, [*inputs]; from its structure for a single layer, pooled or not.
+
+        Raises:
+            GradbenchError: states that do not fit.
+        """
+        if not self.fast_flips:
             return flip_each(self, theta, x, flipped, a, g)
+        parts: tuple[Any, ...] = self.parts
+        *before, last = parts
         pull = partial(last.flip_pull, theta[-1])
         read_x, read_flipped = read(x, self.inputs), read(flipped, self.inputs)
-        if pooled:
+        if before:
             return before[0].flip_pull(pull, read_x, read_flipped, a, g).reshape(x.shape)
         return pull(read_x, read_flipped, a, g).reshape(x.shape)
 
@@ -196,7 +225,12 @@ class Compose(_Composed):
 class Concatenate(_Composed):
     """Parts side by side, which all read the input; their outputs are joined along the last axis.
 
-    Parameters: a tuple with those of each part. The noise is that of the parts unless given.
+    Parameters: a tuple with those of each part. ``noise`` and ``inputs``, the shape of the input,
+    are those of the parts unless given.
+
+    Raises:
+        GradbenchError: no parts, parts of several noises or of an unknown input shape where none is
+            given, or parts that do not fit.
     """
 
     parts: tuple[Part, ...]
@@ -204,7 +238,11 @@ class Concatenate(_Composed):
     inputs: Any = None
 
     def __call__(self, theta: Params, x: Array) -> Array:
-        """Pre-activations of one example."""
+        """Pre-activations [*outputs] of one example, of states [*inputs] or flat.
+
+        Raises:
+            GradbenchError: states that do not fit, or not one entry of ``theta`` for each part.
+        """
         x = read(x, self.inputs)
         outputs = [_apply(part, own, x) for part, own in self._pairs(theta)]
         return jnp.concatenate(outputs, axis=-1)
@@ -215,7 +253,12 @@ class Add(_Composed):
     """The sum of parts that all read the input and have the same output shape: skip connections.
 
     ``Add((Conv((4, 4, 1), 1, 3, padding=1), lambda x: x))`` adds its input to a convolution.
-    Parameters: a tuple with those of each part. The noise is that of the parts unless given.
+    Parameters: a tuple with those of each part. ``noise`` and ``inputs``, the shape of the input,
+    are those of the parts unless given.
+
+    Raises:
+        GradbenchError: no parts, parts of several noises or of an unknown input shape where none is
+            given, or parts that do not fit.
     """
 
     parts: tuple[Part, ...]
@@ -223,7 +266,12 @@ class Add(_Composed):
     inputs: Any = None
 
     def __call__(self, theta: Params, x: Array) -> Array:
-        """Pre-activations of one example."""
+        """Pre-activations [*outputs] of one example, of states [*inputs] or flat.
+
+        Raises:
+            GradbenchError: states that do not fit, or not one entry of ``theta`` for each part, or
+                outputs that are not all alike.
+        """
         x = read(x, self.inputs)
         outputs = [_apply(part, own, x) for part, own in self._pairs(theta)]
         shapes = [jnp.shape(out) for out in outputs]
@@ -236,7 +284,11 @@ class Add(_Composed):
 class Function:
     """Any JAX function ``function(theta, x) -> pre-activations`` as a layer.
 
-    ``initial(key)`` gives random parameters, none unless given.
+    ``inputs`` is the shape of the states x that it reads, ``noise`` that of its units; their shape,
+    [*outputs], is found by tracing. ``initial(key)`` gives random parameters, none unless given.
+
+    Raises:
+        GradbenchError: an input shape that the function cannot read.
     """
 
     function: Callable[[Params, Array], Array]
@@ -254,9 +306,17 @@ class Function:
 
     @cached_property
     def outputs(self) -> tuple[int, ...]:
-        """The shape of the pre-activations, found by tracing."""
+        """The shape of the pre-activations, found by tracing.
+
+        Raises:
+            GradbenchError: the function cannot read an input of that shape.
+        """
         return _traced_shape("Function", self, self.inputs)
 
     def __call__(self, theta: Params, x: Array) -> Array:
-        """Pre-activations of one example."""
+        """Pre-activations [*outputs] of one example, of states [*inputs] or flat.
+
+        Raises:
+            GradbenchError: states that do not fit.
+        """
         return self.function(theta, read(x, self.inputs))

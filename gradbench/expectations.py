@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, PyTree
 from gradbench.counterpart import UNBIASED, marked, mode
 from gradbench.errors import GradbenchError
 from gradbench.estimators.registry import any_model, at_least, get_estimator
-from gradbench.keys import note_use, real
+from gradbench.keys import evaluation, note_use, real
 from gradbench.model import Loss, Model, coded, is_deterministic
 from gradbench.noise import Noise, get_noise
 
@@ -45,8 +45,9 @@ def expectation(
 
     f may be a black box in x, such as a simulator behind ``jax.pure_callback`` (with a
     ``vmap_method``), for all estimators that evaluate it alone: score functions, ARM and its kin,
-    flips. It may hold further calls of ``binarize`` and of such expectations, and g may stand
-    anywhere in a differentiated program, under ``jit``, ``vmap`` and ``scan``.
+    flips. It may hold further calls of ``binarize`` and of such expectations, with keys other than
+    that of g, and g may stand anywhere in a differentiated program, under ``jit``, ``vmap`` and
+    ``scan``.
 
     Estimators with learned parts are at their initial state, where they are unbiased too.
 
@@ -74,34 +75,41 @@ def expectation(
         """The expectation of f: see ``gradbench.expectation``."""
         flat, shaped = _raveled(logits)
         thetas, whole = _real_args(args)
-
-        def at(x: Array, thetas: list[Array]) -> Array:
-            return f(shaped(coded(x, coding)), *whole(thetas))
-
-        def model(params: Any, example: Any, binary: Any) -> Array:
-            return at(binary(params[0], injected), params[1])
-
-        _check_objective(at, flat, thetas, name, differentiates)
         if name.partition("(")[0] == "exact" and flat.size > EXACT_UNITS:
             raise GradbenchError(
                 f"estimator='exact' sums over all states, and {flat.size} units are more than the "
                 f"{EXACT_UNITS} that it takes; give one that samples, such as 'disarm'"
             )
+
+        def at(x: Array, thetas: list[Array]) -> Array:
+            return f(shaped(coded(x, coding)), *whole(thetas))
+
+        def model(params: Any, example: Any, binary: Any) -> Array:
+            return opened(binary(params[0], injected), *params[1])
+
         found = mode()
         maker = make if found is None else get_estimator(UNBIASED)[0].make
         loss, example = maker(model), jnp.zeros((1, 1), flat.dtype)  # of which f sees nothing
+        random = not is_deterministic(loss)
+        if random:
+            note_use(key, "expectation", logits)
+        with evaluation(key if random else None):
+            # What f closes over is a parameter too: some estimators stop gradients by these. And f
+            # is traced here alone: nests would be traced over and over.
+            opened, closed_over = jax.closure_convert(at, flat, thetas)
+            held = (thetas, *closed_over)
+            _check_objective(lambda x: opened(x, *held), flat, name, differentiates)
 
-        def draw(key: Any) -> Array:
-            return loss((flat, thetas), key, example)
+            def draw(key: Any) -> Array:
+                return loss((flat, held), key, example)
 
-        try:
-            if is_deterministic(loss):
-                value = draw(jax.random.key(0))
-            else:
-                note_use(key, "expectation", logits)
-                value = draw(key) if count == 1 else _mean(draw, key, count)
-        except (ValueError, NotImplementedError) as error:
-            raise _of_callback(error) from error
+            try:
+                if not random:
+                    value = draw(jax.random.key(0))
+                else:
+                    value = draw(key) if count == 1 else _mean(draw, key, count)
+            except (ValueError, NotImplementedError) as error:
+                raise _of_callback(error) from error
         value += jnp.sum(jnp.where(jnp.isnan(flat), flat, 0)).astype(value.dtype)
         return value if found else marked(value)
 
@@ -162,10 +170,10 @@ def _is_real(leaf: Any) -> bool:
 
 
 def _check_objective(
-    at: Callable[..., Array], flat: Array, thetas: list[Array], name: str, differentiates: bool
+    at: Callable[[Array], Array], flat: Array, name: str, differentiates: bool
 ) -> None:
     """Refuses an f that is no real scalar, or has no derivative where one is needed."""
-    value = jax.eval_shape(at, flat, thetas)
+    value = jax.eval_shape(at, flat)
     if not _is_real(value) or value.shape != ():
         array = isinstance(value, jax.ShapeDtypeStruct)
         what = f"{value.dtype}{list(value.shape)}" if array else f"a {type(value).__name__}"
@@ -176,11 +184,11 @@ def _check_objective(
         return
 
     def slope(x: Array, v: Array) -> Array:
-        return jax.jvp(lambda x: at(x, thetas), (x,), (v,))[1]
+        return jax.jvp(at, (x,), (v,))[1]
 
     why = "it uses x in whole numbers or comparisons alone"
     try:
-        if _depends(slope, 1, flat, flat) or not _depends(lambda x: at(x, thetas), 0, flat):
+        if _depends(slope, 1, flat, flat) or not _depends(at, 0, flat):
             return
     except (ValueError, NotImplementedError) as error:
         if "callback" not in str(error).lower():

@@ -14,17 +14,22 @@ from jaxtyping import Array
 from gradbench.errors import GradbenchError
 from gradbench.uniforms import check_key
 
-# Per key by identity: a reference to it, what used it, and the trace in which it did.
+# Per key by identity: a reference to it, what used it, and where: in which evaluation and trace.
 _USED: dict[int, tuple[weakref.ref, str, Any]] = {}
 
 
-_evaluating: ContextVar[bool] = ContextVar("evaluating", default=False)
+# The evaluation of an objective that is going on, and the keys that those around it draw from.
+_evaluating: ContextVar[tuple[Any, tuple[Any, ...]]] = ContextVar("evaluating", default=(None, ()))
 
 
 @contextmanager
-def evaluation() -> Iterator[None]:
-    """An evaluation of an objective by an estimator: one of several that use the same keys."""
-    token = _evaluating.set(True)
+def evaluation(key: Any = None) -> Iterator[None]:
+    """An evaluation of an objective by an estimator, with its ``key``: several use the same keys.
+
+    What the objective draws from, it draws from anew in each of them; the key is not for it.
+    """
+    keys = _evaluating.get()[1]
+    token = _evaluating.set((object(), keys if key is None else (*keys, key)))
     try:
         yield
     finally:
@@ -41,18 +46,24 @@ def note_use(key: Any, user: str, beside: Any) -> None:
         GradbenchError: the key is used already, or is none.
     """
     check_key(key)
-    traced = any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((key, beside)))
-    if _evaluating.get() or not traced:
+    current, taken = _evaluating.get()
+    if any(key is other for other in taken):
+        raise _used(user, "expectation")
+    if not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((key, beside))):
         return
-    trace = _trace()
+    where = current, _trace()
     known = _USED.get(id(key))
-    if known and known[0]() is key and known[2] == trace:
-        raise GradbenchError(
-            f"{user}() got a key that {known[1]}() has used already, so that their noise would be "
-            "the same; give each a key of jax.random.split, or jax.random.clone(key) if it is meant"
-        )
+    if known and known[0]() is key and known[2] == where:
+        raise _used(user, known[1])
     number = id(key)
-    _USED[number] = weakref.ref(key, lambda _: _USED.pop(number, None)), user, trace
+    _USED[number] = weakref.ref(key, lambda _: _USED.pop(number, None)), user, where
+
+
+def _used(user: str, before: str) -> GradbenchError:
+    return GradbenchError(
+        f"{user}() got a key that {before}() has used already, so that their noise would be the "
+        "same; give each a key of jax.random.split, or jax.random.clone(key) if it is meant"
+    )
 
 
 def _trace() -> Any:
@@ -67,9 +78,17 @@ def real(what: str, a: Any) -> Array:
     Raises:
         GradbenchError: they are not.
     """
-    a = jnp.asarray(a)
+    try:
+        a = jnp.asarray(a)
+    except (TypeError, ValueError) as error:
+        raise GradbenchError(f"the {what} are {a!r}; give real numbers") from error
     if not jnp.issubdtype(a.dtype, jnp.floating):
         raise GradbenchError(f"the {what} are of type {a.dtype}; give real numbers")
-    if not isinstance(a, jax.core.Tracer) and bool(jnp.isnan(a).any()):
-        raise GradbenchError(f"the {what} hold NaN; see what made them, with jax.debug_nans(True)")
+    if not isinstance(a, jax.core.Tracer):  # known numbers, also while something else is traced
+        with jax.ensure_compile_time_eval():
+            bad = bool(jnp.isnan(a).any())
+        if bad:
+            raise GradbenchError(
+                f"the {what} hold NaN; see what made them, with jax.debug_nans(True)"
+            )
     return a

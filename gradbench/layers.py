@@ -147,7 +147,10 @@ def check_sizes(what: str, sizes: Any) -> None:
 class Dense:
     """a = W x + b, parameters ``{"weight": [outputs, inputs], "bias": [outputs]}``.
 
-    It reads states of any shape with ``inputs`` units.
+    It reads states of any shape with ``inputs`` units; ``noise`` is that of its ``outputs`` units.
+
+    Raises:
+        GradbenchError: sizes that are no positive whole numbers, or an unknown noise.
     """
 
     inputs: int
@@ -160,15 +163,23 @@ class Dense:
         get_noise(self.noise)
 
     def init(self, key: Array) -> Params:
-        """Weights and biases from U(-1, 1)."""
+        """Weights [outputs, inputs] and biases [outputs] from U(-1, 1)."""
         return uniform_affine(key, (self.outputs, self.inputs))
 
     def __call__(self, theta: Params, x: Array) -> Float[Array, " outputs"]:
-        """Pre-activations of one example."""
+        """Pre-activations of one example.
+
+        Raises:
+            GradbenchError: parameters or states of other shapes.
+        """
         return affine(theta, jnp.ravel(x))
 
     def flip_pull(self, theta: Params, x: Array, flipped: Array, a: Array, g: Array) -> Array:
-        """What ``flip_each`` gives, from sheets of F(a_j + W_ji (flipped_i - x_i))."""
+        """What ``flip_each`` gives, from sheets of F(a_j + W_ji (flipped_i - x_i)).
+
+        Raises:
+            GradbenchError: parameters of other shapes.
+        """
         cdf = get_noise(self.noise).cdf
         change, base = jnp.ravel(flipped - x), cdf(a)
 
@@ -228,10 +239,11 @@ class Conv:
     ``inputs`` is ``[length, channels]`` or ``[height, width, channels]``, ``channels`` the number
     of output channels. ``kernel`` and ``stride`` are numbers, or one for each axis; ``padding`` is
     the number of zeros on both sides, "valid" (none) or "same" (outputs = inputs / stride, rounded
-    up). Parameters: ``{"weight": [channels, *kernel, channels below], "bias": [channels]}``.
+    up); ``noise`` is that of its units. Parameters: ``{"weight": [channels, *kernel, channels
+    below], "bias": [channels]}``.
 
     Raises:
-        GradbenchError: a kernel larger than its input, or sizes that are none.
+        GradbenchError: a kernel larger than its input, sizes that are none, or an unknown noise.
     """
 
     inputs: tuple[int, ...]
@@ -297,11 +309,15 @@ class Conv:
         return (*((n + sum(pad) - k) // s + 1 for n, pad, k, s in sizes), self.channels)
 
     def init(self, key: Array) -> Params:
-        """Weights and biases from U(-1, 1)."""
+        """Weights [channels, *kernel, channels below] and biases [channels] from U(-1, 1)."""
         return uniform_affine(key, (self.channels, *self.kernel, self.inputs[-1]))
 
     def patches(self, x: Float[Array, "*inputs"]) -> Float[Array, "*space taps"]:
-        """What each output position reads, in the order of a kernel's entries."""
+        """What each output position reads, in the order of a kernel's entries.
+
+        Raises:
+            GradbenchError: an input of another shape.
+        """
         padded = jnp.pad(read(x, self.inputs), [*self._pads, (0, 0)])
         space = self.outputs[:-1]
 
@@ -312,7 +328,11 @@ class Conv:
         return jnp.concatenate([shifted(offset) for offset in np.ndindex(*self.kernel)], axis=-1)
 
     def __call__(self, theta: Params, x: Array) -> Float[Array, "*space channels"]:
-        """Pre-activations of one example."""
+        """Pre-activations of one example.
+
+        Raises:
+            GradbenchError: parameters or an input of other shapes.
+        """
         return affine(self._flat(theta), self.patches(x))
 
     def _flat(self, theta: Params) -> Params:
@@ -329,6 +349,9 @@ class Conv:
 
         Input i is read once at each position that it touches: sum_j g_j (F(a_j + w (flipped_i -
         x_i)) - F(a_j)) goes entry by entry over patches, and back to the inputs by the transpose.
+
+        Raises:
+            GradbenchError: parameters of other shapes.
         """
         cdf = get_noise(self.noise).cdf
         weight, base = self._flat(theta)["weight"], cdf(a)

@@ -18,6 +18,8 @@ from gradbench.suite import list_suites, load_suite
 from gradbench.text import aligned
 from gradbench.text import markdown as as_markdown
 
+__all__ = ["estimator", "facts", "list", "text"]
+
 
 def list(kind: str) -> pd.DataFrame:
     """What there is of a kind, one row each, with its name first.
@@ -34,7 +36,7 @@ def list(kind: str) -> pd.DataFrame:
 
 
 def text(kind: str, width: int | None = None, markdown: bool = False) -> str:
-    """The same as text, in columns within a width or as a table in Markdown.
+    """``list(kind)`` as text, in columns within a ``width`` or as a table in ``markdown``.
 
     Raises:
         GradbenchError: as ``list``.
@@ -96,6 +98,23 @@ def estimator(spec: str) -> str:
     Raises:
         GradbenchError: the estimator is unknown, or cannot be made.
     """
+    from gradbench.estimators.registry import get_estimator  # imports JAX
+
+    entry, arguments = get_estimator(spec)
+    title = format_spec(entry.name, entry.hyperparameters | arguments)
+    about = textwrap.indent(inspect.getdoc(entry.make) or "", "    ")
+    return "\n".join([title, "", about, "", *aligned(facts(spec))])
+
+
+def facts(spec: str) -> builtins.list[tuple[str, str]]:
+    """What the registry says of an estimator, as pairs of a name and a text.
+
+    Args:
+        spec: as for ``estimator``.
+
+    Raises:
+        GradbenchError: the estimator is unknown, or cannot be made.
+    """
     from gradbench.estimators.registry import (  # imports JAX
         EXACTNESS,
         any_model,
@@ -109,7 +128,7 @@ def estimator(spec: str) -> str:
     claim = entry.claim(**arguments)
     cost = price_of(spec) if arguments else entry.price()
     randomness = getattr(entry.make(any_model, **arguments), "randomness", "uniforms")
-    facts = [
+    return [
         ("family", entry.family),
         ("exact for", claim if claim == "exact" else f"{EXACTNESS[claim]} ({claim})"),
         ("value", "unbiased" if entry.estimates_value(**arguments) else "biased"),
@@ -120,12 +139,10 @@ def estimator(spec: str) -> str:
             " (L layers, D units, n of them in the last layer)",
         ),
         ("layers", entry.layers),
+        ("taken by", _entry_points(entry)),
         ("needs", _needs(entry) or "nothing beyond any model"),
         ("source", entry.source),
     ]
-    title = format_spec(entry.name, entry.hyperparameters | arguments)
-    about = textwrap.indent(inspect.getdoc(entry.make) or "", "    ")
-    return "\n".join([title, "", about, "", *aligned(facts)])
 
 
 _RANDOMNESS = {
@@ -133,6 +150,12 @@ _RANDOMNESS = {
     "states": "the sampled states alone",
     "uniforms": "the uniforms themselves",
 }
+
+
+def _entry_points(entry: Any) -> str:
+    if entry.needs:
+        return "models alone"
+    return "binarize, expectation, any model" if entry.local else "expectation, any model"
 
 
 def _needs(entry: Any) -> str:

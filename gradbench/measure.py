@@ -30,6 +30,7 @@ from gradbench.model import (
     sites_of,
 )
 from gradbench.parameters import layers_of
+from gradbench.precision import float64
 
 _BLOCKS = 32  # at least so many blocks where the draws allow: uncertainty comes from their spread
 _LARGEST_BLOCK = 8192  # draws
@@ -112,20 +113,23 @@ def measure(
     """The statistics of blocks of draws, all of them unless ``blocks`` names some by number.
 
     ``gradient`` is the exact gradient, with the structure of ``params``. Draws are made in the
-    precision of ``params``, a single one where all are known to be equal; call inside
-    ``gradbench.precision.float64()`` for float64 statistics.
+    precision of ``params``, a single one where all are known to be equal; statistics of them in
+    float64.
     """
     exact = layer_vectors(gradient)
-    _, chunk = _cut(loss, params, batch, plan)
+    chunk = chunk_of(loss, params, batch, plan.block)
     same = is_deterministic(loss)
-    once = _draws(loss, 1, 1, params, batch, key, 0) if same else ()
+    once = draw_block(loss, 1, 1, params, batch, key, 0)[1] if same else ()
     for index in range(plan.blocks) if blocks is None else blocks:
         count = min(plan.block, plan.draws - index * plan.block)
         if same:
             gradients = tuple(jnp.broadcast_to(g, (plan.block, g.shape[1])) for g in once)
         else:
-            gradients = _draws(loss, plan.block, chunk, params, batch, key, index * plan.block)
-        found = jax.tree.map(np.asarray, _statistics(plan, gradients, exact, count))
+            _, gradients = draw_block(
+                loss, plan.block, chunk, params, batch, key, index * plan.block
+            )
+        with float64():
+            found = jax.tree.map(np.asarray, _statistics(plan, gradients, exact, count))
         *layers, network = (LayerBlock(count, *statistics) for statistics in found)
         yield Block(index, tuple(layers), network)
 
@@ -151,11 +155,12 @@ def seconds_per_draw(
     Runs are added until they took ``limit`` seconds together, three of them at least. An estimator
     without randomness is timed alone, as ``measure`` runs it.
     """
-    count, chunk = (1, 1) if is_deterministic(loss) else _cut(loss, params, batch, plan)
+    count = 1 if is_deterministic(loss) else plan.block
+    chunk = chunk_of(loss, params, batch, count)
 
     def once() -> float:
         begin = time.perf_counter()
-        jax.block_until_ready(_draws(loss, count, chunk, params, batch, key, 0))
+        jax.block_until_ready(draw_block(loss, count, chunk, params, batch, key, 0))
         return time.perf_counter() - begin
 
     once()  # compiles
@@ -165,10 +170,10 @@ def seconds_per_draw(
     return min(times) / count
 
 
-def _cut(loss: Loss, params: Params, batch: Batch, plan: Plan) -> tuple[int, int]:
-    """The draws of a block, and of a chunk of it."""
+def chunk_of(loss: Loss, params: Params, batch: Batch, block: int) -> int:
+    """How many draws of a block, whose size is a power of two, are made at a time."""
     fitting = max(1, _CHUNK // _numbers(loss, params, batch))
-    return plan.block, min(plan.block, 1 << (fitting.bit_length() - 1))
+    return min(block, 1 << (fitting.bit_length() - 1))
 
 
 def _numbers(loss: Loss, params: Params, batch: Batch) -> int:
@@ -181,20 +186,20 @@ def _numbers(loss: Loss, params: Params, batch: Batch) -> int:
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2))
-def _draws(
+def draw_block(
     loss: Loss, block: int, chunk: int, params: Params, batch: Batch, key: Array, first: int
-) -> tuple[Float[Array, "block p"], ...]:
-    """Per layer, the gradients of a block of draws."""
+) -> tuple[Float[Array, " block"], tuple[Float[Array, "block p"], ...]]:
+    """The values and, per layer, the gradients of the draws ``first``, ``first + 1``, ..."""
 
-    def some(_: None, numbers: Array) -> tuple[None, tuple[Array, ...]]:
+    def some(_: None, numbers: Array) -> tuple[None, tuple[Array, tuple[Array, ...]]]:
         keys = jax.vmap(partial(jax.random.fold_in, key))(numbers)
-        return None, layer_vectors(
-            jax.vmap(jax.grad(loss), (None, 0, None))(params, keys, batch), 1
-        )
+        each = jax.vmap(jax.value_and_grad(loss), (None, 0, None))
+        values, gradients = each(params, keys, batch)
+        return None, (values, layer_vectors(gradients, 1))
 
     numbers = first + jnp.arange(block, dtype=jnp.uint32).reshape(-1, chunk)
-    _, gradients = jax.lax.scan(some, None, numbers)
-    return tuple(g.reshape(block, -1) for g in gradients)
+    _, (values, gradients) = jax.lax.scan(some, None, numbers)
+    return values.reshape(block), tuple(g.reshape(block, -1) for g in gradients)
 
 
 @partial(jax.jit, static_argnums=0)

@@ -325,7 +325,8 @@ class Lifted:
     whole batch, and uniforms with a last axis of examples.
 
     ``rule``: the states of a site, ``rule(site, a, *u)``, of an estimator that is nothing else, see
-    ``local``. ``soft``: these states are real numbers, not -1 and +1.
+    ``local``. ``soft``: these states are real numbers, not -1 and +1. ``route``: how it gets at
+    what it needs of a model with some sites, in words, see ``gradbench.explain``.
     """
 
     model: Model
@@ -337,6 +338,7 @@ class Lifted:
     couples: bool = False
     rule: Rule | None = None
     soft: bool = False
+    route: Callable[[Sequence[Site]], Sequence[str]] | None = None
 
     def __call__(self, params: Params, key: Array, batch: Batch) -> Float[Array, ""]:
         """The mean of the losses of the examples."""
@@ -350,6 +352,11 @@ class Lifted:
             return self.example_loss(params, u, batch)
         losses = jax.vmap(self.example_loss, in_axes=(None, -1, 0))(params, u, batch)
         return jnp.mean(losses)
+
+
+def is_chain(model: Model) -> bool:
+    """Whether a model gives what PSA needs from its structure, as an ``SBN`` does."""
+    return hasattr(model, "flip_objective") and hasattr(model, "flip_pull")
 
 
 def is_deterministic(loss: Loss) -> bool:

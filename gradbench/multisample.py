@@ -47,11 +47,11 @@ class MultiSample:
         return self.model.init(key)  # type: ignore[attr-defined]
 
     def losses(self, params: Params, example: Example, binary: Any) -> Float[Array, " samples"]:
-        """The objectives f_k of the runs."""
+        """The objectives f_k of the runs of one ``example``, as ``binary`` draws their states."""
         return jnp.stack([self.model(params, example, binary) for _ in range(self.samples)])
 
     def __call__(self, params: Params, example: Example, binary: Any) -> Float[Array, ""]:
-        """The objective of one example."""
+        """The objective of one example as ``binary`` draws the states: the model contract."""
         return bound(self.losses(params, example, binary))
 
 

@@ -145,14 +145,19 @@ class SBN(_Chain):
         return getattr(self.objective, "term", None)
 
     def encode(self, x: Array) -> Array:
-        """The values that the next layer reads for states x in {-1, +1}."""
+        """The values that the next layer reads for states x in {-1, +1}, [...] both."""
         low, high = self.states
         return x if (low, high) == (-1, 1) else (low + high) / 2 + x * ((high - low) / 2)
 
     def __call__(
         self, params: Params, example: Example, binary: Callable[..., Array]
     ) -> Float[Array, ""]:
-        """The objective of one example: the model contract."""
+        """The objective of one example: the model contract.
+
+        Raises:
+            GradbenchError: not one entry of ``params`` for each layer and the objective, an example
+                that is no pair, or states that a layer cannot read.
+        """
         self._check_entries(params)
         x, target = _pair(example)
         f: Any = 0.0
@@ -168,17 +173,33 @@ class SBN(_Chain):
     def flip_pull(self, params: Params, run: Visit, k: int, g: Array) -> Array:
         """For PSA: sum_j g_j (F(a_j with unit i of layer k flipped) - F(a_j)) over the layer above.
 
-        A layer gives it as ``flip_pull`` where its structure makes it cheap; else each input is
-        flipped in turn.
+        run is a ``gradbench.model.Visit`` of one example; g is [*units of layer k + 1] and the
+        result [*units of layer k]. A layer gives it as ``flip_pull`` where its structure makes it
+        cheap; else each input is flipped in turn.
         """
         layer, x, a = self.layers[k + 1], self.encode(run.x[k]), run.a[k + 1]
         pull = getattr(layer, "flip_pull", None) or partial(flip_each, layer)
         return pull(params[k + 1], x, self.encode(-run.x[k]), a, g)
 
+    def flip_route(self, k: int) -> str:
+        """For PSA: in words, how flips of layer k reach the layer above, or the objective."""
+        layer = self.layers[k]
+        units = math.prod(axes(layer.outputs))
+        if k == len(self.layers) - 1:
+            name = getattr(self.objective, "__name__", type(self.objective).__name__)
+            if not self.term and hasattr(self.objective, "flips"):
+                return f"layer {k + 1} to the objective: all flips at once, by {name}.flips"
+            return f"layer {k + 1} to the objective: {units} flips in turn, {name} again for each"
+        above, name = self.layers[k + 1], type(self.layers[k + 1]).__name__
+        to = f"layer {k + 1} to layer {k + 2}"
+        if hasattr(above, "flip_pull") and getattr(above, "fast_flips", True):
+            return f"{to}: all flips at once, by {name}.flip_pull"
+        return f"{to}: {units} flips in turn, {name} again for each"
+
     def flip_objective(
         self, params: Params, example: Example, run: Visit, k: int
     ) -> Float[Array, " units"]:
-        """For PSA: the objective with each unit of layer k flipped, all other states kept."""
+        """For PSA: the objective with each unit of layer k flipped, in a run of an example."""
         x, last = run.x[k], k == len(self.layers) - 1
         if not self.term:
             if not last:
@@ -236,7 +257,11 @@ class RealNetwork(_Chain):
         super().__post_init__()
 
     def __call__(self, params: Params, example: Example) -> Float[Array, ""]:
-        """The objective of one example."""
+        """The objective of one ``example``, a pair ``(input, target)``.
+
+        Raises:
+            GradbenchError: as of an ``SBN``.
+        """
         self._check_entries(params)
         x, target = _pair(example)
         x = jnp.asarray(x)
@@ -251,7 +276,14 @@ def dense_network(
     noise: str | Noise = "logistic",
     states: tuple[float, float] = (-1.0, 1.0),
 ) -> SBN:
-    """A chain of dense layers, e.g. sizes (2, 5, 5, 5, 1): inputs, hidden layers, outputs."""
+    """A chain of dense layers, e.g. sizes (2, 5, 5, 5, 1): inputs, hidden layers, outputs.
+
+    ``loss(out [outputs], target)`` is that of the ``Readout``, ``noise`` that of all units,
+    ``states`` are as in ``SBN``.
+
+    Raises:
+        GradbenchError: fewer than three sizes, sizes below 1, an unknown loss or noise.
+    """
     if len(sizes) < 3 or any(size < 1 for size in sizes):
         raise GradbenchError(
             f"the sizes {sizes} do not make a network; give inputs, one or more hidden, outputs"

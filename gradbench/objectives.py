@@ -123,7 +123,13 @@ def check_targets(loss: str | LossFunction, targets: np.ndarray, outputs: int) -
 class Readout:
     """The objective loss(W x + b, target): an affine layer on the last states and a loss on it.
 
-    ``loss`` is a name in ``LOSSES`` or any JAX function ``(out [outputs], target) -> scalar``.
+    It reads states of any shape with ``inputs`` units; parameters ``{"weight": [outputs, inputs],
+    "bias": [outputs]}``. ``loss`` is a name in ``LOSSES`` or any JAX function ``(out [outputs],
+    target) -> scalar``.
+
+    Raises:
+        GradbenchError: sizes that are no positive whole numbers, an unknown loss, or
+            ``logistic_loss`` of several outputs.
     """
 
     inputs: int
@@ -140,23 +146,37 @@ class Readout:
             )
 
     def init(self, key: Array) -> Params:
-        """Weights and biases from U(-1, 1)."""
+        """Weights [outputs, inputs] and biases [outputs] from U(-1, 1)."""
         return uniform_affine(key, (self.outputs, self.inputs))
 
     def __call__(self, theta: Params, x: Array, target: Array) -> Float[Array, ""]:
-        """The loss of one example."""
+        """The loss of one example, at its last states x.
+
+        ``target`` is as the loss takes it: [], or [outputs].
+
+        Raises:
+            GradbenchError: parameters, states or a target of other shapes.
+        """
         return get_loss(self.loss)(affine(theta, jnp.ravel(x)), target)
 
     def flips(
         self, theta: Params, x: Array, flipped: Array, target: Array
     ) -> Float[Array, " inputs"]:
-        """The loss with each state x_i replaced by flipped_i in turn, for PSA."""
+        """The loss with each state x_i replaced by flipped_i in turn, for PSA.
+
+        Raises:
+            GradbenchError: parameters of other shapes.
+        """
         out = affine(theta, jnp.ravel(x))
         outs = out + theta["weight"].T * jnp.ravel(flipped - x)[:, None]
         return jax.vmap(get_loss(self.loss), (0, None))(outs, target)
 
     def check_targets(self, targets: np.ndarray) -> None:
-        """Refuses targets that the loss is not made for."""
+        """Refuses ``targets`` [N, ...] that the loss is not made for.
+
+        Raises:
+            GradbenchError: a target that is none, named.
+        """
         check_targets(self.loss, targets, self.outputs)
 
 
@@ -176,6 +196,10 @@ class ELBO:
 
     ``likelihood`` is that of the target, "bernoulli_likelihood" (in {-1, +1}) or
     "multinomial_likelihood" (counts). Source: Kingma & Welling 2014; Mnih & Gregor 2014.
+
+    Raises:
+        GradbenchError: no decoders, decoders that do not chain, an unknown ``kl`` or likelihood; in
+            a network, layers to which they do not belong.
     """
 
     decoders: tuple[Layer, ...]
@@ -197,7 +221,12 @@ class ELBO:
             raise GradbenchError(f"the likelihood is {self.likelihood!r}; {remedy}")
 
     def check_network(self, network: Any) -> None:
-        """Refuses layers that the decoders do not belong to, and a coding of states."""
+        """Refuses a ``network`` whose layers or coding of states the decoders do not fit.
+
+        Raises:
+            GradbenchError: a coding of states, or not one decoder of the right shape for each
+                layer.
+        """
         layers = network.layers
         if getattr(network, "states", None) != (-1.0, 1.0):
             raise GradbenchError(
@@ -250,7 +279,14 @@ class ELBO:
             )
 
     def term(self, params: Params, k: int, noise: Noise, below: Any, a: Array, x: Array) -> Array:
-        """The part of f that belongs to layer k, see the head of ``gradbench.objectives``."""
+        """The part of f that belongs to layer k, see the head of ``gradbench.objectives``.
+
+        ``noise`` is that of the layer, a and x [...] are its pre-activations and states, ``below``
+        what it reads.
+
+        Raises:
+            GradbenchError: ``params[-1]`` without a prior and decoders of the right shapes.
+        """
         theta = params[-1]
         self._check_parameters(theta)
         a, bits = jnp.ravel(a), jnp.ravel(x)
@@ -268,7 +304,11 @@ class ELBO:
         return f - _PRIOR.log_probability(mean, theta["prior"]) if last else f
 
     def check_targets(self, targets: np.ndarray) -> None:
-        """Refuses targets that the likelihood is not made for."""
+        """Refuses ``targets`` [N, ...] that the likelihood is not made for.
+
+        Raises:
+            GradbenchError: a target that is none, named.
+        """
         check_targets(self.likelihood, targets, 0)
 
 

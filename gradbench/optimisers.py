@@ -22,6 +22,8 @@ from gradbench.model import Params
 from gradbench.noise import Noise, get_noise
 from gradbench.weights import BinaryWeights
 
+__all__ = ["exponentiated_gradient", "for_weights", "mirror_descent", "proximal_kl"]
+
 
 def _stateless(step: Callable[[Array, Array], Array], name: str) -> optax.GradientTransformation:
     """A transformation that takes latent weights and dE/dw to new latent weights."""
@@ -75,7 +77,7 @@ def mirror_descent(
     ``momentum`` averages gradients as ``optax.trace`` does.
 
     Raises:
-        GradbenchError: a rate that is not positive, an unknown noise.
+        GradbenchError: a rate that is not positive, a momentum outside [0, 1), an unknown noise.
     """
     _check_rate(rate)
     _check("momentum", momentum, lambda v: 0 <= v < 1, "give at least 0 and less than 1")

@@ -4,13 +4,13 @@ Those of the package's own networks are tuples, with an entry per layer and one 
 A model in Flax or Equinox has the state or the module of that library.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import PyTree
 
 
@@ -21,15 +21,34 @@ def layers_of(params: PyTree) -> list[tuple[str, list[Any]]]:
     pytree they are what it holds at its top, the members of lists one by one: the attributes of a
     module, such as "layers.0", "layers.1" and "head".
     """
-    if type(params) is tuple:
+    if type(params) is tuple and params:
         names = (*(f"layer {k + 1}" for k in range(len(params) - 1)), "output")
         found = list(zip(names, params, strict=True))
     else:
         found = _children("", params)
-    leaves = [
-        (name, [leaf for leaf in jax.tree.leaves(part) if _real(leaf)]) for name, part in found
-    ]
-    return [(name, own) for name, own in leaves if own]
+    leaves = [(name, list(filter(_real, jax.tree.leaves(part)))) for name, part in found]
+    seen: Counter[str] = Counter()
+    layers = []
+    for name, own in leaves:
+        if own:
+            seen[name] += 1  # an attribute "a" with an entry 0, beside one that is called "a.0"
+            layers.append((name if seen[name] == 1 else f"{name}#{seen[name]}", own))
+    return layers
+
+
+def entries_of(params: PyTree) -> list[int]:
+    """For each leaf the number of its entry: of a tuple, or its layer of any other pytree.
+
+    What is not real counts to the layer before.
+    """
+    if type(params) is tuple:
+        return [k for k, entry in enumerate(params) for _ in jax.tree.leaves(entry)]
+    numbers = iter([k for k, (_, own) in enumerate(layers_of(params)) for _ in own])
+    number, found = 0, []
+    for leaf in jax.tree.leaves(params):
+        number = next(numbers) if _real(leaf) else number
+        found.append(number)
+    return found
 
 
 def _children(name: str, tree: PyTree) -> list[tuple[str, PyTree]]:
@@ -77,9 +96,7 @@ def closed(params: PyTree) -> PyTree:
     """
 
     def close(leaf: Any) -> Any:
-        return (
-            leaf if isinstance(leaf, jax.Array | np.ndarray | np.generic | float) else _Static(leaf)
-        )
+        return leaf if hasattr(leaf, "shape") and hasattr(leaf, "dtype") else _Static(leaf)
 
     return jax.tree.map(close, params)
 

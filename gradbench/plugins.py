@@ -22,13 +22,15 @@ from typing import Any
 
 from gradbench.errors import GradbenchError
 
+__all__ = ["add_problems", "add_suites", "load", "load_installed", "loaded"]
+
 FILES: dict[str, dict[str, Path]] = {"problems": {}, "suites": {}}  # TOML files, by kind and name
 _loaded: dict[str, str] = {}  # modules of plugin files, and packages, as `loaded` tells them
 _begun: set[str] = set()  # kinds whose entry points are loaded, or are being loaded
 
 
 def load(path: str | os.PathLike[str]) -> None:
-    """Runs a plugin file, once.
+    """Runs the plugin file at ``path``, once.
 
     Raises:
         GradbenchError: it cannot be read, fails, or takes a name that exists.
@@ -83,7 +85,7 @@ def imported(path: str, what: str) -> Any:
 
 
 def called(function: Any, path: str, what: str) -> Any:
-    """What a function of the user's returns, that ``path`` names.
+    """What a function of the user's returns, which errors call the ``what`` at ``path``.
 
     Raises:
         GradbenchError: it fails.
@@ -98,7 +100,7 @@ def called(function: Any, path: str, what: str) -> Any:
 
 
 def add_problems(folder: str | os.PathLike[str]) -> None:
-    """Makes the problems known, by name, whose TOML files lie in a folder.
+    """Makes the problems known, by name, whose TOML files lie in a ``folder``.
 
     Raises:
         GradbenchError: there is none, or one has a name that exists.

@@ -9,12 +9,13 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from gradbench import exact, metrics
+from gradbench import metrics
 from gradbench.blocks import is_finite
 from gradbench.errors import GradbenchError
 from gradbench.estimators import ESTIMATORS, check_spec, make_estimator
 from gradbench.estimators.learned import fitted
 from gradbench.estimators.registry import evaluations, get_estimator
+from gradbench.exact import Reference, Samples
 from gradbench.measure import (
     layer_moments,
     layer_names,
@@ -24,14 +25,16 @@ from gradbench.measure import (
     seconds_per_draw,
 )
 from gradbench.metrics import Budget, Cell
-from gradbench.model import Batch, Model, Params, sites_of
+from gradbench.model import Batch, Model, Params, is_chain, sites_of
 from gradbench.names import named_seed
 from gradbench.precision import doubled, float64
+from gradbench.references import reference
 from gradbench.spec import family, label
 from gradbench.table import digits, ranking
 
 DRAWS = 2000  # of an estimator whose moments are not enumerated
 BUDGET = "100-evaluations"
+_REL_SE = 0.02  # of a sampled truth: its noise is then far below what is ranked
 _CHANCE = 0.05  # a larger p-value tells nothing apart
 _ENUMERATED = 1 << 21  # draws of one example that exact moments may take: a second or so
 
@@ -74,8 +77,9 @@ def recommend(
 ) -> Recommendation:
     """Measures estimators on a model at its parameters, and recommends one for a budget.
 
-    The truth is the exact gradient, so the model must be small enough to be enumerated; take a
-    smaller one of the same kind where it is not. Bias and variance of an estimator are exact where
+    The truth is the exact gradient; of a model that is too large to be enumerated it is a long run
+    of an unbiased estimator, to a relative standard error of 2 % in every layer, whose noise is in
+    all that follows (``gradbench.reference``). Bias and variance of an estimator are exact where
     its moments can be enumerated in about a second, else estimated from draws. What is ranked is
     the relative RMSE of the gradient of the whole network when as many draws are averaged as the
     budget pays for.
@@ -92,9 +96,8 @@ def recommend(
         progress: whether to show a bar.
 
     Raises:
-        GradbenchError: a model, parameters or a batch that do not fit each other or are too large
-            to be enumerated, a gradient of zero, an unknown estimator or budget, or a budget that
-            pays no draw of any.
+        GradbenchError: a model, parameters or a batch that do not fit each other, a gradient of
+            zero, an unknown estimator or budget, or a budget that pays no draw of any.
     """
     allowed = metrics.budget(budget)
     _check_problem(params)
@@ -107,7 +110,8 @@ def recommend(
     with float64():
         params, batch = doubled((params, batch))
         try:
-            truth = exact.reference(model, params, batch)
+            key = jax.random.key(named_seed(seed, "reference"))
+            truth = reference(model, params, batch, rel_se=_REL_SE, key=key, progress=progress)
         except jax.errors.JaxRuntimeError as error:
             raise GradbenchError(_why(error)) from error
         if not any(np.any(leaf) for leaf in jax.tree.leaves(truth.gradient)):
@@ -115,7 +119,7 @@ def recommend(
                 "the exact gradient is zero, so that no error is relative to it; give other "
                 "parameters, such as random ones"
             )
-        measured = _Measured(model, params, batch, truth.gradient, allowed, draws, seed)
+        measured = _Measured(model, params, batch, truth, allowed, draws, seed)
         cells = []
         bar = tqdm([name for name in names if family(name) != "exact"], disable=not progress)
         for name in bar:
@@ -131,7 +135,10 @@ def recommend(
             f"{next(iter(unfit.values()), 'name one besides the exact gradient')}"
         )
     frame = metrics.rank(cells, "rmse", allowed)
-    return Recommendation(_sentence(frame, cells, allowed), frame, allowed, unfit)
+    sentence = _sentence(frame, cells, allowed)
+    if truth.samples:
+        sentence = f"{sentence[:-1]}; {_sampled(truth.samples)}."
+    return Recommendation(sentence, frame, allowed, unfit)
 
 
 def _check_problem(params: Params) -> None:
@@ -148,7 +155,7 @@ class _Measured(NamedTuple):
     model: Model
     params: Params
     batch: Batch
-    gradient: Params
+    truth: Reference
     budget: Budget
     draws: int
     seed: int
@@ -181,7 +188,7 @@ class _Measured(NamedTuple):
                 loss,
                 self.params,
                 self.batch,
-                self.gradient,
+                self.truth.gradient,
                 key,
                 plan,
                 None if moments is None else [0],  # bias and variance are known
@@ -190,7 +197,7 @@ class _Measured(NamedTuple):
         if not all(map(is_finite, blocks)):
             raise GradbenchError("its draws are not finite")
         units = [site.size for site in sites_of(self.model, self.params, self.batch)]
-        cost: dict[str, float] = {"evaluations": evaluations(spec, units)}
+        cost: dict[str, float] = {"evaluations": evaluations(spec, units, is_chain(self.model))}
         if self.budget.cost == "seconds":
             cost["seconds"] = seconds_per_draw(loss, self.params, self.batch, key, plan)
         return Cell.stored(
@@ -198,9 +205,10 @@ class _Measured(NamedTuple):
             spec,
             {**plan._asdict(), "layer_names": layer_names(self.params)},
             blocks,
-            [np.asarray(vector) for vector in layer_vectors(self.gradient)],
+            [np.asarray(vector) for vector in layer_vectors(self.truth.gradient)],
             moments=jax.tree.map(np.asarray, moments),
             cost=cost,
+            reference=self.truth.blocks,
         )
 
 
@@ -242,6 +250,16 @@ def _sentence(frame: pd.DataFrame, cells: Sequence[Cell], budget: Budget) -> str
     if budget.cost == "seconds":
         sure += ", with times of this machine"
     return f"{start}, {share} % less than the runner-up {_told(second)}; {sure}."
+
+
+def _sampled(samples: Samples) -> str:
+    """What was not measured against the exact gradient."""
+    worst = max(samples.rel_se.values())
+    known = f"known to {100 * worst:.2g} %" if worst < 1.0 else "not told from zero in some layer"
+    return (
+        f"measured against the mean of {samples.draws:,} draws of {label(samples.estimator)}, "
+        f"{known}, as the model is too large to be enumerated"
+    )
 
 
 def _told(row: pd.Series) -> str:

@@ -99,12 +99,19 @@ def summary(results: str | Path | Results, average: int = 1) -> pd.DataFrame:
     """One row per cell and layer, of the mean of M = ``average`` draws.
 
     See ``gradbench.metrics.summary``.
+
+    Raises:
+        GradbenchError: no results, damaged files (named), or no finished cell.
     """
     return metrics.summary(read_cells(results), average)
 
 
 def curves(results: str | Path | Results) -> pd.DataFrame:
-    """One row per cell, layer and M: see ``gradbench.metrics.curves``."""
+    """One row per cell, layer and M: see ``gradbench.metrics.curves``.
+
+    Raises:
+        GradbenchError: no results, damaged files (named), or no finished cell.
+    """
     return metrics.curves(read_cells(results))
 
 
@@ -119,26 +126,49 @@ def rank(
     at: str | metrics.Budget = "1-draw",
     layer: str = metrics.NETWORK,
 ) -> pd.DataFrame:
-    """The estimators at an equal budget, best first: see ``gradbench.metrics.rank``."""
+    """The estimators at an equal budget, best first: see ``gradbench.metrics.rank``.
+
+    ``by`` is a metric, ``at`` a budget such as "100-evaluations", ``layer`` the name of one.
+
+    Raises:
+        GradbenchError: as ``summary``; also an unknown metric ``by``, a malformed budget or an
+            unknown layer.
+    """
     return metrics.rank(read_cells(results), by, at, layer)
 
 
 def crossovers(
     results: str | Path | Results, cost: str = "draws", layer: str = metrics.NETWORK
 ) -> pd.DataFrame:
-    """Where less bias overtakes less variance: see ``gradbench.metrics.crossovers``."""
+    """Where less bias overtakes less variance: see ``gradbench.metrics.crossovers``.
+
+    ``cost`` is "draws", "evaluations" or "seconds", ``layer`` the name of one.
+
+    Raises:
+        GradbenchError: as ``summary``; also an unknown cost or layer.
+    """
     return metrics.crossovers(read_cells(results), cost, layer)
 
 
 def sample_complexity(
     results: str | Path | Results, eps: float, layer: str = metrics.NETWORK
 ) -> pd.DataFrame:
-    """Draws for a relative RMSE of ``eps``: see ``gradbench.metrics.sample_complexity``."""
+    """Draws for a relative RMSE of ``eps``: see ``gradbench.metrics.sample_complexity``.
+
+    ``layer`` is the name of one.
+
+    Raises:
+        GradbenchError: as ``summary``; also an ``eps`` that is not positive, or an unknown layer.
+    """
     return metrics.sample_complexity(read_cells(results), eps, layer)
 
 
 def unbiasedness(results: str | Path | Results) -> pd.DataFrame:
-    """Whether estimators are unbiased, layer by layer: see ``gradbench.metrics.unbiasedness``."""
+    """Whether estimators are unbiased, layer by layer: see ``gradbench.metrics.unbiasedness``.
+
+    Raises:
+        GradbenchError: as ``summary``.
+    """
     return metrics.unbiasedness(read_cells(results))
 
 
@@ -149,7 +179,15 @@ def compare(
     average: int = 1,
     margin: float = 0.0,
 ) -> pd.DataFrame:
-    """What has changed between two directories of results: see ``gradbench.metrics.compare``."""
+    """What has changed between results ``before`` and ``after``: see ``gradbench.metrics.compare``.
+
+    ``by`` is a metric, ``average`` the M of the mean that it is of, ``margin`` the relative change
+    that is allowed.
+
+    Raises:
+        GradbenchError: as ``summary``, of either; also results of different suites or seeds, or an
+            unknown metric.
+    """
     return metrics.compare(read_cells(before), read_cells(after), by, average, margin)
 
 
@@ -185,6 +223,9 @@ def show(results: str | Path | Results) -> str:
     """The text of ``gradbench show``: a table per checkpoint, layer and estimator.
 
     It ends with how well the exact gradients were confirmed and, if so, what is not finished.
+
+    Raises:
+        GradbenchError: as ``summary``.
     """
     results = results if isinstance(results, Results) else Results.open(results)
     cells = list(read_cells(results))

@@ -110,6 +110,8 @@ def describe(
 ) -> str:
     """What ``run`` would do, as text; everything that can be checked without running is checked.
 
+    ``suite``, ``seed``, ``draws``, ``quick``, ``until`` and ``until_metrics`` are as there.
+
     Raises:
         GradbenchError: as ``run``.
     """

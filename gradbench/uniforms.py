@@ -7,6 +7,7 @@ Salmon et al. 2011, Parallel random numbers: as easy as 1, 2, 3.
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from itertools import accumulate
 from typing import Any, TypeAlias
 
@@ -63,13 +64,18 @@ def draw_uniforms(
     ends = list(accumulate(sizes))
 
     def stream(s: int) -> Uniforms:
-        flat = open_uniform(random_words(jax.random.fold_in(key, s), sum(sizes)), dtype)
+        flat = _open_uniforms(jax.random.fold_in(key, s), sum(sizes), dtype)
         return tuple(
             flat[end - size : end].reshape(*shape, examples)
             for shape, size, end in zip(shapes, sizes, ends, strict=True)
         )
 
     return tuple(stream(s) for s in range(streams))
+
+
+@partial(jax.jit, static_argnums=(1, 2), inline=True)  # else some hundred calls where none is
+def _open_uniforms(key: Array, n: int, dtype: Any) -> Float[Array, " n"]:
+    return open_uniform(random_words(key, n), dtype)
 
 
 def open_uniform(words: UInt32[Array, " n"], dtype: Any) -> Float[Array, " n"]:

@@ -124,7 +124,14 @@ class BinaryWeights:
     def __call__(
         self, params: Params, example: Example, binary: Callable[..., Array]
     ) -> Float[Array, ""]:
-        """The objective of the batch: the model contract."""
+        """The objective of the batch: the model contract.
+
+        ``example`` is what ``couple`` makes of the batch.
+
+        Raises:
+            GradbenchError: an example that is no pair of a key and a batch, or an entry without
+                binary weights.
+        """
         if not isinstance(example, tuple | list) or len(example) != 2:
             raise GradbenchError(
                 "a network with binary weights was run without a key; make an estimator of it"
@@ -171,7 +178,7 @@ class BinaryWeights:
                 )
 
     def latent(self, params: Params) -> list[Array]:
-        """The latent weights among the parameters."""
+        """The latent weights among the parameters, [outputs, ...] each."""
         found: list[Array] = []
 
         def keep(eta: Array) -> Array:

@@ -8,6 +8,9 @@ the pool at a bias of zero, of twice the noise of the mean of N draws, and of 0.
 What is asked: coverage in [0.93, 0.995], up to what a binomial number of hits exceeds with a
 probability of 1e-6, for each metric, in each experiment from below, over all of them from both
 sides; and widths below three times that of an oracle, 2 x 1.96 standard deviations of the estimate.
+
+The same is asked where the gradient itself is the mean of draws, of a relative standard error of
+15 %: then shares of signs and of descents err to the safe side, and are asked from below alone.
 """
 
 import itertools
@@ -20,6 +23,7 @@ from conftest import precision, small
 from scipy.stats import binom
 from stored import drawn
 
+from gradbench.blocks import Blocks
 from gradbench.metrics import METRICS, layers_of
 
 LEAST, MOST, RATE = 0.93, 0.995, 1e-6
@@ -106,9 +110,23 @@ def truth(pool, gradient):
     return found | {"draws_needed never": math.inf}
 
 
+def noisy(pool, gradient, rel_se, rng):
+    """Blocks of a sampled gradient, whose draws are spread as the pool is."""
+    rows = gradient + (pool - pool.mean(0))[rng.integers(POOL, size=64 * 16)] * (
+        rel_se * np.linalg.norm(gradient) * math.sqrt(64 * 16 / pool.var(0).sum())
+    )
+    parts = rows.reshape(64, 16, -1)
+    means = parts.mean(1)
+    return Blocks(np.full(64, 16.0), means, ((parts - means[:, None]) ** 2).sum(1))
+
+
 @cache
-def experiment(source, bias, blocks, repeats, names=None):
-    """Of some metrics in so many repeats: hits, and the width relative to that of an oracle."""
+def experiment(source, bias, blocks, repeats, names=None, rel_se=0.0, moments=False):
+    """Of some metrics in so many repeats: hits, and the width relative to that of an oracle.
+
+    With a relative standard error of the gradient, it is sampled in each repeat; bias and variance
+    are then known where there are moments.
+    """
     pool = pool_of(source)
     noise = math.sqrt(pool.var(0).sum() / (blocks * SIZE))
     mean = pool.mean(0)
@@ -122,9 +140,15 @@ def experiment(source, bias, blocks, repeats, names=None):
     rows = []
     for _ in range(repeats):
         draws = pool[rng.integers(POOL, size=blocks * SIZE)]
-        (found,) = layers_of(drawn(draws, gradient, SIZE, ()))
+        seen, more = gradient, {}
+        if rel_se:
+            reference = noisy(pool, gradient, rel_se, rng)
+            seen, more = reference.mean(), {"reference": [reference]}
+        if moments:
+            more["moments"] = [(mean, pool.var(0))]
+        (found,) = layers_of(drawn(draws, seen, SIZE, (), **more))
         # Directions are sums over groups: how these are cut into blocks does not matter.
-        (directions,) = layers_of(drawn(draws, gradient, blocks * SIZE, (1, GROUP)))
+        (directions,) = layers_of(drawn(draws, seen, blocks * SIZE, (1, GROUP), **more))
         row = []
         for name in names:
             metric, _, average = name.partition(" ")
@@ -188,6 +212,46 @@ def test_intervals_of_every_metric_cover_as_stated_over_all_experiments():
         print(f"{name:24} {hits / total:.4f}")
         if name == "draws_needed never":
             assert binom.cdf(hits, total, LEAST) > RATE
+        else:
+            assert_covered(hits, total, name)
+
+
+SAMPLED = [*itertools.product(POOLS, BIASES, (False, True))]
+SAFE = ("signs", "descent_probability", "draws_needed")  # conservative, or without a width
+
+
+@pytest.mark.parametrize(("bias", "moments"), [("zero", True), ("large", False)])
+def test_intervals_against_a_noisy_reference_cover(bias, moments):
+    names = ("bias2", "mse 1", "variance", "descent", "scale_free_bias", "cosine 8")
+    hits, ratios = experiment("skewed", bias, 20, 200, names, rel_se=0.15, moments=moments)
+    for name in names:
+        assert_covered(hits[name], 200, name)
+        assert 0.6 < ratios[name] < 3.0, (name, ratios[name])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("source", "bias", "moments"), SAMPLED)
+def test_intervals_against_a_noisy_reference_cover_in_every_experiment(source, bias, moments):
+    hits, ratios = experiment(source, bias, 20, REPEATS, None, 0.15, moments)
+    for name, count in hits.items():
+        assert binom.cdf(count, REPEATS, LEAST) > RATE, (name, count / REPEATS)
+        known = moments and name == "snr"
+        if not known and not name.startswith(SAFE):
+            assert 0.5 < ratios[name] < 3.0, (name, ratios[name])
+
+
+@pytest.mark.slow
+def test_intervals_against_a_noisy_reference_cover_as_stated_over_all_experiments():
+    found = [
+        experiment(source, bias, 20, REPEATS, None, 0.15, moments)[0]
+        for source, bias, moments in SAMPLED
+    ]
+    total = REPEATS * len(found)
+    for name in found[0]:
+        hits = sum(hits[name] for hits in found)
+        print(f"{name:24} {hits / total:.4f}")
+        if name.startswith((*SAFE, "snr")):  # SNR knows no reference, and is known with moments
+            assert binom.cdf(hits, total, LEAST) > RATE, (name, hits / total)
         else:
             assert_covered(hits, total, name)
 

@@ -134,10 +134,6 @@ def test_a_callback_in_another_precision_is_one_sentence():
 # --- what is refused ---
 
 
-def wide(params, example, binary):
-    return binary(params[0] @ example).sum()
-
-
 def undefined(params, example, binary):
     return jax.numpy.log(model(params, example, binary) - 1e3)
 
@@ -158,7 +154,6 @@ def undefined(params, example, binary):
         ((model, list(PARAMS), BATCH), {}, "the parameters are of type list; give a tuple"),
         ((model, (), BATCH), {}, "the parameters are of type tuple; give a tuple"),
         ((model, (PARAMS[0] * math.nan, PARAMS[1]), BATCH), {}, "the parameters hold nan at [0]"),
-        ((wide, (np.ones((60, 2)),), BATCH[0]), {}, "60 units"),
         ((model, (0 * PARAMS[0], 0 * PARAMS[1]), BATCH), {}, "the exact gradient is zero"),
         ((undefined, PARAMS, BATCH), {}, "the exact loss or its gradient is not finite"),
     ],

@@ -1,6 +1,14 @@
 """Gradient estimators: pure functions ``loss(params, key, batch)`` whose gradient is one draw.
 
-Each ``name(model, *, hyper-parameters)`` returns such a loss; one family a file.
+Each ``name(model, *, hyper-parameters)`` returns such a loss [], one family a file; those with
+learned parts return a ``Learned``, which is one too. ``ESTIMATORS`` has the ``Entry`` of each by
+name.
+
+In formulas f is the objective, b = (x + 1) / 2 the state in {0, 1}, p = F(a) its probability of 1,
+P(x) = F(x a) that of the state, u a uniform number, sig the logistic function. Unless said
+otherwise a formula is the gradient in a, and J = db/da stands for it where f'(x) is followed.
+``model`` and the cost per draw, in evaluations, are as in ``gradbench`` and ``Cost``; the loss
+raises a ``GradbenchError`` when it is called on a model that breaks the contract.
 """
 
 from gradbench.estimators.arm import ar, arm, disarm
@@ -17,6 +25,7 @@ from gradbench.estimators.exact import exact
 from gradbench.estimators.flips import leg, measure_valued, ram, random_flip
 from gradbench.estimators.foust import foust
 from gradbench.estimators.gumbel_rao import gumbel_rao, reinmax_rao
+from gradbench.estimators.learned import Learned
 from gradbench.estimators.mean_field import ap2, local_reparameterization, mean_field
 from gradbench.estimators.multisample import double_cv, rloo, rodeo
 from gradbench.estimators.muprop import muprop, simple_muprop
@@ -51,6 +60,7 @@ __all__ = [
     "ESTIMATORS",
     "Cost",
     "Entry",
+    "Learned",
     "ap2",
     "ar",
     "arm",

@@ -57,6 +57,9 @@ def arm(model: Model, *, descendants: str = "shared") -> Loss:
 
     One branch is the sampled path itself. The layers above the other one have the noise that
     ``descendants`` says: that of the path, "shared", or an "independent" or "antithetic" one.
+
+    Raises:
+        GradbenchError: unknown ``descendants``.
     """
     return _antithetic(model, lambda site, a, u, x, other: 0.5 - u, descendants, "linear")
 
@@ -70,8 +73,11 @@ def arm(model: Model, *, descendants: str = "shared") -> Loss:
 def disarm(model: Model, *, descendants: str = "shared") -> Loss:
     """(f(b) - f(b~)) (b - b~) max(p, 1-p) / 2 per layer, b~ the state that 1 - u makes.
 
-    Also known as U2G. ARM with its uniforms averaged given the two states, branches and noise as
-    there; so its variance is never larger in one layer.
+    Also known as U2G. ARM with its uniforms averaged given the two states, branches and
+    ``descendants`` as there; so its variance is never larger in one layer.
+
+    Raises:
+        GradbenchError: unknown ``descendants``.
     """
     return _antithetic(
         model,

@@ -71,12 +71,16 @@ def arms(
 ) -> Loss:
     """sum_k (f_k - mean f) (b_k - p) / ((n - 1) (1 - rho)) per layer, over n coupled copies b_k.
 
-    rho < 0 is the correlation of two copies. The first copy is the sampled path, and the others are
-    drawn given it by a "dirichlet" or "gaussian" ``copula`` of their uniforms, complemented where
-    p > 1/2. Two copies are DisARM whatever the copula. In the logit of p, times its derivative.
+    n is the number of ``samples``. rho < 0 is the correlation of two copies. The first copy is the
+    sampled path, and the others are drawn given it by a "dirichlet" or "gaussian" ``copula`` of
+    their uniforms, complemented where p > 1/2. Two copies are DisARM whatever the copula. In the
+    logit of p, times its derivative.
 
     ``descendants`` is the noise of the layers above the copies: "shared" with the path,
     "independent", or "antithetic", coupled by the copula as the copies are.
+
+    Raises:
+        GradbenchError: ``samples`` below 2, an unknown ``copula`` or ``descendants``.
     """
     samples = at_least(2, "samples", samples)
     if copula not in COPULAS:

@@ -41,6 +41,7 @@ from gradbench.model import (
     is_deterministic,
     lift,
 )
+from gradbench.parameters import entries_of
 from gradbench.spec import parse_specs
 
 _DRAW = 0xD2A3  # what the keys of further draws are folded with; streams of uniforms count from 0
@@ -62,8 +63,11 @@ def _price_of_draws(estimator: str, draws: Any) -> Cost:
 def mean_of(model: Model, *, estimator: str = "reinforce", draws: int = 2) -> Loss:
     """(g_1 + ... + g_K) / K: the mean of K independent ``draws`` of another estimator.
 
-    Its mean is that of one draw, its variance a K-th, its first draw that of the same key. Where
-    all draws are equal, one is made.
+    ``estimator`` is its spec. Its mean is that of one draw, its variance a K-th, its first draw
+    that of the same key. Where all draws are equal, one is made.
+
+    Raises:
+        GradbenchError: ``draws`` below 1, or a spec that no estimator can be made from.
     """
     count = at_least(1, "draws", draws)
     return _combine(model, [estimator], lambda parts: _repeat(model, parts[0], count))
@@ -82,8 +86,12 @@ def average(
 ) -> Loss:
     """(1 - w) g_1 + w g_2: two estimators on the same noise, w the ``weight`` of the second.
 
-    As exact as the less exact of the two. In one layer the default is ``st_zgr``, which in several
-    averages the derivatives of every layer and not the gradients.
+    ``first`` and ``second`` are their specs. As exact as the less exact of the two. In one layer
+    the default is ``st_zgr``, which in several averages the derivatives of every layer and not the
+    gradients.
+
+    Raises:
+        GradbenchError: a weight outside [0, 1], or a spec that no estimator can be made from.
     """
     w = fraction("weight", weight)
 
@@ -103,33 +111,39 @@ def average(
     source="mixed estimators as in Shekhovtsov & Yanush 2021",
 )
 def per_layer(model: Model, *, layers: str = "reinforce, psa") -> Loss:
-    """g_k of the k-th of several estimators for entry k of the parameters, all on the same noise.
+    """g = (g_1, g_2, ...), g_k of the k-th of several estimators, all on the same noise.
 
-    ``layers`` are their specs with commas, from the first layer on; the last one serves all further
-    entries, that of the objective included. As exact as the least exact of them. The value is the
-    mean of their values. Its gradient is no gradient of one function: differentiated once more,
-    what a layer's estimator owes to the parameters of other layers is left out.
+    ``layers`` are their specs with commas, for the entries of the parameters from the first layer
+    on; the last one serves all further entries, that of the objective included. Of other parameters
+    than a tuple it goes by their order in JAX: names in dictionaries and in Flax are sorted. As
+    exact as the least exact of them. The value is the mean of their values. Its gradient is no
+    gradient of one function: differentiated once more, what a layer's estimator owes to the
+    parameters of other layers is left out.
+
+    Raises:
+        GradbenchError: malformed specs; when called, more estimators than entries of parameters.
     """
     specs = parse_specs(layers)
     distinct = list(dict.fromkeys(specs))
 
     def rule(losses: Sequence[_OfParams], params: Params) -> Array:
-        if type(params) is not tuple:
+        leaves, form = jax.tree.flatten(params)
+        entries = entries_of(params)
+        count = len(params) if type(params) is tuple else max(entries, default=-1) + 1
+        if len(specs) > count:
             raise GradbenchError(
-                f"per_layer got parameters of type {type(params).__name__}; give a tuple with an "
-                "entry for each layer and one for the objective"
-            )
-        if len(specs) > len(params):
-            raise GradbenchError(
-                f"layers has {len(specs)} estimators for {len(params)} entries of parameters; give "
+                f"layers has {len(specs)} estimators for {count} entries of parameters; give "
                 "at most one for each layer and one for the objective"
             )
         # The gradient of each loss in its own entries; the value is that of their mean.
-        padded = specs + specs[-1:] * (len(params) - len(specs))
+        padded = specs + specs[-1:] * (count - len(specs))
         owned = [
-            tuple(
-                theta if owner == spec else stop_gradient(theta)
-                for theta, owner in zip(params, padded, strict=True)
+            jax.tree.unflatten(
+                form,
+                [
+                    theta if padded[entry] == spec else stop_gradient(theta)
+                    for theta, entry in zip(leaves, entries, strict=True)
+                ],
             )
             for spec in distinct
         ]

@@ -54,8 +54,12 @@ def _in_one_layer(name: str, jumps: Callable[[Site, Array], list[Array]]) -> Bre
 def concrete(model: Model, *, temperature: float = 1.0, relaxation: str = "concrete") -> Loss:
     """Soft states x = tanh((a - z) / 2t) in the place of sign(a - z), differentiated.
 
-    ``relaxation="rebar"`` (Tucker 2017) multiplies a by (t^2 + t + 1) / (t + 1): for logistic noise
-    the states tend to their means as t grows, to the sampled ones as before as it goes to 0.
+    t is the ``temperature``. ``relaxation="rebar"`` (Tucker 2017) multiplies a by (t^2 + t + 1) /
+    (t + 1): for logistic noise the states tend to their means as t grows, to the sampled ones as
+    before as it goes to 0.
+
+    Raises:
+        GradbenchError: a temperature that is not positive, or an unknown relaxation.
     """
     t = positive("temperature", temperature)
     if relaxation not in RELAXATIONS:
@@ -83,7 +87,12 @@ def hard_concrete(
 ) -> Loss:
     """Soft states stretched and clipped: b = clip(low + (high - low) sig((a - z) / t), 0, 1).
 
-    A state is exactly 0 or 1 with positive probability, and then without gradient.
+    t is the ``temperature``. A state is exactly 0 or 1 with positive probability, and then without
+    gradient.
+
+    Raises:
+        GradbenchError: a temperature that is not positive, a ``low`` above 0 or a ``high`` below 1;
+            exact moments are asked for of several stochastic layers.
     """
     t = positive("temperature", temperature)
     low, high = finite("low", low), finite("high", high)
@@ -116,6 +125,9 @@ def stochastic_times_smooth(model: Model) -> Loss:
 
     b has the mean p, so that the value is right in one layer for multilinear objectives; there the
     gradient has half of the right mean, as c is a constant to it.
+
+    Raises:
+        GradbenchError: exact moments are asked for of several stochastic layers.
     """
 
     def root(site, a):
@@ -138,10 +150,13 @@ def stochastic_times_smooth(model: Model) -> Loss:
 def st_gumbel_softmax(model: Model, *, temperature: float = 1.0, slope: float = 1.0) -> Loss:
     """Hard states x = sign(a - z) with the derivative of the soft ones, tanh((a - z) / 2t).
 
-    As the temperature goes to 0, its mean tends to that of ZGR, not to the truth. ``slope`` m takes
-    m a for a in the soft states: with temperature 1 and the ratio of the forward to the backward
-    temperature it is decoupled ST-Gumbel-Softmax (Shah 2024), whose temperatures divide the logits
-    and not the noise, a being the logit that the forward temperature has divided.
+    t is the ``temperature``. As it goes to 0, its mean tends to that of ZGR, not to the truth.
+    ``slope`` m takes m a for a in the soft states: with temperature 1 and the ratio of the forward
+    to the backward temperature it is decoupled ST-Gumbel-Softmax (Shah 2024), whose temperatures
+    divide the logits and not the noise, a being the logit that the forward temperature has divided.
+
+    Raises:
+        GradbenchError: a temperature or slope that is not positive.
     """
     t, m = positive("temperature", temperature), positive("slope", slope)
 
@@ -164,8 +179,12 @@ def gapped_straight_through(
 ) -> Loss:
     """J = sig'(m / t) / t: ST-Gumbel-Softmax with noise so fixed that the sampled state leads.
 
-    In the logit l of p, m = max(abs(l), gap) if the state is the more probable one, else gap; times
-    the derivative of l in a. ``gap="auto"`` is the expected lead, -log(1 - P(x)) / P(x).
+    t is the ``temperature``. In the logit l of p, m = max(abs(l), gap) if the state is the more
+    probable one, else gap; times the derivative of l in a. ``gap="auto"`` is the expected lead,
+    -log(1 - P(x)) / P(x).
+
+    Raises:
+        GradbenchError: a gap or temperature that is not positive.
     """
     t = positive("temperature", temperature)
     fixed = None if gap == "auto" else positive("gap", gap)

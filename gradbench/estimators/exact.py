@@ -28,5 +28,9 @@ class Expected:
     source="enumeration: layer recursion on a network, else all paths",
 )
 def exact(model: Model) -> Loss:
-    """The expected loss itself, enumerated: its gradient is the ground truth, whatever the key."""
+    """sum_x P(x) f(x) over all states: the loss itself, whose gradient is the truth for any key.
+
+    Raises:
+        GradbenchError: the enumeration is too large, see ``gradbench.expected_loss``.
+    """
     return Expected(model)

@@ -95,6 +95,9 @@ def ram(model: Model, *, descendants: str = "shared") -> Loss:
     ``descendants`` says: that of the path, "shared" as in RAM (reparameterisation and
     marginalisation), or an "independent" or "antithetic" one. In one layer this is GO too (Cong et
     al. 2019).
+
+    Raises:
+        GradbenchError: unknown ``descendants``.
     """
 
     def example_loss(params, u, example):
@@ -126,6 +129,9 @@ def measure_valued(model: Model, *, descendants: str = "independent") -> Loss:
     The measure-valued derivative: b_i = 1 and b_i = 0 are the positive and the negative part of the
     derivative of a Bernoulli distribution, of weight F'(a_i) each. ``descendants`` says how the
     noise of the layers above is coupled between the two: "shared", "independent" or "antithetic".
+
+    Raises:
+        GradbenchError: unknown ``descendants``.
     """
 
     def example_loss(params, u, example):
@@ -178,6 +184,9 @@ def random_flip(model: Model, *, descendants: str = "shared") -> Loss:
 
     D is the width of the layer. What RAM costs per unit, and the floor that an estimator with two
     evaluations a layer should not fall below. ``descendants`` is as there.
+
+    Raises:
+        GradbenchError: unknown ``descendants``.
     """
 
     def example_loss(params, u, example):

@@ -45,6 +45,9 @@ def foust(
     Probabilities, slopes and the value are those of the sampled path. How the paper combines the
     three, in deep networks in particular, and its rho could not be pinned down: what is here is
     derived from their definitions.
+
+    Raises:
+        GradbenchError: a rho that is not in (0, 1].
     """
     rho = positive("rho", fraction("rho", rho))
     if not uniform_point and rho == 1:

@@ -41,8 +41,11 @@ def gumbel_rao(model: Model, *, temperature: float = 1.0, samples: int = 10) -> 
     """J = the mean of K ``samples`` of y(1 - y) / t, y = sig((a - z) / t), z given the state.
 
     The noise is a constant of the derivative, so that the mean over all is that of
-    ``st_gumbel_softmax`` for any K, and the variance never larger. ZGR as K goes to infinity and
-    the temperature to 0. The paper takes 10, 100 and 1000 samples.
+    ``st_gumbel_softmax`` for any K, and the variance never larger. t is the ``temperature``. ZGR as
+    K goes to infinity and the temperature to 0. The paper takes 10, 100 and 1000 samples.
+
+    Raises:
+        GradbenchError: a temperature that is not positive, or ``samples`` below 1.
     """
     t = positive("temperature", temperature)
 
@@ -67,11 +70,14 @@ def gumbel_rao(model: Model, *, temperature: float = 1.0, samples: int = 10) -> 
 def reinmax_rao(model: Model, *, temperature: float = 1.0, samples: int = 10) -> Loss:
     """J = 2 J_t - p(1 - p) / 2: ReinMax with a Gumbel-Rao mean J_t in the place of q(1 - q).
 
-    q = (p + b) / 2, and J_t is the mean over K ``samples`` of y(1 - y) / t, y = sig((l - z) / t),
-    l the logit of q and z logistic given sign(l - z) = x. In the logit of p, times its derivative
-    in a. Exact for nothing; as the temperature goes to 0 its mean on linear objectives is half of
-    the right one. The authors take 100 samples. Their control variate, ReinMax-CV, could not be
+    q = (p + b) / 2, and J_t is the mean over K ``samples`` of y(1 - y) / t, y = sig((l - z) / t), l
+    the logit of q and z logistic given sign(l - z) = x. In the logit of p, times its derivative in
+    a. Exact for nothing; as the ``temperature`` t goes to 0 its mean on linear objectives is half
+    of the right one. The authors take 100 samples. Their control variate, ReinMax-CV, could not be
     pinned down; one of mean zero given the state can only add variance to ReinMax.
+
+    Raises:
+        GradbenchError: a temperature that is not positive, or ``samples`` below 1.
     """
     t = positive("temperature", temperature)
     logistic = NOISES["logistic"]

@@ -21,7 +21,8 @@ class Learned:
     state; ``adapt(state, params, key, batch) -> state`` makes one step. ``frozen(state)`` is the
     estimator at a state, under the common contract: a state that moves while bias is measured would
     be a bias itself. Called as any estimator it is the one at the initial state; ``fit`` adapts the
-    state at fixed parameters, as is done before an estimator is measured.
+    state at fixed parameters, as is done before an estimator is measured. ``randomness`` is that of
+    the frozen one, see ``gradbench.model.Lifted``.
     """
 
     model: Model

@@ -60,6 +60,10 @@ def ap2(model: Model) -> Loss:
 
     Binary weights are random variables like states: v then has their variances too, and their
     means stand in the objective; the network's estimator of activations is not used.
+
+    Raises:
+        GradbenchError: a model that is no SBN, a layer that is not affine in the states below (with
+            binary weights neither Dense nor Conv), or noise without a variance.
     """
 
     def unit(site: Site, mean: Array, variance: Array | None, u: Array) -> Array:
@@ -92,6 +96,10 @@ def local_reparameterization(model: Model) -> Loss:
     its own a, with the variance of weights and states; in a RealNetwork its activation of a is
     passed on. Weights of the objective count with their means. PBNet, whose units are the sign of
     such an a without noise of their own, is the limit of large weights.
+
+    Raises:
+        GradbenchError: a model that is no SBN (with binary weights: no network), or a layer that is
+            not affine in the states below (with binary weights neither Dense nor Conv).
     """
 
     def unit(site: Site, mean: Array, variance: Array | None, u: Array) -> Array:

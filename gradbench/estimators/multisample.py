@@ -51,7 +51,11 @@ def _leave_one_out(samples: int, dtype: Any) -> Float[Array, "samples samples"]:
 def rloo(model: Model, *, samples: int = 2) -> Loss:
     """1/K sum_k (f_k - mean_{j != k} f_j) d log P(x_k) / da over K whole paths.
 
-    Also known as LOORF. The value and the objective's own gradient are means too.
+    K is the number of ``samples``. Also known as LOORF. The value and the objective's own gradient
+    are means too.
+
+    Raises:
+        GradbenchError: ``samples`` below 2.
     """
     samples = at_least(2, "samples", samples)
 
@@ -78,7 +82,11 @@ def double_cv(
 
     g_-k is the mean of the gradients of the other samples; the first control variate is so part of
     the baselines too. alpha is fixed if given; else it starts from 0, which is RLOO, and Adam
-    minimises |draw|^2. On a linear objective alpha = -1 leaves no variance.
+    minimises |draw|^2 at the ``rate``. On a linear objective alpha = -1 leaves no variance.
+
+    Raises:
+        GradbenchError: ``samples`` below 2, a rate that is not positive, an alpha that is no finite
+            number; when called, a model of several stochastic layers.
     """
     samples, rate = at_least(2, "samples", samples), positive("rate", rate)
 
@@ -115,14 +123,18 @@ def rodeo(model: Model, *, samples: int = 2, hidden: int = 100, rate: float = 0.
     """RLOO with Stein control variates, (Ah)(x) = 1/D sum_i P(flip i | rest) (h(flip_i x) - h(x)).
 
     (A h)(x) has the mean 0 whatever h. With s the score, and surrogates of f made for each sample
-    of the others, one draw over K whole paths is
+    of the others, one draw over K ``samples``, whole paths, is
 
         1/K sum_k [(f_k - mean_{j != k} (f_j + alpha (A h_j)(x_j))) s_k + beta (A h~_k s)(x_k)],
         (h_k, h~_k)(x) = mean_{j != k} net(f'(x_j).(x - x_j), f_j).
 
-    Adam minimises |draw|^2 in alpha and beta, which start from 0 (RLOO), and in the network, of one
-    hidden layer of leaky rectifiers; each layer has its own. f' holds the states above, as in the
-    authors' code: where the objective does not read a layer, its h is constant.
+    Adam minimises |draw|^2 at the ``rate`` in alpha and beta, which start from 0 (RLOO), and in the
+    network, of one layer of ``hidden`` leaky rectifiers; each layer has its own. f' holds the
+    states above, as in the authors' code: where the objective does not read a layer, its h is
+    constant.
+
+    Raises:
+        GradbenchError: ``samples`` below 2, ``hidden`` below 1, or a rate that is not positive.
     """
     samples, hidden = at_least(2, "samples", samples), at_least(1, "hidden", hidden)
     rate = positive("rate", rate)

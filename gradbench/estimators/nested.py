@@ -34,10 +34,14 @@ from gradbench.weights import BinaryWeights
 def nested(
     model: Model, *, weights: Any = NESTED["weights"], activations: Any = NESTED["activations"]
 ) -> Loss:
-    """The estimator ``weights`` for binary weights, and in it ``activations``, both as specs.
+    """The estimator ``weights`` for binary weights w, its f(w) a draw of ``activations``.
 
-    Unbiased if both are. Without it, the activations under binary weights have the
+    Both are specs. Unbiased if both are. Without it, the activations under binary weights have the
     estimator that ``BinaryWeights`` was given.
+
+    Raises:
+        GradbenchError: a spec that no estimator can be made from, one that is itself nested or
+            "exact" for the weights, or a model without binary weights under stochastic activations.
     """
     for part, spec in (("weights", weights), ("activations", activations)):
         check_spec(spec)

@@ -5,7 +5,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import optax
 from jaxtyping import Array, Float
 
 from gradbench.estimators.learned import Learned
@@ -48,6 +47,8 @@ def descent(rate: float, criterion: Callable[..., Array]) -> tuple[Callable, Cal
 
     The state is theta and the optimiser's own.
     """
+    import optax  # here, as most users of the estimators need none
+
     optimiser = optax.adam(rate)
 
     def step(state, *args):
@@ -66,12 +67,16 @@ def descent(rate: float, criterion: Callable[..., Array]) -> tuple[Callable, Cal
 def nvil(model: Model, *, hidden: int = 16, rate: float = 0.01, decay: float = 0.8) -> Learned:
     """(f - c - c_k(input)) d log P(x_k) / da_k, both baselines learned, never from the sample.
 
-    c is a moving average of f over past draws; c_k is a tanh network of one hidden layer, one for
-    each layer k, regressed on f - c. Its input are the real numbers of the example and the states
-    of the layer below. At the start both are 0.
+    c is a moving average of f over past draws, a past one weighted by ``decay`` a step; c_k is a
+    network of ``hidden`` tanh units, one for each layer k, regressed on f - c by Adam at the
+    ``rate``. Its input are the real numbers of the example and the states of the layer below. At
+    the start both are 0.
 
     The paper's division by a running scale rescales the gradient and is left out; its c contains
     the current draw, this one does not. The same return f serves all layers.
+
+    Raises:
+        GradbenchError: ``hidden`` below 1, a rate that is not positive, or a decay outside [0, 1].
     """
     hidden = at_least(1, "hidden", hidden)
     rate, decay = positive("rate", rate), fraction("decay", decay)

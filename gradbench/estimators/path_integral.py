@@ -23,6 +23,9 @@ def path_integral(model: Model) -> Loss:
     f(b_i = 1) - f(b_i = 0) is the integral of the derivative between the two: unbiased for every
     objective that is differentiable between the states. A gradient for each unit: with one uniform
     point for all units together it would be exact for linear objectives only.
+
+    Raises:
+        GradbenchError: when called, a model of several stochastic layers.
     """
 
     def example_loss(params, u, example):

@@ -1,11 +1,31 @@
 """PSA, the path sample-analytic estimator."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import jax.numpy as jnp
 from jax.lax import stop_gradient
 
 from gradbench.estimators.registry import Cost, register
 from gradbench.layers import one_by_one
-from gradbench.model import Loss, Model, Visit, credit, flip, lift, sampled, visit_path
+from gradbench.model import (
+    Loss,
+    Model,
+    Site,
+    Visit,
+    credit,
+    flip,
+    is_chain,
+    lift,
+    sampled,
+    visit_path,
+)
+
+
+def generic_route(sites: Sequence[Site]) -> list[str]:
+    """The route through a model without structure."""
+    units = sum(site.size for site in sites)
+    return [f"each of {units} units flipped in turn, and the model run again: {units + 1} runs"]
 
 
 @register(
@@ -15,7 +35,7 @@ from gradbench.model import Loss, Model, Visit, credit, flip, lift, sampled, vis
     source="Shekhovtsov, Yanush & Flach 2020, Path sample-analytic gradient estimators",
 )
 def psa(model: Model) -> Loss:
-    """One sampled path; the effect of flipping each single unit of it, carried down analytically.
+    """-x_j delta_j F'(a_j): effects of single flips, carried down one sampled path analytically.
 
     With delta_i the effect of flipping unit i, all other states kept,
 
@@ -28,9 +48,11 @@ def psa(model: Model) -> Loss:
     objective and its own parameters are averaged over flips of the last states, which is exact and
     lowers the variance.
 
-    A chain, with the methods ``flip_objective`` and ``flip_pull`` of ``SBN``, gives both parts of
-    delta from its structure; for any other model each unit is flipped and the model run again.
+    A chain, with the methods ``flip_objective``, ``flip_pull`` and ``flip_route`` of ``SBN``, gives
+    both parts of delta from its structure; for any other model each unit is flipped and the model
+    run again. ``gradbench.explain`` says which.
     """
+    chain: Any = model if is_chain(model) else None
 
     def example_loss(params, u, example):
         run = sampled(model, params, u[0], example)
@@ -48,15 +70,15 @@ def psa(model: Model) -> Loss:
             return one_by_one(one, run.x[k].size, sum(x.size for x in run.x))
 
         def last_objective():
-            if hasattr(model, "flip_objective"):
-                return model.flip_objective(params, example, run, last)
+            if chain is not None:
+                return chain.flip_objective(params, example, run, last)
             return each_flip(params, last, lambda other: other.f)
 
         def delta_below(k, signals):
             """delta of site k < last, from the signals -x_j delta_j of the sites above."""
-            if hasattr(model, "flip_pull") and hasattr(model, "flip_objective"):
-                f = model.flip_objective(fixed, example, constant, k).reshape(run.sites[k].shape)
-                return f - constant.f + model.flip_pull(fixed, constant, k, signals[0])
+            if chain is not None:
+                f = chain.flip_objective(fixed, example, constant, k).reshape(run.sites[k].shape)
+                return f - constant.f + chain.flip_pull(fixed, constant, k, signals[0])
 
             def change(other):
                 above = zip(run.sites[k + 1 :], other.a[k + 1 :], signals, strict=True)
@@ -81,4 +103,9 @@ def psa(model: Model) -> Loss:
             loss += credit(signals[0] * run.sites[k].noise.pdf(constant.a[k]), run.a[k])
         return loss
 
-    return lift(model, example_loss)
+    def route(sites):
+        if chain is not None:
+            return [chain.flip_route(site.index) for site in sites]
+        return generic_route(sites)
+
+    return lift(model, example_loss, route=route)

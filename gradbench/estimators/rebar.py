@@ -53,7 +53,11 @@ def rebar(model: Model, *, temperature: float = 0.5, scale: float = 1.0) -> Loss
     """(f(b) - c f(sig(z~/t))) d log P(b) / da + c d/da [f(sig(z/t)) - f(sig(z~/t))] per layer.
 
     The layers above a relaxed one are relaxed too: hard states there would be a bias. The objective
-    has to be differentiable in the states, and finite between them. ``scale`` is c.
+    has to be differentiable in the states, and finite between them. ``scale`` is c, ``temperature``
+    t.
+
+    Raises:
+        GradbenchError: a temperature that is not positive, or a scale that is no finite number.
     """
     t, c = positive("temperature", temperature), finite("scale", scale)
     return controlled(model, lambda at, z: c * relaxed(model, t, at, z))
@@ -66,6 +70,10 @@ def dynamic_rebar(
     """REBAR with learned t and c: every layer has its own, which minimise E g^2.
 
     ``temperature`` and ``scale`` are where they start, ``rate`` is that of Adam.
+
+    Raises:
+        GradbenchError: a temperature or rate that is not positive, or a scale that is no finite
+            number.
     """
     start, control = _learned_rebar(model, temperature, scale)
     return _learned(model, lambda *_: start, control, rate)
@@ -92,7 +100,12 @@ def relax(
     r is a network of ``hidden`` tanh units, one network per layer, which sees sig(z/t), the states
     below and the example. It starts at zero, so that the initial estimator is REBAR.
     ``black_box=True`` is r alone, for an objective that is costly or not differentiable: it starts
-    as REINFORCE, and evaluates the objective once.
+    as REINFORCE, and evaluates the objective once. ``temperature`` and ``scale`` are where t and c
+    start, ``rate`` is that of Adam.
+
+    Raises:
+        GradbenchError: ``hidden`` below 1, a ``black_box`` that is no bool, a temperature or rate
+            that is not positive.
     """
     hidden = at_least(1, "hidden", hidden)
     if not isinstance(black_box, bool):

@@ -46,7 +46,7 @@ class Cost(NamedTuple):
         return times if self.objective == "0" else f"{self.objective} + {times}"
 
     def evaluate(self, **sizes: Any) -> tuple[int, int, int]:
-        """The three numbers for given sizes and hyper-parameters."""
+        """The three numbers for given ``sizes``: L, D, n and the hyper-parameters."""
         objective, gradient, layers = (eval(text, {"__builtins__": {}}, sizes) for text in self)
         return int(objective), int(gradient), int(layers)
 
@@ -58,7 +58,7 @@ class Cost(NamedTuple):
         return Cost(*(_product(str(n), part) for part in self))
 
     def at(self, **hyperparameters: Any) -> "Cost":
-        """The formulas with the values of hyper-parameters in the place of their names."""
+        """The formulas with the values of ``hyperparameters`` in the place of their names."""
         if not hyperparameters:
             return self
         names = re.compile(rf"\b({'|'.join(hyperparameters)})\b")
@@ -87,6 +87,7 @@ ONE = Cost()
 class Entry(NamedTuple):
     """An estimator and its metadata.
 
+    ``name`` is that of the function, ``family`` that of its file, ``source`` the paper.
     ``make(model, **hyper-parameters)`` gives the surrogate loss. ``exactness`` is what it claims to
     be exact for (``EXACTNESS``), ``cost`` its cost per draw; both may be functions of the
     hyper-parameters, see ``claim`` and ``price``. ``differentiable``: needs an objective that is
@@ -128,19 +129,19 @@ class Entry(NamedTuple):
         return {p.name: p.default for p in signature if p.kind is p.KEYWORD_ONLY}
 
     def claim(self, **hyperparameters: Any) -> Exactness:
-        """What it is claimed to be exact for, with these hyper-parameters."""
+        """What it is claimed to be exact for, with these ``hyperparameters``."""
         return self._at(self.exactness, hyperparameters)
 
     def price(self, **hyperparameters: Any) -> Cost:
-        """The cost per draw, with these hyper-parameters."""
+        """The cost per draw, with these ``hyperparameters``."""
         return self._at(self.cost, hyperparameters)
 
     def needs_derivative(self, **hyperparameters: Any) -> bool:
-        """Whether it differentiates the objective in the states, with these hyper-parameters."""
+        """Whether it differentiates the objective in the states, with these ``hyperparameters``."""
         return self._at(self.differentiable, hyperparameters)
 
     def estimates_value(self, **hyperparameters: Any) -> bool:
-        """Whether its value estimates the loss without bias, with these hyper-parameters."""
+        """Whether its value estimates the loss without bias, with these ``hyperparameters``."""
         return self._at(self.value_unbiased, hyperparameters)
 
     def _at(self, fact: Any, hyperparameters: dict[str, Any]) -> Any:
@@ -163,6 +164,9 @@ def register(
     layers: Literal["any", "one"] = "any",
 ) -> Callable[[Callable[..., Loss]], Callable[..., Loss]]:
     """Registers an estimator ``name(model, *, hyper-parameters) -> loss`` under its own name.
+
+    ``family``, ``exactness``, ``source``, ``cost``, ``differentiable``, ``value_unbiased``,
+    ``needs`` and ``layers`` are as in ``Entry``.
 
     Raises:
         GradbenchError: another module has registered that name.
@@ -218,7 +222,11 @@ def get_estimator(spec: str) -> tuple[Entry, dict[str, Any]]:
 
 
 def make_estimator(spec: str, model: Model) -> Loss:
-    """The surrogate loss of a spec for a model, e.g. ``make_estimator("psa", model)``."""
+    """The surrogate loss of a spec for a model, e.g. ``make_estimator("psa", model)``.
+
+    Raises:
+        GradbenchError: as ``check_spec``; also a model that the estimator is not made for.
+    """
     entry, arguments = get_estimator(spec)
     return entry.make(model, **arguments)
 
@@ -254,13 +262,14 @@ def price_of(spec: str) -> Cost:
     return entry.price(**arguments).at(**(entry.hyperparameters | arguments))
 
 
-def evaluations(spec: str, units: Sequence[int]) -> int:
-    """Evaluations of the objective per draw and example, in a network with these layers of units.
+def evaluations(spec: str, units: Sequence[int], chain: bool = True) -> int:
+    """Evaluations of the objective per draw and example, in a model with these layers of units.
 
-    One of its gradient in the states counts as one more.
+    One of its gradient in the states counts as one more. A model that is no ``chain``, as an
+    ``SBN`` is, has to be run again for flips of units of any layer, as if all were in the last.
     """
     entry, arguments = get_estimator(spec)
-    sizes = {"L": len(units), "D": sum(units), "n": units[-1]}
+    sizes = {"L": len(units), "D": sum(units), "n": units[-1] if chain else sum(units)}
     objective, gradient, _ = entry.price(**arguments).evaluate(
         **sizes, **(entry.hyperparameters | arguments)
     )

@@ -56,7 +56,11 @@ def _with_baseline(model: Model, c: float | Array) -> Lifted:
     source="Williams 1992, Simple statistical gradient-following algorithms",
 )
 def reinforce(model: Model, *, baseline: float = 0.0) -> Loss:
-    """(f - baseline) d log P(x) / da: the same return for all layers, less a constant."""
+    """(f - baseline) d log P(x) / da: the same return for all layers, less a constant.
+
+    Raises:
+        GradbenchError: a baseline that is no finite number.
+    """
     return _with_baseline(model, finite("baseline", baseline))
 
 
@@ -111,8 +115,11 @@ def follow(state: Average, value: Array, decay: float) -> Average:
 def moving_average(model: Model, *, decay: float = 0.99) -> Learned:
     """(f - c) d log P(x) / da, c an exponential moving average of f over past draws.
 
-    Never of the current one. The average is that of a batch, corrected for its start from nothing;
-    before the first step of ``adapt`` it is 0.
+    Never of the current one. The average is that of a batch, a past one weighted by ``decay`` a
+    step, corrected for its start from nothing; before the first step of ``adapt`` it is 0.
+
+    Raises:
+        GradbenchError: a decay outside [0, 1].
     """
     decay = fraction("decay", decay)
 

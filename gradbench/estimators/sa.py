@@ -8,6 +8,7 @@ from jax.scipy.stats import norm
 from jaxtyping import Array
 
 from gradbench.errors import GradbenchError
+from gradbench.estimators.psa import generic_route
 from gradbench.estimators.registry import Cost, finite, register
 from gradbench.layers import one_by_one
 from gradbench.model import Loss, Model, Site, Visit, credit, flip, lift, visit, visit_path
@@ -44,6 +45,10 @@ def sa(model: Model, *, smoothing: float = 0.0) -> Loss:
     count alike, a trapezoidal rule. Above 0 the states are those of the smoothed units: value and
     gradient are biased, but for the gradient in one single unit. As t grows, states become fair
     coins and the gradient that of PSA at these states. 100 is the default of the authors' code.
+
+    Raises:
+        GradbenchError: a smoothing that is negative or not finite; when called with one above 0,
+            noise whose integral is not known.
     """
     t = finite("smoothing", smoothing)
     if t < 0:
@@ -94,13 +99,28 @@ def sa(model: Model, *, smoothing: float = 0.0) -> Loss:
             loss += credit(given(site, x, a, -x * deltas[0] * site.noise.pdf(a) / 2), run.a[k])
         return loss
 
+    def route(sites):
+        if not isinstance(model, SBN):
+            return generic_route(sites)
+        return [
+            f"layer {site.index + 1}: {site.size} flips in turn, what is above run again for each"
+            for site in sites
+        ]
+
     if not t:
-        return lift(model, example_loss)
+        return lift(model, example_loss, route=route)
 
     def breaks(stream, run):
         return [chance(site.noise, a)[None] for site, a in zip(run.sites, run.a, strict=True)]
 
-    return lift(model, example_loss, randomness="uniforms", pieces="constant", breaks=breaks)
+    return lift(
+        model,
+        example_loss,
+        randomness="uniforms",
+        pieces="constant",
+        breaks=breaks,
+        route=route,
+    )
 
 
 def _flips(model, params, example, run: Visit, k: int) -> tuple[Array, tuple[Array, ...]]:

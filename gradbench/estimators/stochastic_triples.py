@@ -45,6 +45,9 @@ def stochastic_triples(
     weight, which is then the sum of all weights. After the flip the layers above are run anew, with
     the noise that ``descendants`` says: that of the path, "shared", or an "independent" or
     "antithetic" one.
+
+    Raises:
+        GradbenchError: an unknown side or ``descendants``, or a ``pruned`` that is no bool.
     """
     if side not in SIDES:
         raise GradbenchError(f"side is {side!r}; {did_you_mean(side, SIDES)}")

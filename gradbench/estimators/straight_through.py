@@ -72,6 +72,9 @@ def straight_through(model: Model, *, proxy: str = "density", slope: float = 1.0
     A ``slope`` m makes the derivative m proxy(m a), the states as before: slope annealing (Chung
     2017, there "hardtanh" on units without noise) raises it along the training. With the ratio of
     the forward to the backward temperature it is decoupled straight-through (Shah 2024).
+
+    Raises:
+        GradbenchError: an unknown proxy, or a slope that is not positive.
     """
     return with_derivative(model, _proxy(proxy, slope))
 
@@ -89,9 +92,12 @@ def deterministic_straight_through(
 ) -> Loss:
     """States x = sign(a) without noise, with the derivative of a proxy as ``straight_through``.
 
-    The network that is trained is another one than the model: the value is that of a single path.
-    With the proxy "density" the gradient in a is exact for one layer under a linear objective, but
-    not that in the objective's own parameters.
+    ``proxy`` and ``slope`` are as there. The network that is trained is another one than the model:
+    the value is that of a single path. With the proxy "density" the gradient in a is exact for one
+    layer under a linear objective, but not that in the objective's own parameters.
+
+    Raises:
+        GradbenchError: an unknown proxy, or a slope that is not positive.
     """
     derivative = _proxy(proxy, slope)
 
@@ -114,6 +120,9 @@ def swish_sign(model: Model, *, beta: float = 5.0) -> Loss:
 
     That is b (2 - ba tanh(ba/2)) / (1 + cosh(ba)): no density, as it is negative where
     abs(ba) > 2.4. The paper's units have no noise; its beta is 5 or 10, or learned.
+
+    Raises:
+        GradbenchError: a beta that is not positive.
     """
     beta = positive("beta", beta)
 

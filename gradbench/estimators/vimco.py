@@ -27,7 +27,11 @@ NEEDS = "a MultiSample model"
     needs=NEEDS,
 )
 def vimco(model: Model) -> Loss:
-    """c_k = f with w_k replaced by the geometric mean of the other weights."""
+    """c_k = f with w_k replaced by the geometric mean of the other weights.
+
+    Raises:
+        GradbenchError: a model that is no MultiSample of at least 2 samples.
+    """
 
     def signals(losses):
         others = (jnp.sum(losses) - losses) / (losses.size - 1)
@@ -48,6 +52,10 @@ def ovis(model: Model, *, gamma: float = 1.0) -> Loss:
     An asymptotic form of the optimal baseline, for weights w = p/q: gamma 1 for a large effective
     sample size, 0 for one near 1. v_k contains the sample k: unless gamma is 0 it is biased, by
     gamma sum_k v_k d log P(x_k), a step of wake-phase learning. ``ovis_mc`` is not.
+
+    Raises:
+        GradbenchError: a model that is no MultiSample of at least 2 samples, or a gamma that is no
+            finite number.
     """
     gamma = finite("gamma", gamma)
 
@@ -71,6 +79,10 @@ def ovis_mc(model: Model, *, auxiliary: int = 1) -> Loss:
 
     Each of the ``auxiliary`` further runs of the model gives K auxiliary samples. Made for weights
     w = p/q, whose own derivative adds v_k d log q to the gradient.
+
+    Raises:
+        GradbenchError: a model that is no MultiSample of at least 2 samples, or ``auxiliary`` below
+            1.
     """
     auxiliary = at_least(1, "auxiliary", auxiliary)
 

@@ -42,10 +42,15 @@ def bayesbinn(model: Model, *, temperature: float = 1.0, epsilon: float = 1e-10)
 
         optax.chain(optax.add_decayed_weights(1 / (2 * N)), optax.sgd(2 * N * r)).
 
-    At the temperature 1e-10 of the paper's classification, w is -1 or +1 and the factor
-    1 / (1 - mu^2 + e) = cosh(lam)^2 whatever the draw: the identity rule with a step for each
-    weight. (But for an event of probability 1e-10, in which all of the natural gradient is.) The
-    authors' code takes mu from one step before lam; here both are of the same step.
+    t is the ``temperature``, e is ``epsilon``. At the temperature 1e-10 of the paper's
+    classification, w is -1 or +1 and the factor 1 / (1 - mu^2 + e) = cosh(lam)^2 whatever the draw:
+    the identity rule with a step for each weight. (But for an event of probability 1e-10, in which
+    all of the natural gradient is.) The authors' code takes mu from one step before lam; here both
+    are of the same step.
+
+    Raises:
+        GradbenchError: a model without binary weights, a temperature or epsilon that is not
+            positive.
     """
     _check_weights("bayesbinn", model)
     t, e = positive("temperature", temperature), positive("epsilon", epsilon)
@@ -84,6 +89,9 @@ def magnitude_aware(model: Model, *, scaled: bool = False) -> Loss:
     So does the authors' code; in the text of the paper the derivative has the factor m too, which
     is ``scaled=True``. m itself is not differentiated. The value is that of the scaled weights, no
     estimate of the loss of random ones.
+
+    Raises:
+        GradbenchError: a model without binary weights, or a ``scaled`` that is no bool.
     """
     _check_weights("magnitude_aware", model)
     if not isinstance(scaled, bool):

@@ -39,12 +39,17 @@ _MOST_SAMPLES = 6  # 3^samples probabilities of subsets
 def unordered_set(model: Model, *, samples: int = 2, baseline: bool = False) -> Loss:
     """sum over a set S of distinct states of P(s) R(S, s) f(s) d log P(s) / da.
 
-    S is drawn without replacement, the sampled state first, and R(S, s) is the probability of the
-    rest of S where s is taken out, divided by that of S: REINFORCE averaged over the orders in
-    which S may have been drawn. The value is the same average of f.
+    S, of so many ``samples``, is drawn without replacement, the sampled state first, and R(S, s) is
+    the probability of the rest of S where s is taken out, divided by that of S: REINFORCE averaged
+    over the orders in which S may have been drawn. The value is the same average of f.
 
     ``baseline`` subtracts from f(s) what the same average over the rest of S says of the expected
     loss, as the paper does in its experiments; it needs two samples.
+
+    Raises:
+        GradbenchError: ``samples`` below 1 or above 6, a ``baseline`` that is no bool or has one
+            sample; when called, a model of several stochastic layers, or a layer of more than 16
+            units.
     """
     samples = at_least(1, "samples", samples)
     if samples > _MOST_SAMPLES:
@@ -128,8 +133,13 @@ def _ratios(log: Array, drawn: list[Array], out: frozenset[int]) -> dict[int, Ar
 def top_c(model: Model, *, states: int = 1) -> Loss:
     """sum over the C most probable states of P(s) f(s) d log P(s) / da, plus one state of the rest.
 
-    That one is drawn from the rest and weighted by the probability of the rest. It is the sampled
-    state, or another draw where the sampled state is one of the C. The value is the same sum of f.
+    C is ``states``. That one is drawn from the rest and weighted by the probability of the rest. It
+    is the sampled state, or another draw where the sampled state is one of the C. The value is the
+    same sum of f.
+
+    Raises:
+        GradbenchError: ``states`` below 1; when called, a model of several stochastic layers, a
+            layer of more than 16 units or of fewer distinct states than C + 1.
     """
     count = at_least(1, "states", states)
 

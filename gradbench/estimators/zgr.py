@@ -37,6 +37,9 @@ def darn(model: Model, *, phi: float | str = 0.5) -> Loss:
     """J = (b - phi) d log P(b) / da, for logistic noise (b - p)(b - phi).
 
     ``phi`` is a number, or "p" for the mean of the unit.
+
+    Raises:
+        GradbenchError: a phi that is neither "p" nor a finite number.
     """
     if phi == "p":  # b - p, without cancellation
         return with_derivative(
@@ -56,8 +59,11 @@ def darn(model: Model, *, phi: float | str = 0.5) -> Loss:
 def st_zgr(model: Model, *, alpha: float = 0.5) -> Loss:
     """J = (1 - alpha) F'(a) + alpha F'(a) / 2P(x): a mixture of straight-through and ZGR.
 
-    Straight-through has no variance from the unit's own state on linear objectives, ZGR no bias on
-    quadratic ones.
+    ``alpha`` is the weight of ZGR. Straight-through has no variance from the unit's own state on
+    linear objectives, ZGR no bias on quadratic ones.
+
+    Raises:
+        GradbenchError: an alpha that is no finite number.
     """
     alpha = finite("alpha", alpha)
     return with_derivative(
@@ -80,6 +86,9 @@ def mve(model: Model, *, tau: float = 1.0) -> Loss:
     2 tau p(1 - p) / (1 + 2 tau p(1 - p)). Of all rules that are exact on linear objectives it has
     the least sum of the variance on b and tau/2 times the squared bias on (b - 1/2)^2. ``tau`` is
     that for an integer in {0, 1}; the paper's form for one-hot states has half of it.
+
+    Raises:
+        GradbenchError: a tau that is negative or not finite.
     """
     tau = finite("tau", tau)
     if tau < 0:
@@ -102,8 +111,11 @@ def mve(model: Model, *, tau: float = 1.0) -> Loss:
 def reinmax(model: Model, *, temperature: float = 1.0) -> Loss:
     """J = 2 J0((p_t + b) / 2) - J0(p) / 2, with J0(q) = q(1 - q) and p_t = sig(logit(p) / t).
 
-    At temperature 1 it is ZGR; at others exact for no class of objectives. In the logit of p, times
-    its derivative in a.
+    At ``temperature`` 1 it is ZGR; at others exact for no class of objectives. In the logit of p,
+    times its derivative in a.
+
+    Raises:
+        GradbenchError: a temperature that is not positive.
     """
     temperature = positive("temperature", temperature)
 

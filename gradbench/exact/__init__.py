@@ -6,6 +6,7 @@ sum_k 2^(n_k + n_{k+1})), ``brute_force`` sums over all paths of any model (cost
 An objective of one layer may know its expectation, a route of its own (``closed_form``).
 Binary weights are enumerated by ``brute_force``, and within it the activations by ``recursion``.
 ``reference`` computes the exact gradient in float64 and records how well the routes agree.
+None takes more than ``memory`` in bytes, ``MEMORY`` unless given.
 """
 
 from gradbench.exact._enumeration import (
@@ -15,24 +16,29 @@ from gradbench.exact._enumeration import (
     expected_loss,
     over_weights,
     recursion,
+    route_of,
 )
 from gradbench.exact._moments import Moments, moments, moments_work
-from gradbench.exact._reference import Reference, check_values, reference
-from gradbench.exact._size import MEMORY, check_size
+from gradbench.exact._reference import Pilot, Reference, Samples, check_values, reference
+from gradbench.exact._size import MEMORY, check_size, is_small
 
 __all__ = [
     "MEMORY",
     "Moments",
+    "Pilot",
     "Reference",
+    "Samples",
     "all_states",
     "brute_force",
     "check_size",
     "check_values",
     "closed_form",
     "expected_loss",
+    "is_small",
     "moments",
     "moments_work",
     "over_weights",
     "recursion",
     "reference",
+    "route_of",
 ]

@@ -36,13 +36,17 @@ from gradbench.model import (
 )
 from gradbench.network import SBN
 from gradbench.noise import Noise, get_noise
+from gradbench.parameters import closed
 from gradbench.weights import BinaryWeights
 
 _FEW = 64  # paths that are summed at once whatever they take
 
 
 def all_states(units: int, dtype: Any) -> Float[Array, "states units"]:
-    """The 2^units states in {-1, +1}; unit 0 is the most significant bit of the row number."""
+    """The 2^units states in {-1, +1}; unit 0 is the most significant bit of the row number.
+
+    ``dtype`` is that of the numbers.
+    """
     return numbered_states(jnp.arange(2**units), units, dtype)
 
 
@@ -93,6 +97,10 @@ def recursion(network: SBN, params: Params, batch: Batch) -> Float[Array, ""]:
 
     Carried from layer to layer are the distribution of the states, ``[states, examples]``, and the
     expected sum of the objective's terms below.
+
+    Raises:
+        GradbenchError: a model that breaks the contract, or parameters and a batch that do not fit
+            it.
     """
     term = network.term and partial(network.term, params)
     first, theta = network.layers[0], params[0]
@@ -142,7 +150,14 @@ def recursion(network: SBN, params: Params, batch: Batch) -> Float[Array, ""]:
 
 
 def closed_form(network: SBN, params: Params, batch: Batch) -> Float[Array, ""]:
-    """The expected loss of one layer, mean over the batch, by an objective that knows it."""
+    """The expected loss of one layer, mean over the batch, by an objective that knows it.
+
+    ``network`` is of that layer alone.
+
+    Raises:
+        GradbenchError: a model that breaks the contract, or parameters and a batch that do not fit
+            it.
+    """
     (layer,), noise = network.layers, get_noise(network.layers[0].noise)
 
     def expected(x: Array, target: Array) -> Array:
@@ -182,12 +197,21 @@ def brute_force(model: Model, params: Params, batch: Batch) -> Float[Array, ""]:
     """The expected loss of any model, mean over the batch, by a sum over all paths of states.
 
     Of binary weights and stochastic activations these are all paths of both.
+
+    Raises:
+        GradbenchError: a model that breaks the contract, or parameters and a batch that do not fit
+            it.
     """
     return _over_paths(_with_inner(model, brute_force), params, batch)
 
 
 def over_weights(model: BinaryWeights, params: Params, batch: Batch) -> Float[Array, ""]:
-    """The expected loss by a sum over all binary weights, and in it that over the activations."""
+    """The expected loss by a sum over all binary weights, and in it that over the activations.
+
+    Raises:
+        GradbenchError: a model that breaks the contract, or parameters and a batch that do not fit
+            it.
+    """
     return _over_paths(_with_inner(model, route_of(model.network)), params, batch)
 
 
@@ -258,11 +282,13 @@ def expected_loss(
         GradbenchError: the enumeration would take more than ``memory`` bytes, or more than ``WORK``
             operations.
     """
+    params = closed(params)
     check_size(model, params, batch, memory)
     return route_of(model)(model, params, batch)
 
 
 def route_of(model: Model) -> Callable[[Any, Params, Batch], Array]:
+    """The fastest of the routes that a model has."""
     if isinstance(model, SBN):
         return closed_form if has_closed_form(model) else recursion
     if isinstance(model, BinaryWeights) and isinstance(model.network, SBN):

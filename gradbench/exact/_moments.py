@@ -40,6 +40,7 @@ from gradbench.model import (
     batch_size,
     visit_path,
 )
+from gradbench.parameters import closed
 
 GRID = 1 << 25  # points of an integral over uniforms
 # Points to either side of the middle of an interval in which a draw is smooth: as many as can be
@@ -58,9 +59,10 @@ class Moments(NamedTuple):
 def moments(loss: Loss, params: Params, batch: Batch, points: int = GRID) -> Moments:
     """E g and the variance of every coordinate of g, without Monte-Carlo error.
 
-    Of an estimator that is driven by the states alone, one path a stream, all paths are fed instead
-    of random ones, u = 0 for +1 and u = 1 for -1, weighted by their probabilities. A pure function,
-    to be put under ``jit``. Cost: 2^(units * streams) draws.
+    ``loss`` is a gradient estimator, g its gradient. Of one that is driven by the states alone, one
+    path a stream, all paths are fed instead of random ones, u = 0 for +1 and u = 1 for -1, weighted
+    by their probabilities. A pure function, to be put under ``jit``. Cost: 2^(units * streams)
+    draws.
 
     Of one that is driven by uniforms, the integral over all of them, on up to so many ``points``:
     to rounding where draws are constant or linear between jumps, to some 1e-10 where they are
@@ -78,7 +80,7 @@ def moments(loss: Loss, params: Params, batch: Batch, points: int = GRID) -> Mom
             "exact moments need an estimator made by lift() on a model whose objective is not "
             "random, such as straight_through(model); measure draws of this one"
         )
-    model = loss.model
+    model, params = loss.model, closed(params)
     sites, dtype = sites_and_type(model, params, batch)
     examples = as_examples(model, any_key(), batch)
     copies = batch_size(examples) if loss.couples else 1
@@ -93,7 +95,14 @@ def moments(loss: Loss, params: Params, batch: Batch, points: int = GRID) -> Mom
 
 
 def moments_work(loss: Loss, params: Params, batch: Batch, points: int = GRID) -> float:
-    """How many draws of one example ``moments`` takes; infinite where it is refused."""
+    """How many draws of one example ``moments`` takes; infinite where it is refused.
+
+    ``loss`` and ``points`` are as there.
+
+    Raises:
+        GradbenchError: a model that breaks the contract, or parameters and a batch that do not fit
+            it.
+    """
     if not isinstance(loss, Lifted) or getattr(loss.model, "random", False):
         return math.inf
     sites, _ = sites_and_type(loss.model, params, batch)

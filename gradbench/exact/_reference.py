@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PyTree
 
-from gradbench.errors import GradbenchError
+from gradbench.blocks import Blocks, Floats
+from gradbench.errors import GradbenchError, did_you_mean
 from gradbench.exact._enumeration import brute_force, route_of
 from gradbench.exact._size import MEMORY, check_size, sites_and_type
 from gradbench.model import Batch, Model, Params, batch_size
@@ -19,18 +20,74 @@ from gradbench.precision import doubled, float64
 from gradbench.weights import BinaryWeights
 
 
-class Reference(NamedTuple):
-    """The exact gradient of a model on a batch, in float64, with what it was checked against.
+class Pilot(NamedTuple):
+    """What a few draws of an ``estimator``, a spec, say of how long a reference of it would take.
 
-    ``gradient`` has the structure of the parameters (numpy arrays); ``agreement`` maps each check
-    to the largest relative difference found, ``None`` where there is no second route: models that
-    are not an ``SBN``, or with more than ``_SECOND_ROUTE`` paths.
+    ``draws`` is the number of them that is predicted to reach the relative standard error asked for
+    in every layer, at ``seconds_per_draw``, and ``seconds`` the time of them all.
+    """
+
+    estimator: str
+    seconds_per_draw: float
+    draws: float
+    seconds: float
+
+
+class Samples(NamedTuple):
+    """The ``draws`` of an ``estimator``, a spec, that a sampled reference is the mean of.
+
+    All are in float64, and none of them is kept. ``blocks`` are their moments, one for each of
+    ``layer_names``; ``rel_se`` maps these names to sqrt(tr Cov r) / |G|, with r the reference and
+    |G|^2 estimated without bias: infinite where a layer's gradient cannot be told from zero.
+    ``standard_error`` has the structure of the parameters, ``value_se`` is that of the value.
+    ``pilot`` compares the estimators that were tried, empty where there was one alone.
+    """
+
+    estimator: str
+    draws: int
+    layer_names: tuple[str, ...]
+    blocks: tuple[Blocks, ...]
+    rel_se: dict[str, float]
+    standard_error: PyTree[np.ndarray]
+    value_se: float
+    pilot: tuple[Pilot, ...] = ()
+
+    def covariance(self, layer: str) -> Floats:
+        """The covariance [P, P] of the reference of a layer, in the order of its blocks.
+
+        From the spread of the blocks, so that its rank is below their number.
+
+        Raises:
+            GradbenchError: there is no such layer.
+        """
+        if layer not in self.layer_names:
+            raise GradbenchError(
+                f"there is no layer {layer!r}; {did_you_mean(layer, self.layer_names)}"
+            )
+        deviations = self.blocks[self.layer_names.index(layer)].deviations()
+        return deviations.T @ deviations
+
+
+class Reference(NamedTuple):
+    """The gradient of a model on a batch, in float64, with what it was checked against.
+
+    ``gradient`` has the structure of the parameters (numpy arrays). ``route`` is that of the
+    enumeration, or "sampled"; then ``samples`` says how, and ``value`` and ``gradient`` are means
+    of draws. ``agreement`` maps each check of an enumeration to the largest relative difference
+    found, ``None`` where there is no second route: models that are not an ``SBN``, or with more
+    than ``_SECOND_ROUTE`` paths.
     """
 
     value: float
     gradient: PyTree[np.ndarray]
     route: str
     agreement: dict[str, float | None]
+    samples: Samples | None = None
+
+    @property
+    def blocks(self) -> tuple[Blocks, ...] | None:
+        """What ``metrics.Cell`` asks of a reference: the blocks of a sampled one, by layer."""
+        return self.samples.blocks if self.samples else None
 
 
 _SECOND_ROUTE = 1 << 24  # paths x examples that the second route may look at

@@ -59,9 +59,22 @@ def check_size(model: Model, params: Params, batch: Batch, memory: int = MEMORY)
     refuse_large(_size(model, params, batch), params, batch, memory)
 
 
+def is_small(
+    model: Model, params: Params, batch: Batch, memory: int = MEMORY, work: float = WORK
+) -> bool:
+    """Whether an enumeration takes at most ``memory`` in bytes and ``work`` in multiply-adds.
+
+    Raises:
+        GradbenchError: a model that breaks the contract, or parameters and a batch that do not fit
+            it.
+    """
+    size = _size(model, params, batch)
+    itemsize = jnp.dtype(real_type(params)).itemsize
+    return size.entries * itemsize + _OVERHEAD <= memory and size.work <= work
+
+
 def refuse_large(size: Size, params: Params, batch: Batch, memory: int) -> None:
-    dtype = real_type(params)
-    needed = size.entries * jnp.dtype(dtype).itemsize + _OVERHEAD
+    needed = size.entries * jnp.dtype(real_type(params)).itemsize + _OVERHEAD
     examples = batch_size(batch)
     many = f"{examples:g} example{'s' * (examples != 1)}"
     remedy = "use narrower layers or fewer examples"

@@ -3,6 +3,12 @@
 Nothing is run again: everything follows from the blocks of a cell (``gradbench.blocks``), its exact
 moments where they are known, and the exact gradient G of each layer. Values are relative: in units
 of |G|, squares in |G|^2.
+
+``results`` are cells, ``cell`` is one, ``layer`` the name of a layer, or ``NETWORK`` for all of
+them together. ``average`` is the M of the M-sample estimate, the mean of M draws; ``level`` that
+of intervals, ``LEVEL`` unless given. Frames begin with the columns ``KEYS``. ``METRICS`` has the
+``Metric`` of each by name, ``COSTS`` are what a draw may cost: draws (one), evaluations of the
+objective per example, seconds. ``BAND`` are the quantiles of the cosine in figures.
 """
 
 from gradbench.metrics._accuracy import Accuracy

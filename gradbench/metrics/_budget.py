@@ -16,7 +16,7 @@ _FORM = re.compile(r"\s*(\d+(?:\.\d*)?(?:e[+-]?\d+)?)[\s-]*([a-zµ]+)\s*")
 
 
 class Budget(NamedTuple):
-    """An amount of "draws", "evaluations" (per example) or "seconds", for one estimate."""
+    """An ``amount`` of a ``cost`` for one estimate: draws, evaluations (per example) or seconds."""
 
     amount: float
     cost: str
@@ -39,7 +39,7 @@ class Budget(NamedTuple):
 
 
 def budget(text: str | Budget) -> Budget:
-    """Reads a budget: "64-draws", "100-evaluations", "1ms".
+    """Reads a budget from a ``text``: "64-draws", "100-evaluations", "1ms".
 
     Raises:
         GradbenchError: it is none.

@@ -1,20 +1,26 @@
 """What was measured of an estimator in one place, layer by layer and as a whole."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from gradbench.blocks import BINS, Block, Floats, LayerBlock
+from gradbench.blocks import BINS, Block, Blocks, Floats, LayerBlock, together
 from gradbench.errors import GradbenchError
+from gradbench.metrics._noise import Noise
 
 KEYS = ["problem", "replicate", "checkpoint", "layer", "estimator"]
 NETWORK = "network"  # the layer of all layers together
 _ZERO = 1e-60  # a gradient this small is zero: relative squares of squares would overflow
+_TOLD = 3.0  # standard errors of |G|^2 at zero above which a sampled gradient is told from zero
 
 
 class Cell(NamedTuple):
     """The stored measurement of one estimator at one checkpoint, the input of every function here.
+
+    ``problem``, ``replicate``, ``checkpoint`` and ``estimator`` say of what, ``layer_names`` name
+    its layers, ``blocks`` are of its draws.
 
     ``gradient`` holds the exact gradient of each layer, flattened to [P]. ``averages`` are the M up
     to ``block_size`` that the blocks hold cosine sums for; ``head_sizes`` the rows of their heads.
@@ -23,6 +29,9 @@ class Cell(NamedTuple):
     ``moments`` are the exact mean and variance [P] of a draw of each layer, where they are known:
     bias and variance then come from them, without error, and the directions (cosine, signs, share
     of descents) from the blocks. ``cost`` is what a draw costs: "seconds", "evaluations".
+    ``reference`` holds, of a gradient that is itself the mean of draws, their blocks for each layer
+    (``exact.Reference.blocks``): every metric is then corrected for their noise, and carries it in
+    its interval. They must be independent of the draws of the estimator.
     """
 
     problem: str
@@ -39,6 +48,7 @@ class Cell(NamedTuple):
     info: Mapping[str, object] = {}
     moments: Sequence[tuple[Floats, Floats]] | None = None
     cost: Mapping[str, float] = {}
+    reference: Sequence[Blocks] | None = None
 
     @classmethod
     def stored(
@@ -50,7 +60,10 @@ class Cell(NamedTuple):
         gradient: Sequence[Floats],
         **more: Any,
     ) -> "Cell":
-        """From the blocks of a cell on disk and its constants, see ``gradbench.shards``."""
+        """From the blocks of a cell on disk and its constants ``meta``, see ``gradbench.shards``.
+
+        ``place`` is its problem, replicate and checkpoint; ``more`` are the fields with a default.
+        """
         return cls(
             *place,
             estimator=estimator,
@@ -79,6 +92,10 @@ class Sample(NamedTuple):
 
     ``counts`` [n], ``means`` [n, P] and ``m2`` [n, P] are those of the blocks; ``direction`` [P] is
     G / |G|, zero where G is; ``moments`` the exact mean and variance [P] of a draw, or None.
+
+    Of a sampled gradient r, ``reference`` are the blocks and ``noise`` the covariance of r. |G|^2
+    is then the estimate |r|^2 - tr Cov r, so that the ``direction``, r / |G|, is longer than one;
+    0 where it is not told from zero.
     """
 
     name: str
@@ -89,6 +106,8 @@ class Sample(NamedTuple):
     m2: Floats
     parts: Sequence[LayerBlock]
     moments: tuple[Floats, Floats] | None
+    reference: Blocks | None = None
+    noise: Noise | None = None
 
     @property
     def draws(self) -> int:
@@ -97,7 +116,7 @@ class Sample(NamedTuple):
 
     @property
     def zero(self) -> bool:
-        """Whether the exact gradient is zero, so that nothing relative to it can be told."""
+        """Whether the gradient is zero as far as is known: nothing relative to it can be told."""
         return self.norm < _ZERO
 
 
@@ -115,22 +134,34 @@ def samples(cell: Cell) -> Iterator[Sample]:
         )
     for n, name in enumerate(cell.layer_names):
         moments = cell.moments[n] if cell.moments is not None else None
-        yield _sample(name, cell.gradient[n], [block.layers[n] for block in blocks], moments)
+        reference = cell.reference[n] if cell.reference is not None else None
+        parts = [block.layers[n] for block in blocks]
+        yield _sample(name, cell.gradient[n], parts, moments, reference)
     if len(cell.layer_names) > 1:
         whole = None
         if cell.moments is not None:
             mean, variance = (np.concatenate(parts) for parts in zip(*cell.moments, strict=True))
             whole = mean, variance
         gradient = np.concatenate([np.ravel(layer) for layer in cell.gradient])
-        yield _sample(NETWORK, gradient, list(map(_together, blocks)), whole)
+        reference = together(cell.reference) if cell.reference is not None else None
+        yield _sample(NETWORK, gradient, list(map(_together, blocks)), whole, reference)
 
 
 def _sample(
-    name: str, gradient: Floats, parts: Sequence[LayerBlock], moments: tuple[Floats, Floats] | None
+    name: str,
+    gradient: Floats,
+    parts: Sequence[LayerBlock],
+    moments: tuple[Floats, Floats] | None,
+    reference: Blocks | None,
 ) -> Sample:
     gradient = np.asarray(gradient, np.float64).ravel()
     norm = float(np.linalg.norm(gradient))
+    if reference is not None:
+        noise = Noise.of(reference)
+        square = norm**2 - noise.trace
+        norm = math.sqrt(square) if square > _TOLD * math.sqrt(2.0 * noise.square) else 0.0
     unit = norm if norm >= _ZERO else 1.0
+    reference = reference.times(1.0 / unit) if reference is not None else None
     return Sample(
         name,
         norm,
@@ -140,6 +171,8 @@ def _sample(
         np.stack([np.asarray(part.m2, np.float64) for part in parts]) / unit / unit,
         parts,
         None if moments is None else (moments[0] / unit, moments[1] / unit / unit),
+        reference,
+        None if reference is None else Noise.of(reference),
     )
 
 

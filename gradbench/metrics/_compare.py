@@ -27,7 +27,7 @@ def compare(
     margin: float = 0.0,
     level: float = LEVEL,
 ) -> pd.DataFrame:
-    """A metric of the same cells in two sets of results, before and after.
+    """The metric ``by`` of the same cells in two sets of results, ``before`` and ``after``.
 
     Squared errors are compared pairwise, as draws of the same number have the same random numbers
     in both; other metrics as if they were independent, which errs to the side of no change. What
@@ -140,4 +140,5 @@ def _scaled(accuracy: Accuracy, factor: float) -> Accuracy:
         variance=factor * accuracy.variance,
         covariance=factor**2 * accuracy.covariance,
         added=factor * accuracy.added,
+        blur=accuracy.blur.times(factor) if accuracy.blur else None,
     )

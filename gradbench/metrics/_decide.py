@@ -54,11 +54,11 @@ def rank(
 ) -> pd.DataFrame:
     """The estimators of each place in their order at an equal budget, ties as ties.
 
-    Each averages as many draws M as the budget pays for. Its rank is one more than the number of
-    estimators that are significantly better, so that those not told apart may share one: each two
-    are compared at ``level``, without a correction for their number, and the squared errors of one
-    run draw by draw, as they share random numbers. Times are taken to be known to 10 %. The exact
-    gradient is left out.
+    They are ranked ``by`` a metric. Each averages as many draws M as the budget ``at`` which they
+    are compared pays for. Its rank is one more than the number of estimators that are significantly
+    better, so that those not told apart may share one: each two are compared at ``level``, without
+    a correction for their number, and the squared errors of one run draw by draw, as they share
+    random numbers. Times are taken to be known to 10 %. The exact gradient is left out.
 
     Returns:
         A frame with a row per estimator, best first: problem, replicate, checkpoint, layer,
@@ -171,7 +171,13 @@ def differs(a: Ranked, b: Ranked, by: str, level: float = LEVEL) -> bool:
 def difference_p(
     results: Sequence[Cell], rows: tuple[pd.Series, pd.Series], at: str | Budget = ONE_DRAW
 ) -> float:
-    """The p-value of "two rows of a ``rank`` by RMSE are equal"; 0 or 1 where both are exact."""
+    """The p-value of "two rows of a ``rank`` by RMSE are equal"; 0 or 1 where both are exact.
+
+    ``at`` is the budget of that ``rank``.
+
+    Raises:
+        GradbenchError: a budget that is none, or in what a draw is not known to cost.
+    """
     ranked: list[Ranked] = []
     for row in rows:
         (cell,) = (c for c in results if (*c.place, c.estimator) == tuple(row[_CELL]))
@@ -323,6 +329,9 @@ def unbiasedness(results: Iterable[Cell], alpha: float = FALSE_ALARMS) -> pd.Dat
         NaN where it is known; detectable, the relative bias of any single coordinate that would
         have been found with probability 0.9; verdict: "unbiased" and "biased" where it is known,
         "bias found", "no bias seen", or "zero gradient".
+
+    Raises:
+        GradbenchError: blocks are missing or repeated.
     """
     rows, alone = [], []
     for cell in results:
@@ -331,7 +340,8 @@ def unbiasedness(results: Iterable[Cell], alpha: float = FALSE_ALARMS) -> pd.Dat
                 continue
             key = dict(zip(KEYS, [*cell.place, found.layer, cell.estimator], strict=True))
             bias = found.estimate("bias").value
-            known = found.exact or found.accuracy.variance == 0.0
+            steady = found.accuracy.variance == 0.0 and sample.noise is None
+            known = found.exact or steady
             p = math.nan if known else found.unbiased_p
             rows.append(key | {"bias": bias, "p": p})
             alone.append((sample, found.zero_gradient, known))
@@ -364,13 +374,17 @@ def _detectable(sample: Sample, alpha: float) -> float:
     variances = _mean_and_variance(sample)[1]
     coordinates = max(int((variances > 0).sum()), 1)
     limit = stats.t.isf(-np.expm1(np.log1p(-alpha) / coordinates) / 2.0, draws - 1)
-    return float((limit + stats.norm.ppf(_POWER)) * math.sqrt(variances.max() / draws))
+    return float((limit + stats.norm.ppf(_POWER)) * math.sqrt(variances.max()))
 
 
 def _mean_and_variance(sample: Sample) -> tuple[Floats, Floats]:
-    """Of a draw [P] each, from the blocks."""
-    _, mean, squares = pool(map(Moments, sample.counts, sample.means, sample.m2))
-    return mean, squares / max(sample.draws - 1, 1)
+    """The mean of a draw [P], and the variance [P] of its distance from the reference."""
+    if sample.moments is not None:
+        mean, variances = sample.moments[0], np.zeros_like(sample.direction)
+    else:
+        _, mean, squares = pool(map(Moments, sample.counts, sample.means, sample.m2))
+        variances = squares / max(sample.draws - 1, 1) / sample.draws
+    return mean, variances if sample.noise is None else variances + sample.noise.variances
 
 
 def holm(p: np.ndarray) -> np.ndarray:
@@ -388,25 +402,24 @@ def coordinates(results: Iterable[Cell]) -> pd.DataFrame:
 
     Returns:
         A row per cell, layer and coordinate: the keys, coordinate (from 0, leaves of the layer in
-        the order of JAX, each row by row), gradient, bias, bias_se (0 where moments are exact), all
-        in units of |G|; layers whose gradient is zero are left out.
+        the order of JAX, each row by row), gradient, bias, bias_se (0 where moments and reference
+        are exact), all in units of |G|; layers whose gradient is zero are left out.
+
+    Raises:
+        GradbenchError: blocks are missing or repeated.
     """
     parts = []
     for cell in results:
         for sample in samples(cell):
             if sample.name == NETWORK or sample.zero:
                 continue
-            if sample.moments is not None:
-                mean, se = sample.moments[0], np.zeros_like(sample.direction)
-            else:
-                mean, variances = _mean_and_variance(sample)
-                se = np.sqrt(variances / sample.draws)
+            mean, variances = _mean_and_variance(sample)
             key = dict(zip(KEYS, [*cell.place, sample.name, cell.estimator], strict=True))
             values = {
                 "coordinate": np.arange(len(mean)),
                 "gradient": sample.direction,
                 "bias": mean - sample.direction,
-                "bias_se": se,
+                "bias_se": np.sqrt(variances),
             }
             parts.append(pd.DataFrame(values).assign(**key)[[*KEYS, *values]])
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=KEYS)

@@ -5,13 +5,25 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
-from gradbench.blocks import BINS, ROUNDING, Counts, Floats, LayerBlock
+from gradbench.blocks import BINS, ROUNDING, Counts, Floats, LayerBlock, Moments, pool
 from gradbench.errors import GradbenchError
 from gradbench.metrics._cells import Cell, Sample
-from gradbench.metrics._intervals import LEVEL, UNKNOWN, Estimate, bounded, known, quantile, share
+from gradbench.metrics._intervals import (
+    LEVEL,
+    UNKNOWN,
+    Estimate,
+    bounded,
+    combined,
+    known,
+    quantile,
+    share,
+)
+from gradbench.metrics._noise import Noise
 
 BAND = (0.15, 0.85)  # of the cosine
+_SURE = 3.0  # standard errors from zero beyond which a sampled reference tells a sign
 
 
 class Directions(NamedTuple):
@@ -19,6 +31,10 @@ class Directions(NamedTuple):
 
     ``lower`` and ``upper`` are the 15 % and 85 % quantiles of the cosine, with their standard
     errors. A group descends where its cosine is positive.
+
+    Groups were compared with the reference. Where that is sampled, cosines are scaled to the
+    estimate of |G|, and carry its noise; the intervals of the shares of signs and of descents are
+    widened by the coordinates whose sign, and the groups whose descent, it does not tell.
     """
 
     groups: int
@@ -58,7 +74,10 @@ def directions_of(
             f"the results of {cell.problem!r} do not keep directions at M = {average}; take one of "
             f"{', '.join(map(str, cell.average_sizes()))}, or name it in `averages` before the run"
         )
-    return _directions(sums, steady, level)
+    found = _directions(sums, steady, level)
+    if sample.noise is None:
+        return found
+    return _blurred(found, sums, sample, sample.noise, average, level)
 
 
 def _stored(parts: Sequence[LayerBlock], k: int) -> _Sums:
@@ -79,7 +98,7 @@ def _summed(sample: Sample, means: Floats) -> _Sums:
     cosines = np.divide(
         means @ sample.direction, lengths, out=np.zeros(len(means)), where=lengths > 0
     ).clip(-1.0, 1.0)
-    directed = np.abs(sample.direction) > ROUNDING * np.abs(sample.direction).max(initial=0.0)
+    directed = _directed(sample)
     same = (np.sign(means) == np.sign(sample.direction))[:, directed]
     signs = same.sum(1) / max(directed.sum(), 1)
     histogram = np.histogram(np.arccos(cosines), BINS, (0.0, np.pi))[0]
@@ -91,6 +110,12 @@ def _summed(sample: Sample, means: Floats) -> _Sums:
         float(signs.sum()),
         float(signs @ signs),
     )
+
+
+def _directed(sample: Sample) -> NDArray[np.bool_]:
+    """The coordinates [P] of the reference that have a sign."""
+    size = np.abs(sample.direction)
+    return size > ROUNDING * size.max(initial=0.0)
 
 
 def _long_means(cell: Cell, sample: Sample, average: int) -> Floats:
@@ -148,6 +173,75 @@ def _directions(sums: _Sums, steady: bool, level: float) -> Directions:
         _mean(signs, sums.signs_sq, groups, 0.0, level),
         chance,
     )
+
+
+def _blurred(
+    found: Directions, sums: _Sums, sample: Sample, noise: Noise, average: int, level: float
+) -> Directions:
+    """With the noise of the reference."""
+    if not sums.groups:
+        return found
+    length = float(np.linalg.norm(sample.direction))
+    reach = quantile(level, noise.freedom)
+    se = _cosine_se(found.cosine.value, sample, noise, average)
+    value = found.cosine.value * length
+    low, high = (
+        value + side * combined(length * abs(limit - found.cosine.value), reach * se, 0.0)
+        for side, limit in ((-1.0, found.cosine.low), (1.0, found.cosine.high))
+    )
+    cosine = Estimate(
+        value, math.hypot(length * found.cosine.se, se), max(low, -1.0), min(high, 1.0)
+    )
+    lower, upper = (
+        (length * part, math.hypot(length * error, se))
+        for part, error in (found.lower, found.upper)
+    )
+    unsure = np.abs(sample.direction) < _SURE * np.sqrt(noise.variances)
+    unknown = float(unsure[_directed(sample)].mean()) if _directed(sample).any() else 0.0
+    signs = found.signs._replace(
+        low=max(found.signs.low - unknown, 0.0), high=min(found.signs.high + unknown, 1.0)
+    )
+    # The cosine of a group is off by its part along the noise, no more than so much.
+    edge = math.asin(min(reach * math.sqrt(noise.largest) / length, 1.0)) / math.pi
+    first, last = math.floor(BINS * (0.5 - edge)), math.ceil(BINS * (0.5 + edge))
+    least, most = (float(sums.histogram[:end].sum()) for end in (first, last))
+    descends = found.descent_probability
+    if descends.se == 0.0 and descends.low == descends.high:
+        low, high = least / sums.groups, most / sums.groups
+    else:
+        low = share(least, sums.groups, level).low
+        high = share(most, sums.groups, level).high
+    return Directions(
+        sums.groups, cosine, lower, upper, signs, descends._replace(low=low, high=high)
+    )
+
+
+def _cosine_se(cosine: float, sample: Sample, noise: Noise, average: int) -> float:
+    """The error of the mean cosine, before it is scaled, that is the noise of the reference.
+
+    The slope is q = E g/|g|, of which the groups tell the part along the reference alone. The ratio
+    of the other to it is taken to be that of normal draws, whose coordinates shrink to m_k /
+    (1 + V_k / E|g|^2), close to the truth where M is large. An allowance is made for others: a
+    quarter of 1 - |q|^2, in a direction as the noise has them (seen in draws of few values).
+    """
+    if sample.moments is not None:
+        mean, variances = sample.moments
+    else:
+        _, mean, squares = pool(map(Moments, sample.counts, sample.means, sample.m2))
+        variances = squares / max(sample.draws - 1, 1)
+    variances = variances / average
+    size = float(mean @ mean + variances.sum())
+    toward = mean / (1.0 + variances / size) if size else mean
+    length = float(np.linalg.norm(sample.direction))
+    unit = sample.direction / length
+    along = float(toward @ unit)
+    rest = toward - along * unit
+    across = float(np.linalg.norm(rest))
+    longest = math.sqrt(max(1.0 - cosine**2, 0.0)) / across if across else 0.0
+    factor = min(cosine / along, longest) if along * cosine > 0.0 else longest
+    left = max(1.0 - cosine**2 - (factor * across) ** 2, 0.0) / 4.0
+    typical = left * math.sqrt(noise.square / noise.trace) if noise.trace else 0.0
+    return math.hypot(noise.spread(factor * rest + cosine * (1.0 - length**2) * unit), typical)
 
 
 def _mean(mean: float, squares: float, groups: int, least: float, level: float) -> Estimate:

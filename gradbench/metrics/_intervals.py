@@ -21,7 +21,7 @@ _SPREAD = 1e-15  # of a mean between bounds: a variance this small is rounding
 
 
 class Estimate(NamedTuple):
-    """A value with its standard error and an interval at the level asked for; NaN where unknown."""
+    """A ``value``, its standard error ``se``, an interval ``low`` to ``high``; NaN if unknown."""
 
     value: float
     se: float
@@ -39,7 +39,7 @@ class Estimate(NamedTuple):
         return Estimate(math.sqrt(value), error, math.sqrt(self.low), math.sqrt(self.high))
 
     def times(self, factor: float) -> "Estimate":
-        """Of a positive multiple."""
+        """Of a positive multiple, by ``factor``."""
         return Estimate(*(factor * part for part in self))
 
 

@@ -22,7 +22,7 @@ from gradbench.metrics._intervals import LEVEL, UNKNOWN, Estimate
 
 
 class Metric(NamedTuple):
-    """What a metric is: in words, as a symbol of LaTeX, and which values of it are better.
+    """A metric: its ``title``, a ``symbol`` of LaTeX, ``meaning``, and which values are ``better``.
 
     ``groups``: whether it needs groups of M draws, so that it is known at stored M alone.
     """
@@ -70,7 +70,10 @@ def check_metrics(names: Iterable[str]) -> list[str]:
 
 
 class LayerMetrics:
-    """All that was measured about one layer of a cell, or its network; NaN where G is zero."""
+    """All that was measured about one layer of a cell, or its network; NaN where G is zero.
+
+    ``sample`` are its draws, in units of |G|: what ``layers_of`` goes through.
+    """
 
     def __init__(self, cell: Cell, sample: Sample, level: float = LEVEL) -> None:
         self.cell, self.sample, self.level = cell, sample, level
@@ -82,13 +85,14 @@ class LayerMetrics:
 
     @property
     def zero_gradient(self) -> bool:
-        """Whether the exact gradient is zero, so that nothing relative to it is known."""
+        """Whether the gradient is zero, or not told from it: nothing relative to it is known."""
         return self.sample.zero
 
     @property
     def exact(self) -> bool:
-        """Whether bias and variance come from exact moments."""
-        return self.sample.moments is not None and not self.zero_gradient
+        """Whether bias and variance come from exact moments and an exact gradient."""
+        sample = self.sample
+        return sample.moments is not None and sample.noise is None and not self.zero_gradient
 
     @cached_property
     def accuracy(self) -> Accuracy:
@@ -179,7 +183,7 @@ def layers_of(cell: Cell, level: float = LEVEL) -> Iterator[LayerMetrics]:
 
 
 def relative_error(cell: Cell, names: Iterable[str]) -> float:
-    """The largest relative standard error of some metrics of one draw, over all layers.
+    """The largest relative standard error of the metrics ``names`` of one draw, over all layers.
 
     Infinite where one is not known yet, or is zero and uncertain; layers of zero gradient do not
     count.

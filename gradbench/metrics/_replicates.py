@@ -54,7 +54,7 @@ def over_replicates(
 
 
 def orderings(frame: pd.DataFrame, metric: str = "bias", level: float = LEVEL) -> pd.DataFrame:
-    """In how many replicates one estimator has less of a metric than another.
+    """In how many replicates of a ``frame`` one estimator has less of a metric than another.
 
     A replicate counts where the intervals of the two tell them apart, by variance recovery.
 

@@ -3,6 +3,11 @@
 A function per panel, ``(data, ax) -> ax``, and functions that lay out a whole figure from the
 frames of ``gradbench.metrics``. What belongs to an estimator has the id "estimator=NAME" in an SVG.
 Matplotlib's objects only: no pyplot, no display, no global state.
+
+``curves`` and ``summary`` are frames of these names, whole or in part; ``title`` is printed above
+the figure, ``ax`` is where to draw, ``style`` gives the estimators to draw and their look, all of
+them as ``gradbench.style`` has it unless given. A figure of more than ``MANY`` estimators is split
+or drawn in grey; M of fewer than ``FEW_GROUPS`` groups have no band.
 """
 
 from gradbench.plots._accuracy import (
@@ -16,6 +21,7 @@ from gradbench.plots._accuracy import (
     rmse_curve,
 )
 from gradbench.plots._coordinates import bias_heat_map, bias_map
+from gradbench.plots._diagnoses import diagnoses
 from gradbench.plots._growth import (
     bias_and_deviation,
     bias_growth,
@@ -53,6 +59,7 @@ __all__ = [
     "cosine_curve",
     "cost",
     "deviation_growth",
+    "diagnoses",
     "direct_labels",
     "drawings",
     "error_and_cost",

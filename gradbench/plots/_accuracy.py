@@ -153,7 +153,7 @@ def rmse(curves: pd.DataFrame, title: str = "", group: str | None = None) -> Fig
 
 
 def cosine(curves: pd.DataFrame, title: str = "", group: str | None = None) -> Figure:
-    """Mean cosine against the number of draws, laid out as ``rmse``.
+    """Mean cosine against the number of draws, laid out as ``rmse``, of a ``group`` as there.
 
     Raises:
         GradbenchError: no rows, or several problems or replicates.
@@ -184,7 +184,7 @@ def accuracy(curves: pd.DataFrame, title: str = "") -> dict[str, Figure]:
 
 
 def groups_to_draw(frame: pd.DataFrame) -> list[str | None]:
-    """The groups of families that have a figure of their own; None for all together."""
+    """The groups of families in a ``frame`` that have a figure each; None for all together."""
     return list(groups(frame)) if frame["estimator"].nunique() > MANY else [None]
 
 

@@ -81,7 +81,7 @@ def losses(summary: pd.DataFrame, title: str = "") -> Figure:
 
 
 def loss_curve(summary: pd.DataFrame, ax: Axes, look: Style) -> Axes:
-    """The exact expected loss of one problem against the epoch, over replicates."""
+    """The exact expected loss of one problem against the epoch, over replicates, as a ``look``."""
     ax.set(xlabel="epoch", ylabel="exact expected loss")
     once = summary.drop_duplicates(["replicate", "epoch"]).groupby("epoch")["loss"]
     curve(ax, look, once.mean().index, once.mean())

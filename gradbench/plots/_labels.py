@@ -21,7 +21,7 @@ _FONT: dict[str, Any] = {"fontsize": 6.5, "ha": "left", "va": "bottom"}
 
 
 class Point(NamedTuple):
-    """A point to be labelled, in data coordinates."""
+    """A point to be labelled, ``x`` and ``y`` in data coordinates; ``color`` is the label's."""
 
     x: float
     y: float

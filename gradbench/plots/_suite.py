@@ -13,10 +13,11 @@ from gradbench.temperature import unit_of
 
 
 class Drawing(NamedTuple):
-    """A figure: its name, the function of ``gradbench.plots`` that draws it, and of what.
+    """A figure: its ``name``, the function of ``gradbench.plots`` that draws it, and of what.
 
     ``data`` is the function of ``gradbench.results`` that gives the frame, ``where`` which rows of
-    it are drawn, as ``DataFrame.query`` takes them; empty for all.
+    it are drawn, as ``DataFrame.query`` takes them; empty for all, ``arguments`` those of the
+    function besides the frame.
     """
 
     name: str

@@ -23,8 +23,10 @@ __all__ = ["Certificate", "Check", "Finding", "check_all", "check_estimator"]
 class Certificate:
     """What an estimator claims to be exact for, what was found, and the evidence.
 
-    ``found`` is a class of ``gradbench.estimators.registry.EXACTNESS``. ``refused`` names problems
-    that the estimator does not take, with its reason.
+    ``name`` is that of the estimator; ``claimed`` and ``found`` are classes of exactness, see
+    ``check_estimator``. ``findings`` are about its bias, one for each problem and class of
+    objectives, ``checks`` about its conduct. ``refused`` names problems that the estimator does not
+    take, with its reason.
     """
 
     name: str
@@ -92,8 +94,13 @@ class Certificate:
 def check_all(seed: int = 0, say: Callable[[str], None] = lambda line: None) -> bool:
     """Checks every estimator of the registry; ``say`` gets the lines of a table as they come.
 
+    ``seed`` is that of problems and draws.
+
     Returns:
         Whether all have passed.
+
+    Raises:
+        GradbenchError: an estimator takes none of the problems.
     """
     plugins.load_installed("estimators")
     width = max(map(len, ESTIMATORS))

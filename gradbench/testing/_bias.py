@@ -34,10 +34,11 @@ _STEPS = 100  # of the fit of learned parts
 class Finding(NamedTuple):
     """What was found on one problem and class of objectives.
 
-    ``bias`` is the largest over the layers, relative to the norm of the exact gradient; NaN where
-    a gradient is not finite. ``exact`` is true where it comes of an enumeration; else ``bound`` is
-    the size of a bias that would have been seen with probability 97.5 %. ``value`` is the relative
-    bias of the value, ``random`` whether the draws differ.
+    ``problem`` and ``objective`` name them, ``deep`` says whether there are several layers.
+    ``bias`` is the largest over the layers, relative to the norm of the exact gradient; NaN where a
+    gradient is not finite. ``unbiased``: none was found. ``exact`` is true where it comes of an
+    enumeration; else ``bound`` is the size of a bias that would have been seen with probability
+    97.5 %. ``value_unbiased``: none was found of the value; ``random``: the draws differ.
     """
 
     problem: str

@@ -23,7 +23,7 @@ _ROUNDING = 1e-9
 
 
 class Check(NamedTuple):
-    """One requirement, whether it is met, and what was seen where it is not."""
+    """A requirement by its ``name``, whether it is ``passed``, and what was ``seen`` where not."""
 
     name: str
     passed: bool
