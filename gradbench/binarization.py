@@ -13,7 +13,7 @@ from gradbench.estimators.registry import ESTIMATORS, any_model, get_estimator
 from gradbench.keys import note_use, real
 from gradbench.model import Coding, Lifted, Loss, Model, Site, coded, draw_state, with_slope
 from gradbench.noise import Noise, get_noise
-from gradbench.uniforms import draw_uniforms
+from gradbench.uniforms import unit_uniforms
 
 
 def binarize(
@@ -79,8 +79,7 @@ def binarize(
     u: tuple[Array, ...] = ()
     if rule.streams:
         note_use(key, "binarize", a)
-        drawn = draw_uniforms(key, [a.shape], rule.streams, 1, exact.dtype)
-        u = tuple(stream[0][..., 0] for stream in drawn)
+        u = unit_uniforms(key, a.shape, rule.streams, exact.dtype)
     found = mode()
     if found is None:
         x = marked(states(rule, site, exact, u, hard))

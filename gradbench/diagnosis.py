@@ -20,6 +20,7 @@ from gradbench.exact import Reference, is_small, route_of
 from gradbench.measure import (
     chunk_of,
     draw_block,
+    from_vectors,
     layer_names,
     layer_vectors,
     make_plan,
@@ -235,9 +236,8 @@ def _sampled(
     )
     if not all(np.isfinite(layer.means).all() for layer in blocks):
         raise GradbenchError("draws of the unbiased estimator are not finite; take another one")
-    # `layer_vectors` puts the leaves in a row: its transpose takes them apart again.
-    means = tuple(jnp.asarray(layer.mean()) for layer in blocks)
-    return jax.linear_transpose(layer_vectors, params)(means)[0], blocks
+    with float64():
+        return from_vectors([layer.mean() for layer in blocks], params), blocks
 
 
 @jax.jit

@@ -101,6 +101,13 @@ def layer_vectors(params: Params, lead: int = 0) -> tuple[Array, ...]:
     )
 
 
+def from_vectors(vectors: Sequence[np.ndarray], params: Params) -> Params:
+    """Vectors per layer in the form of the parameters: ``layer_vectors`` the other way round."""
+    like = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(jnp.shape(leaf), float), params)
+    apart = jax.linear_transpose(layer_vectors, like)(tuple(map(jnp.asarray, vectors)))[0]
+    return jax.tree.map(np.asarray, apart)
+
+
 def measure(
     loss: Loss,
     params: Params,

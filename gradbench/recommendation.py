@@ -27,6 +27,7 @@ from gradbench.measure import (
 from gradbench.metrics import Budget, Cell
 from gradbench.model import Batch, Model, Params, is_chain, sites_of
 from gradbench.names import named_seed
+from gradbench.parameters import closed, layers_of
 from gradbench.precision import doubled, float64
 from gradbench.references import reference
 from gradbench.spec import family, label
@@ -86,7 +87,8 @@ def recommend(
 
     Args:
         model: a function ``model(params, example, binary) -> f``, or a network.
-        params: a tuple with an entry per layer and one for the objective.
+        params: any pytree of real arrays, such as a tuple with an entry per layer and one for the
+            objective.
         batch: examples along the first axis of its leaves.
         budget: of one gradient: "100-evaluations" (of the objective, per example), "16-draws", or
             "1ms" of time measured on this machine.
@@ -108,7 +110,7 @@ def recommend(
         check_spec(name)
     unfit: dict[str, str] = {}
     with float64():
-        params, batch = doubled((params, batch))
+        params, batch = doubled((closed(params), batch))
         try:
             key = jax.random.key(named_seed(seed, "reference"))
             truth = reference(model, params, batch, rel_se=_REL_SE, key=key, progress=progress)
@@ -142,10 +144,10 @@ def recommend(
 
 
 def _check_problem(params: Params) -> None:
-    if not isinstance(params, tuple) or not jax.tree.leaves(params):
+    if not layers_of(params):
         raise GradbenchError(
-            f"the parameters are of type {type(params).__name__}; give a tuple with an entry per "
-            "layer and one for the objective"
+            f"the parameters, of type {type(params).__name__}, hold no real array; give a pytree "
+            "of arrays, such as a tuple with an entry per layer and one for the objective"
         )
 
 

@@ -32,6 +32,7 @@ from gradbench.files import Json, digest, pack, plain, unpack, write_file
 from gradbench.measure import (
     chunk_of,
     draw_block,
+    from_vectors,
     layer_names,
     layer_vectors,
     make_plan,
@@ -369,10 +370,8 @@ class _Task(NamedTuple):
                 GradbenchWarning,
                 stacklevel=3,
             )
-        # `layer_vectors` puts the leaves in a row: its transpose takes them apart again.
-        apart = jax.vjp(layer_vectors, self.params)[1]
         gradient, standard_error = (
-            jax.tree.map(np.asarray, apart(tuple(map(jax.numpy.asarray, vectors)))[0])
+            from_vectors(vectors, self.params)
             for vectors in (
                 [layer.mean() for layer in layers],
                 [np.sqrt(layer.variances()) for layer in layers],

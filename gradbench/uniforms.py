@@ -73,6 +73,33 @@ def draw_uniforms(
     return tuple(stream(s) for s in range(streams))
 
 
+def unit_uniforms(
+    key: Array | None, shape: tuple[int, ...], streams: int, dtype: Any
+) -> tuple[Array, ...]:
+    """Uniforms of (0, 1) for units of one shape, one array per stream.
+
+    Each number depends on its own place alone, so that arrays that are sharded get theirs where
+    they are. That takes a word of the generator for each, of which ``draw_uniforms`` uses both.
+
+    Raises:
+        GradbenchError: ``key`` is no single key.
+    """
+    check_key(key)
+    assert key is not None
+    return tuple(_placed(jax.random.fold_in(key, s), shape, dtype) for s in range(streams))
+
+
+@partial(jax.jit, static_argnums=(1, 2), inline=True)
+def _placed(key: Array, shape: tuple[int, ...], dtype: Any) -> Array:
+    seed = jax.random.bits(key, (2,), jnp.uint32)
+    row = jax.lax.broadcasted_iota(jnp.uint32, shape, 0) if len(shape) > 1 else jnp.uint32(0)
+    place = jnp.zeros(shape, jnp.uint32)
+    for axis in range(int(len(shape) > 1), len(shape)):  # within the row
+        number = jax.lax.broadcasted_iota(jnp.uint32, shape, axis)
+        place = place * jnp.uint32(shape[axis]) + number
+    return open_uniform(threefry(seed, place, row + jnp.zeros_like(place))[0], dtype)
+
+
 @partial(jax.jit, static_argnums=(1, 2), inline=True)  # else some hundred calls where none is
 def _open_uniforms(key: Array, n: int, dtype: Any) -> Float[Array, " n"]:
     return open_uniform(random_words(key, n), dtype)

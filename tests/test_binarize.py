@@ -13,11 +13,13 @@ from conftest import NOISES, SCIPY, assert_mean, precision
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import gradbench.model
 from gradbench import GradbenchError, binarize
 from gradbench.binarization import local_estimators
 from gradbench.estimators import concrete, get_estimator, make_estimator, mean_field, zgr
 from gradbench.estimators.arm import arm
 from gradbench.estimators.registry import ESTIMATORS
+from gradbench.uniforms import unit_uniforms
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -151,8 +153,16 @@ def one_layer(f, noise):
     ],
     ids=["kinds", "all", "all with bounded noise"],
 )
-def test_the_gradient_is_the_draw_of_the_estimator_on_a_model_of_one_layer(noise, specs):
+def test_the_gradient_is_the_draw_of_the_estimator_on_a_model_of_one_layer(
+    noise, specs, monkeypatch
+):
     """At hard states for linear objectives, and at the relaxed states for any."""
+
+    def of_units(key, shapes, streams, examples, dtype):
+        """The uniforms of ``binarize``, which have an order of their own, for one example."""
+        return tuple((u[..., None],) for u in unit_uniforms(key, shapes[0], streams, dtype))
+
+    monkeypatch.setattr(gradbench.model, "draw_uniforms", of_units)
     a, c = jnp.array([[0.4, -1.1], [0.2, 0.7]]), jnp.array([[1.0, -2.0], [0.5, 3.0]])
 
     @jax.jit
@@ -169,7 +179,7 @@ def test_the_gradient_is_the_draw_of_the_estimator_on_a_model_of_one_layer(noise
 
     found, own = both(a)
     for case, right in own.items():
-        np.testing.assert_allclose(found[case], right, rtol=1e-12, err_msg=str(case))
+        np.testing.assert_allclose(found[case], right, rtol=1e-10, err_msg=str(case))
 
 
 def test_hard_false_gives_the_relaxed_states_of_those_that_have_some():
@@ -311,7 +321,7 @@ for kind in (AxisType.Auto, AxisType.Explicit):
                 assert np.array_equal(eager, x), kind
                 program = draw.lower(put).compile().as_text()
                 gathered = [line for line in program.splitlines() if " all-gather(" in line]
-                assert not any("f32[" in line for line in gathered), gathered
+                assert not gathered
 
 mesh = jax.make_mesh((4,), ("rows",), axis_types=(AxisType.Auto,))
 def block(a):

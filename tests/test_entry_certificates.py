@@ -30,6 +30,8 @@ DEPTH = 3  # of the nests of expectations, each of which traces its function sev
 
 def given(home, u):
     """The functions of a module get these uniforms, of one array per stream, whatever the key."""
+    if home is binarization:
+        return patch.object(home, "unit_uniforms", lambda *_: u)
     drawn = tuple((stream[..., None],) for stream in u)  # of one example
     return patch.object(home, "draw_uniforms", lambda *_: drawn)
 

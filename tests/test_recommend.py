@@ -151,8 +151,8 @@ def undefined(params, example, binary):
         ((model, PARAMS, BATCH), {"estimators": ["vimco"]}, "takes the problem: vimco got a"),
         ((model, PARAMS, BATCH), {"draws": 1}, "draws is 1; give at least 2"),
         ((model, PARAMS, BATCH), {"seed": -1}, "the seed is -1; give a whole number"),
-        ((model, list(PARAMS), BATCH), {}, "the parameters are of type list; give a tuple"),
-        ((model, (), BATCH), {}, "the parameters are of type tuple; give a tuple"),
+        ((model, "none", BATCH), {}, "the parameters, of type str, hold no real array; give"),
+        ((model, (), BATCH), {}, "the parameters, of type tuple, hold no real array; give"),
         ((model, (PARAMS[0] * math.nan, PARAMS[1]), BATCH), {}, "the parameters hold nan at [0]"),
         ((model, (0 * PARAMS[0], 0 * PARAMS[1]), BATCH), {}, "the exact gradient is zero"),
         ((undefined, PARAMS, BATCH), {}, "the exact loss or its gradient is not finite"),
@@ -381,3 +381,15 @@ def test_the_command_recommends_for_a_real_problem(call, tmp_path):
         r"measured\.",
         out.splitlines()[-1],
     )
+
+
+def test_parameters_in_another_form_have_the_same_recommendation():
+    def of_dict(params, example, binary):
+        return model((params["a"], params["b"]), example, binary)
+
+    found = [
+        recommend(f, params, BATCH, "64-draws", ["straight_through", "zgr"], draws=300).ranking
+        for f, params in ((model, PARAMS), (of_dict, dict(zip("ab", PARAMS, strict=True))))
+    ]
+    assert np.allclose(found[0]["rmse"], found[1]["rmse"], rtol=1e-6)
+    assert list(found[0]["estimator"]) == list(found[1]["estimator"])

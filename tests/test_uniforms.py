@@ -9,7 +9,13 @@ from conftest import assert_mean, precision
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gradbench.uniforms import draw_uniforms, open_uniform, random_words, threefry
+from gradbench.uniforms import (
+    draw_uniforms,
+    open_uniform,
+    random_words,
+    threefry,
+    unit_uniforms,
+)
 
 each_precision = pytest.mark.parametrize("double", [False, True], ids=["float32", "float64"])
 words = st.integers(0, 2**32 - 1)
@@ -62,6 +68,21 @@ def test_uniforms_have_the_moments_of_a_uniform_variable():
     products = draws[:, :, None] * draws[:, None, :]
     assert_mean(draws, np.zeros(10))
     assert_mean(products, np.eye(10) / 12)  # independent over units, sites and streams
+
+
+def test_uniforms_of_units_have_the_moments_of_uniform_variables_too():
+    keys = jax.random.split(jax.random.key(1), 10_000)
+    u = jax.vmap(lambda key: jnp.stack(unit_uniforms(key, (2, 3), 2, jnp.float32)))(keys)
+    draws = np.asarray(u, float).reshape(len(keys), -1) - 0.5
+    assert_mean(draws, np.zeros(12))
+    assert_mean(draws[:, :, None] * draws[:, None, :], np.eye(12) / 12)
+    (many,) = unit_uniforms(keys[0], (500, 400), 1, jnp.float32)
+    assert len(np.unique(many)) > 0.98 * many.size  # 2^23 values: 1.2 % meet by chance
+    for axis in (0, 1):
+        near = np.asarray(many, float) - 0.5
+        assert_mean((near * np.roll(near, 1, axis)).ravel(), 0.0)
+    for shape in ((), (5,), (0, 3)):
+        assert unit_uniforms(keys[0], shape, 1, jnp.float32)[0].shape == shape
 
 
 def test_the_first_stream_is_the_same_whatever_the_number_of_streams():
