@@ -139,7 +139,7 @@ def diagnose(
     assert key is not None
     count = at_least(_BLOCKS, "draws", draws)
     _check_real(params)
-    params, batch = closed(params), jax.tree.map(jnp.asarray, batch)
+    params, batch = closed(params, numbers=True), jax.tree.map(jnp.asarray, batch)
     own, other = jax.random.split(key)
     gradient, blocks, truth = _truth(
         loss, params, batch, other, reference, unbiased, reference_draws, by_example

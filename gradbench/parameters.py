@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import PyTree
 
 
@@ -89,13 +90,15 @@ class _Static:
     value: Any
 
 
-def closed(params: PyTree) -> PyTree:
+def closed(params: PyTree, numbers: bool = False) -> PyTree:
     """Parameters whose leaves are arrays: functions, flags and the like become part of the form.
 
     Modules of Equinox hold such: JAX's transformations of the estimators then pass them over.
+    With ``numbers`` real ones of Python become arrays, where nothing else has made them so.
     """
 
     def close(leaf: Any) -> Any:
+        leaf = np.asarray(leaf) if numbers and isinstance(leaf, float) else leaf
         return leaf if hasattr(leaf, "shape") and hasattr(leaf, "dtype") else _Static(leaf)
 
     return jax.tree.map(close, params)

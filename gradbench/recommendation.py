@@ -102,6 +102,7 @@ def recommend(
             zero, an unknown estimator or budget, or a budget that pays no draw of any.
     """
     allowed = metrics.budget(budget)
+    params = closed(params, numbers=True)
     _check_problem(params)
     if draws < 2:
         raise GradbenchError(f"draws is {draws}; give at least 2, better some thousands")
@@ -110,7 +111,7 @@ def recommend(
         check_spec(name)
     unfit: dict[str, str] = {}
     with float64():
-        params, batch = doubled((closed(params), batch))
+        params, batch = doubled((params, batch))
         try:
             key = jax.random.key(named_seed(seed, "reference"))
             truth = reference(model, params, batch, rel_se=_REL_SE, key=key, progress=progress)

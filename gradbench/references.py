@@ -115,7 +115,7 @@ def reference(
     """
     if method not in METHODS:
         raise GradbenchError(f"method is {method!r}; {did_you_mean(method, METHODS)}")
-    params = closed(jax.tree.map(_as_array, params))
+    params = closed(params, numbers=True)
     exact.check_values(model, params, batch)
     if method != "sampled":
         with float64():
@@ -144,11 +144,6 @@ def reference(
             state, loss = task.chosen(rel_se)
         state = task.run(state, loss, rel_se, most_draws, path, progress)
         return task.result(state, rel_se)
-
-
-def _as_array(leaf: Any) -> Any:
-    """A number as an array; what is neither is no parameter."""
-    return np.asarray(leaf) if isinstance(leaf, int | float) else leaf
 
 
 class _State(NamedTuple):

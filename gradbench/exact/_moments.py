@@ -80,7 +80,7 @@ def moments(loss: Loss, params: Params, batch: Batch, points: int = GRID) -> Mom
             "exact moments need an estimator made by lift() on a model whose objective is not "
             "random, such as straight_through(model); measure draws of this one"
         )
-    model, params = loss.model, closed(params)
+    model, params = loss.model, closed(params, numbers=True)
     sites, dtype = sites_and_type(model, params, batch)
     examples = as_examples(model, any_key(), batch)
     copies = batch_size(examples) if loss.couples else 1
