@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import partial
 from itertools import count
 from typing import Any
 
@@ -66,15 +67,28 @@ def marked(x: Array) -> Array:
     return checkpoint_name(x, NAME)
 
 
-@jax.custom_vjp
 def scored(x: Array, a: Array, slope: Array) -> Array:
     """The states x, with the gradient ``slope`` in a, whatever is downstream."""
+    number = str(next(_numbers))
+    return _scored(number, x, checkpoint_name(a, _SEEN), slope)
+
+
+# In traced programs: where states are, and, each with a number, the two halves of their gradient.
+_SEEN, _FORWARD, _BACKWARD = (f"gradbench.{part}" for part in ("seen", "forward.", "backward."))
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _scored(number: str, x: Array, a: Array, slope: Array) -> Array:
     return x
 
 
-scored.defvjp(
-    lambda x, a, slope: (x, slope),
-    lambda slope, _: (jnp.zeros_like(slope), slope, jnp.zeros_like(slope)),
+_scored.defvjp(
+    lambda number, x, a, slope: (checkpoint_name(x, _FORWARD + number), slope),
+    lambda number, slope, _: (
+        jnp.zeros_like(slope),
+        checkpoint_name(slope, _BACKWARD + number),
+        jnp.zeros_like(slope),
+    ),
 )
 
 
@@ -83,11 +97,14 @@ def counterpart(loss: Loss, by_example: bool = True, samples: int = 4) -> Loss:
 
     REINFORCE with the mean of the other samples as baseline. ``by_example``: the loss is the mean
     of those of its examples, which are then run one by one; else their noise is in each other's
-    return.
+    return. All randomness that depends on the parameters has to be that of ``binarize`` and
+    ``expectation``, each call with noise of its own, and the loss linear in the values of its
+    expectations.
 
     Raises:
         GradbenchError: at the call, the loss calls neither ``binarize`` nor ``expectation``, or
-            calls them inside a function that is not traced anew.
+            calls them inside a function that is not traced anew, or does not differentiate through
+            the states.
     """
 
     def surrogate(params: Params, key: Array, batch: Batch) -> Float[Array, ""]:
@@ -120,8 +137,8 @@ def counterpart(loss: Loss, by_example: bool = True, samples: int = 4) -> Loss:
 
 def _check(all_of: Callable[..., Array], params: Params, nothing: Array, used: list[bool]) -> None:
     """Refuses a loss that has no counterpart, or was not traced anew as it should be."""
-    program = jax.make_jaxpr(all_of)(params, nothing)
-    if _holds_mark(program.jaxpr):
+    marks = dict(_marks(jax.make_jaxpr(all_of)(params, nothing).jaxpr))
+    if NAME in marks:
         raise GradbenchError(
             "the loss calls binarize() or expectation() inside a function that cannot be traced "
             "anew; give it without jax.jit inside"
@@ -132,17 +149,34 @@ def _check(all_of: Callable[..., Array], params: Params, nothing: Array, used: l
             "gradbench.expectation, so that its expectation is not known; give `unbiased`, a loss "
             "of the same form with an unbiased estimator, or `reference`"
         )
+    # The score is added where the gradient comes back to the states: it has to come.
+    gradient = jax.grad(lambda params: jnp.sum(all_of(params, nothing)))
+    both = dict(_marks(jax.make_jaxpr(gradient)(params).jaxpr))
+    went, came = (
+        {name.removeprefix(half) for name in both if name.startswith(half)}
+        for half in (_FORWARD, _BACKWARD)
+    )
+    if marks.get(_SEEN) or went - came:
+        raise GradbenchError(
+            "the loss does not differentiate through the states of a binarize(): they are "
+            "compared, rounded, stopped or given a rule of your own; give `unbiased`, a loss of "
+            "the same form with an unbiased estimator, or `reference`"
+        )
 
 
-def _holds_mark(program: Any) -> bool:
-    """Whether a traced program, or one inside of it, has a mark."""
+def _marks(program: Any, ruled: bool = False) -> Iterator[tuple[str, bool]]:
+    """The marks in a traced program, and whether some are inside of a rule of the user's."""
+    found: dict[str, bool] = {}
     for equation in program.eqns:
-        if equation.params.get("name") == NAME:
-            return True
+        name = equation.params.get("name")
+        if equation.primitive.name == "name":
+            found[name] = found.get(name, False) or ruled
+        inside = ruled or equation.primitive.name.startswith("custom_")
         for value in jax.tree.leaves(list(equation.params.values()), is_leaf=_is_program):
-            if _is_program(value) and _holds_mark(getattr(value, "jaxpr", value)):
-                return True
-    return False
+            if _is_program(value):
+                for mark, own in _marks(getattr(value, "jaxpr", value), inside):
+                    found[mark] = found.get(mark, False) or own
+    yield from found.items()
 
 
 def _is_program(value: Any) -> bool:

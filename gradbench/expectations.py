@@ -49,7 +49,8 @@ def expectation(
     that of g, and g may stand anywhere in a differentiated program, under ``jit``, ``vmap`` and
     ``scan``.
 
-    Estimators with learned parts are at their initial state, where they are unbiased too.
+    Estimators with learned parts are at their initial state, where they are unbiased too. The value
+    has the type that f returns.
 
     Args:
         f: a function of x and ``args`` that returns a real scalar.
@@ -66,6 +67,8 @@ def expectation(
             already, an f that does not return a real scalar, an estimator that needs a derivative
             that f does not have, or too many units for ``exact``.
     """
+    if not callable(f):
+        raise GradbenchError(f"f is {f!r}; give a function of x")
     make, name, differentiates = _resolve(estimator)
     count = at_least(1, "samples", samples)
     injected = get_noise(noise)
@@ -75,7 +78,8 @@ def expectation(
         """The expectation of f: see ``gradbench.expectation``."""
         flat, shaped = _raveled(logits)
         thetas, whole = _real_args(args)
-        if name.partition("(")[0] == "exact" and flat.size > EXACT_UNITS:
+        exact = name.partition("(")[0] == "exact"
+        if exact and flat.size > EXACT_UNITS:
             raise GradbenchError(
                 f"estimator='exact' sums over all states, and {flat.size} units are more than the "
                 f"{EXACT_UNITS} that it takes; give one that samples, such as 'disarm'"
@@ -88,7 +92,7 @@ def expectation(
             return opened(binary(params[0], injected), *params[1])
 
         found = mode()
-        maker = make if found is None else get_estimator(UNBIASED)[0].make
+        maker = make if found is None or exact else get_estimator(UNBIASED)[0].make
         loss, example = maker(model), jnp.zeros((1, 1), flat.dtype)  # of which f sees nothing
         random = not is_deterministic(loss)
         if random:
@@ -96,9 +100,15 @@ def expectation(
         with evaluation(key if random else None):
             # What f closes over is a parameter too: some estimators stop gradients by these. And f
             # is traced here alone: nests would be traced over and over.
-            opened, closed_over = jax.closure_convert(at, flat, thetas)
+            try:
+                opened, closed_over = jax.closure_convert(at, flat, thetas)
+            except jax.errors.ConcretizationTypeError as error:
+                raise GradbenchError(
+                    "f needs the numbers in x or its arguments, as Python's if and float() do; "
+                    "put it behind jax.pure_callback"
+                ) from error
             held = (thetas, *closed_over)
-            _check_objective(lambda x: opened(x, *held), flat, name, differentiates)
+            dtype = _check_objective(lambda x: opened(x, *held), flat, name, differentiates)
 
             def draw(key: Any) -> Array:
                 return loss((flat, held), key, example)
@@ -107,10 +117,12 @@ def expectation(
                 if not random:
                     value = draw(jax.random.key(0))
                 else:
-                    value = draw(key) if count == 1 else _mean(draw, key, count)
+                    # The scores of what f draws itself would count once per sample.
+                    value = draw(key) if count == 1 or found else _mean(draw, key, count)
             except (ValueError, NotImplementedError) as error:
                 raise _of_callback(error) from error
-        value += jnp.sum(jnp.where(jnp.isnan(flat), flat, 0)).astype(value.dtype)
+        value = value.astype(dtype)  # of f, in which estimators of half precision are not
+        value += jnp.sum(jnp.where(jnp.isnan(flat), flat, 0)).astype(dtype)
         return value if found else marked(value)
 
     return g
@@ -171,8 +183,8 @@ def _is_real(leaf: Any) -> bool:
 
 def _check_objective(
     at: Callable[[Array], Array], flat: Array, name: str, differentiates: bool
-) -> None:
-    """Refuses an f that is no real scalar, or has no derivative where one is needed."""
+) -> Any:
+    """The type of f; refuses one that is no real scalar, or lacks a derivative that is needed."""
     value = jax.eval_shape(at, flat)
     if not _is_real(value) or value.shape != ():
         array = isinstance(value, jax.ShapeDtypeStruct)
@@ -181,7 +193,7 @@ def _check_objective(
             f"f returns {what}; return one real number, and map over a batch with jax.vmap"
         )
     if not differentiates:
-        return
+        return value.dtype
 
     def slope(x: Array, v: Array) -> Array:
         return jax.jvp(at, (x,), (v,))[1]
@@ -189,7 +201,7 @@ def _check_objective(
     why = "it uses x in whole numbers or comparisons alone"
     try:
         if _depends(slope, 1, flat, flat) or not _depends(at, 0, flat):
-            return
+            return value.dtype
     except (ValueError, NotImplementedError) as error:
         if "callback" not in str(error).lower():
             raise

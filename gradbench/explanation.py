@@ -1,7 +1,7 @@
 """What an estimator does on a model: its sites, its cost, and the route that it takes."""
 
 from gradbench.estimators.registry import EXACTNESS, evaluations, get_estimator
-from gradbench.model import Batch, Model, Params, is_chain, sites_of
+from gradbench.model import Batch, Model, Params, is_chain, one_layer, sites_of
 from gradbench.text import aligned
 
 
@@ -27,6 +27,8 @@ def explain(estimator: str, model: Model, params: Params, batch: Batch) -> str:
     entry, arguments = get_estimator(estimator)
     loss = entry.make(model, **arguments)
     sites = sites_of(model, params, batch)
+    if entry.layers == "one":
+        one_layer(estimator, sites)
     units = [site.size for site in sites]
     claim = entry.claim(**arguments)
     exact = "unbiased" if claim == "one layer" and len(sites) == 1 else EXACTNESS[claim]

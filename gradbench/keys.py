@@ -14,8 +14,9 @@ from jaxtyping import Array
 from gradbench.errors import GradbenchError
 from gradbench.uniforms import check_key
 
-# Per key by identity: a reference to it, what used it, and where: in which evaluation and trace.
-_USED: dict[int, tuple[weakref.ref, str, Any]] = {}
+# Per key by identity: a reference to it, and what used it where: in which evaluation and trace.
+_USED: dict[int, tuple[weakref.ref, list[tuple[Any, str]]]] = {}
+_PLACES = 16  # that are remembered of a key: of one that lives long, old ones are gone
 
 
 # The evaluation of an objective that is going on, and the keys that those around it draw from.
@@ -49,25 +50,29 @@ def note_use(key: Any, user: str, beside: Any) -> None:
     current, taken = _evaluating.get()
     if any(key is other for other in taken):
         raise _used(user, "expectation")
-    if not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((key, beside))):
+    traced = any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((key, beside)))
+    if not traced or jax.config.jax_disable_jit:  # type: ignore[attr-defined]
         return
-    where = current, _trace()
-    known = _USED.get(id(key))
-    if known and known[0]() is key and known[2] == where:
-        raise _used(user, known[1])
-    number = id(key)
-    _USED[number] = weakref.ref(key, lambda _: _USED.pop(number, None)), user, where
+    where, number = (current, trace_state()), id(key)
+    if number not in _USED or _USED[number][0]() is not key:
+        _USED[number] = weakref.ref(key, lambda _: _USED.pop(number, None)), []
+    places = _USED[number][1]
+    for other, before in places:
+        if other == where:
+            raise _used(user, before)
+    places[:] = [*places[1 - _PLACES :], (where, user)]
 
 
 def _used(user: str, before: str) -> GradbenchError:
     return GradbenchError(
         f"{user}() got a key that {before}() has used already, so that their noise would be the "
-        "same; give each a key of jax.random.split, or jax.random.clone(key) if it is meant"
+        "same; give each a key of jax.random.split, or jax.random.clone(key) where common random "
+        "numbers are meant"
     )
 
 
-def _trace() -> Any:
-    """The transformation that is being traced."""
+def trace_state() -> Any:
+    """The transformation that is being traced, to be compared with another one."""
     home = jax.extend.core if hasattr(jax.extend.core, "get_opaque_trace_state") else jax.core
     return home.get_opaque_trace_state(convention="gradbench")
 

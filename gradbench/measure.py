@@ -32,7 +32,7 @@ from gradbench.model import (
 from gradbench.parameters import layers_of
 from gradbench.precision import float64
 
-_BLOCKS = 32  # at least so many blocks where the draws allow: uncertainty comes from their spread
+_BLOCKS = 32
 _LARGEST_BLOCK = 8192  # draws
 _BLOCK_ENTRIES = 1 << 23  # gradient coordinates of a block held at a time
 _MOST_DRAWS = 2**32  # keys are numbered in 32 bits
@@ -59,8 +59,12 @@ class Plan(NamedTuple):
         return -(-self.draws // self.block)
 
 
-def make_plan(draws: int, averages: Sequence[int] = (), coordinates: int = 1) -> Plan:
+def make_plan(
+    draws: int, averages: Sequence[int] = (), coordinates: int = 1, blocks: int = _BLOCKS
+) -> Plan:
     """Cuts ``draws`` draws into blocks: M = 1, 2, 4, ... up to half of them, and the M named.
+
+    At least so many ``blocks`` where the draws allow: uncertainty comes from their spread.
 
     Raises:
         GradbenchError: no draws, or an M that is not in 1..draws.
@@ -76,7 +80,7 @@ def make_plan(draws: int, averages: Sequence[int] = (), coordinates: int = 1) ->
             raise GradbenchError(f"M = {m} of averages is not in 1..{draws}, the number of draws")
     ladder = {2**k for k in range(draws.bit_length()) if 2**k <= max(1, draws // 2)}
     everything = sorted(ladder | set(averages))
-    limit = max(1, min(draws // _BLOCKS, _LARGEST_BLOCK, _BLOCK_ENTRIES // coordinates))
+    limit = max(1, min(draws // blocks, _LARGEST_BLOCK, _BLOCK_ENTRIES // coordinates))
     block = 1 << (limit.bit_length() - 1)
     larger = tuple(m for m in everything if m > block)
     return Plan(

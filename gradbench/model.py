@@ -16,12 +16,10 @@ from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, get_args
 
 import jax
 import jax.numpy as jnp
-from jax.extend.core import Primitive
-from jax.interpreters import ad, batching
 from jaxtyping import Array, Float, PyTree
 
 from gradbench.errors import GradbenchError, did_you_mean
-from gradbench.keys import evaluation
+from gradbench.keys import evaluation, trace_state
 from gradbench.noise import Noise, get_noise
 from gradbench.parameters import closed, opened, real_type
 from gradbench.uniforms import Uniforms, draw_uniforms
@@ -70,8 +68,15 @@ def visit(
     x: list[Array] = []
     a: list[Array] = []
     sites: list[Site] = []
+    here = trace_state()
 
     def binary(pre: Array, noise: str | Noise = "logistic") -> Array:
+        if trace_state() != here:
+            raise GradbenchError(
+                "the model calls binary() inside jit, vmap, scan, cond, grad or checkpoint, where "
+                "its noise would be shared or lost; call it once per layer at the top level of the "
+                "model"
+            )
         pre = jnp.asarray(pre)
         if not jnp.issubdtype(pre.dtype, jnp.floating):
             raise GradbenchError(
@@ -208,25 +213,6 @@ def _credit_jvp(primals, tangents):
     return credit(g, a), slope.astype(jnp.result_type(a))  # g may come of higher precision
 
 
-_INSIDE = (
-    "the model calls binary() inside jit, vmap, scan, cond, grad or checkpoint, where its noise "
-    "would be shared or lost; call it once per layer at the top level of the model"
-)
-
-
-def _refuse(*_: Any) -> Any:
-    raise GradbenchError(_INSIDE)
-
-
-# A marker that stands for ``binary`` while the sites of a model are found, so that a call inside a
-# transformation of the user's own is noticed: its rules for vmap and grad refuse, and inside jit,
-# scan or cond it does not appear at the top level of the traced program.
-_marker = Primitive("gradbench_binary")
-_marker.def_abstract_eval(lambda a: a)
-batching.primitive_batchers[_marker] = _refuse
-ad.primitive_jvps[_marker] = _refuse
-
-
 def find_sites(model: Model, params: Params, example: Example) -> tuple[Site, ...]:
     """The stochastic layers of a model, found by tracing it on one example without running it.
 
@@ -238,13 +224,11 @@ def find_sites(model: Model, params: Params, example: Example) -> tuple[Site, ..
 
     def traced(params, example):
         sites.clear()
-        run = visit(model, params, example, lambda site, a: _marker.bind(jnp.asarray(a)))
+        run = visit(model, params, example, lambda site, a: a)
         sites.extend(run.sites)
         return run.f
 
-    program, f = jax.make_jaxpr(traced, return_shape=True)(closed(params), example)
-    if sum(equation.primitive is _marker for equation in program.eqns) != len(sites):
-        raise GradbenchError(_INSIDE)
+    f = jax.eval_shape(traced, closed(params), example)
     if not sites:
         raise GradbenchError("the model never calls binary(); call it once per stochastic layer")
     if not hasattr(f, "dtype"):

@@ -102,8 +102,8 @@ def recommend(
             zero, an unknown estimator or budget, or a budget that pays no draw of any.
     """
     allowed = metrics.budget(budget)
-    params = closed(params, numbers=True)
     _check_problem(params)
+    params = closed(params, numbers=True)
     if draws < 2:
         raise GradbenchError(f"draws is {draws}; give at least 2, better some thousands")
     names = list(estimators) if estimators is not None else sorted(ESTIMATORS)
@@ -145,7 +145,7 @@ def recommend(
 
 
 def _check_problem(params: Params) -> None:
-    if not layers_of(params):
+    if not layers_of(closed(params, numbers=True)):
         raise GradbenchError(
             f"the parameters, of type {type(params).__name__}, hold no real array; give a pytree "
             "of arrays, such as a tuple with an entry per layer and one for the objective"

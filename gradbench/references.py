@@ -8,6 +8,7 @@ looked at after 1024, 2048, 4096, ... draws alone, a few times in all, the mean 
 hardly biased by the rule (``tests/test_reference.py``).
 """
 
+import contextlib
 import hashlib
 import math
 import re
@@ -38,12 +39,23 @@ from gradbench.measure import (
     make_plan,
     seconds_per_draw,
 )
-from gradbench.model import Batch, Loss, Model, Params, as_examples, sites_of, visit
+from gradbench.model import (
+    Batch,
+    Loss,
+    Model,
+    Params,
+    as_examples,
+    batch_size,
+    find_sites,
+    sampled,
+    sites_of,
+    visit,
+)
 from gradbench.names import named_seed
 from gradbench.parameters import closed, opened
 from gradbench.precision import doubled, float64
 from gradbench.spec import canonical
-from gradbench.uniforms import check_key
+from gradbench.uniforms import check_key, draw_uniforms
 
 METHODS = ("auto", "exact", "sampled")
 # One of each kind, as each is compiled: a baseline from the batch, one from other samples, flips of
@@ -207,6 +219,7 @@ class _Task(NamedTuple):
 
     def chosen(self, rel_se: float) -> tuple[_State, Loss]:
         """The start of a run of the estimator that is predicted to take the least time."""
+        sites_of(self.model, self.params, self.batch)  # what is wrong with the model itself
         specs = self.specs()
         fitting: list[tuple[str, Loss]] = []
         for spec in specs:
@@ -416,8 +429,9 @@ class _Task(NamedTuple):
             GradbenchError: the file is corrupted, or of a run of something else.
         """
         arrays, layers, note = unpack(path)
-        for name, value in plain(self.settings()).items():
-            if note["settings"].get(name) != value:
+        settings = self.settings()
+        for name in settings:  # in this order: the model is asked at the parameters
+            if note["settings"].get(name) != plain(settings)[name]:
                 raise GradbenchError(
                     f"{str(path)!r} holds a reference of {name}; give what it was begun with, or "
                     "another directory"
@@ -449,7 +463,12 @@ def _fingerprint(tree: Any) -> str:
 
 
 def _fingerprint_of_model(model: Model, params: Params, batch: Batch) -> str:
-    """Of the program, its constants and the noises, traced on an example: code has no name."""
+    """Of what it is and does, as code has no name.
+
+    The program that is traced on an example, its constants and noises; as constants of functions
+    that it calls are not told there, also what it gives on two examples at some states, and its
+    gradient, where it has one.
+    """
     noises: list[str] = []
 
     def traced(params: Params, example: Any) -> Array:
@@ -457,7 +476,18 @@ def _fingerprint_of_model(model: Model, params: Params, batch: Batch) -> str:
         noises[:] = [repr(site) for site in run.sites]
         return run.f
 
-    example = jax.tree.map(lambda leaf: leaf[0], as_examples(model, jax.random.key(0), batch))
-    program = jax.make_jaxpr(traced)(params, example)
+    examples = as_examples(model, jax.random.key(0), batch)
+    one = jax.tree.map(lambda leaf: leaf[0], examples)
+    program = jax.make_jaxpr(traced)(params, one)
     text = re.sub("0x[0-9a-f]+", "", f"{program.jaxpr}{noises}")  # where functions lie in memory
-    return digest(f"{text}{_fingerprint(program.consts)}".encode())
+    two = jax.tree.map(lambda leaf: leaf[:2], examples)
+    shapes = [site.shape for site in find_sites(model, params, one)]
+    u = draw_uniforms(jax.random.key(0), shapes, 1, batch_size(two), float)[0]
+
+    def values(params: Params) -> Array:
+        return jax.vmap(lambda v, x: sampled(model, params, v, x).f, (-1, 0))(u, two)
+
+    did = [values(params)]
+    with contextlib.suppress(ValueError):  # a black box has none
+        did += jax.tree.leaves(jax.jacrev(values)(params))
+    return digest(f"{text}{_fingerprint(program.consts)}{_fingerprint(did)}".encode())

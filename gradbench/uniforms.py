@@ -35,7 +35,7 @@ def check_key(key: Any) -> None:
         )
     shape, dtype = getattr(key, "shape", None), getattr(key, "dtype", None)
     typed = dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key)
-    raw = dtype == jnp.uint32 and shape == (2,)
+    raw = dtype == jnp.uint32 and shape in ((2,), (4,))  # of PRNGKey, by the implementation
     if typed and shape != ():
         raise GradbenchError(
             f"the key is an array of keys of shape {shape}; give one, and jax.vmap for several"

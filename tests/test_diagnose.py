@@ -1,6 +1,7 @@
 """`diagnose`: what it says of the estimator in use is so, whatever the truth is taken from."""
 
 import math
+import pickle
 
 import equinox as eqx
 import jax
@@ -11,7 +12,11 @@ from conftest import assert_mean, flat, precision
 
 import gradbench
 from gradbench import GradbenchError, binarize, diagnose, estimators, expectation, plots
+from gradbench.blocks import Blocks
 from gradbench.counterpart import counterpart
+from gradbench.exact import Reference
+from gradbench.metrics._cells import known_norm
+from gradbench.metrics._noise import Noise
 
 KEY = jax.random.key(3)
 PARAMS = tuple(
@@ -200,7 +205,7 @@ def test_a_loss_with_a_regulariser_takes_an_unbiased_one_with_it():
     )
     plain = diagnose(estimators.zgr(model), PARAMS, BATCH, KEY)
     for layer in LAYERS:  # the same deviation, of a larger gradient
-        norms = [one.layers[layer].sample.norm for one in (found, plain)]
+        norms = [one.layers[layer].gradient_norm for one in (found, plain)]
         stds = [one.layers[layer].estimate("std") for one in (found, plain)]
         ratio = stds[0].value * norms[0] / (stds[1].value * norms[1])
         assert abs(ratio - 1) < 0.3
@@ -271,6 +276,106 @@ def test_a_layer_without_gradient_has_no_numbers():
     assert "-" in str(found)
 
 
+X = jnp.array([1.0, 2.0, -0.5])
+THREE = (jnp.array([0.3, -0.5, 0.7]),)
+
+
+@jax.custom_vjp
+def ruled(a, key):
+    return binarize(a, key=key)
+
+
+ruled.defvjp(lambda a, key: (binarize(a, key=key), None), lambda _, g: (g, None))
+LOST = {
+    "compared": lambda a, key: jnp.where(binarize(a, key=key) > 0, X, 0).sum() + jnp.sum(a),
+    "stopped": lambda a, key: jax.lax.stop_gradient(binarize(a, key=key)) @ X + jnp.sum(a**2),
+    "straight": lambda a, key: jnp.sum(a + jax.lax.stop_gradient(binarize(a, key=key) - a)),
+    "one of two": lambda a, key: (
+        (binarize(a, key=key) @ X) ** 2 + X[jnp.argmax(binarize(a, key=jax.random.fold_in(key, 1)))]
+    ),
+    "a rule": lambda a, key: ruled(a, key) @ X,
+    "in a scan": lambda a, key: jax.lax.scan(
+        lambda c, k: (c + a.sum() + jnp.sign(binarize(a, key=k)) @ X, None),
+        0.0,
+        jax.random.split(key, 3),
+    )[0],
+}
+KEPT = {
+    "checkpoint in a scan": lambda a, key: jax.lax.scan(
+        jax.checkpoint(lambda c, k: (c + (binarize(a, key=k) @ X) ** 2, None)),
+        0.0,
+        jax.random.split(key, 3),
+    )[0],
+    "states of no parameter": lambda a, key: (binarize(X, key=key) @ a) ** 2,
+    "a branch": lambda a, key: jax.lax.cond(
+        a[0] > 0, lambda: (binarize(a, key=key) @ X) ** 2, lambda: a @ X
+    ),
+}
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("name", [*LOST, *KEPT])
+def test_a_loss_whose_gradient_does_not_come_back_to_the_states_is_refused(name, compiled):
+    """The counterpart adds the score where it comes back: without it there would be none."""
+    f = (LOST | KEPT)[name]
+    loss = lambda params, key, batch: f(params[0], key)  # noqa: E731
+    draw = jax.grad(counterpart(jax.jit(loss) if compiled else loss, False))
+    if name in KEPT:
+        assert np.isfinite(flat(draw(THREE, KEY, jnp.zeros((1, 1))))).all()
+        return
+    with pytest.raises(GradbenchError, match="does not differentiate through the states"):
+        draw(THREE, KEY, jnp.zeros((1, 1)))
+
+
+def test_a_module_with_functions_among_its_leaves_is_diagnosed():
+    net = eqx.nn.MLP(2, 3, 4, 1, key=KEY)
+
+    def loss(net, key, batch):
+        x, y = batch
+        keys = jax.random.split(key, len(y))
+        bits = jax.vmap(lambda x, key: binarize(net(x), key=key))(x, keys)
+        return jnp.mean((bits.sum(1) - y) ** 2)
+
+    batch = (jnp.ones((4, 2)), jnp.arange(4.0))
+    for one in (loss, eqx.filter_jit(loss)):
+        found = diagnose(one, net, batch, KEY)
+        assert list(found.layers) == ["layers.0", "layers.1", "network"]
+    assert found.layers["network"].gradient_norm > 0
+
+
+def test_an_exact_expectation_stays_exact_in_the_counterpart():
+    def loss(params, key, batch):
+        inner = expectation(lambda x: x.sum() ** 2, "exact")
+        return jnp.sin(binarize(params[0] * inner(params[0]), key=key) @ X)
+
+    draws = jax.jit(jax.vmap(jax.grad(counterpart(loss, False)), (None, 0, None)))(
+        THREE, jax.random.split(KEY, 20_000), jnp.zeros((1, 1))
+    )
+    inner = expectation(lambda x: x.sum() ** 2, "exact")
+    outer = expectation(lambda x: jnp.sin(x @ X), "exact")
+    assert_mean(draws[0], jax.grad(lambda a: outer(a * inner(a)))(THREE[0]))
+
+
+def test_a_diagnosis_keeps_numbers_and_no_draws():
+    found = diagnose(estimators.zgr(model), PARAMS, BATCH, KEY)
+    assert len(pickle.dumps(found)) < 20_000
+
+
+def test_what_is_not_told_from_zero_is_not_told():
+    """A gradient that is zero, seen through noise: it would be once in 1e4 times, here of 300."""
+    random = np.random.default_rng(0)
+    told = 0
+    for units in (1, 3, 50):
+        for _ in range(100):
+            draws = random.standard_normal((16, 16, units))
+            means = draws.mean(1)
+            blocks = Blocks(np.full(16, 16.0), means, ((draws - means[:, None]) ** 2).sum(1))
+            noise = Noise.of(blocks)
+            told += known_norm(blocks.mean(), noise) > 0
+    assert told == 0
+    assert known_norm(10 + blocks.mean(), noise) == pytest.approx(10 * 50**0.5, rel=0.05)
+
+
 def wrong(**changes):
     arguments = {"loss": own(), "params": PARAMS, "batch": BATCH, "key": KEY} | changes
     return diagnose(**arguments)
@@ -278,6 +383,24 @@ def wrong(**changes):
 
 def without_noise(params, key, batch):
     return jnp.mean(binarize(params[0], estimator="deterministic_straight_through"))
+
+
+def of_four(params, key, batch):
+    def one(x, key):
+        return binarize(params[0] @ x, key=key).sum()
+
+    return jnp.mean(jax.vmap(one)(batch[0], jax.random.split(key, 4)))
+
+
+def summed(params, key, batch):
+    return len(batch[1]) * own()(params, key, batch)
+
+
+class Unhashable:
+    __hash__ = None
+
+    def __call__(self, params, key, batch):
+        return own()(params, key, batch)
 
 
 def infinite(params, example, binary):
@@ -288,10 +411,22 @@ def infinite(params, example, binary):
     ("changes", "message"),
     [
         ({"key": None}, "there is no key; give key=jax.random.key"),
-        ({"draws": 8}, "draws is 8; give a whole number of at least 32"),
-        ({"reference_draws": 3}, "reference_draws is 3; give a whole number of at least 64"),
+        ({"draws": 8}, "draws is 8; give a whole number of at least 16"),
+        ({"reference_draws": 3}, "reference_draws is 3; give a whole number of at least 32"),
         ({"params": (jnp.arange(3),)}, r"the parameters hold int32 at \[0\]"),
         ({"loss": lambda p, k, b: jnp.sum(p[0])}, "the loss has no model, and calls neither"),
+        ({"params": ()}, "the parameters, of type tuple, hold no real array"),
+        ({"batch": {}}, "the batch has leaves of shapes"),
+        ({"loss": lambda p, k, b: (own()(p, k, b), 1)}, "the loss returns <class 'tuple'>; give"),
+        ({"loss": lambda p, k, b: jnp.ones(2)}, r"the loss returns float32\[2\]; give one"),
+        ({"loss": Unhashable()}, "the loss of type Unhashable has no hash"),
+        ({"loss": of_four}, r"does not run on one example \(ValueError\); give by_example=False"),
+        ({"loss": summed}, "is not the mean of the losses of its examples, .*; give by_example"),
+        ({"reference": {}}, "reference is of type dict; give what gradbench.reference gives"),
+        (
+            {"reference": Reference(0.0, (np.ones(2),), "", {})},
+            r"the reference has layers of \[2\] parameters and the loss of \[6, 9, 3\]",
+        ),
         ({"loss": without_noise}, "deterministic_straight_through has no noise"),
         ({"unbiased": "disarm"}, "unbiased is 'disarm', and the loss is no estimator"),
         (

@@ -33,7 +33,7 @@ def test_the_flax_classifier_is_diagnosed_while_it_learns(tmp_path):
         assert "disarm" in one.truth  # 16 units of 100 examples are not enumerated on the way
         bias = one.layers["output"].estimate("bias")
         assert bias.low < 0.3  # zgr has no bias in the parameters of the objective
-    norms = [one.layers["network"].sample.norm for one in found.values()]
+    norms = [one.layers["network"].gradient_norm for one in found.values()]
     assert norms[0] != norms[1] != norms[2]  # at the current parameters, not the first ones
     plots.diagnoses(found).savefig(tmp_path / "diagnosis.png")
 

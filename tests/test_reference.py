@@ -7,9 +7,10 @@ tests, over many references.
 import math
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import assert_mean, flat, small, threshold
+from conftest import assert_mean, flat, precision, small, threshold
 from scipy.stats import binom
 from stored import assert_one_sentence, drawn
 
@@ -460,3 +461,43 @@ def assert_mean_covers(hits):
     se = hits.std(ddof=1) / math.sqrt(len(hits))
     reach = threshold(1e-6) * se
     assert 0.93 - reach < hits.mean() < 0.97 + reach, hits.mean()
+
+
+def _with_constant(c, how):
+    """A model that differs in what another function holds alone."""
+    if how == "jit":
+        inner = jax.jit(lambda x: (x * c).sum())
+    else:
+        like = jax.ShapeDtypeStruct((), float)
+
+        def outside(x):
+            return np.float64(np.asarray(x) @ c)
+
+        def inner(x):
+            return jax.pure_callback(outside, like, x, vmap_method="sequential")
+
+    return lambda params, example, binary: inner(binary(params[0])) + 0 * example
+
+
+@pytest.mark.parametrize("how", ["jit", "callback"])
+def test_a_model_that_differs_in_a_constant_of_an_inner_function_is_another_one(how, tmp_path):
+    given = ((jnp.ones(3),), jnp.ones(2))
+    with precision(True):
+        for n, scale in enumerate((1.0, 5.0)):
+            model = _with_constant(scale * np.arange(1.0, 4), how)
+            options = {"method": "sampled", "estimators": "disarm", "rel_se": 0.3}
+            if n == 0:
+                reference(model, *given, directory=tmp_path, **options)
+                continue
+            with pytest.raises(GradbenchError, match="another model"):
+                reference(model, *given, directory=tmp_path, **options)
+
+
+def test_what_is_wrong_with_a_model_is_said_and_not_that_no_estimator_runs():
+    def vector(params, example, binary):
+        return binary(params[0])
+
+    with pytest.raises(GradbenchError, match="an objective of shape"):
+        reference(vector, (jnp.ones(3),), jnp.ones(2), method="sampled")
+    with pytest.raises(NameError, match="undefined_name"):
+        reference(lambda *_: undefined_name, (jnp.ones(3),), jnp.ones(2), method="sampled")

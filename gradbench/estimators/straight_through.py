@@ -127,7 +127,7 @@ def swish_sign(model: Model, *, beta: float = 5.0) -> Loss:
     beta = positive("beta", beta)
 
     def slope(noise, x, a):
-        z = beta * a
+        z = jnp.clip(beta * a, -1e3, 1e3)  # beyond it is 0, and infinity times that is not
         both = jax.nn.sigmoid(z) * jax.nn.sigmoid(-z)  # 1 / (2 + 2 cosh z), without overflow
         return 2 * beta * both * (2 - z * jnp.tanh(z / 2))
 

@@ -7,6 +7,7 @@ import pandas as pd
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from gradbench.diagnosis import Diagnosis
 from gradbench.errors import GradbenchError
@@ -34,11 +35,16 @@ def diagnoses(found: Mapping[int, Diagnosis], title: str = "") -> Figure:
     Raises:
         GradbenchError: there is none.
     """
-    if not found:
+    if not (isinstance(found, Mapping) and found):  # type: ignore[redundant-expr]
         raise GradbenchError("diagnoses() has nothing to draw; give {step: diagnose(...)}")
     frame = pd.concat([one.frame().assign(step=step) for step, one in sorted(found.items())])
     names = list(dict.fromkeys(frame["layer"]))
-    look = {name: LINES[k % len(LINES)] for k, name in enumerate(names)}
+    look = {name: _style(k) for k, name in enumerate(names)}
+    if frame["std"].isna().all():
+        raise GradbenchError(
+            "diagnoses() has nothing to draw: no layer has a gradient that is told from zero; "
+            "raise reference_draws"
+        )
     with rc_context(SETTINGS):
         figure, axes = grid(2, 2, "none")
         for ax, (metric, words) in zip(axes.flat, _PANELS.items(), strict=True):
@@ -47,6 +53,7 @@ def diagnoses(found: Mapping[int, Diagnosis], title: str = "") -> Figure:
                 _line(frame[frame["layer"] == name], metric, ax, style)
         for ax in axes[1]:
             ax.set(xlabel="step")
+            ax.xaxis.set_major_locator(MaxNLocator(integer=True))
             ax.set_ylim(top=1.0 + 0.04 * (1.0 - ax.get_ylim()[0]))
         for ax in axes[0]:
             ax.set(yscale="log")
@@ -67,3 +74,11 @@ def _line(rows: pd.DataFrame, metric: str, ax: Axes, look: Style) -> None:
     seen = rows[metric].where(~unseen)
     curve(ax, look, rows["step"], seen)
     band(ax, look, rows["step"], low.where(~unseen), high.where(~unseen))
+    if len(rows) == 1 and not np.any(unseen):  # no band
+        ax.vlines(rows["step"], low, high, color=look.color, lw=0.8)
+
+
+def _style(k: int) -> Style:
+    """Of the k-th layer; beyond the lines that there are, other markers."""
+    again, n = divmod(k, len(LINES))
+    return LINES[n]._replace(marker=("", "<", ">", "*", "h", "8")[again % 6] or LINES[n].marker)
