@@ -16,8 +16,10 @@ import nbformat
 from jupyter_client.kernelspec import KernelSpecManager
 from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
+from nbclient.exceptions import CellTimeoutError
 
 HERE = Path(__file__).parent
+_SECONDS = 150  # of a cell, ten times what the longest takes on two busy cores
 WIDGET = "application/vnd.jupyter.widget-view+json"
 _METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
@@ -35,9 +37,25 @@ def execute(notebook: Any) -> None:
 
     The kernel works in an empty temporary folder, in the environment of this process.
 
+    A message between client and kernel may get lost on a busy machine, after which both wait: then
+    it is begun once more.
+
     Raises:
         CellExecutionError: a cell raises.
+        CellTimeoutError: a cell takes too long, twice.
     """
+    try:
+        _run(notebook)
+    except CellTimeoutError:
+        _run(notebook)
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs = [o for o in cell.outputs if WIDGET not in o.get("data", {})]
+    notebook.metadata = nbformat.from_dict(_METADATA)
+
+
+def _run(notebook: Any) -> None:
+    """Executes all cells in a fresh kernel."""
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.update(outputs=[], execution_count=None, metadata={})
@@ -52,7 +70,7 @@ def execute(notebook: Any) -> None:
         client = NotebookClient(
             notebook,
             km=kernel,
-            timeout=600,
+            timeout=_SECONDS,
             record_timing=False,
             coalesce_streams=True,  # not in as many pieces as happen to arrive
             shutdown_kernel="immediate",
@@ -60,10 +78,6 @@ def execute(notebook: Any) -> None:
         )
         client.owns_km = True  # which means that it ends the kernel
         client.execute(env=os.environ | {"IPYTHONDIR": folder})  # no profile of the user's
-    for cell in notebook.cells:
-        if cell.cell_type == "code":
-            cell.outputs = [o for o in cell.outputs if WIDGET not in o.get("data", {})]
-    notebook.metadata = nbformat.from_dict(_METADATA)
 
 
 def main(paths: list[Path]) -> None:

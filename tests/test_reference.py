@@ -468,10 +468,10 @@ def _with_constant(c, how):
     if how == "jit":
         inner = jax.jit(lambda x: (x * c).sum())
     else:
-        like = jax.ShapeDtypeStruct((), float)
+        like = jax.ShapeDtypeStruct((), jnp.float32)
 
         def outside(x):
-            return np.float64(np.asarray(x) @ c)
+            return np.float32(np.asarray(x) @ c)
 
         def inner(x):
             return jax.pure_callback(outside, like, x, vmap_method="sequential")
