@@ -53,7 +53,9 @@ def diagnoses(found: Mapping[int, Diagnosis], title: str = "") -> Figure:
                 _line(frame[frame["layer"] == name], metric, ax, style)
         for ax in axes[1]:
             ax.set(xlabel="step")
-            ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+            ax.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10], integer=True))
+            if len(found) == 1:
+                ax.set_xticks(list(found))
             ax.set_ylim(top=1.0 + 0.04 * (1.0 - ax.get_ylim()[0]))
         for ax in axes[0]:
             ax.set(yscale="log")
