@@ -153,8 +153,8 @@ def diagnose(
     truth is not exact (``disarm``: L + 1 evaluations for L layers and one backward pass, about as
     long as a gradient of the loss; the counterpart: 8 evaluations), all vmapped. ``make bench``
     prints it in steps of training. It takes some thousand times the memory of the parameters while
-    it runs, less where they are many; nothing of it is kept. The first call for a loss compiles, so that it has to be the same function each time;
-    a new one each time is also kept in memory.
+    it runs, less where they are many; nothing of it is kept. The first call for a loss compiles, so
+    that it has to be the same function each time; a new one each time is also kept in memory.
 
     With so few draws intervals are rough: those of the cosine cover some 88 to 93 % instead of 95
     where draws are very skewed.
