@@ -19,6 +19,10 @@ from gradbench.noise import Noise, get_noise
 EXACT_UNITS = 20  # of estimator="exact": a million evaluations
 
 _CALLBACK = "it calls a function outside of JAX"
+_OF_CALLBACKS = (
+    ValueError,
+    NotImplementedError,
+)  # what JAX raises of a callback that it transforms
 
 
 def expectation(
@@ -119,8 +123,10 @@ def expectation(
                 else:
                     # The scores of what f draws itself would count once per sample.
                     value = draw(key) if count == 1 or found else _mean(draw, key, count)
-            except (ValueError, NotImplementedError) as error:
-                raise _of_callback(error) from error
+            except _OF_CALLBACKS as error:
+                if not _is_of_callback(error):
+                    raise
+                raise GradbenchError(_said_of_callback(error)) from error
         value = value.astype(dtype)  # of f, in which estimators of half precision are not
         value += jnp.sum(jnp.where(jnp.isnan(flat), flat, 0)).astype(dtype)
         return value if found else marked(value)
@@ -202,8 +208,8 @@ def _check_objective(
     try:
         if _depends(slope, 1, flat, flat) or not _depends(at, 0, flat):
             return value.dtype
-    except (ValueError, NotImplementedError) as error:
-        if "callback" not in str(error).lower():
+    except _OF_CALLBACKS as error:
+        if not _is_of_callback(error):
             raise
         why = _CALLBACK
     raise GradbenchError(
@@ -222,17 +228,19 @@ def _depends(f: Callable[..., Array], on: int, *args: Array) -> bool:
     return any(isinstance(v, Var) and v in reached for v in program.outvars)
 
 
-def _of_callback(error: Exception) -> Exception:
-    """What JAX says of a callback, in a sentence of ours; any other error as it is."""
-    said = str(error)
-    if isinstance(error, GradbenchError) or "callback" not in said.lower():
-        return error
-    if "vmap" in said:
-        return GradbenchError(
+def _is_of_callback(error: Exception) -> bool:
+    """Whether JAX refuses a transformation of a callback; all else is the user's own to see."""
+    return not isinstance(error, GradbenchError) and "callback" in str(error).lower()
+
+
+def _said_of_callback(error: Exception) -> str:
+    """What JAX says of a callback, in a sentence of ours."""
+    if "vmap" in str(error):
+        return (
             f"f cannot be mapped over states: {_CALLBACK} by a callback without vmap_method; give "
             "it vmap_method='sequential', or 'expand_dims' if it takes many states at once"
         )
-    return GradbenchError(
+    return (
         f"f has no derivative in its arguments: {_CALLBACK} on them; give it "
         "jax.lax.stop_gradient(argument) where their gradient is not wanted"
     )

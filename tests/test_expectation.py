@@ -478,3 +478,27 @@ def test_the_key_of_an_expectation_is_not_for_what_f_holds(spec, samples):
         said = sentence(lambda f=f: expectation(f, spec, samples)(A, KEY))
         assert "got a key that expectation() has used already" in said
         jax.eval_shape(expectation(f, spec, samples), A, jax.random.clone(KEY))
+
+
+@pytest.mark.parametrize("estimator", ["zgr", "disarm"])
+def test_an_error_of_f_itself_is_seen_as_it_is(estimator):
+    def f(x):
+        raise ValueError("the data of f are missing")
+
+    with pytest.raises(ValueError, match="the data of f are missing") as error:
+        expectation(f, estimator)(jnp.ones(3), jax.random.key(0))
+    assert error.value.__cause__ is None
+
+    @jax.custom_jvp
+    def g(x):
+        return jnp.sum(x)
+
+    @g.defjvp
+    def g_jvp(primals, tangents):
+        raise ValueError("no rule of g")
+
+    with pytest.raises(ValueError, match="no rule of g") as error:
+        jax.grad(expectation(lambda x, t: g(t) + x.sum(), "disarm"), 2)(
+            jnp.ones(3), jax.random.key(0), jnp.ones(2)
+        )
+    assert error.value.__cause__ is not error.value
