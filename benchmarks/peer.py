@@ -25,11 +25,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gradbench.errors import GradbenchError
+from gradbench.core.errors import GradbenchError
+from gradbench.core.precision import float64
 from gradbench.estimators import get_estimator, make_estimator
-from gradbench.estimators.learned import fitted
-from gradbench.exact import moments, reference
-from gradbench.precision import float64
+from gradbench.estimators.adaptive import fitted
+from gradbench.exact.moments import moments
+from gradbench.measure.exact_reference import reference
 
 LOGITS = (0.3, -0.8, 1.2)  # of the three units
 UNITS = 200  # for throughput, all of logit 0

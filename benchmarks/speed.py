@@ -22,17 +22,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gradbench.core.precision import float64
 from gradbench.estimators import make_estimator
-from gradbench.exact import expected_loss, moments
-from gradbench.layers import Conv
-from gradbench.measure import make_plan, measure
-from gradbench.network import SBN, dense_network
-from gradbench.objectives import Readout
-from gradbench.precision import float64
-from gradbench.problem import load_problem
-from gradbench.problems.build import build
-from gradbench.problems.data import load_data
-from gradbench.suite import load_suite
+from gradbench.exact.enumeration import expected_loss
+from gradbench.exact.moments import moments
+from gradbench.measure.draws import make_plan, measure
+from gradbench.models.conv import Conv
+from gradbench.models.losses import Readout
+from gradbench.models.network import SBN, dense_network
+from gradbench.suites.build import build
+from gradbench.suites.data import load_data
+from gradbench.suites.read_problem import load_problem
+from gradbench.suites.suite import load_suite
 
 HIDDEN = [(5, 5, 5), (8, 8, 8), (10, 10, 10), (11, 11, 11), (12, 12, 12)]
 REPEATS = 10

@@ -28,36 +28,43 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gradbench import estimators, listing, optimisers, plugins
-    from gradbench.binarization import binarize
-    from gradbench.composed import Add, AveragePool, Compose, Concatenate, Function
-    from gradbench.diagnosis import diagnose
-    from gradbench.errors import GradbenchError
-    from gradbench.exact import expected_loss, moments
-    from gradbench.expectations import expectation
-    from gradbench.explanation import explain
-    from gradbench.layers import Conv, Dense
-    from gradbench.listing import list
-    from gradbench.multisample import MultiSample
-    from gradbench.network import SBN, RealNetwork, dense_network
-    from gradbench.objectives import ELBO, Readout
-    from gradbench.precision import float64
-    from gradbench.recommendation import recommend
-    from gradbench.references import reference
-    from gradbench.reporting import report
-    from gradbench.results import (
+    from gradbench import estimators
+    from gradbench.advise.diagnose import diagnose
+    from gradbench.advise.explain import explain
+    from gradbench.advise.recommend import recommend
+    from gradbench.cli import catalogue as listing
+    from gradbench.cli.catalogue import list
+    from gradbench.cli.show import show
+    from gradbench.core import plugins
+    from gradbench.core.errors import GradbenchError
+    from gradbench.core.precision import float64
+    from gradbench.exact.enumeration import expected_loss
+    from gradbench.exact.moments import moments
+    from gradbench.measure.reference import reference
+    from gradbench.metrics.directory import (
         compare,
         crossovers,
         curves,
-        plot,
         rank,
         sample_complexity,
-        show,
         summary,
         unbiasedness,
     )
-    from gradbench.runner import describe, run
-    from gradbench.weights import BinaryWeights
+    from gradbench.models import optimisers
+    from gradbench.models.binary_weights import BinaryWeights
+    from gradbench.models.compose import Add, Compose, Concatenate, Function
+    from gradbench.models.conv import AveragePool, Conv
+    from gradbench.models.dense import Dense
+    from gradbench.models.elbo import ELBO
+    from gradbench.models.losses import Readout
+    from gradbench.models.multisample import MultiSample
+    from gradbench.models.network import SBN, RealNetwork, dense_network
+    from gradbench.ops.binarize import binarize
+    from gradbench.ops.expectation import expectation
+    from gradbench.plots.suite import plot
+    from gradbench.report.html import report
+    from gradbench.suites.runner import describe, run
+
 
 __all__ = [
     "ELBO",
@@ -103,50 +110,59 @@ __all__ = [
     "unbiasedness",
 ]
 
+
 _HOMES = {
-    "binarize": "binarization",
-    "diagnose": "diagnosis",
-    "expectation": "expectations",
-    "explain": "explanation",
-    "GradbenchError": "errors",
-    "expected_loss": "exact",
-    "moments": "exact",
-    "reference": "references",
-    "list": "listing",
-    "Add": "composed",
-    "MultiSample": "multisample",
-    "AveragePool": "composed",
-    "Compose": "composed",
-    "Concatenate": "composed",
-    "Conv": "layers",
-    "Dense": "layers",
-    "Function": "composed",
-    "SBN": "network",
-    "RealNetwork": "network",
-    "dense_network": "network",
-    "ELBO": "objectives",
-    "Readout": "objectives",
-    "float64": "precision",
-    "report": "reporting",
-    "compare": "results",
-    "crossovers": "results",
-    "rank": "results",
-    "sample_complexity": "results",
-    "unbiasedness": "results",
-    "curves": "results",
-    "plot": "results",
-    "show": "results",
-    "summary": "results",
-    "recommend": "recommendation",
-    "describe": "runner",
-    "run": "runner",
-    "BinaryWeights": "weights",
+    "binarize": "ops.binarize",
+    "diagnose": "advise.diagnose",
+    "expectation": "ops.expectation",
+    "explain": "advise.explain",
+    "GradbenchError": "core.errors",
+    "expected_loss": "exact.enumeration",
+    "moments": "exact.moments",
+    "reference": "measure.reference",
+    "list": "cli.catalogue",
+    "Add": "models.compose",
+    "MultiSample": "models.multisample",
+    "AveragePool": "models.conv",
+    "Compose": "models.compose",
+    "Concatenate": "models.compose",
+    "Conv": "models.conv",
+    "Dense": "models.dense",
+    "Function": "models.compose",
+    "SBN": "models.network",
+    "RealNetwork": "models.network",
+    "dense_network": "models.network",
+    "ELBO": "models.elbo",
+    "Readout": "models.losses",
+    "float64": "core.precision",
+    "report": "report.html",
+    "compare": "metrics.directory",
+    "crossovers": "metrics.directory",
+    "rank": "metrics.directory",
+    "sample_complexity": "metrics.directory",
+    "unbiasedness": "metrics.directory",
+    "curves": "metrics.directory",
+    "plot": "plots.suite",
+    "show": "cli.show",
+    "summary": "metrics.directory",
+    "recommend": "advise.recommend",
+    "describe": "suites.runner",
+    "run": "suites.runner",
+    "BinaryWeights": "models.binary_weights",
+}
+
+
+_MODULES = {
+    "estimators": "estimators",
+    "listing": "cli.catalogue",
+    "optimisers": "models.optimisers",
+    "plugins": "core.plugins",
 }
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("estimators", "listing", "optimisers", "plugins"):
-        return importlib.import_module(f"gradbench.{name}")
+    if name in _MODULES:
+        return importlib.import_module(f"gradbench.{_MODULES[name]}")
     if name in _HOMES:
         return getattr(importlib.import_module(f"gradbench.{_HOMES[name]}"), name)
     raise AttributeError(f"module 'gradbench' has no attribute {name!r}")

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 from conftest import NOISES, flat, random_params, relative, small
 
-from gradbench.exact import brute_force, moments
+from gradbench.exact.enumeration import brute_force
+from gradbench.exact.moments import moments
 
 EXACT = 1e-10  # relative, for what is unbiased
 SEEN = 1e-3  # relative, for what must be seen

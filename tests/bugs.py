@@ -4,17 +4,9 @@ import jax
 import jax.numpy as jnp
 from jax.lax import stop_gradient
 
-from gradbench.model import (
-    credit,
-    draw_state,
-    flip,
-    lift,
-    sampled,
-    tail,
-    visit,
-    visit_path,
-    with_slope,
-)
+from gradbench.core.autodiff import credit, with_slope
+from gradbench.core.run import draw_state, flip, sampled, tail, visit, visit_path
+from gradbench.core.surrogate import lift
 
 
 def scores(run):

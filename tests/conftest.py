@@ -49,7 +49,7 @@ SCIPY = {  # the same distributions in an independent implementation
 
 def precision(double):
     """A context in float64, or one that changes nothing."""
-    from gradbench.precision import float64  # JAX is imported only where it is needed
+    from gradbench.core.precision import float64
 
     return float64() if double else nullcontext()
 
@@ -107,8 +107,8 @@ def small(sizes, noise="logistic", loss="logistic_loss", scale=1.0, seed=0, **op
 
     `noise` is one for all layers, or a tuple with one per layer.
     """
-    from gradbench.layers import Dense
-    from gradbench.network import SBN, dense_network
+    from gradbench.models.dense import Dense
+    from gradbench.models.network import SBN, dense_network
 
     network = dense_network(sizes, loss, **options)
     noises = (noise,) * len(network.layers) if isinstance(noise, str) else noise
@@ -149,7 +149,7 @@ def finished_run(tmp_path_factory):
     """The suite of `tiny` in a folder, beside its finished results; to be read, or copied."""
     import tiny
 
-    from gradbench.runner import run
+    from gradbench.suites.runner import run
 
     folder = tmp_path_factory.mktemp("finished")
     run(tiny.write(folder), folder / "results", progress=False)

@@ -3,9 +3,9 @@
 import numpy as np
 from hypothesis import strategies as st
 
-from gradbench.blocks import BINS, ROUNDING, Block, LayerBlock
+from gradbench.measure.blocks import BINS, ROUNDING, Block, LayerBlock
 from gradbench.metrics import Cell
-from gradbench.shards import Place
+from gradbench.results.shards import Place
 
 PLACE = Place("psa", 0, "100")
 META = {"block": 4, "averages": [1, 2], "head_sizes": [3]}

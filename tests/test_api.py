@@ -27,7 +27,7 @@ import pytest
 from jaxtyping import Array, Float
 
 import gradbench
-from gradbench.errors import GradbenchError
+from gradbench.core.errors import GradbenchError
 from gradbench.estimators import ESTIMATORS
 
 SCRIPT = Path(__file__).parents[1] / "notebooks" / "api" / "make.py"

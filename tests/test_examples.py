@@ -73,7 +73,7 @@ def test_an_estimator_of_another_package_is_known_by_name_and_certified(tmp_path
     code = f"""
 import sys
 sys.path.insert(0, {str(tmp_path)!r})
-from gradbench.cli import main
+from gradbench.cli.main import main
 sys.exit(main(["check", "antithetic"]))
 """
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

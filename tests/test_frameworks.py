@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gradbench import GradbenchError
+from gradbench.core.pytrees import layers_of
 from gradbench.estimators import ESTIMATORS, make_estimator
-from gradbench.parameters import layers_of
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 

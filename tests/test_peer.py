@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from conftest import threshold
 
-from gradbench.errors import GradbenchError
+from gradbench.core.errors import GradbenchError
 from gradbench.estimators import get_estimator
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")

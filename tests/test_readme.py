@@ -10,10 +10,10 @@ import pytest
 from conftest import flat
 
 import gradbench
+from gradbench.cli.catalogue import text
+from gradbench.core.noise import NOISES
 from gradbench.estimators import ESTIMATORS
-from gradbench.listing import text
-from gradbench.noise import NOISES
-from gradbench.suite import list_suites
+from gradbench.suites.suite import list_suites
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()

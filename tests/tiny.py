@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gradbench.store import Results
+from gradbench.results.store import Results
 
 PROBLEM = """\
 title = "A tiny problem"

@@ -11,6 +11,7 @@ otherwise a formula is the gradient in a, and J = db/da stands for it where f'(x
 raises a ``GradbenchError`` when it is called on a model that breaks the contract.
 """
 
+from gradbench.estimators.adaptive import Learned
 from gradbench.estimators.arm import ar, arm, disarm
 from gradbench.estimators.arms import arms
 from gradbench.estimators.combine import average, mean_of, per_layer
@@ -21,13 +22,13 @@ from gradbench.estimators.concrete import (
     st_gumbel_softmax,
     stochastic_times_smooth,
 )
+from gradbench.estimators.cost import Cost
 from gradbench.estimators.exact import exact
 from gradbench.estimators.flips import leg, measure_valued, ram, random_flip
 from gradbench.estimators.foust import foust
 from gradbench.estimators.gumbel_rao import gumbel_rao, reinmax_rao
-from gradbench.estimators.learned import Learned
+from gradbench.estimators.leave_one_out import double_cv, rloo, rodeo
 from gradbench.estimators.mean_field import ap2, local_reparameterization, mean_field
-from gradbench.estimators.multisample import double_cv, rloo, rodeo
 from gradbench.estimators.muprop import muprop, simple_muprop
 from gradbench.estimators.nested import nested
 from gradbench.estimators.nvil import nvil
@@ -36,7 +37,6 @@ from gradbench.estimators.psa import psa
 from gradbench.estimators.rebar import dynamic_rebar, rebar, relax
 from gradbench.estimators.registry import (
     ESTIMATORS,
-    Cost,
     Entry,
     check_spec,
     get_estimator,

@@ -8,20 +8,12 @@ from collections.abc import Callable
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from gradbench.estimators.registry import Cost, register
-from gradbench.model import (
-    Loss,
-    Model,
-    Pieces,
-    Site,
-    branch_noise,
-    branch_streams,
-    credit,
-    draw_state,
-    lift,
-    sampled,
-    tail,
-)
+from gradbench.core.autodiff import credit
+from gradbench.core.contract import Loss, Model, Pieces, Site
+from gradbench.core.run import branch_noise, branch_streams, draw_state, sampled, tail
+from gradbench.core.surrogate import lift
+from gradbench.estimators.cost import Cost
+from gradbench.estimators.registry import register
 
 
 @register(

@@ -1,59 +1,19 @@
 """ARMS: several mutually antithetic copies of the states of every layer."""
 
-import math
 from collections.abc import Sequence
 
 import jax.numpy as jnp
-import numpy as np
-from jax.scipy.special import ndtr, ndtri
 from jaxtyping import Array
 
-from gradbench.errors import GradbenchError, did_you_mean
-from gradbench.estimators.registry import Cost, at_least, register
-from gradbench.model import Loss, Model, branch_streams, credit, draw_state, lift, sampled, tail
-
-
-def dirichlet_copies(u: Sequence[Array]) -> list[Array]:
-    """Uniforms (1 - d_k)^(n-1) with d ~ Dirichlet(1, ..., 1), the first of them ``u[0]``."""
-    n = len(u)
-    first = 1 - u[0] ** (1 / (n - 1))
-    shares = [-jnp.log(v) for v in u[1:]]  # of the others in the rest, once normalised
-    rest = (1 - first) / sum(shares)
-    return [u[0], *((1 - rest * share) ** (n - 1) for share in shares)]
-
-
-def gaussian_copies(u: Sequence[Array]) -> list[Array]:
-    """Uniforms Phi(z_k) of normal z_k with correlations -1/(n-1), the first of them ``u[0]``."""
-    n = len(u)
-    others = [ndtri(v) for v in u[1:]]
-    shift = ndtri(u[0]) / (n - 1) + math.sqrt(n / (n - 1)) * sum(others) / (n - 1)
-    return [u[0], *(ndtr(math.sqrt(n / (n - 1)) * z - shift) for z in others)]
-
-
-def dirichlet_both(q: Array, n: int) -> Array:
-    """P(two of n copies are below q), for q up to 1/2."""
-    return jnp.maximum(2 * q ** (1 / (n - 1)) - 1, 0) ** (n - 1)
-
-
-def gaussian_both(q: Array, n: int) -> Array:
-    """P(two of n copies are below q), for q up to 1/2.
-
-    The bivariate normal probability at equal limits h, correlation r, is q^2 plus the integral of
-    exp(-h^2 / (1 + sin t)) / 2pi over t from 0 to asin(r) (Drezner & Wesolowsky 1990).
-    """
-    if n == 2:
-        return jnp.zeros_like(q)  # exactly antithetic; the integrand is not smooth at r = -1
-    node, weight = np.polynomial.legendre.leggauss(20)
-    end = math.asin(1 / (n - 1))
-    t, h = end * (1 + node) / 2, ndtri(q)
-    integrand = jnp.exp(-(h[..., None] ** 2) / (1 - np.sin(t)).astype(q.dtype))
-    return q**2 - integrand @ (end * weight / (4 * math.pi)).astype(q.dtype)
-
-
-COPULAS = {
-    "dirichlet": (dirichlet_copies, dirichlet_both),
-    "gaussian": (gaussian_copies, gaussian_both),
-}
+from gradbench.core.arguments import at_least
+from gradbench.core.autodiff import credit
+from gradbench.core.contract import Loss, Model
+from gradbench.core.errors import GradbenchError, did_you_mean
+from gradbench.core.run import branch_streams, draw_state, sampled, tail
+from gradbench.core.surrogate import lift
+from gradbench.estimators.copulas import COPULAS
+from gradbench.estimators.cost import Cost
+from gradbench.estimators.registry import register
 
 
 @register(

@@ -7,10 +7,13 @@ import jax.numpy as jnp
 from jax.scipy.special import logit
 from jaxtyping import Array
 
-from gradbench.errors import GradbenchError, did_you_mean
-from gradbench.estimators.registry import Cost, finite, positive, register
+from gradbench.core.arguments import finite, positive
+from gradbench.core.contract import Breaks, Loss, Model, Rule, Site, Visit
+from gradbench.core.errors import GradbenchError, did_you_mean
+from gradbench.core.surrogate import local
+from gradbench.estimators.cost import Cost
+from gradbench.estimators.registry import register
 from gradbench.estimators.straight_through import with_derivative
-from gradbench.model import Breaks, Loss, Model, Rule, Site, Visit, local
 
 RELAXATIONS: dict[str, Callable[[float], float]] = {  # the factor of a at a temperature
     "concrete": lambda t: 1.0,

@@ -4,9 +4,10 @@ from dataclasses import dataclass
 
 from jaxtyping import Array, Float
 
-from gradbench.estimators.registry import Cost, register
-from gradbench.exact import expected_loss
-from gradbench.model import Batch, Loss, Model, Params
+from gradbench.core.contract import Batch, Loss, Model, Params
+from gradbench.estimators.cost import Cost
+from gradbench.estimators.registry import register
+from gradbench.exact.enumeration import expected_loss
 
 
 @dataclass(frozen=True)

@@ -6,31 +6,20 @@ the states that the layers above take.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 from jax.lax import stop_gradient
 from jaxtyping import Array, Float
 
-from gradbench.estimators.registry import Cost, register
-from gradbench.layers import one_by_one
-from gradbench.model import (
-    Example,
-    Loss,
-    Model,
-    Params,
-    Visit,
-    branch_noise,
-    branch_streams,
-    credit,
-    flip,
-    lift,
-    sampled,
-    tail,
-    visit_path,
-)
-from gradbench.uniforms import Uniforms
+from gradbench.core.autodiff import credit
+from gradbench.core.contract import Loss, Model
+from gradbench.core.run import branch_noise, branch_streams, flip, sampled, tail
+from gradbench.core.surrogate import lift
+from gradbench.estimators.cost import Cost
+from gradbench.estimators.registry import register
+from gradbench.models.flips import _each_kept, _log_probability, each_unit
 
 
 @register(
@@ -60,26 +49,6 @@ def leg(model: Model) -> Loss:
         return loss
 
     return lift(model, example_loss)
-
-
-def _each_kept(
-    model: Model, params: Params, example: Example, run: Visit, k: int
-) -> tuple[Array, Array]:
-    """f and the log-probability of the path with each unit of site k flipped, all others kept."""
-    x = run.x[k]
-
-    def one(i: Array) -> Array:
-        other = visit_path(model, params, example, (*run.x[:k], flip(x, i), *run.x[k + 1 :]))
-        return jnp.stack([other.f, _log_probability(other)])
-
-    both = one_by_one(one, x.size, sum(site.size for site in run.sites))
-    return both[:, 0].reshape(x.shape), both[:, 1].reshape(x.shape)
-
-
-def _log_probability(run: Visit) -> Float[Array, ""]:
-    """log P of a path; a state of probability 0 has that of the smallest number."""
-    parts = zip(run.sites, run.x, run.a, strict=True)
-    return jnp.sum(jnp.stack([jnp.sum(site.noise.log_cdf(x * a)) for site, x, a in parts]))
 
 
 @register(
@@ -152,25 +121,6 @@ def measure_valued(model: Model, *, descendants: str = "independent") -> Loss:
 
 def _minus_one(x: Array) -> Array:
     return jnp.full_like(x, -1)
-
-
-def each_unit(
-    model: Model,
-    params: Params,
-    example: Example,
-    run: Visit,
-    k: int,
-    change: Callable[[Array], Array],
-    u: Uniforms,
-) -> Array:
-    """f with each single state x_i of site k replaced by ``change(x_i)``, the layers above anew."""
-    x, changed = run.x[k], change(run.x[k])
-    number = jnp.arange(x.size).reshape(x.shape)
-
-    def one(i: Array) -> Array:
-        return tail(model, params, example, run, k, jnp.where(number == i, changed, x), u)
-
-    return one_by_one(one, x.size, sum(site.size for site in run.sites)).reshape(x.shape)
 
 
 @register(

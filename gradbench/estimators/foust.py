@@ -6,9 +6,14 @@ import jax
 import jax.numpy as jnp
 from jax.lax import stop_gradient
 
-from gradbench.estimators.registry import Cost, Exactness, fraction, positive, register
+from gradbench.core.arguments import fraction, positive
+from gradbench.core.autodiff import credit, with_slope
+from gradbench.core.contract import Loss, Model
+from gradbench.core.run import draw_state, sampled, visit
+from gradbench.core.surrogate import lift
+from gradbench.estimators.cost import Cost
+from gradbench.estimators.registry import Exactness, register
 from gradbench.estimators.straight_through import with_derivative
-from gradbench.model import Loss, Model, credit, draw_state, lift, sampled, visit, with_slope
 
 
 def _exactness(weight: Any, uniform_point: Any, rho: Any) -> Exactness:

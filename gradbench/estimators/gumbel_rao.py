@@ -6,10 +6,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from gradbench.estimators.registry import Cost, at_least, positive, register
+from gradbench.core.arguments import at_least, positive
+from gradbench.core.contract import Loss, Model, Visit
+from gradbench.core.noise import NOISES, Noise
+from gradbench.estimators.cost import Cost
+from gradbench.estimators.registry import register
 from gradbench.estimators.straight_through import with_derivative
-from gradbench.model import Loss, Model, Visit
-from gradbench.noise import NOISES, Noise
 
 
 def _averaged(

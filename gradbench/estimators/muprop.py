@@ -4,9 +4,13 @@ import jax
 import jax.numpy as jnp
 from jax.lax import stop_gradient
 
-from gradbench.estimators.registry import Cost, register
+from gradbench.core.autodiff import credit
+from gradbench.core.contract import Example, Loss, Model, Params, Visit
+from gradbench.core.run import sampled, visit
+from gradbench.core.surrogate import lift
+from gradbench.estimators.cost import Cost
+from gradbench.estimators.registry import register
 from gradbench.estimators.reinforce import scores
-from gradbench.model import Example, Loss, Model, Params, Visit, credit, lift, sampled, visit
 
 
 @register(

@@ -4,7 +4,9 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from gradbench.errors import GradbenchError
+from gradbench.core.contract import Loss, Model
+from gradbench.core.errors import GradbenchError
+from gradbench.core.specs import NESTED
 from gradbench.estimators.registry import (
     any_model,
     check_spec,
@@ -15,10 +17,8 @@ from gradbench.estimators.registry import (
     register,
     value_of,
 )
-from gradbench.model import Loss, Model
-from gradbench.network import SBN
-from gradbench.spec import NESTED
-from gradbench.weights import BinaryWeights
+from gradbench.models.binary_weights import BinaryWeights
+from gradbench.models.network import SBN
 
 
 @register(

@@ -1,62 +1,24 @@
 """NVIL, neural variational inference and learning: baselines learned by regression."""
 
-from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array
 
-from gradbench.estimators.learned import Learned
-from gradbench.estimators.registry import at_least, fraction, positive, register
+from gradbench.core.arguments import at_least, fraction, positive
+from gradbench.core.contract import Example, Model, Visit
+from gradbench.core.run import as_examples, find_sites, sampled
+from gradbench.core.surrogate import lift
+from gradbench.estimators.adaptive import (
+    Learned,
+    descent,
+    network,
+    reals,
+    start_network,
+)
+from gradbench.estimators.registry import register
 from gradbench.estimators.reinforce import averaged, follow, scores, start_average
-from gradbench.model import Example, Model, Params, Visit, as_examples, find_sites, lift, sampled
-from gradbench.parameters import real_type
-
-Network = dict[str, Array]  # one hidden layer
-
-
-def start_network(
-    key: Array, inputs: int, hidden: int, outputs: int, params: Params
-) -> dict[str, Array]:
-    """Random weights of variance 2 / (inputs + outputs) a layer and no biases (Glorot & Bengio)."""
-    dtype = real_type(params)
-    first, second = jax.random.split(key)
-
-    def weights(key: Array, m: int, n: int) -> Array:
-        return jax.random.normal(key, (m, n), dtype) * (2 / (m + n)) ** 0.5
-
-    return {
-        "first": weights(first, inputs, hidden),
-        "bias": jnp.zeros(hidden, dtype),
-        "second": weights(second, hidden, outputs),
-        "output": jnp.zeros(outputs, dtype),
-    }
-
-
-def network(
-    theta: Network, inputs: Float[Array, "... n"], activation: Callable[[Array], Array] = jnp.tanh
-) -> Float[Array, "... m"]:
-    """The outputs of the network."""
-    hidden = activation(inputs @ theta["first"] + theta["bias"])
-    return hidden @ theta["second"] + theta["output"]
-
-
-def descent(rate: float, criterion: Callable[..., Array]) -> tuple[Callable, Callable]:
-    """Adam on ``criterion(theta, *args)``: ``start(theta) -> state``, ``step(state, *args)``.
-
-    The state is theta and the optimiser's own.
-    """
-    import optax  # here, as most users of the estimators need none
-
-    optimiser = optax.adam(rate)
-
-    def step(state, *args):
-        theta, moments = state
-        change, moments = optimiser.update(jax.grad(criterion)(theta, *args), moments, theta)
-        return optax.apply_updates(theta, change), moments
-
-    return lambda theta: (theta, optimiser.init(theta)), step
 
 
 @register(
@@ -123,9 +85,3 @@ def nvil(model: Model, *, hidden: int = 16, rate: float = 0.01, decay: float = 0
         }
 
     return Learned(model, init, frozen, adapt)
-
-
-def reals(example: Example) -> Float[Array, " n"]:
-    """All real numbers of an example, as one vector."""
-    leaves = [leaf for leaf in jax.tree.leaves(example) if jnp.issubdtype(leaf.dtype, jnp.floating)]
-    return jnp.concatenate([jnp.ravel(leaf) for leaf in leaves]) if leaves else jnp.zeros(0)

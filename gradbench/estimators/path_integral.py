@@ -4,9 +4,13 @@ import jax
 import jax.numpy as jnp
 from jax.lax import stop_gradient
 
-from gradbench.estimators.registry import Cost, register
-from gradbench.layers import one_by_one
-from gradbench.model import Loss, Model, credit, lift, one_layer, sampled, visit_path
+from gradbench.core.autodiff import credit
+from gradbench.core.contract import Loss, Model
+from gradbench.core.run import one_layer, sampled, visit_path
+from gradbench.core.surrogate import lift
+from gradbench.estimators.cost import Cost
+from gradbench.estimators.registry import register
+from gradbench.models.flips import one_by_one
 
 
 @register(

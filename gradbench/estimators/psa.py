@@ -1,31 +1,17 @@
 """PSA, the path sample-analytic estimator."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import jax.numpy as jnp
 from jax.lax import stop_gradient
 
-from gradbench.estimators.registry import Cost, register
-from gradbench.layers import one_by_one
-from gradbench.model import (
-    Loss,
-    Model,
-    Site,
-    Visit,
-    credit,
-    flip,
-    is_chain,
-    lift,
-    sampled,
-    visit_path,
-)
-
-
-def generic_route(sites: Sequence[Site]) -> list[str]:
-    """The route through a model without structure."""
-    units = sum(site.size for site in sites)
-    return [f"each of {units} units flipped in turn, and the model run again: {units + 1} runs"]
+from gradbench.core.autodiff import credit
+from gradbench.core.contract import Loss, Model, Visit, is_chain
+from gradbench.core.run import flip, sampled, visit_path
+from gradbench.core.surrogate import lift
+from gradbench.estimators.cost import Cost
+from gradbench.estimators.registry import register
+from gradbench.models.flips import generic_route, one_by_one
 
 
 @register(

@@ -1,21 +1,20 @@
 """The registry of estimators: what stands beside each function, and specs such as "psa"."""
 
-import contextlib
 import inspect
-import math
-import re
 from collections.abc import Callable, Sequence
-from numbers import Real
 from typing import Any, Literal, NamedTuple
 
-from gradbench import plugins
-from gradbench.errors import GradbenchError, did_you_mean
-from gradbench.model import Loss, Model, Randomness
-from gradbench.spec import parse_spec
+from gradbench.core import plugins
+from gradbench.core.contract import Loss, Model, Randomness
+from gradbench.core.errors import GradbenchError, did_you_mean
+from gradbench.core.specs import parse_spec
+from gradbench.estimators.cost import ONE, Cost
 
 Exactness = Literal[
     "exact", "unbiased", "one layer", "quadratic", "multilinear", "linear", "biased"
 ]
+
+
 EXACTNESS: dict[str, str] = {
     "exact": "the gradient itself",
     "unbiased": "any objective, any depth",
@@ -25,63 +24,6 @@ EXACTNESS: dict[str, str] = {
     "linear": "one layer and linear objectives",
     "biased": "nothing",
 }  # what a class is exact for; each but "unbiased" includes those below it
-
-
-class Cost(NamedTuple):
-    """Evaluations per draw and example: of the objective, its gradient in the states, the layers.
-
-    Formulas in L (layers), D (units), n (units of the last layer) and the hyper-parameters, such as
-    ``Cost("samples", layers="samples * L")``. A layer is evaluated once for each states below it
-    and once for a sheet of single flips (``flip_pull``), the objective once for each flip.
-    """
-
-    objective: str = "1"
-    gradient: str = "0"
-    layers: str = "L"
-
-    def __str__(self) -> str:
-        if self.gradient == "0":
-            return self.objective
-        times = "G" if self.gradient == "1" else f"{_factor(self.gradient)} G"
-        return times if self.objective == "0" else f"{self.objective} + {times}"
-
-    def evaluate(self, **sizes: Any) -> tuple[int, int, int]:
-        """The three numbers for given ``sizes``: L, D, n and the hyper-parameters."""
-        objective, gradient, layers = (eval(text, {"__builtins__": {}}, sizes) for text in self)
-        return int(objective), int(gradient), int(layers)
-
-    def __add__(self, other: Any) -> "Cost":
-        return Cost(*(_sum(a, b) for a, b in zip(self, other, strict=True)))
-
-    def times(self, n: Any) -> "Cost":
-        """The cost of n draws."""
-        return Cost(*(_product(str(n), part) for part in self))
-
-    def at(self, **hyperparameters: Any) -> "Cost":
-        """The formulas with the values of ``hyperparameters`` in the place of their names."""
-        if not hyperparameters:
-            return self
-        names = re.compile(rf"\b({'|'.join(hyperparameters)})\b")
-        return Cost(*(names.sub(lambda m: repr(hyperparameters[m[1]]), part) for part in self))
-
-
-def _factor(formula: str) -> str:
-    return formula if formula.isalnum() else f"({formula})"
-
-
-def _sum(a: str, b: str) -> str:
-    if "0" in (a, b):
-        return b if a == "0" else a
-    return str(int(a) + int(b)) if a.isdigit() and b.isdigit() else f"{a} + {b}"
-
-
-def _product(n: str, part: str) -> str:
-    if part in ("0", "1"):
-        return n if part == "1" else "0"
-    return str(int(n) * int(part)) if n.isdigit() and part.isdigit() else f"{n} * {_factor(part)}"
-
-
-ONE = Cost()
 
 
 class Entry(NamedTuple):
@@ -279,58 +221,3 @@ def evaluations(spec: str, units: Sequence[int], chain: bool = True) -> int:
 def any_model(params: Any, example: Any, binary: Any) -> Any:
     """Stands for a model where an estimator is made and not run."""
     raise AssertionError("not to be run")
-
-
-def finite(name: str, value: object) -> float:
-    """The value of a hyper-parameter that has to be a finite number, of Python or of numpy.
-
-    Raises:
-        GradbenchError: it is none.
-    """
-    number = _number(value)
-    if not math.isfinite(number):
-        raise GradbenchError(f"{name} is {value!r}; give a number")
-    return number
-
-
-def positive(name: str, value: object) -> float:
-    """The value of a hyper-parameter that has to be a positive number, of Python or of numpy.
-
-    Raises:
-        GradbenchError: it is none.
-    """
-    number = _number(value)
-    if not 0 < number < math.inf:
-        raise GradbenchError(f"{name} is {value!r}; give a positive number")
-    return number
-
-
-def _number(value: object) -> float:
-    if not isinstance(value, bool) and isinstance(value, Real):
-        with contextlib.suppress(OverflowError):  # an integer too large for a float
-            return float(value)
-    return math.nan
-
-
-def at_least(least: int, name: str, value: object) -> int:
-    """The value of a hyper-parameter that has to be a whole number of at least ``least``.
-
-    Raises:
-        GradbenchError: it is none.
-    """
-    number = _number(value)
-    if not (number >= least and number.is_integer()):
-        raise GradbenchError(f"{name} is {value!r}; give a whole number of at least {least}")
-    return int(number)
-
-
-def fraction(name: str, value: object) -> float:
-    """The value of a hyper-parameter that has to be a number from 0 to 1.
-
-    Raises:
-        GradbenchError: it is none.
-    """
-    number = _number(value)
-    if not 0 <= number <= 1:
-        raise GradbenchError(f"{name} is {value!r}; give a number from 0 to 1")
-    return number

@@ -11,10 +11,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from gradbench.estimators.learned import Learned
-from gradbench.estimators.registry import finite, fraction, register
-from gradbench.model import Lifted, Loss, Model, Params, Site, Visit, credit, lift, sampled
-from gradbench.parameters import real_type
+from gradbench.core.arguments import finite, fraction
+from gradbench.core.autodiff import credit
+from gradbench.core.contract import Loss, Model, Params, Site, Visit
+from gradbench.core.pytrees import real_type
+from gradbench.core.run import sampled
+from gradbench.core.surrogate import Lifted, lift
+from gradbench.estimators.adaptive import Learned
+from gradbench.estimators.registry import register
 
 
 def scores(run: Visit, signals: Sequence[Array]) -> Float[Array, ""]:

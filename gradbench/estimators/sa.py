@@ -1,19 +1,20 @@
 """SA, the sample-analytic estimator with an augmented state: the elder sister of PSA."""
 
-import jax
 import jax.numpy as jnp
 from jax.lax import stop_gradient
-from jax.scipy.special import ndtr
-from jax.scipy.stats import norm
 from jaxtyping import Array
 
-from gradbench.errors import GradbenchError
-from gradbench.estimators.psa import generic_route
-from gradbench.estimators.registry import Cost, finite, register
-from gradbench.layers import one_by_one
-from gradbench.model import Loss, Model, Site, Visit, credit, flip, lift, visit, visit_path
-from gradbench.network import SBN
-from gradbench.noise import Noise
+from gradbench.core.arguments import finite
+from gradbench.core.autodiff import credit
+from gradbench.core.contract import Loss, Model, Site, Visit
+from gradbench.core.errors import GradbenchError
+from gradbench.core.noise import Noise, _integral
+from gradbench.core.run import flip, visit, visit_path
+from gradbench.core.surrogate import lift
+from gradbench.estimators.cost import Cost
+from gradbench.estimators.registry import register
+from gradbench.models.flips import generic_route, one_by_one
+from gradbench.models.network import SBN
 
 
 @register(
@@ -141,23 +142,3 @@ def _flips(model, params, example, run: Visit, k: int) -> tuple[Array, tuple[Arr
         return one_by_one(one, run.x[k].size, size)  # type: ignore[return-value]
     f = model.flip_objective(params, example, run, k)
     return f, () if k == len(run.x) - 1 else (one_by_one(one, run.x[k].size, size),)
-
-
-# E max(z - a, 0) for a >= 0.
-_REST = {
-    "logistic": lambda a: jnp.log1p(jnp.exp(-a)),
-    "normal": lambda a: norm.pdf(a) - a * ndtr(-a),
-    "uniform": lambda a: jax.nn.relu(1 - a) ** 2 / 4,
-    "triangular": lambda a: jax.nn.relu(1 - a) ** 3 / 6,
-    "laplace": lambda a: jnp.exp(-a) / 2,
-}
-
-
-def _integral(noise: Noise, a: Array) -> Array:
-    """The integral of F up to a: E max(a - z, 0)."""
-    if noise.name not in _REST:
-        raise GradbenchError(
-            f"sa() knows no integral of the noise {noise.name!r}; take smoothing=0 or one of "
-            f"{', '.join(_REST)}"
-        )
-    return jax.nn.relu(a) + jnp.maximum(_REST[noise.name](jnp.abs(a)), 0)

@@ -5,21 +5,22 @@ from itertools import accumulate
 import jax.numpy as jnp
 from jax.lax import stop_gradient
 
-from gradbench.errors import GradbenchError, did_you_mean
-from gradbench.estimators.flips import choice_breaks, choose, each_unit, first_breaks
-from gradbench.estimators.registry import Cost, register
-from gradbench.model import (
-    Loss,
-    Model,
+from gradbench.core.autodiff import credit
+from gradbench.core.contract import Loss, Model
+from gradbench.core.errors import GradbenchError, did_you_mean
+from gradbench.core.run import (
     branch_noise,
     branch_streams,
-    credit,
     draw_state,
     flip,
-    lift,
     sampled,
     visit,
 )
+from gradbench.core.surrogate import lift
+from gradbench.estimators.cost import Cost
+from gradbench.estimators.flips import choice_breaks, choose, first_breaks
+from gradbench.estimators.registry import register
+from gradbench.models.flips import each_unit
 
 SIDES = ("one", "two")
 

@@ -8,10 +8,15 @@ import jax.numpy as jnp
 from jax.scipy.stats import norm
 from jaxtyping import Array
 
-from gradbench.errors import GradbenchError, did_you_mean
-from gradbench.estimators.registry import Cost, positive, register
-from gradbench.model import Loss, Model, draw_state, local, with_slope
-from gradbench.noise import Noise
+from gradbench.core.arguments import positive
+from gradbench.core.autodiff import with_slope
+from gradbench.core.contract import Loss, Model
+from gradbench.core.errors import GradbenchError, did_you_mean
+from gradbench.core.noise import Noise
+from gradbench.core.run import draw_state
+from gradbench.core.surrogate import local
+from gradbench.estimators.cost import Cost
+from gradbench.estimators.registry import register
 
 # The derivative of x in a. All but the first ignore the noise of the model; all but the first two
 # are 2F' of some other noise, named behind them, and exact where that is the model's.

@@ -11,11 +11,15 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from gradbench.errors import GradbenchError
-from gradbench.estimators.registry import Cost, any_model, at_least, finite, register
+from gradbench.core.arguments import at_least, finite
+from gradbench.core.contract import Loss, Model
+from gradbench.core.errors import GradbenchError
+from gradbench.core.run import sampled
+from gradbench.core.surrogate import lift
+from gradbench.estimators.cost import Cost
+from gradbench.estimators.registry import any_model, register
 from gradbench.estimators.reinforce import scores
-from gradbench.model import Loss, Model, lift, sampled
-from gradbench.multisample import MultiSample, bound
+from gradbench.models.multisample import MultiSample, bound
 
 NEEDS = "a MultiSample model"
 

@@ -7,10 +7,15 @@ The identity rule is ``straight_through(proxy="identity")``, optimisers are in
 import jax
 import jax.numpy as jnp
 
-from gradbench.errors import GradbenchError
-from gradbench.estimators.registry import Cost, any_model, positive, register
-from gradbench.model import Loss, Model, lift, visit, with_slope
-from gradbench.weights import BinaryWeights
+from gradbench.core.arguments import positive
+from gradbench.core.autodiff import with_slope
+from gradbench.core.contract import Loss, Model
+from gradbench.core.errors import GradbenchError
+from gradbench.core.run import visit
+from gradbench.core.surrogate import lift
+from gradbench.estimators.cost import Cost
+from gradbench.estimators.registry import any_model, register
+from gradbench.models.binary_weights import BinaryWeights
 
 
 def _check_weights(name: str, model: Model) -> None:

@@ -8,24 +8,20 @@ from jax.lax import stop_gradient
 from jax.scipy.special import logsumexp
 from jaxtyping import Array, Float
 
-from gradbench.errors import GradbenchError
+from gradbench.core.arguments import at_least
+from gradbench.core.autodiff import credit
+from gradbench.core.contract import Loss, Model, Site
+from gradbench.core.errors import GradbenchError
+from gradbench.core.run import draw_state, one_layer, sampled, visit, visit_path
+from gradbench.core.surrogate import lift
+from gradbench.estimators.cost import Cost
 from gradbench.estimators.flips import choice_breaks, choose, first_breaks
-from gradbench.estimators.registry import Cost, at_least, register
-from gradbench.exact import all_states
-from gradbench.model import (
-    Loss,
-    Model,
-    Site,
-    credit,
-    draw_state,
-    lift,
-    one_layer,
-    sampled,
-    visit,
-    visit_path,
-)
+from gradbench.estimators.registry import register
+from gradbench.exact.enumeration import all_states
 
 _MOST_UNITS = 16
+
+
 _MOST_SAMPLES = 6  # 3^samples probabilities of subsets
 
 

@@ -5,10 +5,12 @@ In the coding b = (x + 1) / 2 a rule is a derivative J = db/da; the slope of x i
 
 import jax
 
-from gradbench.errors import GradbenchError
-from gradbench.estimators.registry import Cost, finite, positive, register
+from gradbench.core.arguments import finite, positive
+from gradbench.core.contract import Loss, Model
+from gradbench.core.errors import GradbenchError
+from gradbench.estimators.cost import Cost
+from gradbench.estimators.registry import register
 from gradbench.estimators.straight_through import with_derivative
-from gradbench.model import Loss, Model
 
 
 @register(

@@ -9,7 +9,7 @@ Binary weights are enumerated by ``brute_force``, and within it the activations 
 None takes more than ``memory`` in bytes, ``MEMORY`` unless given.
 """
 
-from gradbench.exact._enumeration import (
+from gradbench.exact.enumeration import (
     all_states,
     brute_force,
     closed_form,
@@ -18,20 +18,15 @@ from gradbench.exact._enumeration import (
     recursion,
     route_of,
 )
-from gradbench.exact._moments import Moments, moments, moments_work
-from gradbench.exact._reference import Pilot, Reference, Samples, check_values, reference
-from gradbench.exact._size import MEMORY, check_size, is_small
+from gradbench.exact.moments import Moments, moments, moments_work
+from gradbench.exact.size import MEMORY, check_size, is_small
 
 __all__ = [
     "MEMORY",
     "Moments",
-    "Pilot",
-    "Reference",
-    "Samples",
     "all_states",
     "brute_force",
     "check_size",
-    "check_values",
     "closed_form",
     "expected_loss",
     "is_small",
@@ -39,6 +34,5 @@ __all__ = [
     "moments_work",
     "over_weights",
     "recursion",
-    "reference",
     "route_of",
 ]

@@ -11,31 +11,19 @@ of intervals, ``LEVEL`` unless given. Frames begin with the columns ``KEYS``. ``
 objective per example, seconds. ``BAND`` are the quantiles of the cosine in figures.
 """
 
-from gradbench.metrics._accuracy import Accuracy
-from gradbench.metrics._budget import COSTS, Budget, budget, check_cost
-from gradbench.metrics._cells import KEYS, NETWORK, Cell
-from gradbench.metrics._compare import compare
-from gradbench.metrics._decide import (
-    best,
-    coordinates,
-    crossovers,
-    difference_p,
-    rank,
-    sample_complexity,
-    unbiasedness,
-)
-from gradbench.metrics._frames import curves, summary
-from gradbench.metrics._groups import BAND
-from gradbench.metrics._intervals import LEVEL, Estimate
-from gradbench.metrics._layers import (
-    METRICS,
-    LayerMetrics,
-    Metric,
-    check_metrics,
-    layers_of,
-    relative_error,
-)
-from gradbench.metrics._replicates import orderings, over_replicates
+from gradbench.metrics.accuracy import Accuracy
+from gradbench.metrics.budget import COSTS, Budget, budget, check_cost
+from gradbench.metrics.compare import compare
+from gradbench.metrics.crossovers import best, crossovers, sample_complexity
+from gradbench.metrics.directions import BAND
+from gradbench.metrics.frames import coordinates, curves, summary
+from gradbench.metrics.intervals import LEVEL, Estimate
+from gradbench.metrics.layers import METRICS, LayerMetrics, Metric, check_metrics, layers_of
+from gradbench.metrics.measurement import KEYS, NETWORK, Cell
+from gradbench.metrics.ranking import difference_p, rank
+from gradbench.metrics.replicates import orderings, over_replicates
+from gradbench.metrics.stopping import relative_error
+from gradbench.metrics.unbiasedness import unbiasedness
 
 __all__ = [
     "BAND",

@@ -10,7 +10,7 @@ them as ``gradbench.style`` has it unless given. A figure of more than ``MANY`` 
 or drawn in grey; M of fewer than ``FEW_GROUPS`` groups have no band.
 """
 
-from gradbench.plots._accuracy import (
+from gradbench.plots.accuracy import (
     FEW_GROUPS,
     accuracy,
     cosine,
@@ -20,9 +20,9 @@ from gradbench.plots._accuracy import (
     rmse,
     rmse_curve,
 )
-from gradbench.plots._coordinates import bias_heat_map, bias_map
-from gradbench.plots._diagnoses import diagnoses
-from gradbench.plots._growth import (
+from gradbench.plots.coordinates import bias_heat_map, bias_map
+from gradbench.plots.diagnoses import diagnoses
+from gradbench.plots.growth import (
     bias_and_deviation,
     bias_growth,
     deviation_growth,
@@ -31,18 +31,14 @@ from gradbench.plots._growth import (
     losses,
     training,
 )
-from gradbench.plots._labels import Point, direct_labels
-from gradbench.plots._layout import MANY, save
-from gradbench.plots._overview import overview
-from gradbench.plots._points import (
-    bias_variance_plane,
-    error_and_cost,
-    pareto,
-    pareto_front,
-    plane,
-)
-from gradbench.plots._suite import Drawing, drawings
-from gradbench.plots._temperature import temperature
+from gradbench.plots.labels import Point, direct_labels
+from gradbench.plots.layout import MANY
+from gradbench.plots.overview import overview
+from gradbench.plots.pareto import error_and_cost, pareto, pareto_front
+from gradbench.plots.plane import bias_variance_plane, plane
+from gradbench.plots.save import save
+from gradbench.plots.suite import Drawing, drawings
+from gradbench.plots.temperature import temperature
 
 __all__ = [
     "FEW_GROUPS",

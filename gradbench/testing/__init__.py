@@ -5,16 +5,16 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from gradbench import plugins
-from gradbench.errors import GradbenchError
+from gradbench.core import plugins
+from gradbench.core.contract import Loss, Model
+from gradbench.core.errors import GradbenchError
+from gradbench.core.precision import float64
+from gradbench.core.text import aligned
 from gradbench.estimators import ESTIMATORS, get_estimator
 from gradbench.estimators.registry import EXACTNESS, Entry, Exactness
-from gradbench.model import Loss, Model
-from gradbench.precision import float64
-from gradbench.testing._bias import Finding, findings
-from gradbench.testing._conduct import Check, conduct, takes_black_box
-from gradbench.testing._problems import OBJECTIVES, Problem, problems, special_problems
-from gradbench.text import aligned
+from gradbench.testing.bias import Finding, findings
+from gradbench.testing.conduct import Check, conduct, takes_black_box
+from gradbench.testing.problems import OBJECTIVES, Problem, problems, special_problems
 
 __all__ = ["Certificate", "Check", "Finding", "check_all", "check_estimator"]
 

@@ -9,11 +9,11 @@ import pdoc
 import pdoc.doc
 import pdoc.render
 
-from gradbench import listing
-from gradbench.blocks import Floats
+from gradbench.cli import catalogue as listing
+from gradbench.core.atomic import Floats
+from gradbench.core.contract import Model
 from gradbench.estimators import ESTIMATORS
 from gradbench.estimators.registry import Exactness
-from gradbench.model import Model
 
 HERE = Path(__file__).resolve().parent
 

@@ -5,10 +5,11 @@ gradbench check antithetic    # what it is really exact for
 gradbench show estimator antithetic
 """
 
+from gradbench.core.run import sampled
+from gradbench.core.surrogate import lift
 from gradbench.estimators import register
-from gradbench.estimators.registry import Cost
+from gradbench.estimators.cost import Cost
 from gradbench.estimators.reinforce import scores
-from gradbench.model import lift, sampled
 
 
 @register(

@@ -1,0 +1,48 @@
+"""What an estimator does on a model: its sites, its cost, and the route that it takes."""
+
+from gradbench.core.contract import Batch, Model, Params, is_chain
+from gradbench.core.run import one_layer, sites_of
+from gradbench.core.text import aligned
+from gradbench.estimators.registry import EXACTNESS, evaluations, get_estimator
+
+
+def explain(estimator: str, model: Model, params: Params, batch: Batch) -> str:
+    """What an estimator does on a model, and what a draw costs there; nothing is run.
+
+    Args:
+        estimator: a spec such as "psa" or "concrete(temperature=0.1)".
+        model: a function ``model(params, example, binary) -> f``, or a network.
+        params: its parameters, any pytree.
+        batch: examples along the first axis of its leaves.
+
+    Returns:
+        Lines: what it is exact for here; the stochastic layers in the order of the calls of
+        ``binary``; evaluations of the objective per draw and example, one of its gradient in the
+        states counting as one more; and, where it depends on the model, the route: PSA and SA are
+        fast where layers offer ``flip_pull``, else they flip unit by unit.
+
+    Raises:
+        GradbenchError: an unknown estimator, one that does not take the model, or a model that is
+            none.
+    """
+    entry, arguments = get_estimator(estimator)
+    loss = entry.make(model, **arguments)
+    sites = sites_of(model, params, batch)
+    if entry.layers == "one":
+        one_layer(estimator, sites)
+    units = [site.size for site in sites]
+    claim = entry.claim(**arguments)
+    exact = "unbiased" if claim == "one layer" and len(sites) == 1 else EXACTNESS[claim]
+    rows = [
+        ("estimator", estimator),
+        ("exact for", exact),
+        *(
+            (f"layer {site.index + 1}", f"{site.size} units {list(site.shape)}, {site.noise.name}")
+            for site in sites
+        ),
+        ("evaluations", f"{evaluations(estimator, units, is_chain(model))} per draw and example"),
+    ]
+    route = getattr(loss, "route", None)
+    lines = route(sites) if route else []
+    rows += [("" if n else "route", line) for n, line in enumerate(lines)]
+    return "\n".join(aligned(rows))

@@ -1,0 +1,192 @@
+"""Split off."""
+
+import math
+from functools import lru_cache, partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from gradbench.core.arguments import at_least
+from gradbench.core.contract import Batch, Loss, Model, Params
+from gradbench.core.errors import GradbenchError
+from gradbench.core.precision import float64
+from gradbench.core.pytrees import from_vectors, layer_vectors, opened
+from gradbench.core.run import batch_size
+from gradbench.estimators import make_estimator
+from gradbench.estimators.registry import get_estimator
+from gradbench.exact.enumeration import route_of
+from gradbench.exact.size import is_small
+from gradbench.measure.blocks import Blocks
+from gradbench.measure.draws import chunk_of, draw_block
+from gradbench.measure.exact_reference import Reference
+from gradbench.ops.score_mode import UNBIASED, counterpart
+
+_BLOCKS = 16  # that both are kept as: memory is so many times that of the parameters, and more
+
+
+_FORWARD = 32  # values of a loss that are compared with those of its examples
+
+
+_TOO_FAR = 6.0  # standard errors of their difference
+
+
+_WORK = 1e8  # multiply-adds of an enumeration that is cheaper than so many draws
+
+
+Truth = tuple[Params, tuple[Blocks, ...] | None, str]  # gradient, its blocks, in words
+
+
+def _truth(
+    loss: Loss,
+    params: Params,
+    batch: Batch,
+    key: Array,
+    reference: Reference | None,
+    unbiased: str | Loss | None,
+    draws: int,
+    by_example: bool,
+) -> Truth:
+    """What the loss is compared with."""
+    if reference is not None:
+        _check_reference(reference, params)
+        words = "the exact gradient"
+        if reference.samples:
+            words = f"{reference.samples.draws} draws of {reference.samples.estimator}"
+        return reference.gradient, reference.blocks, words
+    model = getattr(loss, "model", None)
+    if model is not None and unbiased is None and is_small(model, params, batch, work=_WORK):
+        return _exact(model, params, batch), None, "the exact gradient"
+    other, name = _unbiased(loss, model, unbiased, by_example)
+    if model is None and unbiased is None and by_example and batch_size(batch) > 1:
+        _check_mean(loss, params, batch, key)
+    mean, blocks = _sampled(other, params, batch, key, draws)
+    return mean, blocks, f"{blocks[0].draws} draws of {name}"
+
+
+def _unbiased(
+    loss: Loss, model: Model | None, unbiased: str | Loss | None, by_example: bool
+) -> tuple[Loss, str]:
+    """A loss with an unbiased gradient, the same object each time, and its name."""
+    if callable(unbiased):
+        return _as_estimator(unbiased), getattr(unbiased, "__name__", "the unbiased loss")
+    if model is None:
+        if unbiased is not None:
+            raise GradbenchError(
+                f"unbiased is {unbiased!r}, and the loss is no estimator of gradbench.estimators, "
+                "so that there is no model to make it of; give a loss"
+            )
+        return _counterpart(loss, by_example), "its unbiased counterpart"  # type: ignore[arg-type]
+    spec = unbiased or UNBIASED
+    entry, arguments = get_estimator(spec)
+    if entry.claim(**arguments) != "unbiased":
+        raise GradbenchError(f"unbiased is {spec!r}, which is not; take one such as {UNBIASED!r}")
+    return _made(spec, model), spec
+
+
+def _as_estimator(loss: Loss) -> Loss:
+    """A loss of the user's gets its parameters as it knows them, an estimator does that itself."""
+    if hasattr(loss, "model"):
+        return loss
+    try:
+        return _opening(loss)  # type: ignore[arg-type]
+    except TypeError as error:
+        raise GradbenchError(
+            f"the loss of type {type(loss).__name__} has no hash, which compiled functions are "
+            "kept by; give a function"
+        ) from error
+
+
+@lru_cache
+def _opening(loss: Loss) -> Loss:
+    def opening(params: Params, key: Array, batch: Batch) -> Array:
+        return loss(opened(params), key, batch)
+
+    return opening
+
+
+def _check_mean(loss: Loss, params: Params, batch: Batch, key: Array) -> None:
+    """Refuses a loss that is not the mean of the losses of its examples, as far as draws tell."""
+    keys = jax.random.split(jax.random.fold_in(key, 1), _FORWARD)
+    one = jax.tree.map(lambda leaf: leaf[:1], batch)
+    try:
+        jax.eval_shape(loss, params, key, one)
+    except Exception as error:  # of any kind: the loss is the user's
+        raise GradbenchError(
+            f"the loss does not run on one example ({type(error).__name__}); give by_example=False"
+        ) from error
+    whole, parts = (
+        np.asarray(_values(_unbiased(loss, None, None, each)[0], params, batch, keys), np.float64)
+        for each in (False, True)
+    )
+    spread = math.sqrt((whole.var(ddof=1) + parts.var(ddof=1)) / _FORWARD)
+    rounding = 1e-5 * max(abs(whole.mean()), abs(parts.mean()))
+    if abs(whole.mean() - parts.mean()) > _TOO_FAR * spread + rounding:
+        raise GradbenchError(
+            f"the loss of the batch, {whole.mean():.4g}, is not the mean of the losses of its "
+            f"examples, {parts.mean():.4g}; give by_example=False"
+        )
+
+
+@partial(jax.jit, static_argnums=0)
+def _values(loss: Loss, params: Params, batch: Batch, keys: Array) -> Array:
+    return jax.vmap(loss, (None, 0, None))(params, keys, batch)
+
+
+# What is compiled is kept by these objects: they have to be the same in each call.
+_counterpart = lru_cache(counterpart)
+
+
+_made = lru_cache(make_estimator)
+
+
+@partial(jax.jit, static_argnums=0)
+def _exact(model: Model, params: Params, batch: Batch) -> Params:
+    return jax.grad(partial(route_of(model), model))(params, batch)
+
+
+def _sampled(
+    loss: Loss, params: Params, batch: Batch, key: Array, draws: int
+) -> tuple[Params, tuple[Blocks, ...]]:
+    """The mean of draws, with the structure of the parameters, and the moments of blocks."""
+    size = at_least(2 * _BLOCKS, "reference_draws", draws) // _BLOCKS
+    size = 1 << (size.bit_length() - 1)
+    chunk = chunk_of(loss, params, batch, size)
+    found = []
+    for first in range(0, draws, size):
+        _, gradients = draw_block(loss, size, chunk, params, batch, key, np.uint32(first))
+        with float64():
+            found.append([_moments(rows) for rows in gradients])
+    blocks = tuple(
+        Blocks(*(np.stack(part) for part in zip(*layer, strict=True)))
+        for layer in zip(*found, strict=True)
+    )
+    if not all(np.isfinite(layer.means).all() for layer in blocks):
+        raise GradbenchError("draws of the unbiased estimator are not finite; take another one")
+    with float64():
+        return from_vectors([layer.mean() for layer in blocks], params), blocks
+
+
+@jax.jit
+def _moments(rows: Array) -> tuple[Array, Array, Array]:
+    """Number, mean and sum of squared deviations of some draws [n, P]; inside ``float64()``."""
+    rows = rows.astype(float)
+    mean = jnp.mean(rows, axis=0)
+    return jnp.float64(len(rows)), mean, jnp.sum((rows - mean) ** 2, axis=0)
+
+
+def _check_reference(reference: Reference, params: Params) -> None:
+    """Refuses what is no reference, or that of other parameters."""
+    if not isinstance(reference, Reference):
+        raise GradbenchError(
+            f"reference is of type {type(reference).__name__}; give what gradbench.reference gives"
+        )
+    theirs, ours = (
+        [vector.size for vector in layer_vectors(tree)] for tree in (reference.gradient, params)
+    )
+    if theirs != ours:
+        raise GradbenchError(
+            f"the reference has layers of {theirs} parameters and the loss of {ours}; give that of "
+            "the same model"
+        )

@@ -1,0 +1,7 @@
+"""``python -m gradbench.cli``."""
+
+import sys
+
+from gradbench.cli.main import main
+
+sys.exit(main())

@@ -1,0 +1,220 @@
+"""Running a model on one example, with given or sampled states."""
+
+from collections.abc import Sequence
+from typing import Literal, TypeAlias, get_args
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from gradbench.core.contract import Batch, Example, Model, Params, Site, Unit, Visit
+from gradbench.core.errors import GradbenchError, did_you_mean
+from gradbench.core.keys import evaluation, trace_state
+from gradbench.core.noise import Noise, get_noise
+from gradbench.core.pytrees import closed, opened
+from gradbench.core.uniforms import Uniforms
+
+
+def visit(
+    model: Model, params: Params, example: Example, unit: Unit, given: Sequence[Array] = ()
+) -> Visit:
+    """Runs the model on one example: site k gets ``given[k]``, else ``unit(site, a_k)``.
+
+    Pre-activations of half precision, in which probabilities have two or three digits, are made
+    float32 for the unit, and its states what they were for the model.
+    """
+    x: list[Array] = []
+    a: list[Array] = []
+    sites: list[Site] = []
+    here = trace_state()
+
+    def binary(pre: Array, noise: str | Noise = "logistic") -> Array:
+        if trace_state() != here:
+            raise GradbenchError(
+                "the model calls binary() inside jit, vmap, scan, cond, grad or checkpoint, where "
+                "its noise would be shared or lost; call it once per layer at the top level of the "
+                "model"
+            )
+        pre = jnp.asarray(pre)
+        if not jnp.issubdtype(pre.dtype, jnp.floating):
+            raise GradbenchError(
+                f"binary() got pre-activations of type {pre.dtype}; give real numbers"
+            )
+        site = Site(len(sites), pre.shape, get_noise(noise))
+        exact = pre.astype(jnp.promote_types(pre.dtype, jnp.float32))
+        state = given[site.index] if site.index < len(given) else unit(site, exact)
+        sites.append(site)
+        a.append(exact)
+        x.append(state)
+        return state.astype(pre.dtype)
+
+    with evaluation():
+        f = model(opened(params), example, binary)
+    return Visit(f, tuple(x), tuple(a), tuple(sites))
+
+
+def visit_path(model: Model, params: Params, example: Example, x: Sequence[Array]) -> Visit:
+    """A run in which every site has its given states."""
+
+    def missing(site: Site, a: Array) -> Array:
+        raise GradbenchError(f"site {site.index} has no given state; give one per binary() call")
+
+    return visit(model, params, example, missing, x)
+
+
+def draw_state(site: Site, a: Array, u: Array) -> Array:
+    """x = sign(F(a) - u): +1 with probability F(a); the same ``u`` gives the same state."""
+    return jnp.where(u < site.noise.cdf(a), 1, -1).astype(a.dtype)
+
+
+Coding: TypeAlias = Literal["signs", "bits"]
+
+
+def coded(x: Array, coding: str) -> Array:
+    """States -1 and +1, or 0 and 1 in the place of them.
+
+    Raises:
+        GradbenchError: another coding than "signs" and "bits".
+    """
+    if coding not in get_args(Coding):
+        raise GradbenchError(f"coding is {coding!r}; give 'signs' or 'bits'")
+    return x if coding == "signs" else (x + 1) / 2
+
+
+def sampled(
+    model: Model, params: Params, u: Uniforms, example: Example, given: Sequence[Array] = ()
+) -> Visit:
+    """A run with sampled states, x_k = sign(F(a_k) - u_k), after sites with ``given`` states."""
+    return visit(model, params, example, lambda site, a: draw_state(site, a, u[site.index]), given)
+
+
+def tail(
+    model: Model,
+    params: Params,
+    example: Example,
+    run: Visit,
+    k: int,
+    x_k: Array,
+    u: Uniforms,
+) -> Float[Array, ""]:
+    """The objective after another state ``x_k`` of site k, states below kept, above sampled.
+
+    Constant in the parameters: it serves as a signal inside ``credit``, nowhere else.
+    """
+    return sampled(model, jax.lax.stop_gradient(params), u, example, (*run.x[:k], x_k)).f
+
+
+DESCENDANTS = ("shared", "independent", "antithetic")
+
+
+def branch_noise(descendants: str, u: Sequence[Uniforms]) -> Uniforms:
+    """The uniforms of the layers above another state than the sampled one of stream 0.
+
+    "shared" with the path, "independent" of it (stream 1), or "antithetic" to it. An estimator that
+    offers this choice has ``streams=branch_streams(descendants)``.
+    """
+    if descendants == "independent":
+        return u[1]
+    return u[0] if descendants == "shared" else tuple(1 - v for v in u[0])
+
+
+def branch_streams(descendants: str) -> int:
+    """How many streams of uniforms an estimator with this choice needs.
+
+    Raises:
+        GradbenchError: no such choice.
+    """
+    if descendants not in DESCENDANTS:
+        raise GradbenchError(
+            f"descendants is {descendants!r}; {did_you_mean(descendants, DESCENDANTS)}"
+        )
+    return 2 if descendants == "independent" else 1
+
+
+def flip(x: Float[Array, "..."], i: Array) -> Float[Array, "..."]:
+    """The states ``x`` with unit ``i``, counted through all axes, flipped."""
+    return jnp.where(jnp.arange(x.size).reshape(x.shape) == i, -x, x)
+
+
+def find_sites(model: Model, params: Params, example: Example) -> tuple[Site, ...]:
+    """The stochastic layers of a model, found by tracing it on one example without running it.
+
+    Raises:
+        GradbenchError: the model calls ``binary`` never or inside a JAX transformation of its own,
+            or its objective is not a real scalar.
+    """
+    sites: list[Site] = []
+
+    def traced(params, example):
+        sites.clear()
+        run = visit(model, params, example, lambda site, a: a)
+        sites.extend(run.sites)
+        return run.f
+
+    f = jax.eval_shape(traced, closed(params), example)
+    if not sites:
+        raise GradbenchError("the model never calls binary(); call it once per stochastic layer")
+    if not hasattr(f, "dtype"):
+        raise GradbenchError(
+            f"the model returns an objective of type {type(f).__name__}; "
+            "return one real number per example"
+        )
+    if jnp.shape(f) != () or not jnp.issubdtype(f.dtype, jnp.floating):
+        raise GradbenchError(
+            f"the model returns an objective of shape {jnp.shape(f)} and type {f.dtype}; "
+            "return one real number per example"
+        )
+    return tuple(sites)
+
+
+def batch_size(batch: Batch) -> int:
+    """Number of examples of a batch: the common length of the first axis of its leaves.
+
+    Raises:
+        GradbenchError: no leaf, a leaf without axes, no example, or different lengths.
+    """
+    shapes = [jnp.shape(leaf) for leaf in jax.tree.leaves(batch)]
+    lengths = {shape[0] if shape else 0 for shape in shapes}
+    if len(lengths) != 1 or 0 in lengths:
+        raise GradbenchError(
+            f"the batch has leaves of shapes {shapes}; give every leaf the same number of "
+            "examples, at least one, along its first axis"
+        )
+    return next(iter(lengths))
+
+
+def as_examples(model: Model, key: Array, batch: Batch) -> Batch:
+    """The batch as a model sees it: a model that couples the examples has one, made of them all.
+
+    Such a model, with states that all examples share, offers ``couple(key, batch) -> example``; if
+    its objective is itself random, it has an attribute ``random`` that is true.
+    """
+    batch_size(batch)
+    couple = getattr(model, "couple", None)
+    if couple is None:
+        return batch
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], couple(key, batch))
+
+
+def sites_of(model: Model, params: Params, batch: Batch) -> tuple[Site, ...]:
+    """The stochastic layers of a model, found on the first of its examples of a batch.
+
+    Raises:
+        GradbenchError: as ``find_sites`` and ``batch_size``.
+    """
+    examples = as_examples(model, jax.random.key(0), batch)  # nothing is drawn
+    return find_sites(model, params, jax.tree.map(lambda leaf: leaf[0], examples))
+
+
+def one_layer(name: str, sites: Sequence[Site]) -> Site:
+    """The only stochastic layer of a model, for estimators that are made for one.
+
+    Raises:
+        GradbenchError: there are several.
+    """
+    if len(sites) != 1:
+        raise GradbenchError(
+            f"{name} is an estimator for one stochastic layer and got a model of {len(sites)}; "
+            "take one that runs through several layers"
+        )
+    return sites[0]

@@ -1,0 +1,26 @@
+"""Random numbers from names: they depend on what they are for, not on the order of drawing."""
+
+import hashlib
+
+from numpy.random import Generator, SeedSequence, default_rng
+
+from gradbench.core.arguments import as_int
+from gradbench.core.errors import GradbenchError
+
+
+def named_generator(seed: int, *names: str) -> Generator:
+    """A numpy generator that depends on a seed and on names, the same on every machine.
+
+    Raises:
+        GradbenchError: the seed is not a whole number of at least 0.
+    """
+    whole = as_int(seed)
+    if whole is None or whole < 0:
+        raise GradbenchError(f"the seed is {seed!r}; give a whole number of at least 0")
+    digests = (hashlib.blake2b(name.encode(), digest_size=8).digest() for name in names)
+    return default_rng(SeedSequence([whole, *(int.from_bytes(d, "little") for d in digests)]))
+
+
+def named_seed(seed: int, *names: str) -> int:
+    """A seed for ``jax.random.key``, 32 bits, from a seed and names."""
+    return int(named_generator(seed, *names).integers(2**32))

@@ -1,0 +1,149 @@
+"""Estimator specifications as text: ``"concrete(temperature=0.1)"`` is a name with arguments.
+
+The canonical text names an estimator everywhere: in suite files, result directories and tables.
+"""
+
+import ast
+import math
+import re
+import warnings
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from gradbench.core.errors import GradbenchError
+
+FORM = "write name or name(key=literal, ...) with finite numbers, as 'concrete(temperature=0.1)'"
+
+
+Value = bool | int | float | str | None
+
+
+class Spec(NamedTuple):
+    """The name of an estimator and its hyper-parameters."""
+
+    name: str
+    arguments: dict[str, Value]
+
+
+def parse_spec(text: str) -> Spec:
+    """The name and the arguments of ``"name"`` or ``"name(key=literal, ...)"``.
+
+    Literals are numbers, strings, True, False and None. Whether the estimator and its arguments
+    exist is checked where estimators are known.
+
+    Raises:
+        GradbenchError: anything else.
+    """
+    call = _parse(text)
+    arguments: dict[str, Value] = {}
+    if isinstance(call, ast.Call) and not call.args:
+        for keyword in call.keywords:
+            if keyword.arg is None or keyword.arg in arguments:
+                raise _malformed(text)
+            arguments[keyword.arg] = _literal(text, keyword.value)
+        call = call.func
+    if not isinstance(call, ast.Name):
+        raise _malformed(text)
+    return Spec(call.id, arguments)
+
+
+def format_spec(name: str, arguments: Mapping[str, Value] | None = None) -> str:
+    """The canonical text, which ``parse_spec`` reads back: arguments in alphabetical order.
+
+    Whole floats are written as integers, so that ``1`` and ``1.0`` name the same estimator.
+    """
+    if not arguments:
+        return name
+    return f"{name}({', '.join(f'{k}={format_value(v)}' for k, v in sorted(arguments.items()))})"
+
+
+def canonical(text: str) -> str:
+    """The canonical text of an estimator specification, and of those inside it.
+
+    A nested one says both its parts.
+    """
+    name, arguments = parse_spec(text)
+    if name == "nested":
+        arguments = NESTED | arguments
+    for key in _INNER.get(name, ()):
+        if isinstance(value := arguments.get(key), str):
+            arguments[key] = ", ".join(parse_specs(value)) if key == "layers" else canonical(value)
+    return format_spec(name, arguments)
+
+
+def parse_specs(text: str) -> tuple[str, ...]:
+    """The canonical texts of several specifications, separated by commas: ``"reinforce, psa"``.
+
+    Raises:
+        GradbenchError: there is none, or one is malformed.
+    """
+    source = f"[{text}]"
+    try:
+        several = _parse(source)
+    except GradbenchError:
+        several = None
+    if not isinstance(several, ast.List) or not several.elts:
+        raise GradbenchError(
+            f"the estimators {text!r} are malformed; write several with commas, as 'reinforce, psa'"
+        )
+    return tuple(canonical(ast.get_source_segment(source, one) or "") for one in several.elts)
+
+
+# The defaults of the estimator of that name.
+NESTED: dict[str, Value] = {"weights": "straight_through", "activations": "psa"}
+
+
+# The hyper-parameters that are specifications, of the estimators that are made of others.
+_INNER = {
+    "nested": tuple(NESTED),
+    "mean_of": ("estimator",),
+    "average": ("first", "second"),
+    "per_layer": ("layers",),
+}
+
+
+def label(text: str) -> str:
+    """What tables and figures call an estimator: a nested one "weights x activations"."""
+    if not re.match(r"nested\b", text):
+        return text
+    arguments = NESTED | parse_spec(text).arguments
+    return " x ".join(label(str(arguments[part])) for part in NESTED)
+
+
+def family(text: str) -> str:
+    """The name of an estimator without its arguments, of a nested one that of the weights."""
+    return label(text).partition(" x ")[0].partition("(")[0]
+
+
+def format_value(value: Value) -> str:
+    """A literal as text, whole floats as integers."""
+    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
+        value = int(value)
+    return repr(value)
+
+
+def _parse(text: str) -> ast.expr:
+    if not isinstance(text, str):
+        raise _malformed(text)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # what Python would only warn about is malformed too
+            return ast.parse(text.strip(), mode="eval").body
+    except (SyntaxError, ValueError, RecursionError, MemoryError, Warning):
+        raise _malformed(text) from None
+
+
+def _literal(text: str, node: ast.expr) -> Value:
+    try:
+        value = ast.literal_eval(node)
+    except (ValueError, TypeError, RecursionError, MemoryError):
+        raise _malformed(text) from None
+    if value is not None and type(value) not in (bool, int, float, str):
+        raise _malformed(text)
+    if isinstance(value, float) and not math.isfinite(value):
+        raise _malformed(text)
+    return value
+
+
+def _malformed(text: object) -> GradbenchError:
+    return GradbenchError(f"the estimator {text!r} is malformed; {FORM}")

@@ -1,0 +1,131 @@
+"""Estimators with learned parts: ``init``, ``loss`` and ``adapt`` beside the common contract."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from gradbench.core.contract import Batch, Example, Loss, Model, Params, Randomness
+from gradbench.core.pytrees import real_type
+from gradbench.core.surrogate import Lifted
+
+Network = dict[str, Array]  # one hidden layer
+
+
+STEPS = 500  # of a fit
+
+
+State: TypeAlias = Any  # a pytree of arrays: what is learned, and the state of its optimiser
+
+
+@dataclass(frozen=True, eq=False)
+class Learned:
+    """An estimator whose gradient depends on a state that is adapted along the training.
+
+    ``init(params, batch) -> state``; ``loss(params, key, batch, state)`` is an estimator for every
+    state; ``adapt(state, params, key, batch) -> state`` makes one step. ``frozen(state)`` is the
+    estimator at a state, under the common contract: a state that moves while bias is measured would
+    be a bias itself. Called as any estimator it is the one at the initial state; ``fit`` adapts the
+    state at fixed parameters, as is done before an estimator is measured. ``randomness`` is that of
+    the frozen one, see ``gradbench.model.Lifted``.
+    """
+
+    model: Model
+    init: Callable[[Params, Batch], State]
+    frozen: Callable[[State], Lifted]
+    adapt: Callable[[State, Params, Array, Batch], State]
+    randomness: Randomness = "states"
+
+    def loss(self, params: Params, key: Array, batch: Batch, state: State) -> Float[Array, ""]:
+        """The surrogate loss at a state."""
+        return self.frozen(state)(params, key, batch)
+
+    def __call__(self, params: Params, key: Array, batch: Batch) -> Float[Array, ""]:
+        """The surrogate loss at the initial state."""
+        return self.loss(params, key, batch, self.init(params, batch))
+
+    def fit(self, params: Params, key: Array, batch: Batch, steps: int = STEPS) -> Lifted:
+        """The estimator at the state after so many steps of ``adapt`` at fixed parameters."""
+        if not steps:
+            return self.frozen(self.init(params, batch))
+
+        @jax.jit
+        def final(params: Params, batch: Batch) -> State:
+            def step(state: State, key: Array) -> tuple[State, None]:
+                return self.adapt(state, params, key, batch), None
+
+            return jax.lax.scan(step, self.init(params, batch), jax.random.split(key, steps))[0]
+
+        return self.frozen(final(params, batch))
+
+
+def fitted(loss: Loss, params: Params, key: Array, batch: Batch, steps: int = STEPS) -> Loss:
+    """The estimator to be measured at ``params``: one with learned parts is fitted and frozen."""
+    return loss.fit(params, key, batch, steps) if isinstance(loss, Learned) else loss
+
+
+def least_variance(model: Model, rate: float, start: Any, frozen: Any) -> Learned:
+    """What is learned minimises |draw|^2, and so the variance: its mean does not depend on it."""
+
+    def squared_norm(theta: Any, params: Params, key: Array, batch: Batch) -> Array:
+        g = jax.grad(frozen(theta))(params, key, batch)
+        return jnp.sum(jnp.stack([jnp.sum(leaf**2) for leaf in jax.tree.leaves(g)]))
+
+    begin, step = descent(rate, squared_norm)
+
+    def at(state: Any) -> Lifted:
+        return frozen(state[0])
+
+    return Learned(model, lambda params, batch: begin(start(params, batch)), at, step)
+
+
+def start_network(
+    key: Array, inputs: int, hidden: int, outputs: int, params: Params
+) -> dict[str, Array]:
+    """Random weights of variance 2 / (inputs + outputs) a layer and no biases (Glorot & Bengio)."""
+    dtype = real_type(params)
+    first, second = jax.random.split(key)
+
+    def weights(key: Array, m: int, n: int) -> Array:
+        return jax.random.normal(key, (m, n), dtype) * (2 / (m + n)) ** 0.5
+
+    return {
+        "first": weights(first, inputs, hidden),
+        "bias": jnp.zeros(hidden, dtype),
+        "second": weights(second, hidden, outputs),
+        "output": jnp.zeros(outputs, dtype),
+    }
+
+
+def network(
+    theta: Network, inputs: Float[Array, "... n"], activation: Callable[[Array], Array] = jnp.tanh
+) -> Float[Array, "... m"]:
+    """The outputs of the network."""
+    hidden = activation(inputs @ theta["first"] + theta["bias"])
+    return hidden @ theta["second"] + theta["output"]
+
+
+def descent(rate: float, criterion: Callable[..., Array]) -> tuple[Callable, Callable]:
+    """Adam on ``criterion(theta, *args)``: ``start(theta) -> state``, ``step(state, *args)``.
+
+    The state is theta and the optimiser's own.
+    """
+    import optax  # here, as most users of the estimators need none
+
+    optimiser = optax.adam(rate)
+
+    def step(state, *args):
+        theta, moments = state
+        change, moments = optimiser.update(jax.grad(criterion)(theta, *args), moments, theta)
+        return optax.apply_updates(theta, change), moments
+
+    return lambda theta: (theta, optimiser.init(theta)), step
+
+
+def reals(example: Example) -> Float[Array, " n"]:
+    """All real numbers of an example, as one vector."""
+    leaves = [leaf for leaf in jax.tree.leaves(example) if jnp.issubdtype(leaf.dtype, jnp.floating)]
+    return jnp.concatenate([jnp.ravel(leaf) for leaf in leaves]) if leaves else jnp.zeros(0)

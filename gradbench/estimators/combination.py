@@ -1,0 +1,161 @@
+"""Split off."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from gradbench.core.contract import (
+    Batch,
+    ExampleLoss,
+    Loss,
+    Model,
+    Params,
+    Randomness,
+    Visit,
+    is_deterministic,
+)
+from gradbench.core.surrogate import Lifted, lift
+from gradbench.estimators.adaptive import Learned
+from gradbench.estimators.registry import make_estimator
+
+_DRAW = 0xD2A3  # what the keys of further draws are folded with; streams of uniforms count from 0
+
+
+# ------------------------------------------------------------------------- how losses are combined
+
+_OfParams: TypeAlias = Callable[[Params], Array]
+
+
+_Rule: TypeAlias = Callable[[Sequence[_OfParams], Params], Array]  # a loss, of losses on one noise
+
+
+@dataclass(frozen=True, eq=False)
+class _Combined:
+    """A combination of losses not all of which are made by ``lift``, such as the exact one."""
+
+    model: Model
+    loss: Callable[[Params, Array, Batch], Array]
+    randomness: Randomness
+
+    def __call__(self, params: Params, key: Array, batch: Batch) -> Float[Array, ""]:
+        """The value of the surrogate loss."""
+        return self.loss(params, key, batch)
+
+
+def _combine(
+    model: Model, specs: Sequence[str], make: Callable[[Sequence[Loss]], Any]
+) -> Loss | Learned:
+    """``make`` of the estimators; where some have learned parts, it has these, as a tuple."""
+    parts = [make_estimator(spec, model) for spec in specs]
+    learned = [part if isinstance(part, Learned) else None for part in parts]
+    if not any(learned):
+        return make(parts)
+
+    def init(params: Params, batch: Batch) -> tuple[Any, ...]:
+        return tuple(part.init(params, batch) if part else () for part in learned)
+
+    def frozen(states: tuple[Any, ...]) -> Any:
+        triples = zip(parts, learned, states, strict=True)
+        return make([part.frozen(state) if part else loss for loss, part, state in triples])
+
+    def adapt(states: tuple[Any, ...], params: Params, key: Array, batch: Batch) -> tuple[Any, ...]:
+        return tuple(
+            part.adapt(state, params, key, batch) if part else ()
+            for part, state in zip(learned, states, strict=True)
+        )
+
+    randomness = [getattr(part, "randomness", "uniforms") for part in parts]
+    return Learned(model, init, frozen, adapt, _worst(_RANDOMNESS, randomness))
+
+
+def _repeat(model: Model, part: Loss, draws: int) -> Loss:
+    """The mean of so many draws: each has streams of its own, or else a key of its own."""
+    if draws == 1 or is_deterministic(part):
+        return part
+    if isinstance(part, Lifted) and not getattr(part.model, "random", False):
+        inner, streams = part, part.streams
+
+        def example_loss(params: Params, u: Any, example: Any) -> Array:
+            groups = [u[k * streams : (k + 1) * streams] for k in range(draws)]
+            stacked = jax.tree.map(lambda *v: jnp.stack(v), *groups)
+            return jnp.mean(jax.vmap(lambda own: inner.example_loss(params, own, example))(stacked))
+
+        def breaks(stream: int, run: Visit) -> Sequence[Array]:
+            return inner.breaks(stream % streams, run) if inner.breaks else _no_breaks(run)
+
+        return replace(inner, example_loss=example_loss, streams=streams * draws, breaks=breaks)
+
+    def loss(params: Params, key: Array, batch: Batch) -> Array:
+        keys = [key, *(jax.random.fold_in(key, _DRAW + k) for k in range(1, draws))]
+        return jnp.mean(jax.vmap(lambda own: part(params, own, batch))(jnp.stack(keys)))
+
+    return _Combined(model, loss, "uniforms")
+
+
+def _join(model: Model, parts: Sequence[Loss], rule: _Rule) -> Loss:
+    """The loss that a rule makes of some on the same noise."""
+    lifted = [part for part in parts if isinstance(part, Lifted)]
+    if len(lifted) == len(parts) and all(part.model is lifted[0].model for part in lifted):
+        couples = any(part.couples for part in lifted)
+        of_example = [_of_batch(part) if couples else part.example_loss for part in lifted]
+        by_uniforms = [part.pieces for part in lifted if part.randomness == "uniforms"]
+
+        def example_loss(params: Params, u: Any, example: Any) -> Array:
+            own = [u[: part.streams] for part in lifted]
+            return rule(
+                [_fixed(f, v, example) for f, v in zip(of_example, own, strict=True)], params
+            )
+
+        def breaks(stream: int, run: Visit) -> Sequence[Array]:
+            found = [p.breaks(stream, run) for p in lifted if p.breaks and stream < p.streams]
+            return [
+                jnp.concatenate([jnp.reshape(part, (-1, *site.shape)) for part in own])
+                for site, *own in zip(run.sites, _no_breaks(run), *found, strict=True)
+            ]
+
+        return lift(
+            lifted[0].model,
+            example_loss,
+            streams=max(part.streams for part in lifted),
+            randomness=_worst(_RANDOMNESS, [part.randomness for part in lifted]),
+            pieces=_worst(_PIECES, by_uniforms or ["linear"]),
+            breaks=breaks,
+            couples=couples,
+        )
+
+    def loss(params: Params, key: Array, batch: Batch) -> Array:
+        return rule([_fixed(part, key, batch) for part in parts], params)
+
+    return _Combined(model, loss, "none" if all(map(is_deterministic, parts)) else "uniforms")
+
+
+def _fixed(loss: Callable[..., Array], *others: Any) -> _OfParams:
+    """A loss as a function of the parameters alone."""
+    return lambda params: loss(params, *others)
+
+
+def _of_batch(part: Lifted) -> ExampleLoss:
+    """The loss of a whole batch, as one that couples the examples has it."""
+    if part.couples:
+        return part.example_loss
+    of_each = jax.vmap(part.example_loss, in_axes=(None, -1, 0))
+    return lambda params, u, batch: jnp.mean(of_each(params, u, batch))
+
+
+def _no_breaks(run: Visit) -> list[Array]:
+    return [jnp.zeros((0, *site.shape)) for site in run.sites]
+
+
+_RANDOMNESS = ("none", "states", "uniforms")
+
+
+_PIECES = ("constant", "linear", "smooth")
+
+
+def _worst(order: Sequence[str], names: Sequence[str]) -> Any:
+    """The last of the names in an order."""
+    return max(names, key=order.index)

@@ -1,0 +1,207 @@
+"""Several sampled paths, each the baseline of the others: RLOO and control variates built on it."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.lax import stop_gradient
+from jaxtyping import Array, Float, PyTree
+
+from gradbench.core.arguments import at_least, finite, positive
+from gradbench.core.autodiff import credit
+from gradbench.core.contract import Batch, Example, Loss, Model, Params, Visit
+from gradbench.core.pytrees import real_type
+from gradbench.core.run import (
+    as_examples,
+    draw_state,
+    find_sites,
+    one_layer,
+    sampled,
+    visit,
+)
+from gradbench.core.surrogate import lift
+from gradbench.core.uniforms import Uniforms
+from gradbench.estimators.adaptive import (
+    Learned,
+    Network,
+    least_variance,
+    network,
+    start_network,
+)
+from gradbench.estimators.cost import Cost
+from gradbench.estimators.registry import register
+from gradbench.estimators.reinforce import scores, stacked
+
+
+def others(values: Float[Array, "samples ..."]) -> Float[Array, "samples ..."]:
+    """For each sample the mean over the others."""
+    return jnp.tensordot(_leave_one_out(len(values), values.dtype), values, 1)
+
+
+def _leave_one_out(samples: int, dtype: Any) -> Float[Array, "samples samples"]:
+    """Row k weights the samples but k: what is left of sample k may not see the sample itself."""
+    return (1 - jnp.eye(samples, dtype=dtype)) / (samples - 1)
+
+
+@register(
+    family="multisample",
+    exactness="unbiased",
+    cost=Cost("samples", layers="samples * L"),
+    source="Kool et al. 2019, Buy 4 REINFORCE samples, get a baseline for free!",
+)
+def rloo(model: Model, *, samples: int = 2) -> Loss:
+    """1/K sum_k (f_k - mean_{j != k} f_j) d log P(x_k) / da over K whole paths.
+
+    K is the number of ``samples``. Also known as LOORF. The value and the objective's own gradient
+    are means too.
+
+    Raises:
+        GradbenchError: ``samples`` below 2.
+    """
+    samples = at_least(2, "samples", samples)
+
+    def example_loss(params, u, example):
+        run = stacked(lambda v: sampled(model, params, v, example), 0, _together(u))
+        signal = (run.f - others(run.f)) / samples
+        return jnp.mean(run.f) + scores(run, [signal] * len(run.sites))
+
+    return lift(model, example_loss, streams=samples)
+
+
+@register(
+    family="multisample",
+    exactness="unbiased",
+    cost=Cost("samples", "samples", "samples * L"),
+    differentiable=True,
+    layers="one",
+    source="Titsias & Shi 2022, Double control variates for gradient estimation",
+)
+def double_cv(
+    model: Model, *, samples: int = 2, alpha: float | None = None, rate: float = 0.001
+) -> Loss:
+    """RLOO on f_k + alpha g_-k.(x_k - m), less 2 alpha g F'(a): m the means, g mean gradients of f.
+
+    g_-k is the mean of the gradients of the other samples; the first control variate is so part of
+    the baselines too. alpha is fixed if given; else it starts from 0, which is RLOO, and Adam
+    minimises |draw|^2 at the ``rate``. On a linear objective alpha = -1 leaves no variance.
+
+    Raises:
+        GradbenchError: ``samples`` below 2, a rate that is not positive, an alpha that is no finite
+            number; when called, a model of several stochastic layers.
+    """
+    samples, rate = at_least(2, "samples", samples), positive("rate", rate)
+
+    def frozen(alpha):
+        def example_loss(params, u, example):
+            run, gradients = _with_gradients(model, params, u, example)
+            site = one_layer("double_cv", run.sites)
+            x, a, g = run.x[0], run.a[0], others(gradients[0])
+            shift = alpha * g * (x - (2 * site.noise.cdf(a) - 1))
+            corrected = run.f + jnp.sum(shift.reshape(samples, -1), axis=1)
+            mean = 2 * alpha * g * site.noise.pdf(a) / samples
+            signal = (corrected - others(corrected)) / samples
+            return jnp.mean(run.f) + scores(run, [signal]) - credit(mean, a)
+
+        return lift(model, example_loss, streams=samples)
+
+    if alpha is not None:
+        return frozen(finite("alpha", alpha))
+
+    def start(params: Params, batch: Batch) -> Array:
+        return jnp.zeros((), real_type(params))
+
+    return least_variance(model, rate, start, frozen)
+
+
+@register(
+    family="multisample",
+    exactness="unbiased",
+    cost=Cost("samples", "samples", "samples * L"),
+    differentiable=True,
+    source="Shi et al. 2022, Gradient estimation with discrete Stein operators (RODEO)",
+)
+def rodeo(model: Model, *, samples: int = 2, hidden: int = 100, rate: float = 0.001) -> Learned:
+    """RLOO with Stein control variates, (Ah)(x) = 1/D sum_i P(flip i | rest) (h(flip_i x) - h(x)).
+
+    (A h)(x) has the mean 0 whatever h. With s the score, and surrogates of f made for each sample
+    of the others, one draw over K ``samples``, whole paths, is
+
+        1/K sum_k [(f_k - mean_{j != k} (f_j + alpha (A h_j)(x_j))) s_k + beta (A h~_k s)(x_k)],
+        (h_k, h~_k)(x) = mean_{j != k} net(f'(x_j).(x - x_j), f_j).
+
+    Adam minimises |draw|^2 at the ``rate`` in alpha and beta, which start from 0 (RLOO), and in the
+    network, of one layer of ``hidden`` leaky rectifiers; each layer has its own. f' holds the
+    states above, as in the authors' code: where the objective does not read a layer, its h is
+    constant.
+
+    Raises:
+        GradbenchError: ``samples`` below 2, ``hidden`` below 1, or a rate that is not positive.
+    """
+    samples, hidden = at_least(2, "samples", samples), at_least(1, "hidden", hidden)
+    rate = positive("rate", rate)
+
+    def frozen(parts):
+        def example_loss(params, u, example):
+            run, gradients = _with_gradients(model, params, u, example)
+            loss = jnp.mean(run.f)
+            for site, x, a, g, part in zip(run.sites, run.x, run.a, gradients, parts, strict=True):
+                rows = (samples, site.size)
+                h = _surrogates(part["net"], run.f, x.reshape(rows), g.reshape(rows))
+                flips = site.noise.cdf(-x * a).reshape(rows)[..., None]  # P(flip i | rest)
+                stein = jnp.mean(flips * (h[:, 1:] - h[:, :1]), axis=1)
+                signal = run.f - others(run.f + part["alpha"] * stein[:, 0])
+                # A(h~ s) for a score s of independent units: s (A h~ - h~(flip) / D), unit by unit.
+                product = stein[:, 1:] - h[:, 1:, 1] / site.size
+                weight = signal[:, None] + part["beta"] * product
+                loss += credit(site.noise.score(x, a) * weight.reshape(x.shape) / samples, a)
+            return loss
+
+        return lift(model, example_loss, streams=samples)
+
+    def start(params: Params, batch: Batch) -> list[Any]:
+        examples = as_examples(model, jax.random.key(0), batch)
+        sites = find_sites(model, params, jax.tree.map(lambda leaf: leaf[0], examples))
+        nets = [start_network(jax.random.key(s.index), 2, hidden, 2, params) for s in sites]
+        zero = jnp.zeros_like(nets[0]["output"][0])
+        return [{"alpha": zero, "beta": zero, "net": net} for net in nets]
+
+    return least_variance(model, rate, start, frozen)
+
+
+def _surrogates(
+    net: Network, f: Float[Array, " K"], x: Float[Array, "K D"], g: Float[Array, "K D"]
+) -> Float[Array, "K D+1 2"]:
+    """Both surrogates of each sample, at its states and at all their flips."""
+    here = jnp.sum(g * (x[:, None] - x), axis=-1, keepdims=True)  # of sample k by sample j
+    expansions = jnp.concatenate([here, here - 2 * x[:, None] * g], axis=-1)
+    inputs = jnp.stack(jnp.broadcast_arrays(expansions, f[:, None]), axis=-1)
+    h = network(net, inputs, lambda z: jax.nn.leaky_relu(z, 0.3))
+    return jnp.einsum("kj,kj...->k...", _leave_one_out(len(f), f.dtype), h)
+
+
+def _together(u: tuple[Uniforms, ...]) -> Uniforms:
+    """All streams as one, with a first axis of samples."""
+    return jax.tree.map(lambda *v: jnp.stack(v), *u)
+
+
+def _with_gradients(
+    model: Model, params: Params, u: tuple[Uniforms, ...], example: Example
+) -> tuple[Visit, PyTree]:
+    """A sampled path for each stream, and the gradient of f in the states, all others held."""
+    together = _together(u)
+    sites: list[Any] = []
+
+    def total(offsets):
+        def one(v, offset):
+            def unit(site, a):
+                return draw_state(site, a, v[site.index]) + offset[site.index]
+
+            return visit(model, params, example, unit)
+
+        runs = stacked(one, 0, together, offsets)
+        sites[:] = runs.sites
+        return jnp.sum(runs.f), (runs.f, runs.x, runs.a)
+
+    zeros = jax.tree.map(jnp.zeros_like, together)
+    gradients, (f, x, a) = jax.grad(total, has_aux=True)(zeros)
+    return Visit(f, x, a, tuple(sites)), stop_gradient(gradients)

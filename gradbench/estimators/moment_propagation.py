@@ -1,0 +1,135 @@
+"""Split off."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from gradbench.core.contract import Model, Params, Site
+from gradbench.core.errors import GradbenchError
+from gradbench.core.noise import get_noise
+from gradbench.core.run import visit
+from gradbench.core.surrogate import Lifted, lift
+from gradbench.estimators.registry import any_model
+from gradbench.models.binary_weights import BinaryWeights
+from gradbench.models.conv import Conv
+from gradbench.models.dense import Dense
+from gradbench.models.layer import Layer, axes
+from gradbench.models.network import SBN, RealNetwork
+
+Unit = Callable[[Site, Array, Array | None, Any], Array]
+
+
+def _propagation(
+    name: str, model: Model, unit: Unit, networks: tuple[type, ...], **options: Any
+) -> Lifted:
+    """A chain whose states are the means 2F(a) - 1 at a = unit(site, E a, V a, u).
+
+    V a is None where it is 0. ``networks`` are those that binary weights may be put into.
+    """
+    if model is any_model:
+        return lift(model, any_model, **options)
+    binary = isinstance(model, BinaryWeights)
+    network: Any = model.network if isinstance(model, BinaryWeights) else model
+    known = isinstance(network, networks if binary else SBN)
+    if not known:
+        raise GradbenchError(
+            f"{name}() got a model of type {type(network).__name__}, through which it knows no "
+            "variances; give an SBN, or take mean_field"
+        )
+    _check_affine(name, network.layers, binary)
+    # The run of a chain whose "states" are what its units pass on, real numbers of any kind.
+    real = isinstance(network, RealNetwork)
+    chain: Any = SBN(network.layers, network.objective) if real else network
+    half = (chain.states[1] - chain.states[0]) / 2
+
+    def example_loss(params, u, example):
+        means, spread = _weight_moments(model, params)
+        below: list[tuple[Array, Array | None]] = [(jnp.asarray(example[0]), None)]
+
+        def pass_on(site, mean):
+            k, (x, v) = site.index, below[-1]
+            variance = _variance(network.layers[k], means[k], spread and spread[k], x, v)
+            a = unit(site, mean, variance, u[0][k] if u else None)
+            if real:
+                x, v = network.activation(a), None
+            else:
+                p, q = site.noise.cdf(a), site.noise.cdf(-a)
+                x, v = 2 * p - 1, half**2 * 4 * p * q  # 1 - m^2 with its digits near 0
+            below.append((chain.encode(x), v))
+            return x
+
+        return visit(chain, means, example, pass_on).f
+
+    return lift(chain, example_loss, **options)
+
+
+def _weight_moments(model: Model, params: Params) -> tuple[Params, Params | None]:
+    """Mean and variance of all parameters; None where all of the latter are 0."""
+    if not isinstance(model, BinaryWeights):
+        return params, None
+    cdf = get_noise(model.noise).cdf
+    means = model.with_weights(lambda eta: 2 * cdf(eta) - 1, params)
+    spread = model.with_weights(lambda eta: 4 * cdf(eta) * cdf(-eta), params)
+    real = model.with_weights(jnp.zeros_like, params)
+    return means, jax.tree.map(jnp.subtract, spread, real)
+
+
+def _variance(
+    layer: Layer, means: Params, spread: Params | None, x: Array, v: Array | None
+) -> Array | None:
+    """V a of an affine layer with independent inputs (mean x, variance v) and weights; None is 0.
+
+    Of a product of the two, V wx = (E w)^2 V x + V w E x^2.
+    """
+    if spread is not None:
+        total = layer(_without_bias(spread), x**2 if v is None else x**2 + v)
+        if v is not None:
+            total += layer(_without_bias(jax.tree.map(jnp.square, means)), v)
+        return total
+    if v is None:
+        return None
+    if isinstance(layer, Dense | Conv):
+        return layer(_without_bias(jax.tree.map(jnp.square, means)), v)
+    slopes = jax.jacobian(partial(layer, means))(x)
+    return jnp.sum(slopes**2 * v, axis=tuple(range(slopes.ndim - v.ndim, slopes.ndim)))
+
+
+def _without_bias(theta: Params) -> Params:
+    return {**theta, "bias": jnp.zeros_like(theta["bias"])}
+
+
+def _check_affine(name: str, layers: tuple[Layer, ...], binary: bool) -> None:
+    """Refuses layers through which the variance of states or of binary weights is not known.
+
+    Raises:
+        GradbenchError: see above.
+    """
+    for k, layer in enumerate(layers):
+        if isinstance(layer, Dense | Conv):
+            continue
+        if binary:
+            raise GradbenchError(
+                f"{name}() with binary weights got layer {k + 1}, {layer!r}; give layers that are "
+                "Dense or Conv"
+            )
+        if k > 0 and not _is_affine(layer):
+            raise GradbenchError(
+                f"{name}() got layer {k + 1}, {layer!r}, which is not affine in the states below; "
+                "take mean_field"
+            )
+
+
+def _is_affine(layer: Layer) -> bool:
+    """Whether a layer is affine in its input, tried out at random parameters and inputs."""
+    with jax.ensure_compile_time_eval():
+        keys = jax.random.split(jax.random.key(0), 3)
+        theta, zero = layer.init(keys[0]), jnp.zeros(axes(layer.inputs))
+        x, y = (jax.random.normal(key, zero.shape) for key in keys[1:])
+        corners = [layer(theta, at) for at in (x + y, zero, x, y)]
+        gap = corners[0] + corners[1] - corners[2] - corners[3]
+        largest = max(jnp.max(jnp.abs(corner)) for corner in corners)
+        return bool(jnp.max(jnp.abs(gap)) <= 1e-4 * largest)

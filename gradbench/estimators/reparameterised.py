@@ -1,0 +1,132 @@
+"""Split off."""
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.lax import stop_gradient
+from jaxtyping import Array, Float
+
+from gradbench.core.arguments import finite, positive
+from gradbench.core.autodiff import credit
+from gradbench.core.contract import Batch, Example, Model, Params, Site, Visit
+from gradbench.core.pytrees import real_type
+from gradbench.core.run import as_examples, find_sites, sampled, visit
+from gradbench.core.surrogate import Lifted, lift
+from gradbench.core.uniforms import Uniforms
+from gradbench.estimators.adaptive import Learned, least_variance, reals
+
+
+class At(NamedTuple):
+    """Where a control variate is taken: at site k of a run, on stopped params.
+
+    It may use the states below the site, and above it the uniforms of the run, not its states.
+    """
+
+    params: Params
+    u: Uniforms
+    example: Example
+    run: Visit
+    k: int
+
+
+def controlled(model: Model, control: Callable[[At, Array], Array]) -> Lifted:
+    """REINFORCE with the control variate ``control(at, z)`` of each layer's z."""
+
+    def example_loss(params, u, example):
+        run = sampled(model, params, u[0], example)
+        loss = run.f
+        for site, x, a in zip(run.sites, run.x, run.a, strict=True):
+            at = At(stop_gradient(params), u[0], example, run, site.index)
+
+            def c(a, at=at, site=site):
+                return control(at, a - site.noise.quantile(u[0][site.index]))
+
+            def c_given(a, at=at, site=site, x=x):
+                return control(at, conditional(site, x, a, u[1][site.index]))
+
+            given, slope_given = jax.value_and_grad(c_given)(a)
+            slope = jax.grad(c)(a) - slope_given
+            loss += credit((run.f - given) * site.noise.score(x, a) + slope, a)
+        return loss
+
+    return lift(
+        model, example_loss, streams=2, randomness="uniforms", pieces="smooth", breaks=_kinks
+    )
+
+
+def conditional(
+    site: Site, x: Float[Array, "..."], a: Float[Array, "..."], v: Float[Array, "..."]
+) -> Float[Array, "..."]:
+    """z~ of the distribution of z given its sign x, from uniforms v."""
+    return x * site.noise.lead(x, a, v)
+
+
+def _kinks(stream: int, run: Visit) -> list[Array]:
+    """Where F^{-1} need not be smooth: at 1/2, of u and of v F(x a)."""
+    sites = zip(run.sites, run.a, strict=True)
+    return [
+        jnp.full((1, *a.shape), 0.5) / (site.noise.cdf(abs(a)) if stream else 1)
+        for site, a in sites
+    ]
+
+
+def soft(z: Float[Array, "..."], temperature: Any) -> Float[Array, "..."]:
+    """2 sig(z/t) - 1: sign(z), relaxed."""
+    return jnp.tanh(z / (2 * temperature))
+
+
+def relaxed(model: Model, temperature: Any, at: At, z: Float[Array, "..."]) -> Float[Array, ""]:
+    """The objective with the site and all above it relaxed, after the sampled states below."""
+
+    def unit(site: Site, a: Array) -> Array:
+        return soft(a - site.noise.quantile(at.u[site.index]), temperature)
+
+    given = (*at.run.x[: at.k], soft(z, temperature))
+    return visit(model, at.params, at.example, unit, given).f
+
+
+def _learned_rebar(
+    model: Model, temperature: float, scale: float
+) -> tuple[dict[str, Any], Callable[[Any, At, Array], Array]]:
+    """What is learned for each layer, and the control variate it gives."""
+    t, c = positive("temperature", temperature), finite("scale", scale)
+
+    def control(phi: Any, at: At, z: Array) -> Array:
+        part = phi[at.k]
+        return part["scale"] * relaxed(model, jnp.exp(part["log_temperature"]), at, z)
+
+    return {"log_temperature": math.log(t), "scale": c}, control
+
+
+def _learned(
+    model: Model,
+    start: Callable[[Site, int, Params], Any],
+    control: Callable[[Any, At, Array], Array],
+    rate: float,
+) -> Learned:
+    """``controlled`` by ``control(phi, at, z)``, phi a list of one part per site.
+
+    ``start(site, seen, params)`` is where a part starts, ``seen`` the number of units up to the
+    site and of real numbers in an example.
+    """
+
+    def begin(params: Params, batch: Batch) -> list[Any]:
+        examples = as_examples(model, jax.random.key(0), batch)
+        example = jax.tree.map(lambda leaf: leaf[0], examples)
+        dtype = real_type(params)
+        seen, phi = reals(example).size, []
+        for site in find_sites(model, params, example):
+            seen += site.size
+            phi.append(start(site, seen, params))
+        return jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), phi)
+
+    def frozen(phi: Any) -> Lifted:
+        return controlled(model, partial(control, phi))
+
+    learned = least_variance(model, positive("rate", rate), begin, frozen)
+    return replace(learned, randomness="uniforms")

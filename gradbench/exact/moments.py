@@ -1,0 +1,191 @@
+"""Exact moments of estimators: by all paths, or by an integral over the uniforms.
+
+An estimator that is driven by the states alone is fed all paths in the place of random ones. One
+that is driven by uniforms is integrated over them on a grid that respects its jumps: it is a
+constant, linear or smooth function of each uniform between its breaks.
+"""
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PyTree
+
+from gradbench.core.contract import Batch, Example, Loss, Params, Site
+from gradbench.core.errors import GradbenchError
+from gradbench.core.pytrees import closed
+from gradbench.core.run import as_examples, batch_size, visit_path
+from gradbench.core.surrogate import Lifted
+from gradbench.exact.enumeration import (
+    by_site,
+    numbered_states,
+    path_probability,
+    sum_numbered,
+)
+from gradbench.exact.quadrature import _grid
+from gradbench.exact.size import (
+    MEMORY,
+    any_key,
+    paths_size,
+    refuse_large,
+    sites_and_type,
+)
+
+GRID = 1 << 25  # points of an integral over uniforms
+
+
+class Moments(NamedTuple):
+    """Exact moments of one draw: mean value, mean and variance of the gradient (as params)."""
+
+    value: Float[Array, ""]
+    mean: PyTree[Array]
+    variance: PyTree[Array]
+
+
+def moments(loss: Loss, params: Params, batch: Batch, points: int = GRID) -> Moments:
+    """E g and the variance of every coordinate of g, without Monte-Carlo error.
+
+    ``loss`` is a gradient estimator, g its gradient. Of one that is driven by the states alone, one
+    path a stream, all paths are fed instead of random ones, u = 0 for +1 and u = 1 for -1, weighted
+    by their probabilities. A pure function, to be put under ``jit``. Cost: 2^(units * streams)
+    draws.
+
+    Of one that is driven by uniforms, the integral over all of them, on up to so many ``points``:
+    to rounding where draws are constant or linear between jumps, to some 1e-10 where they are
+    smooth. Needs concrete arrays and a tiny network, of up to three units or so, fewer where there
+    are several streams.
+
+    The examples of a batch are independent, so means average and variances add. In the precision of
+    the parameters: call it inside ``gradbench.float64()``.
+
+    Raises:
+        GradbenchError: too many paths or points, or an estimator of which nothing is known.
+    """
+    if not isinstance(loss, Lifted) or getattr(loss.model, "random", False):
+        raise GradbenchError(
+            "exact moments need an estimator made by lift() on a model whose objective is not "
+            "random, such as straight_through(model); measure draws of this one"
+        )
+    model, params = loss.model, closed(params, numbers=True)
+    sites, dtype = sites_and_type(model, params, batch)
+    examples = as_examples(model, any_key(), batch)
+    copies = batch_size(examples) if loss.couples else 1
+    if loss.couples:
+        examples = jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], examples)
+    if loss.randomness == "uniforms":
+        lengths, grid = _grid(loss, sites, params, examples, points)
+        return _by_uniforms(loss, sites, dtype, lengths, params, examples, jnp.asarray(grid, dtype))
+    size = paths_size(model, params, batch, loss.streams * copies)
+    refuse_large(size._replace(work=2 * size.work), params, batch, MEMORY)
+    return _by_paths(loss, sites, dtype, copies, params, examples)
+
+
+def moments_work(loss: Loss, params: Params, batch: Batch, points: int = GRID) -> float:
+    """How many draws of one example ``moments`` takes; infinite where it is refused.
+
+    ``loss`` and ``points`` are as there.
+
+    Raises:
+        GradbenchError: a model that breaks the contract, or parameters and a batch that do not fit
+            it.
+    """
+    if not isinstance(loss, Lifted) or getattr(loss.model, "random", False):
+        return math.inf
+    sites, _ = sites_and_type(loss.model, params, batch)
+    examples = as_examples(loss.model, any_key(), batch)
+    n = batch_size(examples)
+    if loss.randomness != "uniforms":
+        bits = sum(site.size for site in sites) * loss.streams
+        bits, n = (bits * n, 1) if loss.couples else (bits, n)
+        return n * 2.0**bits if bits < 1000 else math.inf
+    try:
+        lengths, _ = _grid(loss, sites, params, examples, points)
+    except GradbenchError:
+        return math.inf
+    return float(n * math.prod(lengths))
+
+
+def _sum_draws(
+    loss: Lifted,
+    params: Params,
+    dtype: Any,
+    weighted: Callable[..., tuple[Array, Any, Example]],
+    data: Batch,
+    count: int,
+) -> Moments:
+    """Sums over draws: ``weighted(number, row of data)`` gives weight, uniforms and example."""
+    draw = jax.value_and_grad(loss.example_loss)
+
+    def terms(number: Array, row: Any) -> tuple[Array, PyTree, PyTree]:
+        p, u, example = weighted(number, row)
+        value, g = draw(params, u, example)
+        value, g = jax.tree.map(lambda leaf: jnp.where(p > 0, leaf, 0), (value, g))
+        first = jax.tree.map(lambda leaf: p * leaf, g)
+        return p * value, first, jax.tree.map(lambda leaf: p * leaf**2, g)
+
+    n = batch_size(data)
+    zero = jax.tree.map(lambda leaf: jnp.zeros((n, *jnp.shape(leaf)), dtype), params)
+    value, first, second = sum_numbered(
+        (jnp.zeros(n, dtype), zero, zero), terms, data, count, smooth=False
+    )
+    return Moments(
+        jnp.mean(value),
+        jax.tree.map(lambda m: jnp.mean(m, axis=0), first),
+        jax.tree.map(lambda m, s: jnp.mean(jnp.maximum(s - m**2, 0), axis=0) / n, first, second),
+    )
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2, 3))
+def _by_paths(
+    loss: Lifted,
+    sites: tuple[Site, ...],
+    dtype: Any,
+    copies: int,
+    params: Params,
+    examples: Batch,
+) -> Moments:
+    """All paths: one a stream, and one an example where the estimator couples the examples."""
+    streams = loss.streams * copies
+    units = sum(site.size for site in sites)
+
+    def weighted(number: Array, example: Example) -> tuple[Array, Any, Example]:
+        states = numbered_states(number, units * streams, dtype)
+        paths = [by_site(part, sites) for part in jnp.split(states, streams)] if streams else []
+        p = jnp.ones((), dtype)
+        for n, path in enumerate(paths):
+            own = jax.tree.map(lambda x, n=n: x[n % copies], example) if loss.couples else example
+            p *= path_probability(visit_path(loss.model, params, own, path))
+        rows = [[(1 - x) / 2 for x in path] for path in paths]
+        if loss.couples:
+            groups = [rows[s * copies : (s + 1) * copies] for s in range(loss.streams)]
+            rows = [[jnp.stack(x, axis=-1) for x in zip(*group, strict=True)] for group in groups]
+        return p, tuple(map(tuple, rows)), example
+
+    return _sum_draws(loss, params, dtype, weighted, examples, 2 ** (units * streams))
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2, 3))
+def _by_uniforms(
+    loss: Lifted,
+    sites: tuple[Site, ...],
+    dtype: Any,
+    lengths: tuple[int, ...],
+    params: Params,
+    examples: Batch,
+    grid: Float[Array, "examples axes 2 points"],
+) -> Moments:
+    """The product of the rules of all axes, of so many points each."""
+    strides = np.cumprod([1, *lengths[:0:-1]])[::-1][: len(lengths)]
+
+    def weighted(number: Array, row: Any) -> tuple[Array, Any, Example]:
+        example, rules = row
+        index = (number // strides) % np.array(lengths)
+        u, weight = rules[jnp.arange(len(lengths)), :, index].T
+        streams = [by_site(part, sites) for part in jnp.split(u, loss.streams)]
+        return jnp.prod(weight), tuple(map(tuple, streams)), example
+
+    return _sum_draws(loss, params, dtype, weighted, (examples, grid), math.prod(lengths))

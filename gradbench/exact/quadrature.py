@@ -1,0 +1,119 @@
+"""Split off."""
+
+import math
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from gradbench.core.contract import Batch, Example, Params, Site
+from gradbench.core.errors import GradbenchError
+from gradbench.core.run import batch_size, visit_path
+from gradbench.core.surrogate import Lifted
+from gradbench.exact.enumeration import by_site, numbered_states
+
+# Points to either side of the middle of an interval in which a draw is smooth: as many as can be
+# had, for relaxations of low temperature turn within 1 % of it.
+_SMOOTH = (96, 48, 24)
+
+
+def _grid(
+    loss: Lifted, sites: tuple[Site, ...], params: Params, examples: Batch, points: int
+) -> tuple[tuple[int, ...], Any]:
+    """Points and weights ``[examples, axes, 2, points]``, and how many each axis has of them.
+
+    An axis is a uniform: streams first, then sites, then units. It is refined between the breaks of
+    the example over all paths; points that an example does not need have weight 0.
+    """
+    units = sum(site.size for site in sites)
+    axes = loss.streams * units
+    if loss.couples:
+        raise GradbenchError(
+            "exact moments of an estimator that couples the examples need one that is driven by "
+            "the states alone; measure draws of this one"
+        )
+    if units > 8:
+        raise GradbenchError(
+            f"an integral over the uniforms of {units} units is too large; measure draws of this "
+            "estimator, or take a network of some three units"
+        )
+    every = _ends(loss, sites, params, examples)
+    for half in _SMOOTH:
+        rules = [[_points(ends, loss.pieces, half) for ends in row] for row in every]
+        lengths = tuple(max(len(row[k][0]) for row in rules) for k in range(axes))
+        if math.prod(lengths) <= points:
+            break
+    else:
+        raise GradbenchError(
+            f"an integral over {axes} uniforms needs {math.prod(lengths):.0e} points, over the "
+            f"limit of {points:.0e}; measure draws of this estimator, or take fewer units"
+        )
+    grid = np.full((len(rules), axes, 2, max(lengths)), 0.5)
+    grid[:, :, 1] = 0
+    for e, row in enumerate(rules):
+        for k, rule in enumerate(row):
+            grid[e, k, :, : len(rule[0])] = rule
+    return lengths, grid
+
+
+def _ends(loss: Lifted, sites: tuple[Site, ...], params: Params, examples: Batch) -> list[Any]:
+    """Per example and axis, the values of the uniform between which a draw does not jump."""
+    found = [np.asarray(table, float) for table in _breaks(loss, sites, params, examples)]
+    return [
+        [
+            np.unique(np.clip([0.0, 1.0, *table[e, :, :, j].ravel()], 0, 1))
+            for table in found
+            for j in range(table.shape[3])
+        ]
+        for e in range(batch_size(examples))
+    ]
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _breaks(
+    loss: Lifted, sites: tuple[Site, ...], params: Params, examples: Batch
+) -> list[Float[Array, "examples paths breaks units"]]:
+    """Per stream and site, the breaks on all paths."""
+    units = sum(site.size for site in sites)
+
+    def of_path(flat: Array, example: Example) -> list[Array]:
+        run = visit_path(loss.model, params, example, by_site(flat, sites))
+        both = [
+            jnp.stack([s.noise.cdf(a), s.noise.cdf(-a)]) for s, a in zip(sites, run.a, strict=True)
+        ]
+        found = []
+        for stream in range(loss.streams):
+            more = loss.breaks(stream, run) if loss.breaks else [x[:0] for x in both]
+            for site, own, extra in zip(sites, both, more, strict=True):
+                extra = extra.reshape(-1, *site.shape)
+                found.append(jnp.concatenate([own, extra]).reshape(-1, site.size))
+        return found
+
+    states = numbered_states(jnp.arange(2**units), units, jnp.result_type(float))
+    return jax.vmap(jax.vmap(of_path, in_axes=(0, None)), in_axes=(None, 0))(states, examples)
+
+
+def _points(ends: Any, pieces: str, half: int) -> tuple[Any, Any]:
+    """Points and weights of a rule that is exact, or converges fast, between the breaks."""
+    ends = ends[np.concatenate([[True], np.diff(ends) > 1e-14])]
+    node, weight = _rule(pieces, half)
+    width = np.diff(ends)
+    return (
+        (ends[:-1, None] + width[:, None] * node).ravel(),
+        (width[:, None] * weight).ravel(),
+    )
+
+
+def _rule(pieces: str, half: int) -> tuple[Any, Any]:
+    """Nodes and weights on (0, 1): one, two of Gauss, or the double exponential rule."""
+    if pieces == "constant":
+        return np.array([0.5]), np.array([1.0])
+    if pieces == "linear":
+        return 0.5 + np.array([-1, 1]) / math.sqrt(12), np.array([0.5, 0.5])
+    t = np.arange(-half, half + 1) * (3.0 / half)
+    node = 1 / (1 + np.exp(-np.pi * np.sinh(t)))
+    weight = np.pi * np.cosh(t) * node * (1 - node)
+    return node, weight / weight.sum()

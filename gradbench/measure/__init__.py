@@ -1,0 +1,1 @@
+"""Draws of an estimator and references of its truth, reduced to statistics of blocks."""

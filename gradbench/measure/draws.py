@@ -1,0 +1,264 @@
+"""Measurement: statistics of many draws of an estimator against the exact gradient, none stored.
+
+Draws are numbered; draw i of a cell has the key ``fold_in(key, i)``, so that it does not matter
+when or where it is made. They are cut into blocks of consecutive draws. One compiled function makes
+a block, a scan over chunks of vmapped draws small enough to stay in the processor's cache; another,
+shared by all estimators, reduces it to the statistics of ``gradbench.blocks``. Blocks are what is
+stored, merged and resumed.
+"""
+
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from gradbench.core.contract import Batch, Loss, Params, is_deterministic
+from gradbench.core.errors import GradbenchError
+from gradbench.core.precision import float64
+from gradbench.core.pytrees import layer_vectors
+from gradbench.core.run import batch_size, sites_of
+from gradbench.core.surrogate import Lifted
+from gradbench.exact.moments import moments, moments_work
+from gradbench.measure.blocks import BINS, ROUNDING, Block, LayerBlock
+
+_BLOCKS = 32
+
+
+_LARGEST_BLOCK = 8192  # draws
+
+
+_BLOCK_ENTRIES = 1 << 23  # gradient coordinates of a block held at a time
+
+
+_MOST_DRAWS = 2**32  # keys are numbered in 32 bits
+
+
+_CHUNK = 1 << 19  # inputs and states of all draws of a chunk: its temporaries then stay in cache
+
+
+class Plan(NamedTuple):
+    """How the draws of a cell are cut: constants of the cell.
+
+    ``averages`` are the M <= ``block`` whose cosine statistics are taken inside blocks; larger M
+    are averaged from whole blocks, and from the sums of the first ``head_sizes`` draws where M is
+    not a multiple of the block.
+    """
+
+    draws: int
+    block: int
+    averages: tuple[int, ...]
+    head_sizes: tuple[int, ...]
+    larger: tuple[int, ...]
+
+    @property
+    def blocks(self) -> int:
+        """Number of blocks; the last one may be shorter."""
+        return -(-self.draws // self.block)
+
+
+def make_plan(
+    draws: int, averages: Sequence[int] = (), coordinates: int = 1, blocks: int = _BLOCKS
+) -> Plan:
+    """Cuts ``draws`` draws into blocks: M = 1, 2, 4, ... up to half of them, and the M named.
+
+    At least so many ``blocks`` where the draws allow: uncertainty comes from their spread.
+
+    Raises:
+        GradbenchError: no draws, or an M that is not in 1..draws.
+    """
+    if draws < 1:
+        raise GradbenchError(f"draws is {draws}; give a positive number of draws")
+    if draws > _MOST_DRAWS:
+        raise GradbenchError(
+            f"draws is {draws}; give at most {_MOST_DRAWS}, and several seeds for more"
+        )
+    for m in averages:
+        if not 1 <= m <= draws:
+            raise GradbenchError(f"M = {m} of averages is not in 1..{draws}, the number of draws")
+    ladder = {2**k for k in range(draws.bit_length()) if 2**k <= max(1, draws // 2)}
+    everything = sorted(ladder | set(averages))
+    limit = max(1, min(draws // blocks, _LARGEST_BLOCK, _BLOCK_ENTRIES // coordinates))
+    block = 1 << (limit.bit_length() - 1)
+    larger = tuple(m for m in everything if m > block)
+    return Plan(
+        draws,
+        block,
+        tuple(m for m in everything if m <= block),
+        tuple(sorted({m % block for m in larger} - {0})),
+        larger,
+    )
+
+
+def measure(
+    loss: Loss,
+    params: Params,
+    batch: Batch,
+    gradient: Params,
+    key: Array,
+    plan: Plan,
+    blocks: Iterable[int] | None = None,
+) -> Iterator[Block]:
+    """The statistics of blocks of draws, all of them unless ``blocks`` names some by number.
+
+    ``gradient`` is the exact gradient, with the structure of ``params``. Draws are made in the
+    precision of ``params``, a single one where all are known to be equal; statistics of them in
+    float64.
+    """
+    exact = layer_vectors(gradient)
+    chunk = chunk_of(loss, params, batch, plan.block)
+    same = is_deterministic(loss)
+    once = draw_block(loss, 1, 1, params, batch, key, 0)[1] if same else ()
+    for index in range(plan.blocks) if blocks is None else blocks:
+        count = min(plan.block, plan.draws - index * plan.block)
+        if same:
+            gradients = tuple(jnp.broadcast_to(g, (plan.block, g.shape[1])) for g in once)
+        else:
+            _, gradients = draw_block(
+                loss, plan.block, chunk, params, batch, key, index * plan.block
+            )
+        with float64():
+            found = jax.tree.map(np.asarray, _statistics(plan, gradients, exact, count))
+        *layers, network = (LayerBlock(count, *statistics) for statistics in found)
+        yield Block(index, tuple(layers), network)
+
+
+def layer_moments(
+    loss: Loss, params: Params, batch: Batch, most: float
+) -> tuple[tuple[Array, Array], ...] | None:
+    """Exact mean and variance of a draw, vectors per layer, by at most so many draws; else None.
+
+    The draws are of one example, as ``exact.moments_work`` counts them. Call it in float64.
+    """
+    if moments_work(loss, params, batch) > most:
+        return None
+    found = moments(loss, params, batch)
+    return tuple(zip(layer_vectors(found.mean), layer_vectors(found.variance), strict=True))
+
+
+def seconds_per_draw(
+    loss: Loss, params: Params, batch: Batch, key: Array, plan: Plan, limit: float = 0.5
+) -> float:
+    """The time of one draw of many: the least of some runs over a block, after compilation.
+
+    Runs are added until they took ``limit`` seconds together, three of them at least. An estimator
+    without randomness is timed alone, as ``measure`` runs it.
+    """
+    count = 1 if is_deterministic(loss) else plan.block
+    chunk = chunk_of(loss, params, batch, count)
+
+    def once() -> float:
+        begin = time.perf_counter()
+        jax.block_until_ready(draw_block(loss, count, chunk, params, batch, key, 0))
+        return time.perf_counter() - begin
+
+    once()  # compiles
+    times = [once()]
+    while len(times) < 3 or (sum(times) < limit and len(times) < 100):
+        times.append(once())
+    return min(times) / count
+
+
+def chunk_of(loss: Loss, params: Params, batch: Batch, block: int) -> int:
+    """How many draws of a block, whose size is a power of two, are made at a time."""
+    fitting = max(1, _CHUNK // _numbers(loss, params, batch))
+    return min(block, 1 << (fitting.bit_length() - 1))
+
+
+def _numbers(loss: Loss, params: Params, batch: Batch) -> int:
+    """Inputs and, where they are known, states of one draw."""
+    inputs = sum(leaf.size for leaf in jax.tree.leaves(batch))
+    if not isinstance(loss, Lifted):
+        return inputs
+    examples = 1 if hasattr(loss.model, "couple") else batch_size(batch)
+    return inputs + examples * sum(site.size for site in sites_of(loss.model, params, batch))
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2))
+def draw_block(
+    loss: Loss, block: int, chunk: int, params: Params, batch: Batch, key: Array, first: int
+) -> tuple[Float[Array, " block"], tuple[Float[Array, "block p"], ...]]:
+    """The values and, per layer, the gradients of the draws ``first``, ``first + 1``, ..."""
+
+    def some(_: None, numbers: Array) -> tuple[None, tuple[Array, tuple[Array, ...]]]:
+        keys = jax.vmap(partial(jax.random.fold_in, key))(numbers)
+        each = jax.vmap(jax.value_and_grad(loss), (None, 0, None))
+        values, gradients = each(params, keys, batch)
+        return None, (values, layer_vectors(gradients, 1))
+
+    numbers = first + jnp.arange(block, dtype=jnp.uint32).reshape(-1, chunk)
+    _, (values, gradients) = jax.lax.scan(some, None, numbers)
+    return values.reshape(block), tuple(g.reshape(block, -1) for g in gradients)
+
+
+@partial(jax.jit, static_argnums=0)
+def _statistics(
+    plan: Plan,
+    gradients: tuple[Float[Array, "block p"], ...],
+    exact: tuple[Float[Array, " p"], ...],
+    count: Array,
+) -> list[tuple[Array, ...]]:
+    """The statistics of the first ``count`` draws of a block, per layer and for the network."""
+    present = (jnp.arange(plan.block) < count)[:, None]
+    draws = [jnp.where(present, g, 0).astype(jnp.result_type(float)) for g in gradients]
+    found = []
+    for g in draws:
+        mean = jnp.sum(g, axis=0) / count
+        m2 = jnp.sum(jnp.where(present, g - mean, 0) ** 2, axis=0)
+        heads = jnp.array([jnp.sum(g[:r], axis=0) for r in plan.head_sizes])
+        found.append((mean, m2, heads.reshape(-1, g.shape[1])))
+    found.append((jnp.zeros(0), jnp.zeros(0), jnp.zeros((len(plan.head_sizes), 0))))
+    columns = [_groups(plan, m, draws, exact, count) for m in plan.averages]
+    return [
+        (*moments, *map(jnp.stack, zip(*layer, strict=True)))
+        for moments, layer in zip(found, zip(*columns, strict=True), strict=True)
+    ]
+
+
+def _groups(
+    plan: Plan,
+    m: int,
+    draws: Sequence[Float[Array, "block p"]],
+    exact: Sequence[Float[Array, " p"]],
+    count: Array,
+) -> list[tuple[Array, ...]]:
+    """How the means of M draws are directed, per layer and for all layers as one vector."""
+    size = plan.block // m
+    complete = (jnp.arange(size) + 1) * m <= count
+    parts = [
+        _against(jnp.mean(g[: size * m].reshape(size, m, -1), axis=1), truth)
+        for g, truth in zip(draws, exact, strict=True)
+    ]
+    parts.append(jax.tree.map(lambda *layers: sum(layers), *parts))
+    return [_sums(part, complete) for part in parts]
+
+
+def _against(g: Float[Array, "groups p"], truth: Float[Array, " p"]) -> tuple[Array, ...]:
+    """g.G, |g|^2, |G|^2, coordinates with the sign of G and those where it has one."""
+    known = jnp.abs(truth) > ROUNDING * jnp.max(jnp.abs(truth), initial=0.0)
+    same = known & (jnp.sign(g) == jnp.sign(truth))
+    return g @ truth, jnp.sum(g**2, 1), jnp.sum(truth**2), jnp.sum(same, 1), jnp.sum(known)
+
+
+def _sums(part: tuple[Array, ...], complete: Array) -> tuple[Array, ...]:
+    """The statistics of complete groups; a cosine is 0 where a vector is zero."""
+    dot, square, truth, same, known = part
+    norms = jnp.sqrt(square * truth)
+    cosine = jnp.where(norms > 0, dot / jnp.where(norms > 0, norms, 1), 0)
+    angle = jnp.arccos(jnp.clip(cosine, -1, 1))
+    bins = jnp.minimum((angle * (BINS / jnp.pi)).astype(int), BINS - 1)
+    histogram = jnp.zeros(BINS, jnp.int32).at[bins].add(complete.astype(jnp.int32))
+    cosine = jnp.where(complete, cosine, 0)
+    signs = jnp.where(complete, same / jnp.maximum(known, 1), 0)
+    return (
+        jnp.sum(complete),
+        jnp.sum(cosine),
+        jnp.sum(cosine**2),
+        histogram,
+        jnp.sum(signs),
+        jnp.sum(signs**2),
+    )

@@ -1,0 +1,111 @@
+"""What an estimate may cost: draws, evaluations of the objective, or measured time."""
+
+import math
+import re
+from typing import NamedTuple
+
+import pandas as pd
+
+from gradbench.core.errors import GradbenchError, did_you_mean
+from gradbench.metrics.measurement import Cell
+
+COSTS = ("draws", "evaluations", "seconds")
+
+
+_MOST_DRAWS = 2.0**60  # as good as infinitely many
+
+
+_UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0}
+
+
+_FORM = re.compile(r"\s*(\d+(?:\.\d*)?(?:e[+-]?\d+)?)[\s-]*([a-zµ]+)\s*")
+
+
+class Budget(NamedTuple):
+    """An ``amount`` of a ``cost`` for one estimate: draws, evaluations (per example) or seconds."""
+
+    amount: float
+    cost: str
+
+    def __str__(self) -> str:
+        if self.cost != "seconds":
+            one = self.cost.removesuffix("s") if self.amount == 1 else self.cost
+            return f"{self.amount:g} {one}"
+        unit = next(name for name in ("s", "ms", "us", "ns") if self.amount >= 0.999 * _UNITS[name])
+        return f"{self.amount / _UNITS[unit]:g} {unit}"
+
+    def draws(self, cell: Cell) -> int:
+        """How many draws of a cell's estimator it pays for.
+
+        Raises:
+            GradbenchError: the results do not say what a draw costs.
+        """
+        paid = self.amount / price(cell, self.cost) * (1.0 + 1e-12)
+        return math.floor(min(paid, _MOST_DRAWS))
+
+
+def budget(text: str | Budget) -> Budget:
+    """Reads a budget from a ``text``: "64-draws", "100-evaluations", "1ms".
+
+    Raises:
+        GradbenchError: it is none.
+    """
+    if isinstance(text, Budget):
+        return text
+    found = _FORM.fullmatch(str(text))
+    amount = float(found[1]) if found else 0.0
+    if found and 0.0 < amount < math.inf:
+        if found[2] in _UNITS:
+            return Budget(max(amount * _UNITS[found[2]], 1e-9), "seconds")
+        for cost in COSTS[:2]:
+            if found[2] in (cost, cost.removesuffix("s")):
+                return Budget(amount, cost)
+    raise GradbenchError(
+        f"the budget {text!r} is none; give draws, evaluations or time, as 64-draws, "
+        "100-evaluations or 1ms"
+    )
+
+
+def check_cost(cost: str) -> str:
+    """The name of a cost.
+
+    Raises:
+        GradbenchError: it is none.
+    """
+    if cost not in COSTS:
+        raise GradbenchError(f"unknown cost {cost!r}; {did_you_mean(cost, COSTS)}")
+    return cost
+
+
+def price(cell: Cell, cost: str) -> float:
+    """What a draw of a cell's estimator costs.
+
+    Raises:
+        GradbenchError: the results do not say.
+    """
+    if check_cost(cost) == "draws":
+        return 1.0
+    if cost not in cell.cost:
+        raise _no_cost(cost, cell.estimator)
+    return float(cell.cost[cost])
+
+
+def prices(frame: pd.DataFrame, cost: str) -> pd.Series:
+    """The same for the rows of a ``summary``.
+
+    Raises:
+        GradbenchError: the results do not say.
+    """
+    if check_cost(cost) == "draws":
+        return pd.Series(1.0, frame.index)
+    unknown = frame["estimator"][frame[cost].isna()]
+    if len(unknown):
+        raise _no_cost(cost, unknown.iloc[0])
+    return frame[cost].astype(float)
+
+
+def _no_cost(cost: str, estimator: str) -> GradbenchError:
+    return GradbenchError(
+        f"the results do not say how many {cost} a draw of {estimator!r} takes: they were written "
+        "by an older gradbench; run the suite again in another directory, or count draws"
+    )

@@ -1,0 +1,121 @@
+"""Split off."""
+
+import math
+from collections.abc import Iterable
+from itertools import permutations
+
+import numpy as np
+import pandas as pd
+
+from gradbench.core.errors import GradbenchError
+from gradbench.core.specs import family
+from gradbench.metrics.accuracy import EXACT, mse_difference
+from gradbench.metrics.budget import price, prices
+from gradbench.metrics.intervals import LEVEL, fieller, quantile
+from gradbench.metrics.measurement import KEYS, NETWORK, Cell
+from gradbench.metrics.ranking import _mse_gap, _places
+
+
+def best(frame: pd.DataFrame, cost: str = "draws") -> pd.DataFrame:
+    """Which estimator has the least RMSE at which cost: the lower envelope of |b|^2 + V/M.
+
+    Args:
+        frame: rows of one place and layer of ``summary`` at M = 1.
+        cost: "draws", "evaluations" or "seconds"; an estimator begins at what a draw of it costs.
+
+    Returns:
+        A frame with the columns estimator, start and end (inf for the last), in order. A bias that
+        is not told from zero counts as none; the exact gradient is left out.
+
+    Raises:
+        GradbenchError: an unknown cost, or one that was not stored.
+    """
+    known = ~frame["zero_gradient"] & frame["variance"].notna()
+    frame = frame[(frame["estimator"].map(family) != "exact") & known]
+    if frame.empty:
+        return pd.DataFrame(columns=["estimator", "start", "end"])
+    draw = prices(frame, cost).to_numpy()
+    told = (frame["bias2_low"] > 0.0) & (frame["bias2"] > EXACT**2)
+    bias2 = frame["bias2"].where(told, 0.0).to_numpy()
+    scatter = frame["variance"].to_numpy() * draw
+    with np.errstate(divide="ignore", invalid="ignore"):
+        crossings = np.subtract.outer(scatter, scatter) / -np.subtract.outer(bias2, bias2)
+    places = np.concatenate([draw, crossings[np.isfinite(crossings) & (crossings > draw.min())]])
+    starts = np.unique(places)
+    middles = np.append(np.sqrt(starts[:-1] * starts[1:]), 2.0 * starts[-1])
+    mse = bias2 + scatter / middles[:, None]
+    mse[middles[:, None] < draw] = math.inf
+    names = frame["estimator"].to_numpy()[mse.argmin(1)]
+    change = np.append(True, names[1:] != names[:-1])
+    start = starts[change]
+    return pd.DataFrame(
+        {"estimator": names[change], "start": start, "end": np.append(start[1:], math.inf)}
+    )
+
+
+def crossovers(
+    results: Iterable[Cell], cost: str = "draws", layer: str = NETWORK, level: float = LEVEL
+) -> pd.DataFrame:
+    """Where an estimator with less bias overtakes one with less variance, with its interval.
+
+    At the cost C, M = C / c draws have the squared error |b|^2 + V c / C: two such curves cross at
+    C = (V c - V' c') / (|b'|^2 - |b|^2). The interval is Fieller's, of estimates that share their
+    random numbers.
+
+    Returns:
+        A row for each pair that crosses: problem, replicate, checkpoint, layer, first (better up to
+        there), then (better from there), at, low, high in the unit of the cost; limits are 0 and
+        inf where the crossing itself is not sure.
+
+    Raises:
+        GradbenchError: an unknown cost or layer, or costs that were not stored.
+    """
+    rows = []
+    for place, group in _places(results, layer, level):
+        for a, b in permutations(group, 2):
+            costs = price(a.cell, cost), price(b.cell, cost)
+            averages = 1.0 / costs[0], 1.0 / costs[1]
+            bias2, scatter, covariance = mse_difference(a.accuracy, b.accuracy, averages)
+            if not (bias2 > EXACT**2 and -scatter > bias2 * max(costs)):
+                continue  # never, or before a draw of both is paid
+            freedom = _mse_gap(a.accuracy, b.accuracy, averages)[2]
+            limits = fieller(bias2, scatter, covariance, quantile(level, freedom))
+            low, high = limits or (0.0, math.inf)
+            names = [*place, a.layer, a.cell.estimator, b.cell.estimator]
+            rows.append([*names, -scatter / bias2, low, high])
+    columns = [*KEYS[:4], "first", "then", "at", "low", "high"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def sample_complexity(
+    results: Iterable[Cell], eps: float, layer: str = NETWORK, level: float = LEVEL
+) -> pd.DataFrame:
+    """How many draws each estimator needs for a relative RMSE of ``eps``, M*(eps).
+
+    Returns:
+        A row per place and estimator: problem, replicate, checkpoint, layer, estimator, draws,
+        draws_low, draws_high (infinite where the bias alone exceeds eps), and the same cost in
+        evaluations and seconds, NaN where these were not stored; zero_gradient, where nothing is
+        known.
+
+    Raises:
+        GradbenchError: an ``eps`` that is not positive, or an unknown layer.
+    """
+    if not 0.0 < eps < math.inf:
+        raise GradbenchError(f"eps is {eps!r}; give a positive relative RMSE, such as 0.1")
+    rows = []
+    for place, group in _places(results, layer, level):
+        for found in group:
+            needed = found.accuracy.draws_needed(eps, level)
+            draws = {"draws": needed.value, "draws_low": needed.low, "draws_high": needed.high}
+            cost = found.cell.cost
+            paid = {
+                name: math.ceil(needed.value) * cost[name]
+                if name in cost and math.isfinite(needed.value)
+                else needed.value * cost.get(name, math.nan)
+                for name in ("evaluations", "seconds")
+            }
+            key = [*place, found.layer, found.cell.estimator]
+            zero = {"zero_gradient": found.zero_gradient}
+            rows.append(dict(zip(KEYS, key, strict=True)) | draws | paid | zero)
+    return pd.DataFrame(rows)

@@ -1,0 +1,272 @@
+"""The directions of M-sample estimates: cosine, agreement of signs and share of descents."""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gradbench.core.atomic import Counts, Floats
+from gradbench.core.errors import GradbenchError
+from gradbench.measure.blocks import BINS, ROUNDING, LayerBlock, Moments, pool
+from gradbench.metrics.intervals import (
+    LEVEL,
+    UNKNOWN,
+    Estimate,
+    bounded,
+    combined,
+    known,
+    quantile,
+    share,
+)
+from gradbench.metrics.measurement import Cell, Sample
+from gradbench.metrics.reference_noise import Noise
+
+BAND = (0.15, 0.85)  # of the cosine
+
+
+_SURE = 3.0  # standard errors from zero beyond which a sampled reference tells a sign
+
+
+class Directions(NamedTuple):
+    """Of the M-sample estimate, over groups of M draws; NaN without a group.
+
+    ``lower`` and ``upper`` are the 15 % and 85 % quantiles of the cosine, with their standard
+    errors. A group descends where its cosine is positive.
+
+    Groups were compared with the reference. Where that is sampled, cosines are scaled to the
+    estimate of |G|, and carry its noise; the intervals of the shares of signs and of descents are
+    widened by the coordinates whose sign, and the groups whose descent, it does not tell.
+    """
+
+    groups: int
+    cosine: Estimate
+    lower: tuple[float, float]
+    upper: tuple[float, float]
+    signs: Estimate
+    descent_probability: Estimate
+
+
+NOTHING = Directions(0, UNKNOWN, (math.nan, math.nan), (math.nan, math.nan), UNKNOWN, UNKNOWN)
+
+
+class _Sums(NamedTuple):
+    groups: int
+    cosine: float
+    cosine_sq: float
+    histogram: Counts  # of angles [BINS]
+    signs: float
+    signs_sq: float
+
+
+def directions_of(
+    cell: Cell, sample: Sample, average: int, steady: bool, level: float = LEVEL
+) -> Directions:
+    """The directions at one M, of an estimator that is ``steady`` where all draws are equal.
+
+    Raises:
+        GradbenchError: the blocks do not keep what this M needs.
+    """
+    if average in cell.averages:
+        sums = _stored(sample.parts, list(cell.averages).index(average))
+    elif average in cell.long_averages:
+        sums = _summed(sample, _long_means(cell, sample, average))
+    else:
+        raise GradbenchError(
+            f"the results of {cell.problem!r} do not keep directions at M = {average}; take one of "
+            f"{', '.join(map(str, cell.average_sizes()))}, or name it in `averages` before the run"
+        )
+    found = _directions(sums, steady, level)
+    if sample.noise is None:
+        return found
+    return _blurred(found, sums, sample, sample.noise, average, level)
+
+
+def _stored(parts: Sequence[LayerBlock], k: int) -> _Sums:
+    """The sums of the k-th of the averages, over all blocks."""
+    return _Sums(
+        int(sum(part.groups[k] for part in parts)),
+        float(sum(part.cosine[k] for part in parts)),
+        float(sum(part.cosine_sq[k] for part in parts)),
+        np.sum([part.histogram[k] for part in parts], axis=0),
+        float(sum(part.signs[k] for part in parts)),
+        float(sum(part.signs_sq[k] for part in parts)),
+    )
+
+
+def _summed(sample: Sample, means: Floats) -> _Sums:
+    """The sums of groups with these means [K, P]."""
+    lengths = np.linalg.norm(means, axis=1)
+    cosines = np.divide(
+        means @ sample.direction, lengths, out=np.zeros(len(means)), where=lengths > 0
+    ).clip(-1.0, 1.0)
+    directed = _directed(sample)
+    same = (np.sign(means) == np.sign(sample.direction))[:, directed]
+    signs = same.sum(1) / max(directed.sum(), 1)
+    histogram = np.histogram(np.arccos(cosines), BINS, (0.0, np.pi))[0]
+    return _Sums(
+        len(means),
+        float(cosines.sum()),
+        float(cosines @ cosines),
+        histogram,
+        float(signs.sum()),
+        float(signs @ signs),
+    )
+
+
+def _directed(sample: Sample) -> NDArray[np.bool_]:
+    """The coordinates [P] of the reference that have a sign."""
+    size = np.abs(sample.direction)
+    return size > ROUNDING * size.max(initial=0.0)
+
+
+def _long_means(cell: Cell, sample: Sample, average: int) -> Floats:
+    """Means [K, P] of groups of whole blocks and, if M leaves a remainder, the next block's head.
+
+    In the units of the sample up to a positive factor: directions alone are asked for.
+    """
+    whole, rest = divmod(average, cell.block_size)
+    if not whole or (rest and rest not in cell.head_sizes):
+        raise GradbenchError(
+            f"the blocks of {cell.block_size} draws do not keep what the cosine at M = {average} "
+            f"needs; name this M before the run, or take a multiple of {cell.block_size}"
+        )
+    parts = sample.parts
+    stride = whole + (rest > 0)
+    groups = len(parts) // stride
+    if groups * stride == len(parts) and parts[-1].count < (rest or cell.block_size):
+        groups -= 1  # the last block, the only one that can be short, is too short
+    means = sample.means[: groups * stride].reshape(groups, stride, sample.means.shape[1])
+    sums = means[:, :whole].sum(1) * cell.block_size
+    if rest and groups:
+        row = list(cell.head_sizes).index(rest)
+        heads = np.stack([parts[k * stride + whole].heads[row] for k in range(groups)])
+        sums += heads / sample.norm
+    return sums
+
+
+def _directions(sums: _Sums, steady: bool, level: float) -> Directions:
+    """The statistics over groups; single numbers where all draws are equal."""
+    groups = sums.groups
+    if not groups:
+        return NOTHING
+    cosine, signs = sums.cosine / groups, sums.signs / groups
+    descends = sums.histogram[: BINS // 2].sum() / groups
+    if steady:
+        band = (cosine, 0.0)
+        return Directions(groups, known(cosine), band, band, known(signs), known(descends))
+    chance = share(float(sums.histogram[: BINS // 2].sum()), groups, level)
+    if groups == 1:
+        alone = (cosine, math.nan)
+        return Directions(
+            groups,
+            UNKNOWN._replace(value=cosine),
+            alone,
+            alone,
+            UNKNOWN._replace(value=signs),
+            chance,
+        )
+    lower, upper = (_quantile(sums.histogram, part) for part in BAND)
+    return Directions(
+        groups,
+        _mean(cosine, sums.cosine_sq, groups, -1.0, level),
+        lower,
+        upper,
+        _mean(signs, sums.signs_sq, groups, 0.0, level),
+        chance,
+    )
+
+
+def _blurred(
+    found: Directions, sums: _Sums, sample: Sample, noise: Noise, average: int, level: float
+) -> Directions:
+    """With the noise of the reference."""
+    if not sums.groups:
+        return found
+    length = float(np.linalg.norm(sample.direction))
+    reach = quantile(level, noise.freedom)
+    se = _cosine_se(found.cosine.value, sample, noise, average)
+    value = found.cosine.value * length
+    low, high = (
+        value + side * combined(length * abs(limit - found.cosine.value), reach * se, 0.0)
+        for side, limit in ((-1.0, found.cosine.low), (1.0, found.cosine.high))
+    )
+    cosine = Estimate(
+        value, math.hypot(length * found.cosine.se, se), max(low, -1.0), min(high, 1.0)
+    )
+    lower, upper = (
+        (length * part, math.hypot(length * error, se))
+        for part, error in (found.lower, found.upper)
+    )
+    unsure = np.abs(sample.direction) < _SURE * np.sqrt(noise.variances)
+    unknown = float(unsure[_directed(sample)].mean()) if _directed(sample).any() else 0.0
+    signs = found.signs._replace(
+        low=max(found.signs.low - unknown, 0.0), high=min(found.signs.high + unknown, 1.0)
+    )
+    # The cosine of a group is off by its part along the noise, no more than so much.
+    edge = math.asin(min(reach * math.sqrt(noise.largest) / length, 1.0)) / math.pi
+    first, last = math.floor(BINS * (0.5 - edge)), math.ceil(BINS * (0.5 + edge))
+    least, most = (float(sums.histogram[:end].sum()) for end in (first, last))
+    descends = found.descent_probability
+    if descends.se == 0.0 and descends.low == descends.high:
+        low, high = least / sums.groups, most / sums.groups
+    else:
+        low = share(least, sums.groups, level).low
+        high = share(most, sums.groups, level).high
+    return Directions(
+        sums.groups, cosine, lower, upper, signs, descends._replace(low=low, high=high)
+    )
+
+
+def _cosine_se(cosine: float, sample: Sample, noise: Noise, average: int) -> float:
+    """The error of the mean cosine, before it is scaled, that is the noise of the reference.
+
+    The slope is q = E g/|g|, of which the groups tell the part along the reference alone. The ratio
+    of the other to it is taken to be that of normal draws, whose coordinates shrink to m_k /
+    (1 + V_k / E|g|^2), close to the truth where M is large. An allowance is made for others: a
+    quarter of 1 - |q|^2, in a direction as the noise has them (seen in draws of few values).
+    """
+    if sample.moments is not None:
+        mean, variances = sample.moments
+    else:
+        _, mean, squares = pool(map(Moments, sample.counts, sample.means, sample.m2))
+        variances = squares / max(sample.draws - 1, 1)
+    variances = variances / average
+    size = float(mean @ mean + variances.sum())
+    toward = mean / (1.0 + variances / size) if size else mean
+    length = float(np.linalg.norm(sample.direction))
+    unit = sample.direction / length
+    along = float(toward @ unit)
+    rest = toward - along * unit
+    across = float(np.linalg.norm(rest))
+    longest = math.sqrt(max(1.0 - cosine**2, 0.0)) / across if across else 0.0
+    factor = min(cosine / along, longest) if along * cosine > 0.0 else longest
+    left = max(1.0 - cosine**2 - (factor * across) ** 2, 0.0) / 4.0
+    typical = left * math.sqrt(noise.square / noise.trace) if noise.trace else 0.0
+    return math.hypot(noise.spread(factor * rest + cosine * (1.0 - length**2) * unit), typical)
+
+
+def _mean(mean: float, squares: float, groups: int, least: float, level: float) -> Estimate:
+    """Of a mean over groups of what lies between ``least`` and 1."""
+    variance = max(squares / groups - mean**2, 0.0) * groups / (groups - 1)
+    return bounded(mean, variance, groups, quantile(level, groups - 1), least)
+
+
+def _quantile(histogram: Counts, share: float) -> tuple[float, float]:
+    """A quantile of the cosine from the counts of angles [BINS], and its order-statistics error.
+
+    The number of groups below a quantile is binomial: the error is half the way between the
+    quantiles one binomial standard deviation to either side. Inside a bin the angle is linear.
+    """
+    groups = histogram.sum()
+    reach = math.sqrt(share * (1.0 - share) / groups)
+    shares = np.clip([share, share - reach, share + reach], 0.0, 1.0)
+    bins = np.flatnonzero(histogram)
+    ends = np.concatenate([[0], np.cumsum(histogram[bins])])
+    # The cosine falls as the angle grows: its quantile `share` is that of the angle at 1 - share.
+    at = (1.0 - shares) * groups
+    k = np.clip(np.searchsorted(ends, at) - 1, 0, len(bins) - 1)
+    angle = (bins[k] + (at - ends[k]) / histogram[bins[k]]) * np.pi / len(histogram)
+    value, below, above = np.cos(angle)
+    return float(value), float((above - below) / 2.0)

@@ -1,0 +1,64 @@
+"""Split off."""
+
+import math
+from collections.abc import Iterable
+
+import pandas as pd
+
+from gradbench.metrics.accuracy import EXACT
+from gradbench.metrics.layers import layers_of
+from gradbench.metrics.measurement import KEYS, NETWORK, Cell, samples
+from gradbench.metrics.significance import _detectable, holm
+
+FALSE_ALARMS = 0.01  # of all tests of unbiasedness of a set of results together
+
+
+def unbiasedness(results: Iterable[Cell], alpha: float = FALSE_ALARMS) -> pd.DataFrame:
+    """Whether each estimator is unbiased in each layer, with control over all that is tested.
+
+    Of exact moments it is known. Else the p-value is that of the largest |t| over the coordinates
+    of the layer (Sidak), adjusted over all rows by Holm's method: a false alarm anywhere has a
+    probability of at most ``alpha``, given that means of draws are normal; coordinates ruled by
+    rare events, of which this is not so, are not tested.
+
+    Returns:
+        A row per cell and layer: the keys; bias (relative, exact or estimated); p and p_adjusted,
+        NaN where it is known; detectable, the relative bias of any single coordinate that would
+        have been found with probability 0.9; verdict: "unbiased" and "biased" where it is known,
+        "bias found", "no bias seen", or "zero gradient".
+
+    Raises:
+        GradbenchError: blocks are missing or repeated.
+    """
+    rows, alone = [], []
+    for cell in results:
+        for found, sample in zip(layers_of(cell), samples(cell), strict=True):
+            if found.layer == NETWORK:
+                continue
+            key = dict(zip(KEYS, [*cell.place, found.layer, cell.estimator], strict=True))
+            bias = found.estimate("bias").value
+            steady = found.accuracy.variance == 0.0 and sample.noise is None
+            known = found.exact or steady
+            p = math.nan if known else found.unbiased_p
+            rows.append(key | {"bias": bias, "p": p})
+            alone.append((sample, found.zero_gradient, known))
+    frame = pd.DataFrame(rows)
+    if frame.empty:
+        return frame
+    frame["p_adjusted"] = holm(frame["p"].to_numpy())
+    tests = int(frame["p"].notna().sum())
+    frame["detectable"] = [
+        math.nan if zero or known else _detectable(sample, alpha / max(tests, 1))
+        for sample, zero, known in alone
+    ]
+    frame["verdict"] = [
+        "zero gradient" if zero else _verdict(known, bias, p < alpha)
+        for (_, zero, known), bias, p in zip(alone, frame["bias"], frame["p_adjusted"], strict=True)
+    ]
+    return frame
+
+
+def _verdict(known: bool, bias: float, found: bool) -> str:
+    if known:
+        return "biased" if bias > EXACT else "unbiased"
+    return "bias found" if found else "no bias seen"

@@ -1,0 +1,1 @@
+"""Models made of layers and objectives, binary weights, and optimisers of latent weights."""

@@ -1,0 +1,279 @@
+"""Layers composed of parts: pooling, deterministic layers, skip connections, any JAX function."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Any, TypeAlias
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from gradbench.core.contract import Params
+from gradbench.core.errors import GradbenchError
+from gradbench.core.noise import Noise, get_noise
+from gradbench.models.conv import AveragePool
+from gradbench.models.flips import flip_each
+from gradbench.models.layer import Layer, Shape, axes, read
+
+# A part of a pre-activation: a layer, of which the parameters and the map are used, or a function
+# of its input alone, such as jnp.tanh or AveragePool(2).
+Part: TypeAlias = Layer | Callable[[Array], Array]
+
+
+def _init(part: Part, key: Array) -> Params:
+    return part.init(key) if hasattr(part, "init") else ()
+
+
+def _apply(part: Part, theta: Params, x: Array) -> Array:
+    return part(theta, x) if hasattr(part, "init") else part(x)  # type: ignore[call-arg]
+
+
+class _Composed:
+    """What layers made of parts share: ``parts``, ``noise`` and ``inputs`` are their fields."""
+
+    parts: Any
+    noise: Any
+    inputs: Any
+
+    def __post_init__(self) -> None:
+        """Finds noise and input shape where not given, and refuses parts that do not fit."""
+        if not isinstance(self.parts, tuple | list) or not self.parts:
+            raise GradbenchError(
+                f"{type(self).__name__} got the parts {self.parts!r}; give a tuple of layers and "
+                "functions"
+            )
+        object.__setattr__(self, "parts", tuple(self.parts))
+        if self.inputs is None:
+            known = [part.inputs for part in self._readers() if hasattr(part, "inputs")]
+            if not known:
+                raise GradbenchError(
+                    f"{type(self).__name__} begins with a function, whose input shape is not "
+                    "known; give inputs=shape"
+                )
+            object.__setattr__(self, "inputs", known[0])
+        if self.noise is None:
+            noises = {get_noise(part.noise) for part in self._units() if hasattr(part, "noise")}
+            if len(noises) > 1:
+                names = sorted(noise.name for noise in noises)
+                raise GradbenchError(
+                    f"{type(self).__name__} got parts with the noises {names}; give noise=one"
+                )
+            object.__setattr__(self, "noise", noises.pop() if noises else "logistic")
+        get_noise(self.noise)
+        _ = self.outputs
+
+    def _readers(self) -> tuple[Part, ...]:
+        """The parts that read the input."""
+        return self.parts
+
+    def _units(self) -> tuple[Part, ...]:
+        """The parts whose noise is that of the units."""
+        return self.parts
+
+    def _pairs(self, theta: Params) -> list[tuple[Part, Params]]:
+        """Each part with its parameters."""
+        entries = len(theta) if isinstance(theta, tuple | list) else 1
+        if entries != len(self.parts):
+            raise GradbenchError(
+                f"{type(self).__name__} of {len(self.parts)} parts got {entries} parameter "
+                "entries; give one for each part, () for functions"
+            )
+        return list(zip(self.parts, theta, strict=True))
+
+    def init(self, key: Array) -> tuple[Params, ...]:
+        """Random parameters: those of each part, ``()`` for functions."""
+        keys = jax.random.split(key, len(self.parts))
+        return tuple(_init(part, k) for part, k in zip(self.parts, keys, strict=True))
+
+    @cached_property
+    def outputs(self) -> tuple[int, ...]:
+        """The shape of the pre-activations, found by tracing.
+
+        Raises:
+            GradbenchError: the parts cannot read an input of that shape.
+        """
+        return _traced_shape(type(self).__name__, self, self.inputs)  # type: ignore[arg-type]
+
+
+def _traced_shape(name: str, layer: Layer, inputs: Shape) -> tuple[int, ...]:
+    """The shape of what a layer returns.
+
+    Raises:
+        GradbenchError: the functions in it cannot read their input.
+    """
+    try:
+        theta = jax.eval_shape(layer.init, jax.random.key(0))
+        x = jax.ShapeDtypeStruct(axes(inputs), jnp.result_type(float))
+        found = jax.eval_shape(layer, theta, x)
+        return found.shape
+    except GradbenchError:
+        raise
+    except Exception as error:  # of any kind: the functions are the user's
+        reason = " ".join(str(error).split())[:200]
+        raise GradbenchError(
+            f"{name} cannot read an input of shape {axes(inputs)} ({reason}); "
+            "make its parameters and the shapes of its parts fit, and return one array"
+        ) from error
+
+
+@dataclass(frozen=True)
+class Compose(_Composed):
+    """Parts one after the other, deterministic but for the units at the end: a = p_n(...p_1(x)).
+
+    ``Compose((Dense(64, 16), jnp.tanh, Dense(16, 8)))`` is the layer of a non-linear encoder,
+    ``Compose((AveragePool(2), Conv((4, 4, 1), 2, 3)), inputs=(8, 8, 1))`` pools its input first.
+    Parameters: a tuple with those of each part. ``noise`` is that of the last layer among the
+    parts unless given, ``inputs`` the input shape of the first part.
+
+    Raises:
+        GradbenchError: no parts, a first part of unknown input shape where none is given, an
+            unknown noise, or parts that do not fit.
+    """
+
+    parts: tuple[Part, ...]
+    noise: Any = None
+    inputs: Any = None
+
+    def _readers(self) -> tuple[Part, ...]:
+        return self.parts[:1]
+
+    def _units(self) -> tuple[Part, ...]:
+        return tuple(part for part in self.parts if hasattr(part, "noise"))[-1:]
+
+    def __call__(self, theta: Params, x: Array) -> Array:
+        """Pre-activations [*outputs] of one example, of states [*inputs] or flat.
+
+        Raises:
+            GradbenchError: states that do not fit, or not one entry of ``theta`` for each part.
+        """
+        x = read(x, self.inputs)
+        for part, own in self._pairs(theta):
+            x = _apply(part, own, x)
+        return x
+
+    @property
+    def fast_flips(self) -> bool:
+        """Whether ``flip_pull`` has a form for it: for a single layer that has, pooled or not."""
+        parts: tuple[Any, ...] = self.parts
+        *before, last = parts
+        known = hasattr(last, "flip_pull") and get_noise(last.noise) == get_noise(self.noise)
+        pooled = len(before) == 1 and isinstance(before[0], AveragePool)
+        return known and (pooled or not before)
+
+    def flip_pull(self, theta: Params, x: Array, flipped: Array, a: Array, g: Array) -> Array:
+        """As ``flip_each``, [*inputs]; from its structure for a single layer, pooled or not.
+
+        Raises:
+            GradbenchError: states that do not fit.
+        """
+        if not self.fast_flips:
+            return flip_each(self, theta, x, flipped, a, g)
+        parts: tuple[Any, ...] = self.parts
+        *before, last = parts
+        pull = partial(last.flip_pull, theta[-1])
+        read_x, read_flipped = read(x, self.inputs), read(flipped, self.inputs)
+        if before:
+            return before[0].flip_pull(pull, read_x, read_flipped, a, g).reshape(x.shape)
+        return pull(read_x, read_flipped, a, g).reshape(x.shape)
+
+
+@dataclass(frozen=True)
+class Concatenate(_Composed):
+    """Parts side by side, which all read the input; their outputs are joined along the last axis.
+
+    Parameters: a tuple with those of each part. ``noise`` and ``inputs``, the shape of the input,
+    are those of the parts unless given.
+
+    Raises:
+        GradbenchError: no parts, parts of several noises or of an unknown input shape where none is
+            given, or parts that do not fit.
+    """
+
+    parts: tuple[Part, ...]
+    noise: Any = None
+    inputs: Any = None
+
+    def __call__(self, theta: Params, x: Array) -> Array:
+        """Pre-activations [*outputs] of one example, of states [*inputs] or flat.
+
+        Raises:
+            GradbenchError: states that do not fit, or not one entry of ``theta`` for each part.
+        """
+        x = read(x, self.inputs)
+        outputs = [_apply(part, own, x) for part, own in self._pairs(theta)]
+        return jnp.concatenate(outputs, axis=-1)
+
+
+@dataclass(frozen=True)
+class Add(_Composed):
+    """The sum of parts that all read the input and have the same output shape: skip connections.
+
+    ``Add((Conv((4, 4, 1), 1, 3, padding=1), lambda x: x))`` adds its input to a convolution.
+    Parameters: a tuple with those of each part. ``noise`` and ``inputs``, the shape of the input,
+    are those of the parts unless given.
+
+    Raises:
+        GradbenchError: no parts, parts of several noises or of an unknown input shape where none is
+            given, or parts that do not fit.
+    """
+
+    parts: tuple[Part, ...]
+    noise: Any = None
+    inputs: Any = None
+
+    def __call__(self, theta: Params, x: Array) -> Array:
+        """Pre-activations [*outputs] of one example, of states [*inputs] or flat.
+
+        Raises:
+            GradbenchError: states that do not fit, or not one entry of ``theta`` for each part, or
+                outputs that are not all alike.
+        """
+        x = read(x, self.inputs)
+        outputs = [_apply(part, own, x) for part, own in self._pairs(theta)]
+        shapes = [jnp.shape(out) for out in outputs]
+        if len(set(shapes)) > 1:
+            raise GradbenchError(f"Add got parts with outputs of shapes {shapes}; make them equal")
+        return sum(outputs[1:], outputs[0])
+
+
+@dataclass(frozen=True)
+class Function:
+    """Any JAX function ``function(theta, x) -> pre-activations`` as a layer.
+
+    ``inputs`` is the shape of the states x that it reads, ``noise`` that of its units; their shape,
+    [*outputs], is found by tracing. ``initial(key)`` gives random parameters, none unless given.
+
+    Raises:
+        GradbenchError: an input shape that the function cannot read.
+    """
+
+    function: Callable[[Params, Array], Array]
+    inputs: Shape
+    initial: Callable[[Array], Params] | None = None
+    noise: str | Noise = "logistic"
+
+    def __post_init__(self) -> None:
+        """Refuses a function that cannot read its input."""
+        _ = self.outputs
+
+    def init(self, key: Array) -> Params:
+        """Random parameters."""
+        return self.initial(key) if self.initial else ()
+
+    @cached_property
+    def outputs(self) -> tuple[int, ...]:
+        """The shape of the pre-activations, found by tracing.
+
+        Raises:
+            GradbenchError: the function cannot read an input of that shape.
+        """
+        return _traced_shape("Function", self, self.inputs)
+
+    def __call__(self, theta: Params, x: Array) -> Array:
+        """Pre-activations [*outputs] of one example, of states [*inputs] or flat.
+
+        Raises:
+            GradbenchError: states that do not fit.
+        """
+        return self.function(theta, read(x, self.inputs))

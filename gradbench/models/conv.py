@@ -1,0 +1,192 @@
+"""Split off."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from gradbench.core.contract import Params
+from gradbench.core.errors import GradbenchError
+from gradbench.core.noise import Noise, get_noise
+from gradbench.models.dense import affine, check_sizes, uniform_affine
+from gradbench.models.flips import one_by_one
+from gradbench.models.layer import axes, read
+
+
+@dataclass(frozen=True)
+class AveragePool:
+    """The mean over windows of ``window`` along all axes but the last; what is left over is cut."""
+
+    window: Any
+
+    def __call__(self, x: Float[Array, "*space channels"]) -> Float[Array, "*pooled channels"]:
+        """The means of the input ``x`` of one example.
+
+        Raises:
+            GradbenchError: a window that is no whole number, or larger than an axis.
+        """
+        w, space = self.window, x.shape[:-1]
+        if not isinstance(w, int | np.integer) or w < 1 or any(n < w for n in space):
+            raise GradbenchError(
+                f"average pooling over {w} got an input of shape {x.shape}; "
+                f"give a window from 1 to {min(space, default=0)}"
+            )
+        return jnp.mean(self._windows(x), axis=0)
+
+    def _windows(self, x: Array) -> Float[Array, "entries *pooled channels"]:
+        """The entries of all windows, those of each along the first axis."""
+        w, axes = self.window, x.ndim - 1
+        x = x[tuple(slice(n // w * w) for n in x.shape[:-1])]
+        split = x.reshape(*(part for n in x.shape[:-1] for part in (n // w, w)), -1)
+        split = jnp.moveaxis(split, range(1, 2 * axes, 2), range(axes))
+        return split.reshape(w**axes, *split.shape[axes:])
+
+    def flip_pull(
+        self, pull: Callable[..., Array], x: Array, flipped: Array, a: Array, g: Array
+    ) -> Array:
+        """The ``flip_pull`` of pooling before a layer, from that of the layer, ``pull``.
+
+        ``x`` and ``flipped`` are [*space, channels], ``a`` and ``g`` [*outputs], as the result of
+        the layer. An input changes the mean of its window alone: as many pulls as a window has
+        entries.
+        """
+        change, back = jax.vjp(self._windows, flipped - x)
+        mean = self(x)
+        pulled = jax.lax.map(lambda c: pull(mean, mean + c / len(change), a, g), change)
+        return back(pulled)[0]
+
+
+@dataclass(frozen=True)
+class Conv:
+    """a = W * x + b, the convolution of neural networks (a correlation) along one or two axes.
+
+    ``inputs`` is ``[length, channels]`` or ``[height, width, channels]``, ``channels`` the number
+    of output channels. ``kernel`` and ``stride`` are numbers, or one for each axis; ``padding`` is
+    the number of zeros on both sides, "valid" (none) or "same" (outputs = inputs / stride, rounded
+    up); ``noise`` is that of its units. Parameters: ``{"weight": [channels, *kernel, channels
+    below], "bias": [channels]}``.
+
+    Raises:
+        GradbenchError: a kernel larger than its input, sizes that are none, or an unknown noise.
+    """
+
+    inputs: tuple[int, ...]
+    channels: int
+    kernel: Any
+    stride: Any = 1
+    padding: int | str = 0
+    noise: str | Noise = "logistic"
+
+    def __post_init__(self) -> None:
+        """Refuses impossible sizes."""
+        object.__setattr__(self, "inputs", axes(self.inputs))
+        if len(self.inputs) not in (2, 3):
+            raise GradbenchError(
+                f"a convolution got the input shape {self.inputs}; give [length, channels] or "
+                "[height, width, channels]"
+            )
+        for name in ("kernel", "stride"):
+            value = getattr(self, name)
+            listed = isinstance(value, tuple | list)
+            full = tuple(value) if listed else (value,) * len(self._space)
+            if len(full) != len(self._space):
+                raise GradbenchError(
+                    f"a convolution along {len(self._space)} axes got {name} {value}; "
+                    "give one number for each axis"
+                )
+            object.__setattr__(self, name, full)
+            check_sizes(f"the {name} of a convolution", full)
+        check_sizes("a convolution", (*self.inputs, self.channels))
+        get_noise(self.noise)
+        padding = self.padding
+        if padding not in ("valid", "same") and not (
+            isinstance(padding, int | np.integer) and padding >= 0
+        ):
+            raise GradbenchError(
+                f"the padding of a convolution is {padding!r}; "
+                'give a number of zeros, "valid" or "same"'
+            )
+        padded = [n + low + high for n, (low, high) in zip(self._space, self._pads, strict=True)]
+        if any(k > n for k, n in zip(self.kernel, padded, strict=True)):
+            raise GradbenchError(
+                f"the kernel {self.kernel} is larger than its padded input {tuple(padded)}; "
+                "make it smaller, or pad the input"
+            )
+
+    @property
+    def _space(self) -> tuple[int, ...]:
+        return self.inputs[:-1]
+
+    @property
+    def _pads(self) -> list[tuple[int, int]]:
+        """Zeros before and after each axis."""
+        if isinstance(self.padding, str):
+            return jax.lax.padtype_to_pads(
+                self._space, self.kernel, self.stride, self.padding.upper()
+            )
+        return [(self.padding, self.padding)] * len(self._space)
+
+    @property
+    def outputs(self) -> tuple[int, ...]:
+        """``[*space, channels]``."""
+        sizes = zip(self._space, self._pads, self.kernel, self.stride, strict=True)
+        return (*((n + sum(pad) - k) // s + 1 for n, pad, k, s in sizes), self.channels)
+
+    def init(self, key: Array) -> Params:
+        """Weights [channels, *kernel, channels below] and biases [channels] from U(-1, 1)."""
+        return uniform_affine(key, (self.channels, *self.kernel, self.inputs[-1]))
+
+    def patches(self, x: Float[Array, "*inputs"]) -> Float[Array, "*space taps"]:
+        """What each output position reads, in the order of a kernel's entries.
+
+        Raises:
+            GradbenchError: an input of another shape.
+        """
+        padded = jnp.pad(read(x, self.inputs), [*self._pads, (0, 0)])
+        space = self.outputs[:-1]
+
+        def shifted(offset: tuple[int, ...]) -> Array:
+            ends = (o + (n - 1) * s + 1 for o, n, s in zip(offset, space, self.stride, strict=True))
+            return jax.lax.slice(padded, (*offset, 0), (*ends, padded.shape[-1]), (*self.stride, 1))
+
+        return jnp.concatenate([shifted(offset) for offset in np.ndindex(*self.kernel)], axis=-1)
+
+    def __call__(self, theta: Params, x: Array) -> Float[Array, "*space channels"]:
+        """Pre-activations of one example.
+
+        Raises:
+            GradbenchError: parameters or an input of other shapes.
+        """
+        return affine(self._flat(theta), self.patches(x))
+
+    def _flat(self, theta: Params) -> Params:
+        """The parameters of the dense layer that reads patches."""
+        shape = (self.channels, *self.kernel, self.inputs[-1])
+        has_weight = isinstance(theta, Mapping) and "weight" in theta
+        if not has_weight or jnp.shape(theta["weight"]) != shape:
+            found = f"a weight of shape {jnp.shape(theta['weight'])}" if has_weight else "no weight"
+            raise GradbenchError(f"a convolution got {found}; give a weight of shape {shape}")
+        return {**theta, "weight": theta["weight"].reshape(self.channels, -1)}
+
+    def flip_pull(self, theta: Params, x: Array, flipped: Array, a: Array, g: Array) -> Array:
+        """What ``flip_each`` gives, from the flips of each kernel entry at all positions.
+
+        Input i is read once at each position that it touches: sum_j g_j (F(a_j + w (flipped_i -
+        x_i)) - F(a_j)) goes entry by entry over patches, and back to the inputs by the transpose.
+
+        Raises:
+            GradbenchError: parameters of other shapes.
+        """
+        cdf = get_noise(self.noise).cdf
+        weight, base = self._flat(theta)["weight"], cdf(a)
+        change, pull = jax.vjp(self.patches, flipped - x)
+
+        def entry(q: Array) -> Float[Array, "*space"]:
+            return jnp.sum(g * (cdf(a + change[..., q, None] * weight[:, q]) - base), axis=-1)
+
+        pulled = one_by_one(entry, weight.shape[1], a.size)
+        return pull(jnp.moveaxis(pulled, 0, -1))[0].reshape(x.shape)

@@ -1,0 +1,157 @@
+"""Split off."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from gradbench.core.contract import Params
+from gradbench.core.errors import GradbenchError, did_you_mean
+from gradbench.core.noise import NOISES, Noise
+from gradbench.models.layer import Layer, Shape, axes, fits
+from gradbench.models.losses import LossFunction, check_targets, get_loss
+
+
+@dataclass(frozen=True)
+class ELBO:
+    """The negative evidence lower bound of a variational autoencoder with Bernoulli latents.
+
+    The network is the encoder q(x_1 | input) ... q(x_L | x_{L-1}); ``decoders[k]`` is a layer that
+    reads the states of layer k + 1 and gives the logits of what is below it: of the target for
+    k = 0, else of the states of layer k. The prior of the last states has its own logits. So
+
+        f = -log p(target | x_1) + sum_k [log q(x_k | x_{k-1}) - log p(x_k | x_{k+1})],
+
+    ``kl="sampled"``. With ``kl="closed"`` what depends on the last pre-activations alone is summed
+    over the states: the entropies of all layers, and the divergence of the last from the prior. The
+    expected value is the same. Parameters: ``{"prior": [units], "decoders": one entry for each}``.
+
+    ``likelihood`` is that of the target, "bernoulli_likelihood" (in {-1, +1}) or
+    "multinomial_likelihood" (counts). Source: Kingma & Welling 2014; Mnih & Gregor 2014.
+
+    Raises:
+        GradbenchError: no decoders, decoders that do not chain, an unknown ``kl`` or likelihood; in
+            a network, layers to which they do not belong.
+    """
+
+    decoders: tuple[Layer, ...]
+    kl: str = "closed"
+    likelihood: str | LossFunction = "bernoulli_likelihood"
+
+    def __post_init__(self) -> None:
+        """Refuses decoders that do not chain and unknown names."""
+        decoders: Any = self.decoders
+        if not isinstance(decoders, tuple | list) or not decoders:
+            raise GradbenchError(
+                f"an ELBO got the decoders {decoders!r}; give a tuple with one for each layer"
+            )
+        object.__setattr__(self, "decoders", tuple(decoders))
+        if self.kl not in ("closed", "sampled"):
+            raise GradbenchError(f"kl is {self.kl!r}; {did_you_mean(self.kl, KL)}")
+        if self.likelihood not in LIKELIHOODS and not callable(self.likelihood):
+            remedy = did_you_mean(self.likelihood, LIKELIHOODS)
+            raise GradbenchError(f"the likelihood is {self.likelihood!r}; {remedy}")
+
+    def check_network(self, network: Any) -> None:
+        """Refuses a ``network`` whose layers or coding of states the decoders do not fit.
+
+        Raises:
+            GradbenchError: a coding of states, or not one decoder of the right shape for each
+                layer.
+        """
+        layers = network.layers
+        if getattr(network, "states", None) != (-1.0, 1.0):
+            raise GradbenchError(
+                f"an ELBO got a network with the states {getattr(network, 'states', 'real')}; its "
+                "decoders read -1 and +1, leave the states out"
+            )
+        if len(layers) != len(self.decoders):
+            raise GradbenchError(
+                f"an ELBO got {len(layers)} stochastic layers and decoders: {len(self.decoders)}; "
+                "give one decoder for each layer"
+            )
+        for k, (layer, decoder) in enumerate(zip(layers, self.decoders, strict=True)):
+            read, written = [axes(layer.outputs)], [axes(decoder.inputs)]
+            if k > 0:
+                read.append(axes(layers[k - 1].outputs))
+                written.append(axes(decoder.outputs))
+            if not all(map(fits, read, written)):
+                raise GradbenchError(
+                    f"decoder {k + 1} reads {decoder.inputs} and gives {decoder.outputs}, but "
+                    f"layer {k + 1} reads {layer.inputs} and gives {layer.outputs}; make the "
+                    "decoder undo the layer"
+                )
+
+    @property
+    def inputs(self) -> Shape:
+        """Shape of the last states."""
+        return self.decoders[-1].inputs
+
+    def init(self, key: Array) -> Params:
+        """Random parameters of the decoders, an even prior."""
+        keys = jax.random.split(key, len(self.decoders))
+        return {
+            "prior": jnp.zeros(int(np.prod(self.inputs))),
+            "decoders": tuple(d.init(k) for d, k in zip(self.decoders, keys, strict=True)),
+        }
+
+    def _check_parameters(self, theta: Params) -> None:
+        units, names = int(np.prod(self.inputs)), {"prior", "decoders"}
+        fit = (
+            isinstance(theta, Mapping)
+            and set(theta) == names
+            and jnp.shape(theta["prior"]) == (units,)
+            and len(theta["decoders"]) == len(self.decoders)
+        )
+        if not fit:
+            found = jax.tree.map(jnp.shape, theta)
+            raise GradbenchError(
+                f"an ELBO got parameters of shapes {found}; give a prior of {units} logits and "
+                f"{len(self.decoders)} entries of decoders"
+            )
+
+    def term(self, params: Params, k: int, noise: Noise, below: Any, a: Array, x: Array) -> Array:
+        """The part of f that belongs to layer k, see the head of ``gradbench.objectives``.
+
+        ``noise`` is that of the layer, a and x [...] are its pre-activations and states, ``below``
+        what it reads.
+
+        Raises:
+            GradbenchError: ``params[-1]`` without a prior and decoders of the right shapes.
+        """
+        theta = params[-1]
+        self._check_parameters(theta)
+        a, bits = jnp.ravel(a), jnp.ravel(x)
+        logits = self.decoders[k](theta["decoders"][k], x)
+        if k == 0:
+            f = get_loss(self.likelihood)(jnp.ravel(logits), jnp.ravel(below[1]))
+        else:
+            f = -_PRIOR.log_probability(jnp.ravel(below), jnp.ravel(logits))
+        last = k == len(self.decoders) - 1
+        if self.kl == "sampled":
+            f += noise.log_probability(bits, a)
+            return f - _PRIOR.log_probability(bits, theta["prior"]) if last else f
+        mean = 2 * noise.cdf(a) - 1
+        f += noise.log_probability(mean, a)  # affine in the states: at their mean, its mean
+        return f - _PRIOR.log_probability(mean, theta["prior"]) if last else f
+
+    def check_targets(self, targets: np.ndarray) -> None:
+        """Refuses ``targets`` [N, ...] that the likelihood is not made for.
+
+        Raises:
+            GradbenchError: a target that is none, named.
+        """
+        check_targets(self.likelihood, targets, 0)
+
+
+KL = ("closed", "sampled")
+
+
+LIKELIHOODS = ("bernoulli_likelihood", "multinomial_likelihood")
+
+
+_PRIOR = NOISES["logistic"]

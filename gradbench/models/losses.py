@@ -1,0 +1,180 @@
+"""Objectives: losses of a network's outputs, the evidence bound of latent variables, toys.
+
+An objective of a network is either a function ``objective(theta, x, target) -> f`` of its last
+states, or an object with a method ``term(params, k, noise, below, a, x)``: then f is the sum over
+the layers k = 0, 1, ... of terms that see the states x of the layer in {-1, +1}, their
+pre-activations a and noise, and the states below, which for k = 0 are the example (input, target).
+``params`` are those of the network, of which the last entry, ``theta``, is the objective's own.
+
+A function may know its expectation over independent units: ``expected(theta, p, values, target)``,
+where a state is ``values[1]`` with probability p and else ``values[0]``. With one layer of units
+this is the exact expected loss, of any number of units.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from gradbench.core.contract import Params
+from gradbench.core.errors import GradbenchError, did_you_mean
+from gradbench.core.noise import NOISES
+from gradbench.models.dense import affine, check_sizes, uniform_affine
+
+
+def logistic_loss(out: Float[Array, " 1"], target: Float[Array, ""]) -> Float[Array, ""]:
+    """log(1 + exp(-out target)), target in {-1, +1}."""
+    return _softplus(-out[0] * target)
+
+
+@jax.custom_jvp
+def _softplus(z: Float[Array, ""]) -> Float[Array, ""]:
+    """log(1 + exp(z)) of a finite z; that of JAX, for infinities too, takes longer."""
+    return jnp.maximum(z, 0) + jnp.log1p(jnp.exp(-jnp.abs(z)))
+
+
+_softplus.defjvp(lambda z, dz: (_softplus(*z), jax.nn.sigmoid(*z) * dz[0]))
+
+
+def softmax_cross_entropy(out: Float[Array, " classes"], target: Array) -> Float[Array, ""]:
+    """-log softmax(out)[target], target an integer class."""
+    return jax.nn.logsumexp(out) - out[target]
+
+
+def squared_error(out: Float[Array, " n"], target: Float[Array, " n"]) -> Float[Array, ""]:
+    """Sum over the outputs of (out - target)^2."""
+    _same_shape("squared_error", out, target)
+    return jnp.sum((out - target) ** 2)
+
+
+def bernoulli_likelihood(out: Float[Array, " n"], target: Float[Array, " n"]) -> Float[Array, ""]:
+    """-log P(target) of independent bits in {-1, +1} with the logits ``out``."""
+    _same_shape("bernoulli_likelihood", out, target)
+    return -NOISES["logistic"].log_probability(target.astype(out.dtype), out)
+
+
+def multinomial_likelihood(out: Float[Array, " n"], target: Float[Array, " n"]) -> Float[Array, ""]:
+    """-sum_w target_w log softmax(out)_w, target the counts of words: without their coefficient.
+
+    Source: the stochastic autoencoder of semantic hashing (Salakhutdinov & Hinton 2009; Shen et
+    al. 2018, NASH).
+    """
+    _same_shape("multinomial_likelihood", out, target)
+    return -jnp.vdot(target.astype(out.dtype), jax.nn.log_softmax(out))
+
+
+def _same_shape(loss: str, out: Array, target: Array) -> None:
+    if jnp.shape(target) != jnp.shape(out):
+        raise GradbenchError(
+            f"{loss} got {out.size} outputs and a target of shape {jnp.shape(target)}; "
+            "give one number per output"
+        )
+
+
+LossFunction = Callable[[Array, Array], Array]
+
+
+LOSSES: dict[str, LossFunction] = {
+    "logistic_loss": logistic_loss,
+    "softmax_cross_entropy": softmax_cross_entropy,
+    "squared_error": squared_error,
+    "bernoulli_likelihood": bernoulli_likelihood,
+    "multinomial_likelihood": multinomial_likelihood,
+}
+
+
+def get_loss(loss: Any) -> LossFunction:
+    """The loss of that name; a function is returned as it is."""
+    if callable(loss):
+        return loss
+    if not isinstance(loss, str) or loss not in LOSSES:
+        raise GradbenchError(f"unknown objective {loss!r}; {did_you_mean(loss, LOSSES)}")
+    return LOSSES[loss]
+
+
+def check_targets(loss: str | LossFunction, targets: np.ndarray, outputs: int) -> None:
+    """Refuses targets that a loss is not made for, as far as it is known.
+
+    Raises:
+        GradbenchError: names the loss, the target and the remedy.
+    """
+    if loss in ("logistic_loss", "bernoulli_likelihood"):
+        wrong = targets[~np.isin(targets, (-1, 1))]
+        what = "the two classes" if loss == "logistic_loss" else "bits"
+        remedy = f"code {what} as -1 and +1"
+    elif loss == "softmax_cross_entropy":
+        integers = np.issubdtype(targets.dtype, np.integer)
+        wrong = targets[~np.isin(targets, np.arange(outputs)) | (not integers)]
+        remedy = f"give integer classes from 0 to {outputs - 1}"
+    elif loss == "multinomial_likelihood":
+        wrong = targets[targets < 0]
+        remedy = "give counts, at least 0"
+    else:
+        return
+    if wrong.size:
+        raise GradbenchError(f"{loss} got the target {wrong[0]}; {remedy}")
+
+
+@dataclass(frozen=True)
+class Readout:
+    """The objective loss(W x + b, target): an affine layer on the last states and a loss on it.
+
+    It reads states of any shape with ``inputs`` units; parameters ``{"weight": [outputs, inputs],
+    "bias": [outputs]}``. ``loss`` is a name in ``LOSSES`` or any JAX function ``(out [outputs],
+    target) -> scalar``.
+
+    Raises:
+        GradbenchError: sizes that are no positive whole numbers, an unknown loss, or
+            ``logistic_loss`` of several outputs.
+    """
+
+    inputs: int
+    outputs: int
+    loss: str | LossFunction = "logistic_loss"
+
+    def __post_init__(self) -> None:
+        """Refuses a loss that is not known or does not fit the number of outputs."""
+        check_sizes("a readout", (self.inputs, self.outputs))
+        get_loss(self.loss)
+        if self.loss == "logistic_loss" and self.outputs != 1:
+            raise GradbenchError(
+                f"logistic_loss got {self.outputs} outputs; give 1, or take softmax_cross_entropy"
+            )
+
+    def init(self, key: Array) -> Params:
+        """Weights [outputs, inputs] and biases [outputs] from U(-1, 1)."""
+        return uniform_affine(key, (self.outputs, self.inputs))
+
+    def __call__(self, theta: Params, x: Array, target: Array) -> Float[Array, ""]:
+        """The loss of one example, at its last states x.
+
+        ``target`` is as the loss takes it: [], or [outputs].
+
+        Raises:
+            GradbenchError: parameters, states or a target of other shapes.
+        """
+        return get_loss(self.loss)(affine(theta, jnp.ravel(x)), target)
+
+    def flips(
+        self, theta: Params, x: Array, flipped: Array, target: Array
+    ) -> Float[Array, " inputs"]:
+        """The loss with each state x_i replaced by flipped_i in turn, for PSA.
+
+        Raises:
+            GradbenchError: parameters of other shapes.
+        """
+        out = affine(theta, jnp.ravel(x))
+        outs = out + theta["weight"].T * jnp.ravel(flipped - x)[:, None]
+        return jax.vmap(get_loss(self.loss), (0, None))(outs, target)
+
+    def check_targets(self, targets: np.ndarray) -> None:
+        """Refuses ``targets`` [N, ...] that the loss is not made for.
+
+        Raises:
+            GradbenchError: a target that is none, named.
+        """
+        check_targets(self.loss, targets, self.outputs)

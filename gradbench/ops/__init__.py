@@ -1,0 +1,1 @@
+"""The estimators without a model: the stochastic sign, and expectations of any function."""

@@ -1,0 +1,144 @@
+"""A binary activation for any JAX code: a stochastic sign with an estimator's backward pass."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from gradbench.core.autodiff import with_slope
+from gradbench.core.contract import Loss, Model, Site
+from gradbench.core.errors import GradbenchError
+from gradbench.core.keys import note_use, real
+from gradbench.core.noise import Noise, get_noise
+from gradbench.core.run import Coding, coded, draw_state
+from gradbench.core.surrogate import Lifted
+from gradbench.core.uniforms import unit_uniforms
+from gradbench.estimators.registry import ESTIMATORS, any_model, get_estimator
+from gradbench.ops.score_mode import marked, mode, scored
+
+
+def binarize(
+    a: Float[Array, "..."],
+    *,
+    key: Array | None = None,
+    estimator: str | Callable[[Model], Loss] = "zgr",
+    noise: str | Noise = "logistic",
+    coding: Coding = "signs",
+    hard: bool = True,
+) -> Float[Array, "..."]:
+    """Binary states x = sign(a - z) with the gradient of an estimator in a.
+
+    In the place of ``jax.random.bernoulli(key, jax.nn.sigmoid(a))``, through which no gradient
+    flows, put ``binarize(a, key=key, coding="bits")``; in the place of a sign with a
+    straight-through trick, ``binarize(a, estimator="deterministic_straight_through")``.
+
+    The states are exactly -1 and +1, in the shape and type of ``a``: +1 with probability F(a), F
+    the cdf of the noise. With ``coding="bits"`` they are 0 and 1, and the gradient is that of bits.
+    Elementwise and pure: it works under ``jit``, ``vmap``, ``scan``, ``checkpoint``, and where
+    arrays are sharded. Half precision is computed in float32 and rounded at the end. What is NaN
+    stays NaN.
+
+    Every call needs a key of its own: layers with equal keys have dependent noise, which biases
+    expectation and gradient. A key that two calls of one traced function share is refused; what
+    cannot be seen are calls inside transformations of their own (two ``checkpoint``, the steps of a
+    ``scan``), calls without any transformation, and keys that are made twice (``keys[0]`` for two
+    layers). Where sharing is meant, pass ``jax.random.clone(key)``. Under ``vmap`` with one key all
+    rows share their noise; give ``jax.random.split(key, rows)``. Under ``shard_map`` fold in the
+    index of the shard.
+
+    Args:
+        a: pre-activations, real, of any shape; for logistic noise the logits.
+        key: of ``jax.random``; only estimators without randomness need none.
+        estimator: a spec such as "zgr" or "gumbel_rao(temperature=0.5)", of an estimator local to a
+            unit (``local_estimators`` lists them), or a function ``make(model) -> loss`` of one.
+        noise: its name (logistic, normal, uniform, triangular, laplace) or a ``Noise``.
+        coding: "signs" for -1 and +1, "bits" for 0 and 1.
+        hard: whether relaxations (``concrete``, ``hard_concrete``, ``stochastic_times_smooth``,
+            ``foust``), whose own states are real numbers, are made binary in the forward pass. The
+            backward pass is theirs either way: a hard ``concrete`` is ``st_gumbel_softmax``. With
+            ``hard=False`` they are as in their papers, and are so certified; others ignore it. But
+            ``foust`` takes the value at other states than the gradient, as a unit alone cannot:
+            hard it is ``zgr``, and with ``hard=False`` its value is biased too.
+
+    Returns:
+        The states, in the shape and type of ``a``.
+
+    Raises:
+        GradbenchError: ``a`` is not real, or is NaN where it can be seen; no key, or one that is
+            none or is used already; an unknown estimator, noise or coding, or an estimator that
+            needs to see the objective.
+    """
+    a = real("pre-activations", a)
+    rule = _rule(estimator)
+    if hard and rule.soft and not rule.streams:
+        raise GradbenchError(
+            f"the states of {_name(estimator)} are means, which are never binary; give hard=False, "
+            "or take straight_through"
+        )
+    site = Site(0, a.shape, get_noise(noise))
+    exact = a.astype(jnp.promote_types(a.dtype, jnp.float32))
+    u: tuple[Array, ...] = ()
+    if rule.streams:
+        note_use(key, "binarize", a)
+        u = unit_uniforms(key, a.shape, rule.streams, exact.dtype)
+    found = mode()
+    if found is None:
+        x = marked(states(rule, site, exact, u, hard))
+    elif u:
+        x = draw_state(site, exact, u[0])
+        x = scored(x, exact, found.weight * site.noise.score(x, exact))
+    else:
+        raise GradbenchError(
+            f"{_name(estimator)} has no noise, so that its loss has no gradient to compare with; "
+            "give a stochastic estimator"
+        )
+    return coded(jnp.where(jnp.isnan(exact), exact, x), coding).astype(a.dtype)
+
+
+def states(
+    rule: Lifted, site: Site, a: Array, u: tuple[Array, ...], hard: bool = True
+) -> Float[Array, "..."]:
+    """The states of a local rule from its uniforms, one array per stream."""
+    assert rule.rule is not None
+    if not (hard and rule.soft):
+        return rule.rule(site, a, *u)
+
+    def slope(x: Array, a: Array, *u: Array) -> Array:
+        assert rule.rule is not None
+        soft = lambda a: rule.rule(site, a, *u)  # noqa: E731
+        return jax.jvp(soft, (a,), (jnp.ones_like(a),))[1]
+
+    return with_slope(slope, draw_state(site, a, u[0]), a, *u)
+
+
+def local_estimators() -> list[str]:
+    """The names of the estimators that ``binarize`` takes."""
+    return sorted(name for name, entry in ESTIMATORS.items() if entry.local)
+
+
+def _rule(estimator: str | Callable[[Model], Loss]) -> Lifted:
+    """The rule of an estimator that is local to a unit."""
+    needs = ""
+    if isinstance(estimator, str):
+        entry, arguments = get_estimator(estimator)
+        loss: Any = entry.make(any_model, **arguments)
+        needs = entry.needs
+    elif callable(estimator):
+        loss = estimator(any_model)
+    else:
+        raise GradbenchError(
+            f"the estimator is {estimator!r}; give a spec such as 'zgr', or a function of a model"
+        )
+    if needs or not isinstance(loss, Lifted) or loss.rule is None:
+        raise GradbenchError(
+            f"{_name(estimator)} needs {needs or 'to see the objective'}, and sees a unit alone "
+            "here; take gradbench.expectation or gradbench.estimators for it, or one of "
+            f"{', '.join(local_estimators())}"
+        )
+    return loss
+
+
+def _name(estimator: str | Callable[[Model], Loss]) -> str:
+    return estimator if isinstance(estimator, str) else getattr(estimator, "__name__", "it")

@@ -1,0 +1,251 @@
+"""The expectation of any function of binary variables, with the gradient of an estimator."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.extend.core import Var
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Float, PyTree
+
+from gradbench.core.arguments import at_least
+from gradbench.core.contract import Loss, Model, is_deterministic
+from gradbench.core.errors import GradbenchError
+from gradbench.core.keys import evaluation, note_use, real
+from gradbench.core.noise import Noise, get_noise
+from gradbench.core.run import coded
+from gradbench.estimators.registry import any_model, get_estimator
+from gradbench.ops.score_mode import UNBIASED, marked, mode
+
+EXACT_UNITS = 20  # of estimator="exact": a million evaluations
+
+
+_CALLBACK = "it calls a function outside of JAX"
+
+
+_OF_CALLBACKS = (
+    ValueError,
+    NotImplementedError,
+)  # what JAX raises of a callback that it transforms
+
+
+def expectation(
+    f: Callable[..., Array],
+    estimator: str | Callable[[Model], Loss] = "disarm",
+    samples: int = 1,
+    *,
+    noise: str | Noise = "logistic",
+    coding: str = "signs",
+) -> Callable[..., Float[Array, ""]]:
+    """E f(x, *args) over independent binary x, as a function that estimates value and gradient.
+
+    It gives ``g(logits, key, *args) -> value``. An entry of x is +1 with probability F(a), a that
+    of ``logits`` and F the cdf of the noise, else -1. The value is an estimate of the expectation
+    (one without bias, where the estimator's value has none), and ``jax.grad(g)`` is that of the
+    estimator in the logits, and in real ``args`` that of the expectation of df/dargs. What f closes
+    over is differentiated as ``args`` are.
+
+    ``logits`` are any pytree of real arrays, and x has its form. All of them are one layer: in each
+    sample f is evaluated with all of x. For a batch of independent problems map over it, with a key
+    for each; that has less variance than one f that sums over the batch:
+
+        jax.vmap(g)(logits, jax.random.split(key, len(logits)), targets)
+
+    f may be a black box in x, such as a simulator behind ``jax.pure_callback`` (with a
+    ``vmap_method``), for all estimators that evaluate it alone: score functions, ARM and its kin,
+    flips. It may hold further calls of ``binarize`` and of such expectations, with keys other than
+    that of g, and g may stand anywhere in a differentiated program, under ``jit``, ``vmap`` and
+    ``scan``.
+
+    Estimators with learned parts are at their initial state, where they are unbiased too. The value
+    has the type that f returns.
+
+    Args:
+        f: a function of x and ``args`` that returns a real scalar.
+        estimator: a spec such as "disarm" or "arms(samples=4)", or a function ``make(model)``.
+            "exact" sums over all states of at most 20 units.
+        samples: of the estimator, each of them as many evaluations as it takes; value and gradient
+            are their mean.
+        noise: its name (logistic, normal, uniform, triangular, laplace) or a ``Noise``.
+        coding: "signs" for x of -1 and +1, "bits" for 0 and 1.
+
+    Raises:
+        GradbenchError: here, an unknown estimator, noise or coding, or one that needs a network; by
+            g, logits that are not real or NaN as far as that can be seen, no key or one used
+            already, an f that does not return a real scalar, an estimator that needs a derivative
+            that f does not have, or too many units for ``exact``.
+    """
+    if not callable(f):
+        raise GradbenchError(f"f is {f!r}; give a function of x")
+    make, name, differentiates = _resolve(estimator)
+    count = at_least(1, "samples", samples)
+    injected = get_noise(noise)
+    coded(jnp.ones(()), coding)
+
+    def g(logits: PyTree[Array], key: Array | None = None, *args: Any) -> Float[Array, ""]:
+        """The expectation of f: see ``gradbench.expectation``."""
+        flat, shaped = _raveled(logits)
+        thetas, whole = _real_args(args)
+        exact = name.partition("(")[0] == "exact"
+        if exact and flat.size > EXACT_UNITS:
+            raise GradbenchError(
+                f"estimator='exact' sums over all states, and {flat.size} units are more than the "
+                f"{EXACT_UNITS} that it takes; give one that samples, such as 'disarm'"
+            )
+
+        def at(x: Array, thetas: list[Array]) -> Array:
+            return f(shaped(coded(x, coding)), *whole(thetas))
+
+        def model(params: Any, example: Any, binary: Any) -> Array:
+            return opened(binary(params[0], injected), *params[1])
+
+        found = mode()
+        maker = make if found is None or exact else get_estimator(UNBIASED)[0].make
+        loss, example = maker(model), jnp.zeros((1, 1), flat.dtype)  # of which f sees nothing
+        random = not is_deterministic(loss)
+        if random:
+            note_use(key, "expectation", logits)
+        with evaluation(key if random else None):
+            # What f closes over is a parameter too: some estimators stop gradients by these. And f
+            # is traced here alone: nests would be traced over and over.
+            try:
+                opened, closed_over = jax.closure_convert(at, flat, thetas)
+            except jax.errors.ConcretizationTypeError as error:
+                raise GradbenchError(
+                    "f needs the numbers in x or its arguments, as Python's if and float() do; "
+                    "put it behind jax.pure_callback"
+                ) from error
+            held = (thetas, *closed_over)
+            dtype = _check_objective(lambda x: opened(x, *held), flat, name, differentiates)
+
+            def draw(key: Any) -> Array:
+                return loss((flat, held), key, example)
+
+            try:
+                if not random:
+                    value = draw(jax.random.key(0))
+                else:
+                    # The scores of what f draws itself would count once per sample.
+                    value = draw(key) if count == 1 or found else _mean(draw, key, count)
+            except _OF_CALLBACKS as error:
+                if not _is_of_callback(error):
+                    raise
+                raise GradbenchError(_said_of_callback(error)) from error
+        value = value.astype(dtype)  # of f, in which estimators of half precision are not
+        value += jnp.sum(jnp.where(jnp.isnan(flat), flat, 0)).astype(dtype)
+        return value if found else marked(value)
+
+    return g
+
+
+def _mean(draw: Callable[[Array], Array], key: Any, count: int) -> Array:
+    return jnp.mean(jax.vmap(draw)(jax.random.split(key, count)))
+
+
+def _resolve(
+    estimator: str | Callable[[Model], Loss],
+) -> tuple[Callable[[Model], Loss], str, bool]:
+    """What makes the estimator, its name, and whether it is known to differentiate f."""
+    if callable(estimator):
+        return estimator, getattr(estimator, "__name__", "the estimator"), False
+    if not isinstance(estimator, str):
+        raise GradbenchError(
+            f"the estimator is {estimator!r}; give a spec such as 'disarm', or a function of a "
+            "model"
+        )
+    entry, arguments = get_estimator(estimator)
+    if entry.needs:
+        raise GradbenchError(
+            f"{estimator} needs {entry.needs}, which a function of states is not; give such a "
+            f"model to gradbench.estimators.{entry.name}"
+        )
+    entry.make(any_model, **arguments)
+    return (
+        lambda model: entry.make(model, **arguments),
+        estimator,
+        entry.needs_derivative(**arguments),
+    )
+
+
+def _raveled(logits: PyTree[Array]) -> tuple[Float[Array, " units"], Callable[[Array], PyTree]]:
+    """All logits as one layer, and what gives states their form."""
+    leaves, form = jax.tree.flatten(logits)
+    if not leaves:
+        raise GradbenchError(f"the logits are {logits!r}, without an array; give at least one")
+    return ravel_pytree(jax.tree.unflatten(form, [real("logits", leaf) for leaf in leaves]))
+
+
+def _real_args(args: Any) -> tuple[list[Array], Callable[[list[Array]], Any]]:
+    """The arguments that have a gradient, and what puts them among the others again."""
+    leaves, form = jax.tree.flatten(args)
+    real = [k for k, leaf in enumerate(leaves) if _is_real(leaf)]
+
+    def whole(thetas: list[Array]) -> Any:
+        own = dict(zip(real, thetas, strict=True))
+        return jax.tree.unflatten(form, [own.get(k, leaf) for k, leaf in enumerate(leaves)])
+
+    return [leaves[k] for k in real], whole
+
+
+def _is_real(leaf: Any) -> bool:
+    return isinstance(leaf, float) or jnp.issubdtype(getattr(leaf, "dtype", int), jnp.floating)
+
+
+def _check_objective(
+    at: Callable[[Array], Array], flat: Array, name: str, differentiates: bool
+) -> Any:
+    """The type of f; refuses one that is no real scalar, or lacks a derivative that is needed."""
+    value = jax.eval_shape(at, flat)
+    if not _is_real(value) or value.shape != ():
+        array = isinstance(value, jax.ShapeDtypeStruct)
+        what = f"{value.dtype}{list(value.shape)}" if array else f"a {type(value).__name__}"
+        raise GradbenchError(
+            f"f returns {what}; return one real number, and map over a batch with jax.vmap"
+        )
+    if not differentiates:
+        return value.dtype
+
+    def slope(x: Array, v: Array) -> Array:
+        return jax.jvp(at, (x,), (v,))[1]
+
+    why = "it uses x in whole numbers or comparisons alone"
+    try:
+        if _depends(slope, 1, flat, flat) or not _depends(at, 0, flat):
+            return value.dtype
+    except _OF_CALLBACKS as error:
+        if not _is_of_callback(error):
+            raise
+        why = _CALLBACK
+    raise GradbenchError(
+        f"{name} needs the derivative of f in x, and f has none: {why}; take an estimator that "
+        "evaluates f alone, such as 'disarm', 'arms' or 'rloo'"
+    )
+
+
+def _depends(f: Callable[..., Array], on: int, *args: Array) -> bool:
+    """Whether a value can depend on an argument, from the traced program."""
+    program = jax.make_jaxpr(f)(*args).jaxpr
+    reached = {program.invars[on]}
+    for equation in program.eqns:
+        if any(isinstance(v, Var) and v in reached for v in equation.invars):
+            reached.update(equation.outvars)
+    return any(isinstance(v, Var) and v in reached for v in program.outvars)
+
+
+def _is_of_callback(error: Exception) -> bool:
+    """Whether JAX refuses a transformation of a callback; all else is the user's own to see."""
+    return not isinstance(error, GradbenchError) and "callback" in str(error).lower()
+
+
+def _said_of_callback(error: Exception) -> str:
+    """What JAX says of a callback, in a sentence of ours."""
+    if "vmap" in str(error):
+        return (
+            f"f cannot be mapped over states: {_CALLBACK} by a callback without vmap_method; give "
+            "it vmap_method='sequential', or 'expand_dims' if it takes many states at once"
+        )
+    return (
+        f"f has no derivative in its arguments: {_CALLBACK} on them; give it "
+        "jax.lax.stop_gradient(argument) where their gradient is not wanted"
+    )

@@ -1,0 +1,163 @@
+"""The bias of each coordinate of the gradient, as a heat map."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib import colormaps, rc_context
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import SymLogNorm
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from matplotlib.ticker import StrMethodFormatter
+
+from gradbench.core.errors import GradbenchError
+from gradbench.core.specs import family, label
+from gradbench.plots.layout import FULL_WIDTH, finish, only_one
+from gradbench.plots.save import owned
+from gradbench.plots.style import SETTINGS, in_order, styles
+
+SEEN = 4.0  # standard errors: of some hundred coordinates, almost none is that far off by chance
+
+
+_SMALL = 0.1  # the scale is linear up to here
+
+
+_UNSEEN = "0.88"
+
+
+_COLORS = colormaps["RdBu_r"].with_extremes(bad=_UNSEEN)
+
+
+_GRADIENT = "exact gradient"
+
+
+def bias_heat_map(
+    coordinates: pd.DataFrame, ax: Axes, estimators: Sequence[str] | None = None, reach: float = 1.0
+) -> Axes:
+    """The bias of each coordinate: a row per estimator below the exact gradient, red is too great.
+
+    Values are relative to |G| / sqrt(P), the root mean square of the P coordinates of the gradient.
+    Grey is a bias within four standard errors of zero.
+
+    Args:
+        coordinates: the rows of one layer and checkpoint of ``gradbench.metrics.coordinates``.
+        ax: where to draw.
+        estimators: the rows, from above; all in the order of ``gradbench.style`` by default.
+        reach: the value with the darkest colour; those beyond have it as well.
+    """
+    names = list(estimators or _drawn(coordinates))
+    scale = math.sqrt(coordinates["coordinate"].max() + 1.0)
+    norm = _norm(reach)
+    rows = {name: coordinates[coordinates["estimator"] == name] for name in names}
+    gradient = coordinates.drop_duplicates("coordinate").sort_values("coordinate")["gradient"]
+    _row(ax, scale * gradient.to_numpy(), -1.5, norm, "")
+    for place, (name, own) in enumerate(rows.items()):
+        own = own.sort_values("coordinate")
+        unseen = (own["bias_se"] > 0.0) & (own["bias"].abs() <= SEEN * own["bias_se"])
+        if len(own):
+            _row(ax, np.ma.masked_where(unseen, scale * own["bias"]), place, norm, name)
+    ax.set(xlim=(-0.5, len(gradient) - 0.5), ylim=(len(names) - 0.5, -2.0), aspect="auto")
+    ax.set(xlabel="coordinate", xticks=[], yticks=[-1.5, *range(len(names))])
+    ax.set_yticklabels([_GRADIENT, *map(label, names)])
+    ax.grid(visible=False)
+    ax.tick_params(length=0)
+    ax.spines[:].set_visible(False)
+    return ax
+
+
+def _drawn(coordinates: pd.DataFrame) -> list[str]:
+    return [name for name in in_order(coordinates["estimator"]) if family(name) != "exact"]
+
+
+def _norm(reach: float) -> SymLogNorm:
+    return SymLogNorm(_SMALL, linscale=0.5, vmin=-reach, vmax=reach)
+
+
+def _row(ax: Axes, values: Any, place: float, norm: SymLogNorm, estimator: str) -> None:
+    image = ax.imshow(
+        values[None, :],
+        cmap=_COLORS,
+        norm=norm,
+        extent=(-0.5, len(values) - 0.5, place + 0.47, place - 0.47),
+        interpolation="none",
+        aspect="auto",
+    )
+    owned(image, estimator)
+
+
+def bias_map(coordinates: pd.DataFrame, title: str = "") -> Figure:
+    """Heat maps of the bias of each coordinate: a panel per layer, a row of them per checkpoint.
+
+    The widths of panels are as the roots of their numbers of coordinates. The exact estimator is
+    left out, the exact gradient is above the others.
+
+    Args:
+        coordinates: that of one problem and replicate, see ``gradbench.metrics.coordinates``.
+        title: printed above.
+
+    Raises:
+        GradbenchError: no rows besides those of the exact estimator, several problems or
+            replicates.
+    """
+    only_one(coordinates, ["problem", "replicate"], "bias_map")
+    names = _drawn(coordinates)
+    if not names:
+        raise GradbenchError(
+            "bias_map() has nothing to draw: no finished cell of an estimator besides exact; run "
+            "the suite to its end, or one with more estimators"
+        )
+    checkpoints, layers = (coordinates[name].unique() for name in ("checkpoint", "layer"))
+    sizes = coordinates.groupby("layer")["coordinate"].max()[layers] + 1
+    reach = _reach(coordinates[coordinates["estimator"].isin(names)])
+    colors = styles(coordinates["estimator"])
+    height = 0.125 * (len(names) + 2) + 0.25
+    with rc_context(SETTINGS):
+        figure = Figure(figsize=(FULL_WIDTH, height * len(checkpoints) + 1.1), layout="constrained")
+        axes = figure.subplots(
+            len(checkpoints), len(layers), squeeze=False, width_ratios=np.sqrt(sizes)
+        )
+        places = coordinates.groupby(["checkpoint", "layer"])
+        for (i, j), ax in np.ndenumerate(axes):
+            if (checkpoints[i], layers[j]) not in places.groups:
+                ax.text(0.5, 0.5, "zero gradient", ha="center", transform=ax.transAxes)
+                ax.set_axis_off()
+                continue
+            here = places.get_group((checkpoints[i], layers[j]))
+            bias_heat_map(here, ax, names, reach)
+            where = f", {checkpoints[i]}" if len(checkpoints) > 1 and not j else ""
+            ax.set_title(f"{layers[j]}{where}", loc="left")
+            ax.set_xlabel(f"{sizes[layers[j]]} coordinates" if i == len(checkpoints) - 1 else "")
+            ax.tick_params(labelsize=6)
+            if j:
+                ax.set_yticklabels([])
+            for tick, name in zip(ax.get_yticklabels()[1:], names, strict=bool(not j)):
+                tick.set_color(colors[name].color)
+        bar = figure.colorbar(
+            ScalarMappable(_norm(reach), _COLORS),
+            ax=axes,
+            location="bottom",
+            extend="both",
+            shrink=0.5,
+            aspect=40,
+            pad=0.02,
+            label=r"bias of a coordinate, relative to $|G| / \sqrt{P}$",
+        )
+        values = sorted({_SMALL, 1.0, reach})
+        bar.set_ticks([*(-value for value in values[::-1]), 0.0, *values])
+        bar.formatter = StrMethodFormatter("{x:g}")
+        bar.minorticks_off()
+        finish(figure, title, {}, [Patch(color=_UNSEEN, label="no bias seen")])
+    return figure
+
+
+def _reach(coordinates: pd.DataFrame) -> float:
+    """A round number, up to 10, that few coordinates of gradient and biases exceed."""
+    sizes = coordinates.groupby(["checkpoint", "layer"])["coordinate"].transform("max") + 1
+    seen = coordinates["bias"].abs() > SEEN * coordinates["bias_se"]
+    values = pd.concat([coordinates["bias"][seen], coordinates["gradient"]]).abs()
+    large = (np.sqrt(pd.concat([sizes[seen], sizes])) * values).quantile(0.98)
+    return next((reach for reach in (1.0, 3.0) if large < 1.2 * reach), 10.0)

@@ -1,0 +1,89 @@
+"""What ``gradbench.diagnose`` found along the training of somebody's model."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from gradbench.core.errors import GradbenchError
+from gradbench.plots.layout import band, curve, finish, grid, limit_mark, logarithmic
+from gradbench.plots.style import LINES, SETTINGS, Style
+
+if TYPE_CHECKING:
+    from gradbench.advise.diagnose import Diagnosis
+
+_PANELS = {
+    "bias": "relative |bias|",
+    "std": "relative std",
+    "cosine": "cosine",
+    "descent_probability": "P(descent)",
+}
+
+
+def diagnoses(found: Mapping[int, "Diagnosis"], title: str = "") -> Figure:
+    """Bias, standard deviation, cosine and descent probability of one draw against the step.
+
+    A line per layer, with a band of 95 % confidence. Where no bias is seen, an open triangle marks
+    its upper limit; layers whose gradient could not be told from zero have no point.
+
+    Args:
+        found: what ``gradbench.diagnose`` returned, by the number of the step.
+        title: of the figure.
+
+    Raises:
+        GradbenchError: there is none.
+    """
+    if not (isinstance(found, Mapping) and found):  # type: ignore[redundant-expr]
+        raise GradbenchError("diagnoses() has nothing to draw; give {step: diagnose(...)}")
+    frame = pd.concat([one.frame().assign(step=step) for step, one in sorted(found.items())])
+    names = list(dict.fromkeys(frame["layer"]))
+    look = {name: _style(k) for k, name in enumerate(names)}
+    if frame["std"].isna().all():
+        raise GradbenchError(
+            "diagnoses() has nothing to draw: no layer has a gradient that is told from zero; "
+            "raise reference_draws"
+        )
+    with rc_context(SETTINGS):
+        figure, axes = grid(2, 2, "none")
+        for ax, (metric, words) in zip(axes.flat, _PANELS.items(), strict=True):
+            ax.set(ylabel=words)
+            for name, style in look.items():
+                _line(frame[frame["layer"] == name], metric, ax, style)
+        for ax in axes[1]:
+            ax.set(xlabel="step")
+            ax.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10], integer=True))
+            if len(found) == 1:
+                ax.set_xticks(list(found))
+            ax.set_ylim(top=1.0 + 0.04 * (1.0 - ax.get_ylim()[0]))
+        for ax in axes[0]:
+            ax.set(yscale="log")
+            logarithmic(ax, "y")
+        unseen = (frame["bias_low"] <= 0.0) & (frame["bias_high"] > 0.0)
+        marks = [limit_mark("0.4", "v", "no bias seen (upper limit)")] if unseen.any() else []
+        finish(figure, title, look, marks)
+    return figure
+
+
+def _line(rows: pd.DataFrame, metric: str, ax: Axes, look: Style) -> None:
+    """One metric of one layer."""
+    low, high = rows[f"{metric}_low"], rows[f"{metric}_high"]
+    unseen = (low <= 0.0) & (high > 0.0) if metric == "bias" else np.zeros(len(rows), bool)
+    if np.any(unseen):
+        limits = rows["step"][unseen], high[unseen]
+        ax.plot(*limits, color=look.color, ls="", marker="v", mfc="none", zorder=3)
+    seen = rows[metric].where(~unseen)
+    curve(ax, look, rows["step"], seen)
+    band(ax, look, rows["step"], low.where(~unseen), high.where(~unseen))
+    if len(rows) == 1 and not np.any(unseen):  # no band
+        ax.vlines(rows["step"], low, high, color=look.color, lw=0.8)
+
+
+def _style(k: int) -> Style:
+    """Of the k-th layer; beyond the lines that there are, other markers."""
+    again, n = divmod(k, len(LINES))
+    return LINES[n]._replace(marker=("", "<", ">", "*", "h", "8")[again % 6] or LINES[n].marker)

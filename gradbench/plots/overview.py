@@ -1,0 +1,91 @@
+"""All estimators at a glance: their bias and deviation, a line each."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import pandas as pd
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from gradbench.core.specs import family, label
+from gradbench.plots.growth import bias_and_deviation
+from gradbench.plots.layout import (
+    FULL_WIDTH,
+    finish,
+    layers_only,
+    limit_mark,
+    logarithmic,
+    member,
+    notice_zero_gradient,
+    only_one,
+)
+from gradbench.plots.save import owned
+from gradbench.plots.style import SETTINGS, Style, family_of, in_order, styles
+
+
+def overview(summary: pd.DataFrame, title: str = "") -> Figure:
+    """Relative |bias| and standard deviation of one draw, a line of the figure per estimator.
+
+    A panel per problem and layer. Dots are biases, open circles deviations; an open triangle is the
+    upper limit of a bias that is not seen, as in ``growth``. What is zero is not drawn; 0 stands
+    for both. The layer "network" is left out unless it is given alone.
+
+    Raises:
+        GradbenchError: no rows, or several checkpoints.
+    """
+    only_one(summary, ["checkpoint"], "overview")
+    summary = layers_only(summary)
+    names = [name for name in in_order(summary["estimator"]) if family(name) != "exact"]
+    look = styles(summary["estimator"])
+    panels = list(summary.groupby(["problem", "layer"], sort=False))
+    several = summary["problem"].nunique() > 1
+    with rc_context(SETTINGS):
+        figure = Figure(figsize=(FULL_WIDTH, 0.125 * len(names) + 1.3), layout="constrained")
+        axes = figure.subplots(1, len(panels), squeeze=False, sharey=True, sharex=True)[0]
+        for ax, ((problem, layer), rows) in zip(axes, panels, strict=True):
+            ax.set(xscale="log", xlabel="relative to |G|")
+            ax.set_title(member(problem) if several else layer)
+            notice_zero_gradient(rows, ax)
+            _dots(rows[~rows["zero_gradient"]], ax, names, look)
+        axes[0].set_yticks(range(len(names)), [label(name) for name in names], fontsize=6)
+        axes[0].set_ylim(len(names) - 0.4, -0.6)
+        for tick, name in zip(axes[0].get_yticklabels(), names, strict=True):
+            tick.set_color(look[name].color)
+        for ax in axes:
+            logarithmic(ax, "x")
+            ax.grid(visible=False, axis="y")
+            ax.tick_params(axis="y", length=0)
+            families = [family_of(name) for name in names]
+            for k, (above, below) in enumerate(pairwise(families)):
+                if above != below:
+                    ax.axhline(k + 0.5, color="0.85", lw=0.5, zorder=0)
+        marks = [
+            Line2D([], [], color="0.3", ls="", marker="o", label="|bias|"),
+            Line2D([], [], color="0.3", ls="", marker="o", mfc="none", label="std"),
+            limit_mark("0.3", "<", "no bias seen (limit)"),
+        ]
+        finish(figure, title, {}, marks)
+    return figure
+
+
+def _dots(rows: pd.DataFrame, ax: Axes, names: Sequence[str], look: dict[str, Style]) -> None:
+    """Bias and deviation of each estimator, over replicates, joined by a thin line."""
+    points = bias_and_deviation(rows)
+    for place, name in enumerate(names):
+        if name not in points.index:
+            continue
+        color = look[name].color
+        bias, seen, std = points.loc[name]
+        if bias == std == 0.0:
+            edge = ax.get_yaxis_transform()
+            zero = ax.text(0.02, place, "0", transform=edge, fontsize=6, color=color, va="center")
+            owned(zero, name)
+        if bias > 0.0 and std > 0.0:
+            owned(ax.plot([bias, std], [place, place], color=color, lw=0.5, alpha=0.5)[0], name)
+        marks = ((bias, "o" if seen else "<", color if seen else "none"), (std, "o", "none"))
+        for value, marker, fill in marks:
+            if value > 0.0:
+                (mark,) = ax.plot([value], [place], color=color, ls="", marker=marker, mfc=fill)
+                owned(mark, name)

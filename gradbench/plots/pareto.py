@@ -1,0 +1,170 @@
+"""Split off."""
+
+from collections.abc import Mapping
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import EngFormatter
+
+from gradbench.core.specs import label
+from gradbench.metrics import COSTS, check_cost
+from gradbench.plots.accuracy import AXES
+from gradbench.plots.layout import (
+    FULL_WIDTH,
+    MANY,
+    NOTHING,
+    finish,
+    grid,
+    logarithmic,
+    no_cost,
+    notice_zero_gradient,
+    only_one,
+    place_of,
+    whole,
+)
+from gradbench.plots.plane import _label_all
+from gradbench.plots.save import lay_out, number_owned, owned
+from gradbench.plots.style import SETTINGS, Style, family_of, family_styles, styles
+
+
+def error_and_cost(summary: pd.DataFrame, cost: str) -> pd.DataFrame:
+    """What a draw of each estimator costs and its relative RMSE, over replicates.
+
+    Args:
+        summary: the rows of one layer and checkpoint at M = 1.
+        cost: "evaluations" of the objective per example, or "seconds".
+
+    Returns:
+        A frame indexed by estimator with the columns ``x`` (the cost), ``y`` (the RMSE; 0 where it
+        is nothing but rounding) and ``front`` (no other is better in one and as good in the other),
+        without estimators of unknown cost. What has no error is not on the front.
+
+    Raises:
+        GradbenchError: an unknown cost.
+    """
+    check_cost(cost)
+    means = summary[~summary["zero_gradient"]].groupby("estimator", sort=False)[["mse", cost]]
+    points = means.mean().dropna().rename(columns={cost: "x"})
+    points["y"] = np.sqrt(points.pop("mse").clip(lower=0.0))
+    points.loc[points["y"] < NOTHING, "y"] = 0.0
+    seen = points[points["y"] > 0.0]
+    x, y = seen["x"].to_numpy(), seen["y"].to_numpy()
+    no_worse = (x <= x[:, None]) & (y <= y[:, None])
+    better = no_worse & ((x < x[:, None]) | (y < y[:, None]))
+    return points.assign(front=points.index.isin(seen.index[~better.any(1)]))
+
+
+def pareto_front(
+    summary: pd.DataFrame,
+    ax: Axes,
+    style: Mapping[str, Style] | None = None,
+    cost: str = "evaluations",
+) -> Axes:
+    """Relative RMSE of one draw against what a draw costs, on logarithmic axes.
+
+    The line joins the estimators that no other beats in both, which are filled; the others are
+    hollow. The cost of the exact estimator is written below.
+
+    Args:
+        summary: the rows of one layer and checkpoint at M = 1; replicates are taken together.
+        ax: where to draw.
+        style: the estimators to draw and how; that of ``gradbench.style`` for all by default.
+        cost: "evaluations" of the objective per example, or "seconds"; estimators of unknown cost
+            are left out.
+
+    Raises:
+        GradbenchError: an unknown cost.
+    """
+    points = error_and_cost(summary, cost)
+    ax.set(xscale="log", yscale="log", ylabel="relative RMSE of a draw")
+    ax.set_xlabel(f"{AXES[cost]} per draw")
+    ax.add_artist(Line2D(*_steps(points), color="0.6", lw=0.8, zorder=1))
+    for name, look in (style or styles(points.index)).items():
+        if name not in points.index:
+            continue
+        x, y, on_front = points.loc[name]
+        if y == 0.0:
+            what = f"{label(name)}: 0 at {_AMOUNT[cost](x)}"
+            place: dict[str, Any] = {"transform": ax.transAxes, "ha": "right", "fontsize": 6.5}
+            owned(ax.text(0.99, 0.02, what, color=look.color, **place), name)
+            continue
+        fill: dict[str, Any] = {"mew": 0} if on_front else {"mfc": "none", "alpha": 0.7}
+        (mark,) = ax.plot(x, y, color=look.color, ls="", marker=look.marker or "*", **fill)
+        owned(mark, name)
+    return ax
+
+
+_AMOUNT = {
+    "evaluations": EngFormatter(places=0, sep=""),
+    "seconds": EngFormatter("s", places=0),
+}
+
+
+def _steps(points: pd.DataFrame) -> Any:
+    """The corners [2, n] of the front; it goes on to the right."""
+    front = points[points["front"]].sort_values(["x", "y"])
+    x = np.append(np.repeat(front["x"], 2)[1:], front["x"].tail(1) * 1e9)
+    return np.array([x, np.repeat(front["y"], 2)])
+
+
+def pareto(summary: pd.DataFrame, title: str = "") -> Figure:
+    """RMSE of one draw of the whole network against evaluations per draw and measured time.
+
+    A row per checkpoint. Up to 12 estimators are named beside their points; of more, those on the
+    front, and the legend tells families.
+
+    Args:
+        summary: that of one problem at M = 1.
+        title: printed above.
+
+    Raises:
+        GradbenchError: no rows, several problems, several layers without "network", or costs that
+            were not stored.
+    """
+    only_one(summary, ["problem"], "pareto")
+    frame = whole(summary, "pareto").dropna(subset=list(COSTS[1:]))
+    if frame.empty:
+        raise no_cost("pareto")
+    parts = [part for _, part in frame.groupby("checkpoint", sort=False)]
+    few = frame["estimator"].nunique() <= MANY
+    style = styles(frame["estimator"]) if few else family_styles(frame["estimator"])
+    with rc_context(SETTINGS):
+        figure, axes = grid(len(parts), 2, "row", sharex="col")
+        figure.set_size_inches(FULL_WIDTH, (2.2 if few else 3.2) * len(parts) + 0.8)
+        for part, line in zip(parts, axes, strict=True):
+            for cost, ax in zip(COSTS[1:], line, strict=True):
+                notice_zero_gradient(part, ax)
+                pareto_front(part, ax, style, cost).set_title(place_of(part))
+                ax.label_outer()
+        for k, ax in enumerate(axes.flat):
+            logarithmic(ax, "x", "s" if k % 2 else "")
+            logarithmic(ax, "y")
+        families = {family_of(name): look for name, look in style.items() if look.marker}
+        marks = [
+            Line2D([], [], color="0.4", ls="", marker="o", mew=0, label="on the front"),
+            Line2D([], [], color="0.4", ls="", marker="o", mfc="none", label="dominated"),
+        ]
+        finish(figure, title, {} if few else families, marks, lines=False)
+        lay_out(figure)
+        for part, line in zip(parts, axes, strict=True):
+            for cost, ax in zip(COSTS[1:], line, strict=True):
+                points = error_and_cost(part, cost)
+                seen = points[points["y"] > 0.0]
+                x, y = _steps(points)
+                corners = ax.transData.transform(np.stack([x.clip(max=ax.get_xlim()[1]), y], 1))
+                along = [
+                    place
+                    for a, b in pairwise(corners)
+                    for place in np.linspace(a, b, int(min(np.hypot(*(b - a)), 1e3) / 3) + 1)
+                ]
+                others = ax.transData.inverted().transform(np.reshape(along, (-1, 2)))
+                others = [*others, *seen[["x", "y"]].to_numpy()]
+                _label_all(ax, seen if few else seen[seen["front"]], style, others)
+        number_owned(figure)
+    return figure

@@ -1,0 +1,81 @@
+"""Split off."""
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+from matplotlib import rc_context
+from matplotlib.artist import Artist
+from matplotlib.figure import Figure
+
+from gradbench.core.errors import GradbenchError
+from gradbench.plots.style import SETTINGS
+
+_OWNER = "estimator="  # how the id of an artist that belongs to an estimator begins
+
+
+Own = TypeVar("Own", bound=Artist)
+
+
+def owned(artist: Own, estimator: str) -> Own:
+    """The artist, marked as one of this estimator's: in the SVG its id is "estimator=NAME"."""
+    if estimator:
+        artist.set_gid(f"{_OWNER}{estimator}")
+    return artist
+
+
+def number_owned(figure: Figure) -> None:
+    """Ids are unique in a file: the second artist of an estimator gets "#1", and so on."""
+    seen: Counter[str] = Counter()
+    for artist in figure.findobj(lambda one: str(one.get_gid()).startswith(_OWNER)):
+        name = str(artist.get_gid()).partition("#")[0]
+        if seen[name]:
+            artist.set_gid(f"{name}#{seen[name]}")
+        seen[name] += 1
+
+
+def lay_out(figure: Figure) -> None:
+    """Puts all axes where they will be."""
+    if engine := figure.get_layout_engine():
+        engine.execute(figure)
+
+
+@contextmanager
+def _laid_out(figure: Figure) -> Iterator[None]:
+    """Lays out a figure once and not for each file: that takes as long as to draw it."""
+    engine = figure.get_layout_engine()
+    lay_out(figure)
+    figure.set_layout_engine(None)
+    try:
+        yield
+    finally:
+        figure.set_layout_engine(engine)
+
+
+def save(figure: Figure, path: str | Path) -> list[Path]:
+    """Writes ``path`` + .pdf, .svg and .png (200 dpi), the same bytes for the same figure.
+
+    In the SVG text is text, and what belongs to an estimator has the id "estimator=NAME", followed
+    by "#1", "#2", ... where it has several parts.
+
+    Raises:
+        GradbenchError: the files cannot be written.
+    """
+    metadata: dict[str, dict[str, Any]] = {
+        "pdf": {"CreationDate": None},
+        "svg": {"Date": None},
+        "png": {"Software": None},
+    }
+    paths = [Path(f"{path}.{suffix}") for suffix in metadata]
+    try:
+        paths[0].parent.mkdir(parents=True, exist_ok=True)
+        with rc_context(SETTINGS), _laid_out(figure):
+            for target, values in zip(paths, metadata.values(), strict=True):
+                figure.savefig(target, dpi=SETTINGS["figure.dpi"], metadata=values)
+    except OSError as error:
+        raise GradbenchError(
+            f"cannot write the figure {path}: {error.strerror or error}; name another place"
+        ) from error
+    return paths

@@ -1,0 +1,93 @@
+"""Bias and deviation against the temperature, beside closed forms."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from gradbench.core.errors import GradbenchError
+from gradbench.core.specs import family
+from gradbench.metrics.temperature import Unit, with_temperatures
+from gradbench.plots.growth import growth_lines, over_replicates
+from gradbench.plots.layout import (
+    FULL_WIDTH,
+    finish,
+    grid,
+    layers_only,
+    limit_mark,
+    logarithmic,
+    member,
+    only_one,
+)
+from gradbench.plots.save import owned
+from gradbench.plots.style import SETTINGS, Style, styles
+
+
+def temperature(
+    summary: pd.DataFrame, units: dict[str, Unit] | None = None, title: str = ""
+) -> Figure:
+    """Relative |bias| and standard deviation against the temperature, a column per problem.
+
+    A line per estimator that has a temperature, a horizontal one for each without. Thin grey lines
+    are what Concrete tends to as the temperature goes to 0, for the problems of ``units``.
+
+    Raises:
+        GradbenchError: no rows, several checkpoints, or no estimator with a temperature.
+    """
+    only_one(summary, ["checkpoint"], "temperature")
+    frame = with_temperatures(layers_only(summary[summary["estimator"].map(family) != "exact"]))
+    if frame["temperature"].isna().all():
+        raise GradbenchError(
+            "temperature() got no estimator with a temperature; add some, as "
+            "'concrete(temperature=0.1)'"
+        )
+    panels = list(frame.groupby(["problem", "layer"], sort=False))
+    several = frame["layer"].nunique() > 1
+    look = styles(frame["series"])
+    with rc_context(SETTINGS):
+        figure, axes = grid(2, len(panels), "row")
+        figure.set_size_inches(FULL_WIDTH, 5.2)
+        for column, ((problem, layer), rows) in zip(axes.T, panels, strict=True):
+            rows = rows[~rows["zero_gradient"]]
+            name = f"{member(problem)}\n{layer}" if several else member(problem)
+            bias = rows.assign(square=rows["bias2"], se=rows["bias2_se"])
+            _temperature_lines(bias, column[0], look).set_title(name)
+            _temperature_lines(rows.assign(square=rows["variance"], se=0.0), column[1], look)
+            if unit := (units or {}).get(problem):
+                _asymptotes(unit, rows["temperature"], column)
+        for row, what in zip(axes, ("|bias|", "std"), strict=True):
+            for ax in row:
+                ax.set(xscale="log", yscale="log", xlabel="temperature", ylabel=f"relative {what}")
+                ax.label_outer()
+        for ax in axes.flat:
+            logarithmic(ax, "x")
+            logarithmic(ax, "y")
+        more = [
+            Line2D([], [], color="0.6", lw=0.8, label="Concrete as t goes to 0"),
+            limit_mark("0.4", "v", "no bias seen (limit)"),
+        ]
+        finish(figure, title, look, more if units else more[1:])
+    return figure
+
+
+def _temperature_lines(frame: pd.DataFrame, ax: Axes, look: dict[str, Style]) -> Axes:
+    flat = frame["temperature"].isna()
+    growth_lines(frame[~flat].assign(estimator=frame["series"]), "temperature", ax, look)
+    for name, rows in frame[flat].assign(one=0).groupby("series"):
+        for point in over_replicates(rows, "one").itertuples():
+            if point.seen:
+                level = ax.axhline(point.value, color=look[name].color, ls=look[name].line, lw=0.8)
+                owned(level, str(name))
+    return ax
+
+
+def _asymptotes(unit: Unit, temperatures: pd.Series, column: Any) -> None:
+    """The closed forms of small temperatures, within the limits of what was measured."""
+    t = np.array([temperatures.min(), min(temperatures.max(), 1.0)])
+    forms = (abs(unit.concrete_bias(t)), np.sqrt(unit.concrete_square(t)))
+    for ax, values in zip(column, forms, strict=True):
+        ax.plot(t, values / abs(unit.gradient), color="0.6", lw=0.8, zorder=1)

@@ -1,0 +1,97 @@
+"""Split off."""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import pandas as pd
+
+from gradbench import metrics
+from gradbench.metrics import Cell
+from gradbench.report.numbers import amount
+from gradbench.report.places import Place
+from gradbench.report.words import _FAR, _SHORT, _SURE
+
+
+class Range(NamedTuple):
+    """From one budget to another an estimator is best; ``note`` is how sure its beginning is."""
+
+    estimator: str
+    text: str
+    note: str
+
+
+class Choice(NamedTuple):
+    """The best estimators of a layer at a place, for each cost in the order of budgets."""
+
+    place: Place
+    layer: str
+    ranges: dict[str, list[Range]]
+
+
+def choices(
+    cells: Sequence[Cell], summary: pd.DataFrame, places: Sequence[Place], layers: bool
+) -> list[Choice]:
+    """The best estimators by budget for the whole network of each place, or for its layers."""
+    found = []
+    for place in places:
+        for layer in place.layers[1:] if layers else [place.whole]:
+            rows = place.rows(summary, layer)
+            own = [cell for cell in cells if cell.place == place.key]
+            ranges = {
+                cost: _ranges(rows, own, cost)
+                for cost in metrics.COSTS
+                if cost == "draws" or rows[cost].notna().all()
+            }
+            found.append(Choice(place, layer, ranges))
+    return found
+
+
+def _ranges(rows: pd.DataFrame, cells: Sequence[Cell], cost: str) -> list[Range]:
+    best = metrics.best(rows, cost)
+    names = set(best["estimator"])
+    contenders = [cell for cell in cells if cell.estimator in names]
+    layer = rows["layer"].iloc[0]
+    crossings = (
+        metrics.crossovers(contenders, cost, layer).set_index(["first", "then"])
+        if len(best) > 1
+        else pd.DataFrame(columns=["low", "high"])
+    )
+    return _told(best, crossings, cost)
+
+
+def _told(best: pd.DataFrame, crossings: pd.DataFrame, cost: str) -> list[Range]:
+    """The ranges that somebody could use; ``crossings`` are by what is better first and then."""
+    found: list[Range] = []
+    last = None
+    for name, start, end in best[["estimator", "start", "end"]].itertuples(index=False):
+        if start > _FAR[cost] and found:
+            break
+        end = end if end < _FAR[cost] else math.inf
+        if cost != "seconds":  # whole numbers of them
+            start, end = math.ceil(start), end if end == math.inf else math.ceil(end) - 1
+            if end < start:
+                continue
+        elif end < _SHORT * start:
+            continue
+        text = _interval_text(start, end, cost, first=not found)
+        at = crossings.loc[(last, name)] if (last, name) in crossings.index else None
+        found.append(Range(name, text, "" if at is None else _note(at["low"], at["high"], cost)))
+        last = name
+    return found
+
+
+def _interval_text(start: float, end: float, cost: str, first: bool) -> str:
+    low, high = amount(start, cost), amount(end, cost)
+    if first and cost == "draws":
+        return "any number" if end == math.inf else "1" if end == 1 else f"up to {high}"
+    if end == math.inf:
+        return f"from {low} on"
+    return low if low == high else f"{low} to {high}"
+
+
+def _note(low: float, high: float, cost: str) -> str:
+    """The interval of a change, where it is worth saying."""
+    if high == math.inf or low == 0.0:
+        return "uncertain"
+    return "" if high < _SURE * low else f"{amount(low, cost)} to {amount(high, cost)}"

@@ -1,0 +1,207 @@
+"""The report: one self-contained HTML file that says which estimator to use, and shows why.
+
+It loads nothing: styles, script and figures are inside. Without JavaScript everything is shown,
+one below the other.
+"""
+
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from gradbench import metrics
+from gradbench.core.atomic import write_file
+from gradbench.core.specs import label
+from gradbench.metrics import METRICS
+from gradbench.metrics import directory as results
+from gradbench.plots import MANY
+from gradbench.plots.layout import member
+from gradbench.plots.style import family_of, in_order, styles
+from gradbench.report.choices import Choice, choices
+from gradbench.report.figures import pictures, wide_figures
+from gradbench.report.numbers import about
+from gradbench.report.places import places_of, rivals
+from gradbench.report.svg import swatch
+from gradbench.report.tables import SHOWN, bias_grid, rows_of
+from gradbench.report.words import words
+from gradbench.results.store import Results
+
+__all__ = ["report"]
+
+
+_COSTS = {"draws": "Draws", "evaluations": "Evaluations of the objective", "seconds": "Time"}
+
+
+_AXES = {
+    "draws": "number of draws M",
+    "evaluations": "evaluations of the objective",
+    "seconds": "measured time",
+}
+
+
+def report(directory: str | Path | Results, out: str | Path | None = None) -> Path:
+    """Writes the report of a directory of results.
+
+    Args:
+        directory: of results, finished or not: what is not finished is said.
+        out: the file, ``report.html`` in the directory by default.
+
+    Returns:
+        The path of the file.
+
+    Raises:
+        GradbenchError: no results, damaged files (named), no finished cell, or a file that cannot
+            be written.
+    """
+    found = directory if isinstance(directory, Results) else Results.open(directory)
+    page = html(found)
+    path = Path(out) if out is not None else found.directory / "report.html"
+    write_file(path, page.encode())
+    return path
+
+
+def html(found: Results) -> str:
+    """The page as text.
+
+    Raises:
+        GradbenchError: no results, damaged files (named), or no finished cell.
+    """
+    suite = found.manifest["suite"]
+    cells = list(results.read_cells(found))
+    curves = metrics.curves(cells)
+    summary = curves[curves["M"] == 1].reset_index(drop=True)
+    places = places_of(summary)
+    names = in_order(summary["estimator"])
+    numbers = {name: number for number, name in enumerate(names)}
+    costs = [cost for cost in metrics.COSTS if cost == "draws" or summary[cost].notna().any()]
+    figures, left_out = pictures(
+        summary, curves, metrics.coordinates(cells), places, numbers, costs
+    )
+    wide, wide_left_out = wide_figures(suite, summary, numbers)
+    rows, every_layer = rows_of(summary, places)
+    several = any(len(place.layers) > 1 for place in places)
+    bias = metrics.unbiasedness([cell for cell in cells if rivals([cell.estimator])])
+    bias = bias[bias["verdict"] != "zero gradient"] if len(bias) else bias
+    bias_layers, bias_rows = bias_grid(bias) if len(bias) else ([], {})
+    network = choices(cells, summary, places, layers=False)
+    families: dict[str, list[int]] = {}
+    for name in names:
+        families.setdefault(family_of(name), []).append(numbers[name])
+    total = results.expected(found)
+    return _template().render(
+        title=suite["title"],
+        lede=_lede(found, names),
+        css=_part("report.css"),
+        js=_part("report.js"),
+        unfinished=results.unfinished_line(total - len(cells), total),
+        words=words(cells, summary, places, bias, found.manifest["provenance"]["device"]),
+        network=network,
+        ticked=_ticked(names, network),
+        by_layer=choices(cells, summary, places, layers=True) if several and every_layer else [],
+        agreement=_sentence(results.agreement(found)),
+        costs={cost: _COSTS[cost] for cost in costs},
+        axes=_AXES,
+        places=places,
+        layers=list(dict.fromkeys(layer for place in places for layer in place.layers)),
+        names=names,
+        numbers=numbers,
+        labels=[label(name) for name in names],
+        swatches=[swatch(look) for look in styles(names).values()],
+        families=families,
+        wide=wide,
+        wide_left_out=wide_left_out,
+        figures=figures,
+        left_out=left_out,
+        columns=_columns(),
+        rows=rows,
+        every_layer=every_layer,
+        bias_layers=bias_layers,
+        bias_rows=bias_rows,
+        tests=int(bias["p"].notna().sum()) if len(bias) else 0,
+        origin=_origin(found),
+        metrics=METRICS.values(),
+        version=found.manifest["provenance"]["gradbench"],
+    )
+
+
+def _ticked(names: Sequence[str], network: Sequence[Choice]) -> set[int]:
+    """The estimators that figures show at first: all or, of many, the best at some budget."""
+    best = {
+        one.estimator for choice in network for ranges in choice.ranges.values() for one in ranges
+    }
+    chosen = best if best and len(names) > MANY else set(names)
+    return {number for number, name in enumerate(names) if name in chosen}
+
+
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
+    return environment.from_string(_part("report.html"))
+
+
+def _part(name: str) -> Markup:
+    return Markup(resources.files(__package__).joinpath(name).read_text("utf-8"))
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _columns() -> list[dict[str, str]]:
+    cost = {"better": "low"}
+    return [
+        *({**METRICS[name]._asdict()} for name in SHOWN),
+        {"title": "evaluations", "meaning": "of the objective, per draw and example", **cost},
+        {"title": "time", "meaning": "measured, per draw of the whole batch", **cost},
+    ]
+
+
+def _lede(found: Results, names: Sequence[str]) -> str:
+    suite = found.manifest["suite"]
+    titles = list(dict.fromkeys(problem["title"] for problem in suite["problems"]))
+    shown = "; ".join(titles[:3]) + ("; …" if len(titles) > 3 else "")
+    return f"{shown}. {len(names)} estimators, {about(found.manifest['draws'])} draws of each."
+
+
+def _origin(found: Results) -> list[tuple[str, Any]]:
+    """What a reader needs to get these numbers again."""
+    manifest = found.manifest
+    made, suite = manifest["provenance"], manifest["suite"]
+    terms = [
+        ("suite", suite["name"]),
+        ("problems", ", ".join(member(problem["name"]) for problem in suite["problems"])),
+        ("seed", manifest["seed"]),
+        ("draws per cell", manifest["draws"]),
+        ("replicates", suite["replicates"]),
+        ("precision", suite["dtype"]),
+        ("begun", manifest["created"]),
+        *_versions(made),
+    ]
+    terms += [
+        (f"continued {later['created']}", _in_line(_versions(later["provenance"])))
+        for later in manifest.get("continued", [])
+    ]
+    return terms
+
+
+def _versions(made: dict[str, Any]) -> list[tuple[str, str]]:
+    """Versions, device and commit of a run."""
+    commit = made.get("commit")
+    if commit and made.get("modified"):
+        commit += ", with changes that are not committed"
+    device = f"{made.get('device')} ({made.get('platform')}, {made.get('cores')} cores)"
+    packages = ("gradbench", "jax", "jaxlib", "numpy", "python")
+    terms = [
+        ("versions", ", ".join(f"{name} {made[name]}" for name in packages if made.get(name))),
+        ("device", device),
+        ("commit", commit or "unknown"),
+    ]
+    if made.get("plugins"):
+        terms.append(("plugins", ", ".join(map(str, made["plugins"]))))
+    return terms
+
+
+def _in_line(terms: list[tuple[str, str]]) -> str:
+    return "; ".join(f"{term}: {text}" for term, text in terms)

@@ -1,0 +1,61 @@
+"""Numbers as a reader takes them in: two digits, thousands apart, times in their unit."""
+
+import math
+from collections.abc import Sequence
+
+from markupsafe import Markup
+
+from gradbench.core.specs import label
+
+_SEVERAL = 4  # so many examples of a kind are told
+
+
+_MOST = 8  # names in a row
+
+
+_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+def about(value: float) -> str:
+    """Two significant digits: "0.038", "3 800", "1.3 million", "2·10⁻⁷"."""
+    if value == 0.0 or not math.isfinite(value):
+        return "0" if value == 0.0 else str(value)
+    rounded = round(value, 1 - math.floor(math.log10(abs(value))))
+    if rounded >= 1e9 or abs(rounded) < 1e-4:
+        lead, _, power = f"{rounded:.1e}".partition("e")
+        return f"{lead.removesuffix('.0')}·10{str(int(power)).translate(_RAISED)}"
+    if rounded >= 1e6:
+        return f"{rounded / 1e6:.2g} million"
+    return f"{rounded:,.0f}".replace(",", "\u202f") if rounded >= 100 else f"{rounded:.2g}"
+
+
+def duration(seconds: float) -> str:
+    """A time in its unit: "3.4 ms"."""
+    for unit, name in ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs")):
+        if seconds >= 0.995 * unit:
+            return f"{about(seconds / unit)} {name}"
+    return f"{about(seconds / 1e-9)} ns"
+
+
+def span(values: list[float]) -> str:
+    """From the least to the greatest: "0.0036 to 0.035"."""
+    low, high = about(min(values)), about(max(values))
+    return low if low == high else f"{low} to {high}"
+
+
+def amount(value: float, cost: str) -> str:
+    """Of a cost, without its name where that is a count."""
+    return duration(value) if cost == "seconds" else about(value)
+
+
+def code(name: str) -> Markup:
+    """An estimator within a sentence."""
+    return Markup("<code>{}</code>").format(label(name))
+
+
+def _codes(names: Sequence[str]) -> Markup:
+    """Several within a sentence; of many the first ones, and how many more."""
+    parts = [code(name) for name in names]
+    if len(names) > _MOST:
+        parts = [*parts[: _MOST - 1], Markup("{} more").format(len(names) - _MOST + 1)]
+    return Markup(" and ").join([Markup(", ").join(parts[:-1]), parts[-1]][len(parts) == 1 :])

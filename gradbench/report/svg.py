@@ -1,0 +1,138 @@
+"""Figures as parts of a page: SVG that says whose artists are whose, small, with ids of its own."""
+
+import io
+import re
+from collections.abc import Mapping
+from xml.etree import ElementTree
+
+import numpy as np
+from markupsafe import Markup
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+from matplotlib.markers import MarkerStyle
+from matplotlib.transforms import Affine2D
+
+from gradbench.plots.style import SETTINGS, Style
+
+SVG = "http://www.w3.org/2000/svg"
+
+
+_HREF = "{http://www.w3.org/1999/xlink}href"
+
+
+_OWNER = "estimator="  # the gid of an artist of an estimator; "#2" may follow
+
+
+_NUMBERS = {"d", "x", "y", "transform", "points", "style"}
+
+
+_NUMBER = re.compile(r"-?\d+\.\d+(?:e-?\d+)?")
+
+
+_FONT = re.compile(r"font-family:[^;]*;?\s*")  # the page's own: another file could not be loaded
+
+
+ElementTree.register_namespace("", SVG)
+
+
+def embedded(figure: Figure, prefix: str, numbers: Mapping[str, int], what: str) -> Markup:
+    """A figure as an ``<svg>`` element of a page.
+
+    Args:
+        figure: drawn by ``gradbench.plots``; the gid of the artists of an estimator is
+            "estimator=NAME".
+        prefix: of the ids, another one for each figure of a page.
+        numbers: of the estimators: their artists get the attribute ``data-e``.
+        what: the figure in words, for readers who do not see it.
+    """
+    text = io.StringIO()
+    figure.patch.set_visible(False)
+    for ax in figure.axes:
+        ax.patch.set_visible(False)
+    with rc_context(
+        {**SETTINGS, "svg.fonttype": "none", "svg.hashsalt": prefix, "image.composite_image": False}
+    ):
+        figure.savefig(text, format="svg", metadata={"Date": None})
+    root = ElementTree.fromstring(text.getvalue())
+    for tag in ("metadata", "defs"):  # this one has a style that would be that of the whole page
+        for one in root.findall(f"{{{SVG}}}{tag}"):
+            if tag == "metadata" or one.find(f"{{{SVG}}}style") is not None:
+                root.remove(one)
+    ids = _references(root)
+    for one in root.iter():
+        _tidy(one, prefix, ids, numbers)
+    width, height = (root.attrib.pop(key).removesuffix("pt") for key in ("width", "height"))
+    root.attrib |= {
+        "role": "img",
+        "aria-label": what,
+        "viewBox": f"0 0 {width} {height}",
+        "stroke-linejoin": "round",
+    }
+    return Markup(ElementTree.tostring(root, encoding="unicode"))
+
+
+def _references(root: ElementTree.Element) -> dict[str, str]:
+    """The ids that something refers to, each with a short one."""
+    found: dict[str, str] = {}
+    for one in root.iter():
+        values = [one.get(_HREF, ""), *(f"#{x}" for x in re.findall(r"url\(#(\w+)\)", _all(one)))]
+        for value in values:
+            if value.startswith("#"):
+                found.setdefault(value[1:], str(len(found)))
+    return found
+
+
+def _all(one: ElementTree.Element) -> str:
+    return " ".join(one.attrib.values())
+
+
+def _tidy(
+    one: ElementTree.Element, prefix: str, ids: Mapping[str, str], numbers: Mapping[str, int]
+) -> None:
+    """Own ids, the estimator as a number, numbers to 1/100 of a point, no spaces between tags."""
+    gid = one.attrib.pop("id", "")
+    if gid in ids:
+        one.set("id", f"{prefix}-{ids[gid]}")
+    elif gid.startswith(_OWNER):
+        name = re.sub(r"#\d+$", "", gid.removeprefix(_OWNER))
+        if name in numbers:
+            one.set("data-e", str(numbers[name]))
+    for key, value in list(one.attrib.items()):
+        if key == _HREF:
+            del one.attrib[key]
+            inside = value.startswith("#")  # or the data of an image
+            one.set("href", f"#{prefix}-{ids[value[1:]]}" if inside else value)
+        elif "url(#" in value:
+            one.set(key, re.sub(r"url\(#(\w+)\)", lambda m: f"url(#{prefix}-{ids[m[1]]})", value))
+        elif key in _NUMBERS:
+            short = _NUMBER.sub(lambda m: f"{float(m[0]):.2f}".rstrip("0").rstrip("."), value)
+            one.set(key, " ".join(_FONT.sub("", short).split()))
+    if not one.tag.endswith(("text", "tspan")):
+        one.text = None
+    if not one.tag.endswith("tspan"):
+        one.tail = None
+    uses = list(one)
+    looks = {use.get("style") for use in uses}
+    if len(uses) > 1 and len(looks) == 1 and all(use.tag.endswith("}use") for use in uses):
+        if style := looks.pop():  # the look of markers is said once
+            one.set("style", style)
+        for use in uses:
+            use.attrib.pop("style", None)
+
+
+def swatch(look: Style) -> Markup:
+    """The line and marker of an estimator, as they are in the figures."""
+    dashes = {"-": "", "-.": "6 1.6 1 1.6", ":": "1 1.6", "--": "4 1.6"}
+    dash = dashes[look.line] if isinstance(look.line, str) else " ".join(map(str, look.line[1]))
+    marker = ""
+    if look.marker:
+        style = MarkerStyle(look.marker)
+        place = style.get_transform() + Affine2D().scale(8, -8).translate(15, 7)
+        shapes = style.get_path().transformed(place).to_polygons(closed_only=False)
+        points = (" ".join(f"{x:.1f},{y:.1f}" for x, y in np.asarray(shape)) for shape in shapes)
+        marker = "".join(f'<polygon points="{text}"/>' for text in points)
+    return Markup(
+        f'<svg class="swatch" viewBox="0 0 30 14" aria-hidden="true" fill="{look.color}" '
+        f'stroke="{look.color}"><path d="M1 7H29" stroke-width="1.6" stroke-dasharray="{dash}"/>'
+        f'<g stroke="none">{marker}</g></svg>'
+    )

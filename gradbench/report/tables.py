@@ -1,0 +1,116 @@
+"""The tables of a report: cells with the text, the value to sort by, and the interval."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from gradbench.metrics import METRICS
+from gradbench.metrics.tables import shown
+from gradbench.plots.style import in_order
+from gradbench.report.numbers import about, duration
+from gradbench.report.places import Place
+
+# Squares say nothing that their roots do not.
+SHOWN = [name for name in METRICS if name not in ("mse", "bias2", "variance")]
+
+
+_NOTHING = "\u2013"
+
+
+_MOST = 2000  # rows; above, those of the whole network alone
+
+
+class Value(NamedTuple):
+    """A cell: what is shown, what it is sorted by (None for nothing), and its interval in words."""
+
+    text: str
+    key: float | None
+    interval: str = ""
+
+
+class Row(NamedTuple):
+    """A row of the main table; ``shown`` before a reader has chosen anything."""
+
+    place: int
+    layer: str
+    estimator: str
+    values: list[Value]
+
+
+def rows_of(summary: pd.DataFrame, places: Sequence[Place]) -> tuple[list[Row], bool]:
+    """The rows, and whether they are those of all layers."""
+    everything = len(summary) <= _MOST
+    found = []
+    for number, place in enumerate(places):
+        for layer in place.layers if everything else [place.whole]:
+            rows = place.rows(summary, layer).set_index("estimator")
+            for name in in_order(rows.index):
+                record = rows.loc[name].to_dict()
+                found.append(Row(number, layer, name, _values(record)))
+    return found, everything
+
+
+def _values(row: Mapping[str, Any]) -> list[Value]:
+    values = [_value(row, metric) for metric in SHOWN]
+    count, seconds = row["evaluations"], row["seconds"]
+    values.append(_known(count, about(count)))
+    values.append(_known(seconds, duration(seconds) if seconds == seconds else ""))
+    return values
+
+
+def _known(value: float, text: str) -> Value:
+    return Value(_NOTHING, None) if math.isnan(value) else Value(text, value)
+
+
+def _value(row: Mapping[str, Any], metric: str) -> Value:
+    value, se = row[metric], row[f"{metric}_se"]
+    low, high = row[f"{metric}_low"], row[f"{metric}_high"]
+    if row["zero_gradient"]:
+        return Value("zero gradient" if metric == SHOWN[0] else _NOTHING, None)
+    if math.isnan(value):
+        return Value(_NOTHING, None)
+    text = shown(row, metric).replace("-", "\u2212")
+    if se == 0.0 and low == high:
+        return Value(f"= {text}", value, "exact")
+    if math.isnan(low) or math.isnan(high):
+        return Value(text, value)
+    return Value(text, value, f"95 %: {_bound(low)} to {_bound(high)}")
+
+
+def _bound(value: float) -> str:
+    return f"{value:.3g}".replace("-", "\u2212")
+
+
+class Verdict(NamedTuple):
+    """What was found of the bias of an estimator in the layers of one name, at all places."""
+
+    text: str
+    kind: str  # "none", "unseen", "biased"
+
+
+def bias_grid(verdicts: pd.DataFrame) -> tuple[list[str], dict[str, list[Verdict | None]]]:
+    """The names of layers, and a verdict for each estimator and layer."""
+    layers = list(dict.fromkeys(verdicts["layer"]))
+    groups = {key: rows for key, rows in verdicts.groupby(["estimator", "layer"], sort=False)}
+    return layers, {
+        name: [_verdict(groups.get((name, layer))) for layer in layers]
+        for name in in_order(verdicts["estimator"])
+    }
+
+
+def _verdict(rows: pd.DataFrame | None) -> Verdict | None:
+    if rows is None:
+        return None
+    wrong = rows[rows["verdict"].isin(["biased", "bias found"])]
+    if len(wrong):
+        exact = "= " if wrong["verdict"].eq("biased").all() else ""
+        low, high = about(wrong["bias"].min()), about(wrong["bias"].max())
+        size = f"{exact}{low}" if low == high else f"{exact}{low} to {high}"
+        part = f", at {len(wrong)} of {len(rows)} places" if len(wrong) < len(rows) else ""
+        return Verdict(f"biased: {size}{part}", "biased")
+    if rows["verdict"].eq("unbiased").all():
+        return Verdict("unbiased =", "none")
+    limit = about(rows["detectable"].max())
+    return Verdict(f"none seen (below {limit})", "unseen")

@@ -1,0 +1,228 @@
+"""The summary in words: which estimator at which budget, what is exact, what is uncertain."""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from markupsafe import Markup
+
+from gradbench import metrics
+from gradbench.metrics import Budget, Cell
+from gradbench.metrics.accuracy import EXACT
+from gradbench.report.certainty import _bias, _exactness, _limits, _times, _unbiased
+from gradbench.report.numbers import _SEVERAL, _codes, about, code, span
+from gradbench.report.places import Place, joined, rivals
+
+AVERAGES = (1, 10, 100, 1000)  # the M of the verdict
+
+
+_SHORT = 1.1  # ranges of time shorter than this factor say more of the machine
+
+
+_FAR = {"draws": 1e9, "evaluations": 1e9, "seconds": 1e5}  # beyond, nobody asks
+
+
+_SURE = 1.25  # the limits of a change that needs no word are closer than this factor
+
+
+class Words(NamedTuple):
+    """Sentences of the summary; the verdict is the estimator that is best in most cases, if any.
+
+    ``decided`` is whether there was anything to choose from.
+    """
+
+    verdict: str | None
+    decided: bool
+    reasons: list[Markup]
+    certain: list[Markup]
+    uncertain: list[Markup]
+
+
+def words(
+    cells: Sequence[Cell],
+    summary: pd.DataFrame,
+    places: Sequence[Place],
+    bias: pd.DataFrame,
+    device: str,
+) -> Words:
+    """What the results say.
+
+    Args:
+        cells: all of them.
+        summary: of these at M = 1.
+        places: of these.
+        bias: their ``metrics.unbiasedness``, without the exact estimator and gradients of zero.
+        device: on which times were measured.
+    """
+    whole = pd.concat([place.rows(summary, place.whole) for place in places])
+    whole = whole[whole["estimator"].isin(rivals(whole["estimator"]))]
+    usable = {tuple(key) for key in whole[~whole["zero_gradient"]][metrics.KEYS[:3]].to_numpy()}
+    rival = [cell for cell in cells if cell.place in usable and rivals([cell.estimator])]
+    known, unseen = _unbiased(bias)
+    unbiased = [*known, *unseen]
+    verdict, reasons, ties = None, [], []
+    if rival:
+        ranks = _ranks(rival)
+        names = {place.key: place.name for place in places if place.key in usable}
+        verdict = _winner(ranks)
+        reasons = [_wins(ranks, names)]
+        if verdict:
+            reasons += _exceptions(ranks, verdict, names)
+            reasons += [
+                _why(whole[~whole["zero_gradient"]], verdict, unbiased),
+                *_price(whole, verdict),
+            ]
+        ties = _ties(ranks, names)
+    else:
+        reasons = [Markup("No estimator was measured where the gradient is not zero.")]
+    return Words(
+        verdict,
+        bool(rival),
+        reasons,
+        [*_exactness(summary), _bias(known, unseen)],
+        [*ties, *_limits(whole), *_times(whole, device)],
+    )
+
+
+def _ranks(cells: Sequence[Cell]) -> pd.DataFrame:
+    return pd.concat(
+        [metrics.rank(cells, "rmse", Budget(m, "draws")) for m in AVERAGES], ignore_index=True
+    )
+
+
+def _order(ranks: pd.DataFrame) -> list[tuple[str, int]]:
+    """How often each estimator has rank 1; what is most often, and else has less ranks, first."""
+    best = ranks["rank"].eq(1).groupby(ranks["estimator"]).sum()
+    worst = ranks.groupby("estimator")["rank"].sum()
+    names = sorted(best.index, key=lambda name: (-best[name], worst[name]))
+    return [(str(name), int(best[name])) for name in names]
+
+
+def _winner(ranks: pd.DataFrame) -> str | None:
+    """What has rank 1 in more than half of all cases."""
+    name, won = _order(ranks)[0]
+    return name if 2 * won > len(_cases(ranks)) else None
+
+
+def _cases(ranks: pd.DataFrame) -> list[tuple[tuple, int, pd.DataFrame]]:
+    groups = ranks.groupby([*metrics.KEYS[:3], "M"], sort=False)
+    return [(key[:3], key[3], rows) for key, rows in groups]
+
+
+def _wins(ranks: pd.DataFrame, names: dict[tuple, str]) -> Markup:
+    """How often the best are best."""
+    cases = _cases(ranks)
+    averages = joined([about(m) for m in AVERAGES])
+    where = f" at each of {len(names)} places" if len(names) > 1 else ""
+    if len(names) <= _SEVERAL and not any("," in name for name in names.values()):
+        where = f" at {joined(list(names.values()))}" if len(names) > 1 else ""
+    text = f"the mean of {averages} draws{where}"
+    if any(rows["rank"].eq(1).sum() > 1 for *_, rows in cases):
+        text += "; ties count as well"
+    (first, won), *others = _order(ranks)
+    what = "the smallest error (RMSE of the whole gradient)"
+    if _winner(ranks):
+        share = "in every case" if won == len(cases) else f"in {won} of {len(cases)} cases"
+        return Markup("{} has {} {}: {}.").format(code(first), what, share, text)
+    runners = Markup(", ").join(
+        Markup("{} in {}").format(code(name), times) for name, times in others[:2] if times
+    )
+    return Markup("Of {} cases ({}), {} has {} in {}, {}; the table says where.").format(
+        len(cases), text, code(first), what, won, runners
+    )
+
+
+def _exceptions(ranks: pd.DataFrame, verdict: str, names: dict[tuple, str]) -> list[Markup]:
+    """Where another is better, neighbouring M together."""
+    better: dict[tuple[tuple, str], list[tuple[int, float, float]]] = {}
+    for key, average, rows in _cases(ranks):
+        own = rows[rows["estimator"] == verdict].iloc[0]
+        if own["rank"] > 1:
+            first = rows.iloc[0]
+            entry = (average, float(first["rmse"]), float(own["rmse"]))
+            better.setdefault((key, str(first["estimator"])), []).append(entry)
+    parts = []
+    for (key, name), found in list(better.items())[:_SEVERAL]:
+        averages = joined([about(m) for m, *_ in found], "or")
+        where = f" at {names[key]}" if len(names) > 1 else ""
+        values = joined([f"{about(best)} against {about(own)}" for _, best, own in found])
+        noun = "draw" if found[0][0] == 1 and len(found) == 1 else "draws"
+        parts.append(
+            Markup("{} with {} {}{} ({})").format(code(name), averages, noun, where, values)
+        )
+    if not parts:
+        return []
+    more = len(better) - len(parts)
+    rest = f"; {more} more in the table below" if more else ""
+    return [Markup("Better than it: {}{}.").format(Markup("; ").join(parts), rest)]
+
+
+def _why(whole: pd.DataFrame, verdict: str, free: Sequence[str]) -> Markup:
+    """Its bias and deviation beside those of the least biased and of the steadiest."""
+    own = whole[whole["estimator"] == verdict]
+    spread = np.log(whole["std"].clip(lower=1e-300)).groupby(whole["estimator"]).mean()
+    bias = whole["bias"].groupby(whole["estimator"]).max()
+    has = (
+        f"a draw of it deviates from its mean by {span(list(own['std']))} of the length of the "
+        "exact gradient (standard deviation)"
+    )
+    if verdict in free:
+        unseen = "" if own["bias"].max() < EXACT else " that could be seen"
+        others = [name for name in spread.index if name not in free]
+        end = f" and has no bias{unseen}, so that its error vanishes as draws are added."
+        if others and spread[others].min() < spread[verdict]:
+            steady = min(others, key=lambda name: spread[name])
+            end += f" What deviates less is biased, as {{}} by up to {about(bias[steady])}."
+            return Markup("Why: " + has + end).format(code(steady))
+        return Markup("Why: {}{}").format(has, end)
+    text = Markup("Why: {}, and its bias is {}").format(has, span(list(own["bias"])))
+    steadier = [name for name in spread.index if spread[name] < spread[verdict]]
+    if steadier:
+        best = min(steadier, key=lambda name: bias[name])
+        text += Markup(". What deviates less has more bias: {}, {}").format(
+            code(best), span(list(whole["bias"][whole["estimator"] == best]))
+        )
+    if free:
+        least = min(free, key=lambda name: spread[name])
+        times = math.exp(spread[least] - spread[verdict])
+        text += Markup(". The best without bias is {}, which deviates {} times as much").format(
+            code(least), about(times)
+        )
+    return text + "."
+
+
+def _price(whole: pd.DataFrame, verdict: str) -> list[Markup]:
+    """What a draw costs, beside the cheapest."""
+    costs = whole["evaluations"].groupby(whole["estimator"]).max()
+    if not costs.notna().all():
+        return []
+    own, least = costs[verdict], costs.min()
+    if own == least:
+        text = "A draw of it costs {} of the objective; none costs less."
+        return [Markup(text).format(_evaluations(own))]
+    text = (
+        "A draw of it costs {} of the objective, the cheapest {}; the table compares at equal cost."
+    )
+    return [Markup(text).format(_evaluations(own), about(least))]
+
+
+def _evaluations(number: float) -> str:
+    return f"{about(number)} evaluation{'' if number == 1 else 's'}"
+
+
+def _ties(ranks: pd.DataFrame, names: dict[tuple, str]) -> list[Markup]:
+    found = []
+    for key, average, rows in _cases(ranks):
+        first = rows[rows["rank"] == 1]["estimator"].tolist()
+        if len(first) > 1:
+            where = f" at {names[key]}" if len(names) > 1 else ""
+            found.append(Markup("{} with {} draws{}").format(_codes(first), about(average), where))
+    if not found:
+        return []
+    more = f"; {len(found) - _SEVERAL} more" if len(found) > _SEVERAL else ""
+    text = Markup("; ").join(found[:_SEVERAL])
+    return [
+        Markup("Ties for the first place, no difference beyond noise: {}{}.").format(text, more)
+    ]

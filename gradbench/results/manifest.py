@@ -1,0 +1,113 @@
+"""Split off."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from gradbench.core.atomic import (
+    SCHEMA,
+    CorruptFile,
+    Json,
+    guard,
+    partial,
+    refuse_newer,
+    write_file,
+)
+from gradbench.core.errors import GradbenchError
+from gradbench.results.provenance import provenance
+
+
+def suite_hash(suite: Mapping[str, Any]) -> str:
+    """A hash of `Suite.as_dict()`, whatever the order of its keys; the same in every process."""
+    content = json.dumps(suite, sort_keys=True)
+    return hashlib.blake2b(content.encode(), digest_size=8).hexdigest()
+
+
+def _refuse_foreign(directory: Path) -> None:
+    """Refuses to write among files that gradbench has not made."""
+    if not directory.exists():
+        return
+    if not directory.is_dir():
+        raise GradbenchError(f"{str(directory)!r} is not a directory; choose another with --out")
+    with guard("read", directory):
+        names = {path.name for path in directory.iterdir()}
+    # What is there when a first run dies at once.
+    begun = {".lock", partial(directory / "manifest.json").name}
+    if "manifest.json" not in names and names - begun:
+        raise GradbenchError(
+            f"{str(directory)!r} is not empty and has no manifest.json, so it holds no results; "
+            "choose an empty or new directory with --out"
+        )
+
+
+def _refuse_other(directory: Path, manifest: Json, wanted: Json) -> None:
+    """Refuses to add to the results of another suite, seed or number of draws."""
+    old, new = manifest["suite"], wanted["suite"]
+    # The number of draws is in the suite too, and so is what follows from it: it is told first.
+    numbers = [
+        f"{key} = {manifest[key]}, not {wanted[key]}"
+        for key in ("seed", "draws")
+        if manifest[key] != wanted[key]
+    ]
+    if numbers and old.get("name") == new.get("name"):
+        other = f"with {' and '.join(numbers)}"
+    elif manifest["suite_hash"] != wanted["suite_hash"]:
+        keys = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
+        other = f"of another suite (different in {', '.join(keys)})"
+    else:
+        return
+    raise GradbenchError(
+        f"{str(directory)!r} holds results {other}; choose another directory with --out"
+    )
+
+
+def _begin_or_continue(directory: Path, wanted: Json) -> Json:
+    """The manifest of a run, written where the run is new or goes on with other provenance."""
+    path = directory / "manifest.json"
+    manifest = _read_manifest(path) if path.exists() else None
+    if manifest is not None:
+        _refuse_other(directory, manifest, wanted)
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    origin: Json = {"provenance": provenance(), "created": now}
+    if manifest is None:
+        manifest = wanted | origin | {"continued": []}
+    elif _origins(manifest)[-1]["provenance"] != origin["provenance"]:
+        manifest["continued"] = [*_origins(manifest)[1:], origin]
+    else:
+        return manifest
+    write_file(path, json.dumps(manifest, indent=2).encode())
+    return manifest
+
+
+def _origins(manifest: Json) -> list[Json]:
+    """What began a run and what continued it; the oldest manifests do not have the latter."""
+    return [manifest, *manifest.get("continued", [])]
+
+
+def _read_manifest(path: Path) -> Json:
+    if not path.is_file():
+        raise GradbenchError(
+            f"there is no {str(path)!r}; name a directory that `gradbench run SUITE --out DIR` made"
+        )
+    with guard("read", path):
+        data = path.read_bytes()
+    try:
+        manifest: Json = json.loads(data)
+        schema = int(manifest["schema"])
+        # A newer schema may have other entries.
+        if schema <= SCHEMA and (
+            manifest["suite_hash"] != suite_hash(manifest["suite"])
+            or not all(isinstance(manifest[key], int) for key in ("seed", "draws"))
+            or not all(isinstance(by["provenance"], dict) for by in _origins(manifest))
+        ):
+            raise ValueError("changed")
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise CorruptFile(
+            f"{str(path)!r} is not a manifest as gradbench writes it; restore it, or choose "
+            "another directory"
+        ) from error
+    refuse_newer(path, schema)
+    return manifest

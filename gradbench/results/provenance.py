@@ -1,0 +1,71 @@
+"""Where results come from: versions, device and commit, but never a path or the name of a user."""
+
+import os
+import platform
+import subprocess
+from importlib import metadata
+from pathlib import Path
+
+from gradbench.core import plugins
+
+_SOURCE = Path(__file__).resolve().parents[1]
+
+
+def provenance() -> dict[str, object]:
+    """What a reader needs to reproduce results, JSON-serialisable; unknown entries are None.
+
+    `device` is the kind of the accelerator or "cpu", `devices` how many JAX sees, `commit` that of
+    the checkout gradbench runs from, `modified` whether the package differs from that commit,
+    `plugins`, if any were loaded, the names of files and packages with their digests and versions.
+    """
+    import jax  # imported late: reading results must not pay for it
+
+    devices = jax.devices()
+    return {
+        "gradbench": _version("gradbench"),
+        "jax": _version("jax"),
+        "jaxlib": _version("jaxlib"),
+        "numpy": _version("numpy"),
+        "python": platform.python_version(),
+        "platform": f"{platform.system()} {platform.machine()}",
+        "backend": jax.default_backend(),
+        "device": devices[0].device_kind,
+        "devices": len(devices),
+        "cores": os.cpu_count(),
+        **checkout(_SOURCE),
+        **({"plugins": plugins.loaded()} if plugins.loaded() else {}),
+    }
+
+
+def checkout(package: Path) -> dict[str, object]:
+    """`commit` and `modified` of a package directory at the top of a git checkout, else None."""
+    commit = modified = None
+    # Only at the very top: installed into an environment inside some other project's checkout, git
+    # would otherwise answer with the commit of that project.
+    if (package.parent / ".git").exists():
+        commit = _git(package, "rev-parse", "HEAD")
+    if commit is not None:
+        status = _git(package, "status", "--porcelain", "--", ".")
+        modified = None if status is None else status != ""
+    return {"commit": commit, "modified": modified}
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _git(directory: Path, *arguments: str) -> str | None:
+    """What git prints, without surrounding space; None where git is missing or refuses."""
+    # Inside a git hook these variables would point git at the repository of the hook.
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
+    command = ["git", "--no-optional-locks", "-C", str(directory), *arguments]
+    try:
+        answer = subprocess.run(
+            command, env=environment, capture_output=True, text=True, check=True, timeout=10
+        )
+    except (OSError, subprocess.SubprocessError, UnicodeDecodeError):
+        return None
+    return answer.stdout.strip()

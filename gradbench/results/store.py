@@ -1,0 +1,244 @@
+"""A directory of results: what is measured is kept here, and found again after any interruption.
+
+    DIR/manifest.json                                   what was run, by what, on what (`continued`:
+                                                        and by what else, each time that changed)
+    DIR/checkpoints/PROBLEM/REPLICATE/CHECKPOINT.npz    parameters
+    DIR/references/PROBLEM/REPLICATE/CHECKPOINT.npz     the exact gradient per layer
+    DIR/moments/PROBLEM/REPLICATE/CHECKPOINT/ESTIMATOR.npz    exact mean and variance per layer,
+                                                        where they can be enumerated
+    DIR/costs/PROBLEM/REPLICATE/CHECKPOINT/ESTIMATOR.npz      seconds and evaluations per draw
+    DIR/shards/PROBLEM/REPLICATE/CHECKPOINT/ESTIMATOR/FIRST-LAST.DIGEST.parquet    blocks of a cell
+    DIR/figures/
+
+How files are written and verified is in `gradbench.files`, what a shard holds is in
+`gradbench.shards`. One process at a time may write, any number may read.
+"""
+
+import contextlib
+import json
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+from urllib.parse import quote, unquote
+
+import numpy as np
+
+from gradbench.core.atomic import (
+    SCHEMA,
+    Floats,
+    Json,
+    encode,
+    guard,
+    locked,
+    pack,
+    plain,
+    remove_partials,
+    unpack,
+    write_file,
+)
+from gradbench.core.errors import GradbenchError
+from gradbench.results.manifest import (
+    _begin_or_continue,
+    _read_manifest,
+    _refuse_foreign,
+    suite_hash,
+)
+from gradbench.results.shards import Cell, Place, is_shard
+
+
+class Reference(NamedTuple):
+    """The exact value and gradient `[P]` per layer, and facts about them (routes, agreement...)."""
+
+    value: float
+    gradient: tuple[Floats, ...]
+    info: Json
+
+
+def _take_apart(tree: Any, name: str, arrays: dict[str, Any]) -> Any:
+    """The tree as JSON with a name for each array, such as "0/weight"; ``arrays`` gets these."""
+    if isinstance(tree, Mapping):
+        return {
+            key: _take_apart(part, f"{name}/{quote(key, safe='')}", arrays)
+            for key, part in tree.items()
+        }
+    if isinstance(tree, Sequence):
+        return [_take_apart(part, f"{name}/{n}", arrays) for n, part in enumerate(tree)]
+    arrays[name[1:]] = tree
+    return name[1:]
+
+
+def _put_together(tree: Any, arrays: Mapping[str, Floats]) -> Any:
+    if isinstance(tree, dict):
+        return {key: _put_together(part, arrays) for key, part in tree.items()}
+    if isinstance(tree, list):
+        return tuple(_put_together(part, arrays) for part in tree)
+    return arrays[tree]
+
+
+class Results:
+    """A directory of results; `open_or_create` opens it to write, `open` to read only."""
+
+    def __init__(self, directory: Path, manifest: Json, lock: int | None = None) -> None:
+        self.directory = directory
+        self.manifest = manifest
+        self._lock = lock
+
+    @classmethod
+    def open_or_create(
+        cls, directory: str | Path, suite: Mapping[str, Any], seed: int, draws: int
+    ) -> Self:
+        """Opens the results of this suite, seed and number of draws, or begins them; to write.
+
+        What a killed run left half written is removed; versions, commit or machine that differ from
+        those last named in the manifest are added to it. Raises GradbenchError where the directory
+        holds something else, has a newer schema, cannot be written, or is in use by another writer.
+        """
+        directory = Path(directory)
+        wanted = {"schema": SCHEMA, "suite": suite, "suite_hash": suite_hash(suite)}
+        wanted = plain(wanted | {"seed": seed, "draws": draws})
+        _refuse_foreign(directory)
+        with contextlib.ExitStack() as undo, guard("write", directory):
+            lock = locked(directory)
+            undo.callback(os.close, lock)
+            remove_partials(directory)
+            manifest = _begin_or_continue(directory, wanted)
+            undo.pop_all()
+        return cls(directory, manifest, lock)
+
+    @classmethod
+    def open(cls, directory: str | Path) -> Self:
+        """Opens existing results, to read only; raises GradbenchError where there are none."""
+        return cls(Path(directory), _read_manifest(Path(directory) / "manifest.json"))
+
+    def close(self) -> None:
+        """Lets another process write; when a process dies the operating system does it."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    @property
+    def figures(self) -> Path:
+        """The directory of the figures, made where it is missing."""
+        path = self.directory / "figures"
+        with guard("write", path):
+            path.mkdir(exist_ok=True)
+        return path
+
+    def save_checkpoint(self, place: Place, params: Sequence[Any]) -> None:
+        """Stores parameters in float64: tuples and dictionaries of arrays, however nested."""
+        arrays: dict[str, Any] = {}
+        tree = _take_apart(params, "", arrays)
+        info = {"tree": json.dumps(tree)}  # as text: the order of keys is kept
+        self.write(self._path("checkpoints", place), pack(arrays, len(params), info))
+
+    def load_checkpoint(self, place: Place) -> tuple[Any, ...] | None:
+        """The stored parameters, None where there are none; raises CorruptFile."""
+        path = self._path("checkpoints", place)
+        if not path.exists():
+            return None
+        arrays, _, info = unpack(path)
+        return tuple(_put_together(json.loads(info["tree"]), arrays))
+
+    def save_reference(
+        self, place: Place, value: float, gradient: Sequence[Any], info: Mapping[str, Any]
+    ) -> None:
+        """Stores the exact value and the gradient, an array per layer, in float64.
+
+        `info` is what JSON can say.
+        """
+        arrays = {str(n): np.ravel(layer) for n, layer in enumerate(gradient)}
+        data = pack({"value": value, **arrays}, len(gradient), info)
+        self.write(self._path("references", place), data)
+
+    def load_reference(self, place: Place) -> Reference | None:
+        """The stored exact gradient, None where there is none; raises CorruptFile."""
+        path = self._path("references", place)
+        if not path.exists():
+            return None
+        arrays, layers, info = unpack(path)
+        gradient = tuple(arrays[str(n)] for n in range(layers))
+        return Reference(float(arrays["value"]), gradient, info)
+
+    def save_moments(
+        self, place: Place, estimator: str, mean: Sequence[Any], variance: Sequence[Any]
+    ) -> None:
+        """Stores the exact mean and variance of a draw, an array per layer each, in float64."""
+        layers = zip(mean, variance, strict=True)
+        arrays = {f"{n}/{k}": x for n, pair in enumerate(layers) for k, x in enumerate(pair)}
+        self.write(self._own_path("moments", place, estimator), pack(arrays, len(mean), {}))
+
+    def load_moments(
+        self, place: Place, estimator: str
+    ) -> tuple[tuple[Floats, Floats], ...] | None:
+        """The stored exact mean and variance per layer, None where there are none.
+
+        Raises CorruptFile.
+        """
+        path = self._own_path("moments", place, estimator)
+        if not path.exists():
+            return None
+        arrays, layers, _ = unpack(path)
+        return tuple((arrays[f"{n}/0"], arrays[f"{n}/1"]) for n in range(layers))
+
+    def save_cost(self, place: Place, estimator: str, seconds: float, evaluations: int) -> None:
+        """Stores what a draw costs: measured seconds on this machine, evaluations per example."""
+        info = {"seconds": seconds, "evaluations": evaluations}
+        self.write(self._own_path("costs", place, estimator), pack({}, 0, info))
+
+    def load_cost(self, place: Place, estimator: str) -> Json | None:
+        """The stored ``seconds`` and ``evaluations`` per draw, None where there are none.
+
+        Raises CorruptFile.
+        """
+        path = self._own_path("costs", place, estimator)
+        return unpack(path)[2] if path.exists() else None
+
+    def cell(self, problem: str, replicate: int, checkpoint: str, estimator: str) -> Cell:
+        """The cell of that name, whether it has blocks or not."""
+        folder = self.directory / "shards" / encode(problem) / str(replicate)
+        return Cell(
+            Place(problem, replicate, checkpoint),
+            estimator,
+            directory=folder / encode(checkpoint) / encode(estimator),
+            run={key: self.manifest[key] for key in ("suite_hash", "seed", "draws")},
+            write=self.write,
+        )
+
+    def cells(self) -> list[Cell]:
+        """All cells that have blocks, in natural order of their names ("2" before "10")."""
+        found = set()
+        for path in (self.directory / "shards").glob("*/*/*/*/*.parquet"):
+            problem, replicate, checkpoint, estimator = map(unquote, path.parts[-5:-1])
+            if replicate.isdecimal() and is_shard(path):
+                found.add((problem, int(replicate), checkpoint, estimator))
+        return [self.cell(*names) for names in sorted(found, key=_natural)]
+
+    def write(self, path: Path, data: bytes) -> None:
+        """Writes a file below the directory as a whole or, raising GradbenchError, not at all."""
+        if self._lock is None:
+            raise GradbenchError(
+                f"{str(self.directory)!r} is open to read only; use Results.open_or_create"
+            )
+        write_file(path, data)
+
+    def _own_path(self, kind: str, place: Place, estimator: str) -> Path:
+        """Of what an estimator has at a place."""
+        folder = self.directory / kind / encode(place.problem) / str(place.replicate)
+        return folder / encode(place.checkpoint) / f"{encode(estimator)}.npz"
+
+    def _path(self, kind: str, place: Place) -> Path:
+        problem, checkpoint = encode(place.problem), encode(place.checkpoint)
+        return self.directory / kind / problem / str(place.replicate) / f"{checkpoint}.npz"
+
+
+def _natural(names: tuple[object, ...]) -> list[list[str | int]]:
+    parts = (re.split(r"(\d+)", str(name)) for name in names)
+    return [[int(part) if part.isdecimal() else part for part in split] for split in parts]

@@ -1,0 +1,1 @@
+"""What is to be measured, read from TOML, and the runner that measures it."""

@@ -1,0 +1,157 @@
+"""From the description of a problem to its network, its batch and its trained parameters."""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, TypeVar
+
+import jax
+import jax.numpy as jnp
+
+from gradbench.core.contract import Batch, Loss, Params
+from gradbench.core.errors import GradbenchError
+from gradbench.core.seeds import named_seed
+from gradbench.estimators import check_spec, make_estimator
+from gradbench.models.binary_weights import BinaryWeights
+from gradbench.models.layer import axes
+from gradbench.models.network import RealNetwork
+from gradbench.suites.data import Examples, load_data
+from gradbench.suites.initialise import get_initialisation
+from gradbench.suites.networks import AnyNetwork, check_network, make_network
+from gradbench.suites.problem import Problem
+from gradbench.suites.train import check_batch, check_training, make_optimiser, train
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Built:
+    """A problem made ready for a seed and a replicate. Build and use it in float64.
+
+    ``batch`` is what gradients are measured on, ``data`` what the network is trained on.
+    """
+
+    problem: Problem
+    seed: int
+    replicate: int
+    network: AnyNetwork
+    data: Batch
+    batch: Batch
+
+    def key(self, purpose: str) -> jax.Array:
+        """A key that depends on the seed, the problem, the replicate and what it is for."""
+        names = (self.problem.base, str(self.replicate), purpose)
+        return jax.random.key(named_seed(self.seed, *names))
+
+    @property
+    def units(self) -> str:
+        """What is enumerated, in words: "5-5-5 hidden units", "14 binary weights"."""
+        params = jax.eval_shape(self.initial)
+        count = 0
+        network: Any = self.network
+        if isinstance(network, BinaryWeights):
+            count = sum(eta.size for eta in network.latent(params))
+            network = network.network
+        sizes = "-".join(str(math.prod(axes(layer.outputs))) for layer in network.layers)
+        kind = "real" if isinstance(network, RealNetwork) else "hidden"
+        return f"{sizes} {kind} units" + (f", {count} binary weights" if count else "")
+
+    def initial(self) -> tuple[Params, ...]:
+        """The initial parameters."""
+        network = self.problem.network
+        initialise = get_initialisation(network.initialisation)
+        return initialise(self.network, self.key("initial"), self.data[0], network.scale)
+
+    def checkpoints(self) -> Iterator[tuple[Params, ...]]:
+        """The parameters at ``problem.checkpoints``, trained as they are asked for."""
+        training = self.problem.training
+        if training is None:
+            yield self.initial()
+            return
+        optimiser = make_optimiser(training, self.network)
+        for _, params in train(
+            estimator(training.estimator, self.network),
+            self.initial(),
+            self.data,
+            self.key("training"),
+            optimiser,
+            training.batch,
+            training.checkpoints,
+        ):
+            yield params
+
+
+@lru_cache(maxsize=64)
+def estimator(spec: str, network: AnyNetwork) -> Loss:
+    """The surrogate loss, the same object for the same spec and network: compiled once."""
+    return make_estimator(spec, network)
+
+
+def check_problem(problem: Problem) -> None:
+    """Refuses names that the description of a problem holds and nobody knows.
+
+    Raises:
+        GradbenchError: names the problem, the name and the remedy.
+    """
+    network, training = problem.network, problem.training
+
+    def check() -> None:
+        check_network(network)
+        get_initialisation(network.initialisation)
+        if training is not None:
+            check_spec(training.estimator)
+            check_training(training, network)
+
+    _named(problem, check)
+
+
+def build(problem: Problem, seed: int = 0, replicate: int = 0) -> Built:
+    """The network and the data of a problem.
+
+    Raises:
+        GradbenchError: unknown names, or data that do not fit the objective or the training.
+    """
+    check_problem(problem)
+    data, batch = (
+        load_data(part.name, part.arguments, seed, replicate)
+        for part in (problem.data, problem.measured)
+    )
+    batches = [_as_batch(problem, part) for part in (data, batch)]
+    network = _named(problem, lambda: make_network(problem.network, data.inputs.shape[1]))
+    built = Built(problem, seed, replicate, network, *batches)
+    _named(problem, lambda: _check_built(built))
+    return built
+
+
+def _named(problem: Problem, make: Callable[[], T]) -> T:
+    """What ``make`` returns; its errors begin with the name of the problem."""
+    try:
+        return make()
+    except GradbenchError as error:
+        raise GradbenchError(f"problem {problem.name!r}: {error}") from None
+
+
+def _check_built(built: Built) -> None:
+    training = built.problem.training
+    params = jax.eval_shape(built.initial)
+    for batch in (built.data, built.batch):
+        built.network.check(params, batch)
+    if training is not None:
+        check_batch(training.batch, built.data)
+        estimator(training.estimator, built.network)
+
+
+def _as_batch(problem: Problem, examples: Examples) -> Batch:
+    """The examples as the network reads them: inputs of their shape, targets of the objective's."""
+    network, (inputs, targets) = problem.network, examples
+    if network.inputs is not None:
+        if math.prod(network.inputs) != inputs.shape[1]:
+            raise GradbenchError(
+                f"problem {problem.name!r}: network.inputs is {network.inputs} but an input has "
+                f"{inputs.shape[1]} numbers; give a shape of that size"
+            )
+        inputs = inputs.reshape(-1, *network.inputs)
+    if network.objective == "squared_error" and targets.ndim == 1:
+        targets = targets[:, None].astype(float)
+    return jnp.asarray(inputs), jnp.asarray(targets)

@@ -1,0 +1,129 @@
+"""Initial parameters of networks."""
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from gradbench.core.contract import Params
+from gradbench.core.errors import GradbenchError, did_you_mean
+from gradbench.models.binary_weights import map_weights
+from gradbench.models.conv import Conv
+from gradbench.models.dense import Dense
+from gradbench.models.losses import Readout
+from gradbench.models.network import SBN
+
+Initialise = Callable[[Any, Array, np.ndarray, float], tuple[Params, ...]]
+
+
+def uniform(network: Any, key: Array, inputs: np.ndarray, scale: float) -> tuple[Params, ...]:
+    """Weights and biases from U(-scale, scale)."""
+    return jax.tree.map(lambda leaf: scale * leaf, network.init(key))
+
+
+def normalised(network: Any, key: Array, inputs: np.ndarray, scale: float) -> tuple[Params, ...]:
+    """U(-1, 1), then every hidden unit's pre-activation to mean 0 and standard deviation ``scale``.
+
+    By analytic moments under independence: those of the data go in; a unit of mean 0 is a fair
+    Bernoulli variable to the next layer. The output layer is left. Source: the experiment on
+    gradient accuracy of Shekhovtsov, Yanush & Flach 2020.
+    """
+    params = network.init(key)
+    hidden = _normalised(network, params[:-1], inputs, scale)
+    return (*hidden, params[-1])
+
+
+def fixed_scale(network: Any, key: Array, inputs: np.ndarray, scale: float) -> tuple[Params, ...]:
+    """As ``normalised``, with the output layer too: networks of any width and depth compare."""
+    return _normalised(network, network.init(key), inputs, scale)
+
+
+def fan_in(network: Any, key: Array, inputs: np.ndarray, scale: float) -> tuple[Params, ...]:
+    """Weights of mean 0 and variance scale^2 / inputs of a unit, biases 0, for layers of any kind.
+
+    Source: LeCun et al. 1998, Efficient backprop.
+    """
+
+    def scaled(weight: Array) -> Array:
+        return weight * scale * np.sqrt(3 / math.prod(weight.shape[1:]))  # U(-1, 1) has 1/3
+
+    def biasless(theta: Any) -> Any:
+        if isinstance(theta, Mapping):
+            return {k: jnp.zeros_like(v) if k == "bias" else biasless(v) for k, v in theta.items()}
+        return tuple(map(biasless, theta)) if isinstance(theta, tuple) else theta
+
+    return tuple(biasless(map_weights(scaled, theta)) for theta in network.init(key))
+
+
+def _normalised(
+    network: Any, params: tuple[Params, ...], inputs: np.ndarray, scale: float
+) -> tuple[Params, ...]:
+    parts: tuple[Any, ...] = (network,)
+    if isinstance(network, SBN):
+        parts = (*network.layers, network.objective)[: len(params)]
+    wrong = [type(part).__name__ for part in parts if not isinstance(part, Dense | Conv | Readout)]
+    if wrong:
+        raise GradbenchError(
+            f"the initialisation got {wrong[0]}, which has no known moments; take 'fan_in'"
+        )
+    if not np.ptp(np.asarray(inputs), axis=0).any():
+        raise GradbenchError(
+            f"the inputs of all {len(inputs)} examples are equal, so that pre-activations have no "
+            "scale; give more examples, or take the initialisation 'uniform'"
+        )
+    mean, variance = jnp.mean(inputs, axis=0), jnp.var(inputs, axis=0)
+    low, high = network.states
+    done = []
+    for part, theta in zip(parts, params, strict=True):
+        theta = _normalised_layer(part, theta, mean, variance, scale)
+        done.append(theta)
+        if isinstance(part, Dense | Conv):
+            mean = jnp.full(part.outputs, (low + high) / 2)
+            variance = jnp.full(part.outputs, ((high - low) / 2) ** 2)
+    return tuple(done)
+
+
+def _normalised_layer(
+    part: Dense | Conv | Readout, theta: Params, mean: Array, variance: Array, scale: float
+) -> Params:
+    """Pre-activations of mean 0 and this scale; of a convolution on the average over positions."""
+    if isinstance(part, Readout):
+        part = Dense(part.inputs, part.outputs)
+    weight, no_bias = theta["weight"], jnp.zeros_like(theta["bias"])
+
+    def unit(statistic: Array) -> Array:
+        return jnp.mean(jnp.reshape(statistic, (-1, len(no_bias))), axis=0)
+
+    spread = unit(part({"weight": weight**2, "bias": no_bias}, variance))
+    weight = weight * (scale / jnp.sqrt(spread)).reshape(-1, *[1] * (weight.ndim - 1))
+    return {"weight": weight, "bias": -unit(part({"weight": weight, "bias": no_bias}, mean))}
+
+
+def own(network: Any, key: Array, inputs: np.ndarray, scale: float) -> tuple[Params, ...]:
+    """Those that each layer begins with: logits at their value, other weights from U(-1, 1)."""
+    return tuple(network.init(key))
+
+
+INITIALISATIONS: dict[str, Initialise] = {
+    "uniform": uniform,
+    "normalised": normalised,
+    "fixed_scale": fixed_scale,
+    "fan_in": fan_in,
+    "own": own,
+}
+
+
+def get_initialisation(name: str) -> Initialise:
+    """The initialisation of that name.
+
+    Raises:
+        GradbenchError: the name is unknown.
+    """
+    if name not in INITIALISATIONS:
+        remedy = did_you_mean(name, INITIALISATIONS)
+        raise GradbenchError(f"unknown initialisation {name!r}; {remedy}")
+    return INITIALISATIONS[name]

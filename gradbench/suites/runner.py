@@ -1,0 +1,146 @@
+"""Running suites: cells that are not finished yet are measured and stored, block by block."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+from tqdm import tqdm
+
+from gradbench import exact
+from gradbench.core.atomic import encode
+from gradbench.core.errors import GradbenchError
+from gradbench.core.precision import float64
+from gradbench.estimators import check_spec
+from gradbench.results.store import Results
+from gradbench.suites.build import Built, build, estimator
+from gradbench.suites.cells import _measure_problem, _plan, _tasks
+from gradbench.suites.suite import Suite, load_suite
+
+UNTIL_METRICS = ("rmse", "cosine")  # that are made precise unless others are named
+
+
+def run(
+    suite: str | Suite,
+    out: str | Path | None = None,
+    seed: int = 0,
+    draws: int | None = None,
+    progress: bool = True,
+    quick: bool = False,
+    until: float | None = None,
+    until_metrics: Sequence[str] = UNTIL_METRICS,
+) -> Results:
+    """Measures every cell of a suite that is not finished yet, and stores it in a directory.
+
+    Args:
+        suite: the name of a suite of the package, the path of a TOML file, or a ``Suite``.
+        out: the directory of the results, ``results/SUITE`` unless given; one that holds results of
+            the same suite, seed and draws is continued.
+        seed: of data, initial parameters, training and draws.
+        draws: per cell, in the place of the suite's own number.
+        progress: whether to show a bar with draws per second and the time left.
+        quick: the quick form of the suite, in ``results/SUITE-quick``.
+        until: a relative standard error, such as 0.01, that every cell is drawn until; ``draws`` is
+            then the most that it may take, 64 times those of the suite unless given.
+        until_metrics: the metrics of one draw that have to be so precise in every layer.
+
+    Raises:
+        GradbenchError: anything wrong with the suite, its problems or the directory.
+    """
+    suite = _resolve(suite, draws, quick, until, until_metrics)
+    problems = _build(suite, seed)
+    results = Results.open_or_create(
+        out or Path("results") / suite.name, suite.as_dict(), seed, suite.draws
+    )
+    with results, float64():
+        tasks = [list(_tasks(results, suite, built)) for built in problems]
+        everything = [task for group in tasks for task in group]
+        with tqdm(
+            total=None if suite.until else suite.draws * len(everything),
+            initial=sum(min(task.done * task.plan.block, suite.draws) for task in everything),
+            unit=" draws",
+            unit_scale=True,
+            dynamic_ncols=True,
+            disable=not progress,
+        ) as bar:
+            for built, group in zip(problems, tasks, strict=True):
+                _measure_problem(results, suite, built, group, bar)
+    return results
+
+
+def describe(
+    suite: str | Suite,
+    seed: int = 0,
+    draws: int | None = None,
+    quick: bool = False,
+    until: float | None = None,
+    until_metrics: Sequence[str] = UNTIL_METRICS,
+) -> str:
+    """What ``run`` would do, as text; everything that can be checked without running is checked.
+
+    ``suite``, ``seed``, ``draws``, ``quick``, ``until`` and ``until_metrics`` are as there.
+
+    Raises:
+        GradbenchError: as ``run``.
+    """
+    suite = _resolve(suite, draws, quick, until, until_metrics)
+    with float64():
+        units = {built.problem.name: built.units for built in _build(suite, seed)}
+    lines = [f"suite {suite.name!r}, seed {seed}: {suite.title}"]
+    cells = 0
+    for problem in suite.problems:
+        places = len(problem.checkpoints) * suite.replicates
+        cells += places * len(suite.estimators)
+        names = ", ".join(problem.checkpoint_name(epoch) for epoch in problem.checkpoints)
+        lines.append(
+            f"  problem {problem.name}: {units[problem.name]}, {names}"
+            + (f", {suite.replicates} replicates" if suite.replicates > 1 else "")
+        )
+    lines.append(f"  estimators: {', '.join(suite.estimators)}")
+    total = f"{cells * suite.draws:,} draws in all"
+    if suite.until:
+        lines.append(f"  {cells} cells until {suite.until}, of at most {suite.draws:,} draws")
+    else:
+        lines.append(f"  {cells} cells of {suite.draws:,} draws, {total}")
+    return "\n".join(lines)
+
+
+def _resolve(
+    suite: str | Suite,
+    draws: int | None,
+    quick: bool,
+    until: float | None,
+    until_metrics: Sequence[str],
+) -> Suite:
+    """The suite with its number of draws, all estimators in it known."""
+    if isinstance(suite, Suite) and quick:
+        raise GradbenchError("quick got a Suite; give its name or path, or load_suite(name, True)")
+    suite = suite if isinstance(suite, Suite) else load_suite(suite, quick)
+    if until is not None:
+        from gradbench import metrics
+
+        suite = suite.with_until(until, metrics.check_metrics(until_metrics), draws)
+    elif draws is not None:
+        suite = suite.with_draws(draws)
+    for spec in suite.estimators:
+        check_spec(spec)
+    for name in (*suite.estimators, *(problem.name for problem in suite.problems)):
+        encode(name)  # refuses, before anything is written, what no folder can be called
+    _plan(suite)
+    return suite
+
+
+def _build(suite: Suite, seed: int) -> list[Built]:
+    """The problems of a suite and their replicates, networks small enough, estimators fitting."""
+    ready = []
+    with float64():
+        for problem in suite.problems:
+            for replicate in range(suite.replicates):
+                built = build(problem, seed, replicate)
+                try:
+                    exact.check_size(built.network, jax.eval_shape(built.initial), built.batch)
+                    for spec in suite.estimators:
+                        estimator(spec, built.network)
+                except GradbenchError as error:
+                    raise GradbenchError(f"problem {problem.name!r}: {error}") from None
+                ready.append(built)
+    return ready

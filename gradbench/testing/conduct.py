@@ -1,0 +1,151 @@
+"""How an estimator behaves as a function: purity, transformations, types, saturation."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from gradbench.core.contract import Loss, Model, Params
+from gradbench.core.errors import GradbenchError
+from gradbench.core.noise import NOISES
+from gradbench.models.binary_weights import BinaryWeights
+from gradbench.models.dense import Dense
+from gradbench.models.network import SBN
+from gradbench.testing.problems import Problem, polynomial
+
+# Pre-activations of ordinary size, and far beyond what any noise reaches.
+_NEAR, _FAR = 1.0, (40.0, 1e4)
+
+
+_ROUNDING = 1e-9
+
+
+class Check(NamedTuple):
+    """A requirement by its ``name``, whether it is ``passed``, and what was ``seen`` where not."""
+
+    name: str
+    passed: bool
+    seen: str = ""
+
+
+def conduct(make: Callable[[Model], Loss], problem: Problem) -> list[Check]:
+    """The requirements on a loss as a function, on one problem and at saturation."""
+    params, batch = jax.tree.map(jnp.asarray, (problem.params, problem.batches["any"]))
+    keys = jax.random.split(jax.random.key(5), 4)
+    draw = jax.value_and_grad(make(problem.model))
+    mapped = jax.jit(jax.vmap(draw, (None, 0, None)))
+    before = jax.tree.map(np.array, (params, batch))
+    together, again = mapped(params, keys, batch), mapped(params, keys, batch)
+    eager = jax.value_and_grad(make(problem.model))(params, keys[-1], batch)
+    last = jax.tree.map(lambda leaf: leaf[-1], together)
+    same = under_jit = under_vmap = _close(last, eager)
+    if not same:  # what it is that changes a draw
+        compiled = jax.jit(draw)(params, keys[-1], batch)
+        under_jit, under_vmap = _close(compiled, eager), _close(last, compiled)
+    return [
+        Check("pure", _equal((params, batch), before), "it changes its arguments"),
+        Check("deterministic", _equal(together, again), "a key gives different draws"),
+        Check("jit", under_jit, "draws differ under jit, or made anew"),
+        Check("vmap", under_vmap, "draws differ under vmap"),
+        Check("pytree", _alike(eager[1], params), "its gradient has another form than params"),
+        *_single_precision(make, problem),
+    ]
+
+
+def _equal(a: Any, b: Any) -> bool:
+    return all(
+        np.array_equal(x, y, equal_nan=True)
+        for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
+    )
+
+
+def _close(a: Any, b: Any) -> bool:
+    return all(
+        np.allclose(x, y, rtol=_ROUNDING, atol=_ROUNDING, equal_nan=True)
+        for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
+    )
+
+
+def _alike(gradient: Any, params: Params) -> bool:
+    same: bool = jax.tree.structure(gradient) == jax.tree.structure(params)  # type: ignore[operator]
+    return same and all(
+        g.shape == p.shape and g.dtype == p.dtype
+        for g, p in zip(jax.tree.leaves(gradient), jax.tree.leaves(params), strict=True)
+    )
+
+
+def _single_precision(make: Callable[[Model], Loss], problem: Problem) -> tuple[Check, Check]:
+    """float32 parameters give float32, and finite numbers, also where every unit is certain."""
+    draws = list(_float32_draws(make, problem))
+    types = sorted({str(leaf.dtype) for _, leaves in draws for leaf in leaves})
+    bad = {a for a, leaves in draws if not all(bool(jnp.all(jnp.isfinite(x))) for x in leaves)}
+    finite = _NEAR not in bad
+    far = max(bad, default=_NEAR)
+    return (
+        Check("float32", types == ["float32"] and finite, f"types {types}, finite: {finite}"),
+        Check("saturation", far == _NEAR, f"not finite at pre-activations of {far:g}"),
+    )
+
+
+def _float32_draws(
+    make: Callable[[Model], Loss], problem: Problem
+) -> Iterator[tuple[float, list[Array]]]:
+    """Draws in float32 through all noises, each with the size of its pre-activations."""
+    params, (inputs, targets) = jax.tree.map(
+        lambda leaf: jnp.asarray(leaf, jnp.float32), (problem.params, problem.batches["any"])
+    )
+    key = jax.random.key(5)
+    if not isinstance(problem.model, SBN):
+        draw = jax.jit(jax.value_and_grad(make(problem.model)))
+        far = jax.tree.map(lambda leaf: jnp.full_like(leaf, 40), params[:-1])
+        for a, theta in ((_NEAR, params), (40.0, (*far, params[-1]))):
+            yield a, jax.tree.leaves(draw(theta, key, (inputs, targets)))
+        return
+    layers = tuple(Dense(1, 1, noise) for noise in NOISES)
+    for part in (layers, *((layer,) for layer in layers)):
+        try:
+            draw = jax.jit(jax.value_and_grad(make(SBN(part, polynomial))))
+            for a in (_NEAR, *_FAR):
+                weights = (1.0, *(a,) * (len(part) - 1))  # the inputs are as large themselves
+                theta = tuple(
+                    {"weight": jnp.full((1, 1), w, jnp.float32), "bias": jnp.zeros(1, jnp.float32)}
+                    for w in weights
+                )
+                inputs = jnp.array([[a], [-a], [a / 40]], jnp.float32)
+                yield a, jax.tree.leaves(draw((*theta, params[-1]), key, (inputs, targets)))
+        except GradbenchError:
+            continue  # a depth that the estimator refuses
+        if part is layers:
+            return  # one chain through all noises will do
+
+
+def takes_black_box(make: Callable[[Model], Loss], problem: Problem) -> bool | None:
+    """Whether a draw can be had of an objective that has no derivative in the states.
+
+    None for binary weights: real parameters beside them reach the objective too.
+    """
+
+    def opaque(theta: Any, x: Any, target: Any) -> Any:
+        def outside(x: Any) -> Any:
+            return np.sum(np.asarray(x), axis=-1)
+
+        like = jax.ShapeDtypeStruct((), x.dtype)
+        return jax.pure_callback(outside, like, x.ravel(), vmap_method="expand_dims")
+
+    model: Any = problem.model
+    if isinstance(model, BinaryWeights):
+        return None
+    if isinstance(model, SBN):
+        model = replace(model, objective=opaque)
+    else:  # several samples of one
+        model = replace(model, model=replace(model.model, objective=opaque))
+    draw = jax.grad(make(model))
+    try:
+        jax.eval_shape(draw, problem.params, jax.random.key(0), problem.batches["any"])
+    except ValueError:  # what JAX raises where it should differentiate a callback
+        return False
+    return True

@@ -1,0 +1,496 @@
+"""The command line: every command, its exit codes, and one sentence for whatever is wrong."""
+
+import io
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+
+import pandas as pd
+import pytest
+import tiny
+from tiny import changed
+
+import gradbench
+from gradbench.cli import main as cli
+from gradbench.cli.catalogue import KINDS
+from gradbench.cli.main import main
+from gradbench.core.errors import GradbenchError
+from gradbench.estimators import ESTIMATORS
+from gradbench.metrics import directory as results
+from gradbench.metrics.tables import table
+from gradbench.suites.suite import list_suites
+
+COMMAND = [sys.executable, "-m", "gradbench.cli"]
+
+
+@pytest.fixture
+def call(capsys):
+    """Runs a command: exit code, output and error."""
+
+    def call(*arguments):
+        code = main([str(argument) for argument in arguments])
+        return code, *capsys.readouterr()
+
+    return call
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch):
+    """Whatever is written by default is written here."""
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setenv("COLUMNS", "1000")  # lines of tables are whole
+
+
+@pytest.fixture
+def no_figures(monkeypatch):
+    """For tests of runs: drawing takes most of the time."""
+    monkeypatch.setattr(results, "plot", lambda directory: [directory / "figures" / "rmse.pdf"])
+
+
+# --- what the commands do ---
+
+
+def test_run_measures_draws_the_figures_and_says_where_they_are(finished, call):
+    results = finished / "results"
+    before = tiny.files(results)
+    code, out, error = call("run", finished / "suite.toml", "--out", results)
+    assert code == 0 and "Traceback" not in error
+    figures = sorted(results.glob("figures/*"))
+    assert {"rmse.pdf", "cosine.png"} <= {path.name for path in figures}
+    assert sorted(out.splitlines()[:-1]) == sorted(f"figure: {path}" for path in figures)
+    assert out.splitlines()[-1] == f"the table: gradbench show {results}"
+    assert before.items() <= tiny.files(results).items()
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_run_writes_to_results_and_the_name_of_the_suite_unless_told(call, tmp_path):
+    suite = tiny.write(tmp_path / "suite", changed(tiny.SUITE, (', "arm", "straight_through"', "")))
+    code, out, _ = call("run", suite, "--seed", "7", "--draws", "20")
+    assert code == 0 and "results/suite/figures/rmse.pdf" in out
+    manifest = json.loads((tmp_path / "here/results/suite/manifest.json").read_text())
+    assert (manifest["seed"], manifest["draws"], manifest["suite"]["averages"]) == (7, 20, [3, 10])
+
+
+@pytest.mark.parametrize("suite", list_suites())
+def test_a_dry_run_of_every_suite_says_its_size_and_writes_nothing(suite, call, tmp_path):
+    code, out, error = call("run", suite, "--dry-run")
+    assert (code, error) == (0, "")
+    assert f"suite '{suite}', seed 0" in out and "draws in all" in out
+    assert list((tmp_path / "here").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("suite", "lines"),
+    [
+        (
+            "conv",
+            ["  problem conv: 9-8 hidden units, epoch 0, epoch 3, epoch 10", "24 cells of 500"],
+        ),
+        (
+            "vae",
+            [
+                "  problem vae-8: 8 hidden units, epoch 0, epoch 10",
+                "  problem vae-8-8: 8-8 hidden units, epoch 0, epoch 10",
+            ],
+        ),
+        (
+            "weights",
+            [
+                "  problem weights[binary-connect]: 4 hidden units, 12 binary weights, epoch 0, "
+                "epoch 100",
+                "20 cells of 1,000 draws",
+            ],
+        ),
+    ],
+)
+def test_a_dry_run_of_a_quick_form_says_what_is_enumerated_and_writes_nothing(
+    suite, lines, call, tmp_path
+):
+    code, out, error = call("run", suite, "--quick", "--dry-run")
+    assert (code, error) == (0, "")
+    assert out.startswith(f"suite '{suite}-quick', seed 0: ")
+    assert all(line in out for line in lines), out
+    assert list((tmp_path / "here").iterdir()) == []
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_a_quick_run_writes_to_a_directory_of_its_own(call, tmp_path):
+    text = changed(tiny.SUITE, (', "arm", "straight_through"', ""))
+    suite = tiny.write(tmp_path / "suite", f'{text}[quick]\ndraws = 12\n"data.points" = 4\n')
+    code, out, _ = call("run", suite, "--quick")
+    assert code == 0 and "the table: gradbench show results/suite-quick" in out
+    manifest = json.loads((tmp_path / "here/results/suite-quick/manifest.json").read_text())
+    assert (manifest["suite"]["name"], manifest["draws"]) == ("suite-quick", 12)
+    assert manifest["suite"]["problems"][0]["data"]["arguments"] == {"points": 4}
+
+
+def test_show_prints_the_table_and_plot_draws_the_figures(finished, call):
+    code, out, error = call("show", finished / "results")
+    assert (code, error) == (0, "")
+    assert "tiny, replicate 0, epoch 10, loss" in out and "straight_through" in out
+    code, out, error = call("plot", finished / "results")
+    assert (code, error) == (0, "")
+    figures = sorted((finished / "results").glob("figures/*"))
+    assert {"rmse.pdf", "cosine.png"} <= {path.name for path in figures}
+    assert sorted(out.splitlines()) == sorted(f"figure: {path}" for path in figures)
+
+
+def test_table_prints_the_metrics_and_the_layer_that_are_asked_for(finished_run, call):
+    results = finished_run / "results"
+    code, out, error = call("table", results)
+    assert (code, error) == (0, "") and out == f"{table(gradbench.summary(results))}\n"
+    asked = ["--metrics", "snr,rmse", "--layer", "output", "--at", "3", "--format", "csv"]
+    code, out, error = call("table", results, *asked)
+    assert (code, error) == (0, "")
+    frame = gradbench.summary(results, 3)
+    frame = frame[frame["layer"] == "output"].reset_index(drop=True)
+    found = pd.read_csv(io.StringIO(out))
+    assert list(found.filter(regex="^(snr|rmse)").columns)[::4] == ["snr", "rmse"]
+    pd.testing.assert_frame_equal(found, frame[list(found.columns)], rtol=1e-14)
+    assert "[" in call("table", results, "--metrics", "cosine", "--intervals")[1]
+    assert "verdict" in call("table", results, "--unbiasedness")[1]
+
+
+def test_rank_prints_the_estimators_at_a_budget_or_what_an_error_takes(finished_run, call):
+    results = finished_run / "results"
+    asked = ["--by", "bias", "--at-cost", "20-evaluations", "--layer", "layer 1"]
+    code, out, error = call("rank", results, *asked)
+    assert (code, error) == (0, "")
+    assert "tiny, replicate 0, epoch 10, layer 1: at 20 evaluations" in out
+    _, out, _ = call("rank", results, *asked, "--format", "csv")
+    expected = gradbench.rank(results, "bias", "20-evaluations", "layer 1")
+    assert pd.read_csv(io.StringIO(out))["estimator"].tolist() == expected["estimator"].tolist()
+    code, out, error = call("rank", results, "--reach", "10%")
+    assert (code, error) == (0, "") and "network: a relative RMSE of 0.1 needs" in out
+
+
+def test_what_is_not_finished_is_said_beside_tables_and_rankings(finished, call):
+    for shard in (finished / "results").glob("shards/*/*/epoch*10/psa/*.parquet"):
+        shard.unlink()
+    for command in (["table"], ["rank"], ["rank", "--reach", "10%"]):
+        code, out, error = call(command[0], finished / "results", *command[1:])
+        assert code == 0 and out.count(" psa ") > 0
+        assert error.endswith(
+            "1 of 8 cells is not finished; the same `gradbench run` continues it\n"
+        )
+
+
+@pytest.mark.parametrize(
+    ("kind", "some"),
+    [
+        ("estimators", ["psa", "darn(phi=0.5)", "multilinear", "Williams 1992"]),
+        ("problems", ["digits", "network 2-5-5-5-1"]),
+        ("suites", ["width", "depth", "the experiment of the PSA paper"]),
+        ("noises", ["logistic", "normal", "uniform", "triangular", "laplace"]),
+        ("metrics", ["rmse", "cosine", "snr"]),
+    ],
+)
+def test_list_tells_every_kind(call, kind, some):
+    code, out, error = call("list", kind)
+    assert (code, error) == (0, "")
+    assert all(words in out for words in some)
+    everything = call("list")[1]
+    assert out.strip() in everything
+    assert len(everything.split("\n\n")) == len(KINDS)
+
+
+@pytest.mark.parametrize("width", [120, 200])
+def test_the_table_of_estimators_fits_into_the_terminal(width, call, monkeypatch):
+    whole = call("list", "estimators")[1]
+    monkeypatch.setenv("COLUMNS", str(width))
+    _, out, _ = call("list", "estimators")
+    assert max(map(len, out.splitlines())) <= width < max(map(len, whole.splitlines()))
+    assert len(out.splitlines()) > len(whole.splitlines())
+    columns = [out.index(word) for word in whole.splitlines()[0].split("  ") if word]
+    assert columns == sorted(columns)
+    row = re.search(r"^arm.*", whole, re.MULTILINE)[0].split()
+    assert [word for word in row if word not in out.split()] == []
+
+
+def test_the_table_in_markdown_has_every_cell(call):
+    code, out, _ = call("list", "suites", "--markdown")
+    lines = out.splitlines()
+    assert (code, lines[:2]) == (0, ["| suite | title |", "| --- | --- |"])
+    assert [line.split(" | ")[0] for line in lines[2:]] == [f"| `{s}`" for s in list_suites()]
+    estimators = call("list", "estimators", "--markdown")[1].splitlines()
+    assert {line.count(" | ") for line in estimators} == {6}
+
+
+def test_show_estimator_tells_formula_class_cost_and_source(call):
+    code, out, error = call("show", "estimator", "darn(phi=0.3)")
+    assert (code, error) == (0, "")
+    lines = dict(line.split("  ", 1) for line in out.splitlines()[-9:] if "  " in line)
+    found = {name: value.strip() for name, value in lines.items()}
+    assert out.startswith("darn(phi=0.3)\n\n    J = (b - phi) d log P(b) / da")
+    assert found["exact for"] == "one layer and multilinear objectives (multilinear)"
+    assert found["cost per draw"].startswith("objective: 1, its gradient: 1, layers: L (")
+    assert found["source"].startswith("Gregor et al. 2014")
+    assert found["needs"] == "a differentiable objective"
+    assert gradbench.listing.estimator("darn(phi=0.3)") + "\n" == out
+    assert "(quadratic)" in call("show", "estimator", "darn")[1]
+
+
+@pytest.mark.parametrize("name", sorted(ESTIMATORS))
+def test_every_estimator_is_shown(name):
+    text = gradbench.listing.estimator(name)
+    assert ESTIMATORS[name].summary in text and ESTIMATORS[name].source in text
+
+
+def test_results_in_a_directory_called_estimator_are_shown(finished, call, monkeypatch):
+    (finished / "results").rename(finished / "estimator")
+    monkeypatch.chdir(finished)
+    code, out, error = call("show", "estimator")
+    assert (code, error) == (0, "") and "tiny, replicate 0, epoch 10, loss" in out
+
+
+# --- what is wrong ---
+
+BAD = {
+    "list": (["list", "noise"], "unknown kind 'noise'; did you mean 'noises'?"),
+    "no such suite": (["run", "psaa"], "unknown suite 'psaa'"),
+    "no such file": (["run", "nothing.toml"], "cannot read nothing.toml"),
+    "directory as suite": (["run", "FOLDER"], "cannot read"),
+    "binary as suite": (["run", "BINARY"], "is not valid TOML"),
+    "wrong key": (["run", "WRONG_KEY"], "line 5: unknown key drawz; did you mean 'draws'?"),
+    "wrong type": (["run", "WRONG_TYPE"], 'line 4: draws is "many"; give a whole number'),
+    "no such problem": (["run", "NO_PROBLEM"], "line 2: cannot read"),
+    "no such estimator": (["run", "NO_ESTIMATOR"], "unknown estimator 'psb'; did you mean 'psa'?"),
+    "no draws": (["run", "SUITE", "--draws", "0"], "number of draws is 0"),
+    "less than none": (["run", "SUITE", "--draws", "-3"], "number of draws is -3"),
+    "seed": (["run", "SUITE", "--seed", "-1"], "seed is -1"),
+    "no quick form": (["run", "SUITE", "--quick"], "line 1: the suite has no quick form; add a"),
+    "wrong quick form": (["run", "QUICK", "--quick"], "line 7, quick: unknown key drawz; did you"),
+    "dry seed": (["run", "SUITE", "--seed", "-1", "--dry-run"], "seed is -1"),
+    "out is a file": (["run", "SUITE", "--out", "SUITE"], "is not a directory"),
+    "out is foreign": (["run", "SUITE", "--out", "FOLDER"], "has no manifest.json"),
+    "out is below a file": (["run", "SUITE", "--out", "SUITE/out"], "cannot "),
+    "out is unwritable": (["run", "SUITE", "--out", "/proc/out"], "cannot write '/proc/out'"),
+    "out is too long": (["run", "SUITE", "--out", "x" * 300], "File name too long"),
+    "out of another seed": (["run", "FINISHED", "--seed", "1", "--out", "RESULTS"], "with seed"),
+    "out of other draws": (["run", "FINISHED", "--draws", "9", "--out", "RESULTS"], "71, not 9"),
+    "out of another suite": (["run", "SUITE", "--out", "RESULTS"], "of another suite"),
+    "show nothing": (["show", "nothing"], "there is no 'nothing/manifest.json'"),
+    "show empty": (["show", "."], "there is no 'manifest.json'"),
+    "show a file": (["show", "SUITE"], "there is no"),
+    "show corrupted": (["show", "CORRUPTED"], "is not a manifest"),
+    "show newer": (["show", "NEWER"], "has schema 99"),
+    "show begun": (["show", "BEGUN"], "no finished cell yet"),
+    "show too long": (["show", "x" * 300], "File name too long"),
+    "show no estimator": (["show", "estimator"], "show estimator got no name; give one, as in"),
+    "show no such one": (["show", "estimator", "pas"], "'pas'; did you mean 'psa'?"),
+    "show a wrong one": (["show", "estimator", "concrete(temperature=0)"], "temperature is 0; "),
+    "show two": (["show", "RESULTS", "psa"], "and 'psa'; give one directory, or 'estimator' and"),
+    "no such plugin": (["plot", "RESULTS", "--plugin", "p.py"], "cannot read the plugin 'p.py'"),
+    "table nothing": (["table", "nothing"], "there is no 'nothing/manifest.json'"),
+    "table begun": (["table", "BEGUN"], "no finished cell yet"),
+    "table no metric": (["table", "RESULTS", "--metrics", "rmse,csine"], "did you mean 'cosine'?"),
+    "table an M": (["table", "RESULTS", "--at", "7", "--metrics", "cosine"], "take an M that they"),
+    "table no M": (["table", "RESULTS", "--at", "0"], "--at is 0; give a whole number of at least"),
+    "table no layer": (["table", "RESULTS", "--layer", "layer 2"], "did you mean 'layer 1'?"),
+    "table no form": (
+        ["table", "RESULTS", "--format", "html"],
+        "unknown format 'html'; choose one",
+    ),
+    "table one replicate": (["table", "RESULTS", "--over-replicates"], "replicate"),
+    "rank nothing": (["rank", "nothing"], "there is no 'nothing/manifest.json'"),
+    "rank begun": (["rank", "BEGUN"], "no finished cell yet"),
+    "rank no metric": (["rank", "RESULTS", "--by", "rsme"], "'rsme'; did you mean 'rmse'?"),
+    "rank no budget": (["rank", "RESULTS", "--at-cost", "1h"], "the budget '1h' is none; give dra"),
+    "rank no layer": (["rank", "RESULTS", "--layer", "2"], "there is no layer '2' at tiny/0/epoch"),
+    "rank no form": (["rank", "RESULTS", "--format", "text"], "unknown format 'text'"),
+    "rank no error": (
+        ["rank", "RESULTS", "--reach", "0%"],
+        "--reach is '0%'; give a relative RMSE",
+    ),
+    "compare nothing": (["compare", "RESULTS", "nothing"], "there is no 'nothing/manifest.json'"),
+    "compare begun": (["compare", "BEGUN", "RESULTS"], "no finished cell yet"),
+    "compare an M": (
+        ["compare", "RESULTS", "RESULTS", "--at", "7", "--by", "signs"],
+        "at M = 7; t",
+    ),
+    "compare no M": (["compare", "RESULTS", "RESULTS", "--at", "-1"], "--at is -1; give a whole"),
+    "compare no form": (["compare", "RESULTS", "RESULTS", "--format", "t"], "unknown format 't'"),
+    "fail on": (
+        ["compare", "RESULTS", "RESULTS", "--fail-on", "bad"],
+        "--fail-on is 'bad'; give w",
+    ),
+    "fail on 5": (
+        ["compare", "RESULTS", "RESULTS", "--fail-on", "5"],
+        "different or a share as 5%",
+    ),
+    "fail on nan": (["compare", "RESULTS", "RESULTS", "--fail-on", "nan%"], "--fail-on is 'nan%'"),
+    "plot nothing": (["plot", "nothing"], "there is no"),
+    "plot empty": (["plot", "."], "there is no"),
+    "plot corrupted": (["plot", "CORRUPTED"], "is not a manifest"),
+    "plot begun": (["plot", "BEGUN"], "no finished cell yet"),
+}
+
+
+@pytest.fixture(scope="module")
+def places(finished_run, tmp_path_factory):
+    """What the capital letters stand for."""
+    folder = tmp_path_factory.mktemp("bad")
+    two = changed(tiny.SUITE, (', "arm", "straight_through"', ""))
+
+    def suite(name, *replacements):
+        path = tiny.write(folder / name, changed(two, *replacements))
+        return path.rename(folder / name / f"{name}.toml")
+
+    def results(name, content):
+        (folder / name).mkdir()
+        (folder / name / "manifest.json").write_bytes(content)
+        return folder / name
+
+    (folder / "binary.toml").write_bytes(b"\x00\xff\xfe" * 100)
+    manifest = (finished_run / "results" / "manifest.json").read_bytes()
+    return {
+        "FOLDER": f"{folder}/",
+        "BINARY": folder / "binary.toml",
+        "SUITE": suite("plain"),
+        "WRONG_KEY": suite("key", ("averages", "drawz")),
+        "WRONG_TYPE": suite("type", ("71", '"many"')),
+        "NO_PROBLEM": suite("problem", ("tiny.toml", "tini.toml")),
+        "QUICK": suite("fast", ("averages = [3, 10]", "\n[quick]\ndrawz = 1")),
+        "NO_ESTIMATOR": suite("estimator", ("psa", "psb")),
+        "FINISHED": finished_run / "suite.toml",
+        "RESULTS": finished_run / "results",
+        "CORRUPTED": results("corrupted", manifest[:100]),
+        "NEWER": results("newer", json.dumps(json.loads(manifest) | {"schema": 99}).encode()),
+        "BEGUN": results("begun", manifest),
+    }
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_is_one_sentence_with_exit_code_2_and_nothing_written(
+    name, call, places, tmp_path
+):
+    arguments, words = BAD[name]
+    for key in sorted(places, key=len, reverse=True):
+        arguments = [argument.replace(key, str(places[key])) for argument in arguments]
+    before = tiny.files(places["RESULTS"])
+    code, out, error = call(*arguments)
+    assert (code, out) == (2, "")
+    assert error.startswith("gradbench: ") and words in error and error.count("\n") == 1
+    assert list((tmp_path / "here").iterdir()) == []
+    assert tiny.files(places["RESULTS"]) == before
+
+
+@pytest.mark.parametrize(
+    ("call", "sentence"),
+    [
+        (lambda: gradbench.list([]), "unknown kind []; choose one of estimators, metrics, noises"),
+        (lambda: gradbench.run(3), "the suite is 3; give its name or the path of a .toml file"),
+    ],
+)
+def test_what_is_no_name_is_refused_in_one_sentence_by_the_library_too(call, sentence):
+    with pytest.raises(GradbenchError) as caught:
+        call()
+    assert str(caught.value).startswith(sentence)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        *([], ["bench"], ["run"], ["show"], ["plot"], ["table"], ["rank"], ["recommend"]),
+        *(["compare", "one"], ["run", "psa", "--seed", "x"], ["table", "one", "--at", "x"]),
+    ],
+)
+def test_a_malformed_command_gets_its_usage_with_exit_code_2(arguments, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert caught.value.code == 2
+    assert "usage: gradbench" in capsys.readouterr().err
+
+
+def test_an_interrupted_command_says_how_to_continue_with_exit_code_130(call, monkeypatch):
+    def interrupted(_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "_list", interrupted)
+    code, out, error = call("list")
+    assert (code, out) == (130, "")
+    assert "interrupted; what was measured is kept" in error
+
+
+# --- real processes ---
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_ctrl_c_keeps_what_was_measured_and_the_same_command_continues(
+    finished_run, call, tmp_path
+):
+    arguments = ["run", str(finished_run / "suite.toml"), "--out", str(tmp_path / "results")]
+    process = subprocess.Popen(
+        [*COMMAND, *arguments], stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    error = ""
+    while not error.endswith(": arm"):  # the second estimator; the bar ends its lines with \r
+        letter = process.stderr.read(1)
+        assert letter, error
+        error += letter
+    os.killpg(process.pid, signal.SIGINT)
+    error = process.stderr.read()
+    process.stderr.close()
+    assert process.wait() == 130
+    assert "run the same command to continue" in error and "Traceback" not in error
+    cells = tiny.numbers(tmp_path / "results")
+    assert cells and cells.items() < tiny.numbers(finished_run / "results").items()
+    assert call(*arguments)[0] == 0
+    assert tiny.numbers(tmp_path / "results") == tiny.numbers(finished_run / "results")
+
+
+LIGHT = """
+import sys
+from gradbench.cli.main import main
+import gradbench.suite
+try:
+    main(sys.argv[1:])
+except SystemExit as end:
+    assert end.code == 0
+heavy = {"jax", "pandas", "pyarrow", "matplotlib"} & set(sys.modules)
+assert not heavy, heavy
+"""
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"]])
+def test_help_and_suites_import_nothing_heavy(arguments):
+    command = [sys.executable, "-c", LIGHT, *arguments]
+    answer = subprocess.run(command, capture_output=True, text=True)
+    assert (answer.returncode, answer.stderr) == (0, "")
+    assert "usage: gradbench" in answer.stdout
+
+
+# Output that is buffered fails at the end, other output at once.
+@pytest.fixture(params=["", "1"], ids=["buffered", "unbuffered"])
+def environment(request):
+    return os.environ | {"PYTHONUNBUFFERED": request.param}
+
+
+def test_a_reader_that_leaves_early_is_no_error(environment):
+    process = subprocess.Popen(
+        [*COMMAND, "list", "suites"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment,
+    )
+    process.stdout.close()
+    error = process.stderr.read()
+    process.stderr.close()
+    assert (process.wait(), error) == (0, b"")
+
+
+def test_a_full_disk_behind_the_output_is_one_sentence(environment):
+    with open("/dev/full", "w") as full:
+        answer = subprocess.run(
+            [*COMMAND, "list", "suites"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment,
+        )
+    assert answer.returncode == 2
+    assert "No space left on device" in answer.stderr and answer.stderr.count("\n") == 1

@@ -1,0 +1,193 @@
+"""The certificate: classes are found, and every kind of bug is caught."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from bugs import (
+    kept_descendants,
+    layer_scaled,
+    own_sample_in_the_baseline,
+    wrong_arm,
+    wrong_logit,
+    wrong_straight_through,
+)
+from jax.custom_batching import custom_vmap
+from jax.lax import stop_gradient
+
+from gradbench.cli.main import main
+from gradbench.core.errors import GradbenchError
+from gradbench.core.precision import float64
+from gradbench.estimators import ESTIMATORS, psa
+from gradbench.testing import check_estimator
+from gradbench.testing.conduct import conduct
+from gradbench.testing.problems import problems
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
+
+# ---------------------------------------------------------------- the classes that are claimed
+
+
+@pytest.mark.parametrize("name", sorted(ESTIMATORS))
+def test_every_estimator_is_found_to_be_what_it_claims(name):
+    certificate = check_estimator(name)
+    assert certificate.passed, str(certificate)
+    assert certificate.found == certificate.claimed
+    assert certificate.bound < 0.3, str(certificate)  # what was only tested would have been seen
+
+
+@pytest.mark.parametrize(
+    ("spec", "found"),
+    [
+        ("darn(phi=0.2)", "multilinear"),
+        pytest.param("reinmax(temperature=2)", "biased", marks=pytest.mark.slow),
+        pytest.param("straight_through(proxy='identity')", "biased", marks=pytest.mark.slow),
+    ],
+)
+def test_hyperparameters_change_the_class(spec, found):
+    assert check_estimator(spec).found == found
+
+
+# --------------------------------------------------------------------------------- planted bugs
+
+
+def hidden(make):
+    """The same estimator, of which nothing can be enumerated: it has to be tested."""
+
+    def made(model):
+        loss = make(model)
+        return lambda params, key, batch: loss(params, key, batch)
+
+    return made
+
+
+@pytest.mark.parametrize(
+    ("make", "claim"),
+    [
+        (own_sample_in_the_baseline, "unbiased"),
+        (wrong_straight_through, "multilinear"),
+        (wrong_logit, "unbiased"),
+        (kept_descendants, "unbiased"),
+        (layer_scaled, "unbiased"),
+        (wrong_arm, "unbiased"),
+    ],
+)
+def test_a_planted_bug_is_caught(make, claim):
+    certificate = check_estimator(make, claim)
+    assert not certificate.passed
+    assert certificate.found != claim
+    assert all(check.passed for check in certificate.checks if check.name != "value")
+    if make is kept_descendants:  # right in one layer: only the deep problems tell
+        assert certificate.found == "one layer"
+
+
+def test_a_tenth_of_a_layer_is_also_seen_by_a_test_where_nothing_can_be_enumerated():
+    certificate = check_estimator(hidden(layer_scaled), "unbiased")
+    assert not any(finding.exact for finding in certificate.findings)
+    assert not certificate.passed
+    assert check_estimator(hidden(psa), "one layer").found == "one layer"
+
+
+# ------------------------------------------------------------------------- how a draw behaves
+
+
+def broken(change):
+    """A rule with a change of what it returns: ``change(loss value, params, key, batch)``."""
+
+    def make(model):
+        loss = ESTIMATORS["straight_through"].make(model)
+        return lambda params, key, batch: change(loss(params, key, batch), params, key, batch)
+
+    return make
+
+
+class Counter:
+    calls = 0
+
+
+def counted(value, params, key, batch):
+    Counter.calls += 1
+    return value * (1 + Counter.calls)
+
+
+@custom_vmap
+def more_under_vmap(value):
+    return value
+
+
+@more_under_vmap.def_vmap
+def _(size, batched, value):
+    return value + 1, True
+
+
+def mapped_otherwise(value, params, key, batch):
+    return value + more_under_vmap(jax.random.uniform(key, dtype=value.dtype))
+
+
+@pytest.mark.parametrize(
+    ("change", "failed"),
+    [
+        (counted, ["jit", "vmap"]),
+        (lambda value, *_: value + np.random.default_rng().normal(), ["jit", "vmap"]),
+        (mapped_otherwise, ["vmap"]),
+        (lambda value, *_: value.astype(jnp.float64), ["float32"]),
+        (
+            lambda value, params, key, batch: value + 0 * jnp.sum(jnp.exp(jnp.abs(batch[0]))),
+            ["saturation"],
+        ),
+    ],
+)
+def test_what_is_no_proper_loss_fails_its_requirement(change, failed):
+    with float64():
+        checks = conduct(broken(change), problems(0)[0])
+    assert [check.name for check in checks if not check.passed] == failed
+
+
+def test_a_value_that_does_not_estimate_the_loss_fails_the_certificate():
+    certificate = check_estimator(broken(lambda value, *_: 2 * value - stop_gradient(value) + 1))
+    assert certificate.failed == ["value"]
+    assert not certificate.passed
+
+
+# -------------------------------------------------------------------------- the command line
+
+
+def test_the_command_prints_the_evidence_and_fails_with_1(capsys, tmp_path, monkeypatch):
+    assert main(["check", "zgr"]) == 0
+    text = capsys.readouterr().out
+    assert text.startswith("zgr: claims quadratic, found quadratic (")
+    assert "two layers" in text and text.endswith("passed\n")
+    assert main(["check", "zgr", "--claim", "unbiased"]) == 1
+    assert capsys.readouterr().out.endswith("FAILED\n")
+    (tmp_path / "own_estimators.py").write_text(
+        "from gradbench.estimators import reinforce\ndef mine(model): return reinforce(model)\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    assert main(["check", "own_estimators:mine", "--claim", "unbiased"]) == 0
+    assert "claims unbiased, found unbiased" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "names of estimators or --all"),
+        (["psa", "--all"], "names of estimators or --all"),
+        (["pse"], "unknown estimator 'pse'; did you mean 'psa'?"),
+        (["psa", "--claim", "perfect"], "the claim is 'perfect'; give one of exact, unbiased"),
+        (["nowhere:f"], "'nowhere:f' cannot be imported"),
+        (["math:pi"], "give a function of a model"),
+    ],
+)
+def test_bad_input_is_one_sentence(arguments, message, capsys):
+    assert main(["check", *arguments]) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+
+
+def test_an_estimator_that_takes_no_problem_says_why():
+    def refusing(model):
+        raise GradbenchError("this estimator takes nothing; take another")
+
+    with pytest.raises(GradbenchError, match=r"takes none of the problems.*takes nothing"):
+        check_estimator(refusing)
