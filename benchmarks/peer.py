@@ -30,7 +30,7 @@ from gradbench.core.precision import float64
 from gradbench.estimators import get_estimator, make_estimator
 from gradbench.estimators.adaptive import fitted
 from gradbench.exact.moments import moments
-from gradbench.measure.exact_reference import reference
+from gradbench.measure.exact_reference import exact_gradient
 
 LOGITS = (0.3, -0.8, 1.2)  # of the three units
 UNITS = 200  # for throughput, all of logit 0
@@ -224,7 +224,7 @@ def our_mean(spec: str) -> OurMean:
         except GradbenchError:
             draw = jax.jit(jax.vmap(jax.grad(loss), (None, 0, None)))
             draws = np.asarray(draw(params, jax.random.split(jax.random.key(0), DRAWS), batch)[0])
-    return OurMean(draws.mean(0), largest_z(draws, exact_gradient())[0])
+    return OurMean(draws.mean(0), largest_z(draws, truth())[0])
 
 
 def our_verdict(ours: OurMean, truth: np.ndarray, biased: bool) -> str:
@@ -237,10 +237,10 @@ def our_verdict(ours: OurMean, truth: np.ndarray, biased: bool) -> str:
     return f"{'wrong' if ours.z > limit(truth.size) else 'right'} (z = {ours.z:.1f})"
 
 
-def exact_gradient() -> np.ndarray:
+def truth() -> np.ndarray:
     """The truth on three units, in float64."""
     params, batch = (np.asarray(LOGITS),), np.zeros((1, 1))
-    return np.asarray(reference(model_of(three_bits), params, batch).gradient[0])
+    return np.asarray(exact_gradient(model_of(three_bits), params, batch).gradient[0])
 
 
 def largest_z(draws: np.ndarray, expected: np.ndarray) -> tuple[float, float]:

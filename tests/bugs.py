@@ -4,9 +4,9 @@ import jax
 import jax.numpy as jnp
 from jax.lax import stop_gradient
 
-from gradbench.core.autodiff import credit, with_slope
-from gradbench.core.run import draw_state, flip, sampled, tail, visit, visit_path
-from gradbench.core.surrogate import lift
+from gradbench.core.autodiff import gradient_term, surrogate_gradient
+from gradbench.core.run import draw_state, flip, rollout, run_at_states, run_model, sampled
+from gradbench.core.surrogate import surrogate_loss
 
 
 def scores(run):
@@ -19,9 +19,9 @@ def wrong_reinforce(model):
     def example_loss(params, u, example):
         run = sampled(model, params, u[0], example)
         signals = [2 * run.f * g for g in scores(run)]
-        return run.f + sum(credit(s, a) for s, a in zip(signals, run.a, strict=True))
+        return run.f + sum(gradient_term(s, a) for s, a in zip(signals, run.a, strict=True))
 
-    return lift(model, example_loss)
+    return surrogate_loss(model, example_loss)
 
 
 def own_sample_in_the_baseline(model):
@@ -33,10 +33,10 @@ def own_sample_in_the_baseline(model):
         loss = sum(run.f for run in runs) / 2
         for run in runs:
             signals = [(stop_gradient(run.f) - mean) * g / 2 for g in scores(run)]
-            loss += sum(credit(s, a) for s, a in zip(signals, run.a, strict=True))
+            loss += sum(gradient_term(s, a) for s, a in zip(signals, run.a, strict=True))
         return loss
 
-    return lift(model, example_loss, streams=2)
+    return surrogate_loss(model, example_loss, streams=2)
 
 
 def wrong_straight_through(model):
@@ -45,11 +45,13 @@ def wrong_straight_through(model):
     def example_loss(params, u, example):
         def unit(site, a):
             x = draw_state(site, a, u[0][site.index])
-            return with_slope(lambda x, a: site.noise.pdf(a), x, a)  # the slope of {0,1} states
+            return surrogate_gradient(
+                lambda x, a: site.noise.pdf(a), x, a
+            )  # the slope of {0,1} states
 
-        return visit(model, params, example, unit).f
+        return run_model(model, params, example, unit).f
 
-    return lift(model, example_loss)
+    return surrogate_loss(model, example_loss)
 
 
 def wrong_logit(model):
@@ -61,10 +63,10 @@ def wrong_logit(model):
         for site, x, a in zip(run.sites, run.x, run.a, strict=True):
             p = site.noise.cdf(a)
             wrong = jax.nn.sigmoid(jnp.log(p) - jnp.log1p(p))
-            loss += credit(run.f * ((x + 1) / 2 - wrong) * site.noise.logit_slope(a), a)
+            loss += gradient_term(run.f * ((x + 1) / 2 - wrong) * site.noise.logit_slope(a), a)
         return loss
 
-    return lift(model, example_loss)
+    return surrogate_loss(model, example_loss)
 
 
 def kept_descendants(model):
@@ -77,13 +79,13 @@ def kept_descendants(model):
 
             def difference(i, k=k):
                 other = (*run.x[:k], flip(run.x[k], i), *run.x[k + 1 :])
-                return run.f - visit_path(model, fixed, example, other).f
+                return run.f - run_at_states(model, fixed, example, other).f
 
             delta = jnp.stack([difference(i) for i in range(site.size)]).reshape(site.shape)
-            loss += credit(run.x[k] * delta * site.noise.pdf(a), a)
+            loss += gradient_term(run.x[k] * delta * site.noise.pdf(a), a)
         return loss
 
-    return lift(model, example_loss)
+    return surrogate_loss(model, example_loss)
 
 
 def layer_scaled(model):
@@ -93,9 +95,9 @@ def layer_scaled(model):
         run = sampled(model, params, u[0], example)
         factors = [0.9, *[1.0] * (len(run.a) - 1)]
         signals = [c * run.f * g for c, g in zip(factors, scores(run), strict=True)]
-        return run.f + sum(credit(s, a) for s, a in zip(signals, run.a, strict=True))
+        return run.f + sum(gradient_term(s, a) for s, a in zip(signals, run.a, strict=True))
 
-    return lift(model, example_loss)
+    return surrogate_loss(model, example_loss)
 
 
 def wrong_arm(model):
@@ -105,11 +107,11 @@ def wrong_arm(model):
         run = sampled(model, params, u[0], example)
         loss = run.f
         for site, a, v in zip(run.sites, run.a, u[0], strict=True):
-            f = tail(model, params, example, run, site.index, draw_state(site, a, 1 - v), u[0])
-            loss += credit((run.f - f) * (v - 0.5) * site.noise.logit_slope(a), a)
+            f = rollout(model, params, example, run, site.index, draw_state(site, a, 1 - v), u[0])
+            loss += gradient_term((run.f - f) * (v - 0.5) * site.noise.logit_slope(a), a)
         return loss
 
-    return lift(model, example_loss)
+    return surrogate_loss(model, example_loss)
 
 
 def wrong_disarm(model):
@@ -120,9 +122,9 @@ def wrong_disarm(model):
         loss = run.f
         for site, a, v, x in zip(run.sites, run.a, u[0], run.x, strict=True):
             other = draw_state(site, a, 1 - v)
-            f = tail(model, params, example, run, site.index, other, u[0])
+            f = rollout(model, params, example, run, site.index, other, u[0])
             weight = jnp.abs(x - other) / 4 * site.noise.cdf(jnp.abs(a))
-            loss += credit((run.f - f) * weight * site.noise.logit_slope(a), a)
+            loss += gradient_term((run.f - f) * weight * site.noise.logit_slope(a), a)
         return loss
 
-    return lift(model, example_loss)
+    return surrogate_loss(model, example_loss)

@@ -4,10 +4,10 @@ import numpy as np
 from hypothesis import strategies as st
 
 from gradbench.measure.blocks import BINS, ROUNDING, Block, LayerBlock
-from gradbench.metrics import Cell
-from gradbench.results.shards import Place
+from gradbench.metrics import Measurement
+from gradbench.results.shards import CheckpointId
 
-PLACE = Place("psa", 0, "100")
+PLACE = CheckpointId("psa", 0, "100")
 META = {"block": 4, "averages": [1, 2], "head_sizes": [3]}
 FLOATS = st.floats(allow_infinity=False, allow_nan=False, allow_subnormal=True)
 
@@ -85,7 +85,7 @@ def drawn(draws, gradient, size=64, averages=(1, 4), heads=(), long=(), **more):
         parts = tuple(statistics(layer[cut], g, averages, heads) for layer, g in layers)
         blocks.append(Block(index, parts, network if several else None))
     names = [f"layer {n + 1}" for n in range(len(draws))]
-    return Cell(
+    return Measurement(
         **{"problem": "toy", "replicate": 0, "checkpoint": "epoch 100", "estimator": "psa"}
         | {"layer_names": names, "blocks": blocks, "gradient": gradient, "averages": averages}
         | {"head_sizes": heads, "block_size": size, "long_averages": long}

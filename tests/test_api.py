@@ -404,7 +404,7 @@ def test_what_is_inherited_private_or_made_by_python_is_looked_at():
     names = {name.path: name for page in api.PAGES for name in pages(page)}
     assert "gradbench.Compose.init" in names  # of a private base
     assert "gradbench.metrics.LayerMetrics.accuracy" in names  # a cached property
-    assert "gradbench.metrics.Cell.stored" in names  # a class method
+    assert "gradbench.metrics.Measurement.stored" in names  # a class method
     assert "gradbench.SBN.__call__" in names
     assert {"other"} == set(parameters(Name("Field", Field)))
     for path in ("gradbench.estimators.arm", "gradbench.Dense", "gradbench.Dense.flip_pull"):

@@ -21,7 +21,7 @@ from gradbench.core.uniforms import check_key
 from gradbench.measure.blocks import is_finite
 from gradbench.measure.draws import make_plan, measure
 from gradbench.measure.exact_reference import Reference
-from gradbench.metrics import METRICS, Cell, Estimate, check_metrics
+from gradbench.metrics import METRICS, Estimate, Measurement, check_metrics
 from gradbench.metrics import layers_of as metrics_of
 from gradbench.metrics.intervals import digits
 
@@ -186,7 +186,7 @@ def diagnose(
     found = list(measure(loss, params, batch, gradient, own, plan))
     if not all(map(is_finite, found)):
         raise GradbenchError("draws of the loss are not finite; see where, with jax.debug_nans()")
-    cell = Cell.stored(
+    cell = Measurement.stored(
         ("training", 0, "now"),
         "loss",
         {**plan._asdict(), "layer_names": layer_names(params)},

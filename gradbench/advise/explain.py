@@ -19,7 +19,7 @@ def explain(estimator: str, model: Model, params: Params, batch: Batch) -> str:
         Lines: what it is exact for here; the stochastic layers in the order of the calls of
         ``binary``; evaluations of the objective per draw and example, one of its gradient in the
         states counting as one more; and, where it depends on the model, the route: PSA and SA are
-        fast where layers offer ``flip_pull``, else they flip unit by unit.
+        fast where layers offer ``flip_pullback``, else they flip unit by unit.
 
     Raises:
         GradbenchError: an unknown estimator, one that does not take the model, or a model that is

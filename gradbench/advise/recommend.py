@@ -24,7 +24,7 @@ from gradbench.measure.blocks import is_finite
 from gradbench.measure.draws import layer_moments, make_plan, measure, seconds_per_draw
 from gradbench.measure.exact_reference import Reference, Samples
 from gradbench.measure.reference import reference
-from gradbench.metrics import Budget, Cell
+from gradbench.metrics import Budget, Measurement
 from gradbench.metrics.intervals import digits
 from gradbench.metrics.tables import ranking
 
@@ -166,7 +166,7 @@ class _Measured(NamedTuple):
     draws: int
     seed: int
 
-    def cell(self, spec: str) -> Cell | str:
+    def cell(self, spec: str) -> Measurement | str:
         """The measurement of an estimator, or why it does not take the problem."""
         try:
             return self._cell(spec)
@@ -180,7 +180,7 @@ class _Measured(NamedTuple):
                 )
             return _why(error)
 
-    def _cell(self, spec: str) -> Cell:
+    def _cell(self, spec: str) -> Measurement:
         key = jax.random.key(named_seed(self.seed, "draws"))
         loss = make_estimator(spec, self.model)
         jax.eval_shape(jax.grad(loss), self.params, key, self.batch)  # refuses it at once
@@ -206,7 +206,7 @@ class _Measured(NamedTuple):
         cost: dict[str, float] = {"evaluations": evaluations(spec, units, is_chain(self.model))}
         if self.budget.cost == "seconds":
             cost["seconds"] = seconds_per_draw(loss, self.params, self.batch, key, plan)
-        return Cell.stored(
+        return Measurement.stored(
             ("problem", 0, "given"),
             spec,
             {**plan._asdict(), "layer_names": layer_names(self.params)},
@@ -230,7 +230,7 @@ def _why(error: Exception) -> str:
     return f"a callback of the model fails with {said}; {remedy}"
 
 
-def _sentence(frame: pd.DataFrame, cells: Sequence[Cell], budget: Budget) -> str:
+def _sentence(frame: pd.DataFrame, cells: Sequence[Measurement], budget: Budget) -> str:
     """The best estimator at a budget, by how much, how sure, and the runner-up."""
     able = frame[frame["rank"].notna()]
     first, others = able.iloc[0], able.iloc[1:]

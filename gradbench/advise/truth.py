@@ -1,4 +1,4 @@
-"""Split off."""
+"""The truth that a diagnosis compares with: exact, or an unbiased estimator's."""
 
 import math
 from functools import lru_cache, partial

@@ -155,7 +155,7 @@ _RANDOMNESS = {
 def _entry_points(entry: Any) -> str:
     if entry.needs:
         return "models alone"
-    return "binarize, expectation, any model" if entry.local else "expectation, any model"
+    return "binarize, expectation, any model" if entry.unitwise else "expectation, any model"
 
 
 def _needs(entry: Any) -> str:

@@ -1,4 +1,4 @@
-"""Split off."""
+"""Options that several commands share."""
 
 import argparse
 import math

@@ -1,4 +1,4 @@
-"""Split off."""
+"""The commands that print results."""
 
 import argparse
 import math

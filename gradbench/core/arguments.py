@@ -1,4 +1,4 @@
-"""Split off."""
+"""Checks of arguments that are numbers."""
 
 import contextlib
 import math

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
-def with_slope(slope: Callable[..., Array], x: Array, a: Array, *args: Any) -> Array:
+def surrogate_gradient(slope: Callable[..., Array], x: Array, a: Array, *args: Any) -> Array:
     """The value ``x``, with the gradient ``slope(x, a, *args)`` in ``a``.
 
     Every straight-through rule is one of these. The value is exactly ``x``; forward, reverse and
@@ -19,14 +19,14 @@ def with_slope(slope: Callable[..., Array], x: Array, a: Array, *args: Any) -> A
     return jnp.where(False, a, x).astype(jnp.result_type(x))  # nominally a function of a, as credit
 
 
-@with_slope.defjvp
-def _with_slope_jvp(slope, primals, tangents):
+@surrogate_gradient.defjvp
+def _surrogate_gradient_jvp(slope, primals, tangents):
     x, a, *args = primals
-    return with_slope(slope, x, a, *args), slope(x, a, *args) * tangents[1]
+    return surrogate_gradient(slope, x, a, *args), slope(x, a, *args) * tangents[1]
 
 
 @jax.custom_jvp
-def credit(g: Array, a: Array) -> Float[Array, ""]:
+def gradient_term(g: Array, a: Array) -> Float[Array, ""]:
     """The value 0, with the gradient ``g`` in ``a``.
 
     Every score-function and finite-difference rule adds these to the objective, one per site.
@@ -37,8 +37,8 @@ def credit(g: Array, a: Array) -> Float[Array, ""]:
     return jnp.sum(jnp.where(False, g * a, 0)).astype(jnp.result_type(a))
 
 
-@credit.defjvp
-def _credit_jvp(primals, tangents):
+@gradient_term.defjvp
+def _gradient_term_jvp(primals, tangents):
     g, a = primals
     slope = jnp.sum(g * tangents[1])
-    return credit(g, a), slope.astype(jnp.result_type(a))  # g may come of higher precision
+    return gradient_term(g, a), slope.astype(jnp.result_type(a))  # g may come of higher precision

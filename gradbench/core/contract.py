@@ -44,7 +44,7 @@ class Site:
         return math.prod(self.shape)
 
 
-class Visit(NamedTuple):
+class Trace(NamedTuple):
     """What a run of a model on one example saw: the objective, states and pre-activations."""
 
     f: Float[Array, ""]
@@ -62,13 +62,13 @@ Rule = Callable[..., Array]  # of a unit and its own uniforms, one array per str
 Randomness: TypeAlias = Literal["none", "states", "uniforms"]
 
 
-Pieces: TypeAlias = Literal["constant", "linear", "smooth"]
+Smoothness: TypeAlias = Literal["constant", "linear", "smooth"]
 
 
 ExampleLoss: TypeAlias = Callable[[Params, tuple[Uniforms, ...], Example], Array]
 
 
-Breaks: TypeAlias = Callable[[int, Visit], Sequence[Array]]
+Breakpoints: TypeAlias = Callable[[int, Trace], Sequence[Array]]
 
 
 class Loss(Protocol):
@@ -80,7 +80,7 @@ class Loss(Protocol):
 
 def is_chain(model: Model) -> bool:
     """Whether a model gives what PSA needs from its structure, as an ``SBN`` does."""
-    return hasattr(model, "flip_objective") and hasattr(model, "flip_pull")
+    return hasattr(model, "flip_objective") and hasattr(model, "flip_pullback")
 
 
 def is_deterministic(loss: Loss) -> bool:

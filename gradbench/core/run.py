@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from gradbench.core.contract import Batch, Example, Model, Params, Site, Unit, Visit
+from gradbench.core.contract import Batch, Example, Model, Params, Site, Trace, Unit
 from gradbench.core.errors import GradbenchError, did_you_mean
 from gradbench.core.keys import evaluation, trace_state
 from gradbench.core.noise import Noise, get_noise
@@ -15,9 +15,9 @@ from gradbench.core.pytrees import closed, opened
 from gradbench.core.uniforms import Uniforms
 
 
-def visit(
+def run_model(
     model: Model, params: Params, example: Example, unit: Unit, given: Sequence[Array] = ()
-) -> Visit:
+) -> Trace:
     """Runs the model on one example: site k gets ``given[k]``, else ``unit(site, a_k)``.
 
     Pre-activations of half precision, in which probabilities have two or three digits, are made
@@ -50,16 +50,16 @@ def visit(
 
     with evaluation():
         f = model(opened(params), example, binary)
-    return Visit(f, tuple(x), tuple(a), tuple(sites))
+    return Trace(f, tuple(x), tuple(a), tuple(sites))
 
 
-def visit_path(model: Model, params: Params, example: Example, x: Sequence[Array]) -> Visit:
+def run_at_states(model: Model, params: Params, example: Example, x: Sequence[Array]) -> Trace:
     """A run in which every site has its given states."""
 
     def missing(site: Site, a: Array) -> Array:
         raise GradbenchError(f"site {site.index} has no given state; give one per binary() call")
 
-    return visit(model, params, example, missing, x)
+    return run_model(model, params, example, missing, x)
 
 
 def draw_state(site: Site, a: Array, u: Array) -> Array:
@@ -83,23 +83,25 @@ def coded(x: Array, coding: str) -> Array:
 
 def sampled(
     model: Model, params: Params, u: Uniforms, example: Example, given: Sequence[Array] = ()
-) -> Visit:
+) -> Trace:
     """A run with sampled states, x_k = sign(F(a_k) - u_k), after sites with ``given`` states."""
-    return visit(model, params, example, lambda site, a: draw_state(site, a, u[site.index]), given)
+    return run_model(
+        model, params, example, lambda site, a: draw_state(site, a, u[site.index]), given
+    )
 
 
-def tail(
+def rollout(
     model: Model,
     params: Params,
     example: Example,
-    run: Visit,
+    run: Trace,
     k: int,
     x_k: Array,
     u: Uniforms,
 ) -> Float[Array, ""]:
     """The objective after another state ``x_k`` of site k, states below kept, above sampled.
 
-    Constant in the parameters: it serves as a signal inside ``credit``, nowhere else.
+    Constant in the parameters: it serves as a signal inside ``gradient_term``, nowhere else.
     """
     return sampled(model, jax.lax.stop_gradient(params), u, example, (*run.x[:k], x_k)).f
 
@@ -147,7 +149,7 @@ def find_sites(model: Model, params: Params, example: Example) -> tuple[Site, ..
 
     def traced(params, example):
         sites.clear()
-        run = visit(model, params, example, lambda site, a: a)
+        run = run_model(model, params, example, lambda site, a: a)
         sites.extend(run.sites)
         return run.f
 
@@ -186,14 +188,14 @@ def batch_size(batch: Batch) -> int:
 def as_examples(model: Model, key: Array, batch: Batch) -> Batch:
     """The batch as a model sees it: a model that couples the examples has one, made of them all.
 
-    Such a model, with states that all examples share, offers ``couple(key, batch) -> example``; if
-    its objective is itself random, it has an attribute ``random`` that is true.
+    Such a model, with states that all examples share, offers ``as_single_example(key, batch) ->
+    example``; if its objective is itself random, it has an attribute ``random`` that is true.
     """
     batch_size(batch)
-    couple = getattr(model, "couple", None)
-    if couple is None:
+    as_single_example = getattr(model, "as_single_example", None)
+    if as_single_example is None:
         return batch
-    return jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], couple(key, batch))
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], as_single_example(key, batch))
 
 
 def sites_of(model: Model, params: Params, batch: Batch) -> tuple[Site, ...]:

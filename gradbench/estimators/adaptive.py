@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 
 from gradbench.core.contract import Batch, Example, Loss, Model, Params, Randomness
 from gradbench.core.pytrees import real_type
-from gradbench.core.surrogate import Lifted
+from gradbench.core.surrogate import SurrogateLoss
 
 Network = dict[str, Array]  # one hidden layer
 
@@ -35,7 +35,7 @@ class Learned:
 
     model: Model
     init: Callable[[Params, Batch], State]
-    frozen: Callable[[State], Lifted]
+    frozen: Callable[[State], SurrogateLoss]
     adapt: Callable[[State, Params, Array, Batch], State]
     randomness: Randomness = "states"
 
@@ -47,7 +47,7 @@ class Learned:
         """The surrogate loss at the initial state."""
         return self.loss(params, key, batch, self.init(params, batch))
 
-    def fit(self, params: Params, key: Array, batch: Batch, steps: int = STEPS) -> Lifted:
+    def fit(self, params: Params, key: Array, batch: Batch, steps: int = STEPS) -> SurrogateLoss:
         """The estimator at the state after so many steps of ``adapt`` at fixed parameters."""
         if not steps:
             return self.frozen(self.init(params, batch))
@@ -76,7 +76,7 @@ def least_variance(model: Model, rate: float, start: Any, frozen: Any) -> Learne
 
     begin, step = descent(rate, squared_norm)
 
-    def at(state: Any) -> Lifted:
+    def at(state: Any) -> SurrogateLoss:
         return frozen(state[0])
 
     return Learned(model, lambda params, batch: begin(start(params, batch)), at, step)

@@ -8,10 +8,10 @@ from collections.abc import Callable
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from gradbench.core.autodiff import credit
-from gradbench.core.contract import Loss, Model, Pieces, Site
-from gradbench.core.run import branch_noise, branch_streams, draw_state, sampled, tail
-from gradbench.core.surrogate import lift
+from gradbench.core.autodiff import gradient_term
+from gradbench.core.contract import Loss, Model, Site, Smoothness
+from gradbench.core.run import branch_noise, branch_streams, draw_state, rollout, sampled
+from gradbench.core.surrogate import surrogate_loss
 from gradbench.estimators.cost import Cost
 from gradbench.estimators.registry import register
 
@@ -32,10 +32,10 @@ def ar(model: Model) -> Loss:
         run = sampled(model, params, u[0], example)
         loss = run.f
         for site, a, v in zip(run.sites, run.a, u[0], strict=True):
-            loss += credit(run.f * (1 - 2 * v) * site.noise.logit_slope(a), a)
+            loss += gradient_term(run.f * (1 - 2 * v) * site.noise.logit_slope(a), a)
         return loss
 
-    return lift(model, example_loss, randomness="uniforms")
+    return surrogate_loss(model, example_loss, randomness="uniforms")
 
 
 @register(
@@ -83,7 +83,7 @@ def _antithetic(
     model: Model,
     weight: Callable[[Site, Array, Array, Array, Array], Array],
     descendants: str,
-    pieces: Pieces,
+    smoothness: Smoothness,
 ) -> Loss:
     """(f(x) - f(x~)) weight(site, a, u, x, x~) per layer, in the logit; x~ is that of 1 - u."""
 
@@ -92,10 +92,12 @@ def _antithetic(
         loss = run.f
         for site, a, u_k, x in zip(run.sites, run.a, u[0], run.x, strict=True):
             other = draw_state(site, a, 1 - u_k)
-            f = tail(model, params, example, run, site.index, other, above)
+            f = rollout(model, params, example, run, site.index, other, above)
             signal = (run.f - f) * weight(site, a, u_k, x, other)
-            loss += credit(signal * site.noise.logit_slope(a), a)
+            loss += gradient_term(signal * site.noise.logit_slope(a), a)
         return loss
 
     streams = branch_streams(descendants)
-    return lift(model, example_loss, streams, randomness="uniforms", pieces=pieces)
+    return surrogate_loss(
+        model, example_loss, streams, randomness="uniforms", smoothness=smoothness
+    )

@@ -6,11 +6,11 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from gradbench.core.arguments import at_least
-from gradbench.core.autodiff import credit
+from gradbench.core.autodiff import gradient_term
 from gradbench.core.contract import Loss, Model
 from gradbench.core.errors import GradbenchError, did_you_mean
-from gradbench.core.run import branch_streams, draw_state, sampled, tail
-from gradbench.core.surrogate import lift
+from gradbench.core.run import branch_streams, draw_state, rollout, sampled
+from gradbench.core.surrogate import surrogate_loss
 from gradbench.estimators.copulas import COPULAS
 from gradbench.estimators.cost import Cost
 from gradbench.estimators.registry import register
@@ -62,23 +62,23 @@ def arms(
             others = coupled([jnp.where(often, 1 - v[0], v[0]), *v[1:]])[1:]
             copies = [draw_state(site, a, jnp.where(often, 1 - w, w)) for w in others]
             tails = [
-                tail(model, params, example, run, site.index, copy, noise)
+                rollout(model, params, example, run, site.index, copy, noise)
                 for copy, noise in zip(copies, above[1:], strict=True)
             ]
             f, bits = jnp.stack([run.f, *tails]), (jnp.stack([x, *copies]) + 1) / 2
             signal = jnp.tensordot(f - jnp.mean(f), bits - p, 1) / (samples - 1)
             apart = jnp.where(q > 0, q - both(q, samples), 1)  # q (1 - q) (1 - rho)
             inverse = site.noise.cdf(jnp.abs(a)) * jnp.where(q > 0, q / apart, 1)
-            loss += credit(signal * inverse * site.noise.logit_slope(a), a)
+            loss += gradient_term(signal * inverse * site.noise.logit_slope(a), a)
         return loss
 
-    return lift(
+    return surrogate_loss(
         model,
         example_loss,
         samples,
         randomness="uniforms",
-        pieces="constant",
-        breaks=None if samples == 2 else _on_no_grid,
+        smoothness="constant",
+        breakpoints=None if samples == 2 else _on_no_grid,
     )
 
 

@@ -1,4 +1,4 @@
-"""Split off."""
+"""Losses made of other losses, as one."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -15,10 +15,10 @@ from gradbench.core.contract import (
     Model,
     Params,
     Randomness,
-    Visit,
+    Trace,
     is_deterministic,
 )
-from gradbench.core.surrogate import Lifted, lift
+from gradbench.core.surrogate import SurrogateLoss, surrogate_loss
 from gradbench.estimators.adaptive import Learned
 from gradbench.estimators.registry import make_estimator
 
@@ -35,7 +35,7 @@ _Rule: TypeAlias = Callable[[Sequence[_OfParams], Params], Array]  # a loss, of 
 
 @dataclass(frozen=True, eq=False)
 class _Combined:
-    """A combination of losses not all of which are made by ``lift``, such as the exact one."""
+    """A combination of losses, some not made by ``surrogate_loss``, such as the exact one."""
 
     model: Model
     loss: Callable[[Params, Array, Batch], Array]
@@ -76,7 +76,7 @@ def _repeat(model: Model, part: Loss, draws: int) -> Loss:
     """The mean of so many draws: each has streams of its own, or else a key of its own."""
     if draws == 1 or is_deterministic(part):
         return part
-    if isinstance(part, Lifted) and not getattr(part.model, "random", False):
+    if isinstance(part, SurrogateLoss) and not getattr(part.model, "random", False):
         inner, streams = part, part.streams
 
         def example_loss(params: Params, u: Any, example: Any) -> Array:
@@ -84,10 +84,16 @@ def _repeat(model: Model, part: Loss, draws: int) -> Loss:
             stacked = jax.tree.map(lambda *v: jnp.stack(v), *groups)
             return jnp.mean(jax.vmap(lambda own: inner.example_loss(params, own, example))(stacked))
 
-        def breaks(stream: int, run: Visit) -> Sequence[Array]:
-            return inner.breaks(stream % streams, run) if inner.breaks else _no_breaks(run)
+        def breakpoints(stream: int, run: Trace) -> Sequence[Array]:
+            return (
+                inner.breakpoints(stream % streams, run)
+                if inner.breakpoints
+                else _no_breakpoints(run)
+            )
 
-        return replace(inner, example_loss=example_loss, streams=streams * draws, breaks=breaks)
+        return replace(
+            inner, example_loss=example_loss, streams=streams * draws, breakpoints=breakpoints
+        )
 
     def loss(params: Params, key: Array, batch: Batch) -> Array:
         keys = [key, *(jax.random.fold_in(key, _DRAW + k) for k in range(1, draws))]
@@ -98,11 +104,11 @@ def _repeat(model: Model, part: Loss, draws: int) -> Loss:
 
 def _join(model: Model, parts: Sequence[Loss], rule: _Rule) -> Loss:
     """The loss that a rule makes of some on the same noise."""
-    lifted = [part for part in parts if isinstance(part, Lifted)]
+    lifted = [part for part in parts if isinstance(part, SurrogateLoss)]
     if len(lifted) == len(parts) and all(part.model is lifted[0].model for part in lifted):
-        couples = any(part.couples for part in lifted)
-        of_example = [_of_batch(part) if couples else part.example_loss for part in lifted]
-        by_uniforms = [part.pieces for part in lifted if part.randomness == "uniforms"]
+        couples_batch = any(part.couples_batch for part in lifted)
+        of_example = [_of_batch(part) if couples_batch else part.example_loss for part in lifted]
+        by_uniforms = [part.smoothness for part in lifted if part.randomness == "uniforms"]
 
         def example_loss(params: Params, u: Any, example: Any) -> Array:
             own = [u[: part.streams] for part in lifted]
@@ -110,21 +116,23 @@ def _join(model: Model, parts: Sequence[Loss], rule: _Rule) -> Loss:
                 [_fixed(f, v, example) for f, v in zip(of_example, own, strict=True)], params
             )
 
-        def breaks(stream: int, run: Visit) -> Sequence[Array]:
-            found = [p.breaks(stream, run) for p in lifted if p.breaks and stream < p.streams]
+        def breakpoints(stream: int, run: Trace) -> Sequence[Array]:
+            found = [
+                p.breakpoints(stream, run) for p in lifted if p.breakpoints and stream < p.streams
+            ]
             return [
                 jnp.concatenate([jnp.reshape(part, (-1, *site.shape)) for part in own])
-                for site, *own in zip(run.sites, _no_breaks(run), *found, strict=True)
+                for site, *own in zip(run.sites, _no_breakpoints(run), *found, strict=True)
             ]
 
-        return lift(
+        return surrogate_loss(
             lifted[0].model,
             example_loss,
             streams=max(part.streams for part in lifted),
             randomness=_worst(_RANDOMNESS, [part.randomness for part in lifted]),
-            pieces=_worst(_PIECES, by_uniforms or ["linear"]),
-            breaks=breaks,
-            couples=couples,
+            smoothness=_worst(_SMOOTHNESS, by_uniforms or ["linear"]),
+            breakpoints=breakpoints,
+            couples_batch=couples_batch,
         )
 
     def loss(params: Params, key: Array, batch: Batch) -> Array:
@@ -138,22 +146,22 @@ def _fixed(loss: Callable[..., Array], *others: Any) -> _OfParams:
     return lambda params: loss(params, *others)
 
 
-def _of_batch(part: Lifted) -> ExampleLoss:
+def _of_batch(part: SurrogateLoss) -> ExampleLoss:
     """The loss of a whole batch, as one that couples the examples has it."""
-    if part.couples:
+    if part.couples_batch:
         return part.example_loss
     of_each = jax.vmap(part.example_loss, in_axes=(None, -1, 0))
     return lambda params, u, batch: jnp.mean(of_each(params, u, batch))
 
 
-def _no_breaks(run: Visit) -> list[Array]:
+def _no_breakpoints(run: Trace) -> list[Array]:
     return [jnp.zeros((0, *site.shape)) for site in run.sites]
 
 
 _RANDOMNESS = ("none", "states", "uniforms")
 
 
-_PIECES = ("constant", "linear", "smooth")
+_SMOOTHNESS = ("constant", "linear", "smooth")
 
 
 def _worst(order: Sequence[str], names: Sequence[str]) -> Any:

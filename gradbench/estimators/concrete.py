@@ -8,9 +8,9 @@ from jax.scipy.special import logit
 from jaxtyping import Array
 
 from gradbench.core.arguments import finite, positive
-from gradbench.core.contract import Breaks, Loss, Model, Rule, Site, Visit
+from gradbench.core.contract import Breakpoints, Loss, Model, Rule, Site, Trace
 from gradbench.core.errors import GradbenchError, did_you_mean
-from gradbench.core.surrogate import local
+from gradbench.core.surrogate import unitwise
 from gradbench.estimators.cost import Cost
 from gradbench.estimators.registry import register
 from gradbench.estimators.straight_through import with_derivative
@@ -21,20 +21,27 @@ RELAXATIONS: dict[str, Callable[[float], float]] = {  # the factor of a at a tem
 }
 
 
-def _relaxed(model: Model, state: Rule, pieces: str, breaks: Breaks) -> Loss:
+def _relaxed(model: Model, state: Rule, smoothness: str, breakpoints: Breakpoints) -> Loss:
     """Real states ``state(site, a, u)`` in the place of x, differentiated."""
-    return local(model, state, soft=True, randomness="uniforms", pieces=pieces, breaks=breaks)
+    return unitwise(
+        model,
+        state,
+        soft=True,
+        randomness="uniforms",
+        smoothness=smoothness,
+        breakpoints=breakpoints,
+    )
 
 
-def middle(stream: int, run: Visit) -> list[Array]:
+def middle(stream: int, run: Trace) -> list[Array]:
     """u = 1/2, where the quantiles of triangular and Laplace noise are not smooth."""
     return [jnp.full((1, *a.shape), 0.5) for a in run.a]
 
 
-def _in_one_layer(name: str, jumps: Callable[[Site, Array], list[Array]]) -> Breaks:
+def _in_one_layer(name: str, jumps: Callable[[Site, Array], list[Array]]) -> Breakpoints:
     """The jumps of a layer whose pre-activations are the same for hard and for real states."""
 
-    def breaks(stream, run):
+    def breakpoints(stream, run):
         if len(run.sites) > 1:
             raise GradbenchError(
                 f"exact moments of {name} are of one stochastic layer and the model has "
@@ -43,7 +50,7 @@ def _in_one_layer(name: str, jumps: Callable[[Site, Array], list[Array]]) -> Bre
         half = jnp.full_like(run.a[0], 0.5)
         return [jnp.stack([*jumps(run.sites[0], run.a[0]), half])]
 
-    return breaks
+    return breakpoints
 
 
 @register(
@@ -139,8 +146,8 @@ def stochastic_times_smooth(model: Model) -> Loss:
     def state(site, a, u):
         return 2 * jnp.where(u < root(site, a), root(site, a), 0) - 1
 
-    breaks = _in_one_layer("stochastic_times_smooth", lambda site, a: [root(site, a)])
-    return _relaxed(model, state, "constant", breaks)
+    breakpoints = _in_one_layer("stochastic_times_smooth", lambda site, a: [root(site, a)])
+    return _relaxed(model, state, "constant", breakpoints)
 
 
 @register(
@@ -167,7 +174,9 @@ def st_gumbel_softmax(model: Model, *, temperature: float = 1.0, slope: float = 
         y = jax.nn.sigmoid((m * a - noise.quantile(u)) / t)
         return 2 * m * y * (1 - y) / t
 
-    return with_derivative(model, derivative, randomness="uniforms", pieces="smooth", breaks=middle)
+    return with_derivative(
+        model, derivative, randomness="uniforms", smoothness="smooth", breakpoints=middle
+    )
 
 
 @register(

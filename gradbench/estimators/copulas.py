@@ -1,4 +1,4 @@
-"""Split off."""
+"""Antithetic copies of a uniform number, and how alike two of them are."""
 
 import math
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Split off."""
+"""What a draw costs, in evaluations."""
 
 import re
 from typing import Any, NamedTuple
@@ -9,7 +9,7 @@ class Cost(NamedTuple):
 
     Formulas in L (layers), D (units), n (units of the last layer) and the hyper-parameters, such as
     ``Cost("samples", layers="samples * L")``. A layer is evaluated once for each states below it
-    and once for a sheet of single flips (``flip_pull``), the objective once for each flip.
+    and once for a sheet of single flips (``flip_pullback``), the objective once for each flip.
     """
 
     objective: str = "1"

@@ -13,10 +13,10 @@ import jax.numpy as jnp
 from jax.lax import stop_gradient
 from jaxtyping import Array, Float
 
-from gradbench.core.autodiff import credit
+from gradbench.core.autodiff import gradient_term
 from gradbench.core.contract import Loss, Model
-from gradbench.core.run import branch_noise, branch_streams, flip, sampled, tail
-from gradbench.core.surrogate import lift
+from gradbench.core.run import branch_noise, branch_streams, flip, rollout, sampled
+from gradbench.core.surrogate import surrogate_loss
 from gradbench.estimators.cost import Cost
 from gradbench.estimators.registry import register
 from gradbench.models.flips import _each_kept, _log_probability, each_unit
@@ -45,10 +45,10 @@ def leg(model: Model) -> Loss:
             odds = log - _log_probability(run)  # of the flipped state against the sampled one
             kept, flipped = jax.nn.sigmoid(-odds), jax.nn.sigmoid(odds)
             score = site.noise.score
-            loss += credit(kept * run.f * score(x, a) + flipped * f * score(-x, a), a)
+            loss += gradient_term(kept * run.f * score(x, a) + flipped * f * score(-x, a), a)
         return loss
 
-    return lift(model, example_loss)
+    return surrogate_loss(model, example_loss)
 
 
 @register(
@@ -74,15 +74,15 @@ def ram(model: Model, *, descendants: str = "shared") -> Loss:
         loss = run.f
         for site, a, x in zip(run.sites, run.a, run.x, strict=True):
             f = each_unit(model, params, example, run, site.index, jnp.negative, above)
-            loss += credit(site.noise.pdf(a) * x * (run.f - f), a)
+            loss += gradient_term(site.noise.pdf(a) * x * (run.f - f), a)
         return loss
 
-    return lift(
+    return surrogate_loss(
         model,
         example_loss,
         branch_streams(descendants),
         randomness="uniforms",
-        pieces="constant",
+        smoothness="constant",
     )
 
 
@@ -112,11 +112,13 @@ def measure_valued(model: Model, *, descendants: str = "independent") -> Loss:
                 each_unit(model, params, example, run, site.index, state, above)
                 for state, above in parts
             )
-            loss += credit(site.noise.pdf(a) * (positive - negative), a)
+            loss += gradient_term(site.noise.pdf(a) * (positive - negative), a)
         return loss
 
     streams = 1 + branch_streams(descendants)
-    return lift(model, example_loss, streams, randomness="uniforms", pieces="constant")
+    return surrogate_loss(
+        model, example_loss, streams, randomness="uniforms", smoothness="constant"
+    )
 
 
 def _minus_one(x: Array) -> Array:
@@ -144,16 +146,23 @@ def random_flip(model: Model, *, descendants: str = "shared") -> Loss:
         loss = run.f
         for site, a, x, v in zip(run.sites, run.a, run.x, u[1], strict=True):
             other = flip(x, choose(jnp.ones(site.size, a.dtype), v))
-            f = tail(model, params, example, run, site.index, other, above)
-            loss += credit(site.size * site.noise.pdf(a) * (x - other) / 2 * (run.f - f), a)
+            f = rollout(model, params, example, run, site.index, other, above)
+            loss += gradient_term(site.size * site.noise.pdf(a) * (x - other) / 2 * (run.f - f), a)
         return loss
 
-    def breaks(stream, run):
+    def breakpoints(stream, run):
         points = [jnp.arange(1, s.size) / s.size if stream else jnp.zeros(0) for s in run.sites]
         return [first_breaks(p, s.shape) for p, s in zip(points, run.sites, strict=True)]
 
     branch_streams(descendants)  # refuses what is none; layers above use other uniforms of u[1]
-    return lift(model, example_loss, 2, randomness="uniforms", pieces="constant", breaks=breaks)
+    return surrogate_loss(
+        model,
+        example_loss,
+        2,
+        randomness="uniforms",
+        smoothness="constant",
+        breakpoints=breakpoints,
+    )
 
 
 def choose(weights: Float[Array, " n"], u: Array) -> Array:

@@ -7,10 +7,10 @@ import jax.numpy as jnp
 from jax.lax import stop_gradient
 
 from gradbench.core.arguments import fraction, positive
-from gradbench.core.autodiff import credit, with_slope
+from gradbench.core.autodiff import gradient_term, surrogate_gradient
 from gradbench.core.contract import Loss, Model
-from gradbench.core.run import draw_state, sampled, visit
-from gradbench.core.surrogate import lift
+from gradbench.core.run import draw_state, run_model, sampled
+from gradbench.core.surrogate import surrogate_loss
 from gradbench.estimators.cost import Cost
 from gradbench.estimators.registry import Exactness, register
 from gradbench.estimators.straight_through import with_derivative
@@ -72,7 +72,7 @@ def foust(
     def attached(state, a):
         """What ``moved`` gives, as a function of a."""
         y, slope = state
-        return with_slope(lambda y, a, slope: slope, y, a, slope)
+        return surrogate_gradient(lambda y, a, slope: slope, y, a, slope)
 
     def example_loss(params, u, example):
         run = sampled(model, params, u[0], example)
@@ -86,29 +86,29 @@ def foust(
                 own = [stream[k] for stream in u]
                 return attached(moved(site, path[k], at[k], *own), a + shift[k])
 
-            return visit(model, fixed, example, unit).f
+            return run_model(model, fixed, example, unit).f
 
         g = jax.grad(near)(jax.tree.map(jnp.zeros_like, at))
-        return run.f + sum(credit(g_k, a) for g_k, a in zip(g, run.a, strict=True))
+        return run.f + sum(gradient_term(g_k, a) for g_k, a in zip(g, run.a, strict=True))
 
     def rule(site, a, *u):
         """The moved states alone: without a model the layers above see no others."""
         return attached(moved(site, draw_state(site, a, u[0]), a, *u), a)
 
-    def breaks(stream, run):
+    def breakpoints(stream, run):
         noisy = rho < 1 and stream == streams - 1
         ends = (rho, (1 + rho) / 2) if noisy else (1.0,)
         return [jnp.stack([jnp.full_like(a, end) for end in ends]) for a in run.a]
 
     streams = 1 + bool(uniform_point) + (rho < 1)
-    pieces = "smooth" if uniform_point else "constant"
-    return lift(
+    smoothness = "smooth" if uniform_point else "constant"
+    return surrogate_loss(
         model,
         example_loss,
         streams,
         randomness="uniforms",
-        pieces=pieces,
-        breaks=breaks,
+        smoothness=smoothness,
+        breakpoints=breakpoints,
         rule=rule,
         soft=True,
     )

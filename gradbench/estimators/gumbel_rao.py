@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from gradbench.core.arguments import at_least, positive
-from gradbench.core.contract import Loss, Model, Visit
+from gradbench.core.contract import Loss, Model, Trace
 from gradbench.core.noise import NOISES, Noise
 from gradbench.estimators.cost import Cost
 from gradbench.estimators.registry import register
@@ -22,13 +22,18 @@ def _averaged(
     def mean(noise: Noise, x: Array, a: Array, u: Array, *v: Array) -> Array:
         return jnp.mean(jax.vmap(lambda own: slope(noise, x, a, own))(jnp.stack(v)), axis=0)
 
-    def breaks(stream: int, run: Visit) -> list[Array]:
+    def breakpoints(stream: int, run: Trace) -> list[Array]:
         rows = zip(run.sites, run.x, run.a, strict=True)
         kinks = [kink(site.noise, x, a)[None] for site, x, a in rows]
         return kinks if stream else [jnp.ones_like(v) for v in kinks]
 
     return with_derivative(
-        model, mean, 1 + samples, randomness="uniforms", pieces="smooth", breaks=breaks
+        model,
+        mean,
+        1 + samples,
+        randomness="uniforms",
+        smoothness="smooth",
+        breakpoints=breakpoints,
     )
 
 

@@ -8,18 +8,18 @@ from jax.lax import stop_gradient
 from jaxtyping import Array, Float, PyTree
 
 from gradbench.core.arguments import at_least, finite, positive
-from gradbench.core.autodiff import credit
-from gradbench.core.contract import Batch, Example, Loss, Model, Params, Visit
+from gradbench.core.autodiff import gradient_term
+from gradbench.core.contract import Batch, Example, Loss, Model, Params, Trace
 from gradbench.core.pytrees import real_type
 from gradbench.core.run import (
     as_examples,
     draw_state,
     find_sites,
     one_layer,
+    run_model,
     sampled,
-    visit,
 )
-from gradbench.core.surrogate import lift
+from gradbench.core.surrogate import surrogate_loss
 from gradbench.core.uniforms import Uniforms
 from gradbench.estimators.adaptive import (
     Learned,
@@ -65,7 +65,7 @@ def rloo(model: Model, *, samples: int = 2) -> Loss:
         signal = (run.f - others(run.f)) / samples
         return jnp.mean(run.f) + scores(run, [signal] * len(run.sites))
 
-    return lift(model, example_loss, streams=samples)
+    return surrogate_loss(model, example_loss, streams=samples)
 
 
 @register(
@@ -100,9 +100,9 @@ def double_cv(
             corrected = run.f + jnp.sum(shift.reshape(samples, -1), axis=1)
             mean = 2 * alpha * g * site.noise.pdf(a) / samples
             signal = (corrected - others(corrected)) / samples
-            return jnp.mean(run.f) + scores(run, [signal]) - credit(mean, a)
+            return jnp.mean(run.f) + scores(run, [signal]) - gradient_term(mean, a)
 
-        return lift(model, example_loss, streams=samples)
+        return surrogate_loss(model, example_loss, streams=samples)
 
     if alpha is not None:
         return frozen(finite("alpha", alpha))
@@ -153,10 +153,10 @@ def rodeo(model: Model, *, samples: int = 2, hidden: int = 100, rate: float = 0.
                 # A(h~ s) for a score s of independent units: s (A h~ - h~(flip) / D), unit by unit.
                 product = stein[:, 1:] - h[:, 1:, 1] / site.size
                 weight = signal[:, None] + part["beta"] * product
-                loss += credit(site.noise.score(x, a) * weight.reshape(x.shape) / samples, a)
+                loss += gradient_term(site.noise.score(x, a) * weight.reshape(x.shape) / samples, a)
             return loss
 
-        return lift(model, example_loss, streams=samples)
+        return surrogate_loss(model, example_loss, streams=samples)
 
     def start(params: Params, batch: Batch) -> list[Any]:
         examples = as_examples(model, jax.random.key(0), batch)
@@ -186,7 +186,7 @@ def _together(u: tuple[Uniforms, ...]) -> Uniforms:
 
 def _with_gradients(
     model: Model, params: Params, u: tuple[Uniforms, ...], example: Example
-) -> tuple[Visit, PyTree]:
+) -> tuple[Trace, PyTree]:
     """A sampled path for each stream, and the gradient of f in the states, all others held."""
     together = _together(u)
     sites: list[Any] = []
@@ -196,7 +196,7 @@ def _with_gradients(
             def unit(site, a):
                 return draw_state(site, a, v[site.index]) + offset[site.index]
 
-            return visit(model, params, example, unit)
+            return run_model(model, params, example, unit)
 
         runs = stacked(one, 0, together, offsets)
         sites[:] = runs.sites
@@ -204,4 +204,4 @@ def _with_gradients(
 
     zeros = jax.tree.map(jnp.zeros_like, together)
     gradients, (f, x, a) = jax.grad(total, has_aux=True)(zeros)
-    return Visit(f, x, a, tuple(sites)), stop_gradient(gradients)
+    return Trace(f, x, a, tuple(sites)), stop_gradient(gradients)

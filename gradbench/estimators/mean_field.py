@@ -6,7 +6,7 @@ from jaxtyping import Array
 
 from gradbench.core.contract import Loss, Model, Site
 from gradbench.core.noise import _noise_variance
-from gradbench.core.surrogate import local
+from gradbench.core.surrogate import unitwise
 from gradbench.estimators.cost import Cost
 from gradbench.estimators.moment_propagation import _propagation
 from gradbench.estimators.registry import register
@@ -25,7 +25,7 @@ AFFINE = "an SBN of affine layers, with binary weights or without"
 )
 def mean_field(model: Model) -> Loss:
     """Every state is replaced by its mean 2F(a) - 1, for logistic noise tanh(a/2)."""
-    return local(
+    return unitwise(
         model,
         lambda site, a, *u: 2 * site.noise.cdf(a) - 1,
         streams=0,
@@ -103,4 +103,4 @@ def local_reparameterization(model: Model) -> Loss:
         return mean - jnp.where(some, jnp.sqrt(jnp.where(some, variance, 1)) * ndtri(u), 0)
 
     name, networks = "local_reparameterization", (SBN, RealNetwork)
-    return _propagation(name, model, unit, networks, randomness="uniforms", pieces="smooth")
+    return _propagation(name, model, unit, networks, randomness="uniforms", smoothness="smooth")

@@ -1,4 +1,4 @@
-"""Split off."""
+"""Means and variances carried from layer to layer in the place of states."""
 
 from collections.abc import Callable
 from functools import partial
@@ -11,8 +11,8 @@ from jaxtyping import Array
 from gradbench.core.contract import Model, Params, Site
 from gradbench.core.errors import GradbenchError
 from gradbench.core.noise import get_noise
-from gradbench.core.run import visit
-from gradbench.core.surrogate import Lifted, lift
+from gradbench.core.run import run_model
+from gradbench.core.surrogate import SurrogateLoss, surrogate_loss
 from gradbench.estimators.registry import any_model
 from gradbench.models.binary_weights import BinaryWeights
 from gradbench.models.conv import Conv
@@ -25,13 +25,13 @@ Unit = Callable[[Site, Array, Array | None, Any], Array]
 
 def _propagation(
     name: str, model: Model, unit: Unit, networks: tuple[type, ...], **options: Any
-) -> Lifted:
+) -> SurrogateLoss:
     """A chain whose states are the means 2F(a) - 1 at a = unit(site, E a, V a, u).
 
     V a is None where it is 0. ``networks`` are those that binary weights may be put into.
     """
     if model is any_model:
-        return lift(model, any_model, **options)
+        return surrogate_loss(model, any_model, **options)
     binary = isinstance(model, BinaryWeights)
     network: Any = model.network if isinstance(model, BinaryWeights) else model
     known = isinstance(network, networks if binary else SBN)
@@ -62,9 +62,9 @@ def _propagation(
             below.append((chain.encode(x), v))
             return x
 
-        return visit(chain, means, example, pass_on).f
+        return run_model(chain, means, example, pass_on).f
 
-    return lift(chain, example_loss, **options)
+    return surrogate_loss(chain, example_loss, **options)
 
 
 def _weight_moments(model: Model, params: Params) -> tuple[Params, Params | None]:

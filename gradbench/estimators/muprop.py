@@ -4,10 +4,10 @@ import jax
 import jax.numpy as jnp
 from jax.lax import stop_gradient
 
-from gradbench.core.autodiff import credit
-from gradbench.core.contract import Example, Loss, Model, Params, Visit
-from gradbench.core.run import sampled, visit
-from gradbench.core.surrogate import lift
+from gradbench.core.autodiff import gradient_term
+from gradbench.core.contract import Example, Loss, Model, Params, Trace
+from gradbench.core.run import run_model, sampled
+from gradbench.core.surrogate import surrogate_loss
 from gradbench.estimators.cost import Cost
 from gradbench.estimators.registry import register
 from gradbench.estimators.reinforce import scores
@@ -35,10 +35,10 @@ def muprop(model: Model) -> Loss:
         signals = []
         for site, x, a, m_k, slope in zip(run.sites, run.x, run.a, m, slopes, strict=True):
             signals.append(run.f - f - jnp.sum(slope * (x - m_k)))
-            loss += credit(2 * slope * site.noise.pdf(a), a)
+            loss += gradient_term(2 * slope * site.noise.pdf(a), a)
         return loss + scores(run, signals)
 
-    return lift(model, example_loss)
+    return surrogate_loss(model, example_loss)
 
 
 @register(
@@ -52,20 +52,20 @@ def simple_muprop(model: Model) -> Loss:
 
     def example_loss(params, u, example):
         run = sampled(model, params, u[0], example)
-        mean = visit(model, stop_gradient(params), example, lambda s, a: 2 * s.noise.cdf(a) - 1)
+        mean = run_model(model, stop_gradient(params), example, lambda s, a: 2 * s.noise.cdf(a) - 1)
         return run.f + scores(run, [run.f - mean.f] * len(run.sites))
 
-    return lift(model, example_loss)
+    return surrogate_loss(model, example_loss)
 
 
-def _expansion(model: Model, params: Params, example: Example, run: Visit):
+def _expansion(model: Model, params: Params, example: Example, run: Trace):
     """The mean-field network: its objective, its means, the gradient in each of them."""
 
     def shifted(offsets):
         def mean(site, a):
             return 2 * site.noise.cdf(a) - 1 + offsets[site.index]
 
-        mean_field = visit(model, params, example, mean)
+        mean_field = run_model(model, params, example, mean)
         return mean_field.f, mean_field.x
 
     zeros = jax.tree.map(jnp.zeros_like, run.x)

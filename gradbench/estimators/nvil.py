@@ -7,9 +7,9 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from gradbench.core.arguments import at_least, fraction, positive
-from gradbench.core.contract import Example, Model, Visit
+from gradbench.core.contract import Example, Model, Trace
 from gradbench.core.run import as_examples, find_sites, sampled
-from gradbench.core.surrogate import lift
+from gradbench.core.surrogate import surrogate_loss
 from gradbench.estimators.adaptive import (
     Learned,
     descent,
@@ -43,7 +43,7 @@ def nvil(model: Model, *, hidden: int = 16, rate: float = 0.01, decay: float = 0
     hidden = at_least(1, "hidden", hidden)
     rate, decay = positive("rate", rate), fraction("decay", decay)
 
-    def returns(nets: Any, c: Array, run: Visit, example: Example) -> list[Array]:
+    def returns(nets: Any, c: Array, run: Trace, example: Example) -> list[Array]:
         """f - c - c_k for each layer."""
         below = [reals(example), *(jnp.ravel(x) for x in run.x)]
         inputs = [below[0], *(jnp.concatenate([below[0], x]) for x in below[1:])]
@@ -54,7 +54,7 @@ def nvil(model: Model, *, hidden: int = 16, rate: float = 0.01, decay: float = 0
             run = sampled(model, params, u[0], example)
             return sum(r**2 for r in returns(nets, c, run, example))
 
-        return lift(model, squares)(params, key, batch)
+        return surrogate_loss(model, squares)(params, key, batch)
 
     start, step = descent(rate, regression)
 
@@ -75,7 +75,7 @@ def nvil(model: Model, *, hidden: int = 16, rate: float = 0.01, decay: float = 0
             nets, c = state["nets"][0], averaged(state["average"])
             return run.f + scores(run, returns(nets, c, run, example))
 
-        return lift(model, example_loss)
+        return surrogate_loss(model, example_loss)
 
     def adapt(state, params, key, batch):
         f = frozen(state)(params, key, batch)

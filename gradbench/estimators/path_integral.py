@@ -4,10 +4,10 @@ import jax
 import jax.numpy as jnp
 from jax.lax import stop_gradient
 
-from gradbench.core.autodiff import credit
+from gradbench.core.autodiff import gradient_term
 from gradbench.core.contract import Loss, Model
-from gradbench.core.run import one_layer, sampled, visit_path
-from gradbench.core.surrogate import lift
+from gradbench.core.run import one_layer, run_at_states, sampled
+from gradbench.core.surrogate import surrogate_loss
 from gradbench.estimators.cost import Cost
 from gradbench.estimators.registry import register
 from gradbench.models.flips import one_by_one
@@ -39,10 +39,10 @@ def path_integral(model: Model) -> Loss:
 
         def slope(i):
             between = jnp.where(number == i, 2 * u[1][0] - 1, x)
-            g = jax.grad(lambda x: visit_path(model, fixed, example, (x,)).f)(between)
+            g = jax.grad(lambda x: run_at_states(model, fixed, example, (x,)).f)(between)
             return g.ravel()[i]
 
         g = 2 * one_by_one(slope, site.size, site.size).reshape(site.shape)
-        return run.f + credit(site.noise.pdf(run.a[0]) * g, run.a[0])
+        return run.f + gradient_term(site.noise.pdf(run.a[0]) * g, run.a[0])
 
-    return lift(model, example_loss, 2, randomness="uniforms", pieces="smooth")
+    return surrogate_loss(model, example_loss, 2, randomness="uniforms", smoothness="smooth")

@@ -5,10 +5,10 @@ from typing import Any
 import jax.numpy as jnp
 from jax.lax import stop_gradient
 
-from gradbench.core.autodiff import credit
-from gradbench.core.contract import Loss, Model, Visit, is_chain
-from gradbench.core.run import flip, sampled, visit_path
-from gradbench.core.surrogate import lift
+from gradbench.core.autodiff import gradient_term
+from gradbench.core.contract import Loss, Model, Trace, is_chain
+from gradbench.core.run import flip, run_at_states, sampled
+from gradbench.core.surrogate import surrogate_loss
 from gradbench.estimators.cost import Cost
 from gradbench.estimators.registry import register
 from gradbench.models.flips import generic_route, one_by_one
@@ -34,15 +34,15 @@ def psa(model: Model) -> Loss:
     objective and its own parameters are averaged over flips of the last states, which is exact and
     lowers the variance.
 
-    A chain, with the methods ``flip_objective``, ``flip_pull`` and ``flip_route`` of ``SBN``, gives
-    both parts of delta from its structure; for any other model each unit is flipped and the model
-    run again. ``gradbench.explain`` says which.
+    A chain, with the methods ``flip_objective``, ``flip_pullback`` and ``flip_route`` of ``SBN``,
+    gives both parts of delta from its structure; for any other model each unit is flipped and the
+    model run again. ``gradbench.explain`` says which.
     """
     chain: Any = model if is_chain(model) else None
 
     def example_loss(params, u, example):
         run = sampled(model, params, u[0], example)
-        constant = Visit(*stop_gradient((run.f, run.x, run.a)), run.sites)
+        constant = Trace(*stop_gradient((run.f, run.x, run.a)), run.sites)
         fixed = stop_gradient(params)
         last = len(run.x) - 1
 
@@ -51,7 +51,9 @@ def psa(model: Model) -> Loss:
 
             def one(i):
                 x_k = flip(run.x[k], i)
-                return what(visit_path(model, params, example, (*run.x[:k], x_k, *run.x[k + 1 :])))
+                return what(
+                    run_at_states(model, params, example, (*run.x[:k], x_k, *run.x[k + 1 :]))
+                )
 
             return one_by_one(one, run.x[k].size, sum(x.size for x in run.x))
 
@@ -64,7 +66,7 @@ def psa(model: Model) -> Loss:
             """delta of site k < last, from the signals -x_j delta_j of the sites above."""
             if chain is not None:
                 f = chain.flip_objective(fixed, example, constant, k).reshape(run.sites[k].shape)
-                return f - constant.f + chain.flip_pull(fixed, constant, k, signals[0])
+                return f - constant.f + chain.flip_pullback(fixed, constant, k, signals[0])
 
             def change(other):
                 above = zip(run.sites[k + 1 :], other.a[k + 1 :], signals, strict=True)
@@ -86,7 +88,7 @@ def psa(model: Model) -> Loss:
             if k < last:
                 delta = delta_below(k, signals)
             signals = (-constant.x[k] * delta, *signals)
-            loss += credit(signals[0] * run.sites[k].noise.pdf(constant.a[k]), run.a[k])
+            loss += gradient_term(signals[0] * run.sites[k].noise.pdf(constant.a[k]), run.a[k])
         return loss
 
     def route(sites):
@@ -94,4 +96,4 @@ def psa(model: Model) -> Loss:
             return [chain.flip_route(site.index) for site in sites]
         return generic_route(sites)
 
-    return lift(model, example_loss, route=route)
+    return surrogate_loss(model, example_loss, route=route)

@@ -60,7 +60,7 @@ class Entry(NamedTuple):
         return getattr(self.make(any_model), "randomness", "uniforms")
 
     @property
-    def local(self) -> bool:
+    def unitwise(self) -> bool:
         """Whether it is a rule for single units, see ``gradbench.model.local``."""
         return not self.needs and getattr(self.make(any_model), "rule", None) is not None
 

@@ -12,16 +12,16 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from gradbench.core.arguments import finite, fraction
-from gradbench.core.autodiff import credit
-from gradbench.core.contract import Loss, Model, Params, Site, Visit
+from gradbench.core.autodiff import gradient_term
+from gradbench.core.contract import Loss, Model, Params, Site, Trace
 from gradbench.core.pytrees import real_type
 from gradbench.core.run import sampled
-from gradbench.core.surrogate import Lifted, lift
+from gradbench.core.surrogate import SurrogateLoss, surrogate_loss
 from gradbench.estimators.adaptive import Learned
 from gradbench.estimators.registry import register
 
 
-def scores(run: Visit, signals: Sequence[Array]) -> Float[Array, ""]:
+def scores(run: Trace, signals: Sequence[Array]) -> Float[Array, ""]:
     """The value 0, with the gradient ``signals[k]`` * d log P(x_k) / da_k at every site k.
 
     Of many runs together, see ``stacked``, a signal is a vector.
@@ -29,11 +29,11 @@ def scores(run: Visit, signals: Sequence[Array]) -> Float[Array, ""]:
     loss: Any = 0.0
     for site, x, a, signal in zip(run.sites, run.x, run.a, signals, strict=True):
         signal = jnp.expand_dims(signal, tuple(range(jnp.ndim(signal), a.ndim)))
-        loss += credit(signal * site.noise.score(x, a), a)
+        loss += gradient_term(signal * site.noise.score(x, a), a)
     return loss
 
 
-def stacked(run: Callable[..., Visit], in_axes: Any, *args: Any) -> Visit:
+def stacked(run: Callable[..., Trace], in_axes: Any, *args: Any) -> Trace:
     """``run`` mapped over its arguments, as one run: all its arrays have a new first axis."""
     sites: list[Site] = []
 
@@ -43,15 +43,15 @@ def stacked(run: Callable[..., Visit], in_axes: Any, *args: Any) -> Visit:
         return one.f, one.x, one.a
 
     f, x, a = jax.vmap(arrays, in_axes)(*args)
-    return Visit(f, x, a, tuple(sites))
+    return Trace(f, x, a, tuple(sites))
 
 
-def _with_baseline(model: Model, c: float | Array) -> Lifted:
+def _with_baseline(model: Model, c: float | Array) -> SurrogateLoss:
     def example_loss(params, u, example):
         run = sampled(model, params, u[0], example)
         return run.f + scores(run, [run.f - c] * len(run.sites))
 
-    return lift(model, example_loss)
+    return surrogate_loss(model, example_loss)
 
 
 @register(
@@ -87,7 +87,7 @@ def reinforce_leave_one_out(model: Model) -> Loss:
         c = (jnp.sum(run.f) - run.f) / max(n - 1, 1)
         return jnp.mean(run.f) + scores(run, [(run.f - c) / n] * len(run.sites))
 
-    return lift(model, batch_loss, couples=True)
+    return surrogate_loss(model, batch_loss, couples_batch=True)
 
 
 Average = tuple[Array, Array]  # a decayed sum, and that of the ones: their ratio has no bias to 0

@@ -1,4 +1,4 @@
-"""Split off."""
+"""REBAR and RELAX: score functions whose control variate is a relaxation."""
 
 import math
 from collections.abc import Callable
@@ -12,11 +12,11 @@ from jax.lax import stop_gradient
 from jaxtyping import Array, Float
 
 from gradbench.core.arguments import finite, positive
-from gradbench.core.autodiff import credit
-from gradbench.core.contract import Batch, Example, Model, Params, Site, Visit
+from gradbench.core.autodiff import gradient_term
+from gradbench.core.contract import Batch, Example, Model, Params, Site, Trace
 from gradbench.core.pytrees import real_type
-from gradbench.core.run import as_examples, find_sites, sampled, visit
-from gradbench.core.surrogate import Lifted, lift
+from gradbench.core.run import as_examples, find_sites, run_model, sampled
+from gradbench.core.surrogate import SurrogateLoss, surrogate_loss
 from gradbench.core.uniforms import Uniforms
 from gradbench.estimators.adaptive import Learned, least_variance, reals
 
@@ -30,11 +30,11 @@ class At(NamedTuple):
     params: Params
     u: Uniforms
     example: Example
-    run: Visit
+    run: Trace
     k: int
 
 
-def controlled(model: Model, control: Callable[[At, Array], Array]) -> Lifted:
+def controlled(model: Model, control: Callable[[At, Array], Array]) -> SurrogateLoss:
     """REINFORCE with the control variate ``control(at, z)`` of each layer's z."""
 
     def example_loss(params, u, example):
@@ -51,11 +51,16 @@ def controlled(model: Model, control: Callable[[At, Array], Array]) -> Lifted:
 
             given, slope_given = jax.value_and_grad(c_given)(a)
             slope = jax.grad(c)(a) - slope_given
-            loss += credit((run.f - given) * site.noise.score(x, a) + slope, a)
+            loss += gradient_term((run.f - given) * site.noise.score(x, a) + slope, a)
         return loss
 
-    return lift(
-        model, example_loss, streams=2, randomness="uniforms", pieces="smooth", breaks=_kinks
+    return surrogate_loss(
+        model,
+        example_loss,
+        streams=2,
+        randomness="uniforms",
+        smoothness="smooth",
+        breakpoints=_kinks,
     )
 
 
@@ -66,7 +71,7 @@ def conditional(
     return x * site.noise.lead(x, a, v)
 
 
-def _kinks(stream: int, run: Visit) -> list[Array]:
+def _kinks(stream: int, run: Trace) -> list[Array]:
     """Where F^{-1} need not be smooth: at 1/2, of u and of v F(x a)."""
     sites = zip(run.sites, run.a, strict=True)
     return [
@@ -87,7 +92,7 @@ def relaxed(model: Model, temperature: Any, at: At, z: Float[Array, "..."]) -> F
         return soft(a - site.noise.quantile(at.u[site.index]), temperature)
 
     given = (*at.run.x[: at.k], soft(z, temperature))
-    return visit(model, at.params, at.example, unit, given).f
+    return run_model(model, at.params, at.example, unit, given).f
 
 
 def _learned_rebar(
@@ -125,7 +130,7 @@ def _learned(
             phi.append(start(site, seen, params))
         return jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), phi)
 
-    def frozen(phi: Any) -> Lifted:
+    def frozen(phi: Any) -> SurrogateLoss:
         return controlled(model, partial(control, phi))
 
     learned = least_variance(model, positive("rate", rate), begin, frozen)

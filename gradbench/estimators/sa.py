@@ -5,12 +5,12 @@ from jax.lax import stop_gradient
 from jaxtyping import Array
 
 from gradbench.core.arguments import finite
-from gradbench.core.autodiff import credit
-from gradbench.core.contract import Loss, Model, Site, Visit
+from gradbench.core.autodiff import gradient_term
+from gradbench.core.contract import Loss, Model, Site, Trace
 from gradbench.core.errors import GradbenchError
 from gradbench.core.noise import Noise, _integral
-from gradbench.core.run import flip, visit, visit_path
-from gradbench.core.surrogate import lift
+from gradbench.core.run import flip, run_at_states, run_model
+from gradbench.core.surrogate import surrogate_loss
 from gradbench.estimators.cost import Cost
 from gradbench.estimators.registry import register
 from gradbench.models.flips import generic_route, one_by_one
@@ -76,8 +76,8 @@ def sa(model: Model, *, smoothing: float = 0.0) -> Loss:
         def unit(site, a):
             return jnp.where(u[0][site.index] < chance(site.noise, a), 1, -1).astype(a.dtype)
 
-        run = visit(model, params, example, unit)
-        constant = Visit(*stop_gradient((run.f, run.x, run.a)), run.sites)
+        run = run_model(model, params, example, unit)
+        constant = Trace(*stop_gradient((run.f, run.x, run.a)), run.sites)
         last = len(run.x) - 1
 
         f, _ = _flips(model, params, example, run, last)
@@ -97,7 +97,9 @@ def sa(model: Model, *, smoothing: float = 0.0) -> Loss:
                     delta += given(site, x, a, more).reshape(len(delta), -1) @ effect.ravel()
             site, x, a = run.sites[k], constant.x[k], constant.a[k]
             deltas = (delta.reshape(site.shape), *deltas)
-            loss += credit(given(site, x, a, -x * deltas[0] * site.noise.pdf(a) / 2), run.a[k])
+            loss += gradient_term(
+                given(site, x, a, -x * deltas[0] * site.noise.pdf(a) / 2), run.a[k]
+            )
         return loss
 
     def route(sites):
@@ -109,22 +111,22 @@ def sa(model: Model, *, smoothing: float = 0.0) -> Loss:
         ]
 
     if not t:
-        return lift(model, example_loss, route=route)
+        return surrogate_loss(model, example_loss, route=route)
 
-    def breaks(stream, run):
+    def breakpoints(stream, run):
         return [chance(site.noise, a)[None] for site, a in zip(run.sites, run.a, strict=True)]
 
-    return lift(
+    return surrogate_loss(
         model,
         example_loss,
         randomness="uniforms",
-        pieces="constant",
-        breaks=breaks,
+        smoothness="constant",
+        breakpoints=breakpoints,
         route=route,
     )
 
 
-def _flips(model, params, example, run: Visit, k: int) -> tuple[Array, tuple[Array, ...]]:
+def _flips(model, params, example, run: Trace, k: int) -> tuple[Array, tuple[Array, ...]]:
     """With each unit of site k flipped in turn: the objective, and the pre-activations above.
 
     Of a chain, those of the next site alone: no other change.
@@ -134,7 +136,7 @@ def _flips(model, params, example, run: Visit, k: int) -> tuple[Array, tuple[Arr
         x_k = flip(run.x[k], i)
         if isinstance(model, SBN):
             return model.layers[k + 1](params[k + 1], model.encode(x_k))
-        other = visit_path(model, params, example, (*run.x[:k], x_k, *run.x[k + 1 :]))
+        other = run_at_states(model, params, example, (*run.x[:k], x_k, *run.x[k + 1 :]))
         return other.f, other.a[k + 1 :]
 
     size = sum(x.size for x in run.x)

@@ -5,7 +5,7 @@ from itertools import accumulate
 import jax.numpy as jnp
 from jax.lax import stop_gradient
 
-from gradbench.core.autodiff import credit
+from gradbench.core.autodiff import gradient_term
 from gradbench.core.contract import Loss, Model
 from gradbench.core.errors import GradbenchError, did_you_mean
 from gradbench.core.run import (
@@ -13,10 +13,10 @@ from gradbench.core.run import (
     branch_streams,
     draw_state,
     flip,
+    run_model,
     sampled,
-    visit,
 )
-from gradbench.core.surrogate import lift
+from gradbench.core.surrogate import surrogate_loss
 from gradbench.estimators.cost import Cost
 from gradbench.estimators.flips import choice_breaks, choose, first_breaks
 from gradbench.estimators.registry import register
@@ -66,7 +66,7 @@ def stochastic_triples(
         loss = run.f
         for site, a, x, w in zip(run.sites, run.a, run.x, weights(run), strict=True):
             f = each_unit(model, params, example, run, site.index, jnp.negative, above)
-            loss += credit(w * x * (run.f - f), a)
+            loss += gradient_term(w * x * (run.f - f), a)
         return loss
 
     def flat_weights(run):
@@ -84,13 +84,13 @@ def stochastic_triples(
             anew = draw_state(site, a, above[site.index])
             return jnp.where(chosen < first[site.index], anew, flipped[site.index])
 
-        f = visit(model, stop_gradient(params), example, unit).f
+        f = run_model(model, stop_gradient(params), example, unit).f
         loss = run.f
         for a, x, other in zip(run.a, run.x, flipped, strict=True):
-            loss += credit(jnp.sum(w) * (run.f - f) * (x - other) / 2, a)
+            loss += gradient_term(jnp.sum(w) * (run.f - f) * (x - other) / 2, a)
         return loss
 
-    def breaks(stream, run):
+    def breakpoints(stream, run):
         points = choice_breaks(flat_weights(run)) if stream else jnp.zeros(0)
         return [
             first_breaks(points if site.index == 0 else jnp.zeros(0), site.shape)
@@ -99,11 +99,11 @@ def stochastic_triples(
 
     # What chooses is the first uniform of stream 1, which no layer above a flip sees.
     streams = branch_streams(descendants)
-    return lift(
+    return surrogate_loss(
         model,
         one_flip if pruned else all_flips,
         2 if pruned else streams,
         randomness="uniforms",
-        pieces="constant",
-        breaks=breaks if pruned else None,
+        smoothness="constant",
+        breakpoints=breakpoints if pruned else None,
     )

@@ -9,12 +9,12 @@ from jax.scipy.stats import norm
 from jaxtyping import Array
 
 from gradbench.core.arguments import positive
-from gradbench.core.autodiff import with_slope
+from gradbench.core.autodiff import surrogate_gradient
 from gradbench.core.contract import Loss, Model
 from gradbench.core.errors import GradbenchError, did_you_mean
 from gradbench.core.noise import Noise
 from gradbench.core.run import draw_state
-from gradbench.core.surrogate import local
+from gradbench.core.surrogate import unitwise
 from gradbench.estimators.cost import Cost
 from gradbench.estimators.registry import register
 
@@ -38,16 +38,16 @@ def with_derivative(
 ) -> Loss:
     """Sampled states x with the derivative ``slope(noise, x, a)``: any rule local to a unit.
 
-    With ``randomness="uniforms"`` among ``options``, those of ``lift``, it is
+    With ``randomness="uniforms"`` among ``options``, those of ``surrogate_loss``, it is
     ``slope(noise, x, a, *u)``, u the uniforms of the site in each stream.
     """
     driven = options.get("randomness") == "uniforms"
 
     def rule(site, a, *u):
         x, own = draw_state(site, a, u[0]), u if driven else ()
-        return with_slope(lambda x, a, *own: slope(site.noise, x, a, *own), x, a, *own)
+        return surrogate_gradient(lambda x, a, *own: slope(site.noise, x, a, *own), x, a, *own)
 
-    return local(model, rule, streams, **options)
+    return unitwise(model, rule, streams, **options)
 
 
 def _proxy(proxy: str, slope: float) -> Callable[[Noise, Array, Array], Array]:
@@ -108,9 +108,9 @@ def deterministic_straight_through(
 
     def rule(site, a, *u):
         x = jnp.where(a > 0, 1, -1).astype(a.dtype)
-        return with_slope(lambda x, a: derivative(site.noise, x, a), x, a)
+        return surrogate_gradient(lambda x, a: derivative(site.noise, x, a), x, a)
 
-    return local(model, rule, streams=0, randomness="none")
+    return unitwise(model, rule, streams=0, randomness="none")
 
 
 @register(

@@ -15,7 +15,7 @@ from gradbench.core.arguments import at_least, finite
 from gradbench.core.contract import Loss, Model
 from gradbench.core.errors import GradbenchError
 from gradbench.core.run import sampled
-from gradbench.core.surrogate import lift
+from gradbench.core.surrogate import surrogate_loss
 from gradbench.estimators.cost import Cost
 from gradbench.estimators.registry import any_model, register
 from gradbench.estimators.reinforce import scores
@@ -107,7 +107,7 @@ def _replaced(losses: Array, other: float | Array) -> Array:
 def _lifted(name: str, model: Model, signals: Callable[..., Array], streams: int = 1) -> Loss:
     """The bound, with ``signals(losses of stream 0, of stream 1, ...)``, one for each sample."""
     if model is any_model:
-        return lift(model, lambda params, u, example: jnp.zeros(()), streams)
+        return surrogate_loss(model, lambda params, u, example: jnp.zeros(()), streams)
     if not isinstance(model, MultiSample) or model.samples < 2:
         what = "1 sample" if isinstance(model, MultiSample) else "no MultiSample"
         raise GradbenchError(
@@ -122,4 +122,4 @@ def _lifted(name: str, model: Model, signals: Callable[..., Array], streams: int
         layers = len(run.sites) // model.samples
         return bound(run.f) + scores(run, [signal[site.index // layers] for site in run.sites])
 
-    return lift(model, example_loss, streams)
+    return surrogate_loss(model, example_loss, streams)

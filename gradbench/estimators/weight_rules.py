@@ -8,11 +8,11 @@ import jax
 import jax.numpy as jnp
 
 from gradbench.core.arguments import positive
-from gradbench.core.autodiff import with_slope
+from gradbench.core.autodiff import surrogate_gradient
 from gradbench.core.contract import Loss, Model
 from gradbench.core.errors import GradbenchError
-from gradbench.core.run import visit
-from gradbench.core.surrogate import lift
+from gradbench.core.run import run_model
+from gradbench.core.surrogate import surrogate_loss
 from gradbench.estimators.cost import Cost
 from gradbench.estimators.registry import any_model, register
 from gradbench.models.binary_weights import BinaryWeights
@@ -72,11 +72,11 @@ def bayesbinn(model: Model, *, temperature: float = 1.0, epsilon: float = 1e-10)
                 below = 4 * noise.cdf(eta) * noise.cdf(-eta)
                 return (above + e) / (t * (below + e))
 
-            return with_slope(slope, jnp.tanh(h / 2), eta, h)
+            return surrogate_gradient(slope, jnp.tanh(h / 2), eta, h)
 
-        return visit(model, params, example, unit).f
+        return run_model(model, params, example, unit).f
 
-    return lift(model, example_loss, randomness="uniforms", pieces="smooth")
+    return surrogate_loss(model, example_loss, randomness="uniforms", smoothness="smooth")
 
 
 @register(
@@ -108,8 +108,8 @@ def magnitude_aware(model: Model, *, scaled: bool = False) -> Loss:
             inside = jnp.abs(eta) < 1
             slope = jnp.where(inside, m if scaled else 1, 0).astype(eta.dtype)
             w = m * jnp.where(eta > 0, 1, -1)
-            return with_slope(lambda w, eta, slope: slope, w, eta, slope)
+            return surrogate_gradient(lambda w, eta, slope: slope, w, eta, slope)
 
-        return visit(model, params, example, unit).f
+        return run_model(model, params, example, unit).f
 
-    return lift(model, example_loss, streams=0, randomness="none")
+    return surrogate_loss(model, example_loss, streams=0, randomness="none")

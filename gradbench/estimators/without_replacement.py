@@ -9,11 +9,11 @@ from jax.scipy.special import logsumexp
 from jaxtyping import Array, Float
 
 from gradbench.core.arguments import at_least
-from gradbench.core.autodiff import credit
+from gradbench.core.autodiff import gradient_term
 from gradbench.core.contract import Loss, Model, Site
 from gradbench.core.errors import GradbenchError
-from gradbench.core.run import draw_state, one_layer, sampled, visit, visit_path
-from gradbench.core.surrogate import lift
+from gradbench.core.run import draw_state, one_layer, run_at_states, run_model, sampled
+from gradbench.core.surrogate import surrogate_loss
 from gradbench.estimators.cost import Cost
 from gradbench.estimators.flips import choice_breaks, choose, first_breaks
 from gradbench.estimators.registry import register
@@ -63,7 +63,7 @@ def unordered_set(model: Model, *, samples: int = 2, baseline: bool = False) -> 
         for (v,) in u[1:]:
             left = left.at[drawn[-1]].set(-jnp.inf)
             drawn.append(choose(jnp.exp(left - jnp.max(left)), v))
-        f = [run.f, *(visit_path(model, params, example, (states[i],)).f for i in drawn[1:])]
+        f = [run.f, *(run_at_states(model, params, example, (states[i],)).f for i in drawn[1:])]
         weight = _ratios(log, drawn, frozenset())
         loss = sum(weight[s] * f[s] for s in weight)
         for s in weight:
@@ -72,10 +72,10 @@ def unordered_set(model: Model, *, samples: int = 2, baseline: bool = False) -> 
                 rest = _ratios(log, drawn, frozenset([s]))
                 signal -= jnp.exp(log[drawn[s]]) * f[s] + sum(rest[r] * f[r] for r in rest)
             score = site.noise.score(states[drawn[s]], run.a[0])
-            loss += credit(weight[s] * signal * score, run.a[0])
+            loss += gradient_term(weight[s] * signal * score, run.a[0])
         return loss
 
-    def breaks(stream, run):
+    def breakpoints(stream, run):
         site = one_layer("unordered_set", run.sites)
         if stream == 0:
             return [jnp.zeros((0, *site.shape))]
@@ -85,8 +85,13 @@ def unordered_set(model: Model, *, samples: int = 2, baseline: bool = False) -> 
             left = left[..., None, :] * (1 - jnp.eye(len(p)))
         return [first_breaks(choice_breaks(left), site.shape)]
 
-    return lift(
-        model, example_loss, samples, randomness="uniforms", pieces="constant", breaks=breaks
+    return surrogate_loss(
+        model,
+        example_loss,
+        samples,
+        randomness="uniforms",
+        smoothness="constant",
+        breakpoints=breakpoints,
     )
 
 
@@ -152,22 +157,29 @@ def top_c(model: Model, *, states: int = 1) -> Loss:
             other = every[choose(jnp.exp(rest - jnp.max(rest)), u[1][site.index])]
             return jnp.where(jnp.any(top == _number(x)), other, x)
 
-        run = visit(model, params, example, of_the_rest)
+        run = run_model(model, params, example, of_the_rest)
         site, (a,) = one_layer("top_c", run.sites), run.a
         every, log, top, rest = table(site, a)
-        f = jax.vmap(lambda x: visit_path(model, params, example, (x,)).f)(every[top])
+        f = jax.vmap(lambda x: run_at_states(model, params, example, (x,)).f)(every[top])
         f = jnp.append(f, run.f)
         x = jnp.concatenate([every[top], run.x[0][None]])
         weight = jnp.append(jnp.exp(log[top]), jnp.exp(logsumexp(rest)))
         signal = jnp.tensordot(weight * f, site.noise.score(x, a), 1)
-        return jnp.dot(weight, f) + credit(signal, a)
+        return jnp.dot(weight, f) + gradient_term(signal, a)
 
-    def breaks(stream, run):
+    def breakpoints(stream, run):
         site = one_layer("top_c", run.sites)
         rest = jnp.exp(table(site, run.a[0])[3])
         return [first_breaks(choice_breaks(rest) if stream else jnp.zeros(0), site.shape)]
 
-    return lift(model, example_loss, 2, randomness="uniforms", pieces="constant", breaks=breaks)
+    return surrogate_loss(
+        model,
+        example_loss,
+        2,
+        randomness="uniforms",
+        smoothness="constant",
+        breakpoints=breakpoints,
+    )
 
 
 def _table(

@@ -11,10 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PyTree
 
-from gradbench.core.contract import Batch, Example, Loss, Model, Params, Site, Visit
+from gradbench.core.contract import Batch, Example, Loss, Model, Params, Site, Trace
 from gradbench.core.noise import Noise, get_noise
 from gradbench.core.pytrees import closed
-from gradbench.core.run import as_examples, batch_size, visit_path
+from gradbench.core.run import as_examples, batch_size, run_at_states
 from gradbench.exact.size import (
     MEMORY,
     PATHS,
@@ -175,7 +175,8 @@ def by_site(flat: Array, sites: tuple[Site, ...]) -> list[Array]:
     return [x.reshape(s.shape) for s, x in zip(sites, jnp.split(flat, ends), strict=True)]
 
 
-def path_probability(run: Visit) -> Float[Array, ""]:
+def path_probability(run: Trace) -> Float[Array, ""]:
+    """Return the probability of the states of a run, given its pre-activations."""
     factors = [
         site.noise.probability(x, a).ravel()
         for site, x, a in zip(run.sites, run.x, run.a, strict=True)
@@ -222,7 +223,7 @@ def _over_paths(model: Model, params: Params, batch: Batch) -> Float[Array, ""]:
     batch = as_examples(model, any_key(), batch)
 
     def weighted(number: Array, example: Example) -> Array:
-        run = visit_path(model, params, example, states_of_path(number, sites, dtype))
+        run = run_at_states(model, params, example, states_of_path(number, sites, dtype))
         probability = path_probability(run)
         return probability * jnp.where(probability > 0, run.f, 0)
 

@@ -18,8 +18,8 @@ from jaxtyping import Array, Float, PyTree
 from gradbench.core.contract import Batch, Example, Loss, Params, Site
 from gradbench.core.errors import GradbenchError
 from gradbench.core.pytrees import closed
-from gradbench.core.run import as_examples, batch_size, visit_path
-from gradbench.core.surrogate import Lifted
+from gradbench.core.run import as_examples, batch_size, run_at_states
+from gradbench.core.surrogate import SurrogateLoss
 from gradbench.exact.enumeration import (
     by_site,
     numbered_states,
@@ -65,7 +65,7 @@ def moments(loss: Loss, params: Params, batch: Batch, points: int = GRID) -> Mom
     Raises:
         GradbenchError: too many paths or points, or an estimator of which nothing is known.
     """
-    if not isinstance(loss, Lifted) or getattr(loss.model, "random", False):
+    if not isinstance(loss, SurrogateLoss) or getattr(loss.model, "random", False):
         raise GradbenchError(
             "exact moments need an estimator made by lift() on a model whose objective is not "
             "random, such as straight_through(model); measure draws of this one"
@@ -73,8 +73,8 @@ def moments(loss: Loss, params: Params, batch: Batch, points: int = GRID) -> Mom
     model, params = loss.model, closed(params, numbers=True)
     sites, dtype = sites_and_type(model, params, batch)
     examples = as_examples(model, any_key(), batch)
-    copies = batch_size(examples) if loss.couples else 1
-    if loss.couples:
+    copies = batch_size(examples) if loss.couples_batch else 1
+    if loss.couples_batch:
         examples = jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], examples)
     if loss.randomness == "uniforms":
         lengths, grid = _grid(loss, sites, params, examples, points)
@@ -93,14 +93,14 @@ def moments_work(loss: Loss, params: Params, batch: Batch, points: int = GRID) -
         GradbenchError: a model that breaks the contract, or parameters and a batch that do not fit
             it.
     """
-    if not isinstance(loss, Lifted) or getattr(loss.model, "random", False):
+    if not isinstance(loss, SurrogateLoss) or getattr(loss.model, "random", False):
         return math.inf
     sites, _ = sites_and_type(loss.model, params, batch)
     examples = as_examples(loss.model, any_key(), batch)
     n = batch_size(examples)
     if loss.randomness != "uniforms":
         bits = sum(site.size for site in sites) * loss.streams
-        bits, n = (bits * n, 1) if loss.couples else (bits, n)
+        bits, n = (bits * n, 1) if loss.couples_batch else (bits, n)
         return n * 2.0**bits if bits < 1000 else math.inf
     try:
         lengths, _ = _grid(loss, sites, params, examples, points)
@@ -110,7 +110,7 @@ def moments_work(loss: Loss, params: Params, batch: Batch, points: int = GRID) -
 
 
 def _sum_draws(
-    loss: Lifted,
+    loss: SurrogateLoss,
     params: Params,
     dtype: Any,
     weighted: Callable[..., tuple[Array, Any, Example]],
@@ -141,7 +141,7 @@ def _sum_draws(
 
 @partial(jax.jit, static_argnums=(0, 1, 2, 3))
 def _by_paths(
-    loss: Lifted,
+    loss: SurrogateLoss,
     sites: tuple[Site, ...],
     dtype: Any,
     copies: int,
@@ -157,10 +157,14 @@ def _by_paths(
         paths = [by_site(part, sites) for part in jnp.split(states, streams)] if streams else []
         p = jnp.ones((), dtype)
         for n, path in enumerate(paths):
-            own = jax.tree.map(lambda x, n=n: x[n % copies], example) if loss.couples else example
-            p *= path_probability(visit_path(loss.model, params, own, path))
+            own = (
+                jax.tree.map(lambda x, n=n: x[n % copies], example)
+                if loss.couples_batch
+                else example
+            )
+            p *= path_probability(run_at_states(loss.model, params, own, path))
         rows = [[(1 - x) / 2 for x in path] for path in paths]
-        if loss.couples:
+        if loss.couples_batch:
             groups = [rows[s * copies : (s + 1) * copies] for s in range(loss.streams)]
             rows = [[jnp.stack(x, axis=-1) for x in zip(*group, strict=True)] for group in groups]
         return p, tuple(map(tuple, rows)), example
@@ -170,7 +174,7 @@ def _by_paths(
 
 @partial(jax.jit, static_argnums=(0, 1, 2, 3))
 def _by_uniforms(
-    loss: Lifted,
+    loss: SurrogateLoss,
     sites: tuple[Site, ...],
     dtype: Any,
     lengths: tuple[int, ...],

@@ -1,4 +1,4 @@
-"""Split off."""
+"""Integrals over uniforms, by rules that know where draws jump."""
 
 import math
 from functools import partial
@@ -11,8 +11,8 @@ from jaxtyping import Array, Float
 
 from gradbench.core.contract import Batch, Example, Params, Site
 from gradbench.core.errors import GradbenchError
-from gradbench.core.run import batch_size, visit_path
-from gradbench.core.surrogate import Lifted
+from gradbench.core.run import batch_size, run_at_states
+from gradbench.core.surrogate import SurrogateLoss
 from gradbench.exact.enumeration import by_site, numbered_states
 
 # Points to either side of the middle of an interval in which a draw is smooth: as many as can be
@@ -21,7 +21,7 @@ _SMOOTH = (96, 48, 24)
 
 
 def _grid(
-    loss: Lifted, sites: tuple[Site, ...], params: Params, examples: Batch, points: int
+    loss: SurrogateLoss, sites: tuple[Site, ...], params: Params, examples: Batch, points: int
 ) -> tuple[tuple[int, ...], Any]:
     """Points and weights ``[examples, axes, 2, points]``, and how many each axis has of them.
 
@@ -30,7 +30,7 @@ def _grid(
     """
     units = sum(site.size for site in sites)
     axes = loss.streams * units
-    if loss.couples:
+    if loss.couples_batch:
         raise GradbenchError(
             "exact moments of an estimator that couples the examples need one that is driven by "
             "the states alone; measure draws of this one"
@@ -42,7 +42,7 @@ def _grid(
         )
     every = _ends(loss, sites, params, examples)
     for half in _SMOOTH:
-        rules = [[_points(ends, loss.pieces, half) for ends in row] for row in every]
+        rules = [[_points(ends, loss.smoothness, half) for ends in row] for row in every]
         lengths = tuple(max(len(row[k][0]) for row in rules) for k in range(axes))
         if math.prod(lengths) <= points:
             break
@@ -59,9 +59,11 @@ def _grid(
     return lengths, grid
 
 
-def _ends(loss: Lifted, sites: tuple[Site, ...], params: Params, examples: Batch) -> list[Any]:
+def _ends(
+    loss: SurrogateLoss, sites: tuple[Site, ...], params: Params, examples: Batch
+) -> list[Any]:
     """Per example and axis, the values of the uniform between which a draw does not jump."""
-    found = [np.asarray(table, float) for table in _breaks(loss, sites, params, examples)]
+    found = [np.asarray(table, float) for table in _breakpoints(loss, sites, params, examples)]
     return [
         [
             np.unique(np.clip([0.0, 1.0, *table[e, :, :, j].ravel()], 0, 1))
@@ -73,20 +75,20 @@ def _ends(loss: Lifted, sites: tuple[Site, ...], params: Params, examples: Batch
 
 
 @partial(jax.jit, static_argnums=(0, 1))
-def _breaks(
-    loss: Lifted, sites: tuple[Site, ...], params: Params, examples: Batch
+def _breakpoints(
+    loss: SurrogateLoss, sites: tuple[Site, ...], params: Params, examples: Batch
 ) -> list[Float[Array, "examples paths breaks units"]]:
     """Per stream and site, the breaks on all paths."""
     units = sum(site.size for site in sites)
 
     def of_path(flat: Array, example: Example) -> list[Array]:
-        run = visit_path(loss.model, params, example, by_site(flat, sites))
+        run = run_at_states(loss.model, params, example, by_site(flat, sites))
         both = [
             jnp.stack([s.noise.cdf(a), s.noise.cdf(-a)]) for s, a in zip(sites, run.a, strict=True)
         ]
         found = []
         for stream in range(loss.streams):
-            more = loss.breaks(stream, run) if loss.breaks else [x[:0] for x in both]
+            more = loss.breakpoints(stream, run) if loss.breakpoints else [x[:0] for x in both]
             for site, own, extra in zip(sites, both, more, strict=True):
                 extra = extra.reshape(-1, *site.shape)
                 found.append(jnp.concatenate([own, extra]).reshape(-1, site.size))
@@ -96,10 +98,10 @@ def _breaks(
     return jax.vmap(jax.vmap(of_path, in_axes=(0, None)), in_axes=(None, 0))(states, examples)
 
 
-def _points(ends: Any, pieces: str, half: int) -> tuple[Any, Any]:
+def _points(ends: Any, smoothness: str, half: int) -> tuple[Any, Any]:
     """Points and weights of a rule that is exact, or converges fast, between the breaks."""
     ends = ends[np.concatenate([[True], np.diff(ends) > 1e-14])]
-    node, weight = _rule(pieces, half)
+    node, weight = _rule(smoothness, half)
     width = np.diff(ends)
     return (
         (ends[:-1, None] + width[:, None] * node).ravel(),
@@ -107,11 +109,11 @@ def _points(ends: Any, pieces: str, half: int) -> tuple[Any, Any]:
     )
 
 
-def _rule(pieces: str, half: int) -> tuple[Any, Any]:
+def _rule(smoothness: str, half: int) -> tuple[Any, Any]:
     """Nodes and weights on (0, 1): one, two of Gauss, or the double exponential rule."""
-    if pieces == "constant":
+    if smoothness == "constant":
         return np.array([0.5]), np.array([1.0])
-    if pieces == "linear":
+    if smoothness == "linear":
         return 0.5 + np.array([-1, 1]) / math.sqrt(12), np.array([0.5, 0.5])
     t = np.arange(-half, half + 1) * (3.0 / half)
     node = 1 / (1 + np.exp(-np.pi * np.sinh(t)))

@@ -13,7 +13,7 @@ from jaxtyping import Array, PyTree
 from gradbench.core.contract import Batch, Example, Model, Params, Site
 from gradbench.core.errors import GradbenchError
 from gradbench.core.pytrees import real_type
-from gradbench.core.run import as_examples, batch_size, sites_of, visit
+from gradbench.core.run import as_examples, batch_size, run_model, sites_of
 from gradbench.models.binary_weights import BinaryWeights
 from gradbench.models.network import SBN
 
@@ -38,6 +38,7 @@ def any_key() -> Array:
 
 
 def sites_and_type(model: Model, params: Params, batch: Batch) -> tuple[tuple[Site, ...], Any]:
+    """Return the stochastic layers of a model and the type of its objective, without running it."""
     return sites_of(model, params, batch), real_type(params)
 
 
@@ -73,6 +74,7 @@ def is_small(
 
 
 def refuse_large(size: Size, params: Params, batch: Batch, memory: int) -> None:
+    """Raise a GradbenchError where an enumeration takes more than ``memory`` bytes or too long."""
     needed = size.entries * jnp.dtype(real_type(params)).itemsize + _OVERHEAD
     examples = batch_size(batch)
     many = f"{examples:g} example{'s' * (examples != 1)}"
@@ -161,7 +163,7 @@ def paths_size(model: Model, params: Params, batch: Batch, streams: int = 1) -> 
 
     def path(params: Params, examples: Batch, state: Array) -> Array:
         def f(example: Example) -> Array:
-            return visit(model, params, example, lambda site, a: jnp.full(site.shape, state)).f
+            return run_model(model, params, example, lambda site, a: jnp.full(site.shape, state)).f
 
         return jax.vmap(f)(examples)
 

@@ -22,7 +22,7 @@ from gradbench.core.errors import GradbenchError
 from gradbench.core.precision import float64
 from gradbench.core.pytrees import layer_vectors
 from gradbench.core.run import batch_size, sites_of
-from gradbench.core.surrogate import Lifted
+from gradbench.core.surrogate import SurrogateLoss
 from gradbench.exact.moments import moments, moments_work
 from gradbench.measure.blocks import BINS, ROUNDING, Block, LayerBlock
 
@@ -172,9 +172,9 @@ def chunk_of(loss: Loss, params: Params, batch: Batch, block: int) -> int:
 def _numbers(loss: Loss, params: Params, batch: Batch) -> int:
     """Inputs and, where they are known, states of one draw."""
     inputs = sum(leaf.size for leaf in jax.tree.leaves(batch))
-    if not isinstance(loss, Lifted):
+    if not isinstance(loss, SurrogateLoss):
         return inputs
-    examples = 1 if hasattr(loss.model, "couple") else batch_size(batch)
+    examples = 1 if hasattr(loss.model, "as_single_example") else batch_size(batch)
     return inputs + examples * sum(site.size for site in sites_of(loss.model, params, batch))
 
 

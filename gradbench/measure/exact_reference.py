@@ -101,7 +101,7 @@ _TOLERANCE = 1e-9  # relative difference of the two routes
 _NOTHING = 1e-5  # a layer's gradient that is smaller than so much of loss and gradient counts as so
 
 
-def reference(model: Model, params: Params, batch: Batch, memory: int = MEMORY) -> Reference:
+def exact_gradient(model: Model, params: Params, batch: Batch, memory: int = MEMORY) -> Reference:
     """The exact gradient in float64, whatever the precision of the caller.
 
     Checked by brute force (on as many examples as it can afford) and by a central finite

@@ -1,4 +1,4 @@
-"""Split off."""
+"""What identifies a model, its parameters and its batch on disk."""
 
 import contextlib
 import hashlib
@@ -11,7 +11,7 @@ from jaxtyping import Array
 
 from gradbench.core.atomic import digest
 from gradbench.core.contract import Batch, Model, Params
-from gradbench.core.run import as_examples, batch_size, find_sites, sampled, visit
+from gradbench.core.run import as_examples, batch_size, find_sites, run_model, sampled
 from gradbench.core.uniforms import draw_uniforms
 
 
@@ -37,7 +37,7 @@ def _fingerprint_of_model(model: Model, params: Params, batch: Batch) -> str:
     noises: list[str] = []
 
     def traced(params: Params, example: Any) -> Array:
-        run = visit(model, params, example, lambda site, a: a)
+        run = run_model(model, params, example, lambda site, a: a)
         noises[:] = [repr(site) for site in run.sites]
         return run.f
 

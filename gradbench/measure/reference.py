@@ -85,7 +85,7 @@ def reference(
             there, data = doubled((params, batch))
             small = method == "exact" or exact.is_small(model, there, data, memory)
         if small:
-            found = exact_reference.reference(model, params, batch, memory)
+            found = exact_reference.exact_gradient(model, params, batch, memory)
             return found._replace(gradient=opened(found.gradient))
     if not 0.0 < rel_se < math.inf:
         raise GradbenchError(f"rel_se is {rel_se!r}; give a positive number, such as 0.01")

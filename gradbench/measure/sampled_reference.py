@@ -1,4 +1,4 @@
-"""Split off."""
+"""The gradient of a large model, by a long run of an unbiased estimator."""
 
 import math
 from collections.abc import Sequence

@@ -19,7 +19,7 @@ from gradbench.metrics.directions import BAND
 from gradbench.metrics.frames import coordinates, curves, summary
 from gradbench.metrics.intervals import LEVEL, Estimate
 from gradbench.metrics.layers import METRICS, LayerMetrics, Metric, check_metrics, layers_of
-from gradbench.metrics.measurement import KEYS, NETWORK, Cell
+from gradbench.metrics.measurement import KEYS, NETWORK, Measurement
 from gradbench.metrics.ranking import difference_p, rank
 from gradbench.metrics.replicates import orderings, over_replicates
 from gradbench.metrics.stopping import relative_error
@@ -34,9 +34,9 @@ __all__ = [
     "NETWORK",
     "Accuracy",
     "Budget",
-    "Cell",
     "Estimate",
     "LayerMetrics",
+    "Measurement",
     "Metric",
     "best",
     "budget",

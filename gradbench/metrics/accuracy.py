@@ -42,7 +42,7 @@ from gradbench.metrics.intervals import (
     score,
 )
 from gradbench.metrics.measurement import Sample
-from gradbench.metrics.reference_noise import Blur, Noise, _common, trace_of_square
+from gradbench.metrics.reference_noise import Noise, ReferenceNoise, _common, trace_of_square
 
 _ROUNDING = 1e-13  # a standard deviation this small, relative to the mean, is no randomness
 
@@ -57,9 +57,10 @@ class Accuracy(NamedTuple):
     """Relative squared bias and variance of one draw, exact or as estimated from N draws.
 
     ``covariance`` [2, 2] is that of the two estimates, NaN where a single block cannot tell it.
-    ``at_zero`` and ``slope`` give the variance of bias2 as a function of |b|^2. ``added`` [n, 2] is
-    what each of n blocks adds to the two estimates at first order, times the root of its ``counts``
-    [n]: the dependence of two estimators that share their random numbers follows from them.
+    ``at_zero`` and ``slope`` give the variance of bias2 as a function of |b|^2. ``influence`` [n,
+    2] is what each of n blocks adds to the two estimates at first order, times the root of its
+    ``counts`` [n]: the dependence of two estimators that share their random numbers follows from
+    them.
 
     Of a sampled reference, ``blur`` is what its noise does to the two estimates.
     """
@@ -69,18 +70,18 @@ class Accuracy(NamedTuple):
     covariance: Floats
     at_zero: float = 0.0
     slope: float = 0.0
-    added: Floats = np.zeros((0, 2))
+    influence: Floats = np.zeros((0, 2))
     counts: Floats = np.zeros(0)
-    blur: Blur | None = None
+    blur: ReferenceNoise | None = None
 
     @property
-    def freedom(self) -> int:
+    def dof(self) -> int:
         """Degrees of freedom of the standard errors, at least; -1 where there are none."""
-        blocks = len(self.counts), len(self.blur.added) if self.blur else 0
+        blocks = len(self.counts), len(self.blur.influence) if self.blur else 0
         return min((n for n in blocks if n), default=0) - 1
 
     @property
-    def settled(self) -> float:
+    def shrinkage(self) -> float:
         """How much of the distance from the mean of the draws to the reference is not their noise.
 
         The factor of James and Stein; 1 where the bias is known.
@@ -94,13 +95,13 @@ class Accuracy(NamedTuple):
         se = math.sqrt(self.covariance[0, 0])
         if not se > 0.0:
             return Estimate(self.bias2, se, *[self.bias2 + se] * 2)
-        limits = score(self.bias2, self.at_zero, self.slope, quantile(level, self.freedom))
+        limits = score(self.bias2, self.at_zero, self.slope, quantile(level, self.dof))
         return Estimate(self.bias2, se, *(max(limit, 0.0) for limit in limits))
 
     def variance_of_draw(self, level: float = LEVEL) -> Estimate:
         """Of V."""
         se = math.sqrt(self.covariance[1, 1])
-        return logarithmic(self.variance, se, level, self.freedom)
+        return logarithmic(self.variance, se, level, self.dof)
 
     def mse(self, average: float = 1, level: float = LEVEL) -> Estimate:
         """Of |b|^2 + V/M, for any M; the lower limit is not below that of V/M."""
@@ -110,7 +111,7 @@ class Accuracy(NamedTuple):
         if not se > 0.0:
             return Estimate(value, se, *[value + se] * 2)
         noise = self.variance_of_draw(level).times(1.0 / average)
-        low, high = score(self.bias2, self.at_zero, self.slope, quantile(level, self.freedom))
+        low, high = score(self.bias2, self.at_zero, self.slope, quantile(level, self.dof))
         # Variance recovery: the distances from estimates to limits are added as errors are.
         together = correlation(self.covariance)
         below = combined(self.bias2 - low, noise.value - noise.low, together)
@@ -175,12 +176,12 @@ def mse_difference(
     if a.blur and b.blur:
         one, two = (x.times(s) for x, s in zip((a.blur, b.blur), scale, strict=True))
         own = [part - x.shared(x) for part, x in zip(own, (one, two), strict=True)]
-        if len(one.added) == len(two.added):
+        if len(one.influence) == len(two.influence):
             covariance -= one.shared(two) + two.shared(one)
     n = min(len(a.counts), len(b.counts))
     if n > 1 and np.array_equal(a.counts[: n - 1], b.counts[: n - 1]):
         # First order tells the correlation; the errors themselves are known better.
-        spread = [x.added[:n] * s for x, s in zip((a, b), scale, strict=True)]
+        spread = [x.influence[:n] * s for x, s in zip((a, b), scale, strict=True)]
         cross = spread[0].T @ spread[1]
         lengths = [np.sqrt((part**2).sum(0)) for part in spread]
         limit = np.outer(*lengths)
@@ -188,8 +189,8 @@ def mse_difference(
         correlation *= n / math.sqrt(len(a.counts) * len(b.counts))
         if a.blur and b.blur:  # both miss the reference alike, and must not be surer for it
             correlation[0, 0] *= _common(a, b)
-        correlation[0, 1] *= a.settled  # as in their own covariances
-        correlation[1, 0] *= b.settled
+        correlation[0, 1] *= a.shrinkage  # as in their own covariances
+        correlation[1, 0] *= b.shrinkage
         errors = [np.sqrt(np.diag(part)) for part in own]
         shared = correlation * np.outer(*errors)
         covariance -= shared + shared.T
@@ -223,18 +224,20 @@ def _blurred(
     bias2 = found.bias2 - noise.trace
     x, v = (max(bias2, 0.0), found.variance) if unit is not None else (0.0, 0.0)
     unit = np.zeros_like(error) if unit is None else unit
-    added = -2.0 * noise.deviations @ np.stack([error + x * unit, v * unit], axis=1)
+    influence = -2.0 * noise.deviations @ np.stack([error + x * unit, v * unit], axis=1)
     # As the error holds the noise, the spread of what is added counts each second order twice; that
     # of both noises is counted in the spread of the draws too.
     second = math.sqrt(2.0 * noise.square) * np.array([1.0 - x, -v])
-    first = (added**2).sum(0) - 2.0 * second**2
+    first = (influence**2).sum(0) - 2.0 * second**2
     at_zero = found.at_zero + 4.0 * both + 2.0 * noise.square
     square = float(error @ error)
     slope = (first[0] + 3.0 * second[0] ** 2 - 2.0 * noise.square) / square if square else 0.0
     first[0] -= 4.0 * both
     bias = bias2 - math.sqrt(at_zero)
-    settled = bias / square if bias > 0.0 else 0.0
-    blur = Blur(added, np.sqrt(np.maximum(first, 0.0)), second, settled, noise.trace)
+    shrinkage = bias / square if bias > 0.0 else 0.0
+    blur = ReferenceNoise(
+        influence, np.sqrt(np.maximum(first, 0.0)), second, shrinkage, noise.trace
+    )
     return found._replace(
         bias2=bias2,
         covariance=found.covariance + blur.shared(blur),
@@ -266,23 +269,23 @@ def _squared(counts: Floats, means: Floats, m2: Floats | None, centre: Floats) -
 
     Without ``m2`` the variance is taken from the means of several blocks alone.
     """
-    draws, freedom = counts.sum(), len(counts) - 1
+    draws, dof = counts.sum(), len(counts) - 1
     mean = counts @ means / draws
     centred = means - mean
     between = counts @ centred**2
     # The exactly unbiased bias2 needs this variance, not that over N.
-    variances = between / freedom if m2 is None else (m2.sum(0) + between) / (draws - 1)
+    variances = between / dof if m2 is None else (m2.sum(0) + between) / (draws - 1)
     error = mean - centre
     variance = float(variances.sum())
     bias2 = float(error @ error - variance / draws)
-    if not freedom:
+    if not dof:
         return Accuracy(bias2, variance, NO_ACCURACY.covariance)
 
     # What each block adds to the two estimates at first order: their covariance is its spread.
     within = m2.sum(1) / counts if m2 is not None else 0.0
-    added = np.stack([2.0 * centred @ error, within + (centred**2).sum(1)])
-    added -= (added @ counts / draws)[:, None]
-    covariance = (added * counts) @ added.T / (draws * freedom)
+    influence = np.stack([2.0 * centred @ error, within + (centred**2).sum(1)])
+    influence -= (influence @ counts / draws)[:, None]
+    covariance = (influence * counts) @ influence.T / (draws * dof)
     # error = b + noise, so the spread of 2 centred.error is that of b and 4 tr(S^2)/N of the noise:
     # put the exact second-order term in the place of the latter.
     square = trace_of_square(means[counts == counts[0]], counts[0], variances)
@@ -292,9 +295,9 @@ def _squared(counts: Floats, means: Floats, m2: Floats | None, centre: Floats) -
     at_zero = 2.0 * square / draws**2 * pieces / (pieces - 1)
     together = correlation(covariance)
     covariance[0, 0] = first_order + at_zero
-    scaled = np.sqrt(counts)[:, None] * added.T
+    scaled = np.sqrt(counts)[:, None] * influence.T
     found = Accuracy(bias2, variance, covariance, at_zero, float(slope), scaled, counts)
     # They are correlated as far as there is a bias: noise has the direction of the draws by chance.
-    together *= found.settled * math.sqrt(covariance[0, 0] * covariance[1, 1])
+    together *= found.shrinkage * math.sqrt(covariance[0, 0] * covariance[1, 1])
     covariance[0, 1] = covariance[1, 0] = together
     return found

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from gradbench.core.errors import GradbenchError, did_you_mean
-from gradbench.metrics.measurement import Cell
+from gradbench.metrics.measurement import Measurement
 
 COSTS = ("draws", "evaluations", "seconds")
 
@@ -34,7 +34,7 @@ class Budget(NamedTuple):
         unit = next(name for name in ("s", "ms", "us", "ns") if self.amount >= 0.999 * _UNITS[name])
         return f"{self.amount / _UNITS[unit]:g} {unit}"
 
-    def draws(self, cell: Cell) -> int:
+    def draws(self, cell: Measurement) -> int:
         """How many draws of a cell's estimator it pays for.
 
         Raises:
@@ -77,7 +77,7 @@ def check_cost(cost: str) -> str:
     return cost
 
 
-def price(cell: Cell, cost: str) -> float:
+def price(cell: Measurement, cost: str) -> float:
     """What a draw of a cell's estimator costs.
 
     Raises:

@@ -12,7 +12,7 @@ from gradbench.core.errors import GradbenchError
 from gradbench.metrics.accuracy import EXACT, Accuracy, mse_difference
 from gradbench.metrics.intervals import LEVEL, UNKNOWN, least_difference, quantile
 from gradbench.metrics.layers import METRICS, LayerMetrics, check_metrics, layers_of
-from gradbench.metrics.measurement import KEYS, Cell
+from gradbench.metrics.measurement import KEYS, Measurement
 from gradbench.metrics.significance import holm
 
 ALPHA = 0.01  # the chance that anything at all is called changed where nothing is
@@ -22,8 +22,8 @@ _SAME = 1e-9  # exact gradients and exact moments differ by no more between mach
 
 
 def compare(
-    before: Iterable[Cell],
-    after: Iterable[Cell],
+    before: Iterable[Measurement],
+    after: Iterable[Measurement],
     by: str = "rmse",
     average: int = 1,
     margin: float = 0.0,
@@ -78,7 +78,7 @@ def compare(
     return frame
 
 
-def _by_name(cells: Iterable[Cell], level: float) -> dict[tuple[Any, ...], LayerMetrics]:
+def _by_name(cells: Iterable[Measurement], level: float) -> dict[tuple[Any, ...], LayerMetrics]:
     found = {}
     for cell in cells:
         for layer in layers_of(cell, level):
@@ -117,7 +117,7 @@ def _test(
     difference = new.value - old.value  # NaN where both are infinite: no change
     if math.isinf(difference):
         return 0.0, difference
-    freedom = max(min(len(x.sample.counts) for x in (a, b)) - 1, 1)
+    dof = max(min(len(x.sample.counts) for x in (a, b)) - 1, 1)
     # The nearest value within the margin, as a multiple of the old one; no sign changes within it.
     toward = max(1.0 + math.copysign(margin, difference * old.value), 0.0)
     if by in ("mse", "rmse"):
@@ -128,11 +128,11 @@ def _test(
     else:
         old = old.times(toward)
         size = new.value - old.value
-        se = least_difference(old, new) / quantile(a.level, freedom)
+        se = least_difference(old, new) / quantile(a.level, dof)
         least = max(_SAME * max(abs(old.value), abs(new.value)), EXACT)
     if not size * difference > 0.0 or abs(size) <= least or math.isnan(se):
         return 1.0, 0.0
-    return (2.0 * float(stats.t.sf(abs(size) / se, freedom)) if se else 0.0), difference
+    return (2.0 * float(stats.t.sf(abs(size) / se, dof)) if se else 0.0), difference
 
 
 def _scaled(accuracy: Accuracy, factor: float) -> Accuracy:
@@ -141,6 +141,6 @@ def _scaled(accuracy: Accuracy, factor: float) -> Accuracy:
         bias2=factor * accuracy.bias2,
         variance=factor * accuracy.variance,
         covariance=factor**2 * accuracy.covariance,
-        added=factor * accuracy.added,
+        influence=factor * accuracy.influence,
         blur=accuracy.blur.times(factor) if accuracy.blur else None,
     )

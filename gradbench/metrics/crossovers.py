@@ -1,4 +1,4 @@
-"""Split off."""
+"""Where less bias overtakes less variance, and the draws that a precision takes."""
 
 import math
 from collections.abc import Iterable
@@ -12,7 +12,7 @@ from gradbench.core.specs import family
 from gradbench.metrics.accuracy import EXACT, mse_difference
 from gradbench.metrics.budget import price, prices
 from gradbench.metrics.intervals import LEVEL, fieller, quantile
-from gradbench.metrics.measurement import KEYS, NETWORK, Cell
+from gradbench.metrics.measurement import KEYS, NETWORK, Measurement
 from gradbench.metrics.ranking import _mse_gap, _places
 
 
@@ -54,7 +54,7 @@ def best(frame: pd.DataFrame, cost: str = "draws") -> pd.DataFrame:
 
 
 def crossovers(
-    results: Iterable[Cell], cost: str = "draws", layer: str = NETWORK, level: float = LEVEL
+    results: Iterable[Measurement], cost: str = "draws", layer: str = NETWORK, level: float = LEVEL
 ) -> pd.DataFrame:
     """Where an estimator with less bias overtakes one with less variance, with its interval.
 
@@ -78,8 +78,8 @@ def crossovers(
             bias2, scatter, covariance = mse_difference(a.accuracy, b.accuracy, averages)
             if not (bias2 > EXACT**2 and -scatter > bias2 * max(costs)):
                 continue  # never, or before a draw of both is paid
-            freedom = _mse_gap(a.accuracy, b.accuracy, averages)[2]
-            limits = fieller(bias2, scatter, covariance, quantile(level, freedom))
+            dof = _mse_gap(a.accuracy, b.accuracy, averages)[2]
+            limits = fieller(bias2, scatter, covariance, quantile(level, dof))
             low, high = limits or (0.0, math.inf)
             names = [*place, a.layer, a.cell.estimator, b.cell.estimator]
             rows.append([*names, -scatter / bias2, low, high])
@@ -88,7 +88,7 @@ def crossovers(
 
 
 def sample_complexity(
-    results: Iterable[Cell], eps: float, layer: str = NETWORK, level: float = LEVEL
+    results: Iterable[Measurement], eps: float, layer: str = NETWORK, level: float = LEVEL
 ) -> pd.DataFrame:
     """How many draws each estimator needs for a relative RMSE of ``eps``, M*(eps).
 

@@ -1,4 +1,4 @@
-"""Split off."""
+"""The component of the mean draw along the exact gradient, and across it."""
 
 import math
 from typing import NamedTuple
@@ -41,12 +41,12 @@ def direction_of(sample: Sample, accuracy: Accuracy, level: float = LEVEL) -> Di
     if math.isnan(accuracy.covariance[0, 0]):
         return Direction(UNKNOWN, UNKNOWN, UNKNOWN)
     counts, means = sample.counts, sample.means
-    draws, freedom = counts.sum(), len(counts) - 1
+    draws, dof = counts.sum(), len(counts) - 1
     origin = np.zeros_like(sample.direction)
     unit, length = _unit(sample)
     projected = means @ unit
     mean_along = float(projected @ counts / draws)
-    spread = float((projected - mean_along) ** 2 @ counts) / freedom  # variance of g.G / |G|^2
+    spread = float((projected - mean_along) ** 2 @ counts) / dof  # variance of g.G / |G|^2
     se = math.sqrt(spread / draws)
 
     signal = _squared(counts, means, sample.m2, origin)
@@ -59,8 +59,8 @@ def direction_of(sample: Sample, accuracy: Accuracy, level: float = LEVEL) -> Di
     # Blocks do not keep the variance of the part across G: it is that of their means.
     rest = means - np.outer(projected, unit)
     part = _squared(counts, rest, None, origin)
-    shared = np.sqrt(counts) * (projected - mean_along) @ part.added[:, 0] / (draws * freedom)
-    shared *= 2.0 * mean_along * part.settled
+    shared = np.sqrt(counts) * (projected - mean_along) @ part.influence[:, 0] / (draws * dof)
+    shared *= 2.0 * mean_along * part.shrinkage
     mean = counts @ rest / draws
     descent = _descent(sample, mean + mean_along * unit, length * mean_along, length * se, level)
     sine = _sine(sample, part, mean, (mean_along, se), shared, level)
@@ -75,11 +75,11 @@ def _unit(sample: Sample) -> tuple[Floats, float]:
 
 def _descent(sample: Sample, mean: Floats, value: float, se: float, level: float) -> Estimate:
     """Of E g.G / |G|^2, with the error ``se`` that comes from the draws."""
-    freedom = len(sample.counts) - 1
+    dof = len(sample.counts) - 1
     if sample.noise is not None:
         se = math.hypot(se, sample.noise.spread(mean - 2.0 * value * sample.direction))
-        freedom = min(freedom or sample.noise.freedom, sample.noise.freedom)
-    return symmetric(value, se, level, freedom)
+        dof = min(dof or sample.noise.dof, sample.noise.dof)
+    return symmetric(value, se, level, dof)
 
 
 def _sine(
@@ -96,7 +96,7 @@ def _sine(
     with its error; ``shared`` is the covariance of the squares of both.
     """
     value, se = along
-    freedom = max(part.freedom, 1)
+    dof = max(part.dof, 1)
     if sample.noise is not None:
         # Noise of the reference turns one into the other.
         unit, length = _unit(sample)
@@ -106,9 +106,9 @@ def _sine(
         part = _blurred(part, mean, noise, both)
         se = math.hypot(se, sample.noise.spread(mean) / length)
         assert part.blur is not None
-        shared -= float(part.blur.added[:, 0] @ part.blur.added[:, 0])
-        freedom = part.freedom
-    across, square = part.squared_bias(level), _square(symmetric(value, se, level, freedom))
+        shared -= float(part.blur.influence[:, 0] @ part.blur.influence[:, 0])
+        dof = part.dof
+    across, square = part.squared_bias(level), _square(symmetric(value, se, level, dof))
     together = np.array([[across.se**2, shared], [shared, square.se**2]])
     tangent2 = ratio(across, square, correlation(together))
     sine2 = [1.0 if math.isinf(x) else x / (1.0 + x) for x in (tangent2.low, tangent2.high)]

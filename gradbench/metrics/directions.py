@@ -20,7 +20,7 @@ from gradbench.metrics.intervals import (
     quantile,
     share,
 )
-from gradbench.metrics.measurement import Cell, Sample
+from gradbench.metrics.measurement import Measurement, Sample
 from gradbench.metrics.reference_noise import Noise
 
 BAND = (0.15, 0.85)  # of the cosine
@@ -61,7 +61,7 @@ class _Sums(NamedTuple):
 
 
 def directions_of(
-    cell: Cell, sample: Sample, average: int, steady: bool, level: float = LEVEL
+    cell: Measurement, sample: Sample, average: int, steady: bool, level: float = LEVEL
 ) -> Directions:
     """The directions at one M, of an estimator that is ``steady`` where all draws are equal.
 
@@ -121,7 +121,7 @@ def _directed(sample: Sample) -> NDArray[np.bool_]:
     return size > ROUNDING * size.max(initial=0.0)
 
 
-def _long_means(cell: Cell, sample: Sample, average: int) -> Floats:
+def _long_means(cell: Measurement, sample: Sample, average: int) -> Floats:
     """Means [K, P] of groups of whole blocks and, if M leaves a remainder, the next block's head.
 
     In the units of the sample up to a positive factor: directions alone are asked for.
@@ -185,7 +185,7 @@ def _blurred(
     if not sums.groups:
         return found
     length = float(np.linalg.norm(sample.direction))
-    reach = quantile(level, noise.freedom)
+    reach = quantile(level, noise.dof)
     se = _cosine_se(found.cosine.value, sample, noise, average)
     value = found.cosine.value * length
     low, high = (

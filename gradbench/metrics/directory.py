@@ -8,12 +8,12 @@ import pandas as pd
 from gradbench import metrics
 from gradbench.core.atomic import CorruptFile, Json
 from gradbench.core.errors import GradbenchError
-from gradbench.metrics.stopping import to_be_looked_at
-from gradbench.results.shards import Cell
+from gradbench.metrics.stopping import is_check_due
+from gradbench.results.shards import CellStore
 from gradbench.results.store import Results
 
 
-def read_cells(results: str | Path | Results) -> Iterator[metrics.Cell]:
+def read_cells(results: str | Path | Results) -> Iterator[metrics.Measurement]:
     """The finished cells of a directory with their exact gradients, for ``gradbench.metrics``.
 
     Cells appear in the order of the suite. ``info`` holds the exact loss at the checkpoint and,
@@ -37,7 +37,7 @@ def read_cells(results: str | Path | Results) -> Iterator[metrics.Cell]:
                 f"{str(results.directory)!r}; run the suite again"
             )
         label = labels[cell.place.problem]
-        found = metrics.Cell.stored(
+        found = metrics.Measurement.stored(
             cell.place,
             cell.estimator,
             meta,
@@ -59,11 +59,11 @@ def read_cells(results: str | Path | Results) -> Iterator[metrics.Cell]:
         )
 
 
-def _complete(cell: metrics.Cell, meta: Json, until: Json | None) -> bool:
+def _complete(cell: metrics.Measurement, meta: Json, until: Json | None) -> bool:
     """Whether a cell has all its draws or, where the run asks for one, its precision."""
     if sum(block.layers[0].count for block in cell.blocks) >= meta["draws"]:
         return True
-    if until is None or not to_be_looked_at(len(cell.blocks)):
+    if until is None or not is_check_due(len(cell.blocks)):
         return False
     return metrics.relative_error(cell, until["metrics"]) <= until["rel_se"]
 
@@ -74,14 +74,14 @@ def _epoch(checkpoint: str) -> int | None:
     return int(number) if word == "epoch" and number.isdigit() else None
 
 
-def _in_order(results: Results) -> list[Cell]:
+def _in_order(results: Results) -> list[CellStore]:
     """The cells that have blocks: problems and estimators in the order of the suite."""
     suite = results.manifest["suite"]
     problems = [problem["name"] for problem in suite["problems"]]
     cells = results.cells()
     places = list(dict.fromkeys(cell.place for cell in cells))  # "epoch 2" before "epoch 10"
 
-    def rank(cell: Cell) -> tuple[int, ...]:
+    def rank(cell: CellStore) -> tuple[int, ...]:
         place = cell.place
         estimator = _index(suite["estimators"], cell.estimator)
         return _index(problems, place.problem), places.index(place), estimator

@@ -8,11 +8,11 @@ import pandas as pd
 
 from gradbench.metrics.intervals import LEVEL
 from gradbench.metrics.layers import LayerMetrics, layers_of
-from gradbench.metrics.measurement import KEYS, NETWORK, Cell, samples
+from gradbench.metrics.measurement import KEYS, NETWORK, Measurement, samples
 from gradbench.metrics.significance import _mean_and_variance
 
 
-def summary(results: Iterable[Cell], average: int = 1, level: float = LEVEL) -> pd.DataFrame:
+def summary(results: Iterable[Measurement], average: int = 1, level: float = LEVEL) -> pd.DataFrame:
     """One row per cell and layer: the accuracy of the M-sample estimate, M = ``average``.
 
     The layer "network" is all layers together, where there are several. Columns: problem,
@@ -26,7 +26,7 @@ def summary(results: Iterable[Cell], average: int = 1, level: float = LEVEL) -> 
     return pd.DataFrame(row(found, average) for cell in results for found in layers_of(cell, level))
 
 
-def curves(results: Iterable[Cell], level: float = LEVEL) -> pd.DataFrame:
+def curves(results: Iterable[Measurement], level: float = LEVEL) -> pd.DataFrame:
     """One row per cell, layer and M that groups are stored of, with the columns of ``summary``."""
     return pd.DataFrame(
         row(found, average)
@@ -43,7 +43,7 @@ def row(found: LayerMetrics, average: int) -> dict[str, Any]:
     return dict(zip(KEYS, key, strict=True)) | dict(cell.info) | found.row(average)
 
 
-def coordinates(results: Iterable[Cell]) -> pd.DataFrame:
+def coordinates(results: Iterable[Measurement]) -> pd.DataFrame:
     """The bias of each coordinate of the gradient, relative to |G| of its layer.
 
     Returns:

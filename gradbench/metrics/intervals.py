@@ -54,22 +54,22 @@ def known(value: float) -> Estimate:
 
 
 @cache  # sample complexities ask some hundred times
-def quantile(level: float, freedom: float) -> float:
+def quantile(level: float, dof: float) -> float:
     """The half-width of an interval in standard errors that have so many degrees of freedom."""
-    return float(stats.t.ppf(0.5 + level / 2.0, max(freedom, 1)))
+    return float(stats.t.ppf(0.5 + level / 2.0, max(dof, 1)))
 
 
-def symmetric(value: float, se: float, level: float, freedom: float) -> Estimate:
+def symmetric(value: float, se: float, level: float, dof: float) -> Estimate:
     """Of a mean, by Student's t."""
-    reach = quantile(level, freedom) * se
+    reach = quantile(level, dof) * se
     return Estimate(value, se, value - reach, value + reach)
 
 
-def logarithmic(value: float, se: float, level: float, freedom: float) -> Estimate:
+def logarithmic(value: float, se: float, level: float, dof: float) -> Estimate:
     """Of a positive quantity whose relative error is constant, such as a variance."""
     if not value > 0.0:
         return Estimate(value, se, value, value)
-    factor = math.exp(quantile(level, freedom) * se / value)
+    factor = math.exp(quantile(level, dof) * se / value)
     return Estimate(value, se, value / factor, value * factor)
 
 

@@ -12,7 +12,7 @@ from gradbench.metrics.accuracy import NO_ACCURACY, Accuracy, accuracy_of
 from gradbench.metrics.direction import Direction, direction_of
 from gradbench.metrics.directions import NOTHING, Directions, directions_of
 from gradbench.metrics.intervals import LEVEL, UNKNOWN, Estimate
-from gradbench.metrics.measurement import Cell, Sample, samples
+from gradbench.metrics.measurement import Measurement, Sample, samples
 from gradbench.metrics.significance import unbiased_p
 
 
@@ -70,7 +70,7 @@ class LayerMetrics:
     ``sample`` are its draws, in units of |G|: what ``layers_of`` goes through.
     """
 
-    def __init__(self, cell: Cell, sample: Sample, level: float = LEVEL) -> None:
+    def __init__(self, cell: Measurement, sample: Sample, level: float = LEVEL) -> None:
         self.cell, self.sample, self.level = cell, sample, level
 
     @property
@@ -167,7 +167,7 @@ class LayerMetrics:
         return row
 
 
-def layers_of(cell: Cell, level: float = LEVEL) -> Iterator[LayerMetrics]:
+def layers_of(cell: Measurement, level: float = LEVEL) -> Iterator[LayerMetrics]:
     """The metrics of the layers of a cell and, if there are several, of the network.
 
     Raises:

@@ -23,7 +23,7 @@ _ZERO = 1e-60  # a gradient this small is zero: relative squares of squares woul
 _TOLD = 3.0  # standard errors of |G|^2 above which a sampled gradient is told from zero
 
 
-class Cell(NamedTuple):
+class Measurement(NamedTuple):
     """The stored measurement of one estimator at one checkpoint, the input of every function here.
 
     ``problem``, ``replicate``, ``checkpoint`` and ``estimator`` say of what, ``layer_names`` name
@@ -66,7 +66,7 @@ class Cell(NamedTuple):
         blocks: Sequence[Block],
         gradient: Sequence[Floats],
         **more: Any,
-    ) -> "Cell":
+    ) -> "Measurement":
         """From the blocks of a cell on disk and its constants ``meta``, see ``gradbench.shards``.
 
         ``place`` is its problem, replicate and checkpoint; ``more`` are the fields with a default.
@@ -127,7 +127,7 @@ class Sample(NamedTuple):
         return self.norm < _ZERO
 
 
-def samples(cell: Cell) -> Iterator[Sample]:
+def samples(cell: Measurement) -> Iterator[Sample]:
     """The layers of a cell in their order and, if there are several, the network.
 
     Raises:

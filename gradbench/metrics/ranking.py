@@ -13,7 +13,7 @@ from gradbench.metrics.accuracy import EXACT, Accuracy, mse_difference
 from gradbench.metrics.budget import Budget, budget
 from gradbench.metrics.intervals import LEVEL, Estimate, least_difference, quantile
 from gradbench.metrics.layers import METRICS, LayerMetrics, check_metrics, layers_of
-from gradbench.metrics.measurement import KEYS, NETWORK, Cell
+from gradbench.metrics.measurement import KEYS, NETWORK, Measurement
 
 ONE_DRAW = Budget(1, "draws")
 
@@ -42,7 +42,7 @@ class Ranked(NamedTuple):
 
 
 def rank(
-    results: Iterable[Cell],
+    results: Iterable[Measurement],
     by: str = "rmse",
     at: str | Budget = ONE_DRAW,
     layer: str = NETWORK,
@@ -102,7 +102,7 @@ _ENDS = ("", "_se", "_low", "_high")
 
 
 def _places(
-    results: Iterable[Cell], layer: str, level: float
+    results: Iterable[Measurement], layer: str, level: float
 ) -> Iterator[tuple[tuple[Any, ...], list[LayerMetrics]]]:
     """The metrics of one layer of all estimators but the exact one, place by place."""
     groups: dict[tuple[Any, ...], list[LayerMetrics]] = {}
@@ -159,13 +159,13 @@ def differs(a: Ranked, b: Ranked, by: str, level: float = LEVEL) -> bool:
         gap = abs(a.found.value - b.found.value)
         least, rounding = least_difference(a.found, b.found), max(_ROUNDING * scale, EXACT)
         return math.isinf(gap) or (gap > least and gap > rounding)  # NaN where it is not known
-    gap, se, freedom = _difference(a, b)
+    gap, se, dof = _difference(a, b)
     rounding = max(_ROUNDING * (scale**2 if by == "rmse" else scale), EXACT**2)
-    return abs(gap) > quantile(level, freedom) * se and abs(gap) > rounding
+    return abs(gap) > quantile(level, dof) * se and abs(gap) > rounding
 
 
 def difference_p(
-    results: Sequence[Cell], rows: tuple[pd.Series, pd.Series], at: str | Budget = ONE_DRAW
+    results: Sequence[Measurement], rows: tuple[pd.Series, pd.Series], at: str | Budget = ONE_DRAW
 ) -> float:
     """The p-value of "two rows of a ``rank`` by RMSE are equal"; 0 or 1 where both are exact.
 
@@ -180,10 +180,10 @@ def difference_p(
         (found,) = (x for x in layers_of(cell) if x.layer == row["layer"])
         ranked.append(_at_budget(found, "rmse", budget(at)))
     first, second = ranked
-    gap, se, freedom = _difference(first, second)
+    gap, se, dof = _difference(first, second)
     if se == 0.0:
         return float(not differs(first, second, "rmse"))
-    return 2.0 * float(stats.t.sf(abs(gap) / se, freedom))
+    return 2.0 * float(stats.t.sf(abs(gap) / se, dof))
 
 
 _CELL = ["problem", "replicate", "checkpoint", "estimator"]
@@ -191,11 +191,11 @@ _CELL = ["problem", "replicate", "checkpoint", "estimator"]
 
 def _difference(a: Ranked, b: Ranked) -> tuple[float, float, float]:
     """The MSE of a minus that of b, its error and degrees of freedom."""
-    gap, se, freedom = _mse_gap(a.metrics.accuracy, b.metrics.accuracy, (a.average, b.average))
-    return gap, math.hypot(se, a.blur, b.blur), freedom
+    gap, se, dof = _mse_gap(a.metrics.accuracy, b.metrics.accuracy, (a.average, b.average))
+    return gap, math.hypot(se, a.blur, b.blur), dof
 
 
 def _mse_gap(a: Accuracy, b: Accuracy, averages: tuple[float, float]) -> tuple[float, float, float]:
     bias2, variance, covariance = mse_difference(a, b, averages)
-    freedom = min((x.freedom for x in (a, b) if len(x.counts)), default=math.inf)
-    return bias2 + variance, math.sqrt(max(covariance.sum(), 0.0)), freedom
+    dof = min((x.dof for x in (a, b) if len(x.counts)), default=math.inf)
+    return bias2 + variance, math.sqrt(max(covariance.sum(), 0.0)), dof

@@ -27,7 +27,7 @@ class Noise:
         return cls(blocks.deviations(), blocks.variances())
 
     @property
-    def freedom(self) -> int:
+    def dof(self) -> int:
         """Degrees of freedom of C."""
         return len(self.deviations) - 1
 
@@ -39,7 +39,7 @@ class Noise:
     @cached_property
     def square(self) -> float:
         """tr(C^2)."""
-        return trace_of_square(self.deviations * np.sqrt(self.freedom), 1.0, self.variances)
+        return trace_of_square(self.deviations * np.sqrt(self.dof), 1.0, self.variances)
 
     @cached_property
     def largest(self) -> float:
@@ -78,39 +78,41 @@ def trace_of_square(means: Floats, count: float, variances: Floats) -> float:
     return float(np.clip(square, variances @ variances, variances.sum() ** 2))
 
 
-class Blur(NamedTuple):
+class ReferenceNoise(NamedTuple):
     """What the noise of a reference does to the estimates of |b|^2 and V.
 
-    ``added`` [n, 2] is what each of its blocks adds to the two at first order, which has the
+    ``influence`` [n, 2] is what each of its blocks adds to the two at first order, which has the
     standard errors ``first`` [2]; ``second`` [2] are those of the second order, one random number
-    for both, with signs. ``settled``: how much of the first order of |b|^2 is known to be that of
+    for both, with signs. ``shrinkage``: how much of the first order of |b|^2 is known to be that of
     a bias, and so depends on that of V; the rest has the direction of the noise by chance.
     ``trace`` is what is expected of the noise in |m - r|^2.
     """
 
-    added: Floats
+    influence: Floats
     first: Floats
     second: Floats
-    settled: float
+    shrinkage: float
     trace: float
 
-    def shared(self, other: "Blur") -> Floats:
+    def shared(self, other: "ReferenceNoise") -> Floats:
         """The covariance [2, 2] of the estimates with those of another against one reference."""
-        limit = np.outer(*(np.sqrt((x.added**2).sum(0)) for x in (self, other)))
-        both = self.added.T @ other.added
+        limit = np.outer(*(np.sqrt((x.influence**2).sum(0)) for x in (self, other)))
+        both = self.influence.T @ other.influence
         alike = np.divide(both, limit, out=np.zeros((2, 2)), where=limit > 0.0)
-        known = np.array([[_common(self, other), self.settled], [other.settled, 1.0]])
+        known = np.array([[_common(self, other), self.shrinkage], [other.shrinkage, 1.0]])
         first = alike * known * np.outer(self.first, other.first)
         return first + np.outer(self.second, other.second)
 
-    def times(self, factors: Floats | float) -> "Blur":
+    def times(self, factors: Floats | float) -> "ReferenceNoise":
         """Of both estimates times positive factors [2]."""
         return self._replace(
-            added=self.added * factors, first=self.first * factors, second=self.second * factors
+            influence=self.influence * factors,
+            first=self.first * factors,
+            second=self.second * factors,
         )
 
 
 def _common(a: Any, b: Any) -> float:
     """How alike two sums of a settled and another part are, whose parts are as alike as can be."""
-    one, two = (math.acos(x.settled) for x in (a, b))
+    one, two = (math.acos(x.shrinkage) for x in (a, b))
     return math.cos(one - two)

@@ -1,4 +1,4 @@
-"""Split off."""
+"""Tests over many coordinates or hypotheses at once."""
 
 import math
 
@@ -41,8 +41,8 @@ def unbiased_p(sample: Sample) -> float:
     tested = ~still & (_effective(rows) >= min(_FEW, len(rows) / 2))
     if not tested.any():
         return 1.0
-    freedom = min(blocks.draws for blocks in samples) - 1
-    least = 2.0 * float(stats.t.sf(np.max(error[tested] / se[tested]), freedom))
+    dof = min(blocks.draws for blocks in samples) - 1
+    least = 2.0 * float(stats.t.sf(np.max(error[tested] / se[tested]), dof))
     return float(-np.expm1(tested.sum() * np.log1p(-least))) if least < 1.0 else 1.0
 
 

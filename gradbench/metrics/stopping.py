@@ -1,13 +1,13 @@
-"""Split off."""
+"""When a cell is precise enough for a run to stop."""
 
 import math
 from collections.abc import Iterable
 
 from gradbench.metrics.layers import layers_of
-from gradbench.metrics.measurement import Cell
+from gradbench.metrics.measurement import Measurement
 
 
-def relative_error(cell: Cell, names: Iterable[str]) -> float:
+def relative_error(cell: Measurement, names: Iterable[str]) -> float:
     """The largest relative standard error of the metrics ``names`` of one draw, over all layers.
 
     Infinite where one is not known yet, or is zero and uncertain; layers of zero gradient do not
@@ -26,7 +26,7 @@ def relative_error(cell: Cell, names: Iterable[str]) -> float:
     return max(errors)
 
 
-def to_be_looked_at(blocks: int) -> bool:
+def is_check_due(blocks: int) -> bool:
     """Whether the precision of a cell is computed after so many blocks.
 
     Eight times while they double, from eight on: a cell ends at the first of these looks at which

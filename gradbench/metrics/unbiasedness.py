@@ -1,4 +1,4 @@
-"""Split off."""
+"""Which biases are zero: known from exact moments, or tested."""
 
 import math
 from collections.abc import Iterable
@@ -7,13 +7,13 @@ import pandas as pd
 
 from gradbench.metrics.accuracy import EXACT
 from gradbench.metrics.layers import layers_of
-from gradbench.metrics.measurement import KEYS, NETWORK, Cell, samples
+from gradbench.metrics.measurement import KEYS, NETWORK, Measurement, samples
 from gradbench.metrics.significance import _detectable, holm
 
 FALSE_ALARMS = 0.01  # of all tests of unbiasedness of a set of results together
 
 
-def unbiasedness(results: Iterable[Cell], alpha: float = FALSE_ALARMS) -> pd.DataFrame:
+def unbiasedness(results: Iterable[Measurement], alpha: float = FALSE_ALARMS) -> pd.DataFrame:
     """Whether each estimator is unbiased in each layer, with control over all that is tested.
 
     Of exact moments it is known. Else the p-value is that of the largest |t| over the coordinates

@@ -99,7 +99,7 @@ class BinaryWeights:
         """Random latent weights and biases: those of the network."""
         return self.network.init(key)
 
-    def couple(self, key: Array, batch: Batch) -> Example:
+    def as_single_example(self, key: Array, batch: Batch) -> Example:
         """The one example of this model: the key of the activations, and the batch."""
         return jax.random.fold_in(key, _INNER), batch
 
@@ -126,7 +126,7 @@ class BinaryWeights:
     ) -> Float[Array, ""]:
         """The objective of the batch: the model contract.
 
-        ``example`` is what ``couple`` makes of the batch.
+        ``example`` is what ``as_single_example`` makes of the batch.
 
         Raises:
             GradbenchError: an example that is no pair of a key and a batch, or an entry without

@@ -154,14 +154,14 @@ class Compose(_Composed):
 
     @property
     def fast_flips(self) -> bool:
-        """Whether ``flip_pull`` has a form for it: for a single layer that has, pooled or not."""
+        """Whether its last layer has a fast ``flip_pullback`` that applies here, pooled or not."""
         parts: tuple[Any, ...] = self.parts
         *before, last = parts
-        known = hasattr(last, "flip_pull") and get_noise(last.noise) == get_noise(self.noise)
+        known = hasattr(last, "flip_pullback") and get_noise(last.noise) == get_noise(self.noise)
         pooled = len(before) == 1 and isinstance(before[0], AveragePool)
         return known and (pooled or not before)
 
-    def flip_pull(self, theta: Params, x: Array, flipped: Array, a: Array, g: Array) -> Array:
+    def flip_pullback(self, theta: Params, x: Array, flipped: Array, a: Array, g: Array) -> Array:
         """As ``flip_each``, [*inputs]; from its structure for a single layer, pooled or not.
 
         Raises:
@@ -171,10 +171,10 @@ class Compose(_Composed):
             return flip_each(self, theta, x, flipped, a, g)
         parts: tuple[Any, ...] = self.parts
         *before, last = parts
-        pull = partial(last.flip_pull, theta[-1])
+        pull = partial(last.flip_pullback, theta[-1])
         read_x, read_flipped = read(x, self.inputs), read(flipped, self.inputs)
         if before:
-            return before[0].flip_pull(pull, read_x, read_flipped, a, g).reshape(x.shape)
+            return before[0].flip_pullback(pull, read_x, read_flipped, a, g).reshape(x.shape)
         return pull(read_x, read_flipped, a, g).reshape(x.shape)
 
 

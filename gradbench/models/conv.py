@@ -1,4 +1,4 @@
-"""Split off."""
+"""Convolutional layers, and pooling."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -45,10 +45,10 @@ class AveragePool:
         split = jnp.moveaxis(split, range(1, 2 * axes, 2), range(axes))
         return split.reshape(w**axes, *split.shape[axes:])
 
-    def flip_pull(
+    def flip_pullback(
         self, pull: Callable[..., Array], x: Array, flipped: Array, a: Array, g: Array
     ) -> Array:
-        """The ``flip_pull`` of pooling before a layer, from that of the layer, ``pull``.
+        """The ``flip_pullback`` of pooling before a layer, from that of the layer, ``pull``.
 
         ``x`` and ``flipped`` are [*space, channels], ``a`` and ``g`` [*outputs], as the result of
         the layer. An input changes the mean of its window alone: as many pulls as a window has
@@ -172,7 +172,7 @@ class Conv:
             raise GradbenchError(f"a convolution got {found}; give a weight of shape {shape}")
         return {**theta, "weight": theta["weight"].reshape(self.channels, -1)}
 
-    def flip_pull(self, theta: Params, x: Array, flipped: Array, a: Array, g: Array) -> Array:
+    def flip_pullback(self, theta: Params, x: Array, flipped: Array, a: Array, g: Array) -> Array:
         """What ``flip_each`` gives, from the flips of each kernel entry at all positions.
 
         Input i is read once at each position that it touches: sum_j g_j (F(a_j + w (flipped_i -

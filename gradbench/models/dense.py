@@ -84,7 +84,7 @@ class Dense:
         """
         return affine(theta, jnp.ravel(x))
 
-    def flip_pull(self, theta: Params, x: Array, flipped: Array, a: Array, g: Array) -> Array:
+    def flip_pullback(self, theta: Params, x: Array, flipped: Array, a: Array, g: Array) -> Array:
         """What ``flip_each`` gives, from sheets of F(a_j + W_ji (flipped_i - x_i)).
 
         Raises:

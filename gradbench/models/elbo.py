@@ -1,4 +1,4 @@
-"""Split off."""
+"""The evidence bound of variational autoencoders."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -6,28 +6,28 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from gradbench.core.contract import Example, Model, Params, Site, Visit
+from gradbench.core.contract import Example, Model, Params, Site, Trace
 from gradbench.core.noise import get_noise
-from gradbench.core.run import flip, tail, visit_path
+from gradbench.core.run import flip, rollout, run_at_states
 from gradbench.core.uniforms import Uniforms
 from gradbench.models.layer import Layer
 
 
 def _each_kept(
-    model: Model, params: Params, example: Example, run: Visit, k: int
+    model: Model, params: Params, example: Example, run: Trace, k: int
 ) -> tuple[Array, Array]:
     """f and the log-probability of the path with each unit of site k flipped, all others kept."""
     x = run.x[k]
 
     def one(i: Array) -> Array:
-        other = visit_path(model, params, example, (*run.x[:k], flip(x, i), *run.x[k + 1 :]))
+        other = run_at_states(model, params, example, (*run.x[:k], flip(x, i), *run.x[k + 1 :]))
         return jnp.stack([other.f, _log_probability(other)])
 
     both = one_by_one(one, x.size, sum(site.size for site in run.sites))
     return both[:, 0].reshape(x.shape), both[:, 1].reshape(x.shape)
 
 
-def _log_probability(run: Visit) -> Float[Array, ""]:
+def _log_probability(run: Trace) -> Float[Array, ""]:
     """log P of a path; a state of probability 0 has that of the smallest number."""
     parts = zip(run.sites, run.x, run.a, strict=True)
     return jnp.sum(jnp.stack([jnp.sum(site.noise.log_cdf(x * a)) for site, x, a in parts]))
@@ -37,7 +37,7 @@ def each_unit(
     model: Model,
     params: Params,
     example: Example,
-    run: Visit,
+    run: Trace,
     k: int,
     change: Callable[[Array], Array],
     u: Uniforms,
@@ -47,7 +47,7 @@ def each_unit(
     number = jnp.arange(x.size).reshape(x.shape)
 
     def one(i: Array) -> Array:
-        return tail(model, params, example, run, k, jnp.where(number == i, changed, x), u)
+        return rollout(model, params, example, run, k, jnp.where(number == i, changed, x), u)
 
     return one_by_one(one, x.size, sum(site.size for site in run.sites)).reshape(x.shape)
 
@@ -76,7 +76,7 @@ def one_by_one(f: Callable[..., Array], count: int, size: int) -> Array:
 def flip_each(layer: Layer, theta: Params, x: Array, flipped: Array, a: Array, g: Array) -> Array:
     """For every input i: sum_j g_j (F(a_j with x_i replaced by flipped_i) - F(a_j)).
 
-    A layer with structure offers the same as its method ``flip_pull(theta, x, flipped, a, g)``.
+    A layer with structure offers the same as its method ``flip_pullback(theta, x, flipped, a, g)``.
     """
     cdf = get_noise(layer.noise).cdf
     number = jnp.arange(x.size).reshape(x.shape)

@@ -1,4 +1,4 @@
-"""Split off."""
+"""The protocol of a layer, and how its sizes are read."""
 
 import math
 from typing import Protocol, TypeAlias
@@ -17,7 +17,7 @@ Shape: TypeAlias = int | tuple[int, ...]  # a number of units is a vector of the
 class Layer(Protocol):
     """A stochastic layer: pre-activations of all its units from the states below it.
 
-    It may offer ``flip_pull``, see ``flip_each``.
+    It may offer ``flip_pullback``, see ``flip_each``.
     """
 
     @property

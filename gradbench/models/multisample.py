@@ -36,7 +36,7 @@ class MultiSample:
         if isinstance(n, bool) or not isinstance(n, Integral) or n < 1:
             raise GradbenchError(f"samples is {n!r}; give a whole number of at least 1")
         object.__setattr__(self, "samples", int(n))
-        if hasattr(self.model, "couple"):
+        if hasattr(self.model, "as_single_example"):
             raise GradbenchError(
                 f"MultiSample got a {type(self.model).__name__}, whose examples share their "
                 "states; give a model of one example"

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from gradbench.core.contract import Batch, Example, Params, Visit
+from gradbench.core.contract import Batch, Example, Params, Trace
 from gradbench.core.errors import GradbenchError
 from gradbench.core.noise import Noise, get_noise
 from gradbench.core.run import flip
@@ -173,15 +173,15 @@ class SBN(_Chain):
             x, below = self.encode(states), states
         return f if self.term else self.objective(params[-1], x, target)
 
-    def flip_pull(self, params: Params, run: Visit, k: int, g: Array) -> Array:
+    def flip_pullback(self, params: Params, run: Trace, k: int, g: Array) -> Array:
         """For PSA: sum_j g_j (F(a_j with unit i of layer k flipped) - F(a_j)) over the layer above.
 
         run is a ``gradbench.model.Visit`` of one example; g is [*units of layer k + 1] and the
-        result [*units of layer k]. A layer gives it as ``flip_pull`` where its structure makes it
-        cheap; else each input is flipped in turn.
+        result [*units of layer k]. A layer gives it as ``flip_pullback`` where its structure makes
+        it cheap; else each input is flipped in turn.
         """
         layer, x, a = self.layers[k + 1], self.encode(run.x[k]), run.a[k + 1]
-        pull = getattr(layer, "flip_pull", None) or partial(flip_each, layer)
+        pull = getattr(layer, "flip_pullback", None) or partial(flip_each, layer)
         return pull(params[k + 1], x, self.encode(-run.x[k]), a, g)
 
     def flip_route(self, k: int) -> str:
@@ -195,12 +195,12 @@ class SBN(_Chain):
             return f"layer {k + 1} to the objective: {units} flips in turn, {name} again for each"
         above, name = self.layers[k + 1], type(self.layers[k + 1]).__name__
         to = f"layer {k + 1} to layer {k + 2}"
-        if hasattr(above, "flip_pull") and getattr(above, "fast_flips", True):
+        if hasattr(above, "flip_pullback") and getattr(above, "fast_flips", True):
             return f"{to}: all flips at once, by {name}.flip_pull"
         return f"{to}: {units} flips in turn, {name} again for each"
 
     def flip_objective(
-        self, params: Params, example: Example, run: Visit, k: int
+        self, params: Params, example: Example, run: Trace, k: int
     ) -> Float[Array, " units"]:
         """For PSA: the objective with each unit of layer k flipped, in a run of an example."""
         x, last = run.x[k], k == len(self.layers) - 1

@@ -1,4 +1,4 @@
-"""Split off."""
+"""Objectives of the literature's toy problems, which know their expectation."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass

@@ -7,13 +7,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from gradbench.core.autodiff import with_slope
+from gradbench.core.autodiff import surrogate_gradient
 from gradbench.core.contract import Loss, Model, Site
 from gradbench.core.errors import GradbenchError
 from gradbench.core.keys import note_use, real
 from gradbench.core.noise import Noise, get_noise
 from gradbench.core.run import Coding, coded, draw_state
-from gradbench.core.surrogate import Lifted
+from gradbench.core.surrogate import SurrogateLoss
 from gradbench.core.uniforms import unit_uniforms
 from gradbench.estimators.registry import ESTIMATORS, any_model, get_estimator
 from gradbench.ops.score_mode import marked, mode, scored
@@ -98,7 +98,7 @@ def binarize(
 
 
 def states(
-    rule: Lifted, site: Site, a: Array, u: tuple[Array, ...], hard: bool = True
+    rule: SurrogateLoss, site: Site, a: Array, u: tuple[Array, ...], hard: bool = True
 ) -> Float[Array, "..."]:
     """The states of a local rule from its uniforms, one array per stream."""
     assert rule.rule is not None
@@ -110,15 +110,15 @@ def states(
         soft = lambda a: rule.rule(site, a, *u)  # noqa: E731
         return jax.jvp(soft, (a,), (jnp.ones_like(a),))[1]
 
-    return with_slope(slope, draw_state(site, a, u[0]), a, *u)
+    return surrogate_gradient(slope, draw_state(site, a, u[0]), a, *u)
 
 
 def local_estimators() -> list[str]:
     """The names of the estimators that ``binarize`` takes."""
-    return sorted(name for name, entry in ESTIMATORS.items() if entry.local)
+    return sorted(name for name, entry in ESTIMATORS.items() if entry.unitwise)
 
 
-def _rule(estimator: str | Callable[[Model], Loss]) -> Lifted:
+def _rule(estimator: str | Callable[[Model], Loss]) -> SurrogateLoss:
     """The rule of an estimator that is local to a unit."""
     needs = ""
     if isinstance(estimator, str):
@@ -131,7 +131,7 @@ def _rule(estimator: str | Callable[[Model], Loss]) -> Lifted:
         raise GradbenchError(
             f"the estimator is {estimator!r}; give a spec such as 'zgr', or a function of a model"
         )
-    if needs or not isinstance(loss, Lifted) or loss.rule is None:
+    if needs or not isinstance(loss, SurrogateLoss) or loss.rule is None:
         raise GradbenchError(
             f"{_name(estimator)} needs {needs or 'to see the objective'}, and sees a unit alone "
             "here; take gradbench.expectation or gradbench.estimators for it, or one of "

@@ -35,6 +35,7 @@ MANY = 12  # more estimators do not fit in one panel, nor in one legend
 
 
 def only_one(frame: pd.DataFrame, columns: Sequence[str], what: str) -> None:
+    """Refuse an empty frame, and one with several values in any of ``columns``."""
     if frame.empty:
         raise GradbenchError(f"{what}() has nothing to draw: no finished cell; run the suite first")
     for column in columns:
@@ -166,11 +167,13 @@ def member(problem: str) -> str:
 
 
 def curve(ax: Axes, look: Style, x: Any, y: Any, estimator: str = "") -> None:
+    """Draw a line in the look of an estimator."""
     (line,) = ax.plot(x, y, color=look.color, ls=look.line, marker=look.marker, mew=0)
     owned(line, estimator)
 
 
 def band(ax: Axes, look: Style, x: Any, low: Any, high: Any, estimator: str = "") -> None:
+    """Draw the band between two lines in the look of an estimator."""
     if len(x):  # an empty band would give the axis limits that are not of the data
         owned(ax.fill_between(x, low, high, color=look.color, alpha=0.13, lw=0), estimator)
 
@@ -223,6 +226,7 @@ def _beside_notes(ax: Axes) -> tuple[float, float]:
 
 
 def notice_zero_gradient(rows: pd.DataFrame, ax: Axes) -> None:
+    """Write into a panel that the exact gradient is zero, where it is."""
     if rows["zero_gradient"].any():
         ax.text(0.5, 0.5, "zero gradient", transform=ax.transAxes, ha="center", color="0.4")
 
@@ -243,6 +247,7 @@ def logarithmic(ax: Axes, which: str, unit: str = "") -> None:
 
 
 def power(value: float, _: object) -> str:
+    """Format a tick of a logarithmic axis."""
     if 1e-3 <= value < 1e3:
         return f"{value:g}"
     if 1e3 <= value < 1e6:

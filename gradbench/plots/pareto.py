@@ -1,4 +1,4 @@
-"""Split off."""
+"""RMSE against the cost of a draw, and the Pareto front."""
 
 from collections.abc import Mapping
 from itertools import pairwise

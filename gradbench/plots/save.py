@@ -1,4 +1,4 @@
-"""Split off."""
+"""Write a figure as PDF, SVG and PNG, with an id for each estimator's artists."""
 
 from collections import Counter
 from collections.abc import Iterator

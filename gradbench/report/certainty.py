@@ -1,4 +1,4 @@
-"""Split off."""
+"""What the report says of exactness and of limits."""
 
 from collections.abc import Sequence
 

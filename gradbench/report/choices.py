@@ -1,4 +1,4 @@
-"""Split off."""
+"""Which estimator is the best over which range of budgets."""
 
 import math
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from gradbench import metrics
-from gradbench.metrics import Cell
+from gradbench.metrics import Measurement
 from gradbench.report.numbers import amount
 from gradbench.report.places import Place
 from gradbench.report.words import _FAR, _SHORT, _SURE
@@ -30,7 +30,7 @@ class Choice(NamedTuple):
 
 
 def choices(
-    cells: Sequence[Cell], summary: pd.DataFrame, places: Sequence[Place], layers: bool
+    cells: Sequence[Measurement], summary: pd.DataFrame, places: Sequence[Place], layers: bool
 ) -> list[Choice]:
     """The best estimators by budget for the whole network of each place, or for its layers."""
     found = []
@@ -47,7 +47,7 @@ def choices(
     return found
 
 
-def _ranges(rows: pd.DataFrame, cells: Sequence[Cell], cost: str) -> list[Range]:
+def _ranges(rows: pd.DataFrame, cells: Sequence[Measurement], cost: str) -> list[Range]:
     best = metrics.best(rows, cost)
     names = set(best["estimator"])
     contenders = [cell for cell in cells if cell.estimator in names]

@@ -9,7 +9,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from gradbench import metrics
-from gradbench.metrics import Budget, Cell
+from gradbench.metrics import Budget, Measurement
 from gradbench.metrics.accuracy import EXACT
 from gradbench.report.certainty import _bias, _exactness, _limits, _times, _unbiased
 from gradbench.report.numbers import _SEVERAL, _codes, about, code, span
@@ -41,7 +41,7 @@ class Words(NamedTuple):
 
 
 def words(
-    cells: Sequence[Cell],
+    cells: Sequence[Measurement],
     summary: pd.DataFrame,
     places: Sequence[Place],
     bias: pd.DataFrame,
@@ -86,7 +86,7 @@ def words(
     )
 
 
-def _ranks(cells: Sequence[Cell]) -> pd.DataFrame:
+def _ranks(cells: Sequence[Measurement]) -> pd.DataFrame:
     return pd.concat(
         [metrics.rank(cells, "rmse", Budget(m, "draws")) for m in AVERAGES], ignore_index=True
     )

@@ -1,4 +1,4 @@
-"""Split off."""
+"""The manifest of a directory of results."""
 
 import hashlib
 import json

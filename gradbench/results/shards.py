@@ -57,7 +57,7 @@ class CorruptShard(CorruptFile):
     """A shard is damaged, missing or foreign: its cell is to be discarded and measured again."""
 
 
-class Place(NamedTuple):
+class CheckpointId(NamedTuple):
     """Where parameters and their gradients belong; labels are texts of 1 to 200 plain letters."""
 
     problem: str
@@ -73,10 +73,10 @@ class _Shard(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Cell:
+class CellStore:
     """The blocks of one estimator in one place; `Results.cell` makes it."""
 
-    place: Place
+    place: CheckpointId
     estimator: str
     directory: Path  # where the shards are
     run: Json  # what tells the shards of this run from those of others

@@ -45,7 +45,7 @@ from gradbench.results.manifest import (
     _refuse_foreign,
     suite_hash,
 )
-from gradbench.results.shards import Cell, Place, is_shard
+from gradbench.results.shards import CellStore, CheckpointId, is_shard
 
 
 class Reference(NamedTuple):
@@ -132,14 +132,14 @@ class Results:
             path.mkdir(exist_ok=True)
         return path
 
-    def save_checkpoint(self, place: Place, params: Sequence[Any]) -> None:
+    def save_checkpoint(self, place: CheckpointId, params: Sequence[Any]) -> None:
         """Stores parameters in float64: tuples and dictionaries of arrays, however nested."""
         arrays: dict[str, Any] = {}
         tree = _take_apart(params, "", arrays)
         info = {"tree": json.dumps(tree)}  # as text: the order of keys is kept
         self.write(self._path("checkpoints", place), pack(arrays, len(params), info))
 
-    def load_checkpoint(self, place: Place) -> tuple[Any, ...] | None:
+    def load_checkpoint(self, place: CheckpointId) -> tuple[Any, ...] | None:
         """The stored parameters, None where there are none; raises CorruptFile."""
         path = self._path("checkpoints", place)
         if not path.exists():
@@ -148,7 +148,7 @@ class Results:
         return tuple(_put_together(json.loads(info["tree"]), arrays))
 
     def save_reference(
-        self, place: Place, value: float, gradient: Sequence[Any], info: Mapping[str, Any]
+        self, place: CheckpointId, value: float, gradient: Sequence[Any], info: Mapping[str, Any]
     ) -> None:
         """Stores the exact value and the gradient, an array per layer, in float64.
 
@@ -158,7 +158,7 @@ class Results:
         data = pack({"value": value, **arrays}, len(gradient), info)
         self.write(self._path("references", place), data)
 
-    def load_reference(self, place: Place) -> Reference | None:
+    def load_reference(self, place: CheckpointId) -> Reference | None:
         """The stored exact gradient, None where there is none; raises CorruptFile."""
         path = self._path("references", place)
         if not path.exists():
@@ -168,7 +168,7 @@ class Results:
         return Reference(float(arrays["value"]), gradient, info)
 
     def save_moments(
-        self, place: Place, estimator: str, mean: Sequence[Any], variance: Sequence[Any]
+        self, place: CheckpointId, estimator: str, mean: Sequence[Any], variance: Sequence[Any]
     ) -> None:
         """Stores the exact mean and variance of a draw, an array per layer each, in float64."""
         layers = zip(mean, variance, strict=True)
@@ -176,7 +176,7 @@ class Results:
         self.write(self._own_path("moments", place, estimator), pack(arrays, len(mean), {}))
 
     def load_moments(
-        self, place: Place, estimator: str
+        self, place: CheckpointId, estimator: str
     ) -> tuple[tuple[Floats, Floats], ...] | None:
         """The stored exact mean and variance per layer, None where there are none.
 
@@ -188,12 +188,14 @@ class Results:
         arrays, layers, _ = unpack(path)
         return tuple((arrays[f"{n}/0"], arrays[f"{n}/1"]) for n in range(layers))
 
-    def save_cost(self, place: Place, estimator: str, seconds: float, evaluations: int) -> None:
+    def save_cost(
+        self, place: CheckpointId, estimator: str, seconds: float, evaluations: int
+    ) -> None:
         """Stores what a draw costs: measured seconds on this machine, evaluations per example."""
         info = {"seconds": seconds, "evaluations": evaluations}
         self.write(self._own_path("costs", place, estimator), pack({}, 0, info))
 
-    def load_cost(self, place: Place, estimator: str) -> Json | None:
+    def load_cost(self, place: CheckpointId, estimator: str) -> Json | None:
         """The stored ``seconds`` and ``evaluations`` per draw, None where there are none.
 
         Raises CorruptFile.
@@ -201,18 +203,18 @@ class Results:
         path = self._own_path("costs", place, estimator)
         return unpack(path)[2] if path.exists() else None
 
-    def cell(self, problem: str, replicate: int, checkpoint: str, estimator: str) -> Cell:
+    def cell(self, problem: str, replicate: int, checkpoint: str, estimator: str) -> CellStore:
         """The cell of that name, whether it has blocks or not."""
         folder = self.directory / "shards" / encode(problem) / str(replicate)
-        return Cell(
-            Place(problem, replicate, checkpoint),
+        return CellStore(
+            CheckpointId(problem, replicate, checkpoint),
             estimator,
             directory=folder / encode(checkpoint) / encode(estimator),
             run={key: self.manifest[key] for key in ("suite_hash", "seed", "draws")},
             write=self.write,
         )
 
-    def cells(self) -> list[Cell]:
+    def cells(self) -> list[CellStore]:
         """All cells that have blocks, in natural order of their names ("2" before "10")."""
         found = set()
         for path in (self.directory / "shards").glob("*/*/*/*/*.parquet"):
@@ -229,12 +231,12 @@ class Results:
             )
         write_file(path, data)
 
-    def _own_path(self, kind: str, place: Place, estimator: str) -> Path:
+    def _own_path(self, kind: str, place: CheckpointId, estimator: str) -> Path:
         """Of what an estimator has at a place."""
         folder = self.directory / kind / encode(place.problem) / str(place.replicate)
         return folder / encode(place.checkpoint) / f"{encode(estimator)}.npz"
 
-    def _path(self, kind: str, place: Place) -> Path:
+    def _path(self, kind: str, place: CheckpointId) -> Path:
         problem, checkpoint = encode(place.problem), encode(place.checkpoint)
         return self.directory / kind / problem / str(place.replicate) / f"{checkpoint}.npz"
 

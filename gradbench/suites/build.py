@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Built:
+class ProblemInstance:
     """A problem made ready for a seed and a replicate. Build and use it in float64.
 
     ``batch`` is what gradients are measured on, ``data`` what the network is trained on.
@@ -106,7 +106,7 @@ def check_problem(problem: Problem) -> None:
     _named(problem, check)
 
 
-def build(problem: Problem, seed: int = 0, replicate: int = 0) -> Built:
+def build(problem: Problem, seed: int = 0, replicate: int = 0) -> ProblemInstance:
     """The network and the data of a problem.
 
     Raises:
@@ -119,7 +119,7 @@ def build(problem: Problem, seed: int = 0, replicate: int = 0) -> Built:
     )
     batches = [_as_batch(problem, part) for part in (data, batch)]
     network = _named(problem, lambda: make_network(problem.network, data.inputs.shape[1]))
-    built = Built(problem, seed, replicate, network, *batches)
+    built = ProblemInstance(problem, seed, replicate, network, *batches)
     _named(problem, lambda: _check_built(built))
     return built
 
@@ -132,7 +132,7 @@ def _named(problem: Problem, make: Callable[[], T]) -> T:
         raise GradbenchError(f"problem {problem.name!r}: {error}") from None
 
 
-def _check_built(built: Built) -> None:
+def _check_built(built: ProblemInstance) -> None:
     training = built.problem.training
     params = jax.eval_shape(built.initial)
     for batch in (built.data, built.batch):

@@ -26,10 +26,10 @@ from gradbench.measure.draws import (
     measure,
     seconds_per_draw,
 )
-from gradbench.metrics.stopping import to_be_looked_at
-from gradbench.results.shards import Cell, CorruptShard, Place
+from gradbench.metrics.stopping import is_check_due
+from gradbench.results.shards import CellStore, CheckpointId, CorruptShard
 from gradbench.results.store import Results
-from gradbench.suites.build import Built, estimator
+from gradbench.suites.build import ProblemInstance, estimator
 from gradbench.suites.suite import Suite
 
 _FLUSH_SECONDS = 3.0  # what a killed run loses at most
@@ -45,7 +45,7 @@ Enough = Callable[[dict[str, Any] | None, list[Block]], bool]
 class Task(NamedTuple):
     """A cell to measure: where it belongs, how its draws are cut, how many blocks are stored."""
 
-    cell: Cell
+    cell: CellStore
     plan: Plan
     done: int
 
@@ -58,7 +58,7 @@ def _plan(suite: Suite, coordinates: int = 1) -> Plan:
     return plan._replace(draws=make_plan(suite.draws).draws)  # which refuses too many
 
 
-def _tasks(results: Results, suite: Suite, built: Built) -> Iterator[Task]:
+def _tasks(results: Results, suite: Suite, built: ProblemInstance) -> Iterator[Task]:
     """The cells of a problem; those with damaged shards are emptied, to be run again."""
     params = jax.eval_shape(built.initial)
     coordinates = sum(leaf.size for leaf in jax.tree.leaves(params))
@@ -75,19 +75,19 @@ def _tasks(results: Results, suite: Suite, built: Built) -> Iterator[Task]:
             yield Task(cell, plan, done)
 
 
-def _places(built: Built) -> list[Place]:
+def _places(built: ProblemInstance) -> list[CheckpointId]:
     names = (built.problem.checkpoint_name(epoch) for epoch in built.problem.checkpoints)
-    return [Place(built.problem.name, built.replicate, name) for name in names]
+    return [CheckpointId(built.problem.name, built.replicate, name) for name in names]
 
 
 def _measure_problem(
-    results: Results, suite: Suite, built: Built, tasks: list[Task], bar: tqdm
+    results: Results, suite: Suite, built: ProblemInstance, tasks: list[Task], bar: tqdm
 ) -> None:
     """Measures the unfinished cells of a problem, training it first where it is not stored.
 
     A reference that is missing is computed anew although its cells may be finished.
     """
-    left: dict[Place, list[Task]] = {place: [] for place in _places(built)}
+    left: dict[CheckpointId, list[Task]] = {place: [] for place in _places(built)}
     for task in tasks:
         if task.done < task.plan.blocks:
             left[task.cell.place].append(task)
@@ -108,7 +108,7 @@ def _measure_problem(
         for task in left[place]:
             bar.set_description(f"{name}, {place.checkpoint}: {task.cell.estimator}")
             enough = _enough(results, suite, task.cell, gradient)
-            if enough and to_be_looked_at(task.done) and enough(*task.cell.load()):
+            if enough and is_check_due(task.done) and enough(*task.cell.load()):
                 continue
             loss = fitted(
                 estimator(task.cell.estimator, built.network),
@@ -126,7 +126,7 @@ def _dtype(leaf: Any, dtype: str) -> Any:
     return np.dtype(dtype) if floating else np.asarray(leaf).dtype
 
 
-def _train(results: Results, built: Built) -> None:
+def _train(results: Results, built: ProblemInstance) -> None:
     """Stores the parameters at all checkpoints of a problem, unless they are there."""
     places = _places(built)
     if all(results.load_checkpoint(place) is not None for place in places):
@@ -135,11 +135,13 @@ def _train(results: Results, built: Built) -> None:
         results.save_checkpoint(place, params)
 
 
-def _reference(results: Results, built: Built, place: Place, params: Params) -> Params:
+def _reference(
+    results: Results, built: ProblemInstance, place: CheckpointId, params: Params
+) -> Params:
     """The exact gradient at a checkpoint, computed and stored unless it is there: per layer."""
     stored = results.load_reference(place)
     if stored is None:
-        reference = exact_reference.reference(built.network, params, built.batch)
+        reference = exact_reference.exact_gradient(built.network, params, built.batch)
         info = {"route": reference.route, "agreement": reference.agreement}
         results.save_reference(place, reference.value, layer_vectors(reference.gradient), info)
         stored = results.load_reference(place)
@@ -147,7 +149,7 @@ def _reference(results: Results, built: Built, place: Place, params: Params) -> 
     return stored.gradient
 
 
-def _enumerate(results: Results, cell: Cell, loss: Loss, params: Params, batch: Any) -> None:
+def _enumerate(results: Results, cell: CellStore, loss: Loss, params: Params, batch: Any) -> None:
     """Stores the exact moments of a cell, where they can be had in seconds, unless it has them."""
     if results.load_moments(cell.place, cell.estimator) is not None:
         return
@@ -158,7 +160,7 @@ def _enumerate(results: Results, cell: Cell, loss: Loss, params: Params, batch: 
 
 
 def _price(
-    results: Results, task: Task, loss: Loss, built: Built, params: Params, batch: Any
+    results: Results, task: Task, loss: Loss, built: ProblemInstance, params: Params, batch: Any
 ) -> None:
     """Stores what a draw of a cell costs, unless it is known."""
     cell = task.cell
@@ -173,7 +175,7 @@ def _price(
 def _measure_cell(
     task: Task,
     loss: Loss,
-    built: Built,
+    built: ProblemInstance,
     params: Params,
     batch: Any,
     gradient: Any,
@@ -203,7 +205,7 @@ def _measure_cell(
                 flushed = time.monotonic()
             if enough:
                 known.append(block)
-                if to_be_looked_at(len(known)) and enough(meta, known):
+                if is_check_due(len(known)) and enough(meta, known):
                     break
         else:
             if enough and not enough(meta, known):
@@ -218,7 +220,7 @@ def _measure_cell(
             cell.append(pending, meta)
 
 
-def _enough(results: Results, suite: Suite, cell: Cell, gradient: Params) -> Enough | None:
+def _enough(results: Results, suite: Suite, cell: CellStore, gradient: Params) -> Enough | None:
     """Tells whether a cell with these constants and blocks is as precise as was asked for."""
     until = suite.until
     if until is None:
@@ -229,7 +231,7 @@ def _enough(results: Results, suite: Suite, cell: Cell, gradient: Params) -> Eno
         if meta is None:
             return False
         moments = results.load_moments(cell.place, cell.estimator)
-        found = metrics.Cell.stored(
+        found = metrics.Measurement.stored(
             cell.place, cell.estimator, meta, blocks, gradient, moments=moments
         )
         return metrics.relative_error(found, until.metrics) <= until.rel_se

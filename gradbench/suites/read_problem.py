@@ -1,4 +1,4 @@
-"""Split off."""
+"""Problems read from TOML, and checked without JAX."""
 
 import os
 from dataclasses import replace

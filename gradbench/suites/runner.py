@@ -12,7 +12,7 @@ from gradbench.core.errors import GradbenchError
 from gradbench.core.precision import float64
 from gradbench.estimators import check_spec
 from gradbench.results.store import Results
-from gradbench.suites.build import Built, build, estimator
+from gradbench.suites.build import ProblemInstance, build, estimator
 from gradbench.suites.cells import _measure_problem, _plan, _tasks
 from gradbench.suites.suite import Suite, load_suite
 
@@ -129,7 +129,7 @@ def _resolve(
     return suite
 
 
-def _build(suite: Suite, seed: int) -> list[Built]:
+def _build(suite: Suite, seed: int) -> list[ProblemInstance]:
     """The problems of a suite and their replicates, networks small enough, estimators fitting."""
     ready = []
     with float64():

@@ -14,7 +14,7 @@ from jaxtyping import Array
 
 from gradbench.core.contract import Batch, Loss, Params
 from gradbench.core.pytrees import layer_vectors
-from gradbench.core.surrogate import Lifted
+from gradbench.core.surrogate import SurrogateLoss
 from gradbench.estimators.adaptive import fitted
 from gradbench.exact.moments import Moments, moments, moments_work
 from gradbench.testing.problems import Problem, truth
@@ -112,11 +112,11 @@ def _relative(error: Array, gradient: Array) -> float:
 
 
 def _limit(loss: Loss) -> float:
-    return _SMOOTH if _by_uniforms(loss) and loss.pieces == "smooth" else EXACT
+    return _SMOOTH if _by_uniforms(loss) and loss.smoothness == "smooth" else EXACT
 
 
-def _by_uniforms(loss: Loss) -> TypeGuard[Lifted]:
-    return isinstance(loss, Lifted) and loss.randomness == "uniforms"
+def _by_uniforms(loss: Loss) -> TypeGuard[SurrogateLoss]:
+    return isinstance(loss, SurrogateLoss) and loss.randomness == "uniforms"
 
 
 def _moments(loss: Loss, problem: Problem) -> Callable[[Params, Batch], Moments] | None:

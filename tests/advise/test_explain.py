@@ -63,8 +63,10 @@ def test_psa_takes_the_route_that_is_told(layers, route, monkeypatch):
 
     calls = []
     for kind in (Dense, Conv):
-        hook = kind.flip_pull
-        monkeypatch.setattr(kind, "flip_pull", lambda *a, hook=hook: calls.append(1) or hook(*a))
+        hook = kind.flip_pullback
+        monkeypatch.setattr(
+            kind, "flip_pullback", lambda *a, hook=hook: calls.append(1) or hook(*a)
+        )
     jax.eval_shape(jax.grad(gradbench.estimators.psa(model)), params, jax.random.key(0), batch)
     assert bool(calls) == ("at once" in told[0])
 

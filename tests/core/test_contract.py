@@ -8,19 +8,19 @@ import numpy as np
 import pytest
 from conftest import flat, precision, random_batch, random_params, small
 
-from gradbench.core.autodiff import credit, with_slope
+from gradbench.core.autodiff import gradient_term, surrogate_gradient
 from gradbench.core.errors import GradbenchError
 from gradbench.core.run import (
     batch_size,
     draw_state,
     find_sites,
     flip,
+    rollout,
+    run_at_states,
+    run_model,
     sampled,
-    tail,
-    visit,
-    visit_path,
 )
-from gradbench.core.surrogate import lift
+from gradbench.core.surrogate import surrogate_loss
 from gradbench.estimators import arm, make_estimator, psa, reinforce, straight_through
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -45,7 +45,7 @@ def example_of(batch):
 @pytest.mark.usefixtures("float64")
 def test_a_visit_returns_the_objective_the_states_the_pre_activations_and_the_sites():
     params, example = random_params(SIZES), example_of(random_batch(2))
-    run = visit(two_layers, params, example, lambda site, a: jnp.sign(a) * (site.index + 1))
+    run = run_model(two_layers, params, example, lambda site, a: jnp.sign(a) * (site.index + 1))
     a0 = params[0]["weight"] @ example[0] + params[0]["bias"]
     a1 = params[1]["weight"] @ np.sign(a0) + params[1]["bias"]
     for found, right in zip((*run.a, *run.x), (a0, a1, np.sign(a0), 2 * np.sign(a1)), strict=True):
@@ -68,7 +68,7 @@ def test_given_states_replace_those_of_the_first_sites_only():
         asked.append(site.index)
         return -jnp.ones_like(a)
 
-    run = visit(two_layers, params, example, unit, (given,))
+    run = run_model(two_layers, params, example, unit, (given,))
     assert asked == [1]
     np.testing.assert_array_equal(run.x[0], given)
     np.testing.assert_allclose(run.a[1], params[1]["weight"] @ given + params[1]["bias"])
@@ -76,12 +76,12 @@ def test_given_states_replace_those_of_the_first_sites_only():
 
 def test_a_path_with_too_few_states_is_refused():
     with pytest.raises(GradbenchError, match="site 1 has no given state"):
-        visit_path(two_layers, random_params(SIZES), example_of(random_batch(2)), (jnp.ones(3),))
+        run_at_states(two_layers, random_params(SIZES), example_of(random_batch(2)), (jnp.ones(3),))
 
 
 @pytest.mark.usefixtures("float64")
 def test_states_are_plus_one_exactly_where_the_uniform_is_below_f():
-    site = visit(two_layers, random_params(SIZES), example_of(random_batch(2)), lambda s, a: a)
+    site = run_model(two_layers, random_params(SIZES), example_of(random_batch(2)), lambda s, a: a)
     a = jnp.array([0.0, 0.0, 1.0, -1e4, 1e4])
     u = jnp.array([0.4999, 0.5001, 0.73, 1e-300, 1 - 1e-16])
     np.testing.assert_array_equal(draw_state(site.sites[0], a, u), [1, -1, 1, -1, 1])
@@ -94,10 +94,10 @@ def test_a_tail_keeps_the_states_below_and_samples_those_above_anew():
     run = sampled(two_layers, params, u, example)
     other = -run.x[0]
     right = sampled(two_layers, params, u, example, (other,)).f
-    np.testing.assert_array_equal(tail(two_layers, params, example, run, 0, other, u), right)
-    last = visit_path(two_layers, params, example, (run.x[0], -run.x[1])).f
-    np.testing.assert_array_equal(tail(two_layers, params, example, run, 1, -run.x[1], u), last)
-    gradient = jax.grad(lambda p: tail(two_layers, p, example, run, 0, other, u))(params)
+    np.testing.assert_array_equal(rollout(two_layers, params, example, run, 0, other, u), right)
+    last = run_at_states(two_layers, params, example, (run.x[0], -run.x[1])).f
+    np.testing.assert_array_equal(rollout(two_layers, params, example, run, 1, -run.x[1], u), last)
+    gradient = jax.grad(lambda p: rollout(two_layers, p, example, run, 0, other, u))(params)
     np.testing.assert_array_equal(flat(gradient), 0)
 
 
@@ -116,7 +116,7 @@ def test_with_slope_keeps_the_value_and_has_the_slope_in_every_mode_of_different
     x, a, c = jnp.array([1.0, -1.0]), jnp.array([0.3, 0.7]), jnp.array([2.0, 3.0])
 
     def f(a):
-        return with_slope(lambda x, a, c: c * x * a**2, x, a, c)
+        return surrogate_gradient(lambda x, a, c: c * x * a**2, x, a, c)
 
     np.testing.assert_array_equal(f(a), x)
     for jacobian in (jax.jacfwd, jax.jacrev):
@@ -131,7 +131,7 @@ def test_with_slope_gives_no_gradient_to_its_value_and_its_arguments():
     one = jnp.array([1.0])
     for argument in (0, 2):
         gradient = jax.grad(
-            lambda *args: with_slope(lambda x, a, c: x * a * c, *args)[0], argnums=argument
+            lambda *args: surrogate_gradient(lambda x, a, c: x * a * c, *args)[0], argnums=argument
         )(one, one, one)
         np.testing.assert_array_equal(gradient, 0)
 
@@ -141,7 +141,7 @@ def test_credit_is_zero_and_has_its_signal_as_gradient_in_every_mode_of_differen
     a, w = jnp.array([0.3, 0.7]), jnp.array([2.0, 3.0])
 
     def f(a, w):
-        return credit(w**2 * a, a)
+        return gradient_term(w**2 * a, a)
 
     assert f(a, w) == 0
     for jacobian in (jax.jacfwd, jax.jacrev):
@@ -159,10 +159,12 @@ def test_both_can_be_differentiated_twice_through_vmap_and_jit(inner):
     a, x, u = jnp.array([0.3, 0.7]), jnp.array([1.0, -1.0]), jnp.array([1.0, 2.0, 3.0])
 
     def credited(a, c):
-        return jnp.sum(jax.vmap(lambda u: credit(u * c * jnp.ones(2), a))(u))
+        return jnp.sum(jax.vmap(lambda u: gradient_term(u * c * jnp.ones(2), a))(u))
 
     def sloped(a, c):
-        row = jax.vmap(lambda u: jnp.sum(with_slope(lambda x, a, c: c + 0 * x, x, a * u, c)))
+        row = jax.vmap(
+            lambda u: jnp.sum(surrogate_gradient(lambda x, a, c: c + 0 * x, x, a * u, c))
+        )
         return jnp.sum(row(u))
 
     for f in (credited, sloped):
@@ -182,10 +184,11 @@ def test_the_squared_norm_of_a_draw_can_be_differentiated():
             run = sampled(network, params, u[0], example)
             scores = [s.noise.score(x, a) for s, x, a in zip(run.sites, run.x, run.a, strict=True)]
             return run.f + sum(
-                credit((run.f - c) * score, a) for score, a in zip(scores, run.a, strict=True)
+                gradient_term((run.f - c) * score, a)
+                for score, a in zip(scores, run.a, strict=True)
             )
 
-        return lift(network, example_loss)
+        return surrogate_loss(network, example_loss)
 
     @jax.jit
     def hidden(c):

@@ -25,10 +25,10 @@ from bias import (
 from conftest import NOISES, assert_mean, flat, relative, small
 from scipy import integrate, stats
 
-from gradbench.core.autodiff import credit
+from gradbench.core.autodiff import gradient_term
 from gradbench.core.errors import GradbenchError
-from gradbench.core.run import DESCENDANTS, sampled, visit_path
-from gradbench.core.surrogate import lift
+from gradbench.core.run import DESCENDANTS, run_at_states, sampled
+from gradbench.core.surrogate import surrogate_loss
 from gradbench.estimators import ar, arm, arms, disarm
 from gradbench.estimators.copulas import COPULAS, dirichlet_copies, gaussian_both
 from gradbench.exact.enumeration import brute_force
@@ -67,10 +67,10 @@ def one_antithetic_path(model):
         loss = run.f
         for site, a, x, y in zip(run.sites, run.a, run.x, other.x, strict=True):
             signal = (run.f - other.f) * (x - y) / 4 * site.noise.cdf(jnp.abs(a))
-            loss += credit(signal * site.noise.logit_slope(a), a)
+            loss += gradient_term(signal * site.noise.logit_slope(a), a)
         return loss
 
-    return lift(model, example_loss, randomness="uniforms", pieces="constant")
+    return surrogate_loss(model, example_loss, randomness="uniforms", smoothness="constant")
 
 
 def test_a_branch_that_leaves_the_sampled_states_below_is_seen():
@@ -158,14 +158,16 @@ def literal_arms(model, samples, at_p=False):
         uniforms = [jnp.where(p > 0.5, 1 - u[0][0], u[0][0]), *(v for (v,) in u[1:])]
         below = jnp.stack(dirichlet_copies(uniforms)) < q
         b = jnp.where(p > 0.5, ~below, below).astype(a.dtype)
-        f = jax.vmap(lambda x: visit_path(model, params, example, (x,)).f)(2 * b - 1)
+        f = jax.vmap(lambda x: run_at_states(model, params, example, (x,)).f)(2 * b - 1)
         c = p if at_p else q
         both = jnp.maximum(2 * c ** (1 / (samples - 1)) - 1, 0) ** (samples - 1)
         rho = (both - c**2) / (c * (1 - c))
         g = (f - f.mean()) @ (b - p) / ((samples - 1) * (1 - rho))
-        return f[0] + credit(g, a)
+        return f[0] + gradient_term(g, a)
 
-    return lift(model, example_loss, samples, randomness="uniforms", pieces="constant")
+    return surrogate_loss(
+        model, example_loss, samples, randomness="uniforms", smoothness="constant"
+    )
 
 
 @pytest.mark.parametrize("n", [3, 4])

@@ -12,7 +12,7 @@ from test_estimators import BIASED, EXACT, by_hand, by_hand_params, errors
 from gradbench.core.errors import GradbenchError
 from gradbench.core.noise import get_noise
 from gradbench.core.run import sampled
-from gradbench.core.surrogate import lift
+from gradbench.core.surrogate import surrogate_loss
 from gradbench.estimators import (
     check_spec,
     moving_average,
@@ -116,7 +116,7 @@ def batch_mean(model):
         signal = (run.f - jnp.mean(run.f)) / run.f.size
         return jnp.mean(run.f) + scores(run, [signal] * len(run.sites))
 
-    return lift(model, batch_loss, couples=True)
+    return surrogate_loss(model, batch_loss, couples_batch=True)
 
 
 def own_states(model):
@@ -126,7 +126,7 @@ def own_states(model):
         run = sampled(model, params, u[0], example)
         return run.f + scores(run, [run.f - jnp.sum(x) for x in run.x])
 
-    return lift(model, example_loss)
+    return surrogate_loss(model, example_loss)
 
 
 def test_a_baseline_that_contains_its_own_sample_is_seen_it_shrinks_the_gradient():

@@ -10,7 +10,7 @@ from conftest import flat, random_batch, random_params, relative, small
 
 from gradbench.core.errors import GradbenchError
 from gradbench.core.specs import canonical
-from gradbench.core.surrogate import Lifted, lift
+from gradbench.core.surrogate import SurrogateLoss, surrogate_loss
 from gradbench.estimators import (
     average,
     check_spec,
@@ -125,7 +125,8 @@ def test_draws_that_share_their_noise_or_are_not_averaged_are_seen():
         return of(params, u[:1], example) + of(params, u[1:], example)
 
     wrong, sum_ = (
-        exact_moments(lift(network, loss, streams=2), params, batch) for loss in (shared, total)
+        exact_moments(surrogate_loss(network, loss, streams=2), params, batch)
+        for loss in (shared, total)
     )
     same(wrong.variance, one.variance)
     same(sum_.mean, jax.tree.map(lambda m: 2 * m, one.mean))
@@ -210,7 +211,7 @@ def test_an_average_with_the_exact_gradient_halves_the_deviation_of_every_draw()
     loss = average(network, first="exact", second="straight_through")
     (_, one), (_, both) = draws([straight_through(network), loss], params, batch)
     same(both, jax.tree.map(lambda g, t: (g + t) / 2, one, truth(chain)))
-    assert loss.randomness == "uniforms" and not isinstance(loss, Lifted)
+    assert loss.randomness == "uniforms" and not isinstance(loss, SurrogateLoss)
     with pytest.raises(GradbenchError, match="exact moments need an estimator made by lift"):
         moments(loss, params, batch)
 
@@ -268,7 +269,7 @@ def test_a_gradient_of_the_objective_that_is_counted_for_every_estimator_is_seen
         return sum(part.example_loss(params, u, example) for part in parts)
 
     right = truth(one_unit)[1]
-    wrong = exact_moments(lift(network, unmasked), params, batch).mean[1]
+    wrong = exact_moments(surrogate_loss(network, unmasked), params, batch).mean[1]
     assert relative(wrong, jax.tree.map(lambda g: 2 * g, right)) < 1e-10
     found = exactly(one_unit, "per_layer(layers='reinforce, zgr')").mean[1]
     assert relative(found, right) < 1e-10
@@ -276,7 +277,7 @@ def test_a_gradient_of_the_objective_that_is_counted_for_every_estimator_is_seen
 
 def test_an_estimator_driven_by_uniforms_makes_a_mixture_of_that_kind():
     loss = make_estimator("per_layer(layers='reinforce, arm')", one_unit()[0])
-    assert (loss.randomness, loss.pieces) == ("uniforms", "linear")
+    assert (loss.randomness, loss.smoothness) == ("uniforms", "linear")
     found = exactly(one_unit, "per_layer(layers='arm, reinforce')")
     assert relative(found.mean, truth(one_unit)) < 1e-10
 
@@ -302,7 +303,7 @@ def test_a_combination_has_the_learned_parts_of_its_parts():
     zgr = exactly(one_unit, "zgr")
     assert relative(both.mean, jax.tree.map(lambda a, b: (a + b) / 2, one.mean, zgr.mean)) < 1e-12
     fitted = mean_of(network, estimator="moving_average").fit(params, KEY, batch, steps=3)
-    assert isinstance(fitted, Lifted) and fitted.streams == 2
+    assert isinstance(fitted, SurrogateLoss) and fitted.streams == 2
 
 
 # ------------------------------------------------------------------- what is said and refused

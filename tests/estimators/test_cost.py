@@ -15,9 +15,9 @@ import pytest
 from conftest import random_batch, random_params
 from jax.lax import stop_gradient
 
-from gradbench.core.autodiff import credit
+from gradbench.core.autodiff import gradient_term
 from gradbench.core.run import sampled
-from gradbench.core.surrogate import lift
+from gradbench.core.surrogate import surrogate_loss
 from gradbench.estimators import ESTIMATORS
 from gradbench.estimators.adaptive import Learned
 from gradbench.estimators.cost import Cost
@@ -64,8 +64,8 @@ class CountedDense(Dense):
     def __call__(self, theta, x):
         return super().__call__(theta, tick("layers", x))
 
-    def flip_pull(self, theta, x, flipped, a, g):
-        return super().flip_pull(theta, tick("layers", x), flipped, a, g)
+    def flip_pullback(self, theta, x, flipped, a, g):
+        return super().flip_pullback(theta, tick("layers", x), flipped, a, g)
 
 
 class Counted(SBN):
@@ -148,8 +148,8 @@ def test_an_evaluation_that_is_not_claimed_is_counted():
                 sampled(model, params, u[1], example),
             )
             slope = jax.grad(lambda x: model.objective((), x, example[1]))(run.x[-1])
-            return run.f + credit(other.f * slope, run.a[-1])
+            return run.f + gradient_term(other.f * slope, run.a[-1])
 
-        return lift(model, example_loss, streams=2)
+        return surrogate_loss(model, example_loss, streams=2)
 
     assert count(twice, 2) == (3, 1, 4) == Cost("3", "1", "2 * L").evaluate(L=2)

@@ -17,11 +17,11 @@ from conftest import flat, precision, random_batch, random_params, small
 from jax.lax import stop_gradient
 
 from gradbench.core.arguments import positive
-from gradbench.core.autodiff import credit
+from gradbench.core.autodiff import gradient_term
 from gradbench.core.errors import GradbenchError
 from gradbench.core.noise import get_noise
-from gradbench.core.run import flip, sampled, visit_path
-from gradbench.core.surrogate import lift
+from gradbench.core.run import flip, run_at_states, sampled
+from gradbench.core.surrogate import surrogate_loss
 from gradbench.estimators import (
     ESTIMATORS,
     arm,
@@ -135,8 +135,8 @@ def integrated_bias(make, network, params, batch):
 class WrongFlips(SBN):
     """A network whose layers answer flips with the wrong sign."""
 
-    def flip_pull(self, params, run, k, g):
-        return -super().flip_pull(params, run, k, g)
+    def flip_pullback(self, params, run, k, g):
+        return -super().flip_pullback(params, run, k, g)
 
 
 # ---------------------------------------------------------------------------- REINFORCE
@@ -328,7 +328,7 @@ def linearised_psa(model):
         x, last = stop_gradient(run.x), len(run.x) - 1
 
         def above(k, x_k):
-            other = visit_path(model, fixed, example, (*x[:k], x_k, *x[k + 1 :]))
+            other = run_at_states(model, fixed, example, (*x[:k], x_k, *x[k + 1 :]))
             return other.f if k == last else other.a[k + 1]
 
         loss, signal = run.f, jnp.ones(())
@@ -336,10 +336,10 @@ def linearised_psa(model):
             _, pull = jax.vjp(partial(above, k), x[k])
             delta = -2 * x[k] * pull(signal)[0]  # flipping x is a step of -2x
             signal = -x[k] * delta * run.sites[k].noise.pdf(stop_gradient(run.a[k]))
-            loss += credit(signal, run.a[k])
+            loss += gradient_term(signal, run.a[k])
         return loss
 
-    return lift(model, example_loss)
+    return surrogate_loss(model, example_loss)
 
 
 @pytest.mark.parametrize("noise", [pytest.param("logistic", marks=pytest.mark.slow), "triangular"])
@@ -387,7 +387,7 @@ def literal_psa(model):
 
         def flipped(params, k, i):
             other = flip(x[k], i)
-            return visit_path(model, params, example, (*x[:k], other, *x[k + 1 :]))
+            return run_at_states(model, params, example, (*x[:k], other, *x[k + 1 :]))
 
         runs = {unit: flipped(params, *unit) for unit in units}
         q = {}
@@ -408,7 +408,7 @@ def literal_psa(model):
             value += change * weight + stop_gradient(change) * carried
         return value
 
-    return lift(model, example_loss)
+    return surrogate_loss(model, example_loss)
 
 
 def test_psa_of_a_model_with_skip_connections_is_the_literal_recursion():

@@ -21,11 +21,11 @@ from bias import (
 from bugs import kept_descendants
 from conftest import NOISES, flat, relative, small
 
-from gradbench.core.autodiff import credit
+from gradbench.core.autodiff import gradient_term
 from gradbench.core.errors import GradbenchError
 from gradbench.core.noise import get_noise
-from gradbench.core.run import flip, sampled, visit_path
-from gradbench.core.surrogate import lift
+from gradbench.core.run import flip, run_at_states, sampled
+from gradbench.core.surrogate import surrogate_loss
 from gradbench.estimators import (
     leg,
     measure_valued,
@@ -101,10 +101,10 @@ def other_path(model):
                 return sampled(model, params, u[0], example, path).f
 
             change = run.f - jax.vmap(flipped)(jnp.arange(x.size))
-            loss += credit(site.noise.pdf(a) * x * change, a)
+            loss += gradient_term(site.noise.pdf(a) * x * change, a)
         return loss
 
-    return lift(model, example_loss, 2, randomness="uniforms", pieces="constant")
+    return surrogate_loss(model, example_loss, 2, randomness="uniforms", smoothness="constant")
 
 
 def test_descendants_of_another_path_are_seen():
@@ -125,10 +125,12 @@ def test_pruned_triples_without_the_total_weight_are_seen():
         (a,), (x,) = run.a, run.x
         w = (1 - x) / 2 * jax.nn.sigmoid(a)
         other = flip(x, choose(w, u[1][0]))
-        f = visit_path(network, params, example, (other,)).f
-        return run.f + credit(w * (run.f - f) * (x - other) / 2, a)
+        f = run_at_states(network, params, example, (other,)).f
+        return run.f + gradient_term(w * (run.f - f) * (x - other) / 2, a)
 
-    wrong = lift(network, own_weight, 2, "uniforms", pieces="constant", breaks=right.breaks)
+    wrong = surrogate_loss(
+        network, own_weight, 2, "uniforms", smoothness="constant", breakpoints=right.breakpoints
+    )
     bias, value = exact_bias(wrong, *at)
     assert bias[0] > SEEN
     assert max(bias[1], value) < EXACT
@@ -147,14 +149,14 @@ def test_leg_ram_go_and_the_measure_valued_derivative_are_the_same_number_in_one
         (site,), (a,), (x,) = run.sites, run.a, run.x
 
         def f(i, state):
-            return visit_path(network, params, example, (x.at[i].set(state),)).f
+            return run_at_states(network, params, example, (x.at[i].set(state),)).f
 
         g = jnp.stack([f(i, 1) - f(i, -1) for i in range(3)])
         return run.f + jnp.sum(jax.lax.stop_gradient(g) * site.noise.cdf(a))
 
     losses = [make(network) for make in (leg, ram, measure_valued)]
     u = random_uniforms(20, 3, ((3,),))
-    *draws, expected = example_draws([*losses, lift(network, go)], params, example, u)
+    *draws, expected = example_draws([*losses, surrogate_loss(network, go)], params, example, u)
     for draw in draws:
         np.testing.assert_allclose(draw, expected, rtol=1e-9, atol=1e-13)
 
@@ -181,13 +183,13 @@ def test_pruned_triples_averaged_over_their_choice_are_all_triples_draw_by_draw(
     pruned, full = (stochastic_triples(network, side=side, pruned=p) for p in (True, False))
 
     @jax.jit
-    def breaks(path):
-        return pruned.breaks(1, sampled(network, params, path, example))[0][:, 0]
+    def breakpoints(path):
+        return pruned.breakpoints(1, sampled(network, params, path, example))[0][:, 0]
 
     rows, weights = [], []
     for seed in range(4):
         path = random_uniforms(1, 1, ((3,), (2,)), seed)[0]
-        ends = np.unique(np.clip([0, 1, *breaks(tuple(v[0] for v in path))], 0, 1))
+        ends = np.unique(np.clip([0, 1, *breakpoints(tuple(v[0] for v in path))], 0, 1))
         for low, high in pairwise(ends):
             rows.append((path, (jnp.full((1, 3), (low + high) / 2), jnp.full((1, 2), 0.5))))
             weights.append((seed, high - low))
@@ -222,10 +224,10 @@ def one_point(model):
     def example_loss(params, u, example):
         run = sampled(model, params, u[0], example)
         x = 2 * u[1][0] - 1
-        g = jax.grad(lambda x: visit_path(model, params, example, (x,)).f)(x)
-        return run.f + credit(2 * run.sites[0].noise.pdf(run.a[0]) * g, run.a[0])
+        g = jax.grad(lambda x: run_at_states(model, params, example, (x,)).f)(x)
+        return run.f + gradient_term(2 * run.sites[0].noise.pdf(run.a[0]) * g, run.a[0])
 
-    return lift(model, example_loss, 2, randomness="uniforms", pieces="smooth")
+    return surrogate_loss(model, example_loss, 2, randomness="uniforms", smoothness="smooth")
 
 
 @pytest.mark.parametrize("noise", ["logistic", "triangular"])

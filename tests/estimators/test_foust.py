@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from conftest import NOISES, SCIPY, flat, small
 
-from gradbench.core.autodiff import credit, with_slope
+from gradbench.core.autodiff import gradient_term, surrogate_gradient
 from gradbench.core.errors import GradbenchError
-from gradbench.core.run import sampled, visit
-from gradbench.core.surrogate import lift
+from gradbench.core.run import run_model, sampled
+from gradbench.core.surrogate import surrogate_loss
 from gradbench.estimators import check_spec, foust, get_estimator, straight_through, zgr
 from gradbench.exact.moments import moments
 
@@ -180,13 +180,13 @@ def shrunk(model):
             def unit(site, a):
                 slope = site.noise.hazard(run.x[0] * run.a[0])
                 y = run.x[0] * u[1][0]
-                return with_slope(lambda y, a, s: s, y, a + shift, slope * u[1][0])
+                return surrogate_gradient(lambda y, a, s: s, y, a + shift, slope * u[1][0])
 
-            return visit(model, params, example, unit).f
+            return run_model(model, params, example, unit).f
 
-        return run.f + credit(jax.grad(moved)(jnp.zeros_like(run.a[0])), run.a[0])
+        return run.f + gradient_term(jax.grad(moved)(jnp.zeros_like(run.a[0])), run.a[0])
 
-    return lift(model, example_loss, 2, randomness="uniforms", pieces="smooth")
+    return surrogate_loss(model, example_loss, 2, randomness="uniforms", smoothness="smooth")
 
 
 def test_the_derivative_in_the_state_in_place_of_that_at_the_point_is_seen():

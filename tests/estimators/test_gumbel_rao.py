@@ -13,10 +13,10 @@ import pytest
 from conftest import NOISES, SCIPY
 from scipy import integrate, special, stats
 
-from gradbench.core.autodiff import with_slope
+from gradbench.core.autodiff import surrogate_gradient
 from gradbench.core.errors import GradbenchError
-from gradbench.core.run import draw_state, visit
-from gradbench.core.surrogate import lift
+from gradbench.core.run import draw_state, run_model
+from gradbench.core.surrogate import surrogate_loss
 from gradbench.estimators import (
     check_spec,
     gumbel_rao,
@@ -86,11 +86,13 @@ def wrong_tail(model, *, temperature=1.0, samples=1):
                 return 2 * y * (1 - y) / temperature
 
             x = draw_state(site, a, u[0][site.index])
-            return with_slope(slope, x, a, u[1][site.index])
+            return surrogate_gradient(slope, x, a, u[1][site.index])
 
-        return visit(model, params, example, one).f
+        return run_model(model, params, example, one).f
 
-    return lift(model, example_loss, 1 + samples, randomness="uniforms", pieces="smooth")
+    return surrogate_loss(
+        model, example_loss, 1 + samples, randomness="uniforms", smoothness="smooth"
+    )
 
 
 @pytest.mark.parametrize("noise", NOISES)

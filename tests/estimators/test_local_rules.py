@@ -17,7 +17,7 @@ from scipy import integrate, optimize, special, stats
 
 from gradbench.core.errors import GradbenchError
 from gradbench.core.noise import Noise, get_noise
-from gradbench.core.run import visit
+from gradbench.core.run import run_model
 from gradbench.estimators import (
     check_spec,
     concrete,
@@ -269,7 +269,7 @@ def test_the_deterministic_network_is_that_of_the_signs_and_takes_no_noise():
     network, params, batch = small((2, 3, 2, 1))
     example = jax.tree.map(lambda leaf: leaf[0], batch)
     loss = deterministic_straight_through(network)
-    right = visit(network, params, example, lambda site, a: jnp.sign(a)).f
+    right = run_model(network, params, example, lambda site, a: jnp.sign(a)).f
     assert loss.randomness == "none"
     np.testing.assert_array_equal(loss.example_loss(params, (), example), right)
     assert not get_estimator("deterministic_straight_through")[0].estimates_value()

@@ -12,7 +12,7 @@ from test_estimators import BIASED, EXACT, by_hand, by_hand_params
 
 from gradbench.core.errors import GradbenchError
 from gradbench.core.run import sampled
-from gradbench.core.surrogate import lift
+from gradbench.core.surrogate import surrogate_loss
 from gradbench.estimators import (
     ESTIMATORS,
     check_spec,
@@ -113,7 +113,7 @@ def two_paths(model):
             loss += scores(run, [sign * difference] * len(run.sites))
         return loss
 
-    return lift(model, example_loss, streams=2)
+    return surrogate_loss(model, example_loss, streams=2)
 
 
 def test_two_samples_are_the_literal_rule_and_double_cv_and_rodeo_start_from_it():
@@ -124,7 +124,7 @@ def test_two_samples_are_the_literal_rule_and_double_cv_and_rodeo_start_from_it(
         return sampled(network, params, u[0], example).f
 
     losses = [two_paths(network), rloo(network), double_cv(network, alpha=0.0), double_cv(network)]
-    losses += [rodeo(network), lift(network, first, streams=2), reinforce(network)]
+    losses += [rodeo(network), surrogate_loss(network, first, streams=2), reinforce(network)]
     literal, *same, value, plain = draws(losses, params, batch)
     for found in same:
         np.testing.assert_allclose(found, literal, rtol=1e-11, atol=1e-14)
@@ -263,7 +263,7 @@ def wrong_vimco(model):
         signal = bound(run.f) - bound(rows)
         return bound(run.f) + scores(run, list(signal))
 
-    return lift(model, example_loss)
+    return surrogate_loss(model, example_loss)
 
 
 def test_a_weight_in_its_own_signal_of_vimco_is_seen():

@@ -9,9 +9,9 @@ from jax.lax import stop_gradient
 from test_baselines import assert_unbiased, draws, exact, saturated, two_examples
 from test_estimators import BIASED, EXACT, by_hand, by_hand_params
 
-from gradbench.core.autodiff import credit
-from gradbench.core.run import sampled, visit
-from gradbench.core.surrogate import lift
+from gradbench.core.autodiff import gradient_term
+from gradbench.core.run import run_model, sampled
+from gradbench.core.surrogate import surrogate_loss
 from gradbench.estimators import muprop, reinforce, simple_muprop
 from gradbench.estimators.reinforce import scores
 from gradbench.models.dense import Dense
@@ -47,7 +47,7 @@ def literal_muprop(model, last_factor):
         run = sampled(model, params, u[0], example)
 
         def mean_field(given):
-            return visit(model, fixed, example, lambda s, a: 2 * s.noise.cdf(a) - 1, given)
+            return run_model(model, fixed, example, lambda s, a: 2 * s.noise.cdf(a) - 1, given)
 
         mean = mean_field(())
         loss, signals = run.f, []
@@ -56,10 +56,10 @@ def literal_muprop(model, last_factor):
             slope = jax.grad(lambda m, k=k: mean_field((*mean.x[:k], m)).f)(mean.x[k])
             signals.append(run.f - mean.f - jnp.vdot(slope, x - mean.x[k]))
             at = a if last_factor == "sampled" else below
-            loss += credit(2 * slope * site.noise.pdf(at), a)
+            loss += gradient_term(2 * slope * site.noise.pdf(at), a)
         return loss + scores(run, signals)
 
-    return lift(model, example_loss)
+    return surrogate_loss(model, example_loss)
 
 
 def test_muprop_is_the_literal_rule_draw_by_draw():

@@ -17,7 +17,7 @@ from jax.lax import stop_gradient
 
 from gradbench.core.errors import GradbenchError
 from gradbench.core.noise import Noise, get_noise
-from gradbench.core.run import draw_state, sampled, visit
+from gradbench.core.run import draw_state, run_model, sampled
 from gradbench.estimators import (
     dynamic_rebar,
     get_estimator,
@@ -46,7 +46,9 @@ def gauss(monkeypatch):
 
     def by(points):
         node, weight = np.polynomial.legendre.leggauss(points)
-        monkeypatch.setattr(_moments, "_rule", lambda pieces, axes: ((node + 1) / 2, weight / 2))
+        monkeypatch.setattr(
+            _moments, "_rule", lambda smoothness, axes: ((node + 1) / 2, weight / 2)
+        )
 
     return by
 
@@ -116,16 +118,16 @@ def test_rebar_is_unbiased_with_every_noise(noises, monkeypatch):
 
     losses = [rebar(one_unit(noise), temperature=1) for noise in noises]
 
-    def breaks(stream, run):
+    def breakpoints(stream, run):
         """Of all of them: the pre-activations are the same."""
         sites = [replace(run.sites[0], noise=get_noise(noise)) for noise in noises]
         p = jnp.stack([site.noise.cdf(run.a[0]) for site in sites])
-        own = [losses[0].breaks(stream, run._replace(sites=(site,)))[0] for site in sites]
+        own = [losses[0].breakpoints(stream, run._replace(sites=(site,)))[0] for site in sites]
         return [jnp.concatenate(own if stream else [p, 1 - p, *own])]
 
     monkeypatch.setattr(_moments, "_SMOOTH", (12,))
     params, batch = (np.array([0.4]), np.array([0.6])), np.array([[1.5]])
-    bias, value, _ = integrated(losses, params, batch, breaks=breaks)
+    bias, value, _ = integrated(losses, params, batch, breakpoints=breakpoints)
     assert np.all(bias < EXACT)
     assert value < EXACT
 
@@ -144,7 +146,7 @@ def test_rebar_is_unbiased_through_two_layers_and_hard_states_above_a_relaxed_on
             return draw_state(site, a, at.u[site.index])
 
         given = (*at.run.x[: at.k], jnp.tanh(z / 2))
-        return visit(two_sites, at.params, at.example, unit, given).f
+        return run_model(two_sites, at.params, at.example, unit, given).f
 
     gauss(6)
     losses = (rebar(two_sites, temperature=1), controlled(two_sites, hard))
@@ -301,7 +303,7 @@ def test_relax_alone_needs_no_differentiable_objective_and_rebar_does(gauss):
     batch = (np.ones((1, 1)), np.array([3.0]))
     loss = relax(network, hidden=3, black_box=True, rate=0.03)
     after = loss.fit(params, jax.random.key(1), batch, 300)
-    losses = [after, reinforce(network), replace(rebar(network), breaks=after.breaks)]
+    losses = [after, reinforce(network), replace(rebar(network), breakpoints=after.breakpoints)]
     bias, value, variance = integrated(losses, params, batch)
     assert value < EXACT
     assert np.all(bias[:2] < EXACT)

@@ -11,8 +11,8 @@ from jax.lax import stop_gradient
 
 from gradbench.core.errors import GradbenchError
 from gradbench.core.noise import Noise, _integral, get_noise
-from gradbench.core.run import flip, sampled, visit, visit_path
-from gradbench.core.surrogate import lift
+from gradbench.core.run import flip, run_at_states, run_model, sampled
+from gradbench.core.surrogate import surrogate_loss
 from gradbench.estimators import ESTIMATORS, psa, sa
 from gradbench.exact.enumeration import brute_force
 from gradbench.exact.moments import moments
@@ -106,7 +106,7 @@ def literal_sa(model, t, half=0.5, weigh=1.0):
             p = mean(lambda s: site.noise.cdf(a + s))
             return jnp.where(u[0][site.index] < p, 1.0, -1.0)
 
-        run = visit(model, params, example, unit)
+        run = run_model(model, params, example, unit)
         x, below = run.x, jnp.zeros(0)
         for k, site in enumerate(run.sites):
             cdf, a = site.noise.cdf, stop_gradient(run.a[k])
@@ -118,24 +118,24 @@ def literal_sa(model, t, half=0.5, weigh=1.0):
 
             for i, q in enumerate(below):
                 flipped = [*x[: k - 1], flip(x[k - 1], i), *x[k:]]
-                there = stop_gradient(visit_path(model, params, example, flipped).a[k])
+                there = stop_gradient(run_at_states(model, params, example, flipped).a[k])
                 total += (lost(there) - lost(a)) / p * q
             below = total - stop_gradient(total)
         value = run.f
         for i, q in enumerate(below):
             flipped = [*x[:-1], flip(x[-1], i)]
-            change = visit_path(model, params, example, flipped).f - run.f
+            change = run_at_states(model, params, example, flipped).f - run.f
             share = (1 - p[i]) / x[-1].size
             value += change * share + stop_gradient(change) * q
         return value
 
-    return lift(model, example_loss)
+    return surrogate_loss(model, example_loss)
 
 
 def fixed(model, params, batch):
     """One example, and three sets of uniforms."""
     example = jax.tree.map(lambda leaf: leaf[0], batch)
-    shapes = [x.shape for x in visit(model, params, example, lambda site, a: jnp.sign(a)).x]
+    shapes = [x.shape for x in run_model(model, params, example, lambda site, a: jnp.sign(a)).x]
     generator = np.random.default_rng(0)
     return example, tuple(jnp.asarray(generator.uniform(size=(3, *shape))) for shape in shapes)
 

@@ -43,7 +43,7 @@ U = (np.array([[0.2, 0.9], [0.6, 0.45]]), np.array([[0.7, 0.35]]))
 
 def draw(loss, params=PARAMS, u=U):
     """Value and gradient at given uniforms."""
-    example = loss.model.couple(KEY, BATCH)
+    example = loss.model.as_single_example(KEY, BATCH)
     args = (jax.tree.map(jnp.asarray, params), (tuple(map(jnp.asarray, u)),), example)
     return jax.jit(jax.value_and_grad(loss.example_loss))(*args)
 
@@ -122,7 +122,7 @@ def test_at_the_papers_temperature_the_factor_has_no_variance_and_is_cosh_square
         def rows(temperature):
             loss = bayesbinn(model, temperature=temperature)
             g = jax.grad(loss.example_loss)
-            example = model.couple(KEY, batch)
+            example = model.as_single_example(KEY, batch)
             return jax.vmap(lambda v: g(params, ((v,),), example)[0]["weight"])(u)
 
         cold, warm = jax.jit(lambda: (rows(1e-10), rows(0.5)))()

@@ -19,10 +19,10 @@ from bias import (
 )
 from conftest import flat, small
 
-from gradbench.core.autodiff import credit
+from gradbench.core.autodiff import gradient_term
 from gradbench.core.errors import GradbenchError
-from gradbench.core.run import sampled, visit_path
-from gradbench.core.surrogate import lift
+from gradbench.core.run import run_at_states, sampled
+from gradbench.core.surrogate import surrogate_loss
 from gradbench.estimators import reinforce, top_c, unordered_set
 from gradbench.exact.enumeration import all_states, brute_force
 
@@ -119,11 +119,13 @@ def as_if_replaced(model):
         p = jnp.prod(site.noise.cdf(states * a), axis=1)
         left = jnp.where(jnp.all(states == x, axis=1), 0, p)
         second = states[jnp.searchsorted(jnp.cumsum(left) / left.sum(), u[1][0][0])]
-        f = visit_path(model, params, example, (second,)).f
+        f = run_at_states(model, params, example, (second,)).f
         signal = run.f * site.noise.score(x, a) + f * site.noise.score(second, a)
-        return (run.f + f) / 2 + credit(signal / 2, a)
+        return (run.f + f) / 2 + gradient_term(signal / 2, a)
 
-    return lift(model, example_loss, 2, "uniforms", pieces="constant", breaks=right.breaks)
+    return surrogate_loss(
+        model, example_loss, 2, "uniforms", smoothness="constant", breakpoints=right.breakpoints
+    )
 
 
 def test_states_without_replacement_weighted_as_if_with_are_seen():

@@ -13,7 +13,7 @@ from scipy import stats
 
 from gradbench.core.errors import GradbenchError
 from gradbench.core.run import sampled
-from gradbench.core.surrogate import lift
+from gradbench.core.surrogate import surrogate_loss
 from gradbench.estimators import make_estimator, reinforce, straight_through
 from gradbench.exact import enumeration as _enumeration
 from gradbench.exact import size as _size
@@ -21,7 +21,7 @@ from gradbench.exact.enumeration import brute_force, expected_loss, recursion
 from gradbench.exact.moments import moments
 from gradbench.exact.size import check_size
 from gradbench.measure import exact_reference as _reference
-from gradbench.measure.exact_reference import reference
+from gradbench.measure.exact_reference import exact_gradient
 from gradbench.models.dense import Dense
 from gradbench.models.losses import Readout
 from gradbench.models.network import SBN, dense_network
@@ -74,7 +74,7 @@ def by_loops(params, batch, noise):
 def test_two_routes_a_finite_difference_and_plain_loops_agree(sizes, noise):
     network, params, _ = small(sizes, noise, seed=5)
     batch = random_batch(sizes[0], examples=3)  # not a power of two
-    found = reference(network, params, batch)
+    found = exact_gradient(network, params, batch)
     assert found.route == "recursion"
     assert set(found.agreement) == {"brute force", "finite difference"}
     assert all(difference < 1e-9 for difference in found.agreement.values())
@@ -181,14 +181,14 @@ def test_a_wrong_gradient_would_be_recorded(monkeypatch):
 def test_the_reference_of_a_float32_caller_is_float64_and_no_flag_is_left():
     network, params, batch = small((2, 2, 1))
     single = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), (params, batch))
-    found = reference(network, *single)
+    found = exact_gradient(network, *single)
     assert {leaf.dtype for leaf in jax.tree.leaves(found.gradient)} == {np.dtype(np.float64)}
     assert isinstance(found.value, float)
     assert jnp.ones(()).dtype == np.float32
     _, gradient = by_loops(*jax.tree.map(lambda leaf: np.asarray(leaf, float), single), "logistic")
     assert relative(found.gradient, gradient) < 1e-12
     with pytest.raises(GradbenchError):
-        reference(network, params, (batch[0] * np.nan, batch[1]))
+        exact_gradient(network, params, (batch[0] * np.nan, batch[1]))
     assert jnp.ones(()).dtype == np.float32
 
 
@@ -204,7 +204,7 @@ def test_the_second_route_looks_at_as_many_examples_as_it_can_afford(monkeypatch
 def test_integer_images_are_taken_as_numbers():
     network, params, _ = small((2, 2, 1), scale=0.1)
     inputs, targets = np.array([[0, 25], [3, 7]]), np.array([-1, 1])
-    found = reference(network, params, (inputs.astype(np.uint8), targets.astype(np.int8)))
+    found = exact_gradient(network, params, (inputs.astype(np.uint8), targets.astype(np.int8)))
     _, gradient = by_loops(params, (inputs.astype(float), targets), "logistic")
     assert relative(found.gradient, gradient) < 1e-12
 
@@ -215,10 +215,10 @@ def test_parameters_and_data_that_are_not_finite_are_refused(value):
     broken = inputs.copy()
     broken[1, 1] = value
     with pytest.raises(GradbenchError, match=rf"the data hold {value} at \[0\]; give finite"):
-        reference(network, params, (broken, targets))
+        exact_gradient(network, params, (broken, targets))
     params[1]["bias"][0] = value
     with pytest.raises(GradbenchError, match=rf"the parameters hold {value} at \[1\]\['bias'\]"):
-        reference(network, params, (inputs, targets))
+        exact_gradient(network, params, (inputs, targets))
 
 
 def test_wrong_targets_and_shapes_are_refused():
@@ -231,9 +231,9 @@ def test_wrong_targets_and_shapes_are_refused():
         ((inputs[:0], targets[:0]), "at least one"),
     ):
         with pytest.raises(GradbenchError, match=sentence):
-            reference(network, params, batch)
+            exact_gradient(network, params, batch)
     with pytest.raises(GradbenchError, match="parameter entries"):
-        reference(network, params[:1], (inputs, targets))
+        exact_gradient(network, params[:1], (inputs, targets))
 
 
 # ------------------------------------------------------------------------------- too large
@@ -257,7 +257,7 @@ def test_a_network_too_large_is_refused_with_size_budget_and_remedy(sizes, budge
     params = jax.tree.map(np.zeros_like, random_params(sizes))
     options = {} if budget is None else {"memory": budget}
     with pytest.raises(GradbenchError) as caught:
-        reference(network, params, random_batch(2), **options)
+        exact_gradient(network, params, random_batch(2), **options)
     sentence = str(caught.value)
     assert all(word in sentence for word in words), sentence
     assert sentence.endswith("use narrower layers or fewer examples")
@@ -328,7 +328,7 @@ def test_exact_moments_ignore_draws_on_paths_of_probability_zero():
         run = sampled(network, params, u[0], example)
         return run.f * jnp.where(u[0][0][0] == 1, jnp.nan, 1.0)  # never sampled
 
-    found = jax.jit(partial(moments, lift(network, example_loss)))(params, batch)
+    found = jax.jit(partial(moments, surrogate_loss(network, example_loss)))(params, batch)
     right = jax.jit(partial(brute_force, network))(params, batch)
     np.testing.assert_allclose(found.value, right, rtol=1e-13)
     assert np.all(np.isfinite(flat((found.mean, found.variance))))
@@ -376,7 +376,7 @@ def test_exact_moments_over_too_many_paths_are_refused():
 def test_the_table_between_two_wide_layers_counts_as_work_even_for_one_example():
     network, params, _ = small((2, 20, 20, 1))
     with pytest.raises(GradbenchError, match=r"20-20 units for 1 example takes 1e\+14 operations"):
-        reference(network, params, random_batch(2, examples=1))
+        exact_gradient(network, params, random_batch(2, examples=1))
 
 
 def test_a_model_without_a_hash_is_refused():
@@ -388,13 +388,13 @@ def test_a_model_without_a_hash_is_refused():
             return jnp.sum(binary(params[0] * example, self.noise))
 
     with pytest.raises(GradbenchError, match=r"the model of type Model has no hash.*frozen datacl"):
-        reference(Model("logistic"), (np.ones(2),), np.ones((3, 2)))
+        exact_gradient(Model("logistic"), (np.ones(2),), np.ones((3, 2)))
 
 
 def test_integer_parameters_are_refused():
     network, params, batch = small((2, 2, 1))
     with pytest.raises(GradbenchError, match=r"the parameters hold int64 at .*; give real numbers"):
-        reference(network, jax.tree.map(lambda leaf: leaf.astype(int), params), batch)
+        exact_gradient(network, jax.tree.map(lambda leaf: leaf.astype(int), params), batch)
 
 
 @pytest.mark.parametrize("scale", [0.0, 1e-7])
@@ -402,11 +402,11 @@ def test_layers_whose_gradient_vanishes_have_a_reference(scale):
     """A readout of zeros, as at some initialisations: below it nothing but rounding is left."""
     network, params, batch = small((2, 3, 3, 1))
     readout = {**params[-1], "weight": scale * params[-1]["weight"]}
-    found = reference(network, (*params[:-1], readout), batch)
+    found = exact_gradient(network, (*params[:-1], readout), batch)
     assert found.agreement["brute force"] < 1e-9
     assert np.linalg.norm(flat(found.gradient[0])) < 1e-6 < np.linalg.norm(flat(found.gradient[-1]))
     constant = SBN(network.layers, lambda theta, x, target: 1.0 + 0 * x[0])
-    reference(constant, (*params[:-1], ()), batch)
+    exact_gradient(constant, (*params[:-1], ()), batch)
 
 
 def test_the_width_of_a_row_is_that_of_the_largest_array_also_inside_jit_and_scan():
@@ -429,4 +429,4 @@ def test_two_routes_that_disagree_are_no_reference(monkeypatch):
         _reference, "brute_force", lambda model, params, batch: 1.001 * right(model, params, batch)
     )
     with pytest.raises(GradbenchError, match=r"two routes to the exact gradient differ by 1.0e-03"):
-        reference(network, params, batch)
+        exact_gradient(network, params, batch)

@@ -15,12 +15,11 @@ from scipy.stats import binom
 from stored import assert_one_sentence, drawn
 
 import gradbench
-from gradbench import exact
 from gradbench.core.errors import GradbenchError, GradbenchWarning
 from gradbench.core.pytrees import layer_vectors
 from gradbench.measure import reference as references
 from gradbench.measure.blocks import Blocks
-from gradbench.measure.exact_reference import Pilot
+from gradbench.measure.exact_reference import Pilot, exact_gradient
 from gradbench.measure.reference import reference
 from gradbench.measure.sampled_reference import relative_error
 from gradbench.metrics import coordinates, layers_of
@@ -40,7 +39,7 @@ def ask(rel_se=0.2, **more):
 
 @pytest.fixture(scope="module")
 def truth(quick_compilation):
-    return exact.reference(NETWORK, PARAMS, BATCH)
+    return exact_gradient(NETWORK, PARAMS, BATCH)
 
 
 @pytest.fixture(scope="module")

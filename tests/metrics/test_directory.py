@@ -19,7 +19,7 @@ from gradbench.core.pytrees import layer_vectors
 from gradbench.metrics.directory import curves, read_cells, summary, unfinished, unfinished_line
 from gradbench.metrics.tables import table
 from gradbench.plots.suite import plot
-from gradbench.results.shards import Place
+from gradbench.results.shards import CheckpointId
 from gradbench.results.store import Results
 from gradbench.suites.build import build, estimator
 from gradbench.suites.read_problem import load_problem
@@ -236,7 +236,7 @@ def last_line_with(directory, *agreements):
     suite = Results.open(directory).manifest["suite"]
     with Results.open_or_create(directory, suite, 0, 71) as results:
         for epoch, agreement in zip((0, 10), agreements, strict=True):
-            place = Place("tiny", 0, f"epoch {epoch}")
+            place = CheckpointId("tiny", 0, f"epoch {epoch}")
             stored = results.load_reference(place)
             info = stored.info | {"agreement": agreement}
             results.save_reference(place, stored.value, stored.gradient, info)

@@ -291,11 +291,11 @@ def test_bias_and_variance_are_taken_as_correlated_as_far_as_there_is_a_bias():
                 1.0 - accuracy.variance / 2560 / (accuracy.bias2 + accuracy.variance / 2560), 0
             )
             assert together == pytest.approx(raw * share, abs=1e-12) and abs(share) < 0.9
-            assert accuracy.settled == pytest.approx(share, abs=1e-12)
+            assert accuracy.shrinkage == pytest.approx(share, abs=1e-12)
         else:
-            assert accuracy.settled == pytest.approx(1.0, abs=0.01)
-    assert Accuracy(0.1, 2.0, np.zeros((2, 2))).settled == 1.0
-    assert Accuracy(0.0, 2.0, np.zeros((2, 2))).settled == 0.0
+            assert accuracy.shrinkage == pytest.approx(1.0, abs=0.01)
+    assert Accuracy(0.1, 2.0, np.zeros((2, 2))).shrinkage == 1.0
+    assert Accuracy(0.0, 2.0, np.zeros((2, 2))).shrinkage == 0.0
 
 
 # ------------------------------------------------------------------------------------ groups

@@ -18,7 +18,7 @@ from scipy import special
 from gradbench.core.contract import is_deterministic
 from gradbench.core.errors import GradbenchError, GradbenchWarning
 from gradbench.core.noise import get_noise
-from gradbench.core.run import visit
+from gradbench.core.run import run_model
 from gradbench.core.uniforms import draw_uniforms
 from gradbench.estimators import (
     arm,
@@ -35,7 +35,7 @@ from gradbench.estimators import (
 from gradbench.exact.enumeration import expected_loss
 from gradbench.exact.moments import moments
 from gradbench.exact.size import check_size
-from gradbench.measure.exact_reference import reference
+from gradbench.measure.exact_reference import exact_gradient
 from gradbench.models.binary_weights import BinaryWeights
 from gradbench.models.compose import Function
 from gradbench.models.conv import Conv
@@ -179,7 +179,7 @@ def case(name, examples=2):
 @pytest.mark.parametrize("name", MODELS)
 def test_the_exact_gradient_is_that_of_a_plain_enumeration(name):
     model, params, batch = case(name)
-    found = reference(model, params, batch)
+    found = exact_gradient(model, params, batch)
     by_hand = partial(expected_over_weights_by_hand, model, batch=batch)
     np.testing.assert_allclose(found.value, by_hand(params), rtol=1e-12)
     right = complex_step(by_hand, params)
@@ -240,7 +240,7 @@ def test_reinforce_arm_and_psa_are_unbiased_for_weights():
     def means(params, u, volumes):
         truth = jax.value_and_grad(lambda p: expected_loss(model, p, batch))(params)
         by_states = [exact_mean(make, model, params, batch) for make in (reinforce, psa)]
-        example = model.couple(KEY, batch)
+        example = model.as_single_example(KEY, batch)
         return truth, [*by_states, mean_over_cells(arm(model), params, example, u, volumes)]
 
     truth, found = means(params, *cells(model, params))
@@ -315,7 +315,7 @@ def test_concrete_weights_approach_the_exact_gradient_faster_if_the_objective_is
             truth = jax.grad(lambda p, m=model: expected_loss(m, p, batch))(params)
             for t in (0.1, 0.05, 0.025):
                 g = jax.grad(concrete(model, temperature=t).example_loss)
-                example = model.couple(KEY, batch)
+                example = model.as_single_example(KEY, batch)
                 rows = jax.vmap(lambda v, g=g, e=example: g(params, ((v,),), e))(u[:, None, None])
                 found.append(jnp.mean(rows[0]["weight"]) - truth[0]["weight"][0, 0])
         return jnp.reshape(jnp.array(found), (2, 3))
@@ -537,7 +537,7 @@ def test_latent_weights_outside_the_support_are_fixed_and_have_no_gradient(noise
     params, batch = random_like(TANH), (inputs(2, 2), targets(2))
     params[0]["weight"] = np.array([[1.5, -1.0], [1.0, -40.0]])
     with pytest.warns(GradbenchWarning, match="2 of 6 latent weights .* probability 1 .* zero; cl"):
-        reference(model, params, batch)
+        exact_gradient(model, params, batch)
     BinaryWeights(TANH, noise="laplace").warn_outside(params)  # warnings are errors here
     fixed = ({**params[0], "weight": np.sign(params[0]["weight"])}, params[1])
 
@@ -611,7 +611,7 @@ def test_too_many_weights_are_refused_with_their_number_and_the_limit():
         for refused in (
             lambda m=model: check_size(m, random_like(m.network), batch),
             lambda m=model: exact(m)(random_like(m.network), KEY, batch),
-            lambda m=model: reference(m, random_like(m.network), batch),
+            lambda m=model: exact_gradient(m, random_like(m.network), batch),
         ):
             with pytest.raises(GradbenchError, match=sentence):
                 refused()
@@ -630,7 +630,7 @@ def test_exact_moments_are_refused_where_activations_are_random_beside_the_weigh
 def test_a_model_that_is_run_without_a_key_is_refused():
     model = BinaryWeights(TANH)
     with pytest.raises(GradbenchError, match="run without a key; make an estimator of it"):
-        visit(model, random_like(TANH), (np.ones((2, 2)),), lambda site, a: a)
+        run_model(model, random_like(TANH), (np.ones((2, 2)),), lambda site, a: a)
 
 
 def test_the_exact_loss_is_found_whatever_kind_of_keys_is_the_default():

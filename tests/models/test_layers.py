@@ -19,7 +19,7 @@ from gradbench.core.noise import get_noise
 from gradbench.estimators import arm, make_estimator, psa, reinforce, straight_through
 from gradbench.exact.enumeration import expected_loss, recursion
 from gradbench.exact.moments import moments
-from gradbench.measure.exact_reference import reference
+from gradbench.measure.exact_reference import exact_gradient
 from gradbench.models import dense as layers
 from gradbench.models.compose import Add, Compose, Concatenate, Function
 from gradbench.models.conv import AveragePool, Conv
@@ -198,7 +198,7 @@ def test_flip_pull_equals_flipping_every_unit_at_once_or_in_chunks(layer, coded,
     @jax.jit
     def routes(theta):
         a = layer(theta, x)
-        fast = layer.flip_pull(theta, x, flipped, a, g)
+        fast = layer.flip_pullback(theta, x, flipped, a, g)
         return fast, flip_each(layer, theta, x, flipped, a, g), in_turn(theta)
 
     with pytest.MonkeyPatch.context() as patch:
@@ -213,7 +213,7 @@ def test_flip_pull_of_a_dense_layer_keeps_the_shape_of_its_states():
     layer, x = Dense(12, 3), signs(0, 2, 3, 2)
     theta, g = initial(layer), random(1, 3)
     a = layer(theta, x)
-    fast = layer.flip_pull(theta, x, -x, a, g)
+    fast = layer.flip_pullback(theta, x, -x, a, g)
     assert fast.shape == (2, 3, 2)
     np.testing.assert_allclose(fast, flip_each(layer, theta, x, -x, a, g), rtol=0, atol=1e-14)
 
@@ -234,7 +234,7 @@ def sheet(layer):
 
 def test_flips_of_a_convolution_take_memory_linear_in_its_units():
     small, large = (Conv((n, n, 8), 8, 3, padding=1) for n in (16, 32))
-    fast = [flip_memory(layer.flip_pull, layer) for layer in (small, large)]
+    fast = [flip_memory(layer.flip_pullback, layer) for layer in (small, large)]
     assert fast[1] < 6 * fast[0]  # four times the units, sixteen times the sheet
     assert fast[1] < sheet(large) / 100
     assert flip_memory(partial(flip_each, large), large) < sheet(large) / 20
@@ -242,7 +242,7 @@ def test_flips_of_a_convolution_take_memory_linear_in_its_units():
 
 def test_flips_of_a_dense_layer_make_no_sheet_of_all_flips_for_every_example():
     layer = Dense(2048, 2048)
-    assert flip_memory(layer.flip_pull, layer) < sheet(layer) / 10
+    assert flip_memory(layer.flip_pullback, layer) < sheet(layer) / 10
     assert flip_memory(partial(flip_each, layer), layer) < sheet(layer) / 3  # a copy of the weights
 
 
@@ -379,7 +379,7 @@ def mixed(objective):
 @pytest.mark.parametrize("make", [images, pytest.param(lines, marks=pytest.mark.slow)])
 def test_recursion_equals_brute_force_and_finite_differences_with_every_kind_of_layer(make):
     network = make()
-    found = reference(network, initial(network), batch_of(network))
+    found = exact_gradient(network, initial(network), batch_of(network))
     assert found.route == "recursion"
     assert found.agreement["brute force"] < 1e-12
     assert found.agreement["finite difference"] < 1e-9
@@ -574,7 +574,7 @@ def test_psa_goes_by_the_flips_of_the_layer_above():
     class Deaf(Conv):
         """A convolution that answers flips with zero."""
 
-        def flip_pull(self, theta, x, flipped, a, g):
+        def flip_pullback(self, theta, x, flipped, a, g):
             return jnp.zeros_like(x)
 
     network = SBN((Conv((3, 1), 1, 2), Deaf((2, 1), 1, 2)), Readout(1, 1))

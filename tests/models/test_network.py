@@ -12,7 +12,7 @@ from conftest import NOISES, flat, random_batch, random_params, relative, small
 
 from gradbench.core.errors import GradbenchError
 from gradbench.core.noise import get_noise
-from gradbench.core.run import flip, visit, visit_path
+from gradbench.core.run import flip, run_at_states, run_model
 from gradbench.estimators import psa, reinforce
 from gradbench.exact.enumeration import brute_force, recursion
 from gradbench.models.dense import Dense
@@ -31,7 +31,7 @@ KEY = jax.random.key(0)
 def test_a_network_computes_affine_layers_of_coded_states(inputs, states):
     network, params, batch = small((inputs, 3, 2, 1), states=states)
     x, target = batch[0][0], batch[1][0]
-    run = visit(network, params, (x, target), lambda site, a: jnp.where(a > 0, 1.0, -1.0))
+    run = run_model(network, params, (x, target), lambda site, a: jnp.where(a > 0, 1.0, -1.0))
     for k, theta in enumerate(params):
         out = theta["weight"] @ x + theta["bias"]
         if k < 2:
@@ -49,7 +49,7 @@ def test_a_dense_layer_reads_states_of_any_shape_with_as_many_units():
 
 def test_every_layer_has_its_own_noise():
     layers = (Dense(2, 3, "uniform"), Dense(3, 2, get_noise("laplace")))
-    run = visit(
+    run = run_model(
         SBN(layers, Readout(2, 1)),
         random_params((2, 3, 2, 1)),
         (np.zeros(2), 1.0),
@@ -206,11 +206,11 @@ def test_flip_pull_equals_flipping_every_unit(noise):
 
     @jax.jit
     def both(params):
-        run = visit_path(network, params, example, x)
-        fast = network.flip_pull(params, run, 0, g)
+        run = run_at_states(network, params, example, x)
+        fast = network.flip_pullback(params, run, 0, g)
         cdf = get_noise(noise).cdf
         rows = [flip(x[0], i) for i in range(x[0].size)]
-        above = [visit_path(network, params, example, (row, x[1])).a[1] for row in rows]
+        above = [run_at_states(network, params, example, (row, x[1])).a[1] for row in rows]
         return fast, jnp.stack([g @ (cdf(a) - cdf(run.a[1])) for a in above])
 
     fast, generic = both(params)
@@ -254,7 +254,7 @@ def test_psa_needs_no_hook_of_a_layer():
 
     network, params, batch = small((2, 3, 2, 1))
     plain = SBN(tuple(map(Plain, network.layers)), network.objective)
-    assert not hasattr(plain.layers[0], "flip_pull")
+    assert not hasattr(plain.layers[0], "flip_pullback")
     draws = [jax.jit(jax.grad(psa(model)))(params, KEY, batch) for model in (network, plain)]
     assert relative(draws[1], draws[0]) < 1e-6
 

@@ -25,10 +25,10 @@ from conftest import (
 from jax.lax import stop_gradient
 from scipy import special, stats
 
-from gradbench.core.autodiff import credit
+from gradbench.core.autodiff import gradient_term
 from gradbench.core.errors import GradbenchError
 from gradbench.core.run import sampled
-from gradbench.core.surrogate import lift
+from gradbench.core.surrogate import surrogate_loss
 from gradbench.estimators import ESTIMATORS, arm, make_estimator, psa, reinforce, straight_through
 from gradbench.exact.enumeration import brute_force, expected_loss, recursion
 from gradbench.exact.moments import moments
@@ -568,9 +568,9 @@ def without_direct(model):
         run = sampled(model, params, u[0], example)
         f = stop_gradient(run.f)
         units = zip(run.sites, run.x, run.a, strict=True)
-        return f + sum(credit(f * site.noise.score(x, a), a) for site, x, a in units)
+        return f + sum(gradient_term(f * site.noise.score(x, a), a) for site, x, a in units)
 
-    return lift(model, example_loss)
+    return surrogate_loss(model, example_loss)
 
 
 def test_a_lost_direct_gradient_is_seen():

@@ -502,7 +502,7 @@ def test_every_estimator_that_is_no_rule_of_a_unit_is_refused():
 
 def test_a_function_of_a_model_serves_as_a_spec_does():
     for make, spec in ((zgr, "zgr"), (partial(concrete, temperature=0.5), None)):
-        assert get_estimator(spec or "concrete")[0].local
+        assert get_estimator(spec or "concrete")[0].unitwise
         g = jax.grad(lambda a, make=make: jnp.sum(binarize(a, key=KEY, estimator=make)))(A)
         same = spec or "concrete(temperature=0.5)"
         right = jax.grad(lambda a, same=same: jnp.sum(binarize(a, key=KEY, estimator=same)))(A)

@@ -17,12 +17,12 @@ from gradbench.core.atomic import SCHEMA, CorruptFile, digest, write_file
 from gradbench.core.errors import GradbenchError
 from gradbench.measure.blocks import BINS, Block, LayerBlock
 from gradbench.results import shards
-from gradbench.results.shards import Cell, CorruptShard
+from gradbench.results.shards import CellStore, CorruptShard
 
 
 def a_cell(directory, estimator="concrete(temperature=0.1)", seed=1):
     run = {"suite_hash": "0123456789abcdef", "seed": seed, "draws": 100}
-    return Cell(PLACE, estimator, Path(directory), run, write_file)
+    return CellStore(PLACE, estimator, Path(directory), run, write_file)
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from gradbench.core.precision import float64
 from gradbench.core.pytrees import layer_vectors
 from gradbench.measure.blocks import pool
 from gradbench.measure.draws import make_plan, measure
+from gradbench.measure.exact_reference import exact_gradient
 from gradbench.suites.build import build, estimator
 from gradbench.suites.read_problem import load_problem
 
@@ -55,7 +56,7 @@ def trained(seed):
                 params,
                 built.batch,
                 built.key("draws"),
-                exact.reference(built.network, params, built.batch),
+                exact_gradient(built.network, params, built.batch),
             )
             for epoch, params in zip(problem.checkpoints, built.checkpoints(), strict=True)
         }

@@ -29,7 +29,7 @@ from gradbench.models.layer import axes
 from gradbench.models.losses import Readout
 from gradbench.models.network import SBN, RealNetwork
 from gradbench.plots.suite import plot
-from gradbench.results.shards import Place
+from gradbench.results.shards import CheckpointId
 from gradbench.results.store import Results
 from gradbench.suites.build import build
 from gradbench.suites.config import Table
@@ -617,7 +617,7 @@ def test_only_the_exact_estimator_of_weights_has_no_error(runs):
 def test_every_row_has_the_exact_loss_and_the_epoch_of_its_checkpoint(runs, name):
     results = Results.open(runs / name / "results")
     for row in summary(results).to_dict("records"):
-        place = Place(row["problem"], 0, row["checkpoint"])
+        place = CheckpointId(row["problem"], 0, row["checkpoint"])
         assert row["loss"] == results.load_reference(place).value
         epoch = {"untrained": np.nan, "epoch 0": 0, "epoch 2": 2}[place.checkpoint]
         np.testing.assert_equal(float(row["epoch"]), epoch)
@@ -626,7 +626,10 @@ def test_every_row_has_the_exact_loss_and_the_epoch_of_its_checkpoint(runs, name
 @pytest.mark.parametrize(("problem", "checkpoint"), PLACES["networks"])
 def test_nested_parameters_are_stored_and_found_again(runs, problem, checkpoint):
     built = build(load_problem(runs / "networks" / f"{problem}.toml"))
-    results, place = Results.open(runs / "networks" / "results"), Place(problem, 0, checkpoint)
+    results, place = (
+        Results.open(runs / "networks" / "results"),
+        CheckpointId(problem, 0, checkpoint),
+    )
     stored, initial = results.load_checkpoint(place), built.initial()
     assert jax.tree.structure(stored) == jax.tree.structure(initial)
     assert jax.tree.map(np.shape, stored) == jax.tree.map(np.shape, initial)
@@ -639,7 +642,7 @@ def test_nested_parameters_are_stored_and_found_again(runs, problem, checkpoint)
 def test_variants_begin_at_the_same_parameters_and_part(runs):
     results = Results.open(runs / "weights" / "results")
     before, after = (
-        [flat(results.load_checkpoint(Place(name, 0, epoch))) for name in VARIANTS]
+        [flat(results.load_checkpoint(CheckpointId(name, 0, epoch))) for name in VARIANTS]
         for epoch in EPOCHS
     )
     np.testing.assert_array_equal(*before)

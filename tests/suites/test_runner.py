@@ -16,7 +16,7 @@ from tiny import changed
 import gradbench
 from gradbench.core.errors import GradbenchError
 from gradbench.estimators.registry import evaluations
-from gradbench.results.shards import Place
+from gradbench.results.shards import CheckpointId
 from gradbench.results.store import Results
 from gradbench.suites import runner
 from gradbench.suites.runner import describe, run
@@ -170,7 +170,7 @@ def test_a_finished_run_knows_what_a_draw_of_every_cell_costs(finished_run):
         assert cost["evaluations"] == expected[estimator]
         assert 0.0 < cost["seconds"] < np.inf
     for row in gradbench.summary(finished_run / "results").to_dict("records"):
-        place = Place(row["problem"], row["replicate"], row["checkpoint"])
+        place = CheckpointId(row["problem"], row["replicate"], row["checkpoint"])
         assert {name: row[name] for name in cost} == costs[place, row["estimator"]]
 
 

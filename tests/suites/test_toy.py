@@ -11,6 +11,7 @@ from gradbench import exact
 from gradbench.core.errors import GradbenchError
 from gradbench.core.noise import NOISES as NOISE
 from gradbench.estimators import psa, reinforce, straight_through
+from gradbench.measure.exact_reference import exact_gradient
 from gradbench.models.dense import Dense, Logits
 from gradbench.models.losses import Readout
 from gradbench.models.network import SBN
@@ -74,7 +75,7 @@ def test_the_closed_form_reads_inputs_and_averages_over_examples_too():
 def test_a_network_of_two_layers_has_no_closed_form():
     network = SBN((Dense(2, 3), Dense(3, 2)), Polynomial((1.0, 0.5)))
     batch = (jnp.ones((1, 2)), jnp.zeros(1))
-    found = exact.reference(network, network.init(jax.random.key(0)), batch)
+    found = exact_gradient(network, network.init(jax.random.key(0)), batch)
     assert found.route == "recursion" and found.agreement["brute force"] < 1e-12
 
 
@@ -88,9 +89,9 @@ class WithoutItsVariance(Quadratic):
 
 def test_a_wrong_closed_form_is_refused():
     params, batch = ({"bias": jnp.full(4, 0.5)}, ()), form(4)
-    assert exact.reference(SBN((Logits(4),), Quadratic()), params, batch).route == "closed_form"
+    assert exact_gradient(SBN((Logits(4),), Quadratic()), params, batch).route == "closed_form"
     with pytest.raises(GradbenchError, match="the two routes to the exact gradient differ by"):
-        exact.reference(SBN((Logits(4),), WithoutItsVariance()), params, batch)
+        exact_gradient(SBN((Logits(4),), WithoutItsVariance()), params, batch)
 
 
 def test_the_toy_of_rebar_has_a_gradient_as_small_as_its_target_is_even():
@@ -98,7 +99,7 @@ def test_the_toy_of_rebar_has_a_gradient_as_small_as_its_target_is_even():
     for problem in load_suite("toy").problems:
         if problem.base == "distance":
             built = build(problem)
-            found = exact.reference(built.network, built.initial(), built.batch)
+            found = exact_gradient(built.network, built.initial(), built.batch)
             (units,) = found.gradient[0]["bias"].shape
             (target,) = problem.network.objective.distance
             assert found.route == "closed_form"
@@ -114,7 +115,7 @@ def test_the_three_bits_share_one_logit(variant, logit):
     built = build(problem)
     params = built.initial()
     assert [leaf.tolist() for leaf in jax.tree.leaves(params)] == [[logit]]
-    found = exact.reference(built.network, params, built.batch)
+    found = exact_gradient(built.network, params, built.batch)
     slope = float(NOISE["logistic"].pdf(jnp.array(logit)))
     assert found.gradient[0]["bias"][0] == pytest.approx(slope * (3 - 2 * (0.6 + 0.51 + 0.48)))
 
@@ -124,7 +125,7 @@ def test_the_p_norm_toys_are_those_of_reinmax():
     assert [p.network.objective.power for p in problems] == [1.5, 2, 3]
     for problem in problems:
         built, power = build(problem), problem.network.objective.power
-        found = exact.reference(built.network, built.initial(), built.batch)
+        found = exact_gradient(built.network, built.initial(), built.batch)
         expected = (0.55**power - 0.45**power) / 4 / 128
         assert found.gradient[0]["bias"] == pytest.approx(np.full(128, expected))
 
@@ -132,12 +133,12 @@ def test_the_p_norm_toys_are_those_of_reinmax():
 def test_estimators_have_their_claimed_means_on_the_toys():
     built = build(load_problem("three-bits"))
     params, batch = built.initial(), built.batch
-    truth = exact.reference(built.network, params, batch).gradient
+    truth = exact_gradient(built.network, params, batch).gradient
     for make in (reinforce, psa, straight_through):
         found = exact.moments(make(built.network), params, batch)
         assert relative(found.mean, truth) < 1e-10  # straight-through: even, so without bias
     moved = ({"bias": jnp.full(1, 0.7)}, ())
-    truth = exact.reference(built.network, moved, batch).gradient
+    truth = exact_gradient(built.network, moved, batch).gradient
     mean = exact.moments(straight_through(built.network), moved, batch).mean
     assert relative(exact.moments(psa(built.network), moved, batch).mean, truth) < 1e-10
     p = 1 / (1 + np.exp(-0.7))  # f' = 2(b - t) per bit, and the density p(1 - p)
@@ -220,7 +221,7 @@ def test_what_is_wrong_in_the_file_of_a_toy_is_told_in_a_sentence(tmp_path, old,
     path = write(tmp_path, toy=PROBLEM.replace(old, new)).parent / "toy.toml"
     with pytest.raises(GradbenchError) as error:
         built = build(load_problem(path))
-        exact.reference(built.network, built.initial(), built.batch)
+        exact_gradient(built.network, built.initial(), built.batch)
     assert sentence in str(error.value)
 
 

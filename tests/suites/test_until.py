@@ -26,7 +26,7 @@ from gradbench.cli.show import show
 from gradbench.core.errors import GradbenchError, GradbenchWarning
 from gradbench.metrics import relative_error
 from gradbench.metrics.directory import read_cells, summary, unfinished
-from gradbench.metrics.stopping import to_be_looked_at
+from gradbench.metrics.stopping import is_check_due
 from gradbench.results.store import Results
 from gradbench.suites import runner
 from gradbench.suites.runner import describe, run
@@ -115,7 +115,7 @@ def lengths(results):
 
 
 def test_a_cell_is_looked_at_eight_times_while_its_blocks_double():
-    assert [n for n in range(129) if to_be_looked_at(n)] == LOOKS
+    assert [n for n in range(129) if is_check_due(n)] == LOOKS
     assert all(sum(n <= look < 2 * n for look in LOOKS) == 8 for n in (8, 16, 32, 64))
 
 

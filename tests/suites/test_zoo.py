@@ -12,9 +12,10 @@ from tiny import write
 import gradbench
 from gradbench import exact
 from gradbench.core.errors import GradbenchError
-from gradbench.core.run import visit_path
+from gradbench.core.run import run_at_states
 from gradbench.core.specs import family
 from gradbench.estimators import ESTIMATORS, concrete, st_gumbel_softmax
+from gradbench.measure.exact_reference import exact_gradient
 from gradbench.metrics.temperature import Unit, slopes, slopes_text, split, unit_of
 from gradbench.models.dense import Dense, Logits
 from gradbench.models.network import SBN
@@ -105,7 +106,7 @@ SMALL = (0.005, 0.0075, 0.01)
 
 def of_moments(make, network, params, batch, temperatures=SMALL):
     """The summary of an estimator from its exact moments, and absolute bias and mean square."""
-    truth = exact.reference(network, params, batch).gradient[0]["bias"]
+    truth = exact_gradient(network, params, batch).gradient[0]["bias"]
     rows, forms = [], []
     for t in temperatures:
         found = exact.moments(make(network, temperature=t), params, batch)
@@ -130,7 +131,7 @@ def test_bias_and_deviation_have_the_slopes_of_the_closed_forms(make, coefficien
     assert row["std"] == pytest.approx(-0.5, abs=0.015)
     if make is concrete:
         unit = Unit(1.0, *[*coefficients, 0.0][:2])
-        truth = exact.reference(network, params, batch).gradient[0]["bias"]
+        truth = exact_gradient(network, params, batch).gradient[0]["bias"]
         assert truth == pytest.approx(unit.gradient, rel=1e-12)
         errors = []
         for t, (bias, square) in zip(SMALL, forms, strict=True):
@@ -167,7 +168,7 @@ def test_all_units_of_a_chain_of_width_1_are_unsaturated_with_probability_t_to_i
 
         def density(s):
             y = tuple(jnp.tanh(v / (2 * t))[None] for v in s)
-            run = visit_path(network, params, (jnp.ones(1), jnp.zeros(())), y)
+            run = run_at_states(network, params, (jnp.ones(1), jnp.zeros(())), y)
             sites = zip(run.sites, run.a, s, strict=True)
             return jnp.prod(jnp.stack([site.noise.pdf(a - v)[0] for site, a, v in sites]))
 

@@ -17,8 +17,8 @@ from jax.lax import stop_gradient
 
 import gradbench.testing
 from gradbench import GradbenchError, binarize, expectation
-from gradbench.core.run import as_examples, batch_size, find_sites, visit, visit_path
-from gradbench.core.surrogate import Lifted
+from gradbench.core.run import as_examples, batch_size, find_sites, run_at_states, run_model
+from gradbench.core.surrogate import SurrogateLoss
 from gradbench.estimators import ESTIMATORS, get_estimator, make_estimator
 from gradbench.ops import binarize as binarization
 from gradbench.ops.binarize import local_estimators
@@ -72,9 +72,9 @@ def nest(model, params, example, spec, draw):
     def value(*states):
         k = len(states)
         if k == len(sites):
-            return visit_path(model, params, example, states).f
+            return run_at_states(model, params, example, states).f
         rest = lambda site, a: jnp.ones_like(a)  # noqa: E731
-        a = visit(model, params, example, rest, states).a[k]
+        a = run_model(model, params, example, rest, states).a[k]
         g = expectation(lambda x: value(*states, x), spec, noise=sites[k].noise)
         return draw(g, a, k)
 
@@ -101,8 +101,8 @@ def nested(spec):
             return nest(model, params, example, spec, draw)
 
         original = make_estimator(spec, model)
-        if isinstance(original, Lifted) and (original.randomness == "uniforms" or once):
-            return replace(original, example_loss=example_loss, couples=False)
+        if isinstance(original, SurrogateLoss) and (original.randomness == "uniforms" or once):
+            return replace(original, example_loss=example_loss, couples_batch=False)
         return drawn(spec)(model)
 
     return make

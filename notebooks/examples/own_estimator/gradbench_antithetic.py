@@ -6,7 +6,7 @@ gradbench show estimator antithetic
 """
 
 from gradbench.core.run import sampled
-from gradbench.core.surrogate import lift
+from gradbench.core.surrogate import surrogate_loss
 from gradbench.estimators import register
 from gradbench.estimators.cost import Cost
 from gradbench.estimators.reinforce import scores
@@ -26,4 +26,4 @@ def antithetic(model, *, baseline: float = 0.0):
         return sum(run.f + scores(run, [run.f - baseline] * len(run.x)) for run in runs) / 2
 
     # A draw depends on the uniforms, not on the states alone: without this the check fails.
-    return lift(model, example_loss, randomness="uniforms", pieces="constant")
+    return surrogate_loss(model, example_loss, randomness="uniforms", smoothness="constant")
