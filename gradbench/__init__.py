@@ -109,8 +109,6 @@ __all__ = [
     "summary",
     "unbiasedness",
 ]
-
-
 _HOMES = {
     "binarize": "ops.binarize",
     "diagnose": "advise.diagnose",
@@ -150,8 +148,6 @@ _HOMES = {
     "run": "suites.runner",
     "BinaryWeights": "models.binary_weights",
 }
-
-
 _MODULES = {
     "estimators": "estimators",
     "listing": "cli.catalogue",

@@ -30,11 +30,7 @@ if TYPE_CHECKING:
 
 
 DRAWS = 64
-
-
 REFERENCE_DRAWS = 256
-
-
 _SHOWN = ("bias", "std", "cosine", "descent_probability")
 
 

@@ -29,17 +29,9 @@ from gradbench.metrics.intervals import digits
 from gradbench.metrics.tables import ranking
 
 DRAWS = 2000  # of an estimator whose moments are not enumerated
-
-
 BUDGET = "100-evaluations"
-
-
 _REL_SE = 0.02  # of a sampled truth: its noise is then far below what is ranked
-
-
 _CHANCE = 0.05  # a larger p-value tells nothing apart
-
-
 _ENUMERATED = 1 << 21  # draws of one example that exact moments may take: a second or so
 
 

@@ -24,17 +24,9 @@ from gradbench.measure.exact_reference import Reference
 from gradbench.ops.score_mode import UNBIASED, counterpart
 
 _BLOCKS = 16  # that both are kept as: memory is so many times that of the parameters, and more
-
-
 _FORWARD = 32  # values of a loss that are compared with those of its examples
-
-
 _TOO_FAR = 6.0  # standard errors of their difference
-
-
 _WORK = 1e8  # multiply-adds of an enumeration that is cheaper than so many draws
-
-
 Truth = tuple[Params, tuple[Blocks, ...] | None, str]  # gradient, its blocks, in words
 
 
@@ -136,8 +128,6 @@ def _values(loss: Loss, params: Params, batch: Batch, keys: Array) -> Array:
 
 # What is compiled is kept by these objects: they have to be the same in each call.
 _counterpart = lru_cache(counterpart)
-
-
 _made = lru_cache(make_estimator)
 
 

@@ -9,11 +9,7 @@ from pathlib import Path
 from gradbench.core.errors import GradbenchError
 
 FAILED = 1
-
-
 BAD_INPUT = 2
-
-
 INTERRUPTED = 130  # as shells report Ctrl-C
 
 

@@ -23,17 +23,9 @@ from numpy.typing import NDArray
 from gradbench.core.errors import GradbenchError
 
 SCHEMA = 2  # of everything on disk; readers refuse what is newer, and read what is older
-
-
 Floats = NDArray[np.float64]
-
-
 Counts = NDArray[np.int64]
-
-
 Json = dict[str, Any]
-
-
 _PARTIAL = ".gradbench-partial"
 
 

@@ -19,14 +19,8 @@ from gradbench.core.noise import Noise
 from gradbench.core.uniforms import Uniforms
 
 Params: TypeAlias = PyTree[Any]  # see gradbench.parameters
-
-
 Example: TypeAlias = PyTree[Array]
-
-
 Batch: TypeAlias = PyTree[Array]  # examples along the first axis of every leaf
-
-
 Model: TypeAlias = Callable[[Params, Example, Callable[..., Array]], Array]
 
 
@@ -54,20 +48,10 @@ class Trace(NamedTuple):
 
 
 Unit = Callable[[Site, Array], Array]
-
-
 Rule = Callable[..., Array]  # of a unit and its own uniforms, one array per stream
-
-
 Randomness: TypeAlias = Literal["none", "states", "uniforms"]
-
-
 Smoothness: TypeAlias = Literal["constant", "linear", "smooth"]
-
-
 ExampleLoss: TypeAlias = Callable[[Params, tuple[Uniforms, ...], Example], Array]
-
-
 Breakpoints: TypeAlias = Callable[[int, Trace], Sequence[Array]]
 
 

@@ -1,7 +1,7 @@
 """The one exception for bad input, and the help that its sentence gives."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 
 class GradbenchWarning(UserWarning):
@@ -12,8 +12,17 @@ class GradbenchError(ValueError):
     """Bad input. The message is one sentence that names the thing, the value and the remedy."""
 
 
-def did_you_mean(name: object, known: Iterable[str]) -> str:
-    """The remedy for an unknown name: the closest known one, or the list of them."""
+def did_you_mean(
+    name: object, known: Iterable[str], aliases: Mapping[str, str] | None = None
+) -> str:
+    """Return the remedy for an unknown name: the closest known one, or the list of them.
+
+    Args:
+        name: what was given.
+        known: the names there are.
+        aliases: further spellings that may be meant, and the known name of each.
+    """
     known = sorted(known)
-    close = difflib.get_close_matches(str(name), known, n=1)
-    return f"did you mean {close[0]!r}?" if close else f"choose one of {', '.join(known)}"
+    names = {**{own: own for own in known}, **(aliases or {})}
+    close = difflib.get_close_matches(str(name), names, n=1)
+    return f"did you mean {names[close[0]]!r}?" if close else f"choose one of {', '.join(known)}"

@@ -16,10 +16,7 @@ from gradbench.core.uniforms import check_key
 
 # Per key by identity: a reference to it, and what used it where: in which evaluation and trace.
 _USED: dict[int, tuple[weakref.ref, list[tuple[Any, str]]]] = {}
-
-
 _PLACES = 16  # that are remembered of a key: of one that lives long, old ones are gone
-
 
 # The evaluation of an objective that is going on, and the keys that those around it draw from.
 _evaluating: ContextVar[tuple[Any, tuple[Any, ...]]] = ContextVar("evaluating", default=(None, ()))

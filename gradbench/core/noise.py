@@ -16,8 +16,6 @@ from jaxtyping import Array, Float
 from gradbench.core.errors import GradbenchError, did_you_mean
 
 _VARIANCES = {"logistic": math.pi**2 / 3, "normal": 1.0, "uniform": 1 / 3}
-
-
 _VARIANCES |= {"triangular": 1 / 6, "laplace": 2.0}
 
 

@@ -22,11 +22,7 @@ from typing import Any
 from gradbench.core.errors import GradbenchError
 
 __all__ = ["load", "load_installed", "loaded"]
-
-
 _loaded: dict[str, str] = {}  # modules of plugin files, and packages, as `loaded` tells them
-
-
 _begun: set[str] = set()  # kinds whose entry points are loaded, or are being loaded
 
 

@@ -13,8 +13,6 @@ from typing import NamedTuple
 from gradbench.core.errors import GradbenchError
 
 FORM = "write name or name(key=literal, ...) with finite numbers, as 'concrete(temperature=0.1)'"
-
-
 Value = bool | int | float | str | None
 
 
@@ -91,7 +89,6 @@ def parse_specs(text: str) -> tuple[str, ...]:
 
 # The defaults of the estimator of that name.
 NESTED: dict[str, Value] = {"weights": "straight_through", "activations": "psa"}
-
 
 # The hyper-parameters that are specifications, of the estimators that are made of others.
 _INNER = {

@@ -4,8 +4,6 @@ import re
 from collections.abc import Sequence
 
 FORMS = ("terminal", "markdown", "latex", "csv")
-
-
 Row = Sequence[str]
 
 

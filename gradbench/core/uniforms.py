@@ -18,11 +18,7 @@ from jaxtyping import Array, Float, UInt32
 from gradbench.core.errors import GradbenchError
 
 Uniforms: TypeAlias = tuple[Array, ...]  # one array per site
-
-
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
-
-
 _PARITY = 0x1BD11BDA
 
 

@@ -13,11 +13,7 @@ from gradbench.core.pytrees import real_type
 from gradbench.core.surrogate import SurrogateLoss
 
 Network = dict[str, Array]  # one hidden layer
-
-
 STEPS = 500  # of a fit
-
-
 State: TypeAlias = Any  # a pytree of arrays: what is learned, and the state of its optimiser
 
 

@@ -24,12 +24,8 @@ from gradbench.estimators.registry import make_estimator
 
 _DRAW = 0xD2A3  # what the keys of further draws are folded with; streams of uniforms count from 0
 
-
 # ------------------------------------------------------------------------- how losses are combined
-
 _OfParams: TypeAlias = Callable[[Params], Array]
-
-
 _Rule: TypeAlias = Callable[[Sequence[_OfParams], Params], Array]  # a loss, of losses on one noise
 
 
@@ -159,8 +155,6 @@ def _no_breakpoints(run: Trace) -> list[Array]:
 
 
 _RANDOMNESS = ("none", "states", "uniforms")
-
-
 _SMOOTHNESS = ("constant", "linear", "smooth")
 
 

@@ -31,8 +31,6 @@ from gradbench.estimators.reparameterised import (
 )
 
 SOURCE = "Tucker et al. 2017, REBAR: Low-variance, unbiased gradient estimates"
-
-
 RELAXED = Cost("2 * L + 1", "2 * L", "L * (2 * L + 1)")
 
 

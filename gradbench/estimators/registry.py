@@ -13,8 +13,6 @@ from gradbench.estimators.cost import ONE, Cost
 Exactness = Literal[
     "exact", "unbiased", "one layer", "quadratic", "multilinear", "linear", "biased"
 ]
-
-
 EXACTNESS: dict[str, str] = {
     "exact": "the gradient itself",
     "unbiased": "any objective, any depth",

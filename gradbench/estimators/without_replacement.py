@@ -20,8 +20,6 @@ from gradbench.estimators.registry import register
 from gradbench.exact.enumeration import all_states
 
 _MOST_UNITS = 16
-
-
 _MOST_SAMPLES = 6  # 3^samples probabilities of subsets
 
 

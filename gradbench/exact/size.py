@@ -18,17 +18,9 @@ from gradbench.models.binary_weights import BinaryWeights
 from gradbench.models.network import SBN
 
 MEMORY = 2 << 30  # bytes that an enumeration may take unless the caller says otherwise
-
-
 WORK = 1 << 41  # multiply-adds, some minutes a gradient on two cores
-
-
 TABLE = 1 << 18  # entries of transition tables worked on at a time: they stay in cache
-
-
 PATHS = 1 << 20  # numbers that a chunk of paths works on at a time
-
-
 _OVERHEAD = 1 << 27  # bytes that compiled code takes besides its tables, as measured
 
 
@@ -93,8 +85,6 @@ def refuse_large(size: Size, params: Params, batch: Batch, memory: int) -> None:
 
 # Sizes are floats, and no more than they hold: 2**n of an absurd n would take for ever as integer.
 _MOST_UNITS = 400.0
-
-
 _TRACED = 60  # units beyond which no path is looked at
 
 

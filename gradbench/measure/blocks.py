@@ -13,8 +13,6 @@ import numpy as np
 from gradbench.core.atomic import Counts, Floats
 
 ROUNDING = 1e-12  # a coordinate this small, relative to the largest, has no sign
-
-
 BINS = 256  # of the histogram of angles, equal on [0, pi]
 
 

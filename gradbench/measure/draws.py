@@ -27,17 +27,9 @@ from gradbench.exact.moments import moments, moments_work
 from gradbench.measure.blocks import BINS, ROUNDING, Block, LayerBlock
 
 _BLOCKS = 32
-
-
 _LARGEST_BLOCK = 8192  # draws
-
-
 _BLOCK_ENTRIES = 1 << 23  # gradient coordinates of a block held at a time
-
-
 _MOST_DRAWS = 2**32  # keys are numbered in 32 bits
-
-
 _CHUNK = 1 << 19  # inputs and states of all draws of a chunk: its temporaries then stay in cache
 
 

@@ -93,11 +93,7 @@ class Reference(NamedTuple):
 
 
 _SECOND_ROUTE = 1 << 24  # paths x examples that the second route may look at
-
-
 _TOLERANCE = 1e-9  # relative difference of the two routes
-
-
 _NOTHING = 1e-5  # a layer's gradient that is smaller than so much of loss and gradient counts as so
 
 

@@ -37,26 +37,12 @@ CANDIDATES = (
     "psa",
     "vimco",
 )
-
-
 MOST_DRAWS = 1 << 20  # by default: a quarter of an hour at a millisecond each
-
-
 _BLOCKS = 64  # that the draws are kept as
-
-
 _FIRST = 1024  # draws before the first look at the error
-
-
 _CALL = 128  # draws of one call of compiled code, at most
-
-
 _PILOT = 256  # draws of each estimator to choose from
-
-
 _ENTRIES = 1 << 23  # gradient coordinates of the draws of a call
-
-
 _FILE = "reference.npz"
 
 

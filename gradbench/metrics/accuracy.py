@@ -45,11 +45,7 @@ from gradbench.metrics.measurement import Sample
 from gradbench.metrics.reference_noise import Noise, ReferenceNoise, _common, trace_of_square
 
 _ROUNDING = 1e-13  # a standard deviation this small, relative to the mean, is no randomness
-
-
 _FOREVER = 2.0**60  # draws
-
-
 EXACT = 1e-10  # an exact relative bias below this is rounding
 
 

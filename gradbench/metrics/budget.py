@@ -10,14 +10,8 @@ from gradbench.core.errors import GradbenchError, did_you_mean
 from gradbench.metrics.measurement import Measurement
 
 COSTS = ("draws", "evaluations", "seconds")
-
-
 _MOST_DRAWS = 2.0**60  # as good as infinitely many
-
-
 _UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0}
-
-
 _FORM = re.compile(r"\s*(\d+(?:\.\d*)?(?:e[+-]?\d+)?)[\s-]*([a-zµ]+)\s*")
 
 

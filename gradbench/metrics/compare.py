@@ -16,8 +16,6 @@ from gradbench.metrics.measurement import KEYS, Measurement
 from gradbench.metrics.significance import holm
 
 ALPHA = 0.01  # the chance that anything at all is called changed where nothing is
-
-
 _SAME = 1e-9  # exact gradients and exact moments differ by no more between machines
 
 

@@ -24,8 +24,6 @@ from gradbench.metrics.measurement import Measurement, Sample
 from gradbench.metrics.reference_noise import Noise
 
 BAND = (0.15, 0.85)  # of the cosine
-
-
 _SURE = 3.0  # standard errors from zero beyond which a sampled reference tells a sign
 
 

@@ -17,8 +17,6 @@ from scipy import stats
 from gradbench.core.atomic import Floats
 
 LEVEL = 0.95
-
-
 _SPREAD = 1e-15  # of a mean between bounds: a variance this small is rounding
 
 

@@ -12,14 +12,8 @@ from gradbench.measure.blocks import BINS, Block, Blocks, LayerBlock, together
 from gradbench.metrics.reference_noise import Noise
 
 KEYS = ["problem", "replicate", "checkpoint", "layer", "estimator"]
-
-
 NETWORK = "network"  # the layer of all layers together
-
-
 _ZERO = 1e-60  # a gradient this small is zero: relative squares of squares would overflow
-
-
 _TOLD = 3.0  # standard errors of |G|^2 above which a sampled gradient is told from zero
 
 

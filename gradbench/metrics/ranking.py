@@ -16,11 +16,7 @@ from gradbench.metrics.layers import METRICS, LayerMetrics, check_metrics, layer
 from gradbench.metrics.measurement import KEYS, NETWORK, Measurement
 
 ONE_DRAW = Budget(1, "draws")
-
-
 TIMING = 0.1  # the standard error, relative, that a measured time is taken to have
-
-
 _ROUNDING = 1e-9  # relative; a smaller difference of exact numbers is none
 
 

@@ -14,8 +14,6 @@ from gradbench.metrics.intervals import LEVEL, quantile, share
 from gradbench.metrics.layers import check_metrics
 
 _PLACE = ["problem", "checkpoint", "layer"]
-
-
 _EQUAL = 1e-9  # relative; less is rounding
 
 

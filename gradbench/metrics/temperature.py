@@ -15,14 +15,8 @@ import pandas as pd
 from gradbench.core.specs import format_spec, label, parse_spec
 
 POINTS = 3  # the smallest temperatures, over which slopes are measured
-
-
 _SMALL = 0.5  # they are none unless all are below this
-
-
 _SEEN = 3.0  # standard errors of the squared bias
-
-
 _NOTHING = 1e-6  # a smaller bias is rounding
 
 

@@ -149,9 +149,5 @@ class ELBO:
 
 
 KL = ("closed", "sampled")
-
-
 LIKELIHOODS = ("bernoulli_likelihood", "multinomial_likelihood")
-
-
 _PRIOR = NOISES["logistic"]

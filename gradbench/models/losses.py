@@ -76,8 +76,6 @@ def _same_shape(loss: str, out: Array, target: Array) -> None:
 
 
 LossFunction = Callable[[Array, Array], Array]
-
-
 LOSSES: dict[str, LossFunction] = {
     "logistic_loss": logistic_loss,
     "softmax_cross_entropy": softmax_cross_entropy,

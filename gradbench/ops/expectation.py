@@ -19,11 +19,7 @@ from gradbench.estimators.registry import any_model, get_estimator
 from gradbench.ops.score_mode import UNBIASED, marked, mode
 
 EXACT_UNITS = 20  # of estimator="exact": a million evaluations
-
-
 _CALLBACK = "it calls a function outside of JAX"
-
-
 _OF_CALLBACKS = (
     ValueError,
     NotImplementedError,

@@ -24,8 +24,6 @@ from gradbench.core.errors import GradbenchError
 from gradbench.core.run import batch_size
 
 NAME = "gradbench.binarize"  # of the states, also for policies of jax.checkpoint
-
-
 UNBIASED = "disarm"  # in the place of any estimator of an expectation
 
 
@@ -41,8 +39,6 @@ class Mode:
 
 
 _numbers = count()
-
-
 _mode: ContextVar[Mode | None] = ContextVar("mode", default=None)
 
 

@@ -33,11 +33,7 @@ from gradbench.plots.layout import (
 from gradbench.plots.style import CROWDED, SETTINGS, Style, styles
 
 FEW_GROUPS = 20  # fewer groups of M draws carry no band
-
-
 AXES = dict(zip(COSTS, ("draws M", "evaluations", "measured time"), strict=True))
-
-
 _CHANGE: Any = {"marker": "o", "ms": 5.5, "mew": 0.8, "color": "0.2", "mfc": "none"}
 
 

@@ -21,17 +21,9 @@ from gradbench.plots.save import owned
 from gradbench.plots.style import SETTINGS, in_order, styles
 
 SEEN = 4.0  # standard errors: of some hundred coordinates, almost none is that far off by chance
-
-
 _SMALL = 0.1  # the scale is linear up to here
-
-
 _UNSEEN = "0.88"
-
-
 _COLORS = colormaps["RdBu_r"].with_extremes(bad=_UNSEEN)
-
-
 _GRADIENT = "exact gradient"
 
 

@@ -15,17 +15,9 @@ from gradbench.plots.save import owned
 # Where a name may be, the nearest first: distances in points, directions in degrees. The lower left
 # comes first, since worse points are at the upper right.
 _REACH = (5.0, 9.0, 15.0, 22.0, 30.0, 40.0)
-
-
 _ANGLES = (225, 180, 270, 0, 315, 135, 90, 45)
-
-
 _NEAR = 9.0  # a name farther away is joined to its point by a line
-
-
 _MARKER = 6.0  # points across
-
-
 _FONT: dict[str, Any] = {"fontsize": 6.5, "ha": "left", "va": "bottom"}
 
 

@@ -20,17 +20,9 @@ from gradbench.plots.save import number_owned, owned
 from gradbench.plots.style import GROUPS, Style, group_of, styles
 
 FULL_WIDTH = 7.0  # inches: the text width of a paper
-
-
 NOTHING = 1e-6  # relative values below are rounding (of float32): no logarithmic axis shows them
-
-
 _LEGEND = 0.3  # the share of the width that legends of rows take
-
-
 _OTHERS = Style("#d9d9d9", "")  # estimators that a row of panels is not of
-
-
 MANY = 12  # more estimators do not fit in one panel, nor in one legend
 
 

@@ -132,8 +132,6 @@ def _circle(radius: float, angle: Any) -> Any:
 
 # At which angles a circle has its number, the first that is well inside the panel.
 _NUMBERED = np.array([0.5 * math.pi / 2, 0.3, 0.1, 0.03, math.pi / 2 - 0.3, math.pi / 2 - 0.1])
-
-
 _NUMBER: dict[str, Any] = {
     "fontsize": 5.5,
     "color": "0.5",

@@ -14,8 +14,6 @@ from gradbench.core.errors import GradbenchError
 from gradbench.plots.style import SETTINGS
 
 _OWNER = "estimator="  # how the id of an artist that belongs to an estimator begins
-
-
 Own = TypeVar("Own", bound=Artist)
 
 

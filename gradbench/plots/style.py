@@ -36,7 +36,6 @@ SETTINGS: Any = {
     "image.composite_image": False,  # each keeps its id
 }
 
-
 # Where there are too many lines for these markers.
 CROWDED: Any = SETTINGS | {"lines.markersize": 2.4, "lines.linewidth": 0.8}
 
@@ -73,7 +72,6 @@ FAMILIES = {
     "psa": Style("#D55E00", "P"),
     "exact": Style("#000000", "", (0, (5, 2))),
 }
-
 
 # The families of estimators that are not called as their family is.
 MEMBERS = {
@@ -118,7 +116,6 @@ MEMBERS = {
     "sa": "psa",
 }
 
-
 # Where one figure of all estimators would be too full, there is one for each of these.
 GROUPS = {
     "score": ("reinforce", "nvil", "muprop", "multisample", "vimco", "without_replacement"),
@@ -126,7 +123,6 @@ GROUPS = {
     "straight-through": ("straight_through", "zgr", "foust", "combination", "weights"),
     "relaxed": ("concrete", "gumbel_rao", "mean_field", "psa"),
 }
-
 
 # Lines that are no estimators, such as problems and optimisers, in their order.
 LINES = [
@@ -137,14 +133,10 @@ LINES = [
         strict=True,
     )
 ]
-
-
 LINES += [Style("#000000", "v", (0, (5, 2))), Style("#CC79A7", "X", "-"), Style("#56B4E9", "D")]
 
 
 _OTHER = Style("#777777", "*")
-
-
 _VARIANTS: list[tuple[str, Any]] = [
     ("v", (0, (3, 1))),
     ("^", "-"),

@@ -27,17 +27,9 @@ _WIDE = {
     "overview": "Bias (dots) and standard deviation (circles) of a draw of each estimator. Open "
     "triangles are upper limits where no bias was seen.",
 }
-
-
 _MOST_WIDE = 6
-
-
 _PIXELS = 130  # to an inch of these: letters as large as those of captions
-
-
 _MOST = 160  # figures to pick from: a page of more would be slow to write and heavy to open
-
-
 _SIZE = (4.6, 3.3)  # inches; on a page some 400 to 560 pixels wide
 
 

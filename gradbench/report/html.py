@@ -30,11 +30,7 @@ from gradbench.report.words import words
 from gradbench.results.store import Results
 
 __all__ = ["report"]
-
-
 _COSTS = {"draws": "Draws", "evaluations": "Evaluations of the objective", "seconds": "Time"}
-
-
 _AXES = {
     "draws": "number of draws M",
     "evaluations": "evaluations of the objective",

@@ -8,11 +8,7 @@ from markupsafe import Markup
 from gradbench.core.specs import label
 
 _SEVERAL = 4  # so many examples of a kind are told
-
-
 _MOST = 8  # names in a row
-
-
 _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 

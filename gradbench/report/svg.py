@@ -15,20 +15,10 @@ from matplotlib.transforms import Affine2D
 from gradbench.plots.style import SETTINGS, Style
 
 SVG = "http://www.w3.org/2000/svg"
-
-
 _HREF = "{http://www.w3.org/1999/xlink}href"
-
-
 _OWNER = "estimator="  # the gid of an artist of an estimator; "#2" may follow
-
-
 _NUMBERS = {"d", "x", "y", "transform", "points", "style"}
-
-
 _NUMBER = re.compile(r"-?\d+\.\d+(?:e-?\d+)?")
-
-
 _FONT = re.compile(r"font-family:[^;]*;?\s*")  # the page's own: another file could not be loaded
 
 

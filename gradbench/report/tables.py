@@ -14,11 +14,7 @@ from gradbench.report.places import Place
 
 # Squares say nothing that their roots do not.
 SHOWN = [name for name in METRICS if name not in ("mse", "bias2", "variance")]
-
-
 _NOTHING = "\u2013"
-
-
 _MOST = 2000  # rows; above, those of the whole network alone
 
 

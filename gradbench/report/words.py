@@ -16,14 +16,8 @@ from gradbench.report.numbers import _SEVERAL, _codes, about, code, span
 from gradbench.report.places import Place, joined, rivals
 
 AVERAGES = (1, 10, 100, 1000)  # the M of the verdict
-
-
 _SHORT = 1.1  # ranges of time shorter than this factor say more of the machine
-
-
 _FAR = {"draws": 1e9, "evaluations": 1e9, "seconds": 1e5}  # beyond, nobody asks
-
-
 _SURE = 1.25  # the limits of a change that needs no word are closer than this factor
 
 

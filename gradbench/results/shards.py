@@ -29,11 +29,7 @@ from gradbench.core.errors import GradbenchError
 from gradbench.measure.blocks import BINS, Block, LayerBlock
 
 _NAME = re.compile(r"\d{6,}-\d{6,}\.[0-9a-f]{16}\.parquet", re.ASCII)
-
-
 _FLOATS, _COUNTS = pa.list_(pa.float64()), pa.list_(pa.int64())
-
-
 _COLUMNS = {
     "block": pa.int64(),
     "layer": pa.int64(),
@@ -48,8 +44,6 @@ _COLUMNS = {
     "signs": _FLOATS,
     "signs_sq": _FLOATS,
 }
-
-
 _NETWORK = -1  # in the place of the number of a layer
 
 

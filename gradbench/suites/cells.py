@@ -33,10 +33,7 @@ from gradbench.suites.build import ProblemInstance, estimator
 from gradbench.suites.suite import Suite
 
 _FLUSH_SECONDS = 3.0  # what a killed run loses at most
-
-
 _ENUMERATED = 1 << 23  # draws of one example that exact moments may take: some seconds
-
 
 # Whether the blocks of a cell, with its constants, are enough.
 Enough = Callable[[dict[str, Any] | None, list[Block]], bool]

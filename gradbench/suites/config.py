@@ -15,11 +15,7 @@ from gradbench.core.errors import GradbenchError, did_you_mean
 from gradbench.core.specs import FORM, canonical
 
 T = TypeVar("T")
-
-
 Kind = Callable[[Any], T]
-
-
 REQUIRED: Any = object()
 
 

@@ -26,8 +26,6 @@ class Examples(NamedTuple):
 
 
 MOST = 10**7  # examples: more is a slip of the pen, and would end in a lack of memory
-
-
 DATA: dict[str, Callable[..., Examples]] = {}
 
 

@@ -25,17 +25,9 @@ from gradbench.suites.problem import Distance as DistanceTable
 from gradbench.suites.problem import Polynomial as PolynomialTable
 
 AnyNetwork: TypeAlias = SBN | BinaryWeights
-
-
 Hidden: TypeAlias = int | DenseLayer | ConvLayer | LogitsLayer
-
-
 ELBO_NAME = "elbo"
-
-
 QUADRATIC_NAME = "quadratic"
-
-
 ACTIVATIONS: dict[str, Callable[..., Any]] = {
     "tanh": jnp.tanh,
     "relu": jax.nn.relu,

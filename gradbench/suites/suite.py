@@ -29,8 +29,6 @@ from gradbench.suites.problem import Problem
 from gradbench.suites.read_problem import read_problem
 
 _PATIENCE = 64  # times the draws of a suite, after which a cell ends though it is not precise
-
-
 FIGURES = ("accuracy", "growth", "training", "overview", "temperature")
 
 

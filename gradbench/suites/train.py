@@ -22,13 +22,10 @@ from gradbench.models.optimisers import (
 from gradbench.suites.problem import Network, Training, WeightTraining
 
 Optimiser: TypeAlias = optax.GradientTransformation
-
-
 OPTIMISERS: dict[str, Callable[[float, float], Optimiser]] = {
     "sgd": lambda rate, momentum: optax.sgd(rate, momentum or None),
     "adam": lambda rate, momentum: optax.adam(rate, b1=momentum or 0.9),
 }
-
 
 # Optimisers of latent weights, from their training and their noise. All but "sgd" read dE/dw.
 WEIGHT_OPTIMISERS: dict[str, Callable[[WeightTraining, str], Optimiser]] = {

@@ -20,31 +20,16 @@ from gradbench.exact.moments import Moments, moments, moments_work
 from gradbench.testing.problems import Problem, truth
 
 EXACT = 1e-10  # relative bias that counts as none where it is enumerated
-
-
 _SMOOTH = 1e-6  # and where smooth draws are integrated
-
 
 # Of one test. What is far beyond its threshold in a short run is biased; else a long run that
 # alarms at the root of this rate has to be confirmed by another one with another seed.
 FALSE_ALARM = 1e-8
-
-
 POWER = 0.975  # probability with which a bias of the size stated as ``bound`` is seen
-
-
 _WORK = 1 << 19  # draws of one example that an enumeration may take, beyond which bias is tested
-
-
 _POINTS = 1 << 17  # of them for each example, where they are points of an integral over uniforms
-
-
 _SHORT, _LONG = 1 << 12, 1 << 16  # draws
-
-
 _CHUNK = 1 << 11
-
-
 _STEPS = 100  # of the fit of learned parts
 
 

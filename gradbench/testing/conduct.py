@@ -19,8 +19,6 @@ from gradbench.testing.problems import Problem, polynomial
 
 # Pre-activations of ordinary size, and far beyond what any noise reaches.
 _NEAR, _FAR = 1.0, (40.0, 1e4)
-
-
 _ROUNDING = 1e-9
 
 

@@ -29,8 +29,6 @@ OBJECTIVES = {
     "cubic": (3, 6),
     "any": (3, 6),
 }
-
-
 _POWERS = 4  # from 0 to 3
 
 
