@@ -23,9 +23,9 @@ FILE = FOLDER / "index.json"
 class Description(NamedTuple):
     """An estimator in words, for given hyper-parameters; see ``gradbench.estimators.Entry``.
 
-    ``doc`` is the docstring, ``cost`` the evaluations of a draw in short, ``evaluations`` those of
-    the objective, of its gradient and of the layers. ``unitwise`` says whether the estimator is a
-    rule for single units.
+    ``doc`` is the docstring and ``exact_for`` says in words what ``exactness`` is. ``cost`` has the
+    evaluations of a draw in short, ``evaluations`` those of the objective, of its gradient and of
+    the layers. ``unitwise`` says whether the estimator is a rule for single units.
     """
 
     name: str
@@ -34,6 +34,7 @@ class Description(NamedTuple):
     doc: str
     family: str
     exactness: str
+    exact_for: str
     value_unbiased: bool
     randomness: str
     cost: str

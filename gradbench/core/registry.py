@@ -32,6 +32,9 @@ T = TypeVar("T")
 KINDS = {
     "estimators": "gradbench.estimators.registry:ESTIMATORS",
     "noises": "gradbench.core.noise:NOISES",
+    "metrics": "gradbench.metrics.layers:METRICS",
+    "problems": "gradbench.suites.library:PROBLEMS",
+    "suites": "gradbench.suites.library:SUITES",
     "formats": "gradbench.core.text:FORMATS",
 }
 
@@ -252,16 +255,24 @@ class Registry(MutableMapping[str, T]):
         self._names = {spelling: known for spelling, known in self._names.items() if known != name}
 
 
+def is_kind(name: object) -> bool:
+    """Return whether this is the plural or singular of a kind."""
+    return isinstance(name, str) and spelled(name) in _kinds()
+
+
 def kind_of(name: object) -> str:
     """Return the plural of a kind, as in ``KINDS``, from its plural or singular.
 
     Raises:
         GradbenchError: there is no such kind.
     """
-    spellings = {spelled(form): kind for kind in KINDS for form in (kind, kind.removesuffix("s"))}
-    if isinstance(name, str) and spelled(name) in spellings:
-        return spellings[spelled(name)]
+    if isinstance(name, str) and is_kind(name):
+        return _kinds()[spelled(name)]
     raise GradbenchError(f"unknown kind {name!r}; {did_you_mean(name, KINDS)}")
+
+
+def _kinds() -> dict[str, str]:
+    return {spelled(form): kind for kind in KINDS for form in (kind, kind.removesuffix("s"))}
 
 
 def registry(kind: str) -> Registry[Any]:

@@ -96,6 +96,7 @@ class Entry(NamedTuple):
             doc=inspect.getdoc(self.make) or "",
             family=self.family,
             exactness=self.claim(**hyperparameters),
+            exact_for=EXACTNESS[self.claim(**hyperparameters)],
             value_unbiased=self.estimates_value(**hyperparameters),
             randomness=self._made("randomness", "uniforms", hyperparameters),
             cost=str(cost),

@@ -81,8 +81,8 @@ def ranking(frame: pd.DataFrame, by: str, at: str, form: str = "terminal") -> st
     Raises:
         GradbenchError: an unknown form.
     """
-    if numbers := FORMATS.find(form).numbers:
-        return numbers(frame)
+    if in_full := FORMATS.find(form).numbers:
+        return in_full(frame)
     parts = []
     for (problem, replicate, checkpoint, layer), group in frame.groupby(KEYS[:4], sort=False):
         rows = [["rank", "estimator", "M", _title(by, form)]]
@@ -110,8 +110,8 @@ def needed(frame: pd.DataFrame, eps: float, form: str = "terminal") -> str:
     Raises:
         GradbenchError: an unknown form.
     """
-    if numbers := FORMATS.find(form).numbers:
-        return numbers(frame)
+    if in_full := FORMATS.find(form).numbers:
+        return in_full(frame)
     parts = []
     for (problem, replicate, checkpoint, layer), group in frame.groupby(KEYS[:4], sort=False):
         rows = [["estimator", "draws", "95 %", "evaluations", "time"]]
@@ -146,8 +146,8 @@ def unbiased(frame: pd.DataFrame, form: str = "terminal") -> str:
     Raises:
         GradbenchError: an unknown form.
     """
-    if numbers := FORMATS.find(form).numbers:
-        return numbers(frame)
+    if in_full := FORMATS.find(form).numbers:
+        return in_full(frame)
     parts = []
     for (problem, replicate, checkpoint), group in frame.groupby(KEYS[:3], sort=False):
         rows = [["layer", "estimator", "|bias|", "p", "detectable", "verdict"]]
@@ -173,8 +173,8 @@ def comparison(frame: pd.DataFrame, by: str, form: str = "terminal") -> str:
     Raises:
         GradbenchError: an unknown form.
     """
-    if numbers := FORMATS.find(form).numbers:
-        return numbers(frame)
+    if in_full := FORMATS.find(form).numbers:
+        return in_full(frame)
     parts = []
     for (problem, replicate, checkpoint), group in frame.groupby(KEYS[:3], sort=False):
         rows = [["layer", "estimator", "before", "after", "ratio", "p", "change"]]
@@ -199,8 +199,8 @@ def replicates(frame: pd.DataFrame, orders: pd.DataFrame, form: str = "terminal"
     Raises:
         GradbenchError: an unknown form.
     """
-    if numbers := FORMATS.find(form).numbers:
-        return numbers(frame)
+    if in_full := FORMATS.find(form).numbers:
+        return in_full(frame)
     names = list(dict.fromkeys(frame["metric"]))
     parts = []
     for (problem, checkpoint), group in frame.groupby(["problem", "checkpoint"], sort=False):
