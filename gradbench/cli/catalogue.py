@@ -50,7 +50,7 @@ def text(kind: str, width: int | None = None, markdown: bool = False) -> str:
 
 def kinds() -> str:
     """Return the kinds that ``list`` takes, one a line."""
-    return "\n".join(kind.replace(" ", "-") for kind in KINDS)
+    return "\n".join(kind.replace("_", "-").replace(" ", "-") for kind in KINDS)
 
 
 def shown(kind: str, name: str) -> str:

@@ -298,7 +298,7 @@ def _own_docstring(thing: Any) -> str:
     data classes and named tuples is no docstring.
     """
     doc = getattr(thing, "__doc__", None)
-    if not isinstance(doc, str) or doc is type(thing).__doc__:
+    if not isinstance(doc, str) or doc == type(thing).__doc__:
         return ""
     if isinstance(thing, type) and doc.startswith(f"{thing.__name__}("):
         return ""

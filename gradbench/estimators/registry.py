@@ -100,7 +100,7 @@ class Entry(NamedTuple):
             value_unbiased=self.estimates_value(**hyperparameters),
             randomness=self._made("randomness", "uniforms", hyperparameters),
             cost=str(cost),
-            evaluations=(cost.objective, cost.gradient, cost.layers),
+            evaluations=(str(cost.objective), str(cost.gradient), str(cost.layers)),
             layers=self.layers,
             unitwise=self.unitwise,
             differentiable=self.needs_derivative(),
