@@ -87,12 +87,18 @@ class Results:
 
     @classmethod
     def open_or_create(
-        cls, directory: str | Path, suite: Mapping[str, Any], seed: int, draws: int
+        cls,
+        directory: str | Path,
+        suite: Mapping[str, Any],
+        seed: int,
+        draws: int,
+        families: Mapping[str, str] | None = None,
     ) -> Self:
         """Opens the results of this suite, seed and number of draws, or begins them; to write.
 
         What a killed run left half written is removed; versions, commit or machine that differ from
-        those last named in the manifest are added to it. Raises GradbenchError where the directory
+        those last named in the manifest are added to it, as are the `families` of estimators, by
+        their names without arguments. Raises GradbenchError where the directory
         holds something else, has a newer schema, cannot be written, or is in use by another writer.
         """
         directory = Path(directory)
@@ -103,7 +109,7 @@ class Results:
             lock = locked(directory)
             undo.callback(os.close, lock)
             remove_partials(directory)
-            manifest = _begin_or_continue(directory, wanted)
+            manifest = _begin_or_continue(directory, wanted, families or {})
             undo.pop_all()
         return cls(directory, manifest, lock)
 

@@ -10,7 +10,7 @@ from gradbench import exact
 from gradbench.core.atomic import encode
 from gradbench.core.errors import GradbenchError
 from gradbench.core.precision import float64
-from gradbench.estimators import check_spec
+from gradbench.estimators.registry import check_spec, families_of
 from gradbench.results.store import Results
 from gradbench.suites.build import ProblemInstance, build, estimator
 from gradbench.suites.cells import _measure_problem, _plan, _tasks
@@ -48,8 +48,9 @@ def run(
     """
     suite = _resolve(suite, draws, quick, until, until_metrics)
     problems = _build(suite, seed)
+    families = families_of(suite.estimators)
     results = Results.open_or_create(
-        out or Path("results") / suite.name, suite.as_dict(), seed, suite.draws
+        out or Path("results") / suite.name, suite.as_dict(), seed, suite.draws, families
     )
     with results, float64():
         tasks = [list(_tasks(results, suite, built)) for built in problems]
