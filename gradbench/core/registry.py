@@ -31,6 +31,15 @@ T = TypeVar("T")
 KINDS = {
     "estimators": "gradbench.estimators.registry:ESTIMATORS",
     "noises": "gradbench.core.noise:NOISES",
+    "layers": "gradbench.models.layer:LAYERS",
+    "objectives": "gradbench.models.losses:OBJECTIVES",
+    "data_sets": "gradbench.suites.data:DATA",
+    "initialisations": "gradbench.suites.initialise:INITIALISATIONS",
+    "activations": "gradbench.suites.networks:ACTIVATIONS",
+    "optimisers": "gradbench.suites.train:OPTIMISERS",
+    "weight_optimisers": "gradbench.suites.train:WEIGHT_OPTIMISERS",
+    "problems": "gradbench.suites.library:PROBLEMS",
+    "suites": "gradbench.suites.library:SUITES",
 }
 
 
@@ -55,12 +64,21 @@ class Registry(MutableMapping[str, T]):
         plural: of several, also the name of the group of entry points; ``kind`` + "s" by default.
         modules: modules that register the things of the package. They are imported when the
             registry is first asked for a name, so that making a registry loads nothing.
+        accept: called with the group and the object of each entry point that is loaded. By default
+            nothing more is done, as importing a module registers what is in it.
     """
 
-    def __init__(self, kind: str, plural: str = "", modules: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        kind: str,
+        plural: str = "",
+        modules: Sequence[str] = (),
+        accept: Callable[[str, Any], object] | None = None,
+    ) -> None:
         self.kind = kind
         self.plural = plural or f"{kind}s"
         self._modules = list(modules)
+        self._accept = accept or (lambda group, offered: None)
         self._things: dict[str, T] = {}
         self._facts: dict[str, Facts] = {}
         self._names: dict[str, str] = {}  # by every spelling: names and aliases
@@ -75,6 +93,7 @@ class Registry(MutableMapping[str, T]):
         aliases: Sequence[str] = (),
         summary: str | None = None,
         source: Any = None,
+        origin: str | None = None,
     ) -> T:
         """Register a thing and return it.
 
@@ -84,13 +103,15 @@ class Registry(MutableMapping[str, T]):
             aliases: other names that it is found by.
             summary: one line about it; the first line of the docstring of ``source`` by default.
             source: what has the docstring, where the thing itself has none.
+            origin: where the thing is defined, such as the path of a file. By default it is the
+                line that calls this function.
 
         A module that runs once more, as a cell of a notebook does, replaces what it registered.
 
         Raises:
             GradbenchError: something else has one of these names, or there is no summary.
         """
-        origin, module = _caller()
+        origin, module = _caller() if origin is None else (origin, origin)
         documented = thing if source is None else source
         if summary is None:
             summary = (inspect.getdoc(documented) or "").partition("\n")[0]
@@ -177,7 +198,7 @@ class Registry(MutableMapping[str, T]):
         from gradbench.core import plugins
 
         self._load()
-        plugins.load_installed(self.plural.replace(" ", "_"))
+        plugins.load_installed(self.plural.replace(" ", "_"), self._accept)
 
     # ---------------------------------------------------------------------------- the mapping
 
