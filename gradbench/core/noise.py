@@ -13,7 +13,8 @@ from jax.scipy.special import log_ndtr, ndtr, ndtri
 from jax.scipy.stats import norm
 from jaxtyping import Array, Float
 
-from gradbench.core.errors import GradbenchError, did_you_mean
+from gradbench.core.errors import GradbenchError
+from gradbench.core.registry import Registry
 
 _VARIANCES = {"logistic": math.pi**2 / 3, "normal": 1.0, "uniform": 1 / 3}
 _VARIANCES |= {"triangular": 1 / 6, "laplace": 2.0}
@@ -127,7 +128,7 @@ def _laplace_cdf(a: Array) -> Array:
     return jnp.where(a < 0, tail, 1 - tail)
 
 
-NOISES: dict[str, Noise] = {
+_BUILT_IN = {
     noise.name: noise
     for noise in (
         _noise(
@@ -164,6 +165,9 @@ NOISES: dict[str, Noise] = {
         ),
     )
 }
+NOISES: Registry[Noise] = Registry("noise")
+for _name, _built_in in _BUILT_IN.items():
+    NOISES.add(_name, _built_in, summary=f"{_name} noise")
 
 
 def get_noise(noise: str | Noise) -> Noise:
@@ -174,9 +178,7 @@ def get_noise(noise: str | Noise) -> Noise:
     """
     if isinstance(noise, Noise):
         return noise
-    if not isinstance(noise, str) or noise not in NOISES:  # type: ignore[redundant-expr]
-        raise GradbenchError(f"unknown noise {noise!r}; {did_you_mean(noise, NOISES)}")
-    return NOISES[noise]
+    return NOISES.find(noise)
 
 
 def _noise_variance(noise: Noise) -> float:

@@ -32,9 +32,17 @@ T = TypeVar("T")
 KINDS = {
     "estimators": "gradbench.estimators.registry:ESTIMATORS",
     "noises": "gradbench.core.noise:NOISES",
-    "metrics": "gradbench.metrics.layers:METRICS",
+    "layers": "gradbench.models.layer:LAYERS",
+    "objectives": "gradbench.models.losses:OBJECTIVES",
+    "activations": "gradbench.suites.networks:ACTIVATIONS",
+    "data_sets": "gradbench.suites.data:DATA",
+    "initialisations": "gradbench.suites.initialise:INITIALISATIONS",
+    "optimisers": "gradbench.suites.train:OPTIMISERS",
+    "weight_optimisers": "gradbench.suites.train:WEIGHT_OPTIMISERS",
     "problems": "gradbench.suites.library:PROBLEMS",
     "suites": "gradbench.suites.library:SUITES",
+    "metrics": "gradbench.metrics.layers:METRICS",
+    "figures": "gradbench.plots.registry:FIGURES",
     "formats": "gradbench.core.text:FORMATS",
 }
 

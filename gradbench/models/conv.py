@@ -11,23 +11,24 @@ from jaxtyping import Array, Float
 
 from gradbench.core.contract import Params
 from gradbench.core.errors import GradbenchError
+from gradbench.core.fields import Count, Natural
 from gradbench.core.noise import Noise, get_noise
 from gradbench.models.dense import affine, check_sizes, uniform_affine
 from gradbench.models.flips import one_by_one
-from gradbench.models.layer import axes, read
+from gradbench.models.layer import LAYERS, Layer, Shape, axes, read, some_units
 
 
 @dataclass(frozen=True)
 class AveragePool:
-    """The mean over windows of ``window`` along all axes but the last; what is left over is cut."""
+    """The mean over windows of ``window`` along all axes but the last, without incomplete ones."""
 
     window: Any
 
     def __call__(self, x: Float[Array, "*space channels"]) -> Float[Array, "*pooled channels"]:
-        """The means of the input ``x`` of one example.
+        """Return the means of the input ``x`` of one example.
 
         Raises:
-            GradbenchError: a window that is no whole number, or larger than an axis.
+            GradbenchError: a window that is not a whole number, or larger than an axis.
         """
         w, space = self.window, x.shape[:-1]
         if not isinstance(w, int | np.integer) or w < 1 or any(n < w for n in space):
@@ -38,7 +39,7 @@ class AveragePool:
         return jnp.mean(self._windows(x), axis=0)
 
     def _windows(self, x: Array) -> Float[Array, "entries *pooled channels"]:
-        """The entries of all windows, those of each along the first axis."""
+        """Return the entries of all windows, the entries of each along the first axis."""
         w, axes = self.window, x.ndim - 1
         x = x[tuple(slice(n // w * w) for n in x.shape[:-1])]
         split = x.reshape(*(part for n in x.shape[:-1] for part in (n // w, w)), -1)
@@ -48,11 +49,11 @@ class AveragePool:
     def flip_pullback(
         self, pull: Callable[..., Array], x: Array, flipped: Array, a: Array, g: Array
     ) -> Array:
-        """The ``flip_pullback`` of pooling before a layer, from that of the layer, ``pull``.
+        """Return the ``flip_pullback`` of pooling before a layer, whose own is ``pull``.
 
-        ``x`` and ``flipped`` are [*space, channels], ``a`` and ``g`` [*outputs], as the result of
-        the layer. An input changes the mean of its window alone: as many pulls as a window has
-        entries.
+        ``x`` and ``flipped`` are [*space, channels]; ``a`` and ``g`` are [*outputs] of the layer.
+        An input changes only the mean of its window, so one call of ``pull`` for each entry of a
+        window is enough.
         """
         change, back = jax.vjp(self._windows, flipped - x)
         mean = self(x)
@@ -62,16 +63,17 @@ class AveragePool:
 
 @dataclass(frozen=True)
 class Conv:
-    """a = W * x + b, the convolution of neural networks (a correlation) along one or two axes.
+    """A convolution a = W * x + b of neural networks (a correlation) along one or two axes.
 
     ``inputs`` is ``[length, channels]`` or ``[height, width, channels]``, ``channels`` the number
     of output channels. ``kernel`` and ``stride`` are numbers, or one for each axis; ``padding`` is
     the number of zeros on both sides, "valid" (none) or "same" (outputs = inputs / stride, rounded
-    up); ``noise`` is that of its units. Parameters: ``{"weight": [channels, *kernel, channels
+    up); ``noise`` is the noise of its units. Parameters: ``{"weight": [channels, *kernel, channels
     below], "bias": [channels]}``.
 
     Raises:
-        GradbenchError: a kernel larger than its input, sizes that are none, or an unknown noise.
+        GradbenchError: a kernel larger than its input, sizes that are not positive whole numbers,
+            or an unknown noise.
     """
 
     inputs: tuple[int, ...]
@@ -82,7 +84,7 @@ class Conv:
     noise: str | Noise = "logistic"
 
     def __post_init__(self) -> None:
-        """Refuses impossible sizes."""
+        """Refuse impossible sizes."""
         object.__setattr__(self, "inputs", axes(self.inputs))
         if len(self.inputs) not in (2, 3):
             raise GradbenchError(
@@ -123,7 +125,7 @@ class Conv:
 
     @property
     def _pads(self) -> list[tuple[int, int]]:
-        """Zeros before and after each axis."""
+        """The numbers of zeros before and after each axis."""
         if isinstance(self.padding, str):
             return jax.lax.padtype_to_pads(
                 self._space, self.kernel, self.stride, self.padding.upper()
@@ -132,16 +134,16 @@ class Conv:
 
     @property
     def outputs(self) -> tuple[int, ...]:
-        """``[*space, channels]``."""
+        """The shape of its states, ``[*space, channels]``."""
         sizes = zip(self._space, self._pads, self.kernel, self.stride, strict=True)
         return (*((n + sum(pad) - k) // s + 1 for n, pad, k, s in sizes), self.channels)
 
     def init(self, key: Array) -> Params:
-        """Weights [channels, *kernel, channels below] and biases [channels] from U(-1, 1)."""
+        """Draw weights [channels, *kernel, channels below] and biases [channels] from U(-1, 1)."""
         return uniform_affine(key, (self.channels, *self.kernel, self.inputs[-1]))
 
     def patches(self, x: Float[Array, "*inputs"]) -> Float[Array, "*space taps"]:
-        """What each output position reads, in the order of a kernel's entries.
+        """Return what each output position reads, in the order of a kernel's entries.
 
         Raises:
             GradbenchError: an input of another shape.
@@ -156,7 +158,7 @@ class Conv:
         return jnp.concatenate([shifted(offset) for offset in np.ndindex(*self.kernel)], axis=-1)
 
     def __call__(self, theta: Params, x: Array) -> Float[Array, "*space channels"]:
-        """Pre-activations of one example.
+        """Return the pre-activations of one example.
 
         Raises:
             GradbenchError: parameters or an input of other shapes.
@@ -164,7 +166,7 @@ class Conv:
         return affine(self._flat(theta), self.patches(x))
 
     def _flat(self, theta: Params) -> Params:
-        """The parameters of the dense layer that reads patches."""
+        """Return the parameters of the dense layer that reads patches."""
         shape = (self.channels, *self.kernel, self.inputs[-1])
         has_weight = isinstance(theta, Mapping) and "weight" in theta
         if not has_weight or jnp.shape(theta["weight"]) != shape:
@@ -173,7 +175,7 @@ class Conv:
         return {**theta, "weight": theta["weight"].reshape(self.channels, -1)}
 
     def flip_pullback(self, theta: Params, x: Array, flipped: Array, a: Array, g: Array) -> Array:
-        """What ``flip_each`` gives, from the flips of each kernel entry at all positions.
+        """Return what ``flip_each`` gives, from the flips of each kernel entry at all positions.
 
         Input i is read once at each position that it touches: sum_j g_j (F(a_j + w (flipped_i -
         x_i)) - F(a_j)) goes entry by entry over patches, and back to the inputs by the transpose.
@@ -190,3 +192,32 @@ class Conv:
 
         pulled = one_by_one(entry, weight.shape[1], a.size)
         return pull(jnp.moveaxis(pulled, 0, -1))[0].reshape(x.shape)
+
+
+@LAYERS.register("conv")
+@dataclass(frozen=True)
+class ConvForm:
+    """A convolution: ``{ conv = CHANNELS, kernel = 3, stride = 1, padding = 0 }``.
+
+    ``pool`` is the window of average pooling before it.
+    """
+
+    conv: Count
+    kernel: Count = 3
+    stride: Count = 1
+    padding: Natural = 0
+    pool: Count = 1
+
+    def layer(self, below: Shape, noise: str | Noise) -> Layer:
+        """Return the layer, which reads states of the shape ``below``.
+
+        Raises:
+            GradbenchError: a shape without channels, or smaller than the kernel or the window.
+        """
+        from gradbench.models.compose import Compose  # which imports this module
+
+        some_units(below)
+        pool = AveragePool(self.pool)
+        pooled = jax.eval_shape(pool, jax.ShapeDtypeStruct(axes(below), jnp.float32)).shape
+        conv = Conv(pooled, self.conv, self.kernel, self.stride, self.padding, noise)
+        return conv if self.pool == 1 else Compose((pool, conv), inputs=below)

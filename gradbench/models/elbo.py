@@ -1,7 +1,7 @@
 """The evidence bound of variational autoencoders."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import jax
@@ -13,7 +13,7 @@ from gradbench.core.contract import Params
 from gradbench.core.errors import GradbenchError, did_you_mean
 from gradbench.core.noise import NOISES, Noise
 from gradbench.models.layer import Layer, Shape, axes, fits
-from gradbench.models.losses import LossFunction, check_targets, get_loss
+from gradbench.models.losses import OBJECTIVES, LossFunction, Stack, check_targets, get_loss
 
 
 @dataclass(frozen=True)
@@ -28,9 +28,10 @@ class ELBO:
 
     ``kl="sampled"``. With ``kl="closed"`` what depends on the last pre-activations alone is summed
     over the states: the entropies of all layers, and the divergence of the last from the prior. The
-    expected value is the same. Parameters: ``{"prior": [units], "decoders": one entry for each}``.
+    expected value is the same. The parameters are ``{"prior": [units], "decoders": one entry for
+    each}``.
 
-    ``likelihood`` is that of the target, "bernoulli_likelihood" (in {-1, +1}) or
+    ``likelihood`` is the likelihood of the target, "bernoulli_likelihood" (in {-1, +1}) or
     "multinomial_likelihood" (counts). Source: Kingma & Welling 2014; Mnih & Gregor 2014.
 
     Raises:
@@ -43,7 +44,7 @@ class ELBO:
     likelihood: str | LossFunction = "bernoulli_likelihood"
 
     def __post_init__(self) -> None:
-        """Refuses decoders that do not chain and unknown names."""
+        """Refuse decoders that do not chain and unknown names."""
         decoders: Any = self.decoders
         if not isinstance(decoders, tuple | list) or not decoders:
             raise GradbenchError(
@@ -57,11 +58,11 @@ class ELBO:
             raise GradbenchError(f"the likelihood is {self.likelihood!r}; {remedy}")
 
     def check_network(self, network: Any) -> None:
-        """Refuses a ``network`` whose layers or coding of states the decoders do not fit.
+        """Refuse a ``network`` whose layers or coding of states the decoders do not fit.
 
         Raises:
-            GradbenchError: a coding of states, or not one decoder of the right shape for each
-                layer.
+            GradbenchError: a coding of states other than -1 and +1, or not one decoder of the right
+                shape for each layer.
         """
         layers = network.layers
         if getattr(network, "states", None) != (-1.0, 1.0):
@@ -88,11 +89,11 @@ class ELBO:
 
     @property
     def inputs(self) -> Shape:
-        """Shape of the last states."""
+        """The shape of the last states."""
         return self.decoders[-1].inputs
 
     def init(self, key: Array) -> Params:
-        """Random parameters of the decoders, an even prior."""
+        """Return random parameters of the decoders, and an even prior."""
         keys = jax.random.split(key, len(self.decoders))
         return {
             "prior": jnp.zeros(int(np.prod(self.inputs))),
@@ -115,10 +116,10 @@ class ELBO:
             )
 
     def term(self, params: Params, k: int, noise: Noise, below: Any, a: Array, x: Array) -> Array:
-        """The part of f that belongs to layer k, see the head of ``gradbench.objectives``.
+        """Return the part of f that belongs to layer k, see ``gradbench.models.losses``.
 
-        ``noise`` is that of the layer, a and x [...] are its pre-activations and states, ``below``
-        what it reads.
+        ``noise`` is the noise of the layer, a and x [...] are its pre-activations and states, and
+        ``below`` is what it reads.
 
         Raises:
             GradbenchError: ``params[-1]`` without a prior and decoders of the right shapes.
@@ -140,10 +141,10 @@ class ELBO:
         return f - _PRIOR.log_probability(mean, theta["prior"]) if last else f
 
     def check_targets(self, targets: np.ndarray) -> None:
-        """Refuses ``targets`` [N, ...] that the likelihood is not made for.
+        """Refuse ``targets`` [N, ...] that the likelihood is not made for.
 
         Raises:
-            GradbenchError: a target that is none, named.
+            GradbenchError: names the first such target.
         """
         check_targets(self.likelihood, targets, 0)
 
@@ -151,3 +152,28 @@ class ELBO:
 KL = ("closed", "sampled")
 LIKELIHOODS = ("bernoulli_likelihood", "multinomial_likelihood")
 _PRIOR = NOISES["logistic"]
+
+
+@OBJECTIVES.register("elbo")
+@dataclass(frozen=True)
+class ElboForm:
+    """The evidence bound of an autoencoder: a decoder for each layer, and the divergence ``kl``."""
+
+    uses = ("kl",)
+
+    def objective(self, stack: Stack) -> ELBO:
+        """Return the objective, with the mirror image of each layer as its decoder.
+
+        Raises:
+            GradbenchError: a layer has no mirror image.
+        """
+        decoders = []
+        for form, layer in zip(stack.forms, stack.layers, strict=True):
+            if not hasattr(form, "decoder"):
+                (name, *_) = fields(form)  # type: ignore[arg-type]
+                raise GradbenchError(
+                    f"the objective 'elbo' got the layer {name.name!r}, which has no decoder; give "
+                    "dense layers"
+                )
+            decoders.append(form.decoder(layer.inputs))
+        return ELBO(tuple(decoders), stack.kl)

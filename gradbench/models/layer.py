@@ -1,4 +1,20 @@
-"""The protocol of a layer, and how its sizes are read."""
+"""The protocol of a layer, the registry of the layers that TOML can say, and shapes.
+
+A layer registers a *form*, a dataclass that is read from a table of TOML and makes the layer:
+
+    @LAYERS.register("conv")
+    @dataclass(frozen=True)
+    class ConvForm:
+        \"\"\"A convolution: ``{ conv = CHANNELS, kernel = 3 }``.\"\"\"
+
+        conv: Count
+        kernel: Count = 3
+
+        def layer(self, below, noise):
+            return Conv(below, self.conv, self.kernel, noise=noise)
+
+Its first field has the name of the layer; the kinds of fields are in ``gradbench.core.fields``.
+"""
 
 import math
 from typing import Protocol, TypeAlias
@@ -10,14 +26,15 @@ from jaxtyping import Array
 from gradbench.core.contract import Params
 from gradbench.core.errors import GradbenchError
 from gradbench.core.noise import Noise
+from gradbench.core.registry import Registry
 
-Shape: TypeAlias = int | tuple[int, ...]  # a number of units is a vector of them
+Shape: TypeAlias = int | tuple[int, ...]  # a number of units stands for a vector of them
 
 
 class Layer(Protocol):
     """A stochastic layer: pre-activations of all its units from the states below it.
 
-    It may offer ``flip_pullback``, see ``flip_each``.
+    It may offer ``flip_pullback``, see ``gradbench.models.flips.flip_each``.
     """
 
     @property
@@ -26,33 +43,75 @@ class Layer(Protocol):
 
     @property
     def inputs(self) -> Shape:
-        """Shape of what it reads."""
+        """The shape of the states that it reads."""
 
     @property
     def outputs(self) -> Shape:
-        """Shape of its states."""
+        """The shape of its own states."""
 
     def init(self, key: Array) -> Params:
-        """Random parameters."""
+        """Return random parameters."""
 
     def __call__(self, theta: Params, x: Array) -> Array:
-        """Pre-activations of one example."""
+        """Return the pre-activations of one example."""
+
+
+class LayerForm(Protocol):
+    """A layer as TOML says it, see the head of this module.
+
+    A form may also have
+
+    - ``decoder(below) -> Layer``: the mirror image of the layer, from its states back to the shape
+      ``below``; the objective "elbo" needs one for each layer;
+    - ``has_weights = False``: its parameters have no entries called "weight" that could be binary.
+    """
+
+    def layer(self, below: Shape, noise: str | Noise) -> Layer:
+        """Return the layer, which reads states of the shape ``below``.
+
+        Raises:
+            GradbenchError: there is no such layer on this shape.
+        """
+
+
+LAYERS: Registry[type[LayerForm]] = Registry(
+    "layer", modules=("gradbench.models.dense", "gradbench.models.conv")
+)
 
 
 def axes(shape: Shape) -> tuple[int, ...]:
-    """A shape as a tuple.
+    """Return a shape as a tuple.
 
     Raises:
-        GradbenchError: neither a whole number nor several.
+        GradbenchError: it is neither a whole number nor a tuple of them.
     """
     sizes = tuple(shape) if isinstance(shape, tuple | list) else (shape,)
     if not all(isinstance(size, int | np.integer) for size in sizes):
-        raise GradbenchError(f"the shape {shape!r} is none; give whole numbers, as (4, 4, 1)")
+        raise GradbenchError(f"{shape!r} is not a shape; give whole numbers, such as (4, 4, 1)")
     return tuple(int(size) for size in sizes)
 
 
+def units(shape: Shape) -> int:
+    """Return the number of units of a shape."""
+    return math.prod(axes(shape))
+
+
+def some_units(below: Shape) -> int:
+    """Return the number of units that a layer reads.
+
+    Raises:
+        GradbenchError: there are none.
+    """
+    if not units(below):
+        raise GradbenchError("the data have no inputs; make the first layer one of logits")
+    return units(below)
+
+
 def fits(below: Shape, above: Shape) -> bool:
-    """Whether states of the shape ``below`` can be read as ``above``: equal, or one is flat."""
+    """Return whether states of the shape ``below`` can be read as ``above``.
+
+    They can where the two are equal, or have as many units and one of them is flat.
+    """
     below, above = axes(below), axes(above)
     return below == above or (
         math.prod(below) == math.prod(above) and 1 in (len(below), len(above))
@@ -60,7 +119,7 @@ def fits(below: Shape, above: Shape) -> bool:
 
 
 def read(x: Array, shape: Shape) -> Array:
-    """What a layer that reads ``shape`` gets from the states ``x``.
+    """Return the states ``x`` in the shape that a layer reads.
 
     Raises:
         GradbenchError: they do not fit.

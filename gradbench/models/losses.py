@@ -1,19 +1,24 @@
-"""Objectives: losses of a network's outputs, the evidence bound of latent variables, toys.
+"""Objectives: the registry of those that TOML can say, and losses of a network's outputs.
 
 An objective of a network is either a function ``objective(theta, x, target) -> f`` of its last
-states, or an object with a method ``term(params, k, noise, below, a, x)``: then f is the sum over
-the layers k = 0, 1, ... of terms that see the states x of the layer in {-1, +1}, their
+states, or an object with a method ``term(params, k, noise, below, a, x)``. In the latter case f is
+the sum over the layers k = 0, 1, ... of terms that see the states x of the layer in {-1, +1}, their
 pre-activations a and noise, and the states below, which for k = 0 are the example (input, target).
-``params`` are those of the network, of which the last entry, ``theta``, is the objective's own.
+``params`` are the parameters of the network; their last entry, ``theta``, is the objective's own.
 
 A function may know its expectation over independent units: ``expected(theta, p, values, target)``,
 where a state is ``values[1]`` with probability p and else ``values[0]``. With one layer of units
-this is the exact expected loss, of any number of units.
+this is the exact expected loss, for any number of units.
+
+``OBJECTIVES`` holds two kinds of things. A function ``loss(out, target)`` reads an affine map of
+the last states, as a ``Readout`` does, and TOML says its name. Any other objective registers a
+*form*, a dataclass that is read from TOML, which says its name alone (``objective = "elbo"``) or a
+table whose first key has the name (``objective = { distance = [0.49], power = 2 }``).
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -21,47 +26,85 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from gradbench.core.contract import Params
-from gradbench.core.errors import GradbenchError, did_you_mean
+from gradbench.core.errors import GradbenchError
 from gradbench.core.noise import NOISES
+from gradbench.core.registry import Registry
 from gradbench.models.dense import affine, check_sizes, uniform_affine
+from gradbench.models.layer import Layer, LayerForm
+
+LossFunction = Callable[[Array, Array], Array]
 
 
+class Stack(NamedTuple):
+    """The layers below an objective and their forms, and what [network] says of the objective."""
+
+    layers: tuple[Layer, ...]
+    forms: tuple[LayerForm, ...]
+    outputs: int = 1
+    kl: str = "closed"
+
+
+class ObjectiveForm(Protocol):
+    """An objective as TOML says it, see the head of this module.
+
+    ``uses`` are the keys of [network], of "outputs", "states", "kl" and "weights", that the
+    objective has a use for; ("states",) unless it is there. Others are refused.
+    """
+
+    def objective(self, stack: Stack) -> Any:
+        """Return the objective.
+
+        Raises:
+            GradbenchError: it does not fit the layers.
+        """
+
+
+OBJECTIVES: Registry[LossFunction | type[ObjectiveForm]] = Registry(
+    "objective", modules=("gradbench.models.elbo", "gradbench.models.toys")
+)
+
+
+@OBJECTIVES.register()
 def logistic_loss(out: Float[Array, " 1"], target: Float[Array, ""]) -> Float[Array, ""]:
-    """log(1 + exp(-out target)), target in {-1, +1}."""
+    """Return log(1 + exp(-out target)), target in {-1, +1}."""
     return _softplus(-out[0] * target)
 
 
 @jax.custom_jvp
 def _softplus(z: Float[Array, ""]) -> Float[Array, ""]:
-    """log(1 + exp(z)) of a finite z; that of JAX, for infinities too, takes longer."""
+    """Return log(1 + exp(z)) of a finite z; JAX's, which takes infinities too, is slower."""
     return jnp.maximum(z, 0) + jnp.log1p(jnp.exp(-jnp.abs(z)))
 
 
 _softplus.defjvp(lambda z, dz: (_softplus(*z), jax.nn.sigmoid(*z) * dz[0]))
 
 
+@OBJECTIVES.register()
 def softmax_cross_entropy(out: Float[Array, " classes"], target: Array) -> Float[Array, ""]:
-    """-log softmax(out)[target], target an integer class."""
+    """Return -log softmax(out)[target], target an integer class."""
     return jax.nn.logsumexp(out) - out[target]
 
 
+@OBJECTIVES.register()
 def squared_error(out: Float[Array, " n"], target: Float[Array, " n"]) -> Float[Array, ""]:
-    """Sum over the outputs of (out - target)^2."""
+    """Return the sum over the outputs of (out - target)^2."""
     _same_shape("squared_error", out, target)
     return jnp.sum((out - target) ** 2)
 
 
+@OBJECTIVES.register()
 def bernoulli_likelihood(out: Float[Array, " n"], target: Float[Array, " n"]) -> Float[Array, ""]:
-    """-log P(target) of independent bits in {-1, +1} with the logits ``out``."""
+    """Return -log P(target) of independent bits in {-1, +1} with the logits ``out``."""
     _same_shape("bernoulli_likelihood", out, target)
     return -NOISES["logistic"].log_probability(target.astype(out.dtype), out)
 
 
+@OBJECTIVES.register()
 def multinomial_likelihood(out: Float[Array, " n"], target: Float[Array, " n"]) -> Float[Array, ""]:
-    """-sum_w target_w log softmax(out)_w, target the counts of words: without their coefficient.
+    """Return -sum_w target_w log softmax(out)_w, target the counts of words.
 
-    Source: the stochastic autoencoder of semantic hashing (Salakhutdinov & Hinton 2009; Shen et
-    al. 2018, NASH).
+    The multinomial coefficient is left out. Source: the stochastic autoencoder of semantic hashing
+    (Salakhutdinov & Hinton 2009; Shen et al. 2018, NASH).
     """
     _same_shape("multinomial_likelihood", out, target)
     return -jnp.vdot(target.astype(out.dtype), jax.nn.log_softmax(out))
@@ -75,27 +118,22 @@ def _same_shape(loss: str, out: Array, target: Array) -> None:
         )
 
 
-LossFunction = Callable[[Array, Array], Array]
-LOSSES: dict[str, LossFunction] = {
-    "logistic_loss": logistic_loss,
-    "softmax_cross_entropy": softmax_cross_entropy,
-    "squared_error": squared_error,
-    "bernoulli_likelihood": bernoulli_likelihood,
-    "multinomial_likelihood": multinomial_likelihood,
-}
+def get_loss(loss: str | LossFunction) -> LossFunction:
+    """Return the loss of a name; a function is returned as it is.
 
-
-def get_loss(loss: Any) -> LossFunction:
-    """The loss of that name; a function is returned as it is."""
+    Raises:
+        GradbenchError: the name is unknown, or the objective of that name is no loss of outputs.
+    """
     if callable(loss):
         return loss
-    if not isinstance(loss, str) or loss not in LOSSES:
-        raise GradbenchError(f"unknown objective {loss!r}; {did_you_mean(loss, LOSSES)}")
-    return LOSSES[loss]
+    found = OBJECTIVES.find(loss)
+    if isinstance(found, type):
+        raise GradbenchError(f"the objective {loss!r} is not a loss of outputs; take one that is")
+    return found
 
 
 def check_targets(loss: str | LossFunction, targets: np.ndarray, outputs: int) -> None:
-    """Refuses targets that a loss is not made for, as far as it is known.
+    """Refuse targets that a loss is not made for, as far as it is known.
 
     Raises:
         GradbenchError: names the loss, the target and the remedy.
@@ -119,14 +157,14 @@ def check_targets(loss: str | LossFunction, targets: np.ndarray, outputs: int) -
 
 @dataclass(frozen=True)
 class Readout:
-    """The objective loss(W x + b, target): an affine layer on the last states and a loss on it.
+    """The objective loss(W x + b, target): an affine map of the last states, and a loss of it.
 
     It reads states of any shape with ``inputs`` units; parameters ``{"weight": [outputs, inputs],
-    "bias": [outputs]}``. ``loss`` is a name in ``LOSSES`` or any JAX function ``(out [outputs],
-    target) -> scalar``.
+    "bias": [outputs]}``. ``loss`` is a name in ``OBJECTIVES`` or any JAX function ``(out
+    [outputs], target) -> scalar``.
 
     Raises:
-        GradbenchError: sizes that are no positive whole numbers, an unknown loss, or
+        GradbenchError: sizes that are not positive whole numbers, an unknown loss, or
             ``logistic_loss`` of several outputs.
     """
 
@@ -135,7 +173,7 @@ class Readout:
     loss: str | LossFunction = "logistic_loss"
 
     def __post_init__(self) -> None:
-        """Refuses a loss that is not known or does not fit the number of outputs."""
+        """Refuse a loss that is not known or does not fit the number of outputs."""
         check_sizes("a readout", (self.inputs, self.outputs))
         get_loss(self.loss)
         if self.loss == "logistic_loss" and self.outputs != 1:
@@ -144,13 +182,13 @@ class Readout:
             )
 
     def init(self, key: Array) -> Params:
-        """Weights [outputs, inputs] and biases [outputs] from U(-1, 1)."""
+        """Draw weights [outputs, inputs] and biases [outputs] from U(-1, 1)."""
         return uniform_affine(key, (self.outputs, self.inputs))
 
     def __call__(self, theta: Params, x: Array, target: Array) -> Float[Array, ""]:
-        """The loss of one example, at its last states x.
+        """Return the loss of one example, at its last states x.
 
-        ``target`` is as the loss takes it: [], or [outputs].
+        ``target`` has the shape that the loss takes, [] or [outputs].
 
         Raises:
             GradbenchError: parameters, states or a target of other shapes.
@@ -160,7 +198,7 @@ class Readout:
     def flips(
         self, theta: Params, x: Array, flipped: Array, target: Array
     ) -> Float[Array, " inputs"]:
-        """The loss with each state x_i replaced by flipped_i in turn, for PSA.
+        """Return the loss with each state x_i replaced by flipped_i in turn, for PSA.
 
         Raises:
             GradbenchError: parameters of other shapes.
@@ -170,9 +208,9 @@ class Readout:
         return jax.vmap(get_loss(self.loss), (0, None))(outs, target)
 
     def check_targets(self, targets: np.ndarray) -> None:
-        """Refuses ``targets`` [N, ...] that the loss is not made for.
+        """Refuse ``targets`` [N, ...] that the loss is not made for.
 
         Raises:
-            GradbenchError: a target that is none, named.
+            GradbenchError: names the first such target.
         """
         check_targets(self.loss, targets, self.outputs)

@@ -1,122 +1,124 @@
-"""Reading TOML files: whatever is wrong in one is told in a sentence, with file, line and remedy.
-
-A *kind* says what a value must be: a function that returns the value or raises ``Unfit``.
-"""
+"""TOML files: whatever is wrong in one is told with its line and what to write instead."""
 
 import re
 import tomllib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
-from gradbench.core.arguments import as_int
-from gradbench.core.errors import GradbenchError, did_you_mean
-from gradbench.core.specs import FORM, canonical
+from pydantic import ValidationError
+
+from gradbench.core.errors import GradbenchError
+from gradbench.suites.parse import parse
 
 T = TypeVar("T")
-Kind = Callable[[Any], T]
-REQUIRED: Any = object()
+Location = tuple[str | int, ...]  # of a value: the keys of tables, and the numbers of items
 
 
-class Unfit(Exception):
-    """A value is not of its kind: what to give instead, and which item of a list is meant."""
+@dataclass(frozen=True)
+class Document:
+    """The values of a TOML file, and where they stand in it: what messages begin with.
 
-    def __init__(self, remedy: str, value: object, item: str = ""):
-        super().__init__(remedy)
-        self.remedy, self.value, self.item = remedy, value, item
-
-
-@dataclass
-class Table:
-    """A TOML table that is being read. ``finish`` refuses the keys that nobody took."""
+    ``text`` is that of the file, empty where there is none; ``moved`` has the places of the values
+    at the top that were taken from elsewhere.
+    """
 
     file: str
     values: dict[str, Any]
-    text: str = ""  # of the whole file, to find lines in
-    path: tuple[str, ...] = ()
-    taken: list[str] = field(default_factory=list)
-    elsewhere: dict[str, str] = field(default_factory=dict)  # the places of replaced values
+    text: str = ""
+    moved: Mapping[str, str] = field(default_factory=dict)
 
-    def take(self, key: str, kind: Kind[T], default: T = REQUIRED) -> T:
-        """The value of a key, which must be of a kind; the default where the key is absent.
+    def read(self, kind: Callable[..., T], *path: str) -> T:
+        """Read the values, or the value at a path, into a type, as ``parse`` does.
 
         Raises:
-            GradbenchError: the key is missing without a default, or its value is unfit.
+            GradbenchError: one line for each fault, with its place and its remedy.
         """
-        self.taken.append(key)
-        if key not in self.values:
-            if default is not REQUIRED:
-                return default
-            raise self.error(key, f"{self.dotted(key)} is missing; add it")
         try:
-            return kind(self.values[key])
-        except Unfit as unfit:
-            problem = f"{self.dotted(key)}{unfit.item} is {shown(unfit.value)}; {unfit.remedy}"
-            raise self.error(key, problem) from None
+            return parse(kind, self._at(path))
+        except ValidationError as error:
+            faults = error.errors(include_url=False)
+        lines: dict[str, int] = {}
+        for fault in faults:
+            at = (*path, *fault["loc"])
+            lines[self._sentence(fault["type"], at, fault["ctx"]["remedy"])] = self._line(at) or 0
+        raise GradbenchError("\n".join(sorted(lines, key=lines.__getitem__)))
 
-    def table(self, key: str) -> "Table":
-        """The table under a key, which must be there."""
-        values, path = self.take(key, mapping), (*self.path, key)
-        if key in self.elsewhere:
-            return Table(self.elsewhere[key], values, path=path)
-        return Table(self.file, values, self.text, path)
+    def moved_to(self, key: str, value: Any, where: str) -> "Document":
+        """Return the document with a value from elsewhere; its errors then begin with ``where``."""
+        return replace(self, values={**self.values, key: value}, moved={**self.moved, key: where})
 
-    def optional_table(self, key: str) -> "Table | None":
-        """The table under a key, None where there is none."""
-        self.taken.append(key)
-        return self.table(key) if key in self.values else None
+    def error(self, path: Location, problem: str) -> GradbenchError:
+        """Return the sentence about what is wrong at a path, led by the file and the line."""
+        return GradbenchError(f"{self.where(*path)}: {problem}")
 
-    def replace(self, key: str, value: Any, where: str) -> None:
-        """Takes the value of a key from elsewhere; its errors then begin with ``where``."""
-        self.values = {**self.values, key: value}
-        self.elsewhere[key] = where
+    def unfit(self, path: Location, remedy: str) -> GradbenchError:
+        """Return the sentence about a value that is not what it has to be."""
+        return GradbenchError(self._sentence("unfit", path, remedy))
 
-    def rest(self) -> list[str]:
-        """The keys that have not been taken."""
-        return [key for key in self.values if key not in self.taken]
-
-    def finish(self) -> None:
-        """Refuses unknown keys."""
-        for key in self.rest():
-            raise self.error(
-                key, f"unknown key {self.dotted(key)}; {did_you_mean(key, set(self.taken))}"
-            )
-
-    def error(self, key: str, problem: str) -> GradbenchError:
-        """The sentence about what is wrong with a key, led by the file and the line."""
-        return GradbenchError(f"{self.where(key)}: {problem}")
-
-    def where(self, key: str) -> str:
-        """The file and the line of a key."""
-        if key in self.elsewhere:
-            return self.elsewhere[key]
-        line = find_line(self.text, (*self.path, key))
+    def where(self, *path: str | int) -> str:
+        """Return the file and the line of a value."""
+        if path and path[0] in self.moved:
+            return self.moved[str(path[0])]
+        line = self._line(path)
         return f"{self.file}, line {line}" if line else self.file
 
-    def dotted(self, key: str) -> str:
-        """The key with its path, as in ``network.hidden``; quoted where TOML needs it."""
-        plain = re.compile(r"[\w-]+", re.ASCII)
-        parts = (*self.path, key)
-        return ".".join(part if plain.fullmatch(part) else shown(part) for part in parts)
+    def _line(self, path: Location) -> int | None:
+        keys = [str(step) for step in path]
+        return None if keys and keys[0] in self.moved else find_line(self.text, keys)
+
+    def _sentence(self, fault: str, path: Location, remedy: str) -> str:
+        name = dotted(path)
+        problem = f"{name} is {shown(self._at(path))}" if fault == "unfit" else f"{name} is missing"
+        problem = f"unknown key {name}" if fault == "unknown" else problem
+        # A key that is missing stands nowhere: the line is that of the table which lacks it.
+        return f"{self.where(*path)}: {problem}; {remedy}"
+
+    def _at(self, path: Location) -> Any:
+        value: Any = self.values
+        for step in path:
+            known = isinstance(value, Mapping) or isinstance(step, int)
+            value = value[step] if known and (isinstance(step, int) or step in value) else None
+        return value
 
 
-def parse(file: str, content: bytes) -> Table:
-    """The table of a file's content.
+class Faults:
+    """Collects what is wrong in several places, to tell it at once."""
+
+    def __init__(self) -> None:
+        self.lines: dict[str, None] = {}
+
+    @contextmanager
+    def collected(self) -> Iterator[None]:
+        """Keep the message of a GradbenchError that is raised inside."""
+        try:
+            yield
+        except GradbenchError as error:
+            self.lines |= dict.fromkeys(str(error).splitlines())
+
+    def tell(self) -> None:
+        """Raise one GradbenchError with all that was collected, one line each, if there is any."""
+        if self.lines:
+            raise GradbenchError("\n".join(self.lines))
+
+
+def parse_toml(file: str, content: bytes) -> Document:
+    """Return the document of a file's content.
 
     Raises:
         GradbenchError: it is not TOML; the sentence says where.
     """
     try:
         text = content.decode()
-        return Table(file, tomllib.loads(text), text)
+        return Document(file, tomllib.loads(text), text)
     except (ValueError, RecursionError) as error:
         reason = " ".join(str(error).split())
         raise GradbenchError(f"{file} is not valid TOML: {reason}; mend the file") from None
 
 
-def read(path: Path, name: str) -> Table:
-    """The table of a file; ``name`` is what messages call it.
+def read_toml(path: Any, file: str = "") -> Document:
+    """Return the document of a file, which messages call ``file``: by default its path.
 
     Raises:
         GradbenchError: the file cannot be read or is not TOML.
@@ -126,15 +128,16 @@ def read(path: Path, name: str) -> Table:
     except (OSError, ValueError) as error:  # ValueError: a null character in the path
         reason = getattr(error, "strerror", None) or str(error)
         raise GradbenchError(
-            f"cannot read {name}: {reason}; give the path of a TOML file"
+            f"cannot read {path}: {reason}; give the path of a TOML file"
         ) from None
-    return parse(name, content)
+    return parse_toml(file or str(path), content)
 
 
-def find_line(text: str, path: Sequence[str]) -> int | None:
-    """The line of a key, or of the nearest table around it; None where neither is found.
+def find_line(text: str, path: list[str]) -> int | None:
+    """Return the line of a key, or of the nearest table around it; None where neither is found.
 
-    A search by pattern, not a parser: multi-line strings that look like keys can mislead it.
+    This is a search by pattern, not a parser: multi-line strings that look like keys can mislead
+    it.
     """
     section: tuple[str, ...] = ()
     best, line = 0, None
@@ -156,134 +159,37 @@ def _split_key(key: str) -> tuple[str, ...]:
     return tuple("".join(part) for part in parts)
 
 
+# ----------------------------------------------------------------------------------------- words
+
+
+def dotted(path: Location) -> str:
+    """Return a path as TOML writes it, such as ``network.hidden[1].dense``."""
+    plain = re.compile(r"[\w-]+", re.ASCII)
+    text = ""
+    for step in path:
+        if isinstance(step, int):
+            text += f"[{step}]"
+        else:
+            text += f".{step}" if plain.fullmatch(step) else f".{shown(step)}"
+    return text.removeprefix(".")
+
+
 def shown(value: object, most: int = 60) -> str:
-    """A value as TOML users would write it, shortened."""
-    if isinstance(value, bool):
-        return str(value).lower()
+    """Return a value as TOML writes it, shortened."""
     try:
-        text = f'"{value}"' if isinstance(value, str) else repr(value)
+        text = " ".join(_toml(value).split())
     except (ValueError, RecursionError):  # an integer of thousands of digits, a deep list
         return "too large to show"
-    text = " ".join(text.split())
     return text if len(text) <= most else f"{text[:most]}..."
 
 
-def string(value: Any) -> str:
-    """A text that is not empty."""
-    if not isinstance(value, str) or not value.strip():
-        raise Unfit("give a text in quotes", value)
-    return value
-
-
-def mapping(value: Any) -> dict[str, Any]:
-    """A table."""
-    if not isinstance(value, dict):
-        raise Unfit("make it a table, with one key a line", value)
-    return value
-
-
-def whole(at_least: int) -> Kind[int]:
-    """A whole number, up to 2^53."""
-
-    def kind(value: Any) -> int:
-        integer = as_int(value)
-        if integer is None or not at_least <= integer <= 2**53:
-            raise Unfit(f"give a whole number of at least {at_least}", value)
-        return integer
-
-    return kind
-
-
-def number(above: float = -1e300, below: float = 1e300) -> Kind[float]:
-    """A finite number strictly between two bounds."""
-    bounds = [f"above {above:g}"] * (above > -1e300) + [f"below {below:g}"] * (below < 1e300)
-
-    def kind(value: Any) -> float:
-        # The comparison is false for nan and safe for integers too large for a float.
-        if type(value) not in (int, float) or not above < value < below:
-            raise Unfit(" ".join(["give a finite number", " and ".join(bounds)]).strip(), value)
-        return float(value)
-
-    return kind
-
-
-def fraction(value: Any) -> float:
-    """A number in [0, 1)."""
-    if type(value) not in (int, float) or not 0 <= value < 1:
-        raise Unfit("give a number from 0 to below 1", value)
-    return float(value)
-
-
-def not_negative(value: Any) -> float:
-    """A finite number of at least 0."""
-    if type(value) not in (int, float) or not 0 <= value < 1e300:
-        raise Unfit("give a finite number of at least 0", value)
-    return float(value)
-
-
-def one_of(*names: str) -> Kind[str]:
-    """One of some names."""
-
-    def kind(value: Any) -> str:
-        if value not in names:
-            raise Unfit(did_you_mean(value, names), value)
-        return str(value)
-
-    return kind
-
-
-def several(kind: Kind[T], at_least: int = 1) -> Kind[tuple[T, ...]]:
-    """A list of items of one kind that are all different."""
-
-    def kind_of_list(value: Any) -> tuple[T, ...]:
-        items = list_of(kind, at_least)(value)
-        for index, item in enumerate(items):
-            if item in items[:index]:
-                raise Unfit("it is there already, give every item once", value[index], f"[{index}]")
-        return items
-
-    return kind_of_list
-
-
-def record(make: Callable[..., T], required: str, **kinds: Kind[Any]) -> Kind[T]:
-    """A table whose keys are the arguments of ``make``, each of its kind; one of them required."""
-
-    def kind(value: Any) -> T:
-        arguments = {}
-        for key, part in mapping(value).items():
-            if key not in kinds:
-                raise Unfit(did_you_mean(key, kinds), key, " has a key that")
-            try:
-                arguments[key] = kinds[key](part)
-            except Unfit as unfit:
-                raise Unfit(unfit.remedy, unfit.value, f".{key}{unfit.item}") from None
-        if required not in arguments:
-            raise Unfit(f"give the key {required}", value)
-        return make(**arguments)
-
-    return kind
-
-
-def list_of(kind: Kind[T], at_least: int = 1) -> Kind[tuple[T, ...]]:
-    """A list of items of one kind."""
-
-    def kind_of_list(value: Any) -> tuple[T, ...]:
-        if not isinstance(value, list) or len(value) < at_least:
-            raise Unfit(f"give a list of at least {at_least} item{'s' * (at_least > 1)}", value)
-        items = []
-        for index, item in enumerate(value):
-            try:
-                items.append(kind(item))
-            except Unfit as unfit:
-                raise Unfit(unfit.remedy, unfit.value, f"[{index}]{unfit.item}") from None
-        return tuple(items)
-
-    return kind_of_list
-
-
-def estimator(value: Any) -> str:
-    """The canonical text of an estimator: a kind of value in a TOML file."""
-    try:
-        return canonical(string(value))
-    except GradbenchError:
-        raise Unfit(FORM, value) from None
+def _toml(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        return f'"{value}"'
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_toml, value))}]"
+    if isinstance(value, Mapping) and value:
+        return f"{{ {', '.join(f'{key} = {_toml(part)}' for key, part in value.items())} }}"
+    return repr(value)

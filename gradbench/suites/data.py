@@ -1,4 +1,4 @@
-"""Data sets by name: each gives ``inputs [n, d]`` in float64 and ``targets [n, ...]``.
+"""Data sets by name, with ``inputs [n, d]`` in float64 and ``targets [n, ...]``.
 
 A data set is a function of a random generator and of its arguments. The generator is made from the
 seed and the data set's name, never from a global state, so that the same names give the same data
@@ -7,74 +7,91 @@ in every process and on every machine.
 
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, NamedTuple, get_args, get_type_hints
+from dataclasses import field, make_dataclass
+from functools import lru_cache
+from typing import Annotated, Any, Literal, NamedTuple, get_type_hints
 
 import numpy as np
 from jaxtyping import Float, Shaped
 from numpy.random import Generator
+from pydantic import ValidationError
 
-from gradbench.core.arguments import as_int
-from gradbench.core.errors import GradbenchError, did_you_mean
+from gradbench.core.errors import GradbenchError
+from gradbench.core.fields import Whole
+from gradbench.core.registry import Registry
 from gradbench.core.seeds import named_generator
+from gradbench.suites.parse import parse
 
 
 class Examples(NamedTuple):
-    """Inputs, and for each its target: -1 or +1, an integer class, a number, or many of them."""
+    """Inputs, each with its target: -1 or +1, an integer class, a number, or several of them."""
 
     inputs: Float[np.ndarray, "n d"]
     targets: Shaped[np.ndarray, "n *outputs"]
 
 
 MOST = 10**7  # examples: more is a slip of the pen, and would end in a lack of memory
-DATA: dict[str, Callable[..., Examples]] = {}
+DATA: Registry[Callable[..., Examples]] = Registry("data set")
 
 
 def data_set(make: Callable[..., Examples]) -> Callable[..., Examples]:
-    """Registers ``make(generator, **arguments) -> Examples`` under its own name.
+    """Register ``make(generator, **arguments) -> Examples`` under its own name.
 
-    Arguments have defaults and are ``int`` (1 to ``MOST``), ``int | None`` or ``Literal``.
+    The arguments have annotations, such as ``int`` (1 to ``MOST``), ``float``, ``bool``, ``int |
+    None`` or ``Literal``, which TOML files are checked against.
     """
-    DATA[make.__name__] = make
-    return make
+    return DATA.add(make.__name__, make)
 
 
 def load_data(
     name: str, arguments: Mapping[str, Any] | None = None, seed: int = 0, replicate: int = 0
 ) -> Examples:
-    """The data set of that name, drawn anew for every seed and replicate.
+    """Return the data set of a name, drawn anew for every seed and replicate.
 
     Raises:
         GradbenchError: the name or an argument is unknown, or an argument has no fitting value.
     """
     arguments = check_data(name, arguments or {})
+    name = DATA.canonical(name)
     return DATA[name](named_generator(seed, "data", name, str(replicate)), **arguments)
 
 
 def check_data(name: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments, checked without making the data: errors as ``load_data``."""
-    if name not in DATA:
-        raise GradbenchError(f"unknown data set {name!r}; {did_you_mean(name, DATA)}")
-    kinds = get_type_hints(DATA[name])
-    known = list(inspect.signature(DATA[name]).parameters)[1:]
-    for key, value in arguments.items():
-        if key not in known:
-            remedy = did_you_mean(key, known)
-            raise GradbenchError(f"the data set {name!r} has no argument {key!r}; {remedy}")
-        if remedy := _unfit(value, kinds[key]):
-            raise GradbenchError(f"the data set {name!r} got {key} = {value!r}; {remedy}")
-    return dict(arguments)
+    """Return the arguments of a data set, checked without making the data.
+
+    Raises:
+        GradbenchError: the name or an argument is unknown, or an argument has no fitting value.
+    """
+    make = DATA.find(name)
+    try:
+        found = parse(arguments_of(make), arguments)
+    except ValidationError as error:
+        said = []
+        for fault in error.errors(include_url=False):
+            key, remedy = fault["loc"][0], fault["ctx"]["remedy"]
+            problem = {
+                "unknown": f"has no argument {key!r}",
+                "missing": f"got no {key}",
+                "unfit": f"got {key} = {arguments.get(str(key))!r}",
+            }[fault["type"]]
+            said.append(f"the data set {name!r} {problem}; {remedy}")
+        raise GradbenchError("\n".join(said)) from None
+    return {key: getattr(found, key) for key in arguments}
 
 
-def _unfit(value: Any, kind: Any) -> str:
-    """What to give instead of a value that does not fit an annotation; empty if it fits."""
-    choices = get_args(kind)
-    if int in (kind, *choices):
-        whole = as_int(value)
-        fits = (value is None and type(None) in choices) or (
-            whole is not None and 1 <= whole <= MOST
-        )
-        return "" if fits else f"give a whole number from 1 to {MOST}"
-    return "" if value in choices else did_you_mean(value, choices)
+@lru_cache(maxsize=256)
+def arguments_of(make: Callable[..., Examples]) -> type[Any]:
+    """Return the arguments of a data set as a dataclass; its whole numbers are 1 to ``MOST``."""
+    hints = get_type_hints(make, include_extras=True)
+    size = Annotated[int, Whole(1, MOST)]
+    sized = {int: size, int | None: size | None}
+    parts = []
+    for name, parameter in list(inspect.signature(make).parameters.items())[1:]:
+        kind = hints.get(name, Any)
+        optional = parameter.default is not inspect.Parameter.empty
+        default = field(default=parameter.default) if optional else field()
+        parts.append((name, sized.get(kind, kind), default))
+    return make_dataclass(make.__name__, parts, frozen=True, namespace={"__doc__": make.__doc__})
 
 
 @data_set

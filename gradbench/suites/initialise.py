@@ -1,4 +1,8 @@
-"""Initial parameters of networks."""
+"""Initial parameters of networks.
+
+An initialisation is a function ``initialise(network, key, inputs, scale) -> params``: ``inputs``
+[n, ...] are those of the data set, ``scale`` is the number that a problem gives.
+"""
 
 import math
 from collections.abc import Callable, Mapping
@@ -10,7 +14,8 @@ import numpy as np
 from jaxtyping import Array
 
 from gradbench.core.contract import Params
-from gradbench.core.errors import GradbenchError, did_you_mean
+from gradbench.core.errors import GradbenchError
+from gradbench.core.registry import Registry
 from gradbench.models.binary_weights import map_weights
 from gradbench.models.conv import Conv
 from gradbench.models.dense import Dense
@@ -18,34 +23,39 @@ from gradbench.models.losses import Readout
 from gradbench.models.network import SBN
 
 Initialise = Callable[[Any, Array, np.ndarray, float], tuple[Params, ...]]
+INITIALISATIONS: Registry[Initialise] = Registry("initialisation")
 
 
+@INITIALISATIONS.register()
 def uniform(network: Any, key: Array, inputs: np.ndarray, scale: float) -> tuple[Params, ...]:
-    """Weights and biases from U(-scale, scale)."""
+    """Draw weights and biases from U(-scale, scale)."""
     return jax.tree.map(lambda leaf: scale * leaf, network.init(key))
 
 
+@INITIALISATIONS.register()
 def normalised(network: Any, key: Array, inputs: np.ndarray, scale: float) -> tuple[Params, ...]:
-    """U(-1, 1), then every hidden unit's pre-activation to mean 0 and standard deviation ``scale``.
+    """Draw from U(-1, 1), then give every hidden pre-activation mean 0 and deviation ``scale``.
 
-    By analytic moments under independence: those of the data go in; a unit of mean 0 is a fair
-    Bernoulli variable to the next layer. The output layer is left. Source: the experiment on
-    gradient accuracy of Shekhovtsov, Yanush & Flach 2020.
+    The moments are analytic, under independence: those of the data go in, and a unit of mean 0 is a
+    fair Bernoulli variable to the next layer. The output layer is left as it is. Source: the
+    experiment on gradient accuracy of Shekhovtsov, Yanush & Flach 2020.
     """
     params = network.init(key)
     hidden = _normalised(network, params[:-1], inputs, scale)
     return (*hidden, params[-1])
 
 
+@INITIALISATIONS.register()
 def fixed_scale(network: Any, key: Array, inputs: np.ndarray, scale: float) -> tuple[Params, ...]:
-    """As ``normalised``, with the output layer too: networks of any width and depth compare."""
+    """Draw as ``normalised``, the output layer too: networks of any size can be compared."""
     return _normalised(network, network.init(key), inputs, scale)
 
 
+@INITIALISATIONS.register()
 def fan_in(network: Any, key: Array, inputs: np.ndarray, scale: float) -> tuple[Params, ...]:
-    """Weights of mean 0 and variance scale^2 / inputs of a unit, biases 0, for layers of any kind.
+    """Draw weights of mean 0 and variance scale^2 / inputs of a unit; biases are 0.
 
-    Source: LeCun et al. 1998, Efficient backprop.
+    It is for layers of any kind. Source: LeCun et al. 1998, Efficient backprop.
     """
 
     def scaled(weight: Array) -> Array:
@@ -90,7 +100,7 @@ def _normalised(
 def _normalised_layer(
     part: Dense | Conv | Readout, theta: Params, mean: Array, variance: Array, scale: float
 ) -> Params:
-    """Pre-activations of mean 0 and this scale; of a convolution on the average over positions."""
+    """Give pre-activations mean 0 and this scale, on the average over positions."""
     if isinstance(part, Readout):
         part = Dense(part.inputs, part.outputs)
     weight, no_bias = theta["weight"], jnp.zeros_like(theta["bias"])
@@ -103,27 +113,16 @@ def _normalised_layer(
     return {"weight": weight, "bias": -unit(part({"weight": weight, "bias": no_bias}, mean))}
 
 
+@INITIALISATIONS.register()
 def own(network: Any, key: Array, inputs: np.ndarray, scale: float) -> tuple[Params, ...]:
-    """Those that each layer begins with: logits at their value, other weights from U(-1, 1)."""
+    """Take what each layer begins with: logits at their value, other weights from U(-1, 1)."""
     return tuple(network.init(key))
 
 
-INITIALISATIONS: dict[str, Initialise] = {
-    "uniform": uniform,
-    "normalised": normalised,
-    "fixed_scale": fixed_scale,
-    "fan_in": fan_in,
-    "own": own,
-}
-
-
 def get_initialisation(name: str) -> Initialise:
-    """The initialisation of that name.
+    """Return the initialisation of a name.
 
     Raises:
         GradbenchError: the name is unknown.
     """
-    if name not in INITIALISATIONS:
-        remedy = did_you_mean(name, INITIALISATIONS)
-        raise GradbenchError(f"unknown initialisation {name!r}; {remedy}")
-    return INITIALISATIONS[name]
+    return INITIALISATIONS.find(name)

@@ -1,76 +1,125 @@
-"""Suites and problems by name: packaged, of plugins, by path."""
+"""Suites and problems by name: of the package, of plugins, and by the path of a TOML file."""
 
 import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from gradbench.core import plugins
-from gradbench.core.errors import GradbenchError, did_you_mean
-from gradbench.suites.config import Table, parse, read, shown
+from gradbench.core.errors import GradbenchError
+from gradbench.core.registry import Registry
 
-_FOLDERS = {"suite": files("gradbench.suites"), "problem": files("gradbench.suites") / "problems"}
-FILES: dict[str, dict[str, Path]] = {"problems": {}, "suites": {}}  # TOML files, by kind and name
+_FOLDER = Path(__file__).parent  # of the suites of the package
+
+
+@dataclass(frozen=True)
+class Source:
+    """A suite or a problem that has a name: a TOML file, the text of one, or its values.
+
+    ``file`` is what messages call it, such as "psa.toml".
+    """
+
+    file: str
+    content: Any
+
+
+def _accept(group: str, offered: Any) -> None:
+    """Take what an entry point offers: a module beside TOML files, their folder, or its maker."""
+    if isinstance(offered, ModuleType):
+        offered = files(offered)
+    _add_folder(REGISTRIES[group.removesuffix("s")], offered() if callable(offered) else offered)
+
+
+PROBLEMS: Registry[Source] = Registry("problem", accept=_accept)
+SUITES: Registry[Source] = Registry("suite", accept=_accept)
+REGISTRIES = {"problem": PROBLEMS, "suite": SUITES}
 
 
 def add_problems(folder: str | os.PathLike[str]) -> None:
-    """Makes the problems known, by name, whose TOML files lie in a ``folder``.
+    """Make the problems known, by name, whose TOML files lie in a ``folder``.
 
     Raises:
         GradbenchError: there is none, or one has a name that exists.
     """
-    _add("problems", folder)
+    _add_folder(PROBLEMS, Path(folder))
 
 
 def add_suites(folder: str | os.PathLike[str]) -> None:
-    """Makes the suites known, by name, whose TOML files lie in a folder.
+    """Make the suites known, by name, whose TOML files lie in a ``folder``.
 
     Raises:
-        GradbenchError: as ``add_problems``.
+        GradbenchError: there is none, or one has a name that exists.
     """
-    _add("suites", folder)
+    _add_folder(SUITES, Path(folder))
 
 
-def _add(kind: str, folder: Any) -> None:
-    found = {path.stem: path.resolve() for path in sorted(Path(str(folder)).glob("*.toml"))}
+def add_problem(name: str, content: str | Mapping[str, Any]) -> None:
+    """Make a problem known by name.
+
+    Args:
+        name: its name.
+        content: what stands in its TOML file, as text or as nested dictionaries.
+
+    Raises:
+        GradbenchError: there is a problem of that name, or the content has no title.
+    """
+    PROBLEMS.add(name, Source(f"problem {name!r}", content), summary=_title(content))
+
+
+def add_suite(name: str, content: str | Mapping[str, Any]) -> None:
+    """Make a suite known by name, as ``add_problem`` does a problem.
+
+    Raises:
+        GradbenchError: there is a suite of that name, or the content has no title.
+    """
+    SUITES.add(name, Source(f"suite {name!r}", content), summary=_title(content))
+
+
+def _add_folder(known: Registry[Source], folder: Any) -> None:
+    """Register the TOML files of a folder, on disk or in a package."""
+    folder = Path(folder) if isinstance(folder, str) else folder
+    there = folder.is_dir()
+    found = [f for f in (folder.iterdir() if there else ()) if f.name.endswith(".toml")]
     if not found:
-        raise GradbenchError(f"there are no {kind} in {str(folder)!r}; name a folder of TOML files")
-    for name, path in found.items():
-        if name in packaged(kind[:-1]) or FILES[kind].get(name, path) != path:
-            raise GradbenchError(
-                f"{kind} have the name {name!r} already; give {str(path)!r} another name"
-            )
-    FILES[kind] |= found
+        raise GradbenchError(
+            f"there are no {known.plural} in {str(folder)!r}; name a folder of TOML files"
+        )
+    for file in sorted(found, key=lambda file: file.name):
+        name = file.name.removesuffix(".toml")
+        title = _title(file.read_text(errors="replace")) or name  # what it lacks is told later
+        said = str(file) if isinstance(file, Path) and _FOLDER not in file.parents else file.name
+        known.add(name, Source(said, file), summary=title, origin=str(file))
 
 
-def _folder(offered: Any) -> Any:
-    if isinstance(offered, ModuleType):
-        return files(offered)
-    return offered() if callable(offered) else offered
-
-
-def packaged(kind: str) -> list[str]:
-    """Names of the files of a kind, "suite" or "problem", that come with the package."""
-    return sorted(f.name[:-5] for f in _FOLDERS[kind].iterdir() if f.name.endswith(".toml"))
-
-
-def known(kind: str) -> list[str]:
-    """Names of the files of a kind that come with the package, and of those of plugins."""
-    plugins.load_installed(f"{kind}s", lambda kind, offered: _add(kind, _folder(offered)))
-    return sorted([*packaged(kind), *FILES[f"{kind}s"]])
+def _title(content: Any) -> str:
+    """Return the title of a suite or a problem, "" where there is none; nothing is checked."""
+    if isinstance(content, Mapping):
+        return str(content.get("title", ""))
+    found = re.search(r"^title\s*=\s*([\"'])(.*)\1", content, re.MULTILINE)
+    return found[2] if found else ""
 
 
 def find(
     kind: str, name_or_path: str | os.PathLike[str], beside: str | None = None
-) -> tuple[str, Table]:
-    """A file of the package or a plugin by name, or a user's by path: its name and its table.
+) -> tuple[str, Any]:
+    """Find a suite or a problem by its name, or by the path of a TOML file.
 
-    Paths are relative to the folder of the file ``beside``.
+    Args:
+        kind: "suite" or "problem".
+        name_or_path: the name or the path.
+        beside: a file; paths are relative to its folder.
+
+    Returns:
+        Its name, and the ``Document`` of its content.
 
     Raises:
         GradbenchError: there is no such file, it is not TOML, or what is given is no name or path.
     """
+    from gradbench.suites.config import Document, parse_toml, read_toml, shown
+
     try:
         given = os.fsdecode(name_or_path)
     except TypeError:
@@ -79,12 +128,20 @@ def find(
         ) from None
     if given.endswith(".toml") or os.sep in given:
         path = Path(beside).parent / given if beside else Path(given)
-        return path.stem, read(path, str(path))
-    if given in packaged(kind):
-        file = _FOLDERS[kind] / f"{given}.toml"
-        return given, parse(file.name, file.read_bytes())
-    if given not in (names := known(kind)):
+        return path.stem, read_toml(path)
+    known = REGISTRIES[kind]
+    try:
+        name = known.canonical(given)
+    except GradbenchError:
         unknown = f"unknown {kind} {given!r}, which is no path of a .toml file either"
-        raise GradbenchError(f"{unknown}; {did_you_mean(given, names)}")
-    path = FILES[f"{kind}s"][given]
-    return given, read(path, str(path))
+        raise GradbenchError(f"{unknown}; {known.suggestion(given)}") from None
+    source = known[name]
+    if isinstance(source.content, Mapping):
+        return name, Document(source.file, dict(source.content))
+    if isinstance(source.content, str):
+        return name, parse_toml(source.file, source.content.encode())
+    return name, read_toml(source.content, source.file)
+
+
+_add_folder(SUITES, _FOLDER)
+_add_folder(PROBLEMS, _FOLDER / "problems")

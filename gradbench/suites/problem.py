@@ -1,126 +1,114 @@
-"""Problems: a network, its data and its training, read from TOML files and checked.
+"""Problems: a network, its data and its training, as TOML files say them.
 
-A problem comes with the package, by name, or from a user's file, by path. Names that only JAX code
-knows (estimators, noises, objectives) are checked where they are used.
+A problem comes with the package or a plugin, by name, or from a user's file, by path. The classes
+here are read from the tables of the file, see ``gradbench.suites.parse``.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Literal, TypeAlias
 
-from gradbench.suites.config import Unfit, number, several
+from gradbench.core.errors import GradbenchError
+from gradbench.core.fields import (
+    Checked,
+    Count,
+    Distinct,
+    Estimator,
+    Named,
+    Natural,
+    NotNegative,
+    Number,
+    OneOrMore,
+    Positive,
+    Real,
+    Text,
+)
+from gradbench.models.layer import LayerForm
+from gradbench.models.losses import ObjectiveForm
+from gradbench.suites.forms import Data, DataTable, FormOf, MeasuredTable, ObjectiveName
 
 UNTRAINED = 0  # the checkpoint of the initial parameters
 
 
-@dataclass(frozen=True)
-class Data:
-    """A data set (``gradbench.problems.data``) and its arguments."""
-
-    name: str
-    arguments: Mapping[str, Any]
+def _two(states: tuple[float, ...]) -> tuple[float, ...]:
+    if len(states) != 2:
+        raise GradbenchError("give two numbers, such as [0, 1] or [-1, 1]")
+    return states
 
 
-@dataclass(frozen=True)
-class DenseLayer:
-    """A dense stochastic layer: ``dense`` units, ``through`` deterministic tanh layers before."""
-
-    dense: int
-    through: tuple[int, ...] = ()
-
-
-@dataclass(frozen=True)
-class ConvLayer:
-    """A convolutional stochastic layer: ``conv`` channels, ``pool`` a window of pooling before."""
-
-    conv: int
-    kernel: int = 3
-    stride: int = 1
-    padding: int = 0
-    pool: int = 1
-
-
-@dataclass(frozen=True)
-class LogitsLayer:
-    """A first layer that reads nothing: ``logits`` units, ``shared`` one logit, from ``value``."""
-
-    logits: int
-    shared: bool = False
-    value: float = 0.0
-
-
-@dataclass(frozen=True)
-class Distance:
-    """The toy objective mean_i |b_i - t_i|^power, or with ``total`` the sum, t the ``distance``."""
-
-    distance: tuple[float, ...]
-    power: float = 2.0
-    total: bool = False
-
-
-@dataclass(frozen=True)
-class Polynomial:
-    """The toy objective mean_i c_1 x_i + c_2 x_i^2 + ..., or with ``total`` the sum."""
-
-    polynomial: tuple[float, ...]
-    total: bool = False
+# A number of dense units, or the table of a layer; the name of an objective, or its table.
+Hidden: TypeAlias = Annotated[int | LayerForm, FormOf("layers", Count)]
+Objective: TypeAlias = Annotated[
+    str | ObjectiveForm, FormOf("objectives", Annotated[str, ObjectiveName()])
+]
+Pair: TypeAlias = Annotated[Distinct[Real], Checked(_two)]
 
 
 @dataclass(frozen=True)
 class Weights:
     """Binary weights: the ``noise`` of latent weights; ``activation`` None for stochastic units."""
 
-    noise: str = "logistic"
-    activation: str | None = None
+    noise: Annotated[str, Named("noises")] = "logistic"
+    activation: Annotated[str, Named("activations")] | None = None
 
 
 @dataclass(frozen=True)
 class Network:
     """A chain of stochastic layers and an objective.
 
-    ``hidden`` are the stochastic layers, a number being that of dense units, ``outputs`` the size
-    of the affine map that the objective reads, ``inputs`` the shape of an input where it is no
-    vector, ``states`` the two values that the next layer reads for the states -1, +1. The objective
-    "elbo" has a decoder for each layer, with its own deterministic layers in reverse, and the
-    divergence ``kl``; "quadratic" and the tables of toys read the last states themselves.
-    ``initialisation`` names how parameters are drawn, with ``scale`` the scale of pre-activations.
+    ``hidden`` are the stochastic layers; a plain number stands for so many dense units. ``outputs``
+    is the size of the affine map that a loss reads, ``inputs`` the shape of an input that is not a
+    vector, ``states`` the two values that the next layer reads for the states -1 and +1. The
+    objective "elbo" has a decoder for each layer, with its deterministic layers in reverse, and the
+    divergence ``kl``. ``initialisation`` names how parameters are drawn, with ``scale`` the scale
+    of pre-activations.
     """
 
-    hidden: tuple[int | DenseLayer | ConvLayer | LogitsLayer, ...]
-    objective: str | Distance | Polynomial
-    outputs: int = 1
-    inputs: tuple[int, ...] | None = None
-    noise: str = "logistic"
-    states: tuple[float, float] = (-1.0, 1.0)
-    kl: str = "closed"
+    hidden: OneOrMore[Hidden]
+    objective: Objective
+    outputs: Count = 1
+    inputs: OneOrMore[Count] | None = None
+    noise: Annotated[str, Named("noises")] = "logistic"
+    states: Pair = (-1.0, 1.0)
+    kl: Literal["closed", "sampled"] = "closed"
     weights: Weights | None = None
-    initialisation: str = "normalised"
-    scale: float = 1.0
+    initialisation: Annotated[str, Named("initialisations")] = "normalised"
+    scale: Positive = 1.0
 
 
 @dataclass(frozen=True)
 class WeightTraining:
-    """How latent weights are trained, where not as the other parameters.
+    """How latent weights are trained, where it is not as the other parameters are.
 
-    ``strength`` is that of the proximal term, for ``proximal_kl`` alone.
+    ``strength`` is the strength of a proximal term, where the optimiser has one.
     """
 
-    optimiser: str
-    rate: float
-    strength: float = 0.0
+    optimiser: Annotated[str, Named("weight_optimisers")]
+    rate: Positive
+    strength: NotNegative = 0.0
 
 
 @dataclass(frozen=True)
 class Training:
     """How parameters are trained; ``checkpoints`` are numbers of epochs, 0 before the first."""
 
-    estimator: str
-    rate: float
-    batch: int
-    checkpoints: tuple[int, ...]
-    momentum: float = 0.0
-    optimiser: str = "sgd"
+    estimator: Estimator
+    rate: Positive
+    batch: Count
+    checkpoints: Annotated[Distinct[Natural], Checked(lambda epochs: tuple(sorted(epochs)))]
+    momentum: Annotated[float, Number(least=0, below=1)] = 0.0
+    optimiser: Annotated[str, Named("optimisers")] = "sgd"
     weights: WeightTraining | None = None
+
+
+@dataclass(frozen=True)
+class ProblemTable:
+    """The whole file of a problem. Gradients are measured on [measured], by default on [data]."""
+
+    title: Text
+    data: Annotated[Data, DataTable()]
+    network: Network
+    measured: Annotated[Data | None, MeasuredTable()] = None
+    training: Training | None = None
 
 
 @dataclass(frozen=True)
@@ -128,7 +116,7 @@ class Problem:
     """A network with its data. Gradients are measured on ``measured``, all of it as one batch.
 
     ``label`` is the width, depth or other number that a sweep varies, None without a sweep.
-    ``base`` is the name that random keys are made from: the variants of a problem share it.
+    ``base`` is the name that random keys are made from; the variants of a problem share it.
     """
 
     name: str
@@ -142,16 +130,9 @@ class Problem:
 
     @property
     def checkpoints(self) -> tuple[int, ...]:
-        """Numbers of epochs after which gradients are measured."""
+        """The numbers of epochs after which gradients are measured."""
         return self.training.checkpoints if self.training else (UNTRAINED,)
 
     def checkpoint_name(self, epoch: int) -> str:
-        """What a checkpoint is called: "epoch 100", or "untrained" where none is trained."""
+        """Return the name of a checkpoint: "epoch 100", or "untrained" without training."""
         return f"epoch {epoch}" if self.training else "untrained"
-
-
-def _pair(value: Any) -> tuple[float, float]:
-    values = several(number())(value)
-    if len(values) != 2:
-        raise Unfit("give two numbers, as [0, 1] or [-1, 1]", value)
-    return values[0], values[1]

@@ -1,6 +1,7 @@
 """Training by stochastic gradient descent with any estimator, as one compiled loop."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any, TypeAlias
 
@@ -10,7 +11,8 @@ import optax
 from jaxtyping import Array
 
 from gradbench.core.contract import Batch, Loss, Params
-from gradbench.core.errors import GradbenchError, did_you_mean
+from gradbench.core.errors import GradbenchError
+from gradbench.core.registry import Registry
 from gradbench.core.run import batch_size
 from gradbench.core.specs import parse_spec
 from gradbench.models.optimisers import (
@@ -19,61 +21,109 @@ from gradbench.models.optimisers import (
     mirror_descent,
     proximal_kl,
 )
-from gradbench.suites.problem import Network, Training, WeightTraining
+from gradbench.suites.problem import Network, Training
 
 Optimiser: TypeAlias = optax.GradientTransformation
-OPTIMISERS: dict[str, Callable[[float, float], Optimiser]] = {
-    "sgd": lambda rate, momentum: optax.sgd(rate, momentum or None),
-    "adam": lambda rate, momentum: optax.adam(rate, b1=momentum or 0.9),
-}
+OPTIMISERS: Registry[Callable[[float, float], Optimiser]] = Registry("optimiser")
+WEIGHT_OPTIMISERS: Registry["WeightOptimiser"] = Registry("weight optimiser")
 
-# Optimisers of latent weights, from their training and their noise. All but "sgd" read dE/dw.
-WEIGHT_OPTIMISERS: dict[str, Callable[[WeightTraining, str], Optimiser]] = {
-    "sgd": lambda weights, noise: optax.sgd(weights.rate),
-    "mirror_descent": lambda weights, noise: mirror_descent(weights.rate, noise),
-    "exponentiated_gradient": lambda weights, noise: exponentiated_gradient(weights.rate, noise),
-    "proximal_kl": lambda weights, noise: proximal_kl(weights.rate, weights.strength),
-}
+
+@OPTIMISERS.register()
+def sgd(rate: float, momentum: float) -> Optimiser:
+    """Stochastic gradient descent, with momentum."""
+    return optax.sgd(rate, momentum or None)
+
+
+@OPTIMISERS.register()
+def adam(rate: float, momentum: float) -> Optimiser:
+    """Adam; its first decay rate is the momentum, 0.9 unless given."""
+    return optax.adam(rate, b1=momentum or 0.9)
+
+
+@dataclass(frozen=True)
+class WeightOptimiser:
+    """An optimiser of the latent weights of binary weights.
+
+    ``make(rate, noise)`` returns it, where ``noise`` is the name of the noise of the weights; with
+    ``proximal`` it is ``make(rate, noise, strength)``. It reads dE/dw, the gradient of
+    ``straight_through`` with the identity as its proxy, unless ``reads_latent``: then dE/deta.
+    ``noises`` are those that it is made for, any if there are none.
+    """
+
+    make: Callable[..., Optimiser]
+    reads_latent: bool = False
+    proximal: bool = False
+    noises: tuple[str, ...] = ()
+
+
+def weight_optimiser(
+    name: str | None = None,
+    *,
+    reads_latent: bool = False,
+    proximal: bool = False,
+    noises: tuple[str, ...] = (),
+) -> Callable[[Callable[..., Optimiser]], Callable[..., Optimiser]]:
+    """Return a decorator that registers a ``WeightOptimiser``, under its own name by default."""
+
+    def enter(make: Callable[..., Optimiser]) -> Callable[..., Optimiser]:
+        found = WeightOptimiser(make, reads_latent, proximal, noises)
+        WEIGHT_OPTIMISERS.add(name or make.__name__, found, source=make)
+        return make
+
+    return enter
+
+
+@weight_optimiser("sgd", reads_latent=True)
+def _latent_sgd(rate: float, noise: str) -> Optimiser:
+    """Plain gradient descent on latent weights."""
+    return optax.sgd(rate)
+
+
+weight_optimiser()(mirror_descent)
+weight_optimiser()(exponentiated_gradient)
+
+
+@weight_optimiser("proximal_kl", proximal=True, noises=("logistic",))
+def _proximal_kl(rate: float, noise: str, strength: float) -> Optimiser:
+    """The mirror step with a proximal term, the divergence of p from 1/2."""
+    return proximal_kl(rate, strength)
 
 
 def check_training(training: Training, network: Network) -> None:
-    """Refuses optimisers that are not known or do not fit the network and the estimator.
+    """Refuse optimisers that are not known or do not fit the network and the estimator.
 
     Raises:
         GradbenchError: names what is wrong and the remedy.
     """
-    if training.optimiser not in OPTIMISERS:
-        remedy = did_you_mean(training.optimiser, OPTIMISERS)
-        raise GradbenchError(f"unknown optimiser {training.optimiser!r}; {remedy}")
+    OPTIMISERS.find(training.optimiser)
     weights = training.weights
     if weights is None:
         return
     if network.weights is None:
         raise GradbenchError("training.weights is there without network.weights; take it out")
-    if weights.optimiser not in WEIGHT_OPTIMISERS:
-        remedy = did_you_mean(weights.optimiser, WEIGHT_OPTIMISERS)
-        raise GradbenchError(f"unknown optimiser {weights.optimiser!r} of weights; {remedy}")
+    name, found = weights.optimiser, WEIGHT_OPTIMISERS.find(weights.optimiser)
     identity = _reads_identity(training.estimator)
-    if (weights.optimiser == "sgd") == identity:
-        reads = "dE/deta" if identity else "dE/dw"
-        use = "without" if identity else "with"
+    if found.reads_latent == identity:
+        reads, use = ("dE/deta", "without") if identity else ("dE/dw", "with")
         raise GradbenchError(
-            f"the optimiser {weights.optimiser!r} of weights reads {reads} but the estimator is "
+            f"the optimiser {name!r} of weights reads {reads} but the estimator is "
             f"{training.estimator!r}; take straight_through {use} proxy='identity'"
         )
-    if weights.strength and weights.optimiser != "proximal_kl":
+    if weights.strength and not found.proximal:
+        others = [other for other, known in WEIGHT_OPTIMISERS.items() if known.proximal]
         raise GradbenchError(
-            f"the optimiser {weights.optimiser!r} of weights got strength = {weights.strength:g}; "
-            "take it out, or take proximal_kl"
+            f"the optimiser {name!r} of weights got strength = {weights.strength:g}; take it out, "
+            f"or take {' or '.join(others)}"
         )
-    if weights.optimiser == "proximal_kl" and network.weights.noise != "logistic":
+    if found.noises and network.weights.noise not in found.noises:
         raise GradbenchError(
-            f"proximal_kl got weights with {network.weights.noise} noise; take logistic noise"
+            f"{name} got weights with {network.weights.noise} noise; take "
+            f"{' or '.join(found.noises)} noise"
         )
 
 
 def _reads_identity(spec: str) -> bool:
-    """Whether an estimator gives dE/dw for weights."""
+    """Return whether an estimator gives dE/dw for weights."""
     name, arguments = parse_spec(spec)
     if name == "nested":
         return _reads_identity(str(arguments.get("weights", "straight_through")))
@@ -82,23 +132,24 @@ def _reads_identity(spec: str) -> bool:
 
 @lru_cache
 def make_optimiser(training: Training, network: Any) -> Optimiser:
-    """The optax optimiser of a training: of binary weights their own, where there is one.
+    """Return the optimiser of a training, in which binary weights may have one of their own.
 
-    The same object for the same training and network: compiled once.
+    It is the same object for the same training and network, so that training is compiled once.
     """
-    real = OPTIMISERS[training.optimiser](training.rate, training.momentum)
+    real = OPTIMISERS.find(training.optimiser)(training.rate, training.momentum)
     weights = training.weights
     if weights is None:
         return real
-    latent = WEIGHT_OPTIMISERS[weights.optimiser](weights, network.noise)
-    return for_weights(network, latent, real)
+    found = WEIGHT_OPTIMISERS.find(weights.optimiser)
+    strength = (weights.strength,) if found.proximal else ()
+    return for_weights(network, found.make(weights.rate, network.noise, *strength), real)
 
 
 def check_batch(batch: int, data: Batch) -> None:
-    """Refuses a batch larger than the data.
+    """Refuse a batch that is larger than the data.
 
     Raises:
-        GradbenchError: see above.
+        GradbenchError: names both numbers.
     """
     if batch > batch_size(data):
         raise GradbenchError(
@@ -116,13 +167,14 @@ def train(
     batch: int,
     checkpoints: tuple[int, ...],
 ) -> Iterator[tuple[int, Params]]:
-    """Parameters after each number of epochs in ``checkpoints``, which ascend; 0: the initial ones.
+    """Yield the parameters after each number of epochs in ``checkpoints``, which ascend from 0.
 
-    An epoch goes once through the data in random order, in batches; what does not fill a batch is
-    left out. The epoch's number is in its keys: the checkpoints asked for do not change the course.
+    An epoch goes once through the data in random order, in batches; examples that do not fill a
+    batch are left out. The keys of an epoch depend on its number alone, so that the checkpoints do
+    not change the course.
 
     Raises:
-        GradbenchError: a batch larger than the data, or training diverged.
+        GradbenchError: a batch is larger than the data, or training diverges.
     """
     check_batch(batch, data)
     state, epoch = optimiser.init(params), 0
@@ -148,7 +200,7 @@ def _epochs(
     first: int,
     last: int,
 ) -> tuple[Params, Any]:
-    """Parameters and state of the optimiser after the epochs ``first``, ..., ``last`` - 1."""
+    """Return parameters and the optimiser's state after the epochs ``first`` to ``last`` - 1."""
     examples = batch_size(data)
     steps = examples // batch
 

@@ -22,8 +22,8 @@ from gradbench.exact.enumeration import expected_loss
 from gradbench.metrics.directory import summary, unfinished
 from gradbench.models.binary_weights import BinaryWeights
 from gradbench.models.compose import Compose
-from gradbench.models.conv import AveragePool, Conv
-from gradbench.models.dense import Dense
+from gradbench.models.conv import AveragePool, Conv, ConvForm
+from gradbench.models.dense import Dense, DenseForm
 from gradbench.models.elbo import ELBO
 from gradbench.models.layer import axes
 from gradbench.models.losses import Readout
@@ -32,10 +32,10 @@ from gradbench.plots.suite import plot
 from gradbench.results.shards import CheckpointId
 from gradbench.results.store import Results
 from gradbench.suites.build import build
-from gradbench.suites.config import Table
+from gradbench.suites.config import Document
 from gradbench.suites.initialise import get_initialisation
 from gradbench.suites.networks import ACTIVATIONS
-from gradbench.suites.problem import ConvLayer, DenseLayer, Problem
+from gradbench.suites.problem import Problem
 from gradbench.suites.read_problem import load_problem, read_problem
 from gradbench.suites.runner import run
 
@@ -95,11 +95,11 @@ def test_hidden_layers_are_read_as_they_are_written(tmp_path):
         ),
     )
     assert problem.network.hidden == (
-        ConvLayer(1, kernel=3, stride=2, padding=1, pool=2),
-        ConvLayer(2, kernel=3, stride=1, padding=0, pool=1),
+        ConvForm(1, kernel=3, stride=2, padding=1, pool=2),
+        ConvForm(2, kernel=3, stride=1, padding=0, pool=1),
         5,
-        DenseLayer(8, through=(16, 4)),
-        DenseLayer(3),
+        DenseForm(8, through=(16, 4)),
+        DenseForm(3),
     )
     assert json.loads(json.dumps(asdict(problem)))["network"]["hidden"][3] == {
         "dense": 8,
@@ -185,9 +185,9 @@ def described(inputs, layers, objective="bernoulli_likelihood", **more):
         "data": {"name": "binary_digits", "examples": 8},
         "network": network | {"initialisation": "fan_in"} | more,
     }
-    problem = read_problem("any", Table("any.toml", values))
+    problem = read_problem("any", Document("any.toml", values))
     again = json.loads(json.dumps(values))
-    assert problem == read_problem("any", Table("any.toml", again))
+    assert problem == read_problem("any", Document("any.toml", again))
     assert isinstance(problem, Problem)
     json.dumps(asdict(problem), allow_nan=False)
     return problem
@@ -293,22 +293,25 @@ def test_what_is_enumerated_is_said_in_words(tmp_path):
     [
         ("0", "[0] is 0; give a whole number of at least 1"),
         ("true", "[0] is true; give a whole number of at least 1"),
-        ("{}", "[0] is {}; give the key dense"),
+        ("{}", "[0] is {}; name the layer by one of the keys conv, dense, logits"),
         ("{ dense = 0 }", "[0].dense is 0; give a whole number of at least 1"),
-        ("{ through = [3] }", "[0] is {'through': [3]}; give the key dense"),
-        ("{ dense = 2, through = 3 }", "[0].through is 3; give a list of at least 1 item"),
+        (
+            "{ through = [3] }",
+            "[0] is { through = [3] }; name the layer by one of the keys conv, dense, logits",
+        ),
+        ("{ dense = 2, through = 3 }", "[0].through is 3; give a list, in square brackets"),
         (
             "{ dense = 2, through = [4, 0.5] }",
             "[0].through[1] is 0.5; give a whole number of at least 1",
         ),
         (
             "{ dense = 2, trough = [4] }",
-            "[0] has a key that is \"trough\"; did you mean 'through'?",
+            "unknown key network.hidden[0].trough; did you mean 'through'?",
         ),
-        ("{ conv = 1, kernl = 3 }", "[0] has a key that is \"kernl\"; did you mean 'kernel'?"),
+        ("{ conv = 1, kernl = 3 }", "unknown key network.hidden[0].kernl; did you mean 'kernel'?"),
         (
             "{ conv = 1, dense = 2 }",
-            '[0] has a key that is "dense"; choose one of conv, kernel, padding, pool, stride',
+            "[0] is { conv = 1, dense = 2 }; give one of conv and dense",
         ),
         ("{ conv = -1 }", "[0].conv is -1; give a whole number of at least 1"),
         (
@@ -323,7 +326,8 @@ def test_what_is_enumerated_is_said_in_words(tmp_path):
 )
 def test_a_wrong_layer_is_told_with_file_line_and_remedy(tmp_path, layer, sentence):
     told = refusal(tmp_path, hidden(f"[{layer}]"))
-    assert told == f"mine.toml, line 9: network.hidden{sentence}"
+    place = "network.hidden" if sentence.startswith("[") else ""
+    assert told == f"mine.toml, line 9: {place}{sentence}"
 
 
 ELBO_ = ('outputs = 64\nobjective = "bernoulli_likelihood"', 'objective = "elbo"')
@@ -354,7 +358,7 @@ REFUSED = {
     ),
     "elbo with conv": (
         [hidden("[{ conv = 1 }]"), ELBO_],
-        "the objective 'elbo' got a convolutional layer; give dense layers",
+        "the objective 'elbo' got the layer 'conv', which has no decoder; give dense layers",
     ),
     "elbo with weights": (
         [ELBO_, WEIGHTS],
@@ -366,11 +370,11 @@ REFUSED = {
     ),
     "activation": (
         [("[network]", '[network]\nweights.activation = "tahn"')],
-        "unknown activation 'tahn'; did you mean 'tanh'?",
+        "mine.toml, line 8: network.weights.activation is \"tahn\"; did you mean 'tanh'?",
     ),
     "noise of weights": (
         [("[network]", '[network]\nweights.noise = "unifrom"')],
-        "unknown noise 'unifrom'; did you mean 'uniform'?",
+        "mine.toml, line 8: network.weights.noise is \"unifrom\"; did you mean 'uniform'?",
     ),
     "normalised weights": (
         [WEIGHTS, ('"fan_in"', '"normalised"')],
@@ -392,9 +396,12 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_a_network_that_cannot_be_is_refused_with_the_name_of_the_problem(tmp_path, name):
+def test_a_network_that_cannot_be_is_refused_with_the_name_or_the_line_of_the_problem(
+    tmp_path, name
+):
     changes, sentence = REFUSED[name]
-    assert refusal(tmp_path, *changes).startswith(f"problem 'mine': {sentence}")
+    place = "" if sentence.startswith("mine.toml") else "problem 'mine': "
+    assert refusal(tmp_path, *changes).startswith(f"{place}{sentence}")
 
 
 @pytest.mark.parametrize(
@@ -402,7 +409,7 @@ def test_a_network_that_cannot_be_is_refused_with_the_name_of_the_problem(tmp_pa
     [
         ([ELBO_, ("hidden", 'kl = "close"\nhidden')], 'line 9: network.kl is "close"; did you'),
         ([("[8, 8, 1]", "[8, 0]")], "line 8: network.inputs[1] is 0; give a whole number of at"),
-        ([("[8, 8, 1]", "64")], "line 8: network.inputs is 64; give a list of at least 1 item"),
+        ([("[8, 8, 1]", "64")], "line 8: network.inputs is 64; give a list, in square brackets"),
         (
             [WEIGHTS, ("weights]\n", "weights]\nnoize = 1\n")],
             "line 15: unknown key network.weights",

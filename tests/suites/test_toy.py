@@ -196,8 +196,12 @@ initialisation = "own"
 @pytest.mark.parametrize(
     ("old", "new", "sentence"),
     [
-        ("distance =", "distanze =", 'network.objective has a key that is "distanze"; did you'),
-        ("[0.45]", "0.45", "network.objective.distance is 0.45; give a list of at least 1 item"),
+        (
+            "distance =",
+            "distanze =",
+            "unknown key network.objective.distanze; did you mean 'dist",
+        ),
+        ("[0.45]", "0.45", "network.objective.distance is 0.45; give a list, in square brackets"),
         (
             "[0.45]",
             "[0.45], power = 0.5",
@@ -208,12 +212,35 @@ initialisation = "own"
         ("logits = 2", "logits = 0", "network.hidden[0].logits is 0; give a whole number of at"),
         ("{ logits = 2 }", "2", "the data have no inputs; make the first layer one of logits"),
         ("nothing", "overlapping_classes", "a layer of logits reads nothing and got 2 inputs; mak"),
-        ("states", "outputs = 2\nstates", "network.outputs is 2, which a toy objective has no use"),
-        ("states", 'kl = "sampled"\nstates', "network.kl is 'sampled', which a toy objective has"),
-        ('"own"', '"own"\nweights = {}', "a layer of logits has no binary weights; take out netw"),
+        (
+            "states",
+            "outputs = 2\nstates",
+            "network.outputs is 2, which the objective 'distance' ha",
+        ),
+        (
+            "states",
+            'kl = "sampled"\nstates',
+            "network.kl is 'sampled', which the objective 'dista",
+        ),
+        (
+            '"own"',
+            '"own"\nweights = {}',
+            "the objective 'distance' has no binary weights; take ou",
+        ),
         ('"own"', '"normalised"', "the initialisation got Logits, which has no known moments"),
         ("{ distance = [0.45] }", '"quadratic"', "a quadratic objective got 2 units and a target"),
-        ("{ distance = [0.45] }", '"elbo"', "the objective 'elbo' got a layer of logits; give de"),
+        (
+            "states = [0, 1]\nobjective = { distance = [0.45] }",
+            'objective = "elbo"',
+            "the objective 'elbo' got the layer 'logits', which has no decoder; give dense layers",
+        ),
+        (
+            '{ distance = [0.45] }\ninitialisation = "own"',
+            '"logistic_loss"\nweights = {}',
+            "the layer 'logits' has no binary weights; take out network.weights",
+        ),
+        ("{ distance = [0.45] }", '"distance"', "write it as a table with the key distance"),
+        ("{ distance = [0.45] }", '"distanze"', 'network.objective is "distanze"; did you mean'),
     ],
 )
 def test_what_is_wrong_in_the_file_of_a_toy_is_told_in_a_sentence(tmp_path, old, new, sentence):
