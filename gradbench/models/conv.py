@@ -80,6 +80,7 @@ class Conv:
     stride: Any = 1
     padding: int | str = 0
     noise: str | Noise = "logistic"
+    affine = True  # see Layer
 
     def __post_init__(self) -> None:
         """Refuses impossible sizes."""

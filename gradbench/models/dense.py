@@ -66,6 +66,7 @@ class Dense:
     inputs: int
     outputs: int
     noise: str | Noise = "logistic"
+    affine = True  # see Layer
 
     def __post_init__(self) -> None:
         """Refuses impossible sizes."""

@@ -353,7 +353,7 @@ def test_layers_and_objectives_of_ones_own_are_enumerated():
 
 def test_exact_moments_of_what_is_not_lifted_are_refused():
     network, params, batch = small((2, 2, 1))
-    with pytest.raises(GradbenchError, match=r"made by lift\(\) .*measure draws"):
+    with pytest.raises(GradbenchError, match=r"made by surrogate_loss\(\) .*measure draws"):
         moments(make_estimator("exact", network), params, batch)
 
 
