@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from gradbench.core.arguments import at_least
-from gradbench.core.contract import Example, Model, Params
+from gradbench.core.contract import Example, Params
 from gradbench.core.errors import GradbenchError
 
 

@@ -12,7 +12,6 @@ from itertools import pairwise
 from numbers import Real
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
