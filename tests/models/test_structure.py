@@ -2,6 +2,8 @@
 
 import ast
 import re
+import subprocess
+import sys
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -365,3 +367,15 @@ def test_nothing_outside_of_models_asks_for_the_class_of_a_model():
     assert len(files) > 100
     found = {str(path.relative_to(root)): asked_for(path.read_text()) for path in files}
     assert {name: lines for name, lines in found.items() if lines} == {}
+
+
+def test_the_folder_offers_its_public_names_and_loads_optax_for_optimisers_alone():
+    program = (
+        "import sys, gradbench.models as models\n"
+        "assert 'optax' not in sys.modules\n"
+        "assert all(hasattr(models, name) for name in models.__all__)\n"
+        "assert 'optax' in sys.modules and models.optimisers.mirror_descent\n"
+        "assert set(dir(models)) == set(models.__all__)\n"
+        "assert not hasattr(models, 'SNB')\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=120)
