@@ -15,11 +15,10 @@ from gradbench.core.contract import Batch, Model, Params
 from gradbench.core.errors import GradbenchError, did_you_mean
 from gradbench.core.precision import doubled, float64
 from gradbench.core.run import batch_size
-from gradbench.exact.enumeration import brute_force, route_of
-from gradbench.exact.size import MEMORY, check_size, sites_and_type
+from gradbench.exact.routes import Route, find_route, route_of
+from gradbench.exact.size import MEMORY, check_size, fits, path_units
 from gradbench.measure.blocks import Blocks
-from gradbench.models.binary_weights import BinaryWeights
-from gradbench.models.network import SBN
+from gradbench.models.structure import has_latent_weights
 
 
 class Pilot(NamedTuple):
@@ -76,8 +75,8 @@ class Reference(NamedTuple):
     ``gradient`` has the structure of the parameters (numpy arrays). ``route`` is that of the
     enumeration, or "sampled"; then ``samples`` says how, and ``value`` and ``gradient`` are means
     of draws. ``agreement`` maps each check of an enumeration to the largest relative difference
-    found, ``None`` where there is no second route: models that are not an ``SBN``, or with more
-    than ``_SECOND_ROUTE`` paths.
+    found: "brute force", or the second route that the model's own one names, and "finite
+    difference". It is ``None`` where the model has no second route, or one that takes too long.
     """
 
     value: float
@@ -98,9 +97,10 @@ _NOTHING = 1e-5  # a layer's gradient that is smaller than so much of loss and g
 
 
 def exact_gradient(model: Model, params: Params, batch: Batch, memory: int = MEMORY) -> Reference:
-    """The exact gradient in float64, whatever the precision of the caller.
+    """Return the exact gradient in float64, whatever the precision of the caller.
 
-    Checked by brute force (on as many examples as it can afford) and by a central finite
+    It comes by the exact route of the model, see ``gradbench.exact.route_of``. It is checked by a
+    second route (brute force on as many examples as can be afforded) and by a central finite
     difference, along the gradient and along a fixed direction, relative to the gradient's norm.
 
     Raises:
@@ -119,20 +119,22 @@ def exact_gradient(model: Model, params: Params, batch: Batch, memory: int = MEM
                 "the exact loss or its gradient is not finite; check the objective at all states "
                 "that the units can take"
             )
+        second = find_route(route.second or "brute_force")
+        difference = _second_route(model, params, batch)
         agreement = {
-            "brute force": _second_route(model, params, batch),
+            second.name.replace("_", " "): difference,
             "finite difference": _finite_difference(route, model, params, batch, gradient),
         }
-    if (agreement["brute force"] or 0) > _TOLERANCE:
+    if (difference or 0) > _TOLERANCE:
         raise GradbenchError(
-            f"the two routes to the exact gradient differ by {agreement['brute force']:.1e}; "
+            f"the two routes to the exact gradient differ by {difference:.1e}; "
             "check that layers and objective are deterministic functions of their arguments"
         )
-    return Reference(float(value), jax.tree.map(np.asarray, gradient), route.__name__, agreement)
+    return Reference(float(value), jax.tree.map(np.asarray, gradient), route.name, agreement)
 
 
 def check_values(model: Model, params: Params, batch: Batch) -> None:
-    """Refuses parameters and data that are not finite, and what the model itself refuses.
+    """Refuse parameters and data that are not finite, and what the model itself refuses.
 
     Raises:
         GradbenchError: names the entry and the value.
@@ -150,9 +152,9 @@ def check_values(model: Model, params: Params, batch: Batch) -> None:
                 raise GradbenchError(
                     f"the {name} hold {wrong} at {jax.tree_util.keystr(path)}; give finite numbers"
                 )
-    if isinstance(model, SBN | BinaryWeights):
+    if hasattr(model, "check"):
         model.check(params, batch)
-    if isinstance(model, BinaryWeights):
+    if has_latent_weights(model):
         model.warn_outside(params)
     try:
         hash(model)
@@ -169,22 +171,21 @@ def _value_and_gradient(route: Callable, model: Model, params: Params, batch: Ba
 
 
 def _second_route(model: Model, params: Params, batch: Batch) -> float | None:
-    """Largest difference of the two routes, per layer relative to the norm of its gradient.
+    """Return the largest difference of the two routes; None where there is no second one.
 
-    Or to 1e-5 of the loss and of the norm of the whole gradient, where these are larger.
+    It is relative, per layer, to the norm of its gradient, or to 1e-5 of the loss and of the norm
+    of the whole gradient where these are larger.
     """
-    if not isinstance(model, SBN) and route_of(model) is brute_force:
+    first = route_of(model)
+    if first.second is None:
         return None
-    sites, _ = sites_and_type(model, params, batch)
-    units: int = sum(site.size for site in sites)
-    if isinstance(model, BinaryWeights) and isinstance(model.network, SBN):
-        units += sum(site.size for site in sites_and_type(model.network, params, batch)[0])
-    examples = min(batch_size(batch), _SECOND_ROUTE >> units)
+    second = find_route(first.second)
+    examples = _affordable(second, model, params, batch)
     if examples == 0:
         return None
     batch = jax.tree.map(lambda leaf: leaf[:examples], batch)
     (value, one), (_, two) = (
-        _value_and_gradient(route, model, params, batch) for route in (route_of(model), brute_force)
+        _value_and_gradient(route, model, params, batch) for route in (first, second)
     )
     # The gradient of a layer may vanish; what is left of it is rounding.
     floor = _NOTHING * (abs(float(value)) + np.linalg.norm(_flat(one))) + np.finfo(float).tiny
@@ -194,6 +195,14 @@ def _second_route(model: Model, params: Params, batch: Batch) -> float | None:
         if jax.tree.leaves(a)
     ]
     return float(max(differences))
+
+
+def _affordable(route: Route, model: Model, params: Params, batch: Batch) -> int:
+    """Return how many examples a second route can look at: by its paths, or by its own size."""
+    examples = batch_size(batch)
+    if route.name == "brute_force":
+        return min(examples, _SECOND_ROUTE >> path_units(model, params, batch))
+    return examples if fits(route.size(model, params, batch), params) else 0
 
 
 def _flat(tree: PyTree) -> np.ndarray:
@@ -206,7 +215,7 @@ _STEPS = (1e-2, 1e-3, 1e-4, 1e-5)
 def _finite_difference(
     route: Callable, model: Model, params: Params, batch: Batch, gradient: Params
 ) -> float:
-    """Difference to the five-point central difference at the step where it converged best.
+    """Return the difference to the five-point central difference where this converged best.
 
     The step is chosen where two neighbours in ``_STEPS`` agree best, without a look at the
     gradient: large steps cross the kinks of bounded noises, small ones lose digits.

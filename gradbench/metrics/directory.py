@@ -231,7 +231,8 @@ def agreement(results: Results) -> str:
     differences = max(one["finite difference"] for one in found)
     line = f"exact gradients: finite differences agree to {differences:.0e}"
     # None where a network is too large for the second route.
-    routes = [one["brute force"] for one in found if one["brute force"] is not None]
+    checks = [check for one in found for check in one.items()]
+    routes = [value for name, value in checks if name != "finite difference" and value is not None]
     if routes:
         where = "" if len(routes) == len(found) else f" (at {len(routes)} of {len(found)} places)"
         line = (

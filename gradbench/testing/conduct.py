@@ -1,7 +1,6 @@
 """How an estimator behaves as a function: purity, transformations, types, saturation."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 import jax
@@ -12,9 +11,9 @@ from jaxtyping import Array
 from gradbench.core.contract import Loss, Model, Params
 from gradbench.core.errors import GradbenchError
 from gradbench.core.noise import NOISES
-from gradbench.models.binary_weights import BinaryWeights
 from gradbench.models.dense import Dense
 from gradbench.models.network import SBN
+from gradbench.models.structure import is_layered
 from gradbench.testing.problems import Problem, polynomial
 
 # Pre-activations of ordinary size, and far beyond what any noise reaches.
@@ -97,7 +96,7 @@ def _float32_draws(
         lambda leaf: jnp.asarray(leaf, jnp.float32), (problem.params, problem.batches["any"])
     )
     key = jax.random.key(5)
-    if not isinstance(problem.model, SBN):
+    if not is_layered(problem.model):
         draw = jax.jit(jax.value_and_grad(make(problem.model)))
         far = jax.tree.map(lambda leaf: jnp.full_like(leaf, 40), params[:-1])
         for a, theta in ((_NEAR, params), (40.0, (*far, params[-1]))):
@@ -135,13 +134,9 @@ def takes_black_box(make: Callable[[Model], Loss], problem: Problem) -> bool | N
         return jax.pure_callback(outside, like, x.ravel(), vmap_method="expand_dims")
 
     model: Any = problem.model
-    if isinstance(model, BinaryWeights):
+    if not hasattr(model, "with_objective"):
         return None
-    if isinstance(model, SBN):
-        model = replace(model, objective=opaque)
-    else:  # several samples of one
-        model = replace(model, model=replace(model.model, objective=opaque))
-    draw = jax.grad(make(model))
+    draw = jax.grad(make(model.with_objective(opaque)))
     try:
         jax.eval_shape(draw, problem.params, jax.random.key(0), problem.batches["any"])
     except ValueError:  # what JAX raises where it should differentiate a callback
