@@ -1,8 +1,8 @@
-"""The exact gradient in float64, with what it was checked against."""
+"""The exact gradient in float64, checked by a second route and by finite differences."""
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.flatten_util
@@ -10,103 +10,36 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PyTree
 
-from gradbench.core.atomic import Floats
 from gradbench.core.contract import Batch, Model, Params
-from gradbench.core.errors import GradbenchError, did_you_mean
+from gradbench.core.errors import GradbenchError
 from gradbench.core.precision import doubled, float64
 from gradbench.core.run import batch_size
 from gradbench.exact.routes import Route, find_route, route_of
 from gradbench.exact.size import MEMORY, check_size, fits, path_units
-from gradbench.measure.blocks import Blocks
+from gradbench.measure.reference_types import Reference
 from gradbench.models.structure import has_latent_weights
-
-
-class Pilot(NamedTuple):
-    """What a few draws of an ``estimator``, a spec, say of how long a reference of it would take.
-
-    ``draws`` is the number of them that is predicted to reach the relative standard error asked for
-    in every layer, at ``seconds_per_draw``, and ``seconds`` the time of them all.
-    """
-
-    estimator: str
-    seconds_per_draw: float
-    draws: float
-    seconds: float
-
-
-class Samples(NamedTuple):
-    """The ``draws`` of an ``estimator``, a spec, that a sampled reference is the mean of.
-
-    All are in float64, and none of them is kept. ``blocks`` are their moments, one for each of
-    ``layer_names``; ``rel_se`` maps these names to sqrt(tr Cov r) / |G|, with r the reference and
-    |G|^2 estimated without bias: infinite where a layer's gradient cannot be told from zero.
-    ``standard_error`` has the structure of the parameters, ``value_se`` is that of the value.
-    ``pilot`` compares the estimators that were tried, empty where there was one alone.
-    """
-
-    estimator: str
-    draws: int
-    layer_names: tuple[str, ...]
-    blocks: tuple[Blocks, ...]
-    rel_se: dict[str, float]
-    standard_error: PyTree[np.ndarray]
-    value_se: float
-    pilot: tuple[Pilot, ...] = ()
-
-    def covariance(self, layer: str) -> Floats:
-        """The covariance [P, P] of the reference of a layer, in the order of its blocks.
-
-        From the spread of the blocks, so that its rank is below their number.
-
-        Raises:
-            GradbenchError: there is no such layer.
-        """
-        if layer not in self.layer_names:
-            raise GradbenchError(
-                f"there is no layer {layer!r}; {did_you_mean(layer, self.layer_names)}"
-            )
-        deviations = self.blocks[self.layer_names.index(layer)].deviations()
-        return deviations.T @ deviations
-
-
-class Reference(NamedTuple):
-    """The gradient of a model on a batch, in float64, with what it was checked against.
-
-    ``gradient`` has the structure of the parameters (numpy arrays). ``route`` is that of the
-    enumeration, or "sampled"; then ``samples`` says how, and ``value`` and ``gradient`` are means
-    of draws. ``agreement`` maps each check of an enumeration to the largest relative difference
-    found: "brute force", or the second route that the model's own one names, and "finite
-    difference". It is ``None`` where the model has no second route, or one that takes too long.
-    """
-
-    value: float
-    gradient: PyTree[np.ndarray]
-    route: str
-    agreement: dict[str, float | None]
-    samples: Samples | None = None
-
-    @property
-    def blocks(self) -> tuple[Blocks, ...] | None:
-        """What ``metrics.Cell`` asks of a reference: the blocks of a sampled one, by layer."""
-        return self.samples.blocks if self.samples else None
-
 
 _SECOND_ROUTE = 1 << 24  # paths x examples that the second route may look at
 _TOLERANCE = 1e-9  # relative difference of the two routes
-_NOTHING = 1e-5  # a layer's gradient that is smaller than so much of loss and gradient counts as so
+_FLOOR = 1e-5  # of the loss and of the whole gradient, which a layer's difference is relative to
 
 
 def exact_gradient(model: Model, params: Params, batch: Batch, memory: int = MEMORY) -> Reference:
     """Return the exact gradient in float64, whatever the precision of the caller.
 
     It comes by the exact route of the model, see ``gradbench.exact.route_of``. It is checked by a
-    second route (brute force on as many examples as can be afforded) and by a central finite
-    difference, along the gradient and along a fixed direction, relative to the gradient's norm.
+    second route (brute force, on as many examples as that can be done for) and by a central finite
+    difference, along the gradient and along a fixed direction, relative to its norm.
+
+    Args:
+        model: a function ``model(params, example, binary) -> f``, or a network.
+        params: its parameters.
+        batch: examples along the first axis of its leaves.
+        memory: bytes that the enumeration may take.
 
     Raises:
-        GradbenchError: NaN or infinite parameters, data, loss or gradient, targets or shapes that
-            do not fit, a model too large to enumerate, or two routes that disagree by more than
-            1e-9.
+        GradbenchError: NaN or infinite parameters, data, loss or gradient; targets or shapes that
+            do not fit; a model too large to enumerate; or two routes that differ by more than 1e-9.
     """
     check_values(model, params, batch)
     with float64():
@@ -137,7 +70,7 @@ def check_values(model: Model, params: Params, batch: Batch) -> None:
     """Refuse parameters and data that are not finite, and what the model itself refuses.
 
     Raises:
-        GradbenchError: names the entry and the value.
+        GradbenchError: the sentence names the entry and the value.
     """
     for name, tree in (("parameters", params), ("data", batch)):
         for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
@@ -160,8 +93,8 @@ def check_values(model: Model, params: Params, batch: Batch) -> None:
         hash(model)
     except TypeError:
         raise GradbenchError(
-            f"the model of type {type(model).__name__} has no hash, which compiled functions are "
-            "kept by; give a function or a frozen dataclass"
+            f"the model of type {type(model).__name__} has no hash, by which compiled functions "
+            "are cached; give a function or a frozen dataclass"
         ) from None
 
 
@@ -171,10 +104,10 @@ def _value_and_gradient(route: Callable, model: Model, params: Params, batch: Ba
 
 
 def _second_route(model: Model, params: Params, batch: Batch) -> float | None:
-    """Return the largest difference of the two routes; None where there is no second one.
+    """Return the largest difference of the two routes over the layers, None if there is but one.
 
-    It is relative, per layer, to the norm of its gradient, or to 1e-5 of the loss and of the norm
-    of the whole gradient where these are larger.
+    It is relative to the norm of the layer's gradient, or to 1e-5 of the loss and of the norm of
+    the whole gradient, where that is larger.
     """
     first = route_of(model)
     if first.second is None:
@@ -188,7 +121,7 @@ def _second_route(model: Model, params: Params, batch: Batch) -> float | None:
         _value_and_gradient(route, model, params, batch) for route in (first, second)
     )
     # The gradient of a layer may vanish; what is left of it is rounding.
-    floor = _NOTHING * (abs(float(value)) + np.linalg.norm(_flat(one))) + np.finfo(float).tiny
+    floor = _FLOOR * (abs(float(value)) + np.linalg.norm(_flat(one))) + np.finfo(float).tiny
     differences = [
         np.linalg.norm(_flat(a) - _flat(b)) / max(np.linalg.norm(_flat(a)), floor)
         for a, b in zip(one, two, strict=True)
@@ -215,10 +148,10 @@ _STEPS = (1e-2, 1e-3, 1e-4, 1e-5)
 def _finite_difference(
     route: Callable, model: Model, params: Params, batch: Batch, gradient: Params
 ) -> float:
-    """Return the difference to the five-point central difference where this converged best.
+    """Return the relative difference to the five-point central difference of the best step.
 
-    The step is chosen where two neighbours in ``_STEPS`` agree best, without a look at the
-    gradient: large steps cross the kinks of bounded noises, small ones lose digits.
+    That is the step whose neighbour in ``_STEPS`` agrees best with it; the gradient is not looked
+    at. Large steps cross the kinks of bounded noises, small ones lose digits.
     """
     flat, unravel = jax.flatten_util.ravel_pytree(params)
     exact = jax.flatten_util.ravel_pytree(gradient)[0]
