@@ -1,6 +1,5 @@
 """What there is to choose from: estimators, noises, metrics, figures and all else with a name."""
 
-import builtins
 import re
 import textwrap
 from collections.abc import Callable, Sequence
@@ -17,11 +16,11 @@ from gradbench.core.text import markdown as as_markdown
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["estimator", "facts", "kinds", "list", "shown", "text"]
-_Rows = builtins.list[dict[str, str]]
+__all__ = ["available", "estimator", "facts", "kinds", "shown", "text"]
+_Rows = list[dict[str, str]]
 
 
-def list(kind: str) -> "pd.DataFrame":
+def available(kind: str) -> "pd.DataFrame":
     """Return what there is of a kind as a frame: a row each, with its name first.
 
     Args:
@@ -49,7 +48,7 @@ def text(kind: str, width: int | None = None, markdown: bool = False) -> str:
 
 
 def kinds() -> str:
-    """Return the kinds that ``list`` takes, one a line."""
+    """Return the kinds that ``available`` takes, one a line."""
     return "\n".join(kind.replace("_", "-").replace(" ", "-") for kind in KINDS)
 
 
@@ -90,7 +89,7 @@ def _wrapped(rows: Sequence[Sequence[str]], width: int | None) -> Sequence[Seque
 
     Words are not broken, so that lines are wider where the width is less than some 110 characters.
     """
-    columns = builtins.list(zip(*rows, strict=True))
+    columns = list(zip(*rows, strict=True))
     widths = [max(map(len, column)) for column in columns]
     least = [
         max(len(line) for cell in column for line in _broken(cell, 0, k == 0))
@@ -114,7 +113,7 @@ def _wrapped(rows: Sequence[Sequence[str]], width: int | None) -> Sequence[Seque
     ]
 
 
-def _broken(cell: str, width: int, indent: bool) -> builtins.list[str]:
+def _broken(cell: str, width: int, indent: bool) -> list[str]:
     """Break a cell into lines, which end after words or after the name before arguments."""
     first, *parts = re.findall(r"[^\s(]*(?:\(|\s+|$)", cell)
     lines = [first]
@@ -140,7 +139,7 @@ def estimator(spec: str) -> str:
     return "\n".join([title, "", about, "", *aligned(_facts(found))])
 
 
-def facts(spec: str) -> builtins.list[tuple[str, str]]:
+def facts(spec: str) -> list[tuple[str, str]]:
     """Return what the registry knows about an estimator, as pairs of a name and a text.
 
     Args:
@@ -163,7 +162,7 @@ def _described(spec: str) -> index.Description:
     return describe(spec)
 
 
-def _facts(found: index.Description) -> builtins.list[tuple[str, str]]:
+def _facts(found: index.Description) -> list[tuple[str, str]]:
     claim = found.exactness
     objective, gradient, layers = found.evaluations
     return [

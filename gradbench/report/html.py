@@ -38,7 +38,7 @@ _AXES = {
 }
 
 
-def report(directory: str | Path | Results, out: str | Path | None = None) -> Path:
+def write_report(directory: str | Path | Results, out: str | Path | None = None) -> Path:
     """Writes the report of a directory of results.
 
     Args:

@@ -15,8 +15,8 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Write the report and print its path."""
     from gradbench.cli.options import print_unfinished
-    from gradbench.report.html import report
+    from gradbench.report.html import write_report
 
-    path = report(options.directory, options.out)
+    path = write_report(options.directory, options.out)
     print_unfinished(options.directory)
     print(f"open {path}")
