@@ -29,7 +29,7 @@ from gradbench.report.tables import SHOWN, bias_grid, rows_of
 from gradbench.report.words import words
 from gradbench.results.store import Results
 
-__all__ = ["report"]
+__all__ = ["write_report"]
 _COSTS = {"draws": "Draws", "evaluations": "Evaluations of the objective", "seconds": "Time"}
 _AXES = {
     "draws": "number of draws M",
