@@ -15,8 +15,7 @@ from gradbench.core.errors import GradbenchError, did_you_mean
 from gradbench.core.specs import format_spec
 from gradbench.core.text import aligned
 from gradbench.core.text import markdown as as_markdown
-from gradbench.suites.read_problem import list_problems, load_problem
-from gradbench.suites.suite import list_suites, load_suite
+from gradbench.suites.library import PROBLEMS, SUITES
 
 __all__ = ["estimator", "facts", "list", "text"]
 
@@ -188,12 +187,11 @@ def _short(source: str) -> str:
 
 
 def _problems() -> builtins.list[dict[str, Any]]:
-    return [{"problem": name, "title": load_problem(name).title} for name in list_problems()]
+    return [{"problem": name, "title": PROBLEMS.facts(name).summary} for name in PROBLEMS.names()]
 
 
 def _suites() -> builtins.list[dict[str, Any]]:
-    suites = [load_suite(name) for name in list_suites()]
-    return [{"suite": suite.name, "title": suite.title} for suite in suites]
+    return [{"suite": name, "title": SUITES.facts(name).summary} for name in SUITES.names()]
 
 
 def _noises() -> builtins.list[dict[str, Any]]:

@@ -22,6 +22,7 @@ from gradbench.cli.options import (
     _say_figures,
     _say_unfinished,
 )
+from gradbench.cli.schema import add_schema
 from gradbench.cli.show import _compare, _rank, _show, _table
 from gradbench.core import plugins
 from gradbench.core.errors import GradbenchError, GradbenchWarning
@@ -218,6 +219,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.add_argument("--seed", type=int, default=0, help="seed of problems and draws (0)")
     command.set_defaults(command=_check)
+
+    add_schema(commands)
 
     # Before the command or after it: two destinations, as the later would empty the earlier.
     some: dict[str, Any] = {"action": "append", "default": [], "metavar": "FILE"}
