@@ -84,7 +84,7 @@ class ProblemInstance:
 
 @lru_cache(maxsize=64)
 def estimator(spec: str, network: AnyNetwork) -> Loss:
-    """Return the surrogate loss, one object for a spec and a network, so that it is compiled once."""
+    """Return the surrogate loss, one object for a spec and a network: it is compiled once."""
     return make_estimator(spec, network)
 
 
