@@ -242,16 +242,15 @@ def _authors(source: str) -> str:
 
 
 def _problems() -> _Rows:
-    from gradbench.suites.read_problem import list_problems, load_problem
+    from gradbench.suites.library import PROBLEMS
 
-    return [{"problem": name, "title": load_problem(name).title} for name in list_problems()]
+    return [{"problem": name, "title": PROBLEMS.facts(name).summary} for name in PROBLEMS.names()]
 
 
 def _suites() -> _Rows:
-    from gradbench.suites.suite import list_suites, load_suite
+    from gradbench.suites.library import SUITES
 
-    suites = [load_suite(name) for name in list_suites()]
-    return [{"suite": suite.name, "title": suite.title} for suite in suites]
+    return [{"suite": name, "title": SUITES.facts(name).summary} for name in SUITES.names()]
 
 
 def _metrics() -> _Rows:

@@ -1,4 +1,4 @@
-"""Files of results: written as a whole, read verified, and failing in one sentence.
+"""Files of results: written as a whole, verified when read, failing in one sentence.
 
 A file is written beside its place and renamed into it, so it is there as a whole or not at all; it
 carries a digest of its content, so damage is found; equal content gives equal bytes.
@@ -6,7 +6,6 @@ carries a digest of its content, so damage is found; equal content gives equal b
 
 import contextlib
 import errno
-import fcntl
 import hashlib
 import io
 import json
@@ -18,11 +17,12 @@ from typing import Any
 from urllib.parse import quote
 
 import numpy as np
+from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from gradbench.core.errors import GradbenchError
 
-SCHEMA = 2  # of everything on disk; readers refuse what is newer, and read what is older
+SCHEMA = 2  # of everything on disk; readers refuse newer ones and read older ones
 Floats = NDArray[np.float64]
 Counts = NDArray[np.int64]
 Json = dict[str, Any]
@@ -30,11 +30,15 @@ _PARTIAL = ".gradbench-partial"
 
 
 class CorruptFile(GradbenchError):
-    """The content of a file is not what was written; the sentence names the file."""
+    """The content of a file is not what was written; the message names the file."""
 
 
 def encode(label: str) -> str:
-    """A readable file name for a label; `urllib.parse.unquote` is the way back."""
+    """Return a readable file name for a label; ``urllib.parse.unquote`` is the way back.
+
+    Raises:
+        GradbenchError: the label is empty or too long.
+    """
     name = re.sub(r"^\.", "%2E", quote(label, safe="()=,[]+"))
     if not 1 <= len(name) <= 200:
         raise GradbenchError(
@@ -44,22 +48,22 @@ def encode(label: str) -> str:
 
 
 def to_json(value: object) -> str:
-    """Canonical JSON; numbers and arrays of numpy and JAX are said as Python's."""
+    """Return canonical JSON; numbers and arrays of numpy and JAX are written as those of Python."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), default=lambda x: x.tolist())
 
 
 def plain(value: object) -> Any:
-    """As it comes back from a file."""
+    """Return a value as it comes back from a file."""
     return json.loads(to_json(value))
 
 
 def digest(data: bytes) -> str:
-    """A hash of the content of a file, 16 hexadecimal digits."""
+    """Return a hash of the content of a file, 16 hexadecimal digits."""
     return hashlib.blake2b(data).hexdigest()[:16]
 
 
 def pack(arrays: Mapping[str, Any], layers: int, info: Mapping[str, Any]) -> bytes:
-    """An npz of float64 arrays and a note, with a digest of both."""
+    """Return an npz of float64 arrays and a note, with a digest of both."""
     floats = {key: np.asarray(array, np.float64, order="C") for key, array in arrays.items()}
     note = to_json({"schema": SCHEMA, "layers": layers, "info": dict(info)})
     buffer = io.BytesIO()
@@ -69,7 +73,11 @@ def pack(arrays: Mapping[str, Any], layers: int, info: Mapping[str, Any]) -> byt
 
 
 def unpack(path: Path) -> tuple[dict[str, Floats], int, Json]:
-    """The arrays, the number of layers and the facts of a verified npz; raises CorruptFile."""
+    """Return the arrays, the number of layers and the facts of a verified npz.
+
+    Raises:
+        CorruptFile: it is not what was written.
+    """
     with guard("read", path):
         data = path.read_bytes()
     try:
@@ -90,7 +98,11 @@ def _content(arrays: Mapping[str, Floats], note: str) -> str:
 
 
 def refuse_newer(path: Path, schema: int) -> None:
-    """Raises GradbenchError where a file was written by a gradbench newer than this one."""
+    """Refuse a file that a newer gradbench has written.
+
+    Raises:
+        GradbenchError: names the file and both schemas.
+    """
     if schema > SCHEMA:
         raise GradbenchError(
             f"{str(path)!r} has schema {schema}, newer than this gradbench reads ({SCHEMA}); "
@@ -99,18 +111,22 @@ def refuse_newer(path: Path, schema: int) -> None:
 
 
 def partial(path: Path) -> Path:
-    """What a file is called while it is being written."""
+    """Return the name of a file while it is being written."""
     return path.with_name(f".{path.name}{_PARTIAL}")
 
 
 def remove_partials(directory: Path) -> None:
-    """Deletes what a killed process left half written; only for who has the lock."""
+    """Delete files that a killed process left half written; only for the holder of the lock."""
     for path in directory.rglob(f".*{_PARTIAL}"):
         path.unlink()
 
 
 def write_file(path: Path, data: bytes) -> None:
-    """Writes a file, and its directory, as a whole or, raising GradbenchError, not at all."""
+    """Write a file, and its directory, as a whole or not at all.
+
+    Raises:
+        GradbenchError: it cannot be written.
+    """
     begun = partial(path)
     with guard("write", path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -123,21 +139,25 @@ def write_file(path: Path, data: bytes) -> None:
         finally:
             with contextlib.suppress(OSError):
                 begun.unlink()
-        directory = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(directory)  # makes the new name last, not only the content
-        finally:
-            os.close(directory)
+        if os.name != "nt":  # Windows cannot open directories
+            directory = os.open(path.parent, os.O_RDONLY)
+            try:
+                os.fsync(directory)  # makes the new name last, not only the content
+            finally:
+                os.close(directory)
 
 
-def locked(directory: Path) -> int:
-    """The descriptor of the lock file, locked until it is closed or the process ends."""
+def locked(directory: Path) -> FileLock:
+    """Return the lock of a directory, held until it is released or the process ends.
+
+    Raises:
+        GradbenchError: another process holds it.
+    """
     directory.mkdir(parents=True, exist_ok=True)
-    lock = os.open(directory / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+    lock = FileLock(directory / ".lock", timeout=0, mode=0o644, thread_local=False)
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(lock)
+        lock.acquire()
+    except Timeout:
         raise GradbenchError(
             f"another process is writing to {str(directory)!r}; wait for it, or choose another "
             "directory with --out"
@@ -147,11 +167,11 @@ def locked(directory: Path) -> int:
 
 @contextlib.contextmanager
 def guard(verb: str, path: Path) -> Iterator[None]:
-    """Says the failures of the operating system in one sentence."""
+    """Tell the failures of the operating system in one sentence, as a GradbenchError."""
     try:
         yield
     except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        full = error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", None))  # no such on Windows
         remedy = "free some space" if full else "check the path and its permissions"
         raise GradbenchError(
             f"cannot {verb} {str(path)!r}: {error.strerror or error}; {remedy} and run again, "

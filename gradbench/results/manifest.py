@@ -21,20 +21,20 @@ from gradbench.results.provenance import provenance
 
 
 def suite_hash(suite: Mapping[str, Any]) -> str:
-    """A hash of `Suite.as_dict()`, whatever the order of its keys; the same in every process."""
+    """Return a hash of ``Suite.as_dict()``, whatever the order of its keys."""
     content = json.dumps(suite, sort_keys=True)
     return hashlib.blake2b(content.encode(), digest_size=8).hexdigest()
 
 
 def _refuse_foreign(directory: Path) -> None:
-    """Refuses to write among files that gradbench has not made."""
+    """Refuse to write among files that gradbench has not made."""
     if not directory.exists():
         return
     if not directory.is_dir():
         raise GradbenchError(f"{str(directory)!r} is not a directory; choose another with --out")
     with guard("read", directory):
         names = {path.name for path in directory.iterdir()}
-    # What is there when a first run dies at once.
+    # The files that are there when a first run dies at once.
     begun = {".lock", partial(directory / "manifest.json").name}
     if "manifest.json" not in names and names - begun:
         raise GradbenchError(
@@ -44,9 +44,9 @@ def _refuse_foreign(directory: Path) -> None:
 
 
 def _refuse_other(directory: Path, manifest: Json, wanted: Json) -> None:
-    """Refuses to add to the results of another suite, seed or number of draws."""
+    """Refuse to add to the results of another suite, seed or number of draws."""
     old, new = manifest["suite"], wanted["suite"]
-    # The number of draws is in the suite too, and so is what follows from it: it is told first.
+    # The number of draws and what follows from it are in the suite too: they are told first.
     numbers = [
         f"{key} = {manifest[key]}, not {wanted[key]}"
         for key in ("seed", "draws")
@@ -65,7 +65,7 @@ def _refuse_other(directory: Path, manifest: Json, wanted: Json) -> None:
 
 
 def _begin_or_continue(directory: Path, wanted: Json, families: Mapping[str, str]) -> Json:
-    """Return the manifest of a run, written if the run is new or has news of its provenance.
+    """Return the manifest of a run; write it where the run is new or its provenance has changed.
 
     ``families`` are those of the estimators: figures draw them alike, wherever they come from.
     """
@@ -90,7 +90,7 @@ def _begin_or_continue(directory: Path, wanted: Json, families: Mapping[str, str
 
 
 def _origins(manifest: Json) -> list[Json]:
-    """What began a run and what continued it; the oldest manifests do not have the latter."""
+    """Return what began a run and what continued it; the oldest manifests lack the latter."""
     return [manifest, *manifest.get("continued", [])]
 
 

@@ -1,4 +1,4 @@
-"""Where results come from: versions, device and commit, but never a path or the name of a user."""
+"""Where results come from: versions, device and commit, never a path or the name of a user."""
 
 import os
 import platform
@@ -12,11 +12,12 @@ _SOURCE = Path(__file__).resolve().parents[1]
 
 
 def provenance() -> dict[str, object]:
-    """What a reader needs to reproduce results, JSON-serialisable; unknown entries are None.
+    """Return what a reader needs to reproduce results, for JSON; unknown entries are None.
 
-    `device` is the kind of the accelerator or "cpu", `devices` how many JAX sees, `commit` that of
-    the checkout gradbench runs from, `modified` whether the package differs from that commit,
-    `plugins`, if any were loaded, the names of files and packages with their digests and versions.
+    ``device`` is the kind of the accelerator or "cpu" and ``devices`` the number that JAX sees.
+    ``commit`` is the commit of the checkout that gradbench runs from, and ``modified`` says whether
+    the package differs from it. ``plugins``, if any were loaded, are the names of files and
+    packages with their digests and versions.
     """
     import jax  # imported late: reading results must not pay for it
 
@@ -38,7 +39,7 @@ def provenance() -> dict[str, object]:
 
 
 def checkout(package: Path) -> dict[str, object]:
-    """`commit` and `modified` of a package directory at the top of a git checkout, else None."""
+    """Return the ``commit`` and ``modified`` of a package, None unless at the top of a checkout."""
     commit = modified = None
     # Only at the very top: installed into an environment inside some other project's checkout, git
     # would otherwise answer with the commit of that project.
@@ -58,7 +59,7 @@ def _version(package: str) -> str | None:
 
 
 def _git(directory: Path, *arguments: str) -> str | None:
-    """What git prints, without surrounding space; None where git is missing or refuses."""
+    """Return the output of git without surrounding space, None where it is missing or refuses."""
     # Inside a git hook these variables would point git at the repository of the hook.
     environment = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
     command = ["git", "--no-optional-locks", "-C", str(directory), *arguments]

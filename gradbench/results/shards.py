@@ -1,7 +1,7 @@
-"""Cells on disk: the blocks of one estimator in one place, in shards that follow one another.
+"""Cells on disk: the blocks of one estimator at one checkpoint, in consecutive shards.
 
 A shard is a Parquet file FIRST-LAST.DIGEST.parquet with the blocks of these numbers, a row for each
-block and layer. Its metadata say which run and cell it belongs to, so none is taken for another.
+block and layer. Its metadata say which run and cell it belongs to, so that none is mistaken.
 """
 
 import json
@@ -48,11 +48,11 @@ _NETWORK = -1  # in the place of the number of a layer
 
 
 class CorruptShard(CorruptFile):
-    """A shard is damaged, missing or foreign: its cell is to be discarded and measured again."""
+    """A shard is damaged, missing or foreign: its cell has to be discarded and measured again."""
 
 
 class CheckpointId(NamedTuple):
-    """Where parameters and their gradients belong; labels are texts of 1 to 200 plain letters."""
+    """The place of parameters and their gradients; labels are texts of 1 to 200 plain letters."""
 
     problem: str
     replicate: int
@@ -68,7 +68,7 @@ class _Shard(NamedTuple):
 
 @dataclass(frozen=True)
 class CellStore:
-    """The blocks of one estimator in one place; `Results.cell` makes it."""
+    """The blocks of one estimator at one checkpoint; ``Results.cell`` makes it."""
 
     place: CheckpointId
     estimator: str
@@ -77,10 +77,13 @@ class CellStore:
     write: Callable[[Path, bytes], None]
 
     def append(self, blocks: Sequence[Block], meta: Mapping[str, Any]) -> None:
-        """Writes one shard with the blocks that follow those already there.
+        """Write one shard with the blocks that follow those already there.
 
-        `meta` are the constants of the cell (block size, `averages`, `head_sizes`...): what JSON
-        can say, the same in every shard. Raises GradbenchError, leaving the cell as it was.
+        ``meta`` are the constants of the cell (block size, ``averages``, ``head_sizes``, ...): JSON
+        can say them, and they are the same in every shard.
+
+        Raises:
+            GradbenchError: the blocks or the constants do not fit; the cell stays as it was.
         """
         shards = self._shards()
         first = shards[-1].last + 1 if shards else 0
@@ -99,9 +102,10 @@ class CellStore:
         self.write(self.directory / f"{first:06}-{last:06}.{digest(data)}.parquet", data)
 
     def load(self) -> tuple[Json | None, list[Block]]:
-        """The constants of the cell, None where it is empty, and all blocks in order.
+        """Return the constants of the cell, None where it is empty, and all blocks in order.
 
-        Every shard is read once. Raises CorruptShard.
+        Raises:
+            CorruptShard: a shard is damaged, missing or foreign.
         """
         meta: Json | None = None
         blocks: list[Block] = []
@@ -111,14 +115,18 @@ class CellStore:
         return meta, blocks
 
     def done_blocks(self) -> int:
-        """How many blocks are stored, all shards verified; raises CorruptShard."""
+        """Return the number of stored blocks, after verifying all shards.
+
+        Raises:
+            CorruptShard: a shard is damaged, missing or foreign.
+        """
         shards = self._shards()
         for shard in shards:
             self._read(shard)
         return shards[-1].last + 1 if shards else 0
 
     def discard(self) -> None:
-        """Deletes the shards of this cell, and nothing else."""
+        """Delete the shards of this cell, and nothing else."""
         with guard("delete", self.directory):
             for path in self._paths():
                 path.unlink()
@@ -128,7 +136,7 @@ class CellStore:
         return f"the cell of {self.estimator!r} at {'/'.join(map(str, self.place))!r}"
 
     def _header(self, first: int, last: int) -> Json:
-        """What a shard says about itself, so that one from elsewhere is not taken for its own."""
+        """Return what a shard says about itself, so that a foreign one is noticed."""
         names = {**self.place._asdict(), "estimator": self.estimator}
         return {"schema": SCHEMA, **self.run, **names, "first": first, "last": last}
 
@@ -139,7 +147,7 @@ class CellStore:
             return [path for path in self.directory.iterdir() if is_shard(path)]
 
     def _shards(self) -> list[_Shard]:
-        """The shards by their names, which must follow one another."""
+        """Return the shards by their names, which must follow one another."""
         fields = [(path, re.split(r"[-.]", path.name)) for path in self._paths()]
         shards = sorted(_Shard(int(f[0]), int(f[1]), f[2], path) for path, f in fields)
         follows = 0
@@ -150,7 +158,7 @@ class CellStore:
         return shards
 
     def _read(self, shard: _Shard) -> tuple[pq.ParquetFile, Json]:
-        """A verified shard, and its `meta`."""
+        """Return a verified shard, and its ``meta``."""
         with guard("read", shard.path):
             data = shard.path.read_bytes()
         if digest(data) != shard.digest:
@@ -165,7 +173,7 @@ class CellStore:
 
 
 def is_shard(path: Path) -> bool:
-    """Whether a file has the name of a shard."""
+    """Return whether a file has the name of a shard."""
     return _NAME.fullmatch(path.name) is not None
 
 
@@ -177,7 +185,7 @@ def _corrupt(path: Path, what: str) -> CorruptShard:
 
 
 def _encode(blocks: Sequence[Block], header: Json) -> bytes:
-    """Parquet, one row per block and layer, and one per block for the network."""
+    """Return Parquet with one row per block and layer, and one per block for the network."""
     rows = [
         (block.index, n, *layer)
         for block in blocks
@@ -215,7 +223,7 @@ def _decode(file: pq.ParquetFile) -> list[Block]:
 
 
 def _layer(row: dict[str, Any]) -> LayerBlock:
-    """A row as it was encoded; what schema 1 does not have is NaN."""
+    """Return a row as it was encoded; columns that schema 1 does not have are NaN."""
     flat = {name: _flat(row[name]) for name in ("mean", "m2", "groups", "cosine", "cosine_sq")}
     unknown = np.full(len(flat["groups"]), np.nan)
     return LayerBlock(
@@ -232,5 +240,5 @@ def _rows(lists: Any, columns: int) -> np.ndarray:
 
 
 def _flat(values: Any) -> np.ndarray:
-    """The numbers of a list, or of all lists in a list, of Arrow."""
+    """Return the numbers of a list, or of all lists in a list, of Arrow."""
     return np.asarray(values.flatten() if isinstance(values, pa.ListArray) else values.values)

@@ -1,4 +1,4 @@
-"""A directory of results: what is measured is kept here, and found again after any interruption.
+"""A directory of results, in which measurements are kept and found after any interruption.
 
     DIR/manifest.json                                   what was run, by what, on what (`continued`:
                                                         and by what else, each time that changed)
@@ -10,13 +10,12 @@
     DIR/shards/PROBLEM/REPLICATE/CHECKPOINT/ESTIMATOR/FIRST-LAST.DIGEST.parquet    blocks of a cell
     DIR/figures/
 
-How files are written and verified is in `gradbench.files`, what a shard holds is in
-`gradbench.shards`. One process at a time may write, any number may read.
+How files are written and verified is in ``gradbench.core.atomic``, what a shard holds in
+``gradbench.results.shards``. One process at a time may write, any number may read.
 """
 
 import contextlib
 import json
-import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -24,6 +23,7 @@ from typing import Any, NamedTuple, Self
 from urllib.parse import quote, unquote
 
 import numpy as np
+from filelock import BaseFileLock
 
 from gradbench.core.atomic import (
     SCHEMA,
@@ -49,7 +49,7 @@ from gradbench.results.shards import CellStore, CheckpointId, is_shard
 
 
 class Reference(NamedTuple):
-    """The exact value and gradient `[P]` per layer, and facts about them (routes, agreement...)."""
+    """The exact value, the gradient ``[P]`` per layer, and facts about them such as the route."""
 
     value: float
     gradient: tuple[Floats, ...]
@@ -57,7 +57,7 @@ class Reference(NamedTuple):
 
 
 def _take_apart(tree: Any, name: str, arrays: dict[str, Any]) -> Any:
-    """The tree as JSON with a name for each array, such as "0/weight"; ``arrays`` gets these."""
+    """Return a tree as JSON with a name for each array, such as "0/weight", and fill ``arrays``."""
     if isinstance(tree, Mapping):
         return {
             key: _take_apart(part, f"{name}/{quote(key, safe='')}", arrays)
@@ -78,9 +78,9 @@ def _put_together(tree: Any, arrays: Mapping[str, Floats]) -> Any:
 
 
 class Results:
-    """A directory of results; `open_or_create` opens it to write, `open` to read only."""
+    """A directory of results; ``open_or_create`` opens it to write, ``open`` to read only."""
 
-    def __init__(self, directory: Path, manifest: Json, lock: int | None = None) -> None:
+    def __init__(self, directory: Path, manifest: Json, lock: BaseFileLock | None = None) -> None:
         self.directory = directory
         self.manifest = manifest
         self._lock = lock
@@ -94,12 +94,15 @@ class Results:
         draws: int,
         families: Mapping[str, str] | None = None,
     ) -> Self:
-        """Opens the results of this suite, seed and number of draws, or begins them; to write.
+        """Open the results of a suite, seed and number of draws, or begin them, to write.
 
-        What a killed run left half written is removed; versions, commit or machine that differ from
-        those last named in the manifest are added to it, as are the `families` of estimators, by
-        their names without arguments. Raises GradbenchError where the directory
-        holds something else, has a newer schema, cannot be written, or is in use by another writer.
+        Files that a killed run left half written are removed. Versions, commit or machine that
+        differ from the last ones in the manifest are added to it, as are the ``families`` of
+        estimators, by their names without arguments.
+
+        Raises:
+            GradbenchError: the directory holds something else, has a newer schema, cannot be
+                written, or is in use by another writer.
         """
         directory = Path(directory)
         wanted = {"schema": SCHEMA, "suite": suite, "suite_hash": suite_hash(suite)}
@@ -107,7 +110,7 @@ class Results:
         _refuse_foreign(directory)
         with contextlib.ExitStack() as undo, guard("write", directory):
             lock = locked(directory)
-            undo.callback(os.close, lock)
+            undo.callback(lock.release)
             remove_partials(directory)
             manifest = _begin_or_continue(directory, wanted, families or {})
             undo.pop_all()
@@ -115,13 +118,17 @@ class Results:
 
     @classmethod
     def open(cls, directory: str | Path) -> Self:
-        """Opens existing results, to read only; raises GradbenchError where there are none."""
+        """Open existing results, to read only.
+
+        Raises:
+            GradbenchError: there are none.
+        """
         return cls(Path(directory), _read_manifest(Path(directory) / "manifest.json"))
 
     def close(self) -> None:
-        """Lets another process write; when a process dies the operating system does it."""
+        """Let another process write; when a process dies, the operating system does so."""
         if self._lock is not None:
-            os.close(self._lock)
+            self._lock.release()
             self._lock = None
 
     def __enter__(self) -> Self:
@@ -132,21 +139,25 @@ class Results:
 
     @property
     def figures(self) -> Path:
-        """The directory of the figures, made where it is missing."""
+        """The directory of the figures, which is made where it is missing."""
         path = self.directory / "figures"
         with guard("write", path):
             path.mkdir(exist_ok=True)
         return path
 
     def save_checkpoint(self, place: CheckpointId, params: Sequence[Any]) -> None:
-        """Stores parameters in float64: tuples and dictionaries of arrays, however nested."""
+        """Store parameters in float64: tuples and dictionaries of arrays, however nested."""
         arrays: dict[str, Any] = {}
         tree = _take_apart(params, "", arrays)
         info = {"tree": json.dumps(tree)}  # as text: the order of keys is kept
         self.write(self._path("checkpoints", place), pack(arrays, len(params), info))
 
     def load_checkpoint(self, place: CheckpointId) -> tuple[Any, ...] | None:
-        """The stored parameters, None where there are none; raises CorruptFile."""
+        """Return the stored parameters, None where there are none.
+
+        Raises:
+            CorruptFile: the file is damaged.
+        """
         path = self._path("checkpoints", place)
         if not path.exists():
             return None
@@ -156,16 +167,20 @@ class Results:
     def save_reference(
         self, place: CheckpointId, value: float, gradient: Sequence[Any], info: Mapping[str, Any]
     ) -> None:
-        """Stores the exact value and the gradient, an array per layer, in float64.
+        """Store the exact value and the gradient, an array per layer, in float64.
 
-        `info` is what JSON can say.
+        ``info`` holds facts that JSON can say.
         """
         arrays = {str(n): np.ravel(layer) for n, layer in enumerate(gradient)}
         data = pack({"value": value, **arrays}, len(gradient), info)
         self.write(self._path("references", place), data)
 
     def load_reference(self, place: CheckpointId) -> Reference | None:
-        """The stored exact gradient, None where there is none; raises CorruptFile."""
+        """Return the stored exact gradient, None where there is none.
+
+        Raises:
+            CorruptFile: the file is damaged.
+        """
         path = self._path("references", place)
         if not path.exists():
             return None
@@ -176,7 +191,7 @@ class Results:
     def save_moments(
         self, place: CheckpointId, estimator: str, mean: Sequence[Any], variance: Sequence[Any]
     ) -> None:
-        """Stores the exact mean and variance of a draw, an array per layer each, in float64."""
+        """Store the exact mean and variance of a draw, an array per layer each, in float64."""
         layers = zip(mean, variance, strict=True)
         arrays = {f"{n}/{k}": x for n, pair in enumerate(layers) for k, x in enumerate(pair)}
         self.write(self._own_path("moments", place, estimator), pack(arrays, len(mean), {}))
@@ -184,9 +199,10 @@ class Results:
     def load_moments(
         self, place: CheckpointId, estimator: str
     ) -> tuple[tuple[Floats, Floats], ...] | None:
-        """The stored exact mean and variance per layer, None where there are none.
+        """Return the stored exact mean and variance per layer, None where there are none.
 
-        Raises CorruptFile.
+        Raises:
+            CorruptFile: the file is damaged.
         """
         path = self._own_path("moments", place, estimator)
         if not path.exists():
@@ -197,20 +213,21 @@ class Results:
     def save_cost(
         self, place: CheckpointId, estimator: str, seconds: float, evaluations: int
     ) -> None:
-        """Stores what a draw costs: measured seconds on this machine, evaluations per example."""
+        """Store the cost of a draw: measured seconds on this machine, evaluations per example."""
         info = {"seconds": seconds, "evaluations": evaluations}
         self.write(self._own_path("costs", place, estimator), pack({}, 0, info))
 
     def load_cost(self, place: CheckpointId, estimator: str) -> Json | None:
-        """The stored ``seconds`` and ``evaluations`` per draw, None where there are none.
+        """Return the stored ``seconds`` and ``evaluations`` per draw, None where there are none.
 
-        Raises CorruptFile.
+        Raises:
+            CorruptFile: the file is damaged.
         """
         path = self._own_path("costs", place, estimator)
         return unpack(path)[2] if path.exists() else None
 
     def cell(self, problem: str, replicate: int, checkpoint: str, estimator: str) -> CellStore:
-        """The cell of that name, whether it has blocks or not."""
+        """Return the cell of an estimator at a checkpoint, whether it has blocks or not."""
         folder = self.directory / "shards" / encode(problem) / str(replicate)
         return CellStore(
             CheckpointId(problem, replicate, checkpoint),
@@ -221,7 +238,7 @@ class Results:
         )
 
     def cells(self) -> list[CellStore]:
-        """All cells that have blocks, in natural order of their names ("2" before "10")."""
+        """Return all cells that have blocks, in natural order of their names ("2" before "10")."""
         found = set()
         for path in (self.directory / "shards").glob("*/*/*/*/*.parquet"):
             problem, replicate, checkpoint, estimator = map(unquote, path.parts[-5:-1])
@@ -230,7 +247,11 @@ class Results:
         return [self.cell(*names) for names in sorted(found, key=_natural)]
 
     def write(self, path: Path, data: bytes) -> None:
-        """Writes a file below the directory as a whole or, raising GradbenchError, not at all."""
+        """Write a file below the directory, as a whole or not at all.
+
+        Raises:
+            GradbenchError: the results are open to read only, or the file cannot be written.
+        """
         if self._lock is None:
             raise GradbenchError(
                 f"{str(self.directory)!r} is open to read only; use Results.open_or_create"
@@ -238,7 +259,7 @@ class Results:
         write_file(path, data)
 
     def _own_path(self, kind: str, place: CheckpointId, estimator: str) -> Path:
-        """Of what an estimator has at a place."""
+        """Return the path of a file about one estimator at a checkpoint."""
         folder = self.directory / kind / encode(place.problem) / str(place.replicate)
         return folder / encode(place.checkpoint) / f"{encode(estimator)}.npz"
 

@@ -26,7 +26,7 @@ T = TypeVar("T")
 class ProblemInstance:
     """A problem made ready for a seed and a replicate. Build and use it in float64.
 
-    ``batch`` is what gradients are measured on, ``data`` what the network is trained on.
+    Gradients are measured on ``batch``, and the network is trained on ``data``.
     """
 
     problem: Problem
@@ -37,7 +37,7 @@ class ProblemInstance:
     batch: Batch
 
     def key(self, purpose: str) -> jax.Array:
-        """A key that depends on the seed, the problem, the replicate and what it is for."""
+        """Return a key that depends on the seed, the problem, the replicate and its purpose."""
         names = (self.problem.base, str(self.replicate), purpose)
         return jax.random.key(named_seed(self.seed, *names))
 
@@ -47,13 +47,13 @@ class ProblemInstance:
         return self.network.units_in_words(jax.eval_shape(self.initial))
 
     def initial(self) -> tuple[Params, ...]:
-        """The initial parameters."""
+        """Return the initial parameters."""
         network = self.problem.network
         initialise = get_initialisation(network.initialisation)
         return initialise(self.network, self.key("initial"), self.data[0], network.scale)
 
     def checkpoints(self) -> Iterator[tuple[Params, ...]]:
-        """The parameters at ``problem.checkpoints``, trained as they are asked for."""
+        """Yield the parameters at ``problem.checkpoints``, trained when they are asked for."""
         training = self.problem.training
         if training is None:
             yield self.initial()
@@ -73,12 +73,12 @@ class ProblemInstance:
 
 @lru_cache(maxsize=64)
 def estimator(spec: str, network: AnyNetwork) -> Loss:
-    """The surrogate loss, the same object for the same spec and network: compiled once."""
+    """Return the surrogate loss, one object for a spec and a network: it is compiled once."""
     return make_estimator(spec, network)
 
 
 def check_problem(problem: Problem) -> None:
-    """Refuses names that the description of a problem holds and nobody knows.
+    """Refuse names in the description of a problem that are unknown, and what does not fit.
 
     Raises:
         GradbenchError: names the problem, the name and the remedy.
@@ -96,7 +96,7 @@ def check_problem(problem: Problem) -> None:
 
 
 def build(problem: Problem, seed: int = 0, replicate: int = 0) -> ProblemInstance:
-    """The network and the data of a problem.
+    """Return the network and the data of a problem.
 
     Raises:
         GradbenchError: unknown names, or data that do not fit the objective or the training.
@@ -114,7 +114,7 @@ def build(problem: Problem, seed: int = 0, replicate: int = 0) -> ProblemInstanc
 
 
 def _named(problem: Problem, make: Callable[[], T]) -> T:
-    """What ``make`` returns; its errors begin with the name of the problem."""
+    """Return what ``make`` does; its errors begin with the name of the problem."""
     try:
         return make()
     except GradbenchError as error:
@@ -132,7 +132,7 @@ def _check_built(built: ProblemInstance) -> None:
 
 
 def _as_batch(problem: Problem, examples: Examples) -> Batch:
-    """The examples as the network reads them: inputs of their shape, targets of the objective's."""
+    """Return the examples in the shapes that the network and the objective read."""
     network, (inputs, targets) = problem.network, examples
     if network.inputs is not None:
         if math.prod(network.inputs) != inputs.shape[1]:

@@ -153,17 +153,17 @@ def digits(
 def binary_digits(
     rng: Generator, split: Literal["train", "test"] = "train", examples: int | None = None
 ) -> Examples:
-    """The images of ``digits`` as bits -1 and +1, above half of the full scale, also as targets."""
+    """Handwritten digits as bits, +1 above half of the full scale and else -1, also as targets."""
     pixels = np.where(digits(rng, split, examples).inputs > 0.5, 1.0, -1.0)
     return Examples(pixels, pixels)
 
 
 @data_set
 def topics(rng: Generator, documents: int = 200, words: int = 30, length: int = 40) -> Examples:
-    """Counts of words in documents that mix two of four topics; inputs are log(1 + count).
+    """A bag of words: documents that mix two of four topics; inputs are log(1 + count).
 
     Topics are drawn from a Dirichlet distribution with parameter 0.1, shares of a document's topics
-    uniformly: a synthetic bag of words for semantic hashing.
+    uniformly. It is made for semantic hashing.
     """
     topic = rng.dirichlet(np.full(words, 0.1), 4)
     pairs = np.array([rng.choice(4, 2, replace=False) for _ in range(documents)])
@@ -175,13 +175,13 @@ def topics(rng: Generator, documents: int = 200, words: int = 30, length: int = 
 
 @data_set
 def nothing(rng: Generator) -> Examples:
-    """One example without inputs, for a first layer of logits; its target, 0, says nothing."""
+    """One example without inputs, for a first layer of logits; its target is always 0."""
     return Examples(np.zeros((1, 0)), np.zeros(1))
 
 
 @data_set
 def quadratic_form(rng: Generator, units: int = 8) -> Examples:
-    """One example without inputs, its target a random quadratic form: Q with c as its last column.
+    """One example without inputs; its target is a random quadratic form, Q with c as last column.
 
     Q is symmetric, its diagonal and c from N(0, 1), the rest from N(0, 1/2).
     """

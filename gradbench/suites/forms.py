@@ -29,7 +29,8 @@ class FormOf:
 
     def __get_pydantic_json_schema__(self, schema: Any, handler: Handler) -> dict[str, Any]:
         kinds = (self.plain, *tables(self.plural).values())
-        return {"anyOf": [handler(TypeAdapter(kind).core_schema) for kind in kinds]}
+        of_kinds: list[Any] = [TypeAdapter(kind).core_schema for kind in kinds]
+        return dict(handler(core_schema.union_schema(of_kinds)))
 
     def _read(self, value: Any) -> Any:
         if not isinstance(value, Mapping):
@@ -162,6 +163,6 @@ def arguments_read(name: str, before: Mapping[str, Any], given: Mapping[str, Any
 
 def _refused(fault: str, remedy: str, key: str, value: Any) -> ValidationError:
     """Return the exception about a key of a table, as ``parse`` raises it."""
-    about = PydanticCustomError(fault, "{remedy}", {"remedy": remedy})  # type: ignore[arg-type]
+    about = PydanticCustomError(fault, "{remedy}", {"remedy": remedy})
     details = InitErrorDetails(type=about, loc=(key,), input=value)
     return ValidationError.from_exception_data("table", [details])

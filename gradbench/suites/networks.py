@@ -104,10 +104,10 @@ def make_network(description: Network, inputs: int) -> AnyNetwork:
     for form in forms:
         layers.append(form.layer(below, description.noise))
         below = layers[-1].outputs
-    form = _objective(description)
-    if form is not None:
+    objective = _objective(description)
+    if objective is not None:
         stack = Stack(tuple(layers), forms, description.outputs, description.kl)
-        return SBN(tuple(layers), form.objective(stack), description.states)
+        return SBN(tuple(layers), objective.objective(stack), description.states)
     assert isinstance(description.objective, str)  # the name of a loss
     readout = Readout(units(below), description.outputs, description.objective)
     weights = description.weights

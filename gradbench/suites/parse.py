@@ -90,7 +90,7 @@ def _faults(kind: Any, error: ValidationError) -> list[InitErrorDetails]:
     found += [("missing", "add it", e) for e in errors if e["loc"] in missing and "ctx" not in e]
     return [
         InitErrorDetails(
-            type=PydanticCustomError(what, "{remedy}", {"remedy": remedy}),  # type: ignore[arg-type]
+            type=PydanticCustomError(what, "{remedy}", {"remedy": remedy}),
             loc=(*e["loc"], e["ctx"]["item"]) if "item" in e.get("ctx", {}) else e["loc"],
             input=e["input"],
         )

@@ -304,7 +304,8 @@ def _sweep(
     names = ("width", "depth", key.rpartition(".")[2])
     if by not in names:
         raise document.unfit(("sweep", "by"), did_you_mean(by, names))
-    labels = document.read(Distinct[LABELS.get(by, Real)], "sweep", key)
+    kind: Any = LABELS.get(by, Real)
+    labels: tuple[float, ...] = document.read(Distinct[kind], "sweep", key)
     where = f"{document.where('sweep', key)}, sweep"
     found = []
     for name, problem in problems:

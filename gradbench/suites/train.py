@@ -85,7 +85,7 @@ weight_optimiser()(exponentiated_gradient)
 
 @weight_optimiser("proximal_kl", proximal=True, noises=("logistic",))
 def _proximal_kl(rate: float, noise: str, strength: float) -> Optimiser:
-    """The mirror step with a proximal term, the divergence of p from 1/2."""
+    """Mirror descent with a proximal term, the divergence of p from 1/2."""
     return proximal_kl(rate, strength)
 
 
