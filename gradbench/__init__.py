@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from gradbench.exact.enumeration import expected_loss
     from gradbench.exact.moments import moments
     from gradbench.measure.reference import reference
-    from gradbench.metrics.directory import (
+    from gradbench.metrics import (
         compare,
         crossovers,
         curves,
@@ -134,15 +134,15 @@ _HOMES = {
     "Readout": "models.losses",
     "float64": "core.precision",
     "report": "report.html",
-    "compare": "metrics.directory",
-    "crossovers": "metrics.directory",
-    "rank": "metrics.directory",
-    "sample_complexity": "metrics.directory",
-    "unbiasedness": "metrics.directory",
-    "curves": "metrics.directory",
+    "compare": "metrics",
+    "crossovers": "metrics",
+    "rank": "metrics",
+    "sample_complexity": "metrics",
+    "unbiasedness": "metrics",
+    "curves": "metrics",
     "plot": "plots.suite",
     "show": "cli.show",
-    "summary": "metrics.directory",
+    "summary": "metrics",
     "recommend": "advise.recommend",
     "describe": "suites.runner",
     "run": "suites.runner",

@@ -43,9 +43,9 @@ def _show(options: argparse.Namespace) -> None:
 
 
 def _table(options: argparse.Namespace) -> None:
-    from gradbench.metrics import orderings, over_replicates
-    from gradbench.metrics.directory import summary, unbiasedness
-    from gradbench.metrics.tables import check_form, replicates, table, unbiased
+    from gradbench.metrics import orderings, over_replicates, summary, unbiasedness
+    from gradbench.metrics.render import check_form
+    from gradbench.metrics.tables import replicates, table, unbiased
 
     check_form(options.format)
     if options.unbiasedness and (options.metrics or options.at != 1 or options.intervals):
@@ -71,9 +71,9 @@ def _table(options: argparse.Namespace) -> None:
 
 
 def _rank(options: argparse.Namespace) -> None:
-    from gradbench.metrics import budget
-    from gradbench.metrics.directory import rank, sample_complexity
-    from gradbench.metrics.tables import check_form, needed, ranking
+    from gradbench.metrics import budget, rank, sample_complexity
+    from gradbench.metrics.render import check_form
+    from gradbench.metrics.tables import needed, ranking
 
     check_form(options.format)
     if options.reach is not None:
@@ -94,8 +94,9 @@ def _rank(options: argparse.Namespace) -> None:
 
 
 def _compare(options: argparse.Namespace) -> int:
-    from gradbench.metrics.directory import compare
-    from gradbench.metrics.tables import check_form, comparison
+    from gradbench.metrics import compare
+    from gradbench.metrics.render import check_form
+    from gradbench.metrics.tables import comparison
 
     check_form(options.format)
     failing, margin = _read_failure(options.fail_on)

@@ -31,6 +31,8 @@ T = TypeVar("T")
 KINDS = {
     "estimators": "gradbench.estimators.registry:ESTIMATORS",
     "noises": "gradbench.core.noise:NOISES",
+    "metrics": "gradbench.metrics.registry:METRICS",
+    "figures": "gradbench.plots.registry:FIGURES",
 }
 
 
