@@ -18,7 +18,7 @@ from gradbench.core.specs import label
 from gradbench.metrics import METRICS
 from gradbench.metrics import directory as results
 from gradbench.plots import MANY
-from gradbench.plots.layout import member
+from gradbench.plots.rows import member
 from gradbench.plots.style import family_of, in_order, styles
 from gradbench.report.choices import Choice, choices
 from gradbench.report.figures import pictures, wide_figures

@@ -7,7 +7,7 @@ import pandas as pd
 
 from gradbench import metrics
 from gradbench.core.specs import family
-from gradbench.plots.layout import member
+from gradbench.plots.rows import member
 
 
 class Place(NamedTuple):

@@ -16,7 +16,8 @@ from gradbench.cli.show import show
 from gradbench.core.errors import GradbenchError
 from gradbench.core.precision import float64
 from gradbench.core.pytrees import layer_vectors
-from gradbench.metrics.directory import curves, read_cells, summary, unfinished, unfinished_line
+from gradbench.metrics import curves, summary
+from gradbench.metrics.directory import read_cells, unfinished, unfinished_line
 from gradbench.metrics.tables import table
 from gradbench.plots.suite import plot
 from gradbench.results.shards import CheckpointId

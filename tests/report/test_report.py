@@ -13,8 +13,8 @@ import tiny
 
 from gradbench.cli.main import main
 from gradbench.core.errors import GradbenchError
-from gradbench.metrics import COSTS, METRICS, best, coordinates, rank
-from gradbench.metrics.directory import curves, read_cells, summary
+from gradbench.metrics import COSTS, METRICS, best, coordinates, curves, rank, summary
+from gradbench.metrics.directory import read_cells
 from gradbench.report import figures as _figures
 from gradbench.report import html as reporting
 from gradbench.report import words as _words
