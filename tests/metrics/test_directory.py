@@ -27,7 +27,7 @@ from gradbench.suites.read_problem import load_problem
 from gradbench.suites.runner import run
 
 ESTIMATORS = ["reinforce", "arm", "straight_through", "psa"]
-FIGURES = ["rmse", "cosine", "cost", "bias-map", "plane", "pareto"]
+FIGURES = ["rmse", "cosine", "cost", "plane", "pareto", "bias-map"]
 
 
 def refusal(function, directory):

@@ -24,8 +24,7 @@ from gradbench import exact, metrics
 from gradbench.cli.main import main
 from gradbench.cli.show import show
 from gradbench.core.errors import GradbenchError, GradbenchWarning
-from gradbench.metrics import relative_error
-from gradbench.metrics import summary
+from gradbench.metrics import relative_error, summary
 from gradbench.metrics.directory import read_cells, unfinished
 from gradbench.metrics.stopping import is_check_due
 from gradbench.results.store import Results
