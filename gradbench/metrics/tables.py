@@ -67,7 +67,7 @@ def legend(average: int, names: Sequence[str] = DEFAULT) -> str:
     draws = "one draw" if average == 1 else f"the mean of {average} draws"
     lines = [
         f"Relative to the exact gradient, for {draws}. 0.213(4): 0.213, standard error 0.004;",
-        "< x: not significantly different from zero, upper limit at 95 %"
+        "< x: may be zero, upper limit at 95 %"
         + ("; band: 15 % and 85 % quantiles of the cosine;" if "cosine" in names else ";"),
         "=: exact, by enumeration, but for cosine, signs and P(descent).",
     ]
@@ -84,6 +84,7 @@ def ranking(frame: pd.DataFrame, by: str, at: str, form: str = "terminal") -> st
     """
     if check_form(form) == "csv":
         return frame.to_csv(index=False).rstrip("\n")
+    (by,) = check_metrics([by])
     parts = []
     for (problem, replicate, checkpoint, layer), group in frame.groupby(KEYS[:4], sort=False):
         rows = [["rank", "estimator", "M", _title(by, form)]]
@@ -187,7 +188,7 @@ def comparison(frame: pd.DataFrame, by: str, form: str = "terminal") -> str:
             ratio = "-" if math.isnan(row["ratio"]) else f"{row['ratio']:.3f}"
             p = "-" if math.isnan(row["p_adjusted"]) else f"{row['p_adjusted']:.2g}"
             rows.append([layer, label(row["estimator"]), *numbers, ratio, p, row["change"]])
-        heading = f"{problem}, replicate {replicate}, {checkpoint}: {METRICS[by].title}"
+        heading = f"{problem}, replicate {replicate}, {checkpoint}: {METRICS.find(by).title}"
         parts.append(render(rows, form, heading, right=2))
     count = frame["change"].value_counts()
     counts = ", ".join(f"{count[word]} {word}" for word in count.index)

@@ -143,7 +143,7 @@ def undefined(params, example, binary):
 @pytest.mark.parametrize(
     ("problem", "how", "words"),
     [
-        ((model, PARAMS, BATCH), {"budget": "9-evals"}, "the budget '9-evals' is none"),
+        ((model, PARAMS, BATCH), {"budget": "9-evals"}, "'9-evals' is not a budget"),
         ((model, PARAMS, BATCH), {"estimators": ["psb"]}, "unknown estimator 'psb'"),
         (
             (model, PARAMS, BATCH),
