@@ -16,7 +16,7 @@ Frames begin with the columns ``KEYS``. ``METRICS`` holds every ``Metric`` by na
 registers another one. ``BAND`` are the quantiles of the cosine that figures show.
 """
 
-import gradbench.metrics.definitions  # registers them, before any plugin does  # noqa: F401
+from gradbench.metrics import definitions as _own  # noqa: F401 registered before any plugin
 from gradbench.metrics.accuracy import Accuracy
 from gradbench.metrics.budget import COSTS, Budget, budget, check_cost
 from gradbench.metrics.compare import compare
