@@ -75,7 +75,7 @@ def unseen_biases(whole: pd.DataFrame) -> list[Markup]:
     if rows.empty:
         return []
     parts = [
-        Markup("{} at most {}").format(code(str(name)), span(list(own["bias_high"])))
+        Markup("{} ({})").format(code(str(name)), span(list(own["bias_high"])))
         for name, own in rows.groupby("estimator", sort=False)
     ]
     more = f", and {len(parts) - SEVERAL} more" if len(parts) > SEVERAL else ""
@@ -83,7 +83,7 @@ def unseen_biases(whole: pd.DataFrame) -> list[Markup]:
     return [
         Markup(
             "A bias that is not significantly different from zero counts as zero. For the whole "
-            "gradient it is: {}{}."
+            "gradient it may be as large as, relative to |G|: {}{}."
         ).format(text, more)
     ]
 

@@ -158,7 +158,7 @@ def _exceptions(ranks: pd.DataFrame, verdict: str, names: dict[tuple, str]) -> l
         return []
     more = len(better) - len(parts)
     rest = f"; {more} more in the table below" if more else ""
-    return [Markup("Better at times: {}{}.").format(Markup("; ").join(parts), rest)]
+    return [Markup("Better in some cases: {}{}.").format(Markup("; ").join(parts), rest)]
 
 
 def _bias_and_deviation(whole: pd.DataFrame, verdict: str, free: Sequence[str]) -> Markup:
