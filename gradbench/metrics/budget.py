@@ -1,4 +1,4 @@
-"""What an estimate may cost: draws, evaluations of the objective, or measured time."""
+"""The budget of an estimate: draws, evaluations of the objective, or measured time."""
 
 import math
 import re

@@ -1,4 +1,4 @@
-"""Where an estimator with less bias overtakes one with less variance, and draws for a precision."""
+"""Crossings of estimators with less bias and with less variance, and draws for a precision."""
 
 import math
 from itertools import permutations
@@ -35,8 +35,8 @@ def best(frame: pd.DataFrame, cost: str = "draws") -> pd.DataFrame:
     if frame.empty:
         return pd.DataFrame(columns=["estimator", "start", "end"])
     draw = prices(frame, cost).to_numpy()
-    told = (frame["bias2_low"] > 0.0) & (frame["bias2"] > EXACT**2)
-    bias2 = frame["bias2"].where(told, 0.0).to_numpy()
+    significant = (frame["bias2_low"] > 0.0) & (frame["bias2"] > EXACT**2)
+    bias2 = frame["bias2"].where(significant, 0.0).to_numpy()
     scatter = frame["variance"].to_numpy() * draw
     with np.errstate(divide="ignore", invalid="ignore"):
         crossings = np.subtract.outer(scatter, scatter) / -np.subtract.outer(bias2, bias2)

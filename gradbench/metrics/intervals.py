@@ -93,7 +93,7 @@ def bounded(
 ) -> Estimate:
     """Return the mean of ``total`` numbers between ``least`` and 1, with its interval.
 
-    The interval is that of Agresti and Coull (1998, Approximate is better than "exact" for interval
+    The interval is by Agresti and Coull (1998, Approximate is better than "exact" for interval
     estimation of binomial proportions), for the number of all-or-nothing trials that would tell the
     mean as well. Numbers without spread count as such trials, since rare events may be unseen.
     Where just a few numbers differ from all others, inside the bounds, the interval is too short.

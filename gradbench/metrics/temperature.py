@@ -1,4 +1,4 @@
-"""How bias and deviation of an estimator change with its temperature, and what theory says.
+"""Bias and deviation of an estimator against its temperature, and their theory.
 
 For one unit with logistic noise and the objective c_1 x + c_2 x^2, the Concrete relaxation at small
 temperatures t has the bias -4 c_2 t F''(a), or c_1 F'''(a) pi^2 t^2 / 3 where c_2 = 0, and the mean

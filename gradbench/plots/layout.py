@@ -1,4 +1,4 @@
-"""What all figures share: their grid, axes, lines and legends."""
+"""The parts that all figures share: grid, axes, lines and legends."""
 
 import math
 import textwrap

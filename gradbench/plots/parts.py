@@ -1,4 +1,4 @@
-"""Which drawings a suite has of a figure: all rows at once, one for each problem, and so on.
+"""The drawings that a suite has of a figure: one of all rows, one for each problem, and so on.
 
 The functions here take a suite, as its manifest describes it, and the ``summary`` of its finished
 cells. A figure is registered with one of them, or with a function of its own that takes the same.

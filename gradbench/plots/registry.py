@@ -34,7 +34,7 @@ FRAMES: tuple[Data, ...] = ("summary", "curves", "coordinates")
 
 
 class Panel(NamedTuple):
-    """How the report draws a figure: as one panel, of a layer at a checkpoint, to be picked.
+    """A figure as the report draws it: one panel of a layer at a checkpoint, picked by the reader.
 
     Attributes:
         title: the title above it.

@@ -1,4 +1,4 @@
-"""Which rows of a frame a figure draws."""
+"""The rows of a frame that a figure draws."""
 
 from collections.abc import Sequence
 from typing import NamedTuple

@@ -85,7 +85,7 @@ def _bound(value: float) -> str:
 
 
 class Verdict(NamedTuple):
-    """What was found about the bias of an estimator in the layers of one name, at all places.
+    """The finding about the bias of an estimator in the layers of one name, at all places.
 
     Its ``kind`` is "none", "unseen" or "biased".
     """
