@@ -41,7 +41,7 @@ KINDS = {
     "weight_optimisers": "gradbench.suites.train:WEIGHT_OPTIMISERS",
     "problems": "gradbench.suites.library:PROBLEMS",
     "suites": "gradbench.suites.library:SUITES",
-    "metrics": "gradbench.metrics.layers:METRICS",
+    "metrics": "gradbench.metrics.registry:METRICS",
     "figures": "gradbench.plots.registry:FIGURES",
     "formats": "gradbench.core.text:FORMATS",
 }

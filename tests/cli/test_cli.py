@@ -321,7 +321,7 @@ BAD = {
     "rank nothing": (["rank", "nothing"], "there is no 'nothing/manifest.json'"),
     "rank begun": (["rank", "BEGUN"], "no finished cell yet"),
     "rank no metric": (["rank", "RESULTS", "--by", "rsme"], "'rsme'; did you mean 'rmse'?"),
-    "rank no budget": (["rank", "RESULTS", "--at-cost", "1h"], "the budget '1h' is none; give dra"),
+    "rank no budget": (["rank", "RESULTS", "--at-cost", "1h"], "'1h' is not a budget; give dra"),
     "rank no layer": (["rank", "RESULTS", "--layer", "2"], "there is no layer '2' at tiny/0/epoch"),
     "rank no form": (["rank", "RESULTS", "--format", "html"], "unknown format 'html'"),
     "rank no error": (
