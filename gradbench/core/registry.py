@@ -39,6 +39,7 @@ KINDS = {
     "initialisations": "gradbench.suites.initialise:INITIALISATIONS",
     "optimisers": "gradbench.suites.train:OPTIMISERS",
     "weight_optimisers": "gradbench.suites.train:WEIGHT_OPTIMISERS",
+    "exact_routes": "gradbench.exact.routes:ROUTES",
     "problems": "gradbench.suites.library:PROBLEMS",
     "suites": "gradbench.suites.library:SUITES",
     "metrics": "gradbench.metrics.registry:METRICS",
