@@ -94,6 +94,9 @@ class LayerMetrics:
         """Return the columns of ``summary`` and ``curves`` at M = ``average``.
 
         Metrics of groups are NaN where no group of M draws was stored.
+
+        Raises:
+            GradbenchError: a metric returned neither an ``Estimate`` nor a number.
         """
         grouped = average in self.cell.average_sizes()
         row: dict[str, Any] = {

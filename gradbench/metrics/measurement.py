@@ -76,7 +76,7 @@ class Measurement(NamedTuple):
             meta: its constants, as ``gradbench.results.shards`` has them.
             blocks: its blocks.
             gradient: the exact gradient of each layer.
-            **more: the fields that have a default.
+            more: the fields that have a default.
         """
         return cls(
             *place,

@@ -13,6 +13,10 @@ def relative_error(cell: Measurement, names: Iterable[str]) -> float:
     It is infinite where a metric is not known yet, or is zero and uncertain. Layers whose gradient
     is zero do not count.
 
+    Args:
+        cell: a measurement.
+        names: the names of metrics.
+
     Raises:
         GradbenchError: as ``layers_of``, or there is no such metric.
     """

@@ -92,7 +92,10 @@ def rmse(curves: pd.DataFrame, title: str = "", group: str | None = None) -> Fig
 def cosine(curves: pd.DataFrame, title: str = "", group: str | None = None) -> Figure:
     """Draw the mean cosine against the number of draws, laid out as ``rmse`` is.
 
-    The arguments are those of ``rmse``.
+    Args:
+        curves: the ``curves`` of one problem and replicate.
+        title: printed above.
+        group: as of ``rmse``.
 
     Raises:
         GradbenchError: no rows, or several problems or replicates.

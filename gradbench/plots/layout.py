@@ -42,7 +42,7 @@ def panels(
         rows: the rows of panels.
         columns: how many panels each has.
         lines: whether estimators are drawn as lines.
-        **share: which axes are shared, as ``Figure.subplots`` takes it.
+        share: which axes are shared, as ``Figure.subplots`` takes it.
     """
     if not rows[0].legend:
         return grid(len(rows), columns, **share)

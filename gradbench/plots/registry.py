@@ -51,7 +51,20 @@ class Panel(NamedTuple):
 
 @dataclass(frozen=True)
 class FigureKind:
-    """A figure that can be drawn of results; ``figure`` says what the attributes mean."""
+    """A figure that can be drawn of results, as ``figure`` registers it.
+
+    Attributes:
+        name: its name.
+        draw: the function that draws it: a frame and further arguments to a ``Figure``.
+        data: the function of ``gradbench.metrics`` that gives the frame.
+        parts: which drawings a suite has of it.
+        suites: the values of ``figure`` in a suite that it is drawn for, besides its name.
+        caption: the text below it in the report.
+        panel: how the report draws it for one layer at a time, or None.
+        in_report: whether the report shows it.
+        order: its position among the figures.
+        imports: lines that its script needs to read the arguments.
+    """
 
     name: str
     draw: Callable[..., Any]

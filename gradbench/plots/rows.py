@@ -117,5 +117,5 @@ def member(problem: str) -> str:
 
 
 def groups_to_draw(frame: pd.DataFrame) -> list[str | None]:
-    """Return the groups of families that have a figure each, or [None] for one figure of all."""
+    """Return the groups of families in a ``frame`` with a figure each; [None] for one of all."""
     return list(groups(frame)) if frame["estimator"].nunique() > MANY else [None]

@@ -61,7 +61,7 @@ def losses(summary: pd.DataFrame, title: str = "") -> Figure:
 
 
 def loss_curve(summary: pd.DataFrame, ax: Axes, look: Style) -> Axes:
-    """Draw the exact expected loss of one problem against the epoch, over its replicates."""
+    """Draw the exact expected loss of one problem against the epoch, in the style ``look``."""
     ax.set(xlabel="epoch", ylabel="exact expected loss")
     once = summary.drop_duplicates(["replicate", "epoch"]).groupby("epoch")["loss"]
     curve(ax, look, once.mean().index, once.mean())
