@@ -31,6 +31,7 @@ T = TypeVar("T")
 KINDS = {
     "estimators": "gradbench.estimators.registry:ESTIMATORS",
     "noises": "gradbench.core.noise:NOISES",
+    "exact_routes": "gradbench.exact.routes:ROUTES",
 }
 
 
