@@ -152,7 +152,7 @@ def test_with_normal_noise_and_a_linear_objective_ap2_is_the_mean_of_local_repar
 
 
 def test_a_wrong_variance_of_the_noise_is_seen(monkeypatch):
-    module = sys.modules["gradbench.estimators.mean_field"]
+    module = sys.modules["gradbench.core.noise"]
     monkeypatch.setitem(module._VARIANCES, "normal", 1.05)
     found = run(ap2(CHAIN), CHAIN_PARAMS, CHAIN_BATCH)
     assert relative(mean_of_local_reparameterization(), found) > BIASED
