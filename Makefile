@@ -1,5 +1,6 @@
 # make demo    the quick suite and its report from nothing: about a minute after installation
-# make test    what every change must pass: lint, format, types, tests
+# make test    what every change must pass: the checks of `make lint`, and the tests
+# make lint    lint, format, types, and where imports may point
 # make slow    the tests that take longer
 # make notebooks   executes the notebooks and puts their outputs into them
 # make docs    the API reference as HTML, into build/api
@@ -7,20 +8,27 @@
 # make peer    estimators side by side with storchastic, in an environment of its own (with torch)
 # make clean   removes what the targets above made
 
+# PYTHON is the interpreter that .venv is made of, JAX a version of JAX in the place of the newest
+# allowed: `make test PYTHON=python3.12 JAX="==0.12.*"` in a clean checkout.
 PYTHON ?= python3
+JAX ?=
 BIN := .venv/bin
+PIN := $(if $(JAX),"jax$(JAX)" "jaxlib$(JAX)")
 
-.PHONY: demo test slow notebooks docs bench peer clean
+.PHONY: demo lint test slow notebooks docs bench peer clean
 .NOTPARALLEL:
 
 demo: .venv/installed
 	$(BIN)/gradbench run quick --out results/quick
 	$(BIN)/gradbench report results/quick
 
-test: .venv/installed-for-tests
+lint: .venv/installed-for-tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: lint
 	$(BIN)/pytest -n 2
 
 slow: .venv/installed-for-tests
@@ -47,12 +55,12 @@ clean:
 # pyproject.toml when that has changed.
 .venv/installed: pyproject.toml
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --editable .
+	$(BIN)/python -m pip install --quiet --editable . $(PIN)
 	touch $@
 
 .venv/installed-for-tests: pyproject.toml
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --editable ".[test,dev]"
+	$(BIN)/python -m pip install --quiet --editable ".[test,dev]" $(PIN)
 	touch $@ .venv/installed
 
 .venv-peer/installed: pyproject.toml

@@ -1,1 +1,1 @@
-"""What an estimator does on a model, how good a gradient is, and which one to use."""
+"""Advice for a problem of one's own: ``recommend``, ``diagnose`` and ``explain``."""

@@ -1,4 +1,4 @@
-"""What an estimator does on a model: its sites, its cost, and the route that it takes."""
+"""Explain an estimator on a model: its layers, its cost, and the route that it takes."""
 
 from gradbench.core.contract import Batch, Model, Params, is_chain
 from gradbench.core.run import one_layer, sites_of
@@ -7,7 +7,7 @@ from gradbench.estimators.registry import EXACTNESS, evaluations, get_estimator
 
 
 def explain(estimator: str, model: Model, params: Params, batch: Batch) -> str:
-    """What an estimator does on a model, and what a draw costs there; nothing is run.
+    """Return what an estimator does on a model and what a draw costs, without running it.
 
     Args:
         estimator: a spec such as "psa" or "concrete(temperature=0.1)".
@@ -16,14 +16,15 @@ def explain(estimator: str, model: Model, params: Params, batch: Batch) -> str:
         batch: examples along the first axis of its leaves.
 
     Returns:
-        Lines: what it is exact for here; the stochastic layers in the order of the calls of
-        ``binary``; evaluations of the objective per draw and example, one of its gradient in the
-        states counting as one more; and, where it depends on the model, the route: PSA and SA are
-        fast where layers offer ``flip_pullback``, else they flip unit by unit.
+        Lines of text: what the estimator is exact for here; the stochastic layers in the order of
+        the calls of ``binary``; the evaluations of the objective per draw and example, where its
+        gradient in the states counts as one more; and, for estimators whose route depends on the
+        model, the route. PSA and SA are fast where layers offer ``flip_pullback``, else they flip
+        unit by unit.
 
     Raises:
-        GradbenchError: an unknown estimator, one that does not take the model, or a model that is
-            none.
+        GradbenchError: an unknown estimator, one that does not take the model, or a model that
+            breaks the contract.
     """
     entry, arguments = get_estimator(estimator)
     loss = entry.make(model, **arguments)

@@ -1,7 +1,8 @@
-"""The truth that a diagnosis compares with: exact, or an unbiased estimator's."""
+"""The truth that a diagnosis compares with: exact, or the mean of an unbiased estimator."""
 
 import math
 from functools import lru_cache, partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,18 +20,25 @@ from gradbench.estimators.registry import get_estimator
 from gradbench.exact.enumeration import route_of
 from gradbench.exact.size import is_small
 from gradbench.measure.blocks import Blocks
-from gradbench.measure.draws import chunk_of, draw_block
-from gradbench.measure.exact_reference import Reference
+from gradbench.measure.cell import Cell
+from gradbench.measure.reference import Reference
 from gradbench.ops.score_mode import UNBIASED, counterpart
 
-_BLOCKS = 16  # that both are kept as: memory is so many times that of the parameters, and more
+BLOCKS = 16  # of the draws and of the truth; each block is as large as the parameters
 _FORWARD = 32  # values of a loss that are compared with those of its examples
 _TOO_FAR = 6.0  # standard errors of their difference
-_WORK = 1e8  # multiply-adds of an enumeration that is cheaper than so many draws
-Truth = tuple[Params, tuple[Blocks, ...] | None, str]  # gradient, its blocks, in words
+_WORK = 1e8  # multiply-adds of an enumeration that is cheaper than the draws
 
 
-def _truth(
+class Truth(NamedTuple):
+    """The true gradient, the blocks of each layer if it is sampled, and its description."""
+
+    gradient: Params
+    blocks: tuple[Blocks, ...] | None
+    description: str
+
+
+def find_truth(
     loss: Loss,
     params: Params,
     batch: Batch,
@@ -40,53 +48,66 @@ def _truth(
     draws: int,
     by_example: bool,
 ) -> Truth:
-    """What the loss is compared with."""
+    """Return the truth that a loss is compared with; the arguments are those of ``diagnose``.
+
+    Raises:
+        GradbenchError: the truth is not known, or not finite; or the reference, the unbiased
+            estimator or ``by_example`` do not fit the loss.
+    """
     if reference is not None:
         _check_reference(reference, params)
         words = "the exact gradient"
         if reference.samples:
             words = f"{reference.samples.draws} draws of {reference.samples.estimator}"
-        return reference.gradient, reference.blocks, words
+        return Truth(reference.gradient, reference.blocks, words)
     model = getattr(loss, "model", None)
     if model is not None and unbiased is None and is_small(model, params, batch, work=_WORK):
-        return _exact(model, params, batch), None, "the exact gradient"
+        return Truth(_exact(model, params, batch), None, "the exact gradient")
     other, name = _unbiased(loss, model, unbiased, by_example)
     if model is None and unbiased is None and by_example and batch_size(batch) > 1:
         _check_mean(loss, params, batch, key)
     mean, blocks = _sampled(other, params, batch, key, draws)
-    return mean, blocks, f"{blocks[0].draws} draws of {name}"
+    return Truth(mean, blocks, f"{blocks[0].draws} draws of {name}")
 
 
 def _unbiased(
     loss: Loss, model: Model | None, unbiased: str | Loss | None, by_example: bool
 ) -> tuple[Loss, str]:
-    """A loss with an unbiased gradient, the same object each time, and its name."""
+    """Return a loss with an unbiased gradient, the same object each time, and its name."""
     if callable(unbiased):
-        return _as_estimator(unbiased), getattr(unbiased, "__name__", "the unbiased loss")
+        return as_estimator(unbiased), getattr(unbiased, "__name__", "the unbiased loss")
     if model is None:
         if unbiased is not None:
             raise GradbenchError(
-                f"unbiased is {unbiased!r}, and the loss is no estimator of gradbench.estimators, "
-                "so that there is no model to make it of; give a loss"
+                f"unbiased is {unbiased!r}, but the loss is no estimator of gradbench.estimators, "
+                "so that there is no model to make it for; give a loss"
             )
         return _counterpart(loss, by_example), "its unbiased counterpart"  # type: ignore[arg-type]
     spec = unbiased or UNBIASED
     entry, arguments = get_estimator(spec)
     if entry.claim(**arguments) != "unbiased":
-        raise GradbenchError(f"unbiased is {spec!r}, which is not; take one such as {UNBIASED!r}")
+        raise GradbenchError(
+            f"unbiased is {spec!r}, which is no unbiased estimator; take one such as {UNBIASED!r}"
+        )
     return _made(spec, model), spec
 
 
-def _as_estimator(loss: Loss) -> Loss:
-    """A loss of the user's gets its parameters as it knows them, an estimator does that itself."""
+def as_estimator(loss: Loss) -> Loss:
+    """Return a loss that takes parameters as ``pytrees.closed`` makes them.
+
+    Estimators open them again by themselves; a loss of the user's own is wrapped.
+
+    Raises:
+        GradbenchError: the loss has no hash.
+    """
     if hasattr(loss, "model"):
         return loss
     try:
         return _opening(loss)  # type: ignore[arg-type]
     except TypeError as error:
         raise GradbenchError(
-            f"the loss of type {type(loss).__name__} has no hash, which compiled functions are "
-            "kept by; give a function"
+            f"the loss of type {type(loss).__name__} has no hash, by which compiled functions are "
+            "cached; give a function"
         ) from error
 
 
@@ -99,7 +120,7 @@ def _opening(loss: Loss) -> Loss:
 
 
 def _check_mean(loss: Loss, params: Params, batch: Batch, key: Array) -> None:
-    """Refuses a loss that is not the mean of the losses of its examples, as far as draws tell."""
+    """Refuse a loss that is significantly not the mean of the losses of its examples."""
     keys = jax.random.split(jax.random.fold_in(key, 1), _FORWARD)
     one = jax.tree.map(lambda leaf: leaf[:1], batch)
     try:
@@ -126,7 +147,7 @@ def _values(loss: Loss, params: Params, batch: Batch, keys: Array) -> Array:
     return jax.vmap(loss, (None, 0, None))(params, keys, batch)
 
 
-# What is compiled is kept by these objects: they have to be the same in each call.
+# Compiled functions are cached by these objects, which must therefore be the same in each call.
 _counterpart = lru_cache(counterpart)
 _made = lru_cache(make_estimator)
 
@@ -139,13 +160,12 @@ def _exact(model: Model, params: Params, batch: Batch) -> Params:
 def _sampled(
     loss: Loss, params: Params, batch: Batch, key: Array, draws: int
 ) -> tuple[Params, tuple[Blocks, ...]]:
-    """The mean of draws, with the structure of the parameters, and the moments of blocks."""
-    size = at_least(2 * _BLOCKS, "reference_draws", draws) // _BLOCKS
+    """Return the mean of draws, with the structure of the parameters, and the blocks per layer."""
+    size = at_least(2 * BLOCKS, "reference_draws", draws) // BLOCKS
     size = 1 << (size.bit_length() - 1)
-    chunk = chunk_of(loss, params, batch, size)
+    cell = Cell(loss, params, batch, key, "the unbiased estimator", "take another one")
     found = []
-    for first in range(0, draws, size):
-        _, gradients = draw_block(loss, size, chunk, params, batch, key, np.uint32(first))
+    for _, gradients in cell.draws(range(0, draws, size)):
         with float64():
             found.append([_moments(rows) for rows in gradients])
     blocks = tuple(
@@ -153,30 +173,30 @@ def _sampled(
         for layer in zip(*found, strict=True)
     )
     if not all(np.isfinite(layer.means).all() for layer in blocks):
-        raise GradbenchError("draws of the unbiased estimator are not finite; take another one")
+        raise cell.not_finite()
     with float64():
         return from_vectors([layer.mean() for layer in blocks], params), blocks
 
 
 @jax.jit
 def _moments(rows: Array) -> tuple[Array, Array, Array]:
-    """Number, mean and sum of squared deviations of some draws [n, P]; inside ``float64()``."""
+    """Return the moments of draws [n, P] as three arrays; to be called inside ``float64()``."""
     rows = rows.astype(float)
     mean = jnp.mean(rows, axis=0)
     return jnp.float64(len(rows)), mean, jnp.sum((rows - mean) ** 2, axis=0)
 
 
 def _check_reference(reference: Reference, params: Params) -> None:
-    """Refuses what is no reference, or that of other parameters."""
+    """Refuse what is no reference, and a reference for other parameters."""
     if not isinstance(reference, Reference):
         raise GradbenchError(
-            f"reference is of type {type(reference).__name__}; give what gradbench.reference gives"
+            f"reference is of type {type(reference).__name__}; give a result of gradbench.reference"
         )
     theirs, ours = (
         [vector.size for vector in layer_vectors(tree)] for tree in (reference.gradient, params)
     )
     if theirs != ours:
         raise GradbenchError(
-            f"the reference has layers of {theirs} parameters and the loss of {ours}; give that of "
-            "the same model"
+            f"the reference has layers of {theirs} parameters and the loss of {ours}; give the "
+            "reference of the same model"
         )

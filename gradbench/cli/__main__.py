@@ -1,4 +1,4 @@
-"""``python -m gradbench.cli``."""
+"""Run the command line: ``python -m gradbench.cli``."""
 
 import sys
 

@@ -1,59 +1,96 @@
-"""What there is to choose from: estimators, problems, suites, noises and metrics."""
+"""What there is to choose from: estimators, noises, metrics, figures and all else with a name."""
 
-import builtins
-import inspect
 import re
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import zip_longest
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
-
-from gradbench.core import plugins
+from gradbench.core import index, plugins
 from gradbench.core.errors import GradbenchError, did_you_mean
-from gradbench.core.specs import format_spec
+from gradbench.core.registry import KINDS, Registry, is_kind, kind_of, registry
+from gradbench.core.specs import format_spec, parse_spec
 from gradbench.core.text import aligned
 from gradbench.core.text import markdown as as_markdown
-from gradbench.suites.library import PROBLEMS, SUITES
 
-__all__ = ["estimator", "facts", "list", "text"]
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["available", "estimator", "facts", "kinds", "shown", "text"]
+_Rows = list[dict[str, str]]
 
 
-def list(kind: str) -> pd.DataFrame:
-    """What there is of a kind, one row each, with its name first.
+def available(kind: str) -> "pd.DataFrame":
+    """Return what there is of a kind as a frame: a row each, with its name first.
 
     Args:
-        kind: "estimators", "problems", "suites", "noises" or "metrics".
+        kind: such as "estimators", "noises" or "data sets".
 
     Raises:
-        GradbenchError: an unknown kind.
+        GradbenchError: an unknown kind, or a plugin that fails.
     """
-    if not isinstance(kind, str) or kind not in KINDS:  # type: ignore[redundant-expr]
-        raise GradbenchError(f"unknown kind {kind!r}; {did_you_mean(kind, KINDS)}")
-    return pd.DataFrame(KINDS[kind]())
+    import pandas as pd
+
+    return pd.DataFrame(_rows(kind))
 
 
 def text(kind: str, width: int | None = None, markdown: bool = False) -> str:
-    """``list(kind)`` as text, in columns within a ``width`` or as a table in ``markdown``.
+    """Return ``list(kind)`` as text, in columns within a ``width`` or as a table in ``markdown``.
 
     Raises:
-        GradbenchError: as ``list``.
+        GradbenchError: an unknown kind, or a plugin that fails.
     """
-    table = list(kind)
-    rows: builtins.list[builtins.list[str]] = table.to_numpy().tolist()
-    columns = builtins.list(table.columns)
+    table = _rows(kind)
+    columns, rows = [*table[0]], [[*row.values()] for row in table]
     if not markdown:
         return "\n".join(aligned(_wrapped([columns, *rows], width)))
     return "\n".join(as_markdown([columns, *([f"`{name}`", *rest] for name, *rest in rows)]))
 
 
-def _wrapped(rows: Sequence[Sequence[str]], width: int | None) -> Sequence[Sequence[str]]:
-    """The rows with cells broken into further rows where lines would exceed a width.
+def kinds() -> str:
+    """Return the kinds that ``available`` takes, one a line."""
+    return "\n".join(kind.replace("_", "-").replace(" ", "-") for kind in KINDS)
 
-    No word is broken: below some 110 characters, lines are wider.
+
+def shown(kind: str, name: str) -> str:
+    """Return what ``gradbench show KIND NAME`` prints: the facts about one thing, and its docs.
+
+    Args:
+        kind: such as "noise", or "noises".
+        name: its name or an alias; of an estimator also with hyper-parameters.
+
+    Raises:
+        GradbenchError: an unknown kind or name, or an estimator that cannot be made.
     """
-    columns = builtins.list(zip(*rows, strict=True))
+    if not is_kind(kind):
+        raise GradbenchError(_no_kind(kind, name))
+    if kind_of(kind) == "estimators":
+        return estimator(name)
+    things = registry(kind)
+    name = things.canonical(name)
+    known = things.facts(name)
+    lines = [("aliases", ", ".join(known.aliases))] * bool(known.aliases)
+    lines += [("defined in", known.origin)]
+    doc = known.doc if known.doc.startswith(known.summary) else f"{known.summary}\n\n{known.doc}"
+    return "\n".join([name, "", textwrap.indent(doc, "    "), "", *aligned(lines)])
+
+
+def _no_kind(kind: str, name: str) -> str:
+    close = did_you_mean(kind, KINDS)
+    hint = f" ({close})" if close.startswith("did you mean") else ""
+    return (
+        f"show got {kind!r} and {name!r}; give one directory, or a kind and a name, as in show "
+        f"estimator psa{hint}"
+    )
+
+
+def _wrapped(rows: Sequence[Sequence[str]], width: int | None) -> Sequence[Sequence[str]]:
+    """Break cells into further rows where lines would exceed a width.
+
+    Words are not broken, so that lines are wider where the width is less than some 110 characters.
+    """
+    columns = list(zip(*rows, strict=True))
     widths = [max(map(len, column)) for column in columns]
     least = [
         max(len(line) for cell in column for line in _broken(cell, 0, k == 0))
@@ -77,8 +114,8 @@ def _wrapped(rows: Sequence[Sequence[str]], width: int | None) -> Sequence[Seque
     ]
 
 
-def _broken(cell: str, width: int, indent: bool) -> builtins.list[str]:
-    """The lines of a cell, which may end after words and after the name before arguments."""
+def _broken(cell: str, width: int, indent: bool) -> list[str]:
+    """Break a cell into lines, which end after words or after the name before arguments."""
     first, *parts = re.findall(r"[^\s(]*(?:\(|\s+|$)", cell)
     lines = [first]
     for part in parts:
@@ -89,7 +126,7 @@ def _broken(cell: str, width: int, indent: bool) -> builtins.list[str]:
 
 
 def estimator(spec: str) -> str:
-    """What ``gradbench show estimator`` prints: the formula, what it is exact for, cost, source.
+    """Return what ``gradbench show estimator`` prints: formula, exactness, cost and source.
 
     Args:
         spec: a name such as "psa", with hyper-parameters where others than the defaults are meant.
@@ -97,50 +134,53 @@ def estimator(spec: str) -> str:
     Raises:
         GradbenchError: the estimator is unknown, or cannot be made.
     """
-    from gradbench.estimators.registry import get_estimator
-
-    entry, arguments = get_estimator(spec)
-    title = format_spec(entry.name, entry.hyperparameters | arguments)
-    about = textwrap.indent(inspect.getdoc(entry.make) or "", "    ")
-    return "\n".join([title, "", about, "", *aligned(facts(spec))])
+    found = _described(spec)
+    title = format_spec(found.name, found.hyperparameters)
+    about = textwrap.indent(found.doc, "    ")
+    return "\n".join([title, "", about, "", *aligned(_facts(found))])
 
 
-def facts(spec: str) -> builtins.list[tuple[str, str]]:
-    """What the registry says of an estimator, as pairs of a name and a text.
+def facts(spec: str) -> list[tuple[str, str]]:
+    """Return what the registry knows about an estimator, as pairs of a name and a text.
 
     Args:
-        spec: as for ``estimator``.
+        spec: a name, with hyper-parameters where others than the defaults are meant.
 
     Raises:
         GradbenchError: the estimator is unknown, or cannot be made.
     """
-    from gradbench.estimators.registry import (
-        EXACTNESS,
-        any_model,
-        check_spec,
-        get_estimator,
-        price_of,
-    )
+    return _facts(_described(spec))
 
-    entry, arguments = get_estimator(spec)
-    check_spec(spec)
-    claim = entry.claim(**arguments)
-    cost = price_of(spec) if arguments else entry.price()
-    randomness = getattr(entry.make(any_model, **arguments), "randomness", "uniforms")
+
+def _described(spec: str) -> index.Description:
+    """Return what is known about an estimator, from the index where that has it."""
+    name, arguments = parse_spec(spec)
+    known = index.indexed()
+    if known is not None and not arguments and (found := known.get(index.registered_name(name))):
+        return found
+    from gradbench.estimators.registry import describe
+
+    return describe(spec)
+
+
+def _facts(found: index.Description) -> list[tuple[str, str]]:
+    claim = found.exactness
+    objective, gradient, layers = found.evaluations
     return [
-        ("family", entry.family),
-        ("exact for", claim if claim == "exact" else f"{EXACTNESS[claim]} ({claim})"),
-        ("value", "unbiased" if entry.estimates_value(**arguments) else "biased"),
-        ("randomness", _RANDOMNESS[randomness]),
+        *([("aliases", ", ".join(found.aliases))] if found.aliases else []),
+        ("family", found.family),
+        ("exact for", claim if claim == "exact" else f"{found.exact_for} ({claim})"),
+        ("value", "unbiased" if found.value_unbiased else "biased"),
+        ("randomness", _RANDOMNESS[found.randomness]),
         (
             "cost per draw",
-            f"objective: {cost.objective}, its gradient: {cost.gradient}, layers: {cost.layers}"
+            f"objective: {objective}, its gradient: {gradient}, layers: {layers}"
             " (L layers, D units, n of them in the last layer)",
         ),
-        ("layers", entry.layers),
-        ("taken by", _entry_points(entry)),
-        ("needs", _needs(entry) or "nothing beyond any model"),
-        ("source", entry.source),
+        ("layers", found.layers),
+        ("taken by", _entry_points(found)),
+        ("needs", _needs(found) or "nothing beyond any model"),
+        ("source", found.source),
     ]
 
 
@@ -151,56 +191,63 @@ _RANDOMNESS = {
 }
 
 
-def _entry_points(entry: Any) -> str:
-    if entry.needs:
+def _entry_points(found: index.Description) -> str:
+    if found.needs:
         return "models alone"
-    return "binarize, expectation, any model" if entry.unitwise else "expectation, any model"
+    return "binarize, expectation, any model" if found.unitwise else "expectation, any model"
 
 
-def _needs(entry: Any) -> str:
-    smooth = "a differentiable objective" if entry.needs_derivative() else ""
-    return ", ".join(filter(None, [smooth, entry.needs]))
+def _needs(found: index.Description) -> str:
+    smooth = "a differentiable objective" if found.differentiable else ""
+    return ", ".join(filter(None, [smooth, found.needs]))
 
 
-def _estimators() -> builtins.list[dict[str, Any]]:
-    from gradbench.estimators import ESTIMATORS
+def _rows(kind: str) -> _Rows:
+    kind = kind_of(kind)
+    return _ROWS[kind]() if kind in _ROWS else _named(registry(kind))
 
-    plugins.load_installed("estimators")
+
+def _named(things: Registry[Any]) -> _Rows:
+    things.load_installed()
+    known = [(name, things.facts(name)) for name in things]
     return [
-        {
-            "estimator": format_spec(entry.name, entry.hyperparameters),
-            "exact for": entry.claim(),
-            "randomness": entry.randomness,
-            "cost per draw": str(entry.price()),
-            "layers": entry.layers,
-            "needs": entry.needs,
-            "source": _short(entry.source),
-        }
-        for _, entry in sorted(ESTIMATORS.items())
+        {things.kind: name, "aliases": ", ".join(one.aliases), "what it is": one.summary}
+        for name, one in known
     ]
 
 
-def _short(source: str) -> str:
-    """Authors and years, without titles."""
+def _estimators() -> _Rows:
+    known = index.indexed()
+    if known is None or plugins.has_entry_points("estimators"):
+        from gradbench.estimators.registry import ESTIMATORS
+
+        known = {name: ESTIMATORS[name].describe() for name in ESTIMATORS.names()}
+    return [
+        {
+            "estimator": format_spec(found.name, found.hyperparameters),
+            "exact for": found.exactness,
+            "randomness": found.randomness,
+            "cost per draw": found.cost,
+            "layers": found.layers,
+            "needs": found.needs,
+            "source": _authors(found.source),
+        }
+        for _, found in sorted(known.items())
+    ]
+
+
+def _authors(source: str) -> str:
+    """Return authors and years, without titles."""
     parts = [re.match(r".*?\b\d{4}\b\)?|.*", part) for part in source.split("; ")]
     return "; ".join(part[0] for part in parts if part)
 
 
-def _problems() -> builtins.list[dict[str, Any]]:
-    return [{"problem": name, "title": PROBLEMS.facts(name).summary} for name in PROBLEMS.names()]
+def _titled(kind: str) -> _Rows:
+    known = registry(kind)
+    return [{known.kind: name, "title": known.facts(name).summary} for name in known.names()]
 
 
-def _suites() -> builtins.list[dict[str, Any]]:
-    return [{"suite": name, "title": SUITES.facts(name).summary} for name in SUITES.names()]
-
-
-def _noises() -> builtins.list[dict[str, Any]]:
-    from gradbench.core.noise import NOISES
-
-    return [{"noise": name} for name in NOISES]
-
-
-def _metrics() -> builtins.list[dict[str, Any]]:
+def _metrics() -> _Rows:
     from gradbench.metrics import METRICS
 
     return [
@@ -209,10 +256,10 @@ def _metrics() -> builtins.list[dict[str, Any]]:
     ]
 
 
-KINDS = {
+# Kinds whose listings have columns of their own.
+_ROWS: dict[str, Callable[[], _Rows]] = {
     "estimators": _estimators,
-    "problems": _problems,
-    "suites": _suites,
-    "noises": _noises,
+    "problems": partial(_titled, "problems"),
+    "suites": partial(_titled, "suites"),
     "metrics": _metrics,
 }

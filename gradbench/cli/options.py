@@ -1,4 +1,4 @@
-"""Options that several commands share."""
+"""Exit codes, and options and output that several commands share."""
 
 import argparse
 import math
@@ -13,57 +13,65 @@ BAD_INPUT = 2
 INTERRUPTED = 130  # as shells report Ctrl-C
 
 
-def _add_form(command: argparse.ArgumentParser) -> None:
+def add_format(command: argparse.ArgumentParser) -> None:
+    """Add the option ``--format``."""
     command.add_argument(
         "--format", default="terminal", metavar="FORM", help="terminal, markdown, latex or csv"
     )
 
 
-def _read_until(text: str | None) -> float | None:
+def read_precision(text: str | None) -> float | None:
+    """Return the relative standard error that ``--until`` gives.
+
+    Raises:
+        GradbenchError: it is no precision between 0 and 1.
+    """
     if text is None:
         return None
     name, _, value = text.partition("=")
-    found = _share(value) if name == "rel_se" else math.nan
+    found = read_share(value) if name == "rel_se" else math.nan
     if not 0.0 < found < 1.0:
         raise GradbenchError(f"--until is {text!r}; give a precision as rel_se=1% or rel_se=0.01")
     return found
 
 
-def _share(text: str) -> float:
-    """A number, or a percentage; NaN where it is neither."""
+def read_share(text: str) -> float:
+    """Return a number or a percentage as a number, NaN where the text is neither."""
     try:
         return float(text.removesuffix("%")) / (100.0 if text.endswith("%") else 1.0)
     except ValueError:
         return math.nan
 
 
-def _read_failure(text: str | None) -> tuple[list[str], float]:
-    """The changes that are failures, and how large (relative) a change must be to count."""
+def read_failures(text: str | None) -> tuple[list[str], float]:
+    """Return the changes that ``--fail-on`` calls failures, and how large they must be to count.
+
+    The size of a change is relative.
+
+    Raises:
+        GradbenchError: the text is none of those that the option takes.
+    """
     if text is None:
         return [], 0.0
     if text == "worse":
         return ["worse", "gone"], 0.0
     if text == "different":
         return ["worse", "better", "gone", "new"], 0.0
-    margin = _share(text) if text.endswith("%") else math.nan
+    margin = read_share(text) if text.endswith("%") else math.nan
     if not 0.0 <= margin < math.inf:
         raise GradbenchError(f"--fail-on is {text!r}; give worse, different or a share as 5%")
     return ["worse", "gone"], margin
 
 
-def _positive(name: str, number: int) -> int:
-    if number < 1:
-        raise GradbenchError(f"{name} is {number}; give a whole number of at least 1")
-    return number
-
-
-def _say_unfinished(directory: Path) -> None:
+def print_unfinished(directory: Path) -> None:
+    """Say on the standard error how many cells of a run are not finished, if any."""
     from gradbench.metrics.directory import unfinished, unfinished_line
 
     if line := unfinished_line(*unfinished(directory)):
         print(f"{directory}: {line}", file=sys.stderr)
 
 
-def _say_figures(paths: Sequence[Path]) -> None:
+def print_figures(paths: Sequence[Path]) -> None:
+    """Print the paths of figures, one a line."""
     for path in paths:
         print(f"figure: {path}")

@@ -1,20 +1,20 @@
-"""Plugins: estimators, problems and suites of other packages, and of Python files.
+"""Plugins: things with a name from other packages, and from Python files.
 
-An installed package offers them by entry points of the groups ``gradbench.estimators``: a module
-whose import registers estimators, ``gradbench.problems`` and ``gradbench.suites``: a module in
-whose folder TOML files lie, a folder, or a function that returns one. They are loaded when a name
-is looked up that gradbench itself does not have, or when all names are listed. A Python file, of
-``--plugin FILE`` or ``load(file)``, is run at once; it registers estimators and calls
-``add_problems`` and ``add_suites``. No name is ever redefined.
+An installed package offers them by entry points, one group for each kind of thing:
+``gradbench.estimators``, ``gradbench.noises``, ``gradbench.data_sets``, ... Each names a module
+whose import registers things of that kind. The groups ``gradbench.problems`` and
+``gradbench.suites`` name a module in whose folder TOML files lie, a folder, or a function that
+returns one. They are loaded when a name is looked up that gradbench itself does not have, or when
+all names are listed. A Python file, of ``--plugin FILE`` or ``load(file)``, is run at once; it may
+register things of any kind. No name is ever redefined.
 """
 
 import importlib
 import os
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -22,12 +22,12 @@ from typing import Any
 from gradbench.core.errors import GradbenchError
 
 __all__ = ["load", "load_installed", "loaded"]
-_loaded: dict[str, str] = {}  # modules of plugin files, and packages, as `loaded` tells them
-_begun: set[str] = set()  # kinds whose entry points are loaded, or are being loaded
+_loaded: dict[str, str] = {}  # by the names of modules and packages, the texts of `loaded`
+_begun: set[str] = set()  # groups whose entry points are loaded, or are being loaded
 
 
 def load(path: str | os.PathLike[str]) -> None:
-    """Runs the plugin file at ``path``, once.
+    """Run the plugin file at ``path``, once.
 
     Raises:
         GradbenchError: it cannot be read, fails, or takes a name that exists.
@@ -47,13 +47,15 @@ def load(path: str | os.PathLike[str]) -> None:
         ) from None
     module = sys.modules[name] = ModuleType(name)
     module.__file__ = name
-    with _telling(f"the plugin {file.name!r}", "mend it", name):
+    with _in_one_sentence(f"the plugin {file.name!r}", "fix it"):
         exec(compile(content, name, "exec"), module.__dict__)
     _loaded[name] = f"{file.name} {digest(content)}"
 
 
 def imported(path: str, what: str) -> Any:
-    """What ``"module:name"`` or ``"file.py:name"`` names; modules are found here too.
+    """Return what ``"module:name"`` or ``"file.py:name"`` names.
+
+    Modules in the current directory are found too.
 
     Args:
         path: a module as Python imports it, or the path of a file, and a name in it.
@@ -72,17 +74,17 @@ def imported(path: str, what: str) -> Any:
         if place.endswith(".py") and Path(str(found.__file__)).resolve() != file.resolve():
             raise ImportError(f"{module} is the module {found.__file__}; rename the file")
         return getattr(found, name)
-    except (Exception, SystemExit) as error:  # whatever a module of the user's raises
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
+    except (Exception, SystemExit) as error:  # whatever the user's module raises
         raise GradbenchError(
-            f"the {what} {path!r} cannot be imported ({reason}); give module:name or file.py:name"
+            f"the {what} {path!r} cannot be imported ({_reason(error)}); give module:name or "
+            "file.py:name"
         ) from error
     finally:
         sys.path.remove(folder)
 
 
 def called(function: Any, path: str, what: str) -> Any:
-    """What a function of the user's returns, which errors call the ``what`` at ``path``.
+    """Return what a user's function returns; an error names the ``what`` at ``path``.
 
     Raises:
         GradbenchError: it fails.
@@ -90,48 +92,92 @@ def called(function: Any, path: str, what: str) -> Any:
     try:
         return function()
     except (Exception, SystemExit) as error:
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise GradbenchError(
-            f"the {what} {path!r} fails when it is called without arguments ({reason}); mend it"
+            f"the {what} {path!r} fails when it is called without arguments ({_reason(error)}); "
+            "fix it"
         ) from error
 
 
-def load_installed(kind: str, add: Any = lambda kind, offered: None) -> None:
-    """Loads what installed packages offer of a kind, "estimators", "problems" or "suites", once.
+def has_entry_points(group: str) -> bool:
+    """Return whether an installed package offers things of a kind, such as "estimators"."""
+    return bool(_entry_points(group))
+
+
+def load_installed(group: str, accept: Callable[[str, Any], object] | None = None) -> None:
+    """Load what installed packages offer of a kind, once.
+
+    Args:
+        group: the plural of the kind with underscores, such as "estimators" or "data_sets".
+        accept: called with the group and the object of each entry point.
 
     Raises:
         GradbenchError: one of them fails, or takes a name that exists.
     """
-    if kind in _begun:
+    if group in _begun:
         return
-    _begun.add(kind)
+    _begun.add(group)
     try:
-        for point in entry_points(group=f"gradbench.{kind}"):
+        for point in _entry_points(group):
             package = f"{point.dist.name} {point.dist.version}" if point.dist else point.value
-            with _telling(f"the plugin {point.name!r} of {package}", "mend or uninstall it"):
+            plugin = f"the plugin {point.name!r} of {package}"
+            with _in_one_sentence(plugin, "fix or uninstall it"):
                 offered = point.load()
-                add(kind, offered)
+                if accept is not None:
+                    accept(group, offered)
             _loaded[package] = package
     except BaseException:
-        _begun.discard(kind)  # what is wrong is told whenever a name is looked up
+        _begun.discard(group)  # the error is reported whenever a name is looked up
         raise
 
 
 def loaded() -> list[str]:
-    """The plugins that were loaded: files with a digest, packages with their version."""
+    """Return the plugins that were loaded: files with a digest, packages with their version."""
     return sorted(_loaded.values())
 
 
+def _entry_points(group: str) -> Any:
+    from importlib.metadata import entry_points
+
+    return entry_points(group=f"gradbench.{group}")
+
+
 @contextmanager
-def _telling(what: str, remedy: str, file: str = "") -> Iterator[None]:
-    """Says in one sentence what goes wrong in a plugin, and in which line of its file."""
+def _in_one_sentence(what: str, remedy: str) -> Iterator[None]:
+    """Report what goes wrong in a plugin as one sentence with its file and line."""
     try:
         yield
     except GradbenchError as error:
-        raise GradbenchError(f"{what}: {error}") from None
+        place = _place(error)
+        known = f" ({place})" if place and place not in str(error) else ""
+        raise GradbenchError(f"{what}{known}: {error}") from None
     except (Exception, SystemExit) as error:
-        frames = traceback.extract_tb(error.__traceback__)
-        lines = [frame.lineno for frame in frames if frame.filename == file]
-        where = f" in line {lines[-1]}" if lines else ""
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
-        raise GradbenchError(f"{what} fails{where} with {reason}; {remedy}") from error
+        place = _place(error)
+        where = f" at {place}," if place else ""
+        raise GradbenchError(f"{what} fails{where} with {_reason(error)}; {remedy}") from error
+
+
+def _reason(error: BaseException) -> str:
+    text = error.msg if isinstance(error, SyntaxError) else str(error)
+    return " ".join(f"{type(error).__name__}: {text}".split())
+
+
+def _place(error: BaseException) -> str:
+    """Return the "FILE, line N" in a plugin that raised an error, "" where there is none.
+
+    It is the last line in the plugin's own files: libraries that the plugin calls are not meant.
+    """
+    if isinstance(error, SyntaxError):
+        return f"{Path(error.filename or '').name}, line {error.lineno}" if error.lineno else ""
+    ours = str(Path(__file__).parents[1])
+    machinery = ("<frozen", str(Path(importlib.__file__).parent), ours)
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if not frame.filename.startswith(machinery)
+    ]
+    if not frames:
+        return ""
+    first = Path(frames[0].filename)
+    own = str(first.parent) if first.name == "__init__.py" else str(first)
+    last = [frame for frame in frames if frame.filename.startswith(own)][-1]
+    return f"{Path(last.filename).name}, line {last.lineno}"

@@ -19,10 +19,11 @@ import importlib
 import inspect
 import sys
 from collections.abc import Callable, Iterator, MutableMapping, Sequence
-from dataclasses import dataclass
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
+from gradbench.core import plugins
 from gradbench.core.errors import GradbenchError, did_you_mean
 
 T = TypeVar("T")
@@ -33,37 +34,42 @@ KINDS = {
     "noises": "gradbench.core.noise:NOISES",
     "layers": "gradbench.models.layer:LAYERS",
     "objectives": "gradbench.models.losses:OBJECTIVES",
+    "activations": "gradbench.suites.networks:ACTIVATIONS",
     "data_sets": "gradbench.suites.data:DATA",
     "initialisations": "gradbench.suites.initialise:INITIALISATIONS",
-    "activations": "gradbench.suites.networks:ACTIVATIONS",
     "optimisers": "gradbench.suites.train:OPTIMISERS",
     "weight_optimisers": "gradbench.suites.train:WEIGHT_OPTIMISERS",
     "problems": "gradbench.suites.library:PROBLEMS",
     "suites": "gradbench.suites.library:SUITES",
+    "metrics": "gradbench.metrics.layers:METRICS",
+    "figures": "gradbench.plots.registry:FIGURES",
+    "formats": "gradbench.core.text:FORMATS",
 }
 
 
-@dataclass(frozen=True)
-class Facts:
-    """What a registry knows beside a thing: one line about it, other names, and where it stands.
+class Facts(NamedTuple):
+    """What a registry knows about a thing.
 
-    ``origin`` is "FILE, line N", where it was registered, and ``module`` the name of the module.
+    ``summary`` is one line about it, ``doc`` its docstring, ``origin`` where it was registered:
+    "FILE, line N". ``module`` is the name of the module that registered it.
     """
 
     summary: str
+    doc: str
     aliases: tuple[str, ...]
     origin: str
     module: str
 
 
 class Registry(MutableMapping[str, T]):
-    """The things of one kind, by name.
+    """The things of one kind, by name, in the order of their registration.
 
     Args:
         kind: what one of them is called in sentences, such as "noise" or "data set".
-        plural: of several, also the name of the group of entry points; ``kind`` + "s" by default.
-        modules: modules that register the things of the package. They are imported when the
-            registry is first asked for a name, so that making a registry loads nothing.
+        plural: what several are called, ``kind`` + "s" by default. With underscores, it is also the
+            name of the group of entry points.
+        modules: modules of the package that register things of this kind. They are imported when
+            the registry is first asked for a name, so that making a registry loads nothing.
         accept: called with the group and the object of each entry point that is loaded. By default
             nothing more is done, as importing a module registers what is in it.
     """
@@ -78,10 +84,11 @@ class Registry(MutableMapping[str, T]):
         self.kind = kind
         self.plural = plural or f"{kind}s"
         self._modules = list(modules)
-        self._accept = accept or (lambda group, offered: None)
+        self._accept = accept
+        self._loading = False
         self._things: dict[str, T] = {}
         self._facts: dict[str, Facts] = {}
-        self._names: dict[str, str] = {}  # by every spelling: names and aliases
+        self._names: dict[str, str] = {}  # by `spelled` names and aliases
 
     # ------------------------------------------------------------------------------- entering
 
@@ -97,41 +104,42 @@ class Registry(MutableMapping[str, T]):
     ) -> T:
         """Register a thing and return it.
 
+        A module that runs again, as a cell of a notebook does, replaces what it has registered.
+
         Args:
             name: its name.
             thing: what the name stands for.
             aliases: other names that it is found by.
-            summary: one line about it; the first line of the docstring of ``source`` by default.
-            source: what has the docstring, where the thing itself has none.
+            summary: one line about it, the first line of its docstring by default.
+            source: the object that has the docstring, where the thing itself has none.
             origin: where the thing is defined, such as the path of a file. By default it is the
                 line that calls this function.
 
-        A module that runs once more, as a cell of a notebook does, replaces what it registered.
-
         Raises:
-            GradbenchError: something else has one of these names, or there is no summary.
+            GradbenchError: something else has one of these names, or there is no docstring.
         """
-        origin, module = _caller() if origin is None else (origin, origin)
-        documented = thing if source is None else source
-        if summary is None:
-            summary = (inspect.getdoc(documented) or "").partition("\n")[0]
+        place, module = _caller() if origin is None else (origin, origin)
+        if not module.startswith("gradbench."):
+            self._load()  # so that a name of the package is refused here, not there
+        doc = _own_docstring(thing if source is None else source)
+        summary = doc.partition("\n")[0] if summary is None else summary
         if not summary.strip():
             raise GradbenchError(
-                f"the {self.kind} {name!r} ({origin}) has no docstring; say in its first line what "
+                f"the {self.kind} {name!r} ({place}) has no docstring; say in its first line what "
                 "it is"
             )
         for spelling in (name, *aliases):
-            known = self._names.get(_spelled(spelling))
-            if known is not None and (known != name or self._facts[name].module != module):
+            known = self._names.get(spelled(spelling))
+            if known is not None and (known != name or self._facts[known].module != module):
                 raise GradbenchError(
-                    f"the {self.kind} {spelling!r} ({origin}) has the name of {known!r} "
-                    f"({self._facts[known].origin}); give it another name"
+                    f"the {self.kind} {spelling!r} ({place}) has a name that is taken by "
+                    f"{known!r} ({self._facts[known].origin}); give it another name"
                 )
         if name in self._things:
             self._forget(name)
         self._things[name] = thing
-        self._facts[name] = Facts(summary, tuple(aliases), origin, module)
-        self._names |= {_spelled(spelling): name for spelling in (name, *aliases)}
+        self._facts[name] = Facts(summary, doc or summary, tuple(aliases), place, module)
+        self._names |= {spelled(spelling): name for spelling in (name, *aliases)}
         return thing
 
     def register(
@@ -140,13 +148,22 @@ class Registry(MutableMapping[str, T]):
         """Return a decorator that registers a function or a class, under its own name by default.
 
         Raises:
-            GradbenchError: as ``add``.
+            GradbenchError: see ``add``.
         """
 
         def enter(thing: Any) -> Any:
             return self.add(name or thing.__name__, thing, aliases=aliases, summary=summary)
 
         return enter
+
+    @contextmanager
+    def restored(self) -> Iterator[None]:
+        """Return a context after which the registry is as it was before."""
+        before = self._things.copy(), self._facts.copy(), self._names.copy()
+        try:
+            yield
+        finally:
+            self._things, self._facts, self._names = before
 
     # -------------------------------------------------------------------------------- finding
 
@@ -159,46 +176,65 @@ class Registry(MutableMapping[str, T]):
         return self[self.canonical(name)]
 
     def canonical(self, name: object) -> str:
-        """Return the registered name of a name or alias.
+        """Return the name that a thing is registered by, from this name or an alias.
 
         Raises:
-            GradbenchError: as ``find``.
+            GradbenchError: nothing has it; the sentence names the closest one.
         """
-        if isinstance(name, str):
-            self._load()
-            if _spelled(name) not in self._names:
-                self._load_installed()
-            if _spelled(name) in self._names:
-                return self._names[_spelled(name)]
-        raise GradbenchError(f"unknown {self.kind} {name!r}; {self.suggestion(name)}")
+        found = self.resolve(name)
+        if found is None:
+            raise GradbenchError(f"unknown {self.kind} {name!r}; {self.suggestion(name)}")
+        return found
+
+    def resolve(self, name: object) -> str | None:
+        """Return what ``canonical`` returns, or None where nothing has that name or alias."""
+        if not isinstance(name, str):
+            return None
+        self._load()
+        if spelled(name) not in self._names:
+            self.load_installed()
+        return self._names.get(spelled(name))
 
     def suggestion(self, name: object) -> str:
         """Return the remedy for an unknown name: the closest known one, or the list of them."""
-        self._load_installed()
-        return did_you_mean(name, self._things, self._names)
+        self.load_installed()
+        return did_you_mean(
+            spelled(name) if isinstance(name, str) else name, self._things, self._names
+        )
 
     def facts(self, name: str) -> Facts:
-        """Return what is known beside a thing.
+        """Return what is known about a thing.
 
         Raises:
-            GradbenchError: as ``find``.
+            GradbenchError: nothing has that name or alias.
         """
         return self._facts[self.canonical(name)]
 
     def names(self) -> list[str]:
         """Return all names, those of installed packages included, sorted."""
-        self._load_installed()
+        self.load_installed()
         return sorted(self._things)
 
-    def _load(self) -> None:
-        while self._modules:
-            importlib.import_module(self._modules.pop(0))
+    def load_installed(self) -> None:
+        """Load what installed packages offer of this kind, once.
 
-    def _load_installed(self) -> None:
-        from gradbench.core import plugins
-
+        Raises:
+            GradbenchError: one of them fails, or takes a name that exists.
+        """
         self._load()
         plugins.load_installed(self.plural.replace(" ", "_"), self._accept)
+
+    def _load(self) -> None:
+        """Import the modules of the package, unless they are being imported already."""
+        if self._loading:
+            return
+        self._loading = True
+        try:
+            while self._modules:
+                importlib.import_module(self._modules[0])
+                del self._modules[0]  # one that fails is tried again
+        finally:
+            self._loading = False
 
     # ---------------------------------------------------------------------------- the mapping
 
@@ -227,29 +263,68 @@ class Registry(MutableMapping[str, T]):
         self._names = {spelling: known for spelling, known in self._names.items() if known != name}
 
 
-def registry(plural: str) -> Registry[Any]:
-    """Return the registry of a kind, such as "noises"; "noise" is answered too.
+def is_kind(name: object) -> bool:
+    """Return whether this is the plural or singular of a kind."""
+    return isinstance(name, str) and spelled(name) in _kinds()
+
+
+def kind_of(name: object) -> str:
+    """Return the plural of a kind, as in ``KINDS``, from its plural or singular.
 
     Raises:
         GradbenchError: there is no such kind.
     """
-    by_spelling = {_spelled(kind): kind for kind in KINDS}
-    kind = by_spelling.get(_spelled(plural)) or by_spelling.get(_spelled(plural) + "s")
-    if kind is None:
-        raise GradbenchError(f"unknown kind {plural!r}; {did_you_mean(plural, KINDS)}")
-    module, _, name = KINDS[kind].partition(":")
+    if isinstance(name, str) and is_kind(name):
+        return _kinds()[spelled(name)]
+    raise GradbenchError(f"unknown kind {name!r}; {did_you_mean(name, KINDS)}")
+
+
+def _kinds() -> dict[str, str]:
+    return {spelled(form): kind for kind in KINDS for form in (kind, kind.removesuffix("s"))}
+
+
+def registry(kind: str) -> Registry[Any]:
+    """Return the registry of a kind: of "noises", or "noise".
+
+    Raises:
+        GradbenchError: there is no such kind.
+    """
+    module, _, name = KINDS[kind_of(kind)].partition(":")
     found: Registry[Any] = getattr(importlib.import_module(module), name)
     return found
 
 
-def _spelled(name: str) -> str:
+def spelled(name: str) -> str:
+    """Return a name as registries compare it: hyphens, spaces and capitals make no difference."""
     return name.replace("-", "_").replace(" ", "_").lower()
 
 
+def _own_docstring(thing: Any) -> str:
+    """Return the docstring that was written for a thing, "" where there is none.
+
+    The docstring of a class is not that of its instances, and the signature that Python gives to
+    data classes and named tuples is no docstring.
+    """
+    doc = getattr(thing, "__doc__", None)
+    if not isinstance(doc, str) or doc == type(thing).__doc__:
+        return ""
+    if isinstance(thing, type) and doc.startswith(f"{thing.__name__}("):
+        return ""
+    return inspect.cleandoc(doc)
+
+
 def _caller() -> tuple[str, str]:
-    """Return where a thing is being registered, in words, and the name of that module."""
+    """Return the place where a thing is registered, and the name of the module.
+
+    Functions of gradbench itself, such as the decorators that register, are not that place.
+    """
     frame = sys._getframe(1)
-    while frame.f_back and str(frame.f_globals.get("__name__")).endswith(".registry"):
+    while frame.f_back is not None and _is_function_of_gradbench(frame.f_globals, frame.f_code):
         frame = frame.f_back
-    module = str(frame.f_globals.get("__name__"))
-    return f"{Path(frame.f_code.co_filename).name}, line {frame.f_lineno}", module
+    file = Path(frame.f_code.co_filename).name
+    return f"{file}, line {frame.f_lineno}", str(frame.f_globals.get("__name__"))
+
+
+def _is_function_of_gradbench(variables: dict[str, Any], code: Any) -> bool:
+    module = str(variables.get("__name__"))
+    return module.startswith("gradbench.") and code.co_name != "<module>"

@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from gradbench.core import index
 from gradbench.core.errors import GradbenchError
 
 FORM = "write name or name(key=literal, ...) with finite numbers, as 'concrete(temperature=0.1)'"
@@ -24,13 +25,13 @@ class Spec(NamedTuple):
 
 
 def parse_spec(text: str) -> Spec:
-    """The name and the arguments of ``"name"`` or ``"name(key=literal, ...)"``.
+    """Return the name and the arguments of ``"name"`` or ``"name(key=literal, ...)"``.
 
-    Literals are numbers, strings, True, False and None. Whether the estimator and its arguments
-    exist is checked where estimators are known.
+    Literals are numbers, strings, True, False and None. In the name, hyphens are read as
+    underscores. The registry of estimators checks whether name and arguments exist.
 
     Raises:
-        GradbenchError: anything else.
+        GradbenchError: the text has another form.
     """
     call = _parse(text)
     arguments: dict[str, Value] = {}
@@ -46,7 +47,7 @@ def parse_spec(text: str) -> Spec:
 
 
 def format_spec(name: str, arguments: Mapping[str, Value] | None = None) -> str:
-    """The canonical text, which ``parse_spec`` reads back: arguments in alphabetical order.
+    """Return the canonical text, which ``parse_spec`` reads back, arguments sorted by name.
 
     Whole floats are written as integers, so that ``1`` and ``1.0`` name the same estimator.
     """
@@ -56,11 +57,16 @@ def format_spec(name: str, arguments: Mapping[str, Value] | None = None) -> str:
 
 
 def canonical(text: str) -> str:
-    """The canonical text of an estimator specification, and of those inside it.
+    """Return the canonical text of an estimator specification and of those inside it.
 
-    A nested one says both its parts.
+    It has the names that estimators are registered by in the place of aliases, and both parts of a
+    nested estimator. A name that is unknown stays as it is.
+
+    Raises:
+        GradbenchError: the specification is malformed.
     """
     name, arguments = parse_spec(text)
+    name = index.registered_name(name)
     if name == "nested":
         arguments = NESTED | arguments
     for key in _INNER.get(name, ()):
@@ -70,7 +76,7 @@ def canonical(text: str) -> str:
 
 
 def parse_specs(text: str) -> tuple[str, ...]:
-    """The canonical texts of several specifications, separated by commas: ``"reinforce, psa"``.
+    """Return the canonical texts of specifications separated by commas: ``"reinforce, psa"``.
 
     Raises:
         GradbenchError: there is none, or one is malformed.
@@ -87,10 +93,10 @@ def parse_specs(text: str) -> tuple[str, ...]:
     return tuple(canonical(ast.get_source_segment(source, one) or "") for one in several.elts)
 
 
-# The defaults of the estimator of that name.
+# The default hyper-parameters of the estimator "nested".
 NESTED: dict[str, Value] = {"weights": "straight_through", "activations": "psa"}
 
-# The hyper-parameters that are specifications, of the estimators that are made of others.
+# Estimators that are made of others, and which of their hyper-parameters name these.
 _INNER = {
     "nested": tuple(NESTED),
     "mean_of": ("estimator",),
@@ -100,7 +106,7 @@ _INNER = {
 
 
 def label(text: str) -> str:
-    """What tables and figures call an estimator: a nested one "weights x activations"."""
+    """Return what tables and figures call an estimator: "weights x activations" if nested."""
     if not re.match(r"nested\b", text):
         return text
     arguments = NESTED | parse_spec(text).arguments
@@ -108,12 +114,12 @@ def label(text: str) -> str:
 
 
 def family(text: str) -> str:
-    """The name of an estimator without its arguments, of a nested one that of the weights."""
+    """Return the name of an estimator without its arguments; if nested, of the one of weights."""
     return label(text).partition(" x ")[0].partition("(")[0]
 
 
 def format_value(value: Value) -> str:
-    """A literal as text, whole floats as integers."""
+    """Return a literal as text, whole floats as integers."""
     if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
         value = int(value)
     return repr(value)
@@ -122,10 +128,11 @@ def format_value(value: Value) -> str:
 def _parse(text: str) -> ast.expr:
     if not isinstance(text, str):
         raise _malformed(text)
+    source = re.sub(r"^\s*[^\W\d][\w-]*", lambda name: name[0].replace("-", "_"), text).strip()
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("error")  # what Python would only warn about is malformed too
-            return ast.parse(text.strip(), mode="eval").body
+            warnings.simplefilter("error")  # text that Python only warns about is malformed too
+            return ast.parse(source, mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError, Warning):
         raise _malformed(text) from None
 

@@ -1,14 +1,38 @@
-"""Text in columns, for terminals, Markdown and LaTeX."""
+"""Text in columns, and the formats that tables of results are printed in."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
-FORMS = ("terminal", "markdown", "latex", "csv")
+from gradbench.core.registry import Registry
+
 Row = Sequence[str]
 
 
+def _unchanged(text: str) -> str:
+    return text
+
+
+class Format(NamedTuple):
+    """How tables of results are printed.
+
+    ``table(rows, right, heading)`` returns a table as text: its first row are the titles, its
+    columns from number ``right`` on are numbers. ``note(text)`` returns what is printed below it.
+    Where ``formulas`` is true, titles of metrics are formulas in dollar signs. Where ``numbers`` is
+    given, it replaces all this: ``numbers(frame)`` returns a pandas frame as text.
+    """
+
+    table: Callable[[Sequence[Row], int, str], str]
+    note: Callable[[str], str] = _unchanged
+    formulas: bool = False
+    numbers: Callable[[Any], str] | None = None
+
+
+FORMATS: Registry[Format] = Registry("format")
+
+
 def aligned(rows: Sequence[Row], right: int | None = None) -> list[str]:
-    """The rows as lines with their cells in columns, from the column ``right`` on to the right."""
+    """Return the rows as lines of aligned cells, to the right from the column ``right`` on."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     right = len(widths) if right is None else right
     return [
@@ -21,7 +45,7 @@ def aligned(rows: Sequence[Row], right: int | None = None) -> list[str]:
 
 
 def markdown(rows: Sequence[Row], right: int | None = None) -> list[str]:
-    """A table in Markdown, the first row its header."""
+    """Return the lines of a table in Markdown; the first row is its header."""
     head, *body = rows
     right = len(head) if right is None else right
     marks = ["---" if k < right else "---:" for k in range(len(head))]
@@ -31,7 +55,7 @@ def markdown(rows: Sequence[Row], right: int | None = None) -> list[str]:
 
 
 def latex(rows: Sequence[Row], right: int, heading: str = "") -> list[str]:
-    """A table in LaTeX, with the rules of the package booktabs; a header in $ signs stays."""
+    """Return the lines of a table in LaTeX with booktabs rules; a title in dollar signs stays."""
     head, *body = rows
     titles = [title if title.startswith("$") else escaped(title) for title in head]
     columns = "l" * right + "r" * (len(head) - right)
@@ -47,7 +71,7 @@ _SPECIAL = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textas
 
 
 def escaped(text: str) -> str:
-    """The text as LaTeX reads it."""
+    """Return the text with the special characters of LaTeX escaped."""
     return re.sub(
         r"[\\~^&%$#_{}<>|]",
         lambda m: _SPECIAL.get(m[0], f"${m[0]}$" if m[0] in "<>|" else f"\\{m[0]}"),
@@ -56,9 +80,43 @@ def escaped(text: str) -> str:
 
 
 def _number(cell: str) -> str:
-    """Numbers with powers of ten as LaTeX writes them; other text escaped."""
+    """Return a number with its power of ten as LaTeX writes it, other text escaped."""
     found = re.fullmatch(r"(< )?(-?[\d.]+(?:\(\d+\))?)(?:e([+-]\d+))?", cell)
     if not found:
         return escaped(cell)
     power = rf" \cdot 10^{{{int(found[3])}}}" if found[3] else ""
     return f"${found[1] or ''}{found[2]}{power}$"
+
+
+def _terminal(rows: Sequence[Row], right: int, heading: str) -> str:
+    return "\n".join([heading, *(f"  {line}" for line in aligned(rows, right))])
+
+
+def _markdown(rows: Sequence[Row], right: int, heading: str) -> str:
+    return "\n".join([f"**{heading}**", "", *markdown(rows, right)])
+
+
+def _latex(rows: Sequence[Row], right: int, heading: str) -> str:
+    return "\n".join(latex(rows, right, heading))
+
+
+def _latex_comment(text: str) -> str:
+    return "\n".join(f"% {line}" for line in text.splitlines())
+
+
+def _csv(frame: Any) -> str:
+    return str(frame.to_csv(index=False)).rstrip("\n")
+
+
+FORMATS.add("terminal", Format(_terminal), aliases=("text",), summary="Aligned columns of text.")
+FORMATS.add("markdown", Format(_markdown), summary="Tables in Markdown.")
+FORMATS.add(
+    "latex",
+    Format(_latex, _latex_comment, formulas=True),
+    summary="Tables in LaTeX, for the package booktabs.",
+)
+FORMATS.add(
+    "csv",
+    Format(_terminal, numbers=_csv),
+    summary="Comma-separated values: every column of the frame, numbers in full.",
+)

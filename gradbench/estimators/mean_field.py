@@ -10,7 +10,6 @@ from gradbench.core.surrogate import unitwise
 from gradbench.estimators.cost import Cost
 from gradbench.estimators.moment_propagation import _propagation
 from gradbench.estimators.registry import register
-from gradbench.models.network import SBN, RealNetwork
 
 AFFINE = "an SBN of affine layers, with binary weights or without"
 
@@ -65,7 +64,7 @@ def ap2(model: Model) -> Loss:
             mean = mean / jnp.sqrt(1 + variance / _noise_variance(site.noise))
         return mean
 
-    return _propagation("ap2", model, unit, (SBN,), streams=0, randomness="none")
+    return _propagation("ap2", model, unit, False, streams=0, randomness="none")
 
 
 @register(
@@ -102,5 +101,5 @@ def local_reparameterization(model: Model) -> Loss:
         some = variance > 0  # the root has no derivative at 0
         return mean - jnp.where(some, jnp.sqrt(jnp.where(some, variance, 1)) * ndtri(u), 0)
 
-    name, networks = "local_reparameterization", (SBN, RealNetwork)
-    return _propagation(name, model, unit, networks, randomness="uniforms", smoothness="smooth")
+    name = "local_reparameterization"
+    return _propagation(name, model, unit, True, randomness="uniforms", smoothness="smooth")

@@ -14,35 +14,33 @@ from gradbench.core.noise import get_noise
 from gradbench.core.run import run_model
 from gradbench.core.surrogate import SurrogateLoss, surrogate_loss
 from gradbench.estimators.registry import any_model
-from gradbench.models.binary_weights import BinaryWeights
-from gradbench.models.conv import Conv
-from gradbench.models.dense import Dense
 from gradbench.models.layer import Layer, axes
-from gradbench.models.network import SBN, RealNetwork
+from gradbench.models.network import SBN
+from gradbench.models.structure import has_latent_weights, is_activated, is_layered
 
 Unit = Callable[[Site, Array, Array | None, Any], Array]
 
 
 def _propagation(
-    name: str, model: Model, unit: Unit, networks: tuple[type, ...], **options: Any
+    name: str, model: Model, unit: Unit, through_activations: bool, **options: Any
 ) -> SurrogateLoss:
-    """A chain whose states are the means 2F(a) - 1 at a = unit(site, E a, V a, u).
+    """Return a chain whose states are the means 2F(a) - 1 at a = unit(site, E a, V a, u).
 
-    V a is None where it is 0. ``networks`` are those that binary weights may be put into.
+    V a is None where it is 0. With ``through_activations``, binary weights may also be put into a
+    network of real units.
     """
     if model is any_model:
         return surrogate_loss(model, any_model, **options)
-    binary = isinstance(model, BinaryWeights)
-    network: Any = model.network if isinstance(model, BinaryWeights) else model
-    known = isinstance(network, networks if binary else SBN)
-    if not known:
+    binary = has_latent_weights(model)
+    network: Any = model.network if has_latent_weights(model) else model
+    real = binary and through_activations and is_activated(network)
+    if not real and not is_layered(network):
         raise GradbenchError(
             f"{name}() got a model of type {type(network).__name__}, through which it knows no "
             "variances; give an SBN, or take mean_field"
         )
     _check_affine(name, network.layers, binary)
     # The run of a chain whose "states" are what its units pass on, real numbers of any kind.
-    real = isinstance(network, RealNetwork)
     chain: Any = SBN(network.layers, network.objective) if real else network
     half = (chain.states[1] - chain.states[0]) / 2
 
@@ -68,8 +66,8 @@ def _propagation(
 
 
 def _weight_moments(model: Model, params: Params) -> tuple[Params, Params | None]:
-    """Mean and variance of all parameters; None where all of the latter are 0."""
-    if not isinstance(model, BinaryWeights):
+    """Return mean and variance of all parameters; None where all variances are 0."""
+    if not has_latent_weights(model):
         return params, None
     cdf = get_noise(model.noise).cdf
     means = model.with_weights(lambda eta: 2 * cdf(eta) - 1, params)
@@ -81,9 +79,9 @@ def _weight_moments(model: Model, params: Params) -> tuple[Params, Params | None
 def _variance(
     layer: Layer, means: Params, spread: Params | None, x: Array, v: Array | None
 ) -> Array | None:
-    """V a of an affine layer with independent inputs (mean x, variance v) and weights; None is 0.
+    """Return V a of an affine layer with independent inputs and weights; None stands for 0.
 
-    Of a product of the two, V wx = (E w)^2 V x + V w E x^2.
+    The inputs have the mean x and the variance v. A product has V wx = (E w)^2 V x + V w E x^2.
     """
     if spread is not None:
         total = layer(_without_bias(spread), x**2 if v is None else x**2 + v)
@@ -92,7 +90,7 @@ def _variance(
         return total
     if v is None:
         return None
-    if isinstance(layer, Dense | Conv):
+    if _carries_variances(layer):
         return layer(_without_bias(jax.tree.map(jnp.square, means)), v)
     slopes = jax.jacobian(partial(layer, means))(x)
     return jnp.sum(slopes**2 * v, axis=tuple(range(slopes.ndim - v.ndim, slopes.ndim)))
@@ -103,13 +101,13 @@ def _without_bias(theta: Params) -> Params:
 
 
 def _check_affine(name: str, layers: tuple[Layer, ...], binary: bool) -> None:
-    """Refuses layers through which the variance of states or of binary weights is not known.
+    """Refuse layers through which the variance of states or of binary weights is not known.
 
     Raises:
         GradbenchError: see above.
     """
     for k, layer in enumerate(layers):
-        if isinstance(layer, Dense | Conv):
+        if _carries_variances(layer):
             continue
         if binary:
             raise GradbenchError(
@@ -123,8 +121,13 @@ def _check_affine(name: str, layers: tuple[Layer, ...], binary: bool) -> None:
             )
 
 
+def _carries_variances(layer: Layer) -> bool:
+    """Return whether a layer says that it is affine, as ``Dense`` and ``Conv`` do."""
+    return getattr(layer, "affine", False)
+
+
 def _is_affine(layer: Layer) -> bool:
-    """Whether a layer is affine in its input, tried out at random parameters and inputs."""
+    """Return whether a layer is affine in its input, tried at random parameters and inputs."""
     with jax.ensure_compile_time_eval():
         keys = jax.random.split(jax.random.key(0), 3)
         theta, zero = layer.init(keys[0]), jnp.zeros(axes(layer.inputs))

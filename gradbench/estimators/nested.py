@@ -1,6 +1,5 @@
 """One estimator for binary weights, another for the activations."""
 
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -17,8 +16,7 @@ from gradbench.estimators.registry import (
     register,
     value_of,
 )
-from gradbench.models.binary_weights import BinaryWeights
-from gradbench.models.network import SBN
+from gradbench.models.structure import has_latent_weights
 
 
 @register(
@@ -55,10 +53,10 @@ def nested(
         )
     if model is any_model:
         return make_estimator(weights, model)
-    if not isinstance(model, BinaryWeights) or not isinstance(model.network, SBN):
+    if not has_latent_weights(model) or model.inner_model is None:
         raise GradbenchError(
             "nested() got a model without binary weights under stochastic activations; "
             f"take {weights!r} or {activations!r} alone"
         )
     inner = partial(make_estimator, activations)
-    return make_estimator(weights, replace(model, activations=inner))
+    return make_estimator(weights, model.with_activations(inner))

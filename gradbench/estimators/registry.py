@@ -1,13 +1,14 @@
-"""The registry of estimators: what stands beside each function, and specs such as "psa"."""
+"""The registry of estimators: the facts about each function, and specs such as "psa"."""
 
 import inspect
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple
 
-from gradbench.core import plugins
+from gradbench.core import specs
 from gradbench.core.contract import Loss, Model, Randomness
 from gradbench.core.errors import GradbenchError, did_you_mean
-from gradbench.core.specs import parse_spec
+from gradbench.core.index import Description
+from gradbench.core.registry import Registry
 from gradbench.estimators.cost import ONE, Cost
 
 Exactness = Literal[
@@ -21,19 +22,18 @@ EXACTNESS: dict[str, str] = {
     "multilinear": "one layer and multilinear objectives",
     "linear": "one layer and linear objectives",
     "biased": "nothing",
-}  # what a class is exact for; each but "unbiased" includes those below it
+}  # what each class is exact for; each but "unbiased" includes those below it
 
 
 class Entry(NamedTuple):
-    """An estimator and its metadata.
+    """An estimator and the facts about it.
 
-    ``name`` is that of the function, ``family`` that of its file, ``source`` the paper.
-    ``make(model, **hyper-parameters)`` gives the surrogate loss. ``exactness`` is what it claims to
-    be exact for (``EXACTNESS``), ``cost`` its cost per draw; both may be functions of the
-    hyper-parameters, see ``claim`` and ``price``. ``differentiable``: needs an objective that is
-    differentiable in the states. ``value_unbiased``: whether the value of the surrogate loss
-    estimates J without bias. ``needs``: what a model must have for it, empty where any model will
-    do. ``layers``: "any" number, or "one" where a deeper model is refused.
+    ``make(model, **hyper-parameters)`` returns the surrogate loss, ``source`` is the paper.
+    ``exactness`` is what the estimator claims to be exact for (``EXACTNESS``) and ``cost`` its cost
+    per draw; both may be functions of the hyper-parameters, see ``claim`` and ``price``.
+    ``differentiable``: the objective must be differentiable in the states. ``value_unbiased``: the
+    value of the surrogate loss estimates J without bias. ``needs``: what a model must have, empty
+    where any model will do. ``layers``: "any" number, or "one" where a deeper model is refused.
     """
 
     name: str
@@ -49,47 +49,75 @@ class Entry(NamedTuple):
 
     @property
     def summary(self) -> str:
-        """First line of the docstring."""
+        """The first line of the docstring."""
         return (inspect.getdoc(self.make) or "").partition("\n")[0]
 
     @property
     def randomness(self) -> Randomness:
-        """What a draw depends on, see ``gradbench.model.Lifted``."""
-        return getattr(self.make(any_model), "randomness", "uniforms")
+        """What a draw depends on, see ``gradbench.core.run.SurrogateLoss``."""
+        return self._made("randomness", "uniforms")
 
     @property
     def unitwise(self) -> bool:
-        """Whether it is a rule for single units, see ``gradbench.model.local``."""
-        return not self.needs and getattr(self.make(any_model), "rule", None) is not None
+        """Whether it is a rule for single units, see ``gradbench.core.surrogate``."""
+        return not self.needs and self._made("rule", None) is not None
 
     @property
     def hyperparameters(self) -> dict[str, Any]:
-        """Names and defaults."""
+        """The names and defaults."""
         signature = inspect.signature(self.make).parameters.values()
         return {p.name: p.default for p in signature if p.kind is p.KEYWORD_ONLY}
 
     def claim(self, **hyperparameters: Any) -> Exactness:
-        """What it is claimed to be exact for, with these ``hyperparameters``."""
+        """Return what it claims to be exact for with these hyper-parameters."""
         return self._at(self.exactness, hyperparameters)
 
     def price(self, **hyperparameters: Any) -> Cost:
-        """The cost per draw, with these ``hyperparameters``."""
+        """Return the cost per draw with these hyper-parameters."""
         return self._at(self.cost, hyperparameters)
 
     def needs_derivative(self, **hyperparameters: Any) -> bool:
-        """Whether it differentiates the objective in the states, with these ``hyperparameters``."""
+        """Return whether it differentiates the objective in the states."""
         return self._at(self.differentiable, hyperparameters)
 
     def estimates_value(self, **hyperparameters: Any) -> bool:
-        """Whether its value estimates the loss without bias, with these ``hyperparameters``."""
+        """Return whether its value estimates the loss without bias."""
         return self._at(self.value_unbiased, hyperparameters)
 
+    def describe(self, **hyperparameters: Any) -> Description:
+        """Return all of this in words, for these hyper-parameters and the defaults of others."""
+        cost = self.price(**hyperparameters)
+        if hyperparameters:
+            cost = cost.at(**(self.hyperparameters | hyperparameters))
+        return Description(
+            name=self.name,
+            aliases=ESTIMATORS.facts(self.name).aliases,
+            hyperparameters=self.hyperparameters | hyperparameters,
+            doc=inspect.getdoc(self.make) or "",
+            family=self.family,
+            exactness=self.claim(**hyperparameters),
+            exact_for=EXACTNESS[self.claim(**hyperparameters)],
+            value_unbiased=self.estimates_value(**hyperparameters),
+            randomness=self._made("randomness", "uniforms", hyperparameters),
+            cost=str(cost),
+            evaluations=(str(cost.objective), str(cost.gradient), str(cost.layers)),
+            layers=self.layers,
+            unitwise=self.unitwise,
+            differentiable=self.needs_derivative(),
+            needs=self.needs,
+            source=self.source,
+        )
+
     def _at(self, fact: Any, hyperparameters: dict[str, Any]) -> Any:
-        """A fact that may be a function of the hyper-parameters."""
+        """Return a fact that may be a function of the hyper-parameters."""
         return fact(**(self.hyperparameters | hyperparameters)) if callable(fact) else fact
 
+    def _made(self, name: str, default: Any, hyperparameters: dict[str, Any] | None = None) -> Any:
+        """Return an attribute of the surrogate loss."""
+        return getattr(self.make(any_model, **(hyperparameters or {})), name, default)
 
-ESTIMATORS: dict[str, Entry] = {}
+
+ESTIMATORS: Registry[Entry] = Registry("estimator")
 
 
 def register(
@@ -102,24 +130,19 @@ def register(
     value_unbiased: bool | Callable[..., bool] = True,
     needs: str = "",
     layers: Literal["any", "one"] = "any",
+    aliases: Sequence[str] = (),
 ) -> Callable[[Callable[..., Loss]], Callable[..., Loss]]:
-    """Registers an estimator ``name(model, *, hyper-parameters) -> loss`` under its own name.
+    """Return a decorator that registers an estimator ``name(model, *, hyper-parameters) -> loss``.
 
-    ``family``, ``exactness``, ``source``, ``cost``, ``differentiable``, ``value_unbiased``,
-    ``needs`` and ``layers`` are as in ``Entry``.
+    It is registered under the name of the function, and found by ``aliases`` too. The other
+    arguments are those of ``Entry``; ``family`` decides the colour of the estimator in figures.
 
     Raises:
-        GradbenchError: another module has registered that name.
+        GradbenchError: something else has one of these names, or there is no docstring.
     """
 
     def enter(make: Callable[..., Loss]) -> Callable[..., Loss]:
-        known = ESTIMATORS.get(make.__name__)
-        if known and known.make.__module__ != make.__module__:  # that same module may run again
-            raise GradbenchError(
-                f"the estimator {make.__name__!r} is registered already, by "
-                f"{known.make.__module__}; give the other one another name"
-            )
-        ESTIMATORS[make.__name__] = Entry(
+        entry = Entry(
             make.__name__,
             make,
             family,
@@ -131,23 +154,20 @@ def register(
             needs,
             layers,
         )
+        ESTIMATORS.add(entry.name, entry, aliases=aliases, source=make)
         return make
 
     return enter
 
 
 def get_estimator(spec: str) -> tuple[Entry, dict[str, Any]]:
-    """The entry and the hyper-parameters of a spec such as ``"concrete(temperature=0.1)"``.
+    """Return the entry and the hyper-parameters of a spec such as ``"concrete(temperature=0.1)"``.
 
     Raises:
         GradbenchError: malformed spec, unknown estimator or unknown hyper-parameter.
     """
-    name, arguments = parse_spec(spec)
-    if name not in ESTIMATORS:
-        plugins.load_installed("estimators")
-    if name not in ESTIMATORS:
-        raise GradbenchError(f"unknown estimator {name!r}; {did_you_mean(name, ESTIMATORS)}")
-    entry = ESTIMATORS[name]
+    name, arguments = specs.parse_spec(spec)
+    entry = ESTIMATORS.find(name)
     for argument in arguments:
         if argument not in entry.hyperparameters:
             remedy = (
@@ -156,23 +176,23 @@ def get_estimator(spec: str) -> tuple[Entry, dict[str, Any]]:
                 else "it has none"
             )
             raise GradbenchError(
-                f"estimator {name!r} has no hyper-parameter {argument!r}; {remedy}"
+                f"estimator {entry.name!r} has no hyper-parameter {argument!r}; {remedy}"
             )
     return entry, arguments
 
 
 def make_estimator(spec: str, model: Model) -> Loss:
-    """The surrogate loss of a spec for a model, e.g. ``make_estimator("psa", model)``.
+    """Return the surrogate loss of a spec for a model, e.g. ``make_estimator("psa", model)``.
 
     Raises:
-        GradbenchError: as ``check_spec``; also a model that the estimator is not made for.
+        GradbenchError: see ``check_spec``; also a model that the estimator is not made for.
     """
     entry, arguments = get_estimator(spec)
     return entry.make(model, **arguments)
 
 
 def check_spec(spec: str) -> None:
-    """Refuses a spec that no estimator can be made from, whatever the model.
+    """Refuse a spec that no estimator can be made from, whatever the model.
 
     Raises:
         GradbenchError: see ``get_estimator``; also a hyper-parameter with an impossible value.
@@ -180,33 +200,63 @@ def check_spec(spec: str) -> None:
     make_estimator(spec, any_model)
 
 
-def less_exact(*specs: str) -> Exactness:
-    """The least exact of the classes that some estimators claim, for what is made of them all."""
-    claims = [entry.claim(**arguments) for entry, arguments in map(get_estimator, specs)]
+def describe(spec: str) -> Description:
+    """Return what is known of the estimator of a spec, in words.
+
+    Raises:
+        GradbenchError: see ``check_spec``.
+    """
+    entry, arguments = get_estimator(spec)
+    check_spec(spec)
+    return entry.describe(**arguments)
+
+
+def families_of(several: Sequence[str]) -> dict[str, str]:
+    """Return the families of the estimators of some specs, by their names without arguments.
+
+    A nested estimator counts as its estimator of the weights.
+
+    Raises:
+        GradbenchError: see ``get_estimator``.
+    """
+    return {name: get_estimator(name)[0].family for name in map(specs.family, several)}
+
+
+def less_exact(*several: str) -> Exactness:
+    """Return the least exact class that some specs claim, for an estimator made of them all."""
+    claims = [entry.claim(**arguments) for entry, arguments in map(get_estimator, several)]
     return max(claims, key=list(EXACTNESS).index)
 
 
-def derivative_of(*specs: str) -> bool:
-    """Whether any of some estimators differentiates the objective in the states."""
-    return any(entry.needs_derivative(**args) for entry, args in map(get_estimator, specs))
+def derivative_of(*several: str) -> bool:
+    """Return whether any of some specs differentiates the objective in the states."""
+    return any(entry.needs_derivative(**args) for entry, args in map(get_estimator, several))
 
 
-def value_of(*specs: str) -> bool:
-    """Whether the values of all of some estimators estimate the loss without bias."""
-    return all(entry.estimates_value(**args) for entry, args in map(get_estimator, specs))
+def value_of(*several: str) -> bool:
+    """Return whether the values of all of some specs estimate the loss without bias."""
+    return all(entry.estimates_value(**args) for entry, args in map(get_estimator, several))
 
 
 def price_of(spec: str) -> Cost:
-    """The cost per draw of a spec, in formulas without its hyper-parameters."""
+    """Return the cost per draw of a spec, its hyper-parameters inserted into the formulas."""
     entry, arguments = get_estimator(spec)
     return entry.price(**arguments).at(**(entry.hyperparameters | arguments))
 
 
 def evaluations(spec: str, units: Sequence[int], chain: bool = True) -> int:
-    """Evaluations of the objective per draw and example, in a model with these layers of units.
+    """Return the evaluations of the objective per draw and example.
 
-    One of its gradient in the states counts as one more. A model that is no ``chain``, as an
-    ``SBN`` is, has to be run again for flips of units of any layer, as if all were in the last.
+    One gradient of the objective in the states counts as one evaluation more.
+
+    Args:
+        spec: the estimator.
+        units: how many units each layer has.
+        chain: whether flips of a layer need only the layers above. Any other model than an ``SBN``
+            has to be run again for them, as if all units were in the last layer.
+
+    Raises:
+        GradbenchError: see ``get_estimator``.
     """
     entry, arguments = get_estimator(spec)
     sizes = {"L": len(units), "D": sum(units), "n": units[-1] if chain else sum(units)}
@@ -217,5 +267,5 @@ def evaluations(spec: str, units: Sequence[int], chain: bool = True) -> int:
 
 
 def any_model(params: Any, example: Any, binary: Any) -> Any:
-    """Stands for a model where an estimator is made and not run."""
+    """Stand for a model where an estimator is made and not run."""
     raise AssertionError("not to be run")

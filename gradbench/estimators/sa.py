@@ -6,7 +6,7 @@ from jaxtyping import Array
 
 from gradbench.core.arguments import finite
 from gradbench.core.autodiff import gradient_term
-from gradbench.core.contract import Loss, Model, Site, Trace
+from gradbench.core.contract import Loss, Model, Site, Trace, is_chain
 from gradbench.core.errors import GradbenchError
 from gradbench.core.noise import Noise, _integral
 from gradbench.core.run import flip, run_at_states, run_model
@@ -14,7 +14,7 @@ from gradbench.core.surrogate import surrogate_loss
 from gradbench.estimators.cost import Cost
 from gradbench.estimators.registry import register
 from gradbench.models.flips import generic_route, one_by_one
-from gradbench.models.network import SBN
+from gradbench.models.structure import is_layered
 
 
 @register(
@@ -103,7 +103,7 @@ def sa(model: Model, *, smoothing: float = 0.0) -> Loss:
         return loss
 
     def route(sites):
-        if not isinstance(model, SBN):
+        if not _is_layered_chain(model):
             return generic_route(sites)
         return [
             f"layer {site.index + 1}: {site.size} flips in turn, what is above run again for each"
@@ -127,20 +127,26 @@ def sa(model: Model, *, smoothing: float = 0.0) -> Loss:
 
 
 def _flips(model, params, example, run: Trace, k: int) -> tuple[Array, tuple[Array, ...]]:
-    """With each unit of site k flipped in turn: the objective, and the pre-activations above.
+    """Return the objective and the pre-activations above, with each unit of site k flipped in turn.
 
-    Of a chain, those of the next site alone: no other change.
+    In a chain these are the pre-activations of the next site alone: no others change.
     """
+    chain = _is_layered_chain(model)
 
     def one(i):
         x_k = flip(run.x[k], i)
-        if isinstance(model, SBN):
+        if chain:
             return model.layers[k + 1](params[k + 1], model.encode(x_k))
         other = run_at_states(model, params, example, (*run.x[:k], x_k, *run.x[k + 1 :]))
         return other.f, other.a[k + 1 :]
 
     size = sum(x.size for x in run.x)
-    if not isinstance(model, SBN):
+    if not chain:
         return one_by_one(one, run.x[k].size, size)  # type: ignore[return-value]
     f = model.flip_objective(params, example, run, k)
     return f, () if k == len(run.x) - 1 else (one_by_one(one, run.x[k].size, size),)
+
+
+def _is_layered_chain(model: Model) -> bool:
+    """Return whether flips of a layer are known to reach no other layer than the next."""
+    return is_chain(model) and is_layered(model)

@@ -19,7 +19,8 @@ from gradbench.core.surrogate import surrogate_loss
 from gradbench.estimators.cost import Cost
 from gradbench.estimators.registry import any_model, register
 from gradbench.estimators.reinforce import scores
-from gradbench.models.multisample import MultiSample, bound
+from gradbench.models.multisample import bound
+from gradbench.models.structure import has_samples
 
 NEEDS = "a MultiSample model"
 
@@ -108,8 +109,8 @@ def _lifted(name: str, model: Model, signals: Callable[..., Array], streams: int
     """The bound, with ``signals(losses of stream 0, of stream 1, ...)``, one for each sample."""
     if model is any_model:
         return surrogate_loss(model, lambda params, u, example: jnp.zeros(()), streams)
-    if not isinstance(model, MultiSample) or model.samples < 2:
-        what = "1 sample" if isinstance(model, MultiSample) else "no MultiSample"
+    if not has_samples(model) or model.samples < 2:
+        what = "1 sample" if has_samples(model) else "no MultiSample"
         raise GradbenchError(
             f"{name} got a model that is {what}; give a MultiSample of at least 2 samples"
         )

@@ -1,7 +1,7 @@
 """Rules for latent binary weights: models with ``BinaryWeights``, an optimiser does the rest.
 
 The identity rule is ``straight_through(proxy="identity")``, optimisers are in
-``gradbench.optimisers``.
+``gradbench.models.optimisers``.
 """
 
 import jax
@@ -15,11 +15,11 @@ from gradbench.core.run import run_model
 from gradbench.core.surrogate import surrogate_loss
 from gradbench.estimators.cost import Cost
 from gradbench.estimators.registry import any_model, register
-from gradbench.models.binary_weights import BinaryWeights
+from gradbench.models.structure import has_latent_weights
 
 
 def _check_weights(name: str, model: Model) -> None:
-    if model is not any_model and not isinstance(model, BinaryWeights):
+    if model is not any_model and not has_latent_weights(model):
         raise GradbenchError(
             f"{name}() is a rule for binary weights and got a model of type "
             f"{type(model).__name__}; put its network into BinaryWeights"

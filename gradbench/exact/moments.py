@@ -1,8 +1,8 @@
 """Exact moments of estimators: by all paths, or by an integral over the uniforms.
 
-An estimator that is driven by the states alone is fed all paths in the place of random ones. One
-that is driven by uniforms is integrated over them on a grid that respects its jumps: it is a
-constant, linear or smooth function of each uniform between its breaks.
+An estimator that is driven by the states alone is fed all paths in place of random ones. One that
+is driven by uniforms is integrated over them on a grid that respects its jumps: between its
+breakpoints it is a constant, linear or smooth function of each uniform.
 """
 
 import math
@@ -20,26 +20,20 @@ from gradbench.core.errors import GradbenchError
 from gradbench.core.pytrees import closed
 from gradbench.core.run import as_examples, batch_size, run_at_states
 from gradbench.core.surrogate import SurrogateLoss
-from gradbench.exact.enumeration import (
-    by_site,
-    numbered_states,
-    path_probability,
-    sum_numbered,
-)
-from gradbench.exact.quadrature import _grid
-from gradbench.exact.size import (
-    MEMORY,
-    any_key,
-    paths_size,
-    refuse_large,
-    sites_and_type,
-)
+from gradbench.exact.quadrature import uniform_grid
+from gradbench.exact.size import MEMORY, any_key, paths_size, refuse_large, sites_and_type
+from gradbench.exact.states import by_site, numbered_states, path_probability
+from gradbench.exact.sums import sum_numbered
 
-GRID = 1 << 25  # points of an integral over uniforms
+GRID = 1 << 25  # points of an integral over uniforms, at most
 
 
 class Moments(NamedTuple):
-    """Exact moments of one draw: mean value, mean and variance of the gradient (as params)."""
+    """The exact moments of one draw of an estimator.
+
+    ``value`` is the mean of its value; ``mean`` and ``variance`` are those of each coordinate of
+    its gradient, with the structure of the parameters.
+    """
 
     value: Float[Array, ""]
     mean: PyTree[Array]
@@ -47,28 +41,34 @@ class Moments(NamedTuple):
 
 
 def moments(loss: Loss, params: Params, batch: Batch, points: int = GRID) -> Moments:
-    """E g and the variance of every coordinate of g, without Monte-Carlo error.
+    """Return the mean of a draw g and the variance of each of its coordinates, exactly.
 
-    ``loss`` is a gradient estimator, g its gradient. Of one that is driven by the states alone, one
-    path a stream, all paths are fed instead of random ones, u = 0 for +1 and u = 1 for -1, weighted
-    by their probabilities. A pure function, to be put under ``jit``. Cost: 2^(units * streams)
-    draws.
+    An estimator that is driven by the states alone, one path a stream, is fed all paths instead of
+    random ones (u = 0 for +1 and u = 1 for -1), weighted by their probabilities. This takes
+    2^(units * streams) draws and is a pure function, which may be put under ``jit``.
 
-    Of one that is driven by uniforms, the integral over all of them, on up to so many ``points``:
-    to rounding where draws are constant or linear between jumps, to some 1e-10 where they are
-    smooth. Needs concrete arrays and a tiny network, of up to three units or so, fewer where there
-    are several streams.
+    An estimator that is driven by uniforms is integrated over all of them. The result is exact to
+    rounding where draws are constant or linear between jumps, and to some 1e-10 where they are
+    smooth. This needs concrete arrays and a tiny network, of up to three units or so, fewer where
+    there are several streams.
 
-    The examples of a batch are independent, so means average and variances add. In the precision of
-    the parameters: call it inside ``gradbench.float64()``.
+    The examples of a batch are independent, so means average and variances add. The precision is
+    that of the parameters: call it inside ``gradbench.float64()``.
+
+    Args:
+        loss: a gradient estimator; its gradient is g.
+        params: the parameters of its model.
+        batch: the examples.
+        points: how many points the integral over uniforms may take.
 
     Raises:
-        GradbenchError: too many paths or points, or an estimator of which nothing is known.
+        GradbenchError: too many paths or points, or a loss that was not made by
+            ``surrogate_loss``.
     """
     if not isinstance(loss, SurrogateLoss) or getattr(loss.model, "random", False):
         raise GradbenchError(
-            "exact moments need an estimator made by lift() on a model whose objective is not "
-            "random, such as straight_through(model); measure draws of this one"
+            "exact moments need an estimator made by surrogate_loss() on a model whose objective "
+            "is not random, such as straight_through(model); measure draws of this one"
         )
     model, params = loss.model, closed(params, numbers=True)
     sites, dtype = sites_and_type(model, params, batch)
@@ -77,7 +77,7 @@ def moments(loss: Loss, params: Params, batch: Batch, points: int = GRID) -> Mom
     if loss.couples_batch:
         examples = jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], examples)
     if loss.randomness == "uniforms":
-        lengths, grid = _grid(loss, sites, params, examples, points)
+        lengths, grid = uniform_grid(loss, sites, params, examples, points)
         return _by_uniforms(loss, sites, dtype, lengths, params, examples, jnp.asarray(grid, dtype))
     size = paths_size(model, params, batch, loss.streams * copies)
     refuse_large(size._replace(work=2 * size.work), params, batch, MEMORY)
@@ -85,9 +85,9 @@ def moments(loss: Loss, params: Params, batch: Batch, points: int = GRID) -> Mom
 
 
 def moments_work(loss: Loss, params: Params, batch: Batch, points: int = GRID) -> float:
-    """How many draws of one example ``moments`` takes; infinite where it is refused.
+    """Return how many draws of one example ``moments`` takes; infinite where it refuses.
 
-    ``loss`` and ``points`` are as there.
+    ``loss`` and ``points`` are as in ``moments``.
 
     Raises:
         GradbenchError: a model that breaks the contract, or parameters and a batch that do not fit
@@ -103,7 +103,7 @@ def moments_work(loss: Loss, params: Params, batch: Batch, points: int = GRID) -
         bits, n = (bits * n, 1) if loss.couples_batch else (bits, n)
         return n * 2.0**bits if bits < 1000 else math.inf
     try:
-        lengths, _ = _grid(loss, sites, params, examples, points)
+        lengths, _ = uniform_grid(loss, sites, params, examples, points)
     except GradbenchError:
         return math.inf
     return float(n * math.prod(lengths))
@@ -117,7 +117,10 @@ def _sum_draws(
     data: Batch,
     count: int,
 ) -> Moments:
-    """Sums over draws: ``weighted(number, row of data)`` gives weight, uniforms and example."""
+    """Return the moments as sums over ``count`` draws for each row of ``data``.
+
+    ``weighted(number, row)`` returns the weight of a draw, its uniforms and its example.
+    """
     draw = jax.value_and_grad(loss.example_loss)
 
     def terms(number: Array, row: Any) -> tuple[Array, PyTree, PyTree]:
@@ -148,7 +151,10 @@ def _by_paths(
     params: Params,
     examples: Batch,
 ) -> Moments:
-    """All paths: one a stream, and one an example where the estimator couples the examples."""
+    """Return the moments over all paths.
+
+    There is one path per stream, and one per example where the estimator couples the examples.
+    """
     streams = loss.streams * copies
     units = sum(site.size for site in sites)
 
@@ -182,7 +188,7 @@ def _by_uniforms(
     examples: Batch,
     grid: Float[Array, "examples axes 2 points"],
 ) -> Moments:
-    """The product of the rules of all axes, of so many points each."""
+    """Return the moments by the product of the rules of all axes, of ``lengths`` points each."""
     strides = np.cumprod([1, *lengths[:0:-1]])[::-1][: len(lengths)]
 
     def weighted(number: Array, row: Any) -> tuple[Array, Any, Example]:

@@ -1,39 +1,42 @@
-"""Integrals over uniforms, by rules that know where draws jump."""
+"""Integrals over uniforms, by quadrature rules that know where draws jump."""
 
 import math
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from gradbench.core.contract import Batch, Example, Params, Site
+from gradbench.core.contract import Batch, Example, Params, Site, Smoothness
 from gradbench.core.errors import GradbenchError
 from gradbench.core.run import batch_size, run_at_states
 from gradbench.core.surrogate import SurrogateLoss
-from gradbench.exact.enumeration import by_site, numbered_states
+from gradbench.exact.states import by_site, numbered_states
 
-# Points to either side of the middle of an interval in which a draw is smooth: as many as can be
-# had, for relaxations of low temperature turn within 1 % of it.
+# Points to either side of the middle of an interval in which a draw is smooth. The most that is
+# affordable is taken, because relaxations of low temperature turn within 1 % of the interval.
 _SMOOTH = (96, 48, 24)
 
 
-def _grid(
+def uniform_grid(
     loss: SurrogateLoss, sites: tuple[Site, ...], params: Params, examples: Batch, points: int
-) -> tuple[tuple[int, ...], Any]:
-    """Points and weights ``[examples, axes, 2, points]``, and how many each axis has of them.
+) -> tuple[tuple[int, ...], np.ndarray]:
+    """Return how many points each axis has, and points and weights [examples, axes, 2, points].
 
-    An axis is a uniform: streams first, then sites, then units. It is refined between the breaks of
-    the example over all paths; points that an example does not need have weight 0.
+    An axis is a uniform: streams first, then sites, then units. It is refined between the
+    breakpoints of the example over all paths; points that an example does not need have weight 0.
+
+    Raises:
+        GradbenchError: more than ``points`` points, more than 8 units, or an estimator that
+            couples the examples.
     """
     units = sum(site.size for site in sites)
     axes = loss.streams * units
     if loss.couples_batch:
         raise GradbenchError(
-            "exact moments of an estimator that couples the examples need one that is driven by "
-            "the states alone; measure draws of this one"
+            "exact moments of an estimator that couples the examples and is driven by uniforms "
+            "are not known; measure draws of this one"
         )
     if units > 8:
         raise GradbenchError(
@@ -61,8 +64,8 @@ def _grid(
 
 def _ends(
     loss: SurrogateLoss, sites: tuple[Site, ...], params: Params, examples: Batch
-) -> list[Any]:
-    """Per example and axis, the values of the uniform between which a draw does not jump."""
+) -> list[list[np.ndarray]]:
+    """Return, per example and axis, the values of the uniform between which no draw jumps."""
     found = [np.asarray(table, float) for table in _breakpoints(loss, sites, params, examples)]
     return [
         [
@@ -78,7 +81,7 @@ def _ends(
 def _breakpoints(
     loss: SurrogateLoss, sites: tuple[Site, ...], params: Params, examples: Batch
 ) -> list[Float[Array, "examples paths breaks units"]]:
-    """Per stream and site, the breaks on all paths."""
+    """Return, per stream and site, the breakpoints on all paths."""
     units = sum(site.size for site in sites)
 
     def of_path(flat: Array, example: Example) -> list[Array]:
@@ -98,8 +101,8 @@ def _breakpoints(
     return jax.vmap(jax.vmap(of_path, in_axes=(0, None)), in_axes=(None, 0))(states, examples)
 
 
-def _points(ends: Any, smoothness: str, half: int) -> tuple[Any, Any]:
-    """Points and weights of a rule that is exact, or converges fast, between the breaks."""
+def _points(ends: np.ndarray, smoothness: Smoothness, half: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return points and weights of a rule that is exact, or converges fast, between the ends."""
     ends = ends[np.concatenate([[True], np.diff(ends) > 1e-14])]
     node, weight = _rule(smoothness, half)
     width = np.diff(ends)
@@ -109,8 +112,8 @@ def _points(ends: Any, smoothness: str, half: int) -> tuple[Any, Any]:
     )
 
 
-def _rule(smoothness: str, half: int) -> tuple[Any, Any]:
-    """Nodes and weights on (0, 1): one, two of Gauss, or the double exponential rule."""
+def _rule(smoothness: Smoothness, half: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return nodes and weights on (0, 1): one, two of Gauss, or the double exponential rule."""
     if smoothness == "constant":
         return np.array([0.5]), np.array([1.0])
     if smoothness == "linear":

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,8 +14,8 @@ from gradbench.core.contract import Batch, Example, Model, Params, Site
 from gradbench.core.errors import GradbenchError
 from gradbench.core.pytrees import real_type
 from gradbench.core.run import as_examples, batch_size, run_model, sites_of
-from gradbench.models.binary_weights import BinaryWeights
-from gradbench.models.network import SBN
+from gradbench.exact.routes import Size, route_of
+from gradbench.models.structure import Layered, has_latent_weights, inner_model, run_work
 
 MEMORY = 2 << 30  # bytes that an enumeration may take unless the caller says otherwise
 WORK = 1 << 41  # multiply-adds, some minutes a gradient on two cores
@@ -23,52 +23,47 @@ TABLE = 1 << 18  # entries of transition tables worked on at a time: they stay i
 PATHS = 1 << 20  # numbers that a chunk of paths works on at a time
 _OVERHEAD = 1 << 27  # bytes that compiled code takes besides its tables, as measured
 
-
-def any_key() -> Array:
-    """For models that want a key where nothing is drawn."""
-    return jax.random.key(0)
-
-
-def sites_and_type(model: Model, params: Params, batch: Batch) -> tuple[tuple[Site, ...], Any]:
-    """Return the stochastic layers of a model and the type of its objective, without running it."""
-    return sites_of(model, params, batch), real_type(params)
-
-
-class Size(NamedTuple):
-    """What an enumeration takes: numbers held at a time, and multiply-adds."""
-
-    what: str
-    entries: float
-    work: float
+# Sizes are floats, and no more than they hold: 2**n of an absurd n would take for ever as integer.
+_MOST_UNITS = 400.0
+_TRACED = 60  # units beyond which no path is looked at
 
 
 def check_size(model: Model, params: Params, batch: Batch, memory: int = MEMORY) -> None:
-    """Refuses a model too large to enumerate, with the size, the budget and what to do.
+    """Refuse a model that is too large to enumerate by its route.
+
+    Shapes and types of ``params`` are enough.
 
     Raises:
-        GradbenchError: see ``expected_loss``.
+        GradbenchError: the enumeration takes more than ``memory`` bytes, or more than ``WORK``
+            operations; the sentence gives its size, the budget and the remedy.
     """
-    refuse_large(_size(model, params, batch), params, batch, memory)
+    refuse_large(route_of(model).size(model, params, batch), params, batch, memory)
 
 
 def is_small(
     model: Model, params: Params, batch: Batch, memory: int = MEMORY, work: float = WORK
 ) -> bool:
-    """Whether an enumeration takes at most ``memory`` in bytes and ``work`` in multiply-adds.
+    """Return whether an enumeration takes at most ``memory`` bytes and ``work`` multiply-adds.
 
     Raises:
         GradbenchError: a model that breaks the contract, or parameters and a batch that do not fit
             it.
     """
-    size = _size(model, params, batch)
-    itemsize = jnp.dtype(real_type(params)).itemsize
-    return size.entries * itemsize + _OVERHEAD <= memory and size.work <= work
+    return fits(route_of(model).size(model, params, batch), params, memory, work)
+
+
+def fits(size: Size, params: Params, memory: int = MEMORY, work: float = WORK) -> bool:
+    """Return whether an enumeration of that size stays within ``memory`` and ``work``."""
+    return _bytes(size, params) <= memory and size.work <= work
 
 
 def refuse_large(size: Size, params: Params, batch: Batch, memory: int) -> None:
-    """Raise a GradbenchError where an enumeration takes more than ``memory`` bytes or too long."""
-    needed = size.entries * jnp.dtype(real_type(params)).itemsize + _OVERHEAD
-    examples = batch_size(batch)
+    """Refuse an enumeration that takes more than ``memory`` bytes or too long.
+
+    Raises:
+        GradbenchError: see ``check_size``.
+    """
+    needed, examples = _bytes(size, params), batch_size(batch)
     many = f"{examples:g} example{'s' * (examples != 1)}"
     remedy = "use narrower layers or fewer examples"
     if needed > memory:
@@ -83,25 +78,21 @@ def refuse_large(size: Size, params: Params, batch: Batch, memory: int) -> None:
         )
 
 
-# Sizes are floats, and no more than they hold: 2**n of an absurd n would take for ever as integer.
-_MOST_UNITS = 400.0
-_TRACED = 60  # units beyond which no path is looked at
+def _bytes(size: Size, params: Params) -> float:
+    return size.entries * jnp.dtype(real_type(params)).itemsize + _OVERHEAD
 
 
-def has_closed_form(model: Model) -> bool:
-    """Whether one layer feeds an objective that knows its expectation over independent units."""
-    if not isinstance(model, SBN) or len(model.layers) > 1:
-        return False
-    return hasattr(model.objective, "expected")
+# ---------------------------------------------------------------------- the sizes of the routes
 
 
-def _size(model: Model, params: Params, batch: Batch) -> Size:
-    """The size of the enumeration by the route of a model."""
-    if has_closed_form(model):
-        units = sum(site.size for site in sites_and_type(model, params, batch)[0])
-        return Size(f"the means of {units} units", 0.0, float(batch_size(batch) * units))
-    if not isinstance(model, SBN):
-        return paths_size(model, params, batch)
+def closed_form_size(model: Layered, params: Params, batch: Batch) -> Size:
+    """Return the size of an expectation in closed form: hardly anything."""
+    units: int = sum(site.size for site in sites_of(model, params, batch))
+    return Size(f"the means of {units} units", 0.0, float(batch_size(batch) * units))
+
+
+def recursion_size(model: Layered, params: Params, batch: Batch) -> Size:
+    """Return the size of the layer recursion."""
     sites, dtype = sites_and_type(model, params, batch)
     examples, sizes = float(batch_size(batch)), [min(site.size, _MOST_UNITS) for site in sites]
     # As measured, with some reserve: copies of the distributions, tables of a chunk.
@@ -121,33 +112,27 @@ def _size(model: Model, params: Params, batch: Batch) -> Size:
     return Size(what, entries, work)
 
 
-def _term_width(network: SBN, params: Params, k: int, below: Site, site: Site, dtype: Any) -> int:
-    """Numbers that term k works on for each state of its layer."""
+def _term_width(model: Layered, params: Params, k: int, below: Site, site: Site, dtype: Any) -> int:
+    """Return the count of numbers that term k works on for each state of its layer."""
     lower, a = jnp.zeros(below.shape, dtype), jnp.zeros(site.shape, dtype)
 
     def terms(params: Params, above: Array) -> Array:
-        assert network.term is not None
-        term = partial(network.term, params, k, site.noise, lower, a)
+        assert model.term is not None
+        term = partial(model.term, params, k, site.noise, lower, a)
         return jax.vmap(term)(above)
 
     return row_width(terms, jax.ShapeDtypeStruct((1, *site.shape), dtype), given=(params,))
 
 
 def paths_size(model: Model, params: Params, batch: Batch, streams: int = 1) -> Size:
-    """The size of the enumeration by all paths of any model, all weights of binary weights.
+    """Return the size of the sum over all paths of any model, over all weights of binary weights.
 
-    With several ``streams``, by all combinations of so many paths.
+    With several ``streams`` it is a sum over all combinations of so many paths.
     """
     sites, dtype = sites_and_type(model, params, batch)
     units = sum(site.size for site in sites)
     paths = 2 ** min(units * streams, _MOST_UNITS)
-    what = f"all 2^{units * streams} paths through {units} units"
-    if streams > 1:
-        what += f", {streams} at a time,"
-    work = 100.0 * batch_size(batch) * units * max(1, streams)  # as measured
-    if isinstance(model, BinaryWeights):
-        inner, work = _given_weights(model, params, batch)
-        what = f"all 2^{units} values of {units} binary weights{inner}"
+    what, work = _each_path(model, params, batch, units, streams)
     if units * streams > _TRACED:  # refused by its work, whatever its memory
         return Size(what, 24.0 * PATHS, paths * work)
 
@@ -163,19 +148,50 @@ def paths_size(model: Model, params: Params, batch: Batch, streams: int = 1) -> 
     return Size(what, 24.0 * max(PATHS, width), paths * work)
 
 
-def _given_weights(model: BinaryWeights, params: Params, batch: Batch) -> tuple[str, float]:
-    """What is enumerated for one value of all weights, and its work."""
-    if isinstance(model.network, SBN):
-        size = _size(model.network, params, batch)
-        return f", and for each {size.what},", size.work
-    return "", 10.0 * batch_size(batch) * sum(leaf.size for leaf in jax.tree.leaves(params))
+def _each_path(
+    model: Model, params: Params, batch: Batch, units: int, streams: int
+) -> tuple[str, float]:
+    """Return what a path is, in words, and the work on one of them."""
+    what = f"all 2^{units * streams} paths through {units} units"
+    if streams > 1:
+        what += f", {streams} at a time,"
+    if has_latent_weights(model):
+        what = f"all 2^{units} values of {units} binary weights"
+    inner = inner_model(model)
+    if inner is not None:
+        size = route_of(inner).size(inner, params, batch)
+        return f"{what}, and for each {size.what},", size.work
+    work = run_work(model, params, batch)
+    if work is None:
+        work = 100.0 * batch_size(batch) * units * max(1, streams)  # as measured
+    return what, work
+
+
+# --------------------------------------------------------------------- the sites and the widths
+
+
+def any_key() -> Array:
+    """Return a key for models that want one where nothing is drawn."""
+    return jax.random.key(0)
+
+
+def sites_and_type(model: Model, params: Params, batch: Batch) -> tuple[tuple[Site, ...], Any]:
+    """Return the stochastic layers of a model and the type of its objective, without running it."""
+    return sites_of(model, params, batch), real_type(params)
+
+
+def path_units(model: Model, params: Params, batch: Batch) -> int:
+    """Return how many units have a state on a path, those under binary weights included."""
+    units = sum(site.size for site in sites_of(model, params, batch))
+    inner = inner_model(model)
+    return units + (path_units(inner, params, batch) if inner is not None else 0)
 
 
 def row_width(part: Callable[..., PyTree], *arrays: Any, given: tuple[PyTree, ...] = ()) -> int:
-    """Numbers that ``part(*given, *arrays)`` works on for each row of ``arrays``.
+    """Return the count of numbers that ``part(*given, *arrays)`` works on per row of ``arrays``.
 
-    The size of the largest array that grows with the rows, also inside jit and scan. Shapes and
-    types of the arguments are enough.
+    It is the size of the largest array that grows with the rows, also inside jit and scan. Shapes
+    and types of the arguments are enough.
     """
 
     def sizes(rows: int) -> list[int]:
@@ -186,7 +202,7 @@ def row_width(part: Callable[..., PyTree], *arrays: Any, given: tuple[PyTree, ..
 
 
 def _shapes(program: Any) -> Iterator[tuple[int, ...]]:
-    """The shapes of all results of a traced program and of the programs inside it."""
+    """Yield the shapes of all results of a traced program and of the programs inside it."""
     for line in program.eqns:
         yield from (getattr(out.aval, "shape", ()) for out in line.outvars)
         for value in line.params.values():

@@ -1,9 +1,9 @@
-"""Measurement: statistics of many draws of an estimator against the exact gradient, none stored.
+"""Many draws of an estimator, reduced to statistics against the true gradient; no draw is stored.
 
-Draws are numbered; draw i of a cell has the key ``fold_in(key, i)``, so that it does not matter
-when or where it is made. They are cut into blocks of consecutive draws. One compiled function makes
-a block, a scan over chunks of vmapped draws small enough to stay in the processor's cache; another,
-shared by all estimators, reduces it to the statistics of ``gradbench.blocks``. Blocks are what is
+Draws are numbered. Draw i of a cell has the key ``fold_in(key, i)``, so that it does not matter
+when or where it is made. Consecutive draws form blocks. One compiled function makes a block: a scan
+over chunks of vmapped draws that are small enough to stay in the processor's cache. Another one,
+shared by all estimators, reduces it to the statistics of ``gradbench.measure.blocks``. Blocks are
 stored, merged and resumed.
 """
 
@@ -26,19 +26,19 @@ from gradbench.core.surrogate import SurrogateLoss
 from gradbench.exact.moments import moments, moments_work
 from gradbench.measure.blocks import BINS, ROUNDING, Block, LayerBlock
 
-_BLOCKS = 32
+BLOCKS = 32  # of a cell, at least
 _LARGEST_BLOCK = 8192  # draws
-_BLOCK_ENTRIES = 1 << 23  # gradient coordinates of a block held at a time
+_BLOCK_ENTRIES = 1 << 23  # gradient coordinates of a block, which are in memory at the same time
 _MOST_DRAWS = 2**32  # keys are numbered in 32 bits
-_CHUNK = 1 << 19  # inputs and states of all draws of a chunk: its temporaries then stay in cache
+_CHUNK = 1 << 19  # inputs and states of a chunk of draws: its temporaries then stay in cache
 
 
 class Plan(NamedTuple):
-    """How the draws of a cell are cut: constants of the cell.
+    """How the ``draws`` of a cell are cut into blocks of ``block`` draws; constants of the cell.
 
-    ``averages`` are the M <= ``block`` whose cosine statistics are taken inside blocks; larger M
-    are averaged from whole blocks, and from the sums of the first ``head_sizes`` draws where M is
-    not a multiple of the block.
+    ``averages`` are the M <= ``block`` for which blocks keep statistics of the means of M draws.
+    The ``larger`` M are averaged from whole blocks and, where M is not a multiple of the block,
+    from the sums of the first ``head_sizes`` draws of one more.
     """
 
     draws: int
@@ -49,19 +49,24 @@ class Plan(NamedTuple):
 
     @property
     def blocks(self) -> int:
-        """Number of blocks; the last one may be shorter."""
+        """The number of blocks; the last one may be shorter."""
         return -(-self.draws // self.block)
 
 
 def make_plan(
-    draws: int, averages: Sequence[int] = (), coordinates: int = 1, blocks: int = _BLOCKS
+    draws: int, averages: Sequence[int] = (), coordinates: int = 1, blocks: int = BLOCKS
 ) -> Plan:
-    """Cuts ``draws`` draws into blocks: M = 1, 2, 4, ... up to half of them, and the M named.
+    """Return how draws are cut into blocks.
 
-    At least so many ``blocks`` where the draws allow: uncertainty comes from their spread.
+    Args:
+        draws: their number.
+        averages: numbers M of averaged draws to report beside 1, 2, 4, ... up to half the draws.
+        coordinates: of the gradient; a block of many is smaller, so that it fits into memory.
+        blocks: the least number of blocks, if there are so many draws. Standard errors are
+            computed from the spread of the blocks.
 
     Raises:
-        GradbenchError: no draws, or an M that is not in 1..draws.
+        GradbenchError: no draws or more than 2^32, or an M that is not in 1..draws.
     """
     if draws < 1:
         raise GradbenchError(f"draws is {draws}; give a positive number of draws")
@@ -71,7 +76,9 @@ def make_plan(
         )
     for m in averages:
         if not 1 <= m <= draws:
-            raise GradbenchError(f"M = {m} of averages is not in 1..{draws}, the number of draws")
+            raise GradbenchError(
+                f"averages has M = {m}; give numbers from 1 to {draws}, the number of draws"
+            )
     ladder = {2**k for k in range(draws.bit_length()) if 2**k <= max(1, draws // 2)}
     everything = sorted(ladder | set(averages))
     limit = max(1, min(draws // blocks, _LARGEST_BLOCK, _BLOCK_ENTRIES // coordinates))
@@ -95,11 +102,19 @@ def measure(
     plan: Plan,
     blocks: Iterable[int] | None = None,
 ) -> Iterator[Block]:
-    """The statistics of blocks of draws, all of them unless ``blocks`` names some by number.
+    """Yield the blocks of a plan, or those whose numbers are in ``blocks``.
 
-    ``gradient`` is the exact gradient, with the structure of ``params``. Draws are made in the
-    precision of ``params``, a single one where all are known to be equal; statistics of them in
-    float64.
+    Draws are made in the precision of ``params``, and their statistics in float64. Where all draws
+    are known to be equal, a single one is made.
+
+    Args:
+        loss: the estimator; ``jax.grad`` of it is a draw.
+        params: the parameters.
+        batch: examples along the first axis of its leaves.
+        gradient: the true gradient, with the structure of ``params``.
+        key: from which draw i gets ``fold_in(key, i)``.
+        plan: how the draws are cut into blocks.
+        blocks: numbers of blocks, all of the plan by default.
     """
     exact = layer_vectors(gradient)
     chunk = chunk_of(loss, params, batch, plan.block)
@@ -122,9 +137,10 @@ def measure(
 def layer_moments(
     loss: Loss, params: Params, batch: Batch, most: float
 ) -> tuple[tuple[Array, Array], ...] | None:
-    """Exact mean and variance of a draw, vectors per layer, by at most so many draws; else None.
+    """Return the exact mean and variance [P] of a draw for each layer; None if that is much work.
 
-    The draws are of one example, as ``exact.moments_work`` counts them. Call it in float64.
+    ``most`` limits the work, in draws of one example as ``exact.moments_work`` counts them. To be
+    called inside ``float64()``.
     """
     if moments_work(loss, params, batch) > most:
         return None
@@ -135,10 +151,10 @@ def layer_moments(
 def seconds_per_draw(
     loss: Loss, params: Params, batch: Batch, key: Array, plan: Plan, limit: float = 0.5
 ) -> float:
-    """The time of one draw of many: the least of some runs over a block, after compilation.
+    """Return the time of one draw among many: the least over several runs of a compiled block.
 
-    Runs are added until they took ``limit`` seconds together, three of them at least. An estimator
-    without randomness is timed alone, as ``measure`` runs it.
+    Runs are added until they have taken ``limit`` seconds, at least three of them. An estimator
+    without randomness is timed on a single draw, as ``measure`` runs it.
     """
     count = 1 if is_deterministic(loss) else plan.block
     chunk = chunk_of(loss, params, batch, count)
@@ -156,13 +172,13 @@ def seconds_per_draw(
 
 
 def chunk_of(loss: Loss, params: Params, batch: Batch, block: int) -> int:
-    """How many draws of a block, whose size is a power of two, are made at a time."""
+    """Return how many draws of a block, whose size is a power of two, are made at a time."""
     fitting = max(1, _CHUNK // _numbers(loss, params, batch))
     return min(block, 1 << (fitting.bit_length() - 1))
 
 
 def _numbers(loss: Loss, params: Params, batch: Batch) -> int:
-    """Inputs and, where they are known, states of one draw."""
+    """Return the number of inputs of one draw and, where it is known, of its states."""
     inputs = sum(leaf.size for leaf in jax.tree.leaves(batch))
     if not isinstance(loss, SurrogateLoss):
         return inputs
@@ -174,7 +190,7 @@ def _numbers(loss: Loss, params: Params, batch: Batch) -> int:
 def draw_block(
     loss: Loss, block: int, chunk: int, params: Params, batch: Batch, key: Array, first: int
 ) -> tuple[Float[Array, " block"], tuple[Float[Array, "block p"], ...]]:
-    """The values and, per layer, the gradients of the draws ``first``, ``first + 1``, ..."""
+    """Return the values and, for each layer, the gradients of ``block`` draws from ``first`` on."""
 
     def some(_: None, numbers: Array) -> tuple[None, tuple[Array, tuple[Array, ...]]]:
         keys = jax.vmap(partial(jax.random.fold_in, key))(numbers)
@@ -194,7 +210,7 @@ def _statistics(
     exact: tuple[Float[Array, " p"], ...],
     count: Array,
 ) -> list[tuple[Array, ...]]:
-    """The statistics of the first ``count`` draws of a block, per layer and for the network."""
+    """Return the statistics of the first ``count`` draws, for each layer and for the network."""
     present = (jnp.arange(plan.block) < count)[:, None]
     draws = [jnp.where(present, g, 0).astype(jnp.result_type(float)) for g in gradients]
     found = []
@@ -218,7 +234,7 @@ def _groups(
     exact: Sequence[Float[Array, " p"]],
     count: Array,
 ) -> list[tuple[Array, ...]]:
-    """How the means of M draws are directed, per layer and for all layers as one vector."""
+    """Return statistics of the direction of means of M draws, per layer and for the network."""
     size = plan.block // m
     complete = (jnp.arange(size) + 1) * m <= count
     parts = [
@@ -230,14 +246,14 @@ def _groups(
 
 
 def _against(g: Float[Array, "groups p"], truth: Float[Array, " p"]) -> tuple[Array, ...]:
-    """g.G, |g|^2, |G|^2, coordinates with the sign of G and those where it has one."""
+    """Return g.G, |g|^2, |G|^2, and how many coordinates have the sign of G, and how many could."""
     known = jnp.abs(truth) > ROUNDING * jnp.max(jnp.abs(truth), initial=0.0)
     same = known & (jnp.sign(g) == jnp.sign(truth))
     return g @ truth, jnp.sum(g**2, 1), jnp.sum(truth**2), jnp.sum(same, 1), jnp.sum(known)
 
 
 def _sums(part: tuple[Array, ...], complete: Array) -> tuple[Array, ...]:
-    """The statistics of complete groups; a cosine is 0 where a vector is zero."""
+    """Return the sums over complete groups; a cosine is 0 where one of the vectors is zero."""
     dot, square, truth, same, known = part
     norms = jnp.sqrt(square * truth)
     cosine = jnp.where(norms > 0, dot / jnp.where(norms > 0, norms, 1), 0)

@@ -1,8 +1,8 @@
-"""The exact gradient in float64, with what it was checked against."""
+"""The exact gradient in float64, checked by a second route and by finite differences."""
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.flatten_util
@@ -10,103 +10,36 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PyTree
 
-from gradbench.core.atomic import Floats
 from gradbench.core.contract import Batch, Model, Params
-from gradbench.core.errors import GradbenchError, did_you_mean
+from gradbench.core.errors import GradbenchError
 from gradbench.core.precision import doubled, float64
 from gradbench.core.run import batch_size
-from gradbench.exact.enumeration import brute_force, route_of
-from gradbench.exact.size import MEMORY, check_size, sites_and_type
-from gradbench.measure.blocks import Blocks
-from gradbench.models.binary_weights import BinaryWeights
-from gradbench.models.network import SBN
-
-
-class Pilot(NamedTuple):
-    """What a few draws of an ``estimator``, a spec, say of how long a reference of it would take.
-
-    ``draws`` is the number of them that is predicted to reach the relative standard error asked for
-    in every layer, at ``seconds_per_draw``, and ``seconds`` the time of them all.
-    """
-
-    estimator: str
-    seconds_per_draw: float
-    draws: float
-    seconds: float
-
-
-class Samples(NamedTuple):
-    """The ``draws`` of an ``estimator``, a spec, that a sampled reference is the mean of.
-
-    All are in float64, and none of them is kept. ``blocks`` are their moments, one for each of
-    ``layer_names``; ``rel_se`` maps these names to sqrt(tr Cov r) / |G|, with r the reference and
-    |G|^2 estimated without bias: infinite where a layer's gradient cannot be told from zero.
-    ``standard_error`` has the structure of the parameters, ``value_se`` is that of the value.
-    ``pilot`` compares the estimators that were tried, empty where there was one alone.
-    """
-
-    estimator: str
-    draws: int
-    layer_names: tuple[str, ...]
-    blocks: tuple[Blocks, ...]
-    rel_se: dict[str, float]
-    standard_error: PyTree[np.ndarray]
-    value_se: float
-    pilot: tuple[Pilot, ...] = ()
-
-    def covariance(self, layer: str) -> Floats:
-        """The covariance [P, P] of the reference of a layer, in the order of its blocks.
-
-        From the spread of the blocks, so that its rank is below their number.
-
-        Raises:
-            GradbenchError: there is no such layer.
-        """
-        if layer not in self.layer_names:
-            raise GradbenchError(
-                f"there is no layer {layer!r}; {did_you_mean(layer, self.layer_names)}"
-            )
-        deviations = self.blocks[self.layer_names.index(layer)].deviations()
-        return deviations.T @ deviations
-
-
-class Reference(NamedTuple):
-    """The gradient of a model on a batch, in float64, with what it was checked against.
-
-    ``gradient`` has the structure of the parameters (numpy arrays). ``route`` is that of the
-    enumeration, or "sampled"; then ``samples`` says how, and ``value`` and ``gradient`` are means
-    of draws. ``agreement`` maps each check of an enumeration to the largest relative difference
-    found, ``None`` where there is no second route: models that are not an ``SBN``, or with more
-    than ``_SECOND_ROUTE`` paths.
-    """
-
-    value: float
-    gradient: PyTree[np.ndarray]
-    route: str
-    agreement: dict[str, float | None]
-    samples: Samples | None = None
-
-    @property
-    def blocks(self) -> tuple[Blocks, ...] | None:
-        """What ``metrics.Cell`` asks of a reference: the blocks of a sampled one, by layer."""
-        return self.samples.blocks if self.samples else None
-
+from gradbench.exact.routes import Route, find_route, route_of
+from gradbench.exact.size import MEMORY, check_size, fits, path_units
+from gradbench.measure.reference_types import Reference
+from gradbench.models.structure import has_latent_weights
 
 _SECOND_ROUTE = 1 << 24  # paths x examples that the second route may look at
 _TOLERANCE = 1e-9  # relative difference of the two routes
-_NOTHING = 1e-5  # a layer's gradient that is smaller than so much of loss and gradient counts as so
+_FLOOR = 1e-5  # of the loss and of the whole gradient, which a layer's difference is relative to
 
 
 def exact_gradient(model: Model, params: Params, batch: Batch, memory: int = MEMORY) -> Reference:
-    """The exact gradient in float64, whatever the precision of the caller.
+    """Return the exact gradient in float64, whatever the precision of the caller.
 
-    Checked by brute force (on as many examples as it can afford) and by a central finite
-    difference, along the gradient and along a fixed direction, relative to the gradient's norm.
+    It comes by the exact route of the model, see ``gradbench.exact.route_of``. It is checked by a
+    second route (brute force, on as many examples as that can be done for) and by a central finite
+    difference, along the gradient and along a fixed direction, relative to its norm.
+
+    Args:
+        model: a function ``model(params, example, binary) -> f``, or a network.
+        params: its parameters.
+        batch: examples along the first axis of its leaves.
+        memory: bytes that the enumeration may take.
 
     Raises:
-        GradbenchError: NaN or infinite parameters, data, loss or gradient, targets or shapes that
-            do not fit, a model too large to enumerate, or two routes that disagree by more than
-            1e-9.
+        GradbenchError: NaN or infinite parameters, data, loss or gradient; targets or shapes that
+            do not fit; a model too large to enumerate; or two routes that differ by more than 1e-9.
     """
     check_values(model, params, batch)
     with float64():
@@ -119,23 +52,25 @@ def exact_gradient(model: Model, params: Params, batch: Batch, memory: int = MEM
                 "the exact loss or its gradient is not finite; check the objective at all states "
                 "that the units can take"
             )
+        second = find_route(route.second or "brute_force")
+        difference = _second_route(model, params, batch)
         agreement = {
-            "brute force": _second_route(model, params, batch),
+            second.name.replace("_", " "): difference,
             "finite difference": _finite_difference(route, model, params, batch, gradient),
         }
-    if (agreement["brute force"] or 0) > _TOLERANCE:
+    if (difference or 0) > _TOLERANCE:
         raise GradbenchError(
-            f"the two routes to the exact gradient differ by {agreement['brute force']:.1e}; "
+            f"the two routes to the exact gradient differ by {difference:.1e}; "
             "check that layers and objective are deterministic functions of their arguments"
         )
-    return Reference(float(value), jax.tree.map(np.asarray, gradient), route.__name__, agreement)
+    return Reference(float(value), jax.tree.map(np.asarray, gradient), route.name, agreement)
 
 
 def check_values(model: Model, params: Params, batch: Batch) -> None:
-    """Refuses parameters and data that are not finite, and what the model itself refuses.
+    """Refuse parameters and data that are not finite, and what the model itself refuses.
 
     Raises:
-        GradbenchError: names the entry and the value.
+        GradbenchError: the sentence names the entry and the value.
     """
     for name, tree in (("parameters", params), ("data", batch)):
         for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
@@ -150,16 +85,16 @@ def check_values(model: Model, params: Params, batch: Batch) -> None:
                 raise GradbenchError(
                     f"the {name} hold {wrong} at {jax.tree_util.keystr(path)}; give finite numbers"
                 )
-    if isinstance(model, SBN | BinaryWeights):
+    if hasattr(model, "check"):
         model.check(params, batch)
-    if isinstance(model, BinaryWeights):
+    if has_latent_weights(model):
         model.warn_outside(params)
     try:
         hash(model)
     except TypeError:
         raise GradbenchError(
-            f"the model of type {type(model).__name__} has no hash, which compiled functions are "
-            "kept by; give a function or a frozen dataclass"
+            f"the model of type {type(model).__name__} has no hash, by which compiled functions "
+            "are cached; give a function or a frozen dataclass"
         ) from None
 
 
@@ -169,31 +104,38 @@ def _value_and_gradient(route: Callable, model: Model, params: Params, batch: Ba
 
 
 def _second_route(model: Model, params: Params, batch: Batch) -> float | None:
-    """Largest difference of the two routes, per layer relative to the norm of its gradient.
+    """Return the largest difference of the two routes over the layers, None if there is but one.
 
-    Or to 1e-5 of the loss and of the norm of the whole gradient, where these are larger.
+    It is relative to the norm of the layer's gradient, or to 1e-5 of the loss and of the norm of
+    the whole gradient, where that is larger.
     """
-    if not isinstance(model, SBN) and route_of(model) is brute_force:
+    first = route_of(model)
+    if first.second is None:
         return None
-    sites, _ = sites_and_type(model, params, batch)
-    units: int = sum(site.size for site in sites)
-    if isinstance(model, BinaryWeights) and isinstance(model.network, SBN):
-        units += sum(site.size for site in sites_and_type(model.network, params, batch)[0])
-    examples = min(batch_size(batch), _SECOND_ROUTE >> units)
+    second = find_route(first.second)
+    examples = _affordable(second, model, params, batch)
     if examples == 0:
         return None
     batch = jax.tree.map(lambda leaf: leaf[:examples], batch)
     (value, one), (_, two) = (
-        _value_and_gradient(route, model, params, batch) for route in (route_of(model), brute_force)
+        _value_and_gradient(route, model, params, batch) for route in (first, second)
     )
     # The gradient of a layer may vanish; what is left of it is rounding.
-    floor = _NOTHING * (abs(float(value)) + np.linalg.norm(_flat(one))) + np.finfo(float).tiny
+    floor = _FLOOR * (abs(float(value)) + np.linalg.norm(_flat(one))) + np.finfo(float).tiny
     differences = [
         np.linalg.norm(_flat(a) - _flat(b)) / max(np.linalg.norm(_flat(a)), floor)
         for a, b in zip(one, two, strict=True)
         if jax.tree.leaves(a)
     ]
     return float(max(differences))
+
+
+def _affordable(route: Route, model: Model, params: Params, batch: Batch) -> int:
+    """Return how many examples a second route can look at: by its paths, or by its own size."""
+    examples = batch_size(batch)
+    if route.name == "brute_force":
+        return min(examples, _SECOND_ROUTE >> path_units(model, params, batch))
+    return examples if fits(route.size(model, params, batch), params) else 0
 
 
 def _flat(tree: PyTree) -> np.ndarray:
@@ -206,10 +148,10 @@ _STEPS = (1e-2, 1e-3, 1e-4, 1e-5)
 def _finite_difference(
     route: Callable, model: Model, params: Params, batch: Batch, gradient: Params
 ) -> float:
-    """Difference to the five-point central difference at the step where it converged best.
+    """Return the relative difference to the five-point central difference of the best step.
 
-    The step is chosen where two neighbours in ``_STEPS`` agree best, without a look at the
-    gradient: large steps cross the kinks of bounded noises, small ones lose digits.
+    That is the step whose neighbour in ``_STEPS`` agrees best with it; the gradient is not looked
+    at. Large steps cross the kinks of bounded noises, small ones lose digits.
     """
     flat, unravel = jax.flatten_util.ravel_pytree(params)
     exact = jax.flatten_util.ravel_pytree(gradient)[0]

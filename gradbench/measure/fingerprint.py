@@ -1,4 +1,4 @@
-"""What identifies a model, its parameters and its batch on disk."""
+"""Fingerprints of models, parameters and data, by which saved work is recognised."""
 
 import contextlib
 import hashlib
@@ -15,8 +15,8 @@ from gradbench.core.run import as_examples, batch_size, find_sites, run_model, s
 from gradbench.core.uniforms import draw_uniforms
 
 
-def _fingerprint(tree: Any) -> str:
-    """Of names, shapes, types and values of all leaves."""
+def fingerprint(tree: Any) -> str:
+    """Return a hash of the names, shapes, types and values of all leaves of a pytree."""
     found = hashlib.blake2b()
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
         if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
@@ -27,12 +27,12 @@ def _fingerprint(tree: Any) -> str:
     return found.hexdigest()[:16]
 
 
-def _fingerprint_of_model(model: Model, params: Params, batch: Batch) -> str:
-    """Of what it is and does, as code has no name.
+def model_fingerprint(model: Model, params: Params, batch: Batch) -> str:
+    """Return a hash of what a model computes.
 
-    The program that is traced on an example, its constants and noises; as constants of functions
-    that it calls are not told there, also what it gives on two examples at some states, and its
-    gradient, where it has one.
+    It covers the program that is traced on one example, its constants and its noises. Constants
+    inside functions that the program calls are not visible there, so that the hash also covers the
+    values of the model on two examples at fixed states and, where it has one, their gradient.
     """
     noises: list[str] = []
 
@@ -52,7 +52,7 @@ def _fingerprint_of_model(model: Model, params: Params, batch: Batch) -> str:
     def values(params: Params) -> Array:
         return jax.vmap(lambda v, x: sampled(model, params, v, x).f, (-1, 0))(u, two)
 
-    did = [values(params)]
-    with contextlib.suppress(ValueError):  # a black box has none
-        did += jax.tree.leaves(jax.jacrev(values)(params))
-    return digest(f"{text}{_fingerprint(program.consts)}{_fingerprint(did)}".encode())
+    results = [values(params)]
+    with contextlib.suppress(ValueError):  # a black box has no gradient
+        results += jax.tree.leaves(jax.jacrev(values)(params))
+    return digest(f"{text}{fingerprint(program.consts)}{fingerprint(results)}".encode())

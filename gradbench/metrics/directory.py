@@ -6,8 +6,10 @@ from pathlib import Path
 import pandas as pd
 
 from gradbench import metrics
+from gradbench.core import index
 from gradbench.core.atomic import CorruptFile, Json
 from gradbench.core.errors import GradbenchError
+from gradbench.core.specs import family
 from gradbench.metrics.stopping import is_check_due
 from gradbench.results.shards import CellStore
 from gradbench.results.store import Results
@@ -16,8 +18,9 @@ from gradbench.results.store import Results
 def read_cells(results: str | Path | Results) -> Iterator[metrics.Measurement]:
     """The finished cells of a directory with their exact gradients, for ``gradbench.metrics``.
 
-    Cells appear in the order of the suite. ``info`` holds the exact loss at the checkpoint and,
-    after a sweep, the number that it varied under its own name (width, depth, ...).
+    Cells appear in the order of the suite. ``info`` holds the family of the estimator, the exact
+    loss at the checkpoint and, after a sweep, the number that it varied under its own name (width,
+    depth, ...).
 
     Raises:
         GradbenchError: no results, damaged files (named), or no finished cell.
@@ -25,6 +28,7 @@ def read_cells(results: str | Path | Results) -> Iterator[metrics.Measurement]:
     results = results if isinstance(results, Results) else Results.open(results)
     suite = results.manifest["suite"]
     labels = {problem["name"]: problem["label"] for problem in suite["problems"]}
+    families = index.families() | results.manifest.get("families", {})
     finished = False
     for cell in _in_order(results):
         meta, blocks = cell.load()
@@ -45,7 +49,8 @@ def read_cells(results: str | Path | Results) -> Iterator[metrics.Measurement]:
             reference.gradient,
             moments=results.load_moments(cell.place, cell.estimator),
             cost=results.load_cost(cell.place, cell.estimator) or {},
-            info={"loss": reference.value}
+            info={"family": families.get(family(cell.estimator), family(cell.estimator))}
+            | {"loss": reference.value}
             | ({suite["by"]: label} if suite["by"] else {})
             | ({"epoch": epoch} if (epoch := _epoch(cell.place.checkpoint)) is not None else {}),
         )
@@ -226,7 +231,8 @@ def agreement(results: Results) -> str:
     differences = max(one["finite difference"] for one in found)
     line = f"exact gradients: finite differences agree to {differences:.0e}"
     # None where a network is too large for the second route.
-    routes = [one["brute force"] for one in found if one["brute force"] is not None]
+    checks = [check for one in found for check in one.items()]
+    routes = [value for name, value in checks if name != "finite difference" and value is not None]
     if routes:
         where = "" if len(routes) == len(found) else f" (at {len(routes)} of {len(found)} places)"
         line = (

@@ -61,11 +61,12 @@ def coordinates(results: Iterable[Measurement]) -> pd.DataFrame:
                 continue
             mean, variances = _mean_and_variance(sample)
             key = dict(zip(KEYS, [*cell.place, sample.name, cell.estimator], strict=True))
+            family = {"family": cell.info["family"]} if "family" in cell.info else {}
             values = {
                 "coordinate": np.arange(len(mean)),
                 "gradient": sample.direction,
                 "bias": mean - sample.direction,
                 "bias_se": np.sqrt(variances),
             }
-            parts.append(pd.DataFrame(values).assign(**key)[[*KEYS, *values]])
+            parts.append(pd.DataFrame(values).assign(**key, **family)[[*KEYS, *family, *values]])
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=KEYS)

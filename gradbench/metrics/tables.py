@@ -6,9 +6,9 @@ from typing import Any
 
 import pandas as pd
 
-from gradbench.core.errors import GradbenchError, did_you_mean
+from gradbench.core.errors import GradbenchError
 from gradbench.core.specs import label
-from gradbench.core.text import FORMS, aligned, latex, markdown
+from gradbench.core.text import FORMATS
 from gradbench.metrics import KEYS, METRICS, Budget, Estimate, check_metrics
 from gradbench.metrics.intervals import digits
 
@@ -41,10 +41,10 @@ def table(
         known = frame.empty or frame["zero_gradient"].all()
         metrics = [name for name in DEFAULT if known or frame[name].notna().any()]
     names = check_metrics(metrics)
-    if check_form(form) == "csv":
+    if in_full := FORMATS.find(form).numbers:
         facts = ["loss"] * ("loss" in frame) + ["M", "draws", "zero_gradient", "exact"]
         numbers = [f"{name}{end}" for name in names for end in ("", "_se", "_low", "_high")]
-        return frame.reindex(columns=[*KEYS, *facts, *numbers]).to_csv(index=False).rstrip("\n")
+        return in_full(frame.reindex(columns=[*KEYS, *facts, *numbers]))
     if frame.empty:
         return "no finished cells"
     _refuse_unknown(frame, names)
@@ -81,8 +81,8 @@ def ranking(frame: pd.DataFrame, by: str, at: str, form: str = "terminal") -> st
     Raises:
         GradbenchError: an unknown form.
     """
-    if check_form(form) == "csv":
-        return frame.to_csv(index=False).rstrip("\n")
+    if in_full := FORMATS.find(form).numbers:
+        return in_full(frame)
     parts = []
     for (problem, replicate, checkpoint, layer), group in frame.groupby(KEYS[:4], sort=False):
         rows = [["rank", "estimator", "M", _title(by, form)]]
@@ -110,8 +110,8 @@ def needed(frame: pd.DataFrame, eps: float, form: str = "terminal") -> str:
     Raises:
         GradbenchError: an unknown form.
     """
-    if check_form(form) == "csv":
-        return frame.to_csv(index=False).rstrip("\n")
+    if in_full := FORMATS.find(form).numbers:
+        return in_full(frame)
     parts = []
     for (problem, replicate, checkpoint, layer), group in frame.groupby(KEYS[:4], sort=False):
         rows = [["estimator", "draws", "95 %", "evaluations", "time"]]
@@ -146,8 +146,8 @@ def unbiased(frame: pd.DataFrame, form: str = "terminal") -> str:
     Raises:
         GradbenchError: an unknown form.
     """
-    if check_form(form) == "csv":
-        return frame.to_csv(index=False).rstrip("\n")
+    if in_full := FORMATS.find(form).numbers:
+        return in_full(frame)
     parts = []
     for (problem, replicate, checkpoint), group in frame.groupby(KEYS[:3], sort=False):
         rows = [["layer", "estimator", "|bias|", "p", "detectable", "verdict"]]
@@ -173,8 +173,8 @@ def comparison(frame: pd.DataFrame, by: str, form: str = "terminal") -> str:
     Raises:
         GradbenchError: an unknown form.
     """
-    if check_form(form) == "csv":
-        return frame.to_csv(index=False).rstrip("\n")
+    if in_full := FORMATS.find(form).numbers:
+        return in_full(frame)
     parts = []
     for (problem, replicate, checkpoint), group in frame.groupby(KEYS[:3], sort=False):
         rows = [["layer", "estimator", "before", "after", "ratio", "p", "change"]]
@@ -199,8 +199,8 @@ def replicates(frame: pd.DataFrame, orders: pd.DataFrame, form: str = "terminal"
     Raises:
         GradbenchError: an unknown form.
     """
-    if check_form(form) == "csv":
-        return frame.to_csv(index=False).rstrip("\n")
+    if in_full := FORMATS.find(form).numbers:
+        return in_full(frame)
     names = list(dict.fromkeys(frame["metric"]))
     parts = []
     for (problem, checkpoint), group in frame.groupby(["problem", "checkpoint"], sort=False):
@@ -241,11 +241,7 @@ def _spread(row: Mapping[str, Any] | None) -> str:
 
 def render(rows: Sequence[Sequence[str]], form: str, heading: str, right: int) -> str:
     """A table with its heading; the first row is that of the titles."""
-    if form == "markdown":
-        return "\n".join([f"**{heading}**", "", *markdown(rows, right)])
-    if form == "latex":
-        return "\n".join(latex(rows, right, heading))
-    return "\n".join([heading, *(f"  {line}" for line in aligned(rows, right))])
+    return FORMATS.find(form).table(rows, right, heading)
 
 
 def check_form(form: str) -> str:
@@ -254,9 +250,7 @@ def check_form(form: str) -> str:
     Raises:
         GradbenchError: it is none.
     """
-    if form not in FORMS:
-        raise GradbenchError(f"unknown format {form!r}; {did_you_mean(form, FORMS)}")
-    return form
+    return FORMATS.canonical(form)
 
 
 def shown(row: Mapping[str, Any], name: str, intervals: bool = False) -> str:
@@ -277,7 +271,7 @@ def _refuse_unknown(frame: pd.DataFrame, names: Sequence[str]) -> None:
 
 
 def _title(name: str, form: str) -> str:
-    return f"${METRICS[name].symbol}$" if form == "latex" else METRICS[name].title
+    return f"${METRICS[name].symbol}$" if FORMATS.find(form).formulas else METRICS[name].title
 
 
 def _named(row: Mapping[str, Any]) -> str:
@@ -310,6 +304,4 @@ def _number(found: Estimate, intervals: bool = False) -> str:
 
 
 def _comment(text: str, form: str) -> str:
-    if form == "latex":
-        return "\n".join(f"% {line}" for line in text.splitlines())
-    return text
+    return FORMATS.find(form).note(text)

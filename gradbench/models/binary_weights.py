@@ -2,12 +2,12 @@
 
 The latent weight eta gives w = sign(eta - z), P(w = +1) = F(eta). Because all examples share the
 weights, the model's only example is the whole batch, and its objective is what an estimator for
-the activations returns for that batch: the estimators of weights and activations nest.
+the activations returns for that batch. So the estimators of weights and activations nest.
 """
 
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -18,17 +18,18 @@ from jaxtyping import Array, Float
 from gradbench.core.contract import Batch, Example, Loss, Model, Params
 from gradbench.core.errors import GradbenchError, GradbenchWarning
 from gradbench.core.noise import Noise, get_noise
+from gradbench.core.run import batch_size
 from gradbench.models.network import SBN, RealNetwork
 
-_INNER = 0xB1A5  # what the key of the activations is folded with; streams of uniforms count from 0
+_INNER = 0xB1A5  # folded into the key of the activations; streams of uniforms count from 0
 
 
 def map_weights(f: Callable[[Any], Any], theta: Params) -> Any:
-    """The parameters of a layer with ``f`` applied to every entry called "weight"."""
+    """Return the parameters of a layer with ``f`` applied to every entry called "weight"."""
 
     def one(path: tuple[Any, ...], leaf: Any) -> Any:
         last = path[-1] if path else None
-        name = getattr(last, "key", getattr(last, "name", None))  # of a dictionary, of a class
+        name = getattr(last, "key", getattr(last, "name", None))  # in a dictionary, or a class
         return f(leaf) if name == "weight" else leaf
 
     return jax.tree_util.tree_map_with_path(one, theta)
@@ -38,19 +39,20 @@ def map_weights(f: Callable[[Any], Any], theta: Params) -> Any:
 class BinaryWeights:
     """A network with binary weights: the entries called "weight" of its parameters are latent.
 
-    ``network`` is a ``RealNetwork``, or an ``SBN`` with stochastic activations, for which
-    ``activations(network)`` is the estimator, such as ``estimators.psa`` or ``estimators.exact``.
-    ``noise`` is that of the weights, ``entries`` the numbers of the parameter entries that have
-    binary weights (the objective's comes last), all of them unless given. Biases stay real.
+    ``network`` is a ``RealNetwork``, or an ``SBN`` with stochastic activations. The activations of
+    an ``SBN`` need an estimator of their own, ``activations(network)``, such as ``estimators.psa``
+    or ``estimators.exact``. ``noise`` is the noise of the weights. ``entries`` are the numbers of
+    the parameter entries that have binary weights, the objective's being the last; all of them by
+    default. Biases stay real.
 
-    An estimator of such a model is that of the weights, on an ordinary batch:
+    An estimator of such a model estimates the gradient in the weights, on an ordinary batch:
 
         loss = straight_through(BinaryWeights(network, activations=psa))
         jax.grad(loss)(params, key, batch)
 
     A latent weight outside the support of a bounded noise (uniform, triangular: [-1, 1]) is -1 or
-    +1 with probability 1 and has the gradient zero, exactly and in every estimator but the identity
-    rule and Concrete; ``optimisers.mirror_descent`` keeps latent weights inside.
+    +1 with probability 1. Its exact gradient is zero, and so is every estimate but those of the
+    identity rule and Concrete. ``optimisers.mirror_descent`` keeps latent weights inside.
 
     Raises:
         GradbenchError: an SBN without an estimator for its activations, unknown noise or entries.
@@ -62,7 +64,7 @@ class BinaryWeights:
     entries: Any = None
 
     def __post_init__(self) -> None:
-        """Checks what can be checked without parameters."""
+        """Check what can be checked without parameters."""
         get_noise(self.noise)
         if not isinstance(self.network, SBN | RealNetwork):
             raise GradbenchError(
@@ -81,8 +83,8 @@ class BinaryWeights:
             )
         if isinstance(self.network, RealNetwork) and self.activations is not None:
             raise GradbenchError(
-                "binary weights of a RealNetwork got an estimator for activations, which are not "
-                "random; leave it out"
+                "binary weights of a RealNetwork got an estimator for its activations, which are "
+                "not random; leave it out"
             )
         known = range(len(self.network.layers) + 1)
         if self.entries is not None:
@@ -96,19 +98,42 @@ class BinaryWeights:
                 )
 
     def init(self, key: Array) -> tuple[Params, ...]:
-        """Random latent weights and biases: those of the network."""
+        """Return random latent weights and biases: the parameters of the network."""
         return self.network.init(key)
 
+    @property
+    def inner_model(self) -> Model | None:
+        """The model of the activations given the weights; None where these are not random."""
+        return self.network if isinstance(self.network, SBN) else None
+
+    @property
+    def exact_route(self) -> str:
+        """The name of the exact route: over the weights, and for each over the activations."""
+        return "brute_force" if self.inner_model is None else "over_weights"
+
+    def with_activations(self, activations: Callable[[Model], Loss]) -> "BinaryWeights":
+        """Return the same model with another estimator of the activations."""
+        return replace(self, activations=activations)
+
+    def run_work(self, params: Params, batch: Batch) -> float:
+        """Return the multiply-adds of one run of the batch with given weights, as measured."""
+        return 10.0 * batch_size(batch) * sum(leaf.size for leaf in jax.tree.leaves(params))
+
+    def units_in_words(self, params: Params) -> str:
+        """Return what is enumerated, as "2-2 hidden units, 14 binary weights"."""
+        count = sum(eta.size for eta in self.latent(params))
+        return f"{self.network.units_in_words(params)}, {count} binary weights"
+
     def as_single_example(self, key: Array, batch: Batch) -> Example:
-        """The one example of this model: the key of the activations, and the batch."""
+        """Return the one example of this model: the key of the activations, and the batch."""
         return jax.random.fold_in(key, _INNER), batch
 
     def loss(self) -> Loss:
-        """The loss of the batch given weights: an estimator, or the mean of a real network."""
+        """Return the loss of the batch given weights: an estimator, or a real network's mean."""
         network = self.network
-        if isinstance(network, SBN):
+        if self.inner_model is not None:
             assert self.activations is not None
-            return self.activations(network)
+            return self.activations(self.inner_model)
 
         def mean(params: Params, key: Array, batch: Batch) -> Float[Array, ""]:
             return jnp.mean(jax.vmap(lambda example: network(params, example))(batch))
@@ -117,14 +142,14 @@ class BinaryWeights:
 
     @property
     def random(self) -> bool:
-        """Whether the objective is random also given the weights."""
+        """True if the objective is random even given the weights."""
         known = getattr(self.loss(), "randomness", "uniforms")  # any function may be a loss
-        return isinstance(self.network, SBN) and known != "none"
+        return self.inner_model is not None and known != "none"
 
     def __call__(
         self, params: Params, example: Example, binary: Callable[..., Array]
     ) -> Float[Array, ""]:
-        """The objective of the batch: the model contract.
+        """Return the objective of the batch: the model contract.
 
         ``example`` is what ``as_single_example`` makes of the batch.
 
@@ -142,18 +167,22 @@ class BinaryWeights:
         return self.loss()(drawn, key, batch)
 
     def with_weights(self, f: Callable[[Any], Any], params: Params) -> tuple[Any, ...]:
-        """The parameters with ``f`` applied to the latent weights."""
+        """Return the parameters with ``f`` applied to the latent weights."""
         chosen = range(len(params)) if self.entries is None else self.entries
         return tuple(
             map_weights(f, theta) if k in chosen else theta for k, theta in enumerate(params)
         )
 
     def check(self, params: Params, batch: Batch) -> None:
-        """Refuses what the network refuses."""
+        """Refuse what the network refuses.
+
+        Raises:
+            GradbenchError: see the network's ``check``.
+        """
         self.network.check(params, batch)
 
     def warn_outside(self, params: Params) -> None:
-        """Warns of latent weights outside the support of the noise. Needs concrete arrays."""
+        """Warn of latent weights outside the support of the noise. The arrays must be concrete."""
         bound = get_noise(self.noise).bound
         latent = np.concatenate([np.ravel(eta) for eta in self.latent(params)])
         if count := int(np.sum(np.abs(latent) > bound)):
@@ -166,19 +195,19 @@ class BinaryWeights:
             )
 
     def _check_entries(self, params: Params) -> None:
-        """Refuses an entry with parameters but without binary weights: it would stay real."""
+        """Refuse an entry with parameters but without binary weights: it would stay real."""
         chosen = range(len(params)) if self.entries is None else self.entries
         for k in chosen:
             named: list[Any] = []
             map_weights(named.append, params[k])
             if not named and jax.tree.leaves(params[k]):
                 raise GradbenchError(
-                    f'entry {k} of the parameters has nothing called "weight" to be binary; name '
-                    "it so, or leave the entry out of entries"
+                    f'entry {k} of the parameters has nothing called "weight" to be made binary; '
+                    "name its weight so, or leave the entry out of entries"
                 )
 
     def latent(self, params: Params) -> list[Array]:
-        """The latent weights among the parameters, [outputs, ...] each."""
+        """Return the latent weights among the parameters, each [outputs, ...]."""
         found: list[Array] = []
 
         def keep(eta: Array) -> Array:

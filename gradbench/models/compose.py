@@ -16,8 +16,8 @@ from gradbench.models.conv import AveragePool
 from gradbench.models.flips import flip_each
 from gradbench.models.layer import Layer, Shape, axes, read
 
-# A part of a pre-activation: a layer, of which the parameters and the map are used, or a function
-# of its input alone, such as jnp.tanh or AveragePool(2).
+# A part of a pre-activation: a layer, whose parameters and map are used, or a function of its input
+# alone, such as jnp.tanh or AveragePool(2).
 Part: TypeAlias = Layer | Callable[[Array], Array]
 
 
@@ -30,14 +30,14 @@ def _apply(part: Part, theta: Params, x: Array) -> Array:
 
 
 class _Composed:
-    """What layers made of parts share: ``parts``, ``noise`` and ``inputs`` are their fields."""
+    """A layer made of ``parts``, with the ``noise`` of its units and its ``inputs``, a shape."""
 
     parts: Any
     noise: Any
     inputs: Any
 
     def __post_init__(self) -> None:
-        """Finds noise and input shape where not given, and refuses parts that do not fit."""
+        """Find noise and input shape where not given, and refuse parts that do not fit."""
         if not isinstance(self.parts, tuple | list) or not self.parts:
             raise GradbenchError(
                 f"{type(self).__name__} got the parts {self.parts!r}; give a tuple of layers and "
@@ -57,22 +57,23 @@ class _Composed:
             if len(noises) > 1:
                 names = sorted(noise.name for noise in noises)
                 raise GradbenchError(
-                    f"{type(self).__name__} got parts with the noises {names}; give noise=one"
+                    f"{type(self).__name__} got parts with the noises {names}; say which is the "
+                    f"noise of its units, as noise={names[0]!r}"
                 )
             object.__setattr__(self, "noise", noises.pop() if noises else "logistic")
         get_noise(self.noise)
         _ = self.outputs
 
     def _readers(self) -> tuple[Part, ...]:
-        """The parts that read the input."""
+        """Return the parts that read the input."""
         return self.parts
 
     def _units(self) -> tuple[Part, ...]:
-        """The parts whose noise is that of the units."""
+        """Return the parts that have the noise of the units."""
         return self.parts
 
     def _pairs(self, theta: Params) -> list[tuple[Part, Params]]:
-        """Each part with its parameters."""
+        """Return each part with its parameters."""
         entries = len(theta) if isinstance(theta, tuple | list) else 1
         if entries != len(self.parts):
             raise GradbenchError(
@@ -82,7 +83,7 @@ class _Composed:
         return list(zip(self.parts, theta, strict=True))
 
     def init(self, key: Array) -> tuple[Params, ...]:
-        """Random parameters: those of each part, ``()`` for functions."""
+        """Return random parameters, one entry for each part, ``()`` for functions."""
         keys = jax.random.split(key, len(self.parts))
         return tuple(_init(part, k) for part, k in zip(self.parts, keys, strict=True))
 
@@ -97,7 +98,7 @@ class _Composed:
 
 
 def _traced_shape(name: str, layer: Layer, inputs: Shape) -> tuple[int, ...]:
-    """The shape of what a layer returns.
+    """Return the shape of the pre-activations of a layer.
 
     Raises:
         GradbenchError: the functions in it cannot read their input.
@@ -119,12 +120,13 @@ def _traced_shape(name: str, layer: Layer, inputs: Shape) -> tuple[int, ...]:
 
 @dataclass(frozen=True)
 class Compose(_Composed):
-    """Parts one after the other, deterministic but for the units at the end: a = p_n(...p_1(x)).
+    """Deterministic parts one after the other, with the stochastic units at the end.
 
-    ``Compose((Dense(64, 16), jnp.tanh, Dense(16, 8)))`` is the layer of a non-linear encoder,
-    ``Compose((AveragePool(2), Conv((4, 4, 1), 2, 3)), inputs=(8, 8, 1))`` pools its input first.
-    Parameters: a tuple with those of each part. ``noise`` is that of the last layer among the
-    parts unless given, ``inputs`` the input shape of the first part.
+    The pre-activations are a = p_n(... p_1(x)). ``Compose((Dense(64, 16), jnp.tanh, Dense(16,
+    8)))`` is the layer of a non-linear encoder, and ``Compose((AveragePool(2), Conv((4, 4, 1), 2,
+    3)), inputs=(8, 8, 1))`` pools its input first. The parameters are a tuple with one entry per
+    part. ``noise`` is by default the noise of the last layer among the parts, ``inputs`` the input
+    shape of the first part.
 
     Raises:
         GradbenchError: no parts, a first part of unknown input shape where none is given, an
@@ -142,10 +144,10 @@ class Compose(_Composed):
         return tuple(part for part in self.parts if hasattr(part, "noise"))[-1:]
 
     def __call__(self, theta: Params, x: Array) -> Array:
-        """Pre-activations [*outputs] of one example, of states [*inputs] or flat.
+        """Return the pre-activations [*outputs] of one example, from states [*inputs] or flat.
 
         Raises:
-            GradbenchError: states that do not fit, or not one entry of ``theta`` for each part.
+            GradbenchError: states that do not fit, or a wrong number of entries in ``theta``.
         """
         x = read(x, self.inputs)
         for part, own in self._pairs(theta):
@@ -154,7 +156,7 @@ class Compose(_Composed):
 
     @property
     def fast_flips(self) -> bool:
-        """Whether its last layer has a fast ``flip_pullback`` that applies here, pooled or not."""
+        """True if its last layer has a fast ``flip_pullback`` that applies here, pooled or not."""
         parts: tuple[Any, ...] = self.parts
         *before, last = parts
         known = hasattr(last, "flip_pullback") and get_noise(last.noise) == get_noise(self.noise)
@@ -162,7 +164,7 @@ class Compose(_Composed):
         return known and (pooled or not before)
 
     def flip_pullback(self, theta: Params, x: Array, flipped: Array, a: Array, g: Array) -> Array:
-        """As ``flip_each``, [*inputs]; from its structure for a single layer, pooled or not.
+        """Return what ``flip_each`` does, [*inputs], fast for a single layer, pooled or not.
 
         Raises:
             GradbenchError: states that do not fit.
@@ -182,8 +184,8 @@ class Compose(_Composed):
 class Concatenate(_Composed):
     """Parts side by side, which all read the input; their outputs are joined along the last axis.
 
-    Parameters: a tuple with those of each part. ``noise`` and ``inputs``, the shape of the input,
-    are those of the parts unless given.
+    The parameters are a tuple with one entry per part. ``noise`` and ``inputs``, the shape of the
+    input, are taken from the parts unless given.
 
     Raises:
         GradbenchError: no parts, parts of several noises or of an unknown input shape where none is
@@ -195,10 +197,10 @@ class Concatenate(_Composed):
     inputs: Any = None
 
     def __call__(self, theta: Params, x: Array) -> Array:
-        """Pre-activations [*outputs] of one example, of states [*inputs] or flat.
+        """Return the pre-activations [*outputs] of one example, from states [*inputs] or flat.
 
         Raises:
-            GradbenchError: states that do not fit, or not one entry of ``theta`` for each part.
+            GradbenchError: states that do not fit, or a wrong number of entries in ``theta``.
         """
         x = read(x, self.inputs)
         outputs = [_apply(part, own, x) for part, own in self._pairs(theta)]
@@ -209,9 +211,9 @@ class Concatenate(_Composed):
 class Add(_Composed):
     """The sum of parts that all read the input and have the same output shape: skip connections.
 
-    ``Add((Conv((4, 4, 1), 1, 3, padding=1), lambda x: x))`` adds its input to a convolution.
-    Parameters: a tuple with those of each part. ``noise`` and ``inputs``, the shape of the input,
-    are those of the parts unless given.
+    ``Add((Conv((4, 4, 1), 1, 3, padding=1), lambda x: x))`` adds its input to a convolution. The
+    parameters are a tuple with one entry per part. ``noise`` and ``inputs``, the shape of the
+    input, are taken from the parts unless given.
 
     Raises:
         GradbenchError: no parts, parts of several noises or of an unknown input shape where none is
@@ -223,11 +225,11 @@ class Add(_Composed):
     inputs: Any = None
 
     def __call__(self, theta: Params, x: Array) -> Array:
-        """Pre-activations [*outputs] of one example, of states [*inputs] or flat.
+        """Return the pre-activations [*outputs] of one example, from states [*inputs] or flat.
 
         Raises:
-            GradbenchError: states that do not fit, or not one entry of ``theta`` for each part, or
-                outputs that are not all alike.
+            GradbenchError: states that do not fit, a wrong number of entries in ``theta``, or
+                outputs of different shapes.
         """
         x = read(x, self.inputs)
         outputs = [_apply(part, own, x) for part, own in self._pairs(theta)]
@@ -241,8 +243,9 @@ class Add(_Composed):
 class Function:
     """Any JAX function ``function(theta, x) -> pre-activations`` as a layer.
 
-    ``inputs`` is the shape of the states x that it reads, ``noise`` that of its units; their shape,
-    [*outputs], is found by tracing. ``initial(key)`` gives random parameters, none unless given.
+    ``inputs`` is the shape of the states x that it reads and ``noise`` the noise of its units,
+    whose shape [*outputs] is found by tracing. ``initial(key)`` returns random parameters; without
+    it the layer has none.
 
     Raises:
         GradbenchError: an input shape that the function cannot read.
@@ -254,11 +257,11 @@ class Function:
     noise: str | Noise = "logistic"
 
     def __post_init__(self) -> None:
-        """Refuses a function that cannot read its input."""
+        """Refuse a function that cannot read its input."""
         _ = self.outputs
 
     def init(self, key: Array) -> Params:
-        """Random parameters."""
+        """Return random parameters."""
         return self.initial(key) if self.initial else ()
 
     @cached_property
@@ -271,7 +274,7 @@ class Function:
         return _traced_shape("Function", self, self.inputs)
 
     def __call__(self, theta: Params, x: Array) -> Array:
-        """Pre-activations [*outputs] of one example, of states [*inputs] or flat.
+        """Return the pre-activations [*outputs] of one example, from states [*inputs] or flat.
 
         Raises:
             GradbenchError: states that do not fit.

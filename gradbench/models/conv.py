@@ -82,6 +82,7 @@ class Conv:
     stride: Any = 1
     padding: int | str = 0
     noise: str | Noise = "logistic"
+    affine = True  # see Layer
 
     def __post_init__(self) -> None:
         """Refuse impossible sizes."""

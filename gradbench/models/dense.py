@@ -70,6 +70,7 @@ class Dense:
     inputs: int
     outputs: int
     noise: str | Noise = "logistic"
+    affine = True  # see Layer
 
     def __post_init__(self) -> None:
         """Refuse impossible sizes."""

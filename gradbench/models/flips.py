@@ -1,4 +1,4 @@
-"""Single flips of any model, fast where a layer has structure."""
+"""Single flips of the units of any model, fast where a layer has structure."""
 
 from collections.abc import Callable, Sequence
 
@@ -16,7 +16,7 @@ from gradbench.models.layer import Layer
 def _each_kept(
     model: Model, params: Params, example: Example, run: Trace, k: int
 ) -> tuple[Array, Array]:
-    """f and the log-probability of the path with each unit of site k flipped, all others kept."""
+    """Return f and log P of the path with each unit of site k flipped, all other states kept."""
     x = run.x[k]
 
     def one(i: Array) -> Array:
@@ -28,7 +28,7 @@ def _each_kept(
 
 
 def _log_probability(run: Trace) -> Float[Array, ""]:
-    """log P of a path; a state of probability 0 has that of the smallest number."""
+    """Return log P of a path; a state of probability 0 counts as the smallest number."""
     parts = zip(run.sites, run.x, run.a, strict=True)
     return jnp.sum(jnp.stack([jnp.sum(site.noise.log_cdf(x * a)) for site, x, a in parts]))
 
@@ -42,7 +42,10 @@ def each_unit(
     change: Callable[[Array], Array],
     u: Uniforms,
 ) -> Array:
-    """f with each single state x_i of site k replaced by ``change(x_i)``, the layers above anew."""
+    """Return f with each state x_i of site k in turn replaced by ``change(x_i)``.
+
+    The layers above are sampled again, from the uniforms u; the result has the shape of site k.
+    """
     x, changed = run.x[k], change(run.x[k])
     number = jnp.arange(x.size).reshape(x.shape)
 
@@ -53,18 +56,19 @@ def each_unit(
 
 
 def generic_route(sites: Sequence[Site]) -> list[str]:
-    """The route through a model without structure."""
+    """Return, in words, how flips reach the objective of a model without structure."""
     units = sum(site.size for site in sites)
     return [f"each of {units} units flipped in turn, and the model run again: {units + 1} runs"]
 
 
-_AT_ONCE = 1 << 17  # numbers that single flips are worked on at a time, per example
+_AT_ONCE = 1 << 17  # numbers that single flips may work on at a time, per example
 
 
 def one_by_one(f: Callable[..., Array], count: int, size: int) -> Array:
-    """``f(0), ..., f(count - 1)`` along the first axis; each call works on ``size`` numbers.
+    """Return ``f(0), ..., f(count - 1)`` along the first axis.
 
-    As many calls at a time as keep memory linear in ``size``, all of them where these are few.
+    Each call works on ``size`` numbers. As many calls are made at a time as keep memory linear in
+    ``size``, all of them where these are few.
     """
     most = max(1, _AT_ONCE // size)
     numbers = jnp.arange(count)
@@ -74,9 +78,11 @@ def one_by_one(f: Callable[..., Array], count: int, size: int) -> Array:
 
 
 def flip_each(layer: Layer, theta: Params, x: Array, flipped: Array, a: Array, g: Array) -> Array:
-    """For every input i: sum_j g_j (F(a_j with x_i replaced by flipped_i) - F(a_j)).
+    """Return sum_j g_j (F(a_j with x_i replaced by flipped_i) - F(a_j)) for every input i.
 
-    A layer with structure offers the same as its method ``flip_pullback(theta, x, flipped, a, g)``.
+    ``x``, ``flipped`` and the result have the shape of the inputs, ``a`` and ``g`` the shape of the
+    outputs. A layer with structure offers the same as its method ``flip_pullback(theta, x, flipped,
+    a, g)``.
     """
     cdf = get_noise(layer.noise).cdf
     number = jnp.arange(x.size).reshape(x.shape)

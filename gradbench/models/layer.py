@@ -34,7 +34,10 @@ Shape: TypeAlias = int | tuple[int, ...]  # a number of units stands for a vecto
 class Layer(Protocol):
     """A stochastic layer: pre-activations of all its units from the states below it.
 
-    It may offer ``flip_pullback``, see ``gradbench.models.flips.flip_each``.
+    It may offer ``flip_pullback``, see ``gradbench.models.flips.flip_each``, and
+    say ``affine = True``: then it is
+    a = W x + b in the entries "weight" and "bias" of its parameters, so that with W squared
+    elementwise and b = 0 it carries the variances of independent inputs.
     """
 
     @property

@@ -1,9 +1,9 @@
-"""Optimisers of latent weights, as optax gradient transformations: ``for_weights`` applies them.
+"""Optimisers of latent weights, as optax gradient transformations; ``for_weights`` applies them.
 
 A weight w = sign(eta - z) has P(w = +1) = p = F(eta). All but plain gradient descent read the
-gradient in w, dE/dw: that of ``straight_through(model, proxy="identity")``, which takes
-dE/deta := dE/dw. The factor 2 of dE/dp = 2 dE/dw is absorbed in the rate; rates that change come
-from ``optax.inject_hyperparams``. Source: Shekhovtsov & Yanush 2021, Reintroducing straight-through
+gradient in w, dE/dw, which ``straight_through(model, proxy="identity")`` gives: it takes
+dE/deta := dE/dw. The factor 2 of dE/dp = 2 dE/dw is absorbed in the rate. For rates that change use
+``optax.inject_hyperparams``. Source: Shekhovtsov & Yanush 2021, Reintroducing straight-through
 estimators as principled methods for SBNs.
 """
 
@@ -26,7 +26,7 @@ __all__ = ["exponentiated_gradient", "for_weights", "mirror_descent", "proximal_
 
 
 def _stateless(step: Callable[[Array, Array], Array], name: str) -> optax.GradientTransformation:
-    """A transformation that takes latent weights and dE/dw to new latent weights."""
+    """Return a transformation that takes latent weights and dE/dw to new latent weights."""
 
     def update(gradient: Params, state: Any, params: Params | None = None) -> tuple[Params, Any]:
         if params is None:
@@ -38,7 +38,7 @@ def _stateless(step: Callable[[Array, Array], Array], name: str) -> optax.Gradie
 
 
 def _check(name: str, value: Any, fits: Callable[[float], bool], remedy: str) -> None:
-    """Refuses a hyper-parameter; what JAX traces, as ``optax.inject_hyperparams`` does, passes."""
+    """Refuse a bad hyper-parameter; traced values, as in ``optax.inject_hyperparams``, pass."""
     if isinstance(value, jax.Array):
         return
     if not isinstance(value, Real) or not fits(float(value)):
@@ -54,9 +54,14 @@ def for_weights(
     latent: optax.GradientTransformation,
     real: optax.GradientTransformation,
 ) -> optax.GradientTransformation:
-    """``latent`` for the latent weights of a model, ``real`` for biases and all other parameters.
+    """Return an optimiser that treats latent weights and real parameters differently.
 
     The optimisers of this module are for latent weights alone: they would clip or decay biases.
+
+    Args:
+        model: the model with binary weights that is trained.
+        latent: the optimiser of its latent weights.
+        real: the optimiser of its biases and all other parameters.
     """
 
     def labels(params: Params) -> Params:
@@ -68,13 +73,17 @@ def for_weights(
 def mirror_descent(
     rate: float, noise: str | Noise = "logistic", momentum: float = 0.0
 ) -> optax.GradientTransformation:
-    """eta' = eta - rate dE/dw, into the support of the noise: mirror descent on p = F(eta).
+    """Return mirror descent on p = F(eta): eta' = eta - rate dE/dw, into the support of the noise.
 
-    The potential Phi of the mirror map has Phi' = F^{-1}. Logistic noise: the entropy, p'
-    proportional to p exp(-rate dE/dw). Uniform noise: the squared distance, projected gradient
-    descent on p; the latent weight clipped to [-1, 1] after every step is BinaryConnect
-    (Courbariaux et al. 2015).
-    ``momentum`` averages gradients as ``optax.trace`` does.
+    The potential Phi of the mirror map has Phi' = F^{-1}. For logistic noise it is the entropy, and
+    p' is proportional to p exp(-rate dE/dw). For uniform noise it is the squared distance, and the
+    step is projected gradient descent on p; the latent weight clipped to [-1, 1] after every step
+    is BinaryConnect (Courbariaux et al. 2015).
+
+    Args:
+        rate: the step size, positive.
+        noise: the noise of the weights.
+        momentum: averages gradients as ``optax.trace`` does; at least 0 and less than 1.
 
     Raises:
         GradbenchError: a rate that is not positive, a momentum outside [0, 1), an unknown noise.
@@ -89,21 +98,22 @@ def mirror_descent(
 def exponentiated_gradient(
     rate: float, noise: str | Noise = "logistic"
 ) -> optax.GradientTransformation:
-    """p' proportional to p exp(-rate dE/dw), whatever noise gives p = F(eta).
+    """Return the step p' proportional to p exp(-rate dE/dw), whatever noise gives p = F(eta).
 
-    With logistic noise the same as ``mirror_descent``. Source: Kivinen & Warmuth 1997.
+    With logistic noise it is the same as ``mirror_descent``. Source: Kivinen & Warmuth 1997.
 
     Raises:
         GradbenchError: as ``mirror_descent``.
     """
     _check_rate(rate)
     f = get_noise(noise)
+    is_logit = f == get_noise("logistic")  # F^{-1}(p) is the logit of p itself
 
     def step(eta: Array, g: Array) -> Array:
         logit = f.log_cdf(eta) - f.log_cdf(-eta) - rate * g
-        if f.name == "logistic":
+        if is_logit:
             return logit
-        # The quantile of the smaller side keeps the digits of p near 1; that of 0 may be infinite.
+        # The quantile of the smaller side keeps the digits of p near 1; at 0 it may be infinite.
         smaller = jnp.maximum(jax.nn.sigmoid(-jnp.abs(logit)), jnp.finfo(logit.dtype).tiny)
         return jnp.where(g == 0, eta, -jnp.sign(logit) * f.quantile(smaller))
 
@@ -111,10 +121,10 @@ def exponentiated_gradient(
 
 
 def proximal_kl(rate: float, strength: float) -> optax.GradientTransformation:
-    """eta' = (eta - rate dE/dw) / (1 + rate strength), for logistic noise.
+    """Return the step eta' = (eta - rate dE/dw) / (1 + rate strength), for logistic noise.
 
-    The mirror step with the proximal term strength KL(p || 1/2): its exact solution, of which
-    weight decay on eta is the linearisation. Source: Shekhovtsov & Yanush 2021.
+    It is the exact solution of the mirror step with the proximal term strength KL(p || 1/2); weight
+    decay on eta is its linearisation. Source: Shekhovtsov & Yanush 2021.
 
     Raises:
         GradbenchError: a rate that is not positive or a negative strength.

@@ -28,47 +28,48 @@ def binarize(
     coding: Coding = "signs",
     hard: bool = True,
 ) -> Float[Array, "..."]:
-    """Binary states x = sign(a - z) with the gradient of an estimator in a.
+    """Return binary states x = sign(a - z), with the gradient of an estimator in a.
 
-    In the place of ``jax.random.bernoulli(key, jax.nn.sigmoid(a))``, through which no gradient
-    flows, put ``binarize(a, key=key, coding="bits")``; in the place of a sign with a
-    straight-through trick, ``binarize(a, estimator="deterministic_straight_through")``.
+    ``binarize(a, key=key, coding="bits")`` replaces ``jax.random.bernoulli(key,
+    jax.nn.sigmoid(a))``, through which no gradient flows, and ``binarize(a,
+    estimator="deterministic_straight_through")`` a sign with a straight-through trick.
 
-    The states are exactly -1 and +1, in the shape and type of ``a``: +1 with probability F(a), F
-    the cdf of the noise. With ``coding="bits"`` they are 0 and 1, and the gradient is that of bits.
-    Elementwise and pure: it works under ``jit``, ``vmap``, ``scan``, ``checkpoint``, and where
-    arrays are sharded. Half precision is computed in float32 and rounded at the end. What is NaN
-    stays NaN.
+    The states are exactly -1 and +1, in the shape and type of ``a``: +1 with probability F(a),
+    where F is the cdf of the noise. With ``coding="bits"`` they are 0 and 1, and so is the gradient
+    that of bits. The function is elementwise and pure: it works under ``jit``, ``vmap``, ``scan``,
+    ``checkpoint``, and where arrays are sharded. Half precision is computed in float32 and rounded
+    at the end. NaN stays NaN.
 
     Every call needs a key of its own: layers with equal keys have dependent noise, which biases
-    expectation and gradient. A key that two calls of one traced function share is refused; what
-    cannot be seen are calls inside transformations of their own (two ``checkpoint``, the steps of a
-    ``scan``), calls without any transformation, and keys that are made twice (``keys[0]`` for two
-    layers). Where sharing is meant, pass ``jax.random.clone(key)``. Under ``vmap`` with one key all
-    rows share their noise; give ``jax.random.split(key, rows)``. Under ``shard_map`` fold in the
-    index of the shard.
+    expectation and gradient. A key that two calls of one traced function share is refused. Sharing
+    cannot be seen between calls inside transformations of their own (two ``checkpoint``, the steps
+    of a ``scan``), between calls without any transformation, and for keys that are made twice
+    (``keys[0]`` for two layers). To share a key on purpose, pass ``jax.random.clone(key)``. Under
+    ``vmap`` with one key all rows share their noise; give ``jax.random.split(key, rows)``. Under
+    ``shard_map`` fold in the index of the shard.
 
     Args:
-        a: pre-activations, real, of any shape; for logistic noise the logits.
-        key: of ``jax.random``; only estimators without randomness need none.
-        estimator: a spec such as "zgr" or "gumbel_rao(temperature=0.5)", of an estimator local to a
-            unit (``local_estimators`` lists them), or a function ``make(model) -> loss`` of one.
+        a: pre-activations, real, of any shape; for logistic noise they are the logits.
+        key: a key of ``jax.random``; only estimators without randomness need none.
+        estimator: an estimator that is local to a unit (``local_estimators`` lists them): a spec
+            such as "zgr" or "gumbel_rao(temperature=0.5)", or a function ``make(model) -> loss``.
         noise: its name (logistic, normal, uniform, triangular, laplace) or a ``Noise``.
         coding: "signs" for -1 and +1, "bits" for 0 and 1.
-        hard: whether relaxations (``concrete``, ``hard_concrete``, ``stochastic_times_smooth``,
-            ``foust``), whose own states are real numbers, are made binary in the forward pass. The
-            backward pass is theirs either way: a hard ``concrete`` is ``st_gumbel_softmax``. With
-            ``hard=False`` they are as in their papers, and are so certified; others ignore it. But
-            ``foust`` takes the value at other states than the gradient, as a unit alone cannot:
-            hard it is ``zgr``, and with ``hard=False`` its value is biased too.
+        hard: whether relaxations, whose own states are real numbers (``concrete``,
+            ``hard_concrete``, ``stochastic_times_smooth``, ``foust``), are made binary in the
+            forward pass. The backward pass is their own either way: a hard ``concrete`` is
+            ``st_gumbel_softmax``. With ``hard=False`` they are as in their papers, and so they are
+            certified. All other estimators ignore ``hard``. ``foust`` is an exception, because it
+            takes the value at other states than the gradient, which a unit alone cannot: hard it is
+            ``zgr``, and with ``hard=False`` its value is biased too.
 
     Returns:
         The states, in the shape and type of ``a``.
 
     Raises:
-        GradbenchError: ``a`` is not real, or is NaN where it can be seen; no key, or one that is
-            none or is used already; an unknown estimator, noise or coding, or an estimator that
-            needs to see the objective.
+        GradbenchError: ``a`` is not real, or is NaN where that can be seen; the key is missing,
+            is not a key or is used already; the estimator, noise or coding is unknown, or the
+            estimator needs to see the objective.
     """
     a = real("pre-activations", a)
     rule = _rule(estimator)
@@ -100,7 +101,7 @@ def binarize(
 def states(
     rule: SurrogateLoss, site: Site, a: Array, u: tuple[Array, ...], hard: bool = True
 ) -> Float[Array, "..."]:
-    """The states of a local rule from its uniforms, one array per stream."""
+    """Return the states of a local rule from its uniforms, one array per stream."""
     assert rule.rule is not None
     if not (hard and rule.soft):
         return rule.rule(site, a, *u)
@@ -114,12 +115,16 @@ def states(
 
 
 def local_estimators() -> list[str]:
-    """The names of the estimators that ``binarize`` takes."""
+    """Return the names of the estimators that ``binarize`` takes."""
     return sorted(name for name, entry in ESTIMATORS.items() if entry.unitwise)
 
 
 def _rule(estimator: str | Callable[[Model], Loss]) -> SurrogateLoss:
-    """The rule of an estimator that is local to a unit."""
+    """Return the loss of an estimator that is local to a unit; its field ``rule`` is not None.
+
+    Raises:
+        GradbenchError: no estimator, an unknown one, or one that needs to see the objective.
+    """
     needs = ""
     if isinstance(estimator, str):
         entry, arguments = get_estimator(estimator)
@@ -133,9 +138,9 @@ def _rule(estimator: str | Callable[[Model], Loss]) -> SurrogateLoss:
         )
     if needs or not isinstance(loss, SurrogateLoss) or loss.rule is None:
         raise GradbenchError(
-            f"{_name(estimator)} needs {needs or 'to see the objective'}, and sees a unit alone "
-            "here; take gradbench.expectation or gradbench.estimators for it, or one of "
-            f"{', '.join(local_estimators())}"
+            f"{_name(estimator)} needs {needs or 'to see the objective'}, and binarize() shows it "
+            "a unit alone; use gradbench.expectation or gradbench.estimators for it, or take one "
+            f"of {', '.join(local_estimators())}"
         )
     return loss
 

@@ -18,12 +18,10 @@ from gradbench.core.run import coded
 from gradbench.estimators.registry import any_model, get_estimator
 from gradbench.ops.score_mode import UNBIASED, marked, mode
 
-EXACT_UNITS = 20  # of estimator="exact": a million evaluations
+EXACT_UNITS = 20  # at most, for estimator="exact": a million evaluations
 _CALLBACK = "it calls a function outside of JAX"
-_OF_CALLBACKS = (
-    ValueError,
-    NotImplementedError,
-)  # what JAX raises of a callback that it transforms
+# What JAX raises when it cannot transform a callback.
+_CALLBACK_ERRORS = (ValueError, NotImplementedError)
 
 
 def expectation(
@@ -34,43 +32,43 @@ def expectation(
     noise: str | Noise = "logistic",
     coding: str = "signs",
 ) -> Callable[..., Float[Array, ""]]:
-    """E f(x, *args) over independent binary x, as a function that estimates value and gradient.
+    """Return a function that estimates E f(x, *args) over independent binary x, and its gradient.
 
-    It gives ``g(logits, key, *args) -> value``. An entry of x is +1 with probability F(a), a that
-    of ``logits`` and F the cdf of the noise, else -1. The value is an estimate of the expectation
-    (one without bias, where the estimator's value has none), and ``jax.grad(g)`` is that of the
-    estimator in the logits, and in real ``args`` that of the expectation of df/dargs. What f closes
+    The result is ``g(logits, key, *args) -> value``. An entry of x is +1 with probability F(a) and
+    -1 otherwise, where a is its entry of ``logits`` and F the cdf of the noise. The value estimates
+    the expectation, without bias where the value of the estimator has none. The gradient of g is
+    the estimator's in the logits, and an estimate of E df/dargs in real ``args``. What f closes
     over is differentiated as ``args`` are.
 
-    ``logits`` are any pytree of real arrays, and x has its form. All of them are one layer: in each
-    sample f is evaluated with all of x. For a batch of independent problems map over it, with a key
-    for each; that has less variance than one f that sums over the batch:
+    ``logits`` are any pytree of real arrays, and x has the same structure. All of them are one
+    layer: each sample evaluates f with all of x. For a batch of independent problems map over it,
+    with a key for each, which has less variance than one f that sums over the batch:
 
         jax.vmap(g)(logits, jax.random.split(key, len(logits)), targets)
 
     f may be a black box in x, such as a simulator behind ``jax.pure_callback`` (with a
-    ``vmap_method``), for all estimators that evaluate it alone: score functions, ARM and its kin,
-    flips. It may hold further calls of ``binarize`` and of such expectations, with keys other than
-    that of g, and g may stand anywhere in a differentiated program, under ``jit``, ``vmap`` and
-    ``scan``.
+    ``vmap_method``), for all estimators that only evaluate it: score functions, ARM and its kin,
+    flips. It may contain further calls of ``binarize`` and of such expectations, with other keys
+    than the key of g. And g may stand anywhere in a differentiated program, under ``jit``, ``vmap``
+    and ``scan``.
 
-    Estimators with learned parts are at their initial state, where they are unbiased too. The value
-    has the type that f returns.
+    Estimators with learned parts stay at their initial state, where they are unbiased too. The
+    value has the type that f returns.
 
     Args:
         f: a function of x and ``args`` that returns a real scalar.
         estimator: a spec such as "disarm" or "arms(samples=4)", or a function ``make(model)``.
             "exact" sums over all states of at most 20 units.
-        samples: of the estimator, each of them as many evaluations as it takes; value and gradient
-            are their mean.
+        samples: how many draws of the estimator value and gradient are the mean of; each takes as
+            many evaluations of f as one draw does.
         noise: its name (logistic, normal, uniform, triangular, laplace) or a ``Noise``.
         coding: "signs" for x of -1 and +1, "bits" for 0 and 1.
 
     Raises:
-        GradbenchError: here, an unknown estimator, noise or coding, or one that needs a network; by
-            g, logits that are not real or NaN as far as that can be seen, no key or one used
-            already, an f that does not return a real scalar, an estimator that needs a derivative
-            that f does not have, or too many units for ``exact``.
+        GradbenchError: an unknown estimator, noise or coding, or an estimator that needs a network.
+            g raises it for logits that are not real, or NaN where that can be seen, for a key that
+            is missing or used already, an f that does not return a real scalar, an estimator that
+            needs a derivative that f does not have, and too many units for ``exact``.
     """
     if not callable(f):
         raise GradbenchError(f"f is {f!r}; give a function of x")
@@ -80,7 +78,7 @@ def expectation(
     coded(jnp.ones(()), coding)
 
     def g(logits: PyTree[Array], key: Array | None = None, *args: Any) -> Float[Array, ""]:
-        """The expectation of f: see ``gradbench.expectation``."""
+        """Return an estimate of the expectation of f, see ``gradbench.expectation``."""
         flat, shaped = _raveled(logits)
         thetas, whole = _real_args(args)
         exact = name.partition("(")[0] == "exact"
@@ -98,13 +96,13 @@ def expectation(
 
         found = mode()
         maker = make if found is None or exact else get_estimator(UNBIASED)[0].make
-        loss, example = maker(model), jnp.zeros((1, 1), flat.dtype)  # of which f sees nothing
+        loss, example = maker(model), jnp.zeros((1, 1), flat.dtype)  # f does not see the example
         random = not is_deterministic(loss)
         if random:
             note_use(key, "expectation", logits)
         with evaluation(key if random else None):
-            # What f closes over is a parameter too: some estimators stop gradients by these. And f
-            # is traced here alone: nests would be traced over and over.
+            # What f closes over becomes a parameter too, because some estimators stop gradients in
+            # the parameters. And f is traced only here: nests would be traced again and again.
             try:
                 opened, closed_over = jax.closure_convert(at, flat, thetas)
             except jax.errors.ConcretizationTypeError as error:
@@ -124,11 +122,11 @@ def expectation(
                 else:
                     # The scores of what f draws itself would count once per sample.
                     value = draw(key) if count == 1 or found else _mean(draw, key, count)
-            except _OF_CALLBACKS as error:
-                if not _is_of_callback(error):
+            except _CALLBACK_ERRORS as error:
+                if not _is_about_callback(error):
                     raise
-                raise GradbenchError(_said_of_callback(error)) from error
-        value = value.astype(dtype)  # of f, in which estimators of half precision are not
+                raise GradbenchError(_callback_sentence(error)) from error
+        value = value.astype(dtype)  # the type of f; half precision is estimated in float32
         value += jnp.sum(jnp.where(jnp.isnan(flat), flat, 0)).astype(dtype)
         return value if found else marked(value)
 
@@ -142,7 +140,11 @@ def _mean(draw: Callable[[Array], Array], key: Any, count: int) -> Array:
 def _resolve(
     estimator: str | Callable[[Model], Loss],
 ) -> tuple[Callable[[Model], Loss], str, bool]:
-    """What makes the estimator, its name, and whether it is known to differentiate f."""
+    """Return what makes the estimator, its name, and whether it is known to differentiate f.
+
+    Raises:
+        GradbenchError: no estimator, an unknown one, or one that needs a network.
+    """
     if callable(estimator):
         return estimator, getattr(estimator, "__name__", "the estimator"), False
     if not isinstance(estimator, str):
@@ -165,15 +167,17 @@ def _resolve(
 
 
 def _raveled(logits: PyTree[Array]) -> tuple[Float[Array, " units"], Callable[[Array], PyTree]]:
-    """All logits as one layer, and what gives states their form."""
+    """Return all logits as one layer, and the function that gives its states their structure."""
     leaves, form = jax.tree.flatten(logits)
     if not leaves:
-        raise GradbenchError(f"the logits are {logits!r}, without an array; give at least one")
+        raise GradbenchError(
+            f"the logits are {logits!r}, without an array; give at least one array"
+        )
     return ravel_pytree(jax.tree.unflatten(form, [real("logits", leaf) for leaf in leaves]))
 
 
 def _real_args(args: Any) -> tuple[list[Array], Callable[[list[Array]], Any]]:
-    """The arguments that have a gradient, and what puts them among the others again."""
+    """Return the arguments that have a gradient, and what puts them back among the others."""
     leaves, form = jax.tree.flatten(args)
     real = [k for k, leaf in enumerate(leaves) if _is_real(leaf)]
 
@@ -191,7 +195,11 @@ def _is_real(leaf: Any) -> bool:
 def _check_objective(
     at: Callable[[Array], Array], flat: Array, name: str, differentiates: bool
 ) -> Any:
-    """The type of f; refuses one that is no real scalar, or lacks a derivative that is needed."""
+    """Return the type of f, which must be a real scalar and have the derivative that is needed.
+
+    Raises:
+        GradbenchError: it is not, or has not.
+    """
     value = jax.eval_shape(at, flat)
     if not _is_real(value) or value.shape != ():
         array = isinstance(value, jax.ShapeDtypeStruct)
@@ -207,10 +215,10 @@ def _check_objective(
 
     why = "it uses x in whole numbers or comparisons alone"
     try:
-        if _depends(slope, 1, flat, flat) or not _depends(at, 0, flat):
+        if _depends_on(1, slope, flat, flat) or not _depends_on(0, at, flat):
             return value.dtype
-    except _OF_CALLBACKS as error:
-        if not _is_of_callback(error):
+    except _CALLBACK_ERRORS as error:
+        if not _is_about_callback(error):
             raise
         why = _CALLBACK
     raise GradbenchError(
@@ -219,23 +227,23 @@ def _check_objective(
     )
 
 
-def _depends(f: Callable[..., Array], on: int, *args: Array) -> bool:
-    """Whether a value can depend on an argument, from the traced program."""
+def _depends_on(number: int, f: Callable[..., Array], *args: Array) -> bool:
+    """Return whether f can depend on the argument of that number, from the traced program."""
     program = jax.make_jaxpr(f)(*args).jaxpr
-    reached = {program.invars[on]}
+    reached = {program.invars[number]}
     for equation in program.eqns:
         if any(isinstance(v, Var) and v in reached for v in equation.invars):
             reached.update(equation.outvars)
     return any(isinstance(v, Var) and v in reached for v in program.outvars)
 
 
-def _is_of_callback(error: Exception) -> bool:
-    """Whether JAX refuses a transformation of a callback; all else is the user's own to see."""
+def _is_about_callback(error: Exception) -> bool:
+    """Return whether JAX refuses to transform a callback; other errors are the user's to see."""
     return not isinstance(error, GradbenchError) and "callback" in str(error).lower()
 
 
-def _said_of_callback(error: Exception) -> str:
-    """What JAX says of a callback, in a sentence of ours."""
+def _callback_sentence(error: Exception) -> str:
+    """Return what JAX says about a callback as a sentence that names the remedy."""
     if "vmap" in str(error):
         return (
             f"f cannot be mapped over states: {_CALLBACK} by a callback without vmap_method; give "

@@ -1,7 +1,8 @@
 """The unbiased counterpart of a loss that calls ``binarize`` and ``expectation``.
 
-The same function, traced again in another mode: ``binarize`` gives states with the score function
-for gradient, ``expectation`` takes an unbiased estimator. Nothing of the user's code changes.
+The counterpart is the same function, traced again in another mode: in it the gradient of
+``binarize`` is the score function, and ``expectation`` takes an unbiased estimator. The user's code
+stays as it is.
 """
 
 from collections.abc import Callable, Iterator
@@ -23,15 +24,15 @@ from gradbench.core.contract import Batch, Loss, Params
 from gradbench.core.errors import GradbenchError
 from gradbench.core.run import batch_size
 
-NAME = "gradbench.binarize"  # of the states, also for policies of jax.checkpoint
-UNBIASED = "disarm"  # in the place of any estimator of an expectation
+NAME = "gradbench.binarize"  # the states have it, also for policies of jax.checkpoint
+UNBIASED = "disarm"  # replaces any estimator of an expectation
 
 
 @dataclass
 class Mode:
-    """The weight of the scores, and whether anything was there to be weighted.
+    """The mode of one trace: the ``weight`` of the scores, and whether anything ``used`` it.
 
-    The weight is that of the gradient: return less baseline, times that of the sample in the mean.
+    The weight is return minus baseline, times the weight of the sample in the mean.
     """
 
     weight: Array
@@ -43,7 +44,7 @@ _mode: ContextVar[Mode | None] = ContextVar("mode", default=None)
 
 
 def mode() -> Mode | None:
-    """The mode of this trace, None where users run their own loss."""
+    """Return the mode of this trace; None where users run their own loss."""
     found = _mode.get()
     if found:
         found.used = True
@@ -55,8 +56,8 @@ def _scoring(weight: Array) -> Iterator[Mode]:
     own = Mode(weight)
     token = _mode.set(own)
     try:
-        # Metadata of operations are part of what JAX's caches of traces go by: what the user has
-        # compiled or scanned is traced anew here, and what is traced here never used elsewhere.
+        # Metadata of operations are part of the keys of JAX's caches of traces: what the user has
+        # compiled or scanned is traced anew here, and what is traced here is never used elsewhere.
         with set_xla_metadata(gradbench_counterpart=str(next(_numbers))):
             yield own
     finally:
@@ -64,17 +65,17 @@ def _scoring(weight: Array) -> Iterator[Mode]:
 
 
 def marked(x: Array) -> Array:
-    """What was made in the user's own mode, recognizable in a traced program."""
+    """Return x with a mark in the traced program: it was made in the user's own mode."""
     return checkpoint_name(x, NAME)
 
 
 def scored(x: Array, a: Array, slope: Array) -> Array:
-    """The states x, with the gradient ``slope`` in a, whatever is downstream."""
+    """Return the states x, with the gradient ``slope`` in a, whatever is downstream."""
     number = str(next(_numbers))
     return _scored(number, x, checkpoint_name(a, _SEEN), slope)
 
 
-# In traced programs: where states are, and, each with a number, the two halves of their gradient.
+# Marks in traced programs: where states are and, with a number each, both halves of their gradient.
 _SEEN, _FORWARD, _BACKWARD = (f"gradbench.{part}" for part in ("seen", "forward.", "backward."))
 
 
@@ -94,16 +95,20 @@ _scored.defvjp(
 
 
 def counterpart(loss: Loss, by_example: bool = True, samples: int = 4) -> Loss:
-    """A loss whose gradient is that of E loss without bias, of several samples at once.
+    """Return a loss whose gradient estimates the gradient of E loss without bias.
 
-    REINFORCE with the mean of the other samples as baseline. ``by_example``: the loss is the mean
-    of those of its examples, which are then run one by one; else their noise is in each other's
-    return. All randomness that depends on the parameters has to be that of ``binarize`` and
-    ``expectation``, each call with noise of its own, and the loss linear in the values of its
-    expectations.
+    It is REINFORCE with the mean of the other samples as baseline. All randomness that depends on
+    the parameters must come from ``binarize`` and ``expectation``, each call with noise of its own,
+    and the loss must be linear in the values of its expectations.
+
+    Args:
+        loss: a loss under the estimator contract.
+        by_example: the loss is the mean of the losses of its examples, which are then run one by
+            one. Otherwise the noise of all examples is in each other's return.
+        samples: how many samples a draw takes, at least 2.
 
     Raises:
-        GradbenchError: at the call, the loss calls neither ``binarize`` nor ``expectation``, or
+        GradbenchError: when called, if the loss calls neither ``binarize`` nor ``expectation``,
             calls them inside a function that is not traced anew, or does not differentiate through
             the states.
     """
@@ -137,7 +142,11 @@ def counterpart(loss: Loss, by_example: bool = True, samples: int = 4) -> Loss:
 
 
 def _check(all_of: Callable[..., Array], params: Params, nothing: Array, used: list[bool]) -> None:
-    """Refuses a loss that has no counterpart, or was not traced anew as it should be."""
+    """Refuse a loss that has no counterpart, or was not traced anew as it should be.
+
+    Raises:
+        GradbenchError: see ``counterpart``.
+    """
     marks = dict(_marks(jax.make_jaxpr(all_of)(params, nothing).jaxpr))
     if NAME in marks:
         raise GradbenchError(
@@ -150,7 +159,7 @@ def _check(all_of: Callable[..., Array], params: Params, nothing: Array, used: l
             "gradbench.expectation, so that its expectation is not known; give `unbiased`, a loss "
             "of the same form with an unbiased estimator, or `reference`"
         )
-    # The score is added where the gradient comes back to the states: it has to come.
+    # The score is added where the gradient comes back to the states, so it has to come back.
     gradient = jax.grad(lambda params: jnp.sum(all_of(params, nothing)))
     both = dict(_marks(jax.make_jaxpr(gradient)(params).jaxpr))
     went, came = (
@@ -166,7 +175,7 @@ def _check(all_of: Callable[..., Array], params: Params, nothing: Array, used: l
 
 
 def _marks(program: Any, ruled: bool = False) -> Iterator[tuple[str, bool]]:
-    """The marks in a traced program, and whether some are inside of a rule of the user's."""
+    """Yield the marks in a traced program, each with whether one is inside a rule of the user's."""
     found: dict[str, bool] = {}
     for equation in program.eqns:
         name = equation.params.get("name")

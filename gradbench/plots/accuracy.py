@@ -62,7 +62,7 @@ def rmse_curve(
     """
     frame = _priced(curves, cost)
     ax.set(yscale="log", xscale="log", xlabel=AXES[cost], ylabel="relative RMSE")
-    style = style or styles(frame["estimator"])
+    style = style or styles(frame)
     zeros = {}
     for estimator, look in style.items():
         rows = frame[frame["estimator"] == estimator].sort_values("M")
@@ -99,7 +99,7 @@ def cosine_curve(
     """
     frame = _priced(curves, cost)
     ax.set(xscale="log", xlabel=AXES[cost], ylabel="cosine")
-    for estimator, look in (style or styles(frame["estimator"])).items():
+    for estimator, look in (style or styles(frame)).items():
         rows = frame[(frame["estimator"] == estimator) & (frame["groups"] > 0)].sort_values("M")
         curve(ax, look, rows["x"], rows["cosine"], estimator)
         rows = rows[rows["groups"] >= (FEW_GROUPS if look.marker else np.inf)]
@@ -207,7 +207,7 @@ def _panels(
     if group:
         curves = groups(curves)[group]
         title = f"{title}: {group}"
-    style = styles(curves["estimator"])
+    style = styles(curves)
     checkpoints, layers = curves["checkpoint"].unique(), curves["layer"].unique()
     with rc_context(SETTINGS):
         share: Literal["row", "all"] = "row" if draw is rmse_curve else "all"

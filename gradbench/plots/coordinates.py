@@ -62,7 +62,7 @@ def bias_heat_map(
 
 
 def _drawn(coordinates: pd.DataFrame) -> list[str]:
-    return [name for name in in_order(coordinates["estimator"]) if family(name) != "exact"]
+    return [name for name in in_order(coordinates) if family(name) != "exact"]
 
 
 def _norm(reach: float) -> SymLogNorm:
@@ -105,7 +105,7 @@ def bias_map(coordinates: pd.DataFrame, title: str = "") -> Figure:
     checkpoints, layers = (coordinates[name].unique() for name in ("checkpoint", "layer"))
     sizes = coordinates.groupby("layer")["coordinate"].max()[layers] + 1
     reach = _reach(coordinates[coordinates["estimator"].isin(names)])
-    colors = styles(coordinates["estimator"])
+    colors = styles(coordinates)
     height = 0.125 * (len(names) + 2) + 0.25
     with rc_context(SETTINGS):
         figure = Figure(figsize=(FULL_WIDTH, height * len(checkpoints) + 1.1), layout="constrained")

@@ -121,7 +121,7 @@ def _against(
             "run the suite to its end, or one with more estimators"
         )
     layers = _common_layers(summary, by)
-    style = styles(summary["estimator"])
+    style = styles(summary)
     with rc_context(SETTINGS):
         figure, axes = grid(2, len(layers), "row")
         for j, layer in enumerate(layers):
@@ -166,7 +166,7 @@ def deviation_growth(
 
 def growth_lines(frame: pd.DataFrame, by: str, ax: Axes, style: dict[str, Style] | None) -> Axes:
     """A line per estimator through the root mean of ``square``, and markers for upper limits."""
-    for estimator, look in (style or styles(frame["estimator"])).items():
+    for estimator, look in (style or styles(frame)).items():
         rows = frame[frame["estimator"] == estimator]
         if len(rows) and (rows["square"].abs() < NOTHING**2).all() and not rows["se"].any():
             ax.margins(y=0.18)  # room for the note

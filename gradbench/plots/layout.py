@@ -17,7 +17,7 @@ from gradbench.core.errors import GradbenchError
 from gradbench.core.specs import family, label
 from gradbench.metrics import NETWORK
 from gradbench.plots.save import number_owned, owned
-from gradbench.plots.style import GROUPS, Style, group_of, styles
+from gradbench.plots.style import GROUPS, Style, families_in, group_of, styles
 
 FULL_WIDTH = 7.0  # inches: the text width of a paper
 NOTHING = 1e-6  # relative values below are rounding (of float32): no logarithmic axis shows them
@@ -85,7 +85,8 @@ def no_cost(what: str) -> GradbenchError:
 def groups(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """The rows of each of ``GROUPS`` that has some, without the exact estimator."""
     frame = frame[frame["estimator"].map(family) != "exact"]
-    own = frame["estimator"].map(group_of)
+    families = families_in(frame)
+    own = frame["estimator"].map(lambda name: group_of(name, families))
     parts = {name: frame[own == name] for name in (*GROUPS, "other")}
     return {name: part for name, part in parts.items() if len(part)}
 
@@ -110,7 +111,7 @@ def rows_of(frame: pd.DataFrame, what: str) -> list[Row]:
     Raises:
         GradbenchError: more than 12 estimators at several checkpoints.
     """
-    look = styles(frame["estimator"])
+    look = styles(frame)
     if len(look) <= MANY:
         parts = frame.groupby("checkpoint", sort=False)
         return [Row(place_of(part), part, look, {}) for _, part in parts]
@@ -118,7 +119,7 @@ def rows_of(frame: pd.DataFrame, what: str) -> list[Row]:
     grey = {name: one if family(name) == "exact" else _OTHERS for name, one in look.items()}
     rows = []
     for name, part in groups(frame).items():
-        own = styles(part["estimator"])
+        own = styles(part)
         # In this order, so that grey is below.
         rows.append(Row(name, frame, {k: v for k, v in grey.items() if k not in own} | own, own))
     return rows

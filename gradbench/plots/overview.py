@@ -22,7 +22,7 @@ from gradbench.plots.layout import (
     only_one,
 )
 from gradbench.plots.save import owned
-from gradbench.plots.style import SETTINGS, Style, family_of, in_order, styles
+from gradbench.plots.style import SETTINGS, Style, families_in, family_of, in_order, styles
 
 
 def overview(summary: pd.DataFrame, title: str = "") -> Figure:
@@ -37,8 +37,8 @@ def overview(summary: pd.DataFrame, title: str = "") -> Figure:
     """
     only_one(summary, ["checkpoint"], "overview")
     summary = layers_only(summary)
-    names = [name for name in in_order(summary["estimator"]) if family(name) != "exact"]
-    look = styles(summary["estimator"])
+    names = [name for name in in_order(summary) if family(name) != "exact"]
+    look, known = styles(summary), families_in(summary)
     panels = list(summary.groupby(["problem", "layer"], sort=False))
     several = summary["problem"].nunique() > 1
     with rc_context(SETTINGS):
@@ -57,7 +57,7 @@ def overview(summary: pd.DataFrame, title: str = "") -> Figure:
             logarithmic(ax, "x")
             ax.grid(visible=False, axis="y")
             ax.tick_params(axis="y", length=0)
-            families = [family_of(name) for name in names]
+            families = [family_of(name, known) for name in names]
             for k, (above, below) in enumerate(pairwise(families)):
                 if above != below:
                     ax.axhline(k + 0.5, color="0.85", lw=0.5, zorder=0)

@@ -30,7 +30,7 @@ from gradbench.plots.layout import (
 )
 from gradbench.plots.plane import _label_all
 from gradbench.plots.save import lay_out, number_owned, owned
-from gradbench.plots.style import SETTINGS, Style, family_of, family_styles, styles
+from gradbench.plots.style import SETTINGS, Style, families_in, family_of, family_styles, styles
 
 
 def error_and_cost(summary: pd.DataFrame, cost: str) -> pd.DataFrame:
@@ -85,7 +85,7 @@ def pareto_front(
     ax.set(xscale="log", yscale="log", ylabel="relative RMSE of a draw")
     ax.set_xlabel(f"{AXES[cost]} per draw")
     ax.add_artist(Line2D(*_steps(points), color="0.6", lw=0.8, zorder=1))
-    for name, look in (style or styles(points.index)).items():
+    for name, look in (style or styles(summary)).items():
         if name not in points.index:
             continue
         x, y, on_front = points.loc[name]
@@ -133,7 +133,7 @@ def pareto(summary: pd.DataFrame, title: str = "") -> Figure:
         raise no_cost("pareto")
     parts = [part for _, part in frame.groupby("checkpoint", sort=False)]
     few = frame["estimator"].nunique() <= MANY
-    style = styles(frame["estimator"]) if few else family_styles(frame["estimator"])
+    style = styles(frame) if few else family_styles(frame)
     with rc_context(SETTINGS):
         figure, axes = grid(len(parts), 2, "row", sharex="col")
         figure.set_size_inches(FULL_WIDTH, (2.2 if few else 3.2) * len(parts) + 0.8)
@@ -145,7 +145,8 @@ def pareto(summary: pd.DataFrame, title: str = "") -> Figure:
         for k, ax in enumerate(axes.flat):
             logarithmic(ax, "x", "s" if k % 2 else "")
             logarithmic(ax, "y")
-        families = {family_of(name): look for name, look in style.items() if look.marker}
+        known = families_in(frame)
+        families = {family_of(name, known): look for name, look in style.items() if look.marker}
         marks = [
             Line2D([], [], color="0.4", ls="", marker="o", mew=0, label="on the front"),
             Line2D([], [], color="0.4", ls="", marker="o", mfc="none", label="dominated"),

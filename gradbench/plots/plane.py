@@ -61,7 +61,7 @@ def bias_variance_plane(
         style: the estimators to draw and how; that of ``gradbench.style`` for all by default.
     """
     points = bias_and_deviation(summary).dropna()
-    return _plane(points, ax, style or styles(points.index), _Span(points))
+    return _plane(points, ax, style or styles(summary), _Span(points))
 
 
 def _plane(points: pd.DataFrame, ax: Axes, style: Mapping[str, Style], span: _Span) -> Axes:

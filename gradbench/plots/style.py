@@ -1,11 +1,17 @@
-"""How estimators look, in every figure: one colour, marker and line per family."""
+"""How estimators look in every figure: one colour, marker and line for each family.
+
+The family of an estimator comes with the results that are drawn, so that an estimator of a plugin
+looks like its family too.
+"""
 
 import re
-from collections.abc import Iterable
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple, TypeAlias
 
+import pandas as pd
 from matplotlib import colors
 
+from gradbench.core import index
 from gradbench.core.specs import family, label
 
 # Matplotlib's settings for all figures; fonts are embedded as TrueType (42), in SVG text is text.
@@ -48,8 +54,8 @@ class Style(NamedTuple):
     line: Any = "-"
 
 
-# In legend order. The colours of Okabe and Ito, and where these end those of Tol: told apart with
-# all common kinds of colour vision within each of GROUPS, where markers differ as well.
+# In legend order. The colours are those of Okabe and Ito, and then of Tol: within each of GROUPS
+# they can be told apart with all common kinds of colour vision, and markers differ as well.
 FAMILIES = {
     "reinforce": Style("#0072B2", "s"),
     "nvil": Style("#000066", "p", "-."),
@@ -73,49 +79,6 @@ FAMILIES = {
     "exact": Style("#000000", "", (0, (5, 2))),
 }
 
-# The families of estimators that are not called as their family is.
-MEMBERS = {
-    "moving_average": "reinforce",
-    "reinforce_leave_one_out": "reinforce",
-    "simple_muprop": "muprop",
-    "double_cv": "multisample",
-    "rloo": "multisample",
-    "rodeo": "multisample",
-    "ovis": "vimco",
-    "ovis_mc": "vimco",
-    "top_c": "without_replacement",
-    "unordered_set": "without_replacement",
-    "ar": "arm",
-    "arms": "arm",
-    "disarm": "arm",
-    "leg": "flips",
-    "measure_valued": "flips",
-    "ram": "flips",
-    "random_flip": "flips",
-    "stochastic_triples": "flips",
-    "dynamic_rebar": "rebar",
-    "relax": "rebar",
-    "gapped_straight_through": "concrete",
-    "hard_concrete": "concrete",
-    "st_gumbel_softmax": "concrete",
-    "stochastic_times_smooth": "concrete",
-    "reinmax_rao": "gumbel_rao",
-    "ap2": "mean_field",
-    "local_reparameterization": "mean_field",
-    "deterministic_straight_through": "straight_through",
-    "swish_sign": "straight_through",
-    "darn": "zgr",
-    "mve": "zgr",
-    "reinmax": "zgr",
-    "st_zgr": "zgr",
-    "average": "combination",
-    "mean_of": "combination",
-    "per_layer": "combination",
-    "bayesbinn": "weights",
-    "magnitude_aware": "weights",
-    "sa": "psa",
-}
-
 # Where one figure of all estimators would be too full, there is one for each of these.
 GROUPS = {
     "score": ("reinforce", "nvil", "muprop", "multisample", "vimco", "without_replacement"),
@@ -124,7 +87,7 @@ GROUPS = {
     "relaxed": ("concrete", "gumbel_rao", "mean_field", "psa"),
 }
 
-# Lines that are no estimators, such as problems and optimisers, in their order.
+# Lines that are no estimators, such as problems and optimisers, in this order.
 LINES = [
     Style(look.color, look.marker or "v", line)
     for look, line in zip(
@@ -148,40 +111,65 @@ _VARIANTS: list[tuple[str, Any]] = [
 ]
 
 
-def family_of(estimator: str) -> str:
-    """The family of an estimator; of an unknown one its own name."""
-    return MEMBERS.get(family(estimator), family(estimator))
+Rows: TypeAlias = pd.DataFrame | Iterable[str]
 
 
-def group_of(estimator: str) -> str:
-    """Its place in ``GROUPS``, "other" where it has none."""
-    return next((name for name, group in GROUPS.items() if family_of(estimator) in group), "other")
+def families_in(rows: Rows) -> dict[str, str]:
+    """Return the families of estimators, by their names without arguments.
+
+    Args:
+        rows: a frame with the columns "estimator" and "family", such as ``gradbench.summary``
+            returns. Without the latter, or of names alone, the families of the package are known.
+    """
+    known = dict(index.families())
+    if isinstance(rows, pd.DataFrame) and "family" in rows:
+        once = rows.drop_duplicates("estimator")
+        known |= dict(zip(map(family, once["estimator"]), once["family"], strict=True))
+    return known
 
 
-def in_order(estimators: Iterable[str]) -> list[str]:
-    """The estimators in legend order."""
-    order = list(FAMILIES)
+def family_of(estimator: str, families: Mapping[str, str] | None = None) -> str:
+    """Return the family of an estimator, its own name where that is unknown.
+
+    Args:
+        estimator: its name, with or without arguments.
+        families: as ``families_in`` returns them; those of the package by default.
+    """
+    known = index.families() if families is None else families
+    return known.get(family(estimator), family(estimator))
+
+
+def group_of(estimator: str, families: Mapping[str, str] | None = None) -> str:
+    """Return the one of ``GROUPS`` that an estimator belongs to, "other" where there is none."""
+    own = family_of(estimator, families)
+    return next((name for name, group in GROUPS.items() if own in group), "other")
+
+
+def in_order(rows: Rows) -> list[str]:
+    """Return the estimators of a frame, or these names, in legend order."""
+    order, families = list(FAMILIES), families_in(rows)
 
     def rank(name: str) -> tuple[int, bool, str, bool, list[float], str]:
         numbers = [float(text) for text in re.findall(r"\d+(?:\.\d*)?(?:e-?\d+)?", name)]
-        place = order.index(family_of(name)) if family_of(name) in FAMILIES else len(order)
-        own = family(name)
-        return place, own in MEMBERS, own, label(name) != name, numbers, name
+        own, whole = family(name), family_of(name, families)
+        place = order.index(whole) if whole in FAMILIES else len(order)
+        return place, own != whole, own, label(name) != name, numbers, name
 
-    return sorted(set(estimators), key=rank)
+    return sorted(set(rows["estimator"] if isinstance(rows, pd.DataFrame) else rows), key=rank)
 
 
-def styles(estimators: Iterable[str]) -> dict[str, Style]:
-    """A style per estimator, in legend order; variants differ in shade, marker and line.
+def styles(rows: Rows) -> dict[str, Style]:
+    """Return a style for each estimator of a frame, or of these names, in legend order.
 
-    Those of unknown families are variants of one another.
+    Estimators of one family differ in shade, marker and line, as do those of unknown families.
     """
-    names = in_order(estimators)
-    own = {name: family_of(name) if family_of(name) in FAMILIES else "" for name in names}
+    names, families = in_order(rows), families_in(rows)
+    whole = {name: family_of(name, families) for name in names}
+    own = {name: one if one in FAMILIES else "" for name, one in whole.items()}
     chosen = {}
     for name in names:
         variants = [other for other in names if own[other] == own[name]]
-        style = FAMILIES.get(family_of(name), _OTHER)
+        style = FAMILIES.get(own[name], _OTHER)
         if len(variants) > 1:
             k = variants.index(name)
             marker, line = _VARIANTS[k % len(_VARIANTS)]
@@ -190,12 +178,13 @@ def styles(estimators: Iterable[str]) -> dict[str, Style]:
     return chosen
 
 
-def family_styles(estimators: Iterable[str]) -> dict[str, Style]:
-    """The style of its family for each estimator, in legend order: where a legend tells families.
+def family_styles(rows: Rows) -> dict[str, Style]:
+    """Return the style of its family for each estimator, in legend order.
 
-    All families that are not known look the same.
+    It is for figures whose legend tells families. All unknown families look the same.
     """
-    return {name: FAMILIES.get(family_of(name), _OTHER) for name in in_order(estimators)}
+    families = families_in(rows)
+    return {name: FAMILIES.get(family_of(name, families), _OTHER) for name in in_order(rows)}
 
 
 def _darker(color: str, share: float) -> str:

@@ -47,7 +47,7 @@ def temperature(
         )
     panels = list(frame.groupby(["problem", "layer"], sort=False))
     several = frame["layer"].nunique() > 1
-    look = styles(frame["series"])
+    look = styles(frame.assign(estimator=frame["series"]))
     with rc_context(SETTINGS):
         figure, axes = grid(2, len(panels), "row")
         figure.set_size_inches(FULL_WIDTH, 5.2)

@@ -186,7 +186,7 @@ def pictures(
             "others: gradbench plot."
         )
     frames = {"summary": summary, "curves": curves, "coordinates": coordinates}
-    look = styles(numbers)
+    look = styles(summary)
     found: list[Picture] = []
     for number, place in enumerate(places):
         for layer in layers.get(place, ()):

@@ -19,7 +19,7 @@ from gradbench.metrics import METRICS
 from gradbench.metrics import directory as results
 from gradbench.plots import MANY
 from gradbench.plots.layout import member
-from gradbench.plots.style import family_of, in_order, styles
+from gradbench.plots.style import families_in, family_of, in_order, styles
 from gradbench.report.choices import Choice, choices
 from gradbench.report.figures import pictures, wide_figures
 from gradbench.report.numbers import about
@@ -38,7 +38,7 @@ _AXES = {
 }
 
 
-def report(directory: str | Path | Results, out: str | Path | None = None) -> Path:
+def write_report(directory: str | Path | Results, out: str | Path | None = None) -> Path:
     """Writes the report of a directory of results.
 
     Args:
@@ -70,7 +70,7 @@ def html(found: Results) -> str:
     curves = metrics.curves(cells)
     summary = curves[curves["M"] == 1].reset_index(drop=True)
     places = places_of(summary)
-    names = in_order(summary["estimator"])
+    names = in_order(summary)
     numbers = {name: number for number, name in enumerate(names)}
     costs = [cost for cost in metrics.COSTS if cost == "draws" or summary[cost].notna().any()]
     figures, left_out = pictures(
@@ -85,7 +85,7 @@ def html(found: Results) -> str:
     network = choices(cells, summary, places, layers=False)
     families: dict[str, list[int]] = {}
     for name in names:
-        families.setdefault(family_of(name), []).append(numbers[name])
+        families.setdefault(family_of(name, families_in(summary)), []).append(numbers[name])
     total = results.expected(found)
     return _template().render(
         title=suite["title"],
@@ -105,7 +105,7 @@ def html(found: Results) -> str:
         names=names,
         numbers=numbers,
         labels=[label(name) for name in names],
-        swatches=[swatch(look) for look in styles(names).values()],
+        swatches=[swatch(look) for look in styles(summary).values()],
         families=families,
         wide=wide,
         wide_left_out=wide_left_out,

@@ -41,9 +41,10 @@ def rows_of(summary: pd.DataFrame, places: Sequence[Place]) -> tuple[list[Row], 
     found = []
     for number, place in enumerate(places):
         for layer in place.layers if everything else [place.whole]:
-            rows = place.rows(summary, layer).set_index("estimator")
-            for name in in_order(rows.index):
-                record = rows.loc[name].to_dict()
+            rows = place.rows(summary, layer)
+            records = rows.set_index("estimator")
+            for name in in_order(rows):
+                record = records.loc[name].to_dict()
                 found.append(Row(number, layer, name, _values(record)))
     return found, everything
 
@@ -92,7 +93,7 @@ def bias_grid(verdicts: pd.DataFrame) -> tuple[list[str], dict[str, list[Verdict
     groups = {key: rows for key, rows in verdicts.groupby(["estimator", "layer"], sort=False)}
     return layers, {
         name: [_verdict(groups.get((name, layer))) for layer in layers]
-        for name in in_order(verdicts["estimator"])
+        for name in in_order(verdicts)
     }
 
 

@@ -64,8 +64,11 @@ def _refuse_other(directory: Path, manifest: Json, wanted: Json) -> None:
     )
 
 
-def _begin_or_continue(directory: Path, wanted: Json) -> Json:
-    """Return the manifest of a run; write it where the run is new or its provenance has changed."""
+def _begin_or_continue(directory: Path, wanted: Json, families: Mapping[str, str]) -> Json:
+    """Return the manifest of a run, written if the run is new or has news of its provenance.
+
+    ``families`` are those of the estimators: figures draw them alike, wherever they come from.
+    """
     path = directory / "manifest.json"
     manifest = _read_manifest(path) if path.exists() else None
     if manifest is not None:
@@ -73,13 +76,17 @@ def _begin_or_continue(directory: Path, wanted: Json) -> Json:
     now = datetime.now(UTC).isoformat(timespec="seconds")
     origin: Json = {"provenance": provenance(), "created": now}
     if manifest is None:
-        manifest = wanted | origin | {"continued": []}
+        new = wanted | origin | {"continued": []}
     elif _origins(manifest)[-1]["provenance"] != origin["provenance"]:
-        manifest["continued"] = [*_origins(manifest)[1:], origin]
+        new = manifest | {"continued": [*_origins(manifest)[1:], origin]}
     else:
-        return manifest
-    write_file(path, json.dumps(manifest, indent=2).encode())
-    return manifest
+        new = manifest
+    known = new.get("families", {}) | families
+    new = new | ({"families": dict(sorted(known.items()))} if known else {})
+    if new == manifest:
+        return new
+    write_file(path, json.dumps(new, indent=2).encode())
+    return new
 
 
 def _origins(manifest: Json) -> list[Json]:
@@ -102,9 +109,10 @@ def _read_manifest(path: Path) -> Json:
             manifest["suite_hash"] != suite_hash(manifest["suite"])
             or not all(isinstance(manifest[key], int) for key in ("seed", "draws"))
             or not all(isinstance(by["provenance"], dict) for by in _origins(manifest))
+            or not all(isinstance(one, str) for one in manifest.get("families", {}).values())
         ):
             raise ValueError("changed")
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CorruptFile(
             f"{str(path)!r} is not a manifest as gradbench writes it; restore it, or choose "
             "another directory"

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -13,9 +13,6 @@ from gradbench.core.contract import Batch, Loss, Params
 from gradbench.core.errors import GradbenchError
 from gradbench.core.seeds import named_seed
 from gradbench.estimators import check_spec, make_estimator
-from gradbench.models.binary_weights import BinaryWeights
-from gradbench.models.layer import axes
-from gradbench.models.network import RealNetwork
 from gradbench.suites.data import Examples, load_data
 from gradbench.suites.initialise import get_initialisation
 from gradbench.suites.networks import AnyNetwork, check_network, make_network
@@ -46,16 +43,8 @@ class ProblemInstance:
 
     @property
     def units(self) -> str:
-        """What is enumerated, in words: "5-5-5 hidden units", "14 binary weights"."""
-        params = jax.eval_shape(self.initial)
-        count = 0
-        network: Any = self.network
-        if isinstance(network, BinaryWeights):
-            count = sum(eta.size for eta in network.latent(params))
-            network = network.network
-        sizes = "-".join(str(math.prod(axes(layer.outputs))) for layer in network.layers)
-        kind = "real" if isinstance(network, RealNetwork) else "hidden"
-        return f"{sizes} {kind} units" + (f", {count} binary weights" if count else "")
+        """What is enumerated, in words, as "5-5-5 hidden units"."""
+        return self.network.units_in_words(jax.eval_shape(self.initial))
 
     def initial(self) -> tuple[Params, ...]:
         """Return the initial parameters."""

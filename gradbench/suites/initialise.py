@@ -20,7 +20,7 @@ from gradbench.models.binary_weights import map_weights
 from gradbench.models.conv import Conv
 from gradbench.models.dense import Dense
 from gradbench.models.losses import Readout
-from gradbench.models.network import SBN
+from gradbench.models.structure import is_layered
 
 Initialise = Callable[[Any, Array, np.ndarray, float], tuple[Params, ...]]
 INITIALISATIONS: Registry[Initialise] = Registry("initialisation")
@@ -73,7 +73,7 @@ def _normalised(
     network: Any, params: tuple[Params, ...], inputs: np.ndarray, scale: float
 ) -> tuple[Params, ...]:
     parts: tuple[Any, ...] = (network,)
-    if isinstance(network, SBN):
+    if is_layered(network):
         parts = (*network.layers, network.objective)[: len(params)]
     wrong = [type(part).__name__ for part in parts if not isinstance(part, Dense | Conv | Readout)]
     if wrong:

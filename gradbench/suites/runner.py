@@ -1,4 +1,4 @@
-"""Running suites: cells that are not finished yet are measured and stored, block by block."""
+"""Run suites: the cells that are not finished yet are measured and stored, block by block."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,13 +10,13 @@ from gradbench import exact
 from gradbench.core.atomic import encode
 from gradbench.core.errors import GradbenchError
 from gradbench.core.precision import float64
-from gradbench.estimators import check_spec
+from gradbench.estimators.registry import check_spec, families_of
 from gradbench.results.store import Results
 from gradbench.suites.build import ProblemInstance, build, estimator
-from gradbench.suites.cells import _measure_problem, _plan, _tasks
+from gradbench.suites.cells import list_tasks, make_suite_plan, measure_problem
 from gradbench.suites.suite import Suite, load_suite
 
-UNTIL_METRICS = ("rmse", "cosine")  # that are made precise unless others are named
+UNTIL_METRICS = ("rmse", "cosine")  # made precise unless others are named
 
 
 def run(
@@ -29,30 +29,34 @@ def run(
     until: float | None = None,
     until_metrics: Sequence[str] = UNTIL_METRICS,
 ) -> Results:
-    """Measures every cell of a suite that is not finished yet, and stores it in a directory.
+    """Measure every cell of a suite that is not finished yet, and store it in a directory.
 
     Args:
         suite: the name of a suite of the package, the path of a TOML file, or a ``Suite``.
-        out: the directory of the results, ``results/SUITE`` unless given; one that holds results of
-            the same suite, seed and draws is continued.
+        out: the directory of the results, ``results/SUITE`` by default. If it holds results of the
+            same suite, seed and draws, they are continued.
         seed: of data, initial parameters, training and draws.
-        draws: per cell, in the place of the suite's own number.
+        draws: the number per cell, instead of the suite's own.
         progress: whether to show a bar with draws per second and the time left.
-        quick: the quick form of the suite, in ``results/SUITE-quick``.
-        until: a relative standard error, such as 0.01, that every cell is drawn until; ``draws`` is
-            then the most that it may take, 64 times those of the suite unless given.
-        until_metrics: the metrics of one draw that have to be so precise in every layer.
+        quick: run the quick form of the suite, by default in ``results/SUITE-quick``.
+        until: draw every cell until this relative standard error, such as 0.01, is reached.
+            ``draws`` is then the most that a cell may take, by default 64 times the suite's number.
+        until_metrics: the metrics of one draw that must be so precise in every layer.
+
+    Returns:
+        The results, closed to writing.
 
     Raises:
         GradbenchError: anything wrong with the suite, its problems or the directory.
     """
     suite = _resolve(suite, draws, quick, until, until_metrics)
     problems = _build(suite, seed)
+    families = families_of(suite.estimators)
     results = Results.open_or_create(
-        out or Path("results") / suite.name, suite.as_dict(), seed, suite.draws
+        out or Path("results") / suite.name, suite.as_dict(), seed, suite.draws, families
     )
     with results, float64():
-        tasks = [list(_tasks(results, suite, built)) for built in problems]
+        tasks = [list(list_tasks(results, suite, built)) for built in problems]
         everything = [task for group in tasks for task in group]
         with tqdm(
             total=None if suite.until else suite.draws * len(everything),
@@ -63,7 +67,7 @@ def run(
             disable=not progress,
         ) as bar:
             for built, group in zip(problems, tasks, strict=True):
-                _measure_problem(results, suite, built, group, bar)
+                measure_problem(results, suite, built, group, bar)
     return results
 
 
@@ -75,9 +79,9 @@ def describe(
     until: float | None = None,
     until_metrics: Sequence[str] = UNTIL_METRICS,
 ) -> str:
-    """What ``run`` would do, as text; everything that can be checked without running is checked.
+    """Describe what ``run`` would do, and check all that can be checked without running.
 
-    ``suite``, ``seed``, ``draws``, ``quick``, ``until`` and ``until_metrics`` are as there.
+    The arguments are those of ``run``.
 
     Raises:
         GradbenchError: as ``run``.
@@ -111,9 +115,16 @@ def _resolve(
     until: float | None,
     until_metrics: Sequence[str],
 ) -> Suite:
-    """The suite with its number of draws, all estimators in it known."""
+    """Return the suite with its number of draws, after a check of its names and its plan.
+
+    Raises:
+        GradbenchError: an unknown suite or estimator, a name that no folder can have, too many
+            draws, or ``quick`` with a ``Suite``.
+    """
     if isinstance(suite, Suite) and quick:
-        raise GradbenchError("quick got a Suite; give its name or path, or load_suite(name, True)")
+        raise GradbenchError(
+            "quick=True needs the name or the path of a suite; give load_suite(name, True) itself"
+        )
     suite = suite if isinstance(suite, Suite) else load_suite(suite, quick)
     if until is not None:
         from gradbench import metrics
@@ -124,13 +135,17 @@ def _resolve(
     for spec in suite.estimators:
         check_spec(spec)
     for name in (*suite.estimators, *(problem.name for problem in suite.problems)):
-        encode(name)  # refuses, before anything is written, what no folder can be called
-    _plan(suite)
+        encode(name)  # refuses names that no folder can have, before anything is written
+    make_suite_plan(suite)
     return suite
 
 
 def _build(suite: Suite, seed: int) -> list[ProblemInstance]:
-    """The problems of a suite and their replicates, networks small enough, estimators fitting."""
+    """Return the problems of a suite with their replicates, ready to be measured.
+
+    Raises:
+        GradbenchError: a network is too large, or an estimator does not take it.
+    """
     ready = []
     with float64():
         for problem in suite.problems:

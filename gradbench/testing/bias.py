@@ -20,27 +20,33 @@ from gradbench.exact.moments import Moments, moments, moments_work
 from gradbench.testing.problems import Problem, truth
 
 EXACT = 1e-10  # relative bias that counts as none where it is enumerated
-_SMOOTH = 1e-6  # and where smooth draws are integrated
+_SMOOTH = 1e-6  # the same where smooth draws are integrated
 
-# Of one test. What is far beyond its threshold in a short run is biased; else a long run that
-# alarms at the root of this rate has to be confirmed by another one with another seed.
+# The rate of one test. A short run that is far beyond the threshold shows a bias at once. Else a
+# long run that alarms at the root of this rate has to be confirmed by another one of another seed.
 FALSE_ALARM = 1e-8
-POWER = 0.975  # probability with which a bias of the size stated as ``bound`` is seen
+POWER = 0.975  # probability with which a bias of the size stated as ``bound`` is detected
 _WORK = 1 << 19  # draws of one example that an enumeration may take, beyond which bias is tested
-_POINTS = 1 << 17  # of them for each example, where they are points of an integral over uniforms
+_POINTS = 1 << 17  # the same for each example, if they are points of an integral over uniforms
 _SHORT, _LONG = 1 << 12, 1 << 16  # draws
 _CHUNK = 1 << 11
 _STEPS = 100  # of the fit of learned parts
 
 
 class Finding(NamedTuple):
-    """What was found on one problem and class of objectives.
+    """The bias on one problem and one class of objectives.
 
-    ``problem`` and ``objective`` name them, ``deep`` says whether there are several layers.
-    ``bias`` is the largest over the layers, relative to the norm of the exact gradient; NaN where a
-    gradient is not finite. ``unbiased``: none was found. ``exact`` is true where it comes of an
-    enumeration; else ``bound`` is the size of a bias that would have been seen with probability
-    97.5 %. ``value_unbiased``: none was found of the value; ``random``: the draws differ.
+    Attributes:
+        problem: the name of the problem.
+        objective: the name of the class of objectives.
+        deep: True if there are several layers.
+        bias: the largest over the layers, relative to the norm of the exact gradient; NaN where a
+            gradient is not finite.
+        unbiased: True if no bias was found.
+        exact: True if the bias was enumerated, False if it was tested.
+        bound: the size of a bias that a test would have detected with probability 97.5 %.
+        value_unbiased: True if no bias of the value was found.
+        random: True if draws differ.
     """
 
     problem: str
@@ -55,10 +61,10 @@ class Finding(NamedTuple):
 
 
 def findings(loss: Loss, problem: Problem, seed: int, fit: bool) -> list[Finding]:
-    """One finding for each class of objectives of a problem.
+    """Return one finding for each class of objectives of a problem.
 
-    Where biases are only tested, and there is none for any objective, the others are left out.
-    ``fit``: learned parts are fitted first, else they are at their start.
+    Where bias is only tested, and there is none for the general objective, the other classes are
+    left out. If ``fit``, learned parts are fitted first, else they are at their initial state.
     """
     key = jax.random.key(seed)
     steps = _STEPS if fit else 0
@@ -105,7 +111,7 @@ def _by_uniforms(loss: Loss) -> TypeGuard[SurrogateLoss]:
 
 
 def _moments(loss: Loss, problem: Problem) -> Callable[[Params, Batch], Moments] | None:
-    """The exact moments on a problem, None where there are none or they would take long."""
+    """Return the exact moments on a problem, None where there are none or they are much work."""
     if moments_work(loss, problem.params, problem.batches["any"], _POINTS) > _WORK:
         return None
     found = partial(moments, loss, points=_POINTS)
@@ -115,9 +121,10 @@ def _moments(loss: Loss, problem: Problem) -> Callable[[Params, Batch], Moments]
 def _tested(
     loss: Loss, params: Params, batch: Batch, value: Array, truths: tuple[Array, ...], seed: int
 ) -> tuple[float, bool, bool, float, bool, bool]:
-    """A z-test of every coordinate; what alarms is drawn again with another seed.
+    """Test every coordinate by a z-test; a run that alarms is repeated with another seed.
 
-    What a ``Finding`` says, from its bias on.
+    Returns:
+        The fields of a ``Finding``, from ``bias`` on.
     """
     coordinates = 1 + sum(len(g) for g in truths)
     threshold = -NormalDist().inv_cdf(math.sqrt(FALSE_ALARM) / (2 * coordinates))
@@ -153,7 +160,7 @@ def _tested(
 def _statistics(
     loss: Loss, params: Params, key: Array, batch: Batch, chunks: int
 ) -> tuple[Array, Array]:
-    """Mean and standard deviation of value and gradient, as one vector."""
+    """Return the mean and the standard deviation of value and gradient, as vectors."""
 
     def draw(key: Array) -> Array:
         value, g = jax.value_and_grad(loss)(params, key, batch)
@@ -163,7 +170,7 @@ def _statistics(
         shift, first, second = total
         keys = jax.random.split(jax.random.fold_in(key, number), _CHUNK)
         draws = jax.vmap(draw)(keys)
-        shift = jnp.where(number == 0, draws[0], shift)  # sums of what is small keep their digits
+        shift = jnp.where(number == 0, draws[0], shift)  # sums of small numbers keep their digits
         d = draws - shift
         return shift, first + jnp.sum(d, axis=0), second + jnp.sum(d**2, axis=0)
 

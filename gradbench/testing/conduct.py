@@ -1,7 +1,6 @@
 """How an estimator behaves as a function: purity, transformations, types, saturation."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 import jax
@@ -12,9 +11,9 @@ from jaxtyping import Array
 from gradbench.core.contract import Loss, Model, Params
 from gradbench.core.errors import GradbenchError
 from gradbench.core.noise import NOISES
-from gradbench.models.binary_weights import BinaryWeights
 from gradbench.models.dense import Dense
 from gradbench.models.network import SBN
+from gradbench.models.structure import is_layered
 from gradbench.testing.problems import Problem, polynomial
 
 # Pre-activations of ordinary size, and far beyond what any noise reaches.
@@ -23,7 +22,7 @@ _ROUNDING = 1e-9
 
 
 class Check(NamedTuple):
-    """A requirement by its ``name``, whether it is ``passed``, and what was ``seen`` where not."""
+    """A requirement: its ``name``, whether it ``passed``, and what was ``seen`` if it did not."""
 
     name: str
     passed: bool
@@ -31,7 +30,7 @@ class Check(NamedTuple):
 
 
 def conduct(make: Callable[[Model], Loss], problem: Problem) -> list[Check]:
-    """The requirements on a loss as a function, on one problem and at saturation."""
+    """Check the requirements on a loss as a function, on one problem and at saturation."""
     params, batch = jax.tree.map(jnp.asarray, (problem.params, problem.batches["any"]))
     keys = jax.random.split(jax.random.key(5), 4)
     draw = jax.value_and_grad(make(problem.model))
@@ -41,7 +40,7 @@ def conduct(make: Callable[[Model], Loss], problem: Problem) -> list[Check]:
     eager = jax.value_and_grad(make(problem.model))(params, keys[-1], batch)
     last = jax.tree.map(lambda leaf: leaf[-1], together)
     same = under_jit = under_vmap = _close(last, eager)
-    if not same:  # what it is that changes a draw
+    if not same:  # find out which of the two changes a draw
         compiled = jax.jit(draw)(params, keys[-1], batch)
         under_jit, under_vmap = _close(compiled, eager), _close(last, compiled)
     return [
@@ -49,7 +48,7 @@ def conduct(make: Callable[[Model], Loss], problem: Problem) -> list[Check]:
         Check("deterministic", _equal(together, again), "a key gives different draws"),
         Check("jit", under_jit, "draws differ under jit, or made anew"),
         Check("vmap", under_vmap, "draws differ under vmap"),
-        Check("pytree", _alike(eager[1], params), "its gradient has another form than params"),
+        Check("pytree", _alike(eager[1], params), "its gradient has another structure than params"),
         *_single_precision(make, problem),
     ]
 
@@ -77,7 +76,7 @@ def _alike(gradient: Any, params: Params) -> bool:
 
 
 def _single_precision(make: Callable[[Model], Loss], problem: Problem) -> tuple[Check, Check]:
-    """float32 parameters give float32, and finite numbers, also where every unit is certain."""
+    """Check that float32 parameters give finite float32 draws, also where units saturate."""
     draws = list(_float32_draws(make, problem))
     types = sorted({str(leaf.dtype) for _, leaves in draws for leaf in leaves})
     bad = {a for a, leaves in draws if not all(bool(jnp.all(jnp.isfinite(x))) for x in leaves)}
@@ -92,12 +91,12 @@ def _single_precision(make: Callable[[Model], Loss], problem: Problem) -> tuple[
 def _float32_draws(
     make: Callable[[Model], Loss], problem: Problem
 ) -> Iterator[tuple[float, list[Array]]]:
-    """Draws in float32 through all noises, each with the size of its pre-activations."""
+    """Yield draws in float32 through all noises, each with the size of its pre-activations."""
     params, (inputs, targets) = jax.tree.map(
         lambda leaf: jnp.asarray(leaf, jnp.float32), (problem.params, problem.batches["any"])
     )
     key = jax.random.key(5)
-    if not isinstance(problem.model, SBN):
+    if not is_layered(problem.model):
         draw = jax.jit(jax.value_and_grad(make(problem.model)))
         far = jax.tree.map(lambda leaf: jnp.full_like(leaf, 40), params[:-1])
         for a, theta in ((_NEAR, params), (40.0, (*far, params[-1]))):
@@ -116,15 +115,15 @@ def _float32_draws(
                 inputs = jnp.array([[a], [-a], [a / 40]], jnp.float32)
                 yield a, jax.tree.leaves(draw((*theta, params[-1]), key, (inputs, targets)))
         except GradbenchError:
-            continue  # a depth that the estimator refuses
+            continue  # the estimator refuses this number of layers
         if part is layers:
-            return  # one chain through all noises will do
+            return  # one chain through all noises is enough
 
 
 def takes_black_box(make: Callable[[Model], Loss], problem: Problem) -> bool | None:
-    """Whether a draw can be had of an objective that has no derivative in the states.
+    """Return whether the estimator takes an objective that has no derivative in the states.
 
-    None for binary weights: real parameters beside them reach the objective too.
+    None for binary weights, where real parameters reach the objective as well.
     """
 
     def opaque(theta: Any, x: Any, target: Any) -> Any:
@@ -135,15 +134,11 @@ def takes_black_box(make: Callable[[Model], Loss], problem: Problem) -> bool | N
         return jax.pure_callback(outside, like, x.ravel(), vmap_method="expand_dims")
 
     model: Any = problem.model
-    if isinstance(model, BinaryWeights):
+    if not hasattr(model, "with_objective"):
         return None
-    if isinstance(model, SBN):
-        model = replace(model, objective=opaque)
-    else:  # several samples of one
-        model = replace(model, model=replace(model.model, objective=opaque))
-    draw = jax.grad(make(model))
+    draw = jax.grad(make(model.with_objective(opaque)))
     try:
         jax.eval_shape(draw, problem.params, jax.random.key(0), problem.batches["any"])
-    except ValueError:  # what JAX raises where it should differentiate a callback
+    except ValueError:  # raised by JAX where it would have to differentiate a callback
         return False
     return True

@@ -1,7 +1,7 @@
-"""Small random problems on which an estimator shows what it is exact for.
+"""Small random problems that show what an estimator is exact for.
 
-Objectives are polynomials in the first and the last of the states whose coefficients are data of
-the examples: one compiled program then serves all classes of objectives.
+The objectives are polynomials in the first and the last state. Their coefficients are data of the
+examples, so that one compiled program serves all classes of objectives.
 """
 
 import math
@@ -21,7 +21,7 @@ from gradbench.models.conv import Conv
 from gradbench.models.dense import Dense
 from gradbench.models.network import SBN, RealNetwork
 
-# The classes of objectives, each with the largest degree in a unit and in both units together.
+# The classes of objectives, each with the largest degree in one unit and in both units together.
 OBJECTIVES = {
     "linear": (1, 1),
     "multilinear": (1, 2),
@@ -42,11 +42,12 @@ class Problem(NamedTuple):
     deep: bool = False
 
 
-@jax.jit  # an estimator calls it many times in a draw: it is traced once
+@jax.jit  # so that it is traced once, although an estimator calls it many times in a draw
 def polynomial(theta: Array, x: Array, target: Any) -> Float[Array, ""]:
-    """A polynomial of the first and last unit, and of all what is none if the target asks for it.
+    """Return a polynomial of the first and the last unit, times 1 + theta.
 
-    Scaled by the parameter theta.
+    Its coefficients are ``target["powers"]`` [4, 4]. A function of all units that is no polynomial
+    is added with the weight ``target["other"]``.
     """
     units = list(x.ravel())
     first, last = units[0], units[-1]
@@ -66,7 +67,7 @@ def _targets(name: str, examples: int, random: np.random.Generator) -> dict[str,
 
 
 def _params(shapes: Any, random: np.random.Generator) -> Params:
-    """Weights away from 0, so that what the layers below do is seen above, and small biases."""
+    """Return weights away from 0, so that layers pass on what those below do, and small biases."""
 
     def one(theta: Any) -> Any:
         weight, bias = theta["weight"].shape, theta["bias"].shape
@@ -80,7 +81,7 @@ def _params(shapes: Any, random: np.random.Generator) -> Params:
 
 
 def _network(name: str, layers: tuple[Any, ...], random: np.random.Generator) -> Problem:
-    """A chain on three examples, one of which drives the first layer far from balance."""
+    """Return a chain on three examples, one of which drives the first layer into saturation."""
     network = SBN(layers, polynomial)
     params = (*_params(jax.eval_shape(network.init, jax.random.key(0))[:-1], random), np.array(0.2))
     shape = (layers[0].inputs,) if isinstance(layers[0].inputs, int) else layers[0].inputs
@@ -94,7 +95,7 @@ def _network(name: str, layers: tuple[Any, ...], random: np.random.Generator) ->
 
 
 def _weights(random: np.random.Generator) -> Problem:
-    """Two binary weights, read by a polynomial; the third parameter, a bias, is real."""
+    """Return a problem of two binary weights, read by a polynomial; its biases are real."""
     model = BinaryWeights(
         RealNetwork((Dense(1, 2),), polynomial, lambda x: x), noise="triangular", entries=(0,)
     )
@@ -122,7 +123,7 @@ def _weights_and_states(random: np.random.Generator) -> Problem:
 
 @cache
 def problems(seed: int) -> tuple[Problem, ...]:
-    """The problems that any estimator is tried on: all five noises, one to three layers."""
+    """Return the problems for every estimator: all five noises, one to three layers."""
     random = np.random.default_rng(seed)
     return (
         _network("convolution", (Conv((3, 1), 1, 2, noise="logistic"),), random),
@@ -138,14 +139,14 @@ def problems(seed: int) -> tuple[Problem, ...]:
 
 @cache
 def special_problems(seed: int) -> tuple[Problem, ...]:
-    """Problems for estimators that are made for nothing else."""
+    """Return the problems for estimators that are made for a special kind of model."""
     random = np.random.default_rng(seed)
     return (_several_samples(random), _weights_and_states(random))
 
 
 @cache
 def truth(seed: int, name: str, objective: str) -> tuple[Array, Params]:
-    """The exact value and gradient of a problem, by enumeration of all paths."""
+    """Return the exact value and gradient of a problem, by enumeration of all paths."""
     found = [p for p in problems(seed) if p.name == name]
     (problem,) = found or [p for p in special_problems(seed) if p.name == name]
     return _value_and_gradient(problem.model)(problem.params, problem.batches[objective])

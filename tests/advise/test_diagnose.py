@@ -422,16 +422,16 @@ def infinite(params, example, binary):
         ({"loss": Unhashable()}, "the loss of type Unhashable has no hash"),
         ({"loss": of_four}, r"does not run on one example \(ValueError\); give by_example=False"),
         ({"loss": summed}, "is not the mean of the losses of its examples, .*; give by_example"),
-        ({"reference": {}}, "reference is of type dict; give what gradbench.reference gives"),
+        ({"reference": {}}, "reference is of type dict; give a result of gradbench.reference"),
         (
             {"reference": Reference(0.0, (np.ones(2),), "", {})},
             r"the reference has layers of \[2\] parameters and the loss of \[6, 9, 3\]",
         ),
         ({"loss": without_noise}, "deterministic_straight_through has no noise"),
-        ({"unbiased": "disarm"}, "unbiased is 'disarm', and the loss is no estimator"),
+        ({"unbiased": "disarm"}, "unbiased is 'disarm', but the loss is no estimator"),
         (
             {"loss": estimators.zgr(model), "unbiased": "psa"},
-            "unbiased is 'psa', which is not; take one such as 'disarm'",
+            "unbiased is 'psa', which is no unbiased estimator; take one such as 'disarm'",
         ),
         (
             {"loss": estimators.zgr(infinite), "params": (jnp.ones(2),)},

@@ -20,6 +20,7 @@ from gradbench.advise.recommend import Recommendation, recommend
 from gradbench.cli.main import main
 from gradbench.core import plugins
 from gradbench.core.errors import GradbenchError
+from gradbench.measure import cell as driver
 from gradbench.metrics import Budget, rank
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -49,7 +50,7 @@ def black_box(params, example, binary):
 @pytest.fixture(autouse=True)
 def no_timing(monkeypatch):
     """The time of a draw is what its evaluations are."""
-    monkeypatch.setattr(recommendation, "seconds_per_draw", lambda *arguments: 1e-3)
+    monkeypatch.setattr(driver, "seconds_per_draw", lambda *arguments: 1e-3)
 
 
 @pytest.fixture(scope="module")
@@ -127,10 +128,10 @@ def test_a_callback_in_another_precision_is_one_sentence():
         "INTERNAL: CpuCallback error calling callback: Traceback (most recent call last):\n  File"
     )
     text += "\nRuntimeError: Incorrect output dtype: Expected: float64, Actual: float32\n----\nFor"
-    found = recommendation._why(RuntimeError(text))
+    found = recommendation._in_one_line(RuntimeError(text))
     assert found.startswith("a callback of the model fails with RuntimeError: Incorrect output")
     assert found.endswith("; call jax.config.update('jax_enable_x64', True) before")
-    assert recommendation._why(ValueError("")) == "ValueError: "
+    assert recommendation._in_one_line(ValueError("")) == "ValueError: "
 
 
 # --- what is refused ---
@@ -151,7 +152,7 @@ def undefined(params, example, binary):
             "no estimator takes the problem: name one besides",
         ),
         ((model, PARAMS, BATCH), {"estimators": ["vimco"]}, "takes the problem: vimco got a"),
-        ((model, PARAMS, BATCH), {"draws": 1}, "draws is 1; give at least 2"),
+        ((model, PARAMS, BATCH), {"draws": 1}, "draws is 1; give a whole number of at least 2"),
         ((model, PARAMS, BATCH), {"seed": -1}, "the seed is -1; give a whole number"),
         ((model, "none", BATCH), {}, "the parameters, of type str, hold no real array; give"),
         ((model, (), BATCH), {}, "the parameters, of type tuple, hold no real array; give"),
@@ -247,8 +248,8 @@ def test_what_the_budget_does_not_pay_is_no_runner_up():
     cells = [exactly("psa", 0.1, 1.0, 10), exactly("arm", 0.0, 1.0, 200)]
     found = said(cells, "100-evaluations")
     assert found.sentence == (
-        "At 100 evaluations use psa (relative RMSE 0.3317, mean of 10 draws): no other gets a draw "
-        "for that."
+        "At 100 evaluations use psa (relative RMSE 0.3317, mean of 10 draws): the budget pays no "
+        "draw of any other."
     )
     assert "a draw costs more" in str(found)
 

@@ -382,7 +382,10 @@ def test_bad_input_is_one_sentence_with_exit_code_2_and_nothing_written(
 @pytest.mark.parametrize(
     ("call", "sentence"),
     [
-        (lambda: gradbench.list([]), "unknown kind []; choose one of estimators, metrics, noises"),
+        (
+            lambda: gradbench.available([]),
+            "unknown kind []; choose one of estimators, metrics, noises",
+        ),
         (lambda: gradbench.run(3), "the suite is 3; give its name or the path of a .toml file"),
     ],
 )

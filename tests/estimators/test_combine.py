@@ -212,7 +212,9 @@ def test_an_average_with_the_exact_gradient_halves_the_deviation_of_every_draw()
     (_, one), (_, both) = draws([straight_through(network), loss], params, batch)
     same(both, jax.tree.map(lambda g, t: (g + t) / 2, one, truth(chain)))
     assert loss.randomness == "uniforms" and not isinstance(loss, SurrogateLoss)
-    with pytest.raises(GradbenchError, match="exact moments need an estimator made by lift"):
+    with pytest.raises(
+        GradbenchError, match="exact moments need an estimator made by surrogate_loss"
+    ):
         moments(loss, params, batch)
 
 

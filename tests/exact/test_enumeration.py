@@ -1,7 +1,7 @@
 """Ground truth: two routes and a third written with plain loops, refusals, exact moments."""
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import jax
@@ -15,10 +15,11 @@ from gradbench.core.errors import GradbenchError
 from gradbench.core.run import sampled
 from gradbench.core.surrogate import surrogate_loss
 from gradbench.estimators import make_estimator, reinforce, straight_through
-from gradbench.exact import enumeration as _enumeration
 from gradbench.exact import size as _size
+from gradbench.exact import sums as _sums
 from gradbench.exact.enumeration import brute_force, expected_loss, recursion
 from gradbench.exact.moments import moments
+from gradbench.exact.routes import ROUTES
 from gradbench.exact.size import check_size
 from gradbench.measure import exact_reference as _reference
 from gradbench.measure.exact_reference import exact_gradient
@@ -145,8 +146,9 @@ def test_the_size_of_chunks_does_not_change_the_answer(monkeypatch):
     loss = straight_through(network)
     # `jit` of a new function each time: the chunk is not part of any cache's key
     plain = jax.jit(lambda p: evaluate(network, loss, p, batch))(params)
-    monkeypatch.setattr(_enumeration, "TABLE", 8)
-    monkeypatch.setattr(_size, "PATHS", 8)
+    monkeypatch.setattr(_sums, "TABLE", 8)
+    monkeypatch.setattr(_sums, "PATHS", 8)
+    monkeypatch.setattr(_sums, "_FEW", 0)
     chunked = jax.jit(lambda p: evaluate(network, loss, p, batch))(params)
     np.testing.assert_allclose(flat(chunked), flat(plain), rtol=1e-12, atol=1e-15)
 
@@ -174,8 +176,14 @@ def test_a_wrong_gradient_would_be_recorded(monkeypatch):
     off = jax.tree.map(lambda g: g * (1 + 1e-6), gradient)
     assert _reference._finite_difference(recursion, network, params, batch, gradient) < 1e-9
     assert _reference._finite_difference(recursion, network, params, batch, off) > 1e-7
-    monkeypatch.setattr(_enumeration, "recursion", wrong)
+    replace_route(monkeypatch, "recursion", wrong)
     assert _reference._second_route(network, params, batch) > 1e-7
+
+
+def replace_route(monkeypatch, name, expected_loss):
+    """A route of the package with another expected loss, for the length of a test."""
+    wrong = replace(ROUTES[name], expected_loss=expected_loss)
+    monkeypatch.setitem(ROUTES._things, name, wrong)
 
 
 def test_the_reference_of_a_float32_caller_is_float64_and_no_flag_is_left():
@@ -353,7 +361,7 @@ def test_layers_and_objectives_of_ones_own_are_enumerated():
 
 def test_exact_moments_of_what_is_not_lifted_are_refused():
     network, params, batch = small((2, 2, 1))
-    with pytest.raises(GradbenchError, match=r"made by lift\(\) .*measure draws"):
+    with pytest.raises(GradbenchError, match=r"made by surrogate_loss\(\) .*measure draws"):
         moments(make_estimator("exact", network), params, batch)
 
 
@@ -424,9 +432,10 @@ def test_the_width_of_a_row_is_that_of_the_largest_array_also_inside_jit_and_sca
 
 def test_two_routes_that_disagree_are_no_reference(monkeypatch):
     network, params, batch = small((2, 2, 1))
-    right = brute_force
-    monkeypatch.setattr(
-        _reference, "brute_force", lambda model, params, batch: 1.001 * right(model, params, batch)
+    replace_route(
+        monkeypatch,
+        "brute_force",
+        lambda model, params, batch: 1.001 * brute_force(model, params, batch),
     )
     with pytest.raises(GradbenchError, match=r"two routes to the exact gradient differ by 1.0e-03"):
         exact_gradient(network, params, batch)

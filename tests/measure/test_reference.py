@@ -17,11 +17,13 @@ from stored import assert_one_sentence, drawn
 import gradbench
 from gradbench.core.errors import GradbenchError, GradbenchWarning
 from gradbench.core.pytrees import layer_vectors
-from gradbench.measure import reference as references
+from gradbench.measure import cell as driver
+from gradbench.measure import pilot as piloting
+from gradbench.measure import sampled_reference
 from gradbench.measure.blocks import Blocks
-from gradbench.measure.exact_reference import Pilot, exact_gradient
+from gradbench.measure.exact_reference import exact_gradient
+from gradbench.measure.pilot import Pilot
 from gradbench.measure.reference import reference
-from gradbench.measure.sampled_reference import relative_error
 from gradbench.metrics import coordinates, layers_of
 from gradbench.metrics.accuracy import mse_difference
 
@@ -114,11 +116,11 @@ def layer(draws, size=16):
 def test_the_relative_error_is_that_of_the_whole_layer_with_a_norm_without_bias():
     draws = np.random.default_rng(0).normal([1.0, 0.0, 0.0], 2.0, (640, 3))
     noise = draws.var(0, ddof=1).sum() / 640
-    found = relative_error(layer(draws))
+    found = layer(draws).relative_error()
     assert found == pytest.approx(math.sqrt(noise / ((draws.mean(0) ** 2).sum() - noise)), rel=1e-9)
-    assert relative_error(layer(draws - draws.mean(0))) == math.inf
-    assert relative_error(layer(np.ones((64, 2)))) == 0.0
-    assert relative_error(layer(np.zeros((64, 2)))) == 0.0
+    assert layer(draws - draws.mean(0)).relative_error() == math.inf
+    assert layer(np.ones((64, 2))).relative_error() == 0.0
+    assert layer(np.zeros((64, 2))).relative_error() == 0.0
 
 
 def test_it_stops_at_the_first_doubling_at_which_every_layer_is_known(sampled):
@@ -163,21 +165,21 @@ def test_a_layer_of_zero_gradient_with_noise_is_told_and_one_without_noise_is_kn
 
 def test_an_interrupted_run_ends_in_the_bits_of_one_that_was_not(tmp_path, monkeypatch):
     whole = ask(0.03, directory=tmp_path / "whole")
-    write, stages = references.write_file, []
+    write, stages = sampled_reference.write_file, []
 
     def killed(path, data):
         write(path, data)
         stages.append(path)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(references, "write_file", killed)
+    monkeypatch.setattr(sampled_reference, "write_file", killed)
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt):
             ask(0.03, directory=tmp_path / "killed")
     monkeypatch.undo()
     calls = []
-    draw = references.draw_block
-    monkeypatch.setattr(references, "draw_block", lambda *a: calls.append(int(a[-1])) or draw(*a))
+    draw = driver.draw_block
+    monkeypatch.setattr(driver, "draw_block", lambda *a: calls.append(int(a[-1])) or draw(*a))
     resumed = ask(0.03, directory=tmp_path / "killed")
     assert len(stages) == 2 and calls[0] == 2048  # what was saved is not drawn again
     assert bits(resumed) == bits(whole) == bits(ask(0.03))
@@ -230,7 +232,7 @@ def test_a_directory_of_something_else_is_refused_and_a_damaged_file_named(tmp_p
 def test_the_estimator_of_the_least_predicted_time_runs_and_the_pilot_says_why(monkeypatch):
     seconds = {"reinforce": 1.0, "rloo(samples=4)": 2.0, "disarm": 1e4}
     times = iter(seconds.values())
-    monkeypatch.setattr(references, "seconds_per_draw", lambda *a: next(times))
+    monkeypatch.setattr(piloting, "seconds_per_draw", lambda *a: next(times))
     found = ask(0.5, estimators=list(seconds))
     pilot = found.samples.pilot
     assert found.samples.estimator == pilot[0].estimator
@@ -242,7 +244,7 @@ def test_the_estimator_of_the_least_predicted_time_runs_and_the_pilot_says_why(m
 
 def test_the_draws_that_a_pilot_predicts_are_about_those_that_it_takes(monkeypatch):
     """The error of a pilot of 256 draws is below a factor of 4 here, of the doubling one of 2."""
-    monkeypatch.setattr(references, "seconds_per_draw", lambda *a: 1.0)
+    monkeypatch.setattr(piloting, "seconds_per_draw", lambda *a: 1.0)
     found = ask(0.04, estimators=[SPEC, "reinforce"])
     (row,) = (row for row in found.samples.pilot if row.estimator == found.samples.estimator)
     assert row.estimator == SPEC
@@ -258,8 +260,8 @@ def test_black_boxes_are_for_estimators_without_a_derivative_and_psa_for_one_lay
         )
         return f
 
-    monkeypatch.setattr(references, "seconds_per_draw", lambda *a: 1.0)
-    monkeypatch.setattr(references, "CANDIDATES", ("muprop", "reinforce", "psa"))
+    monkeypatch.setattr(piloting, "seconds_per_draw", lambda *a: 1.0)
+    monkeypatch.setattr(sampled_reference, "CANDIDATES", ("muprop", "reinforce", "psa"))
     params = (np.array([[0.5, -1.0], [1.0, 0.3]]),)
     before = jax.config.read("jax_enable_x64")
     jax.config.update("jax_enable_x64", True)  # for the thread of the callback
@@ -274,7 +276,7 @@ BAD = {
     "method": ({"method": "sample"}, "method is 'sample'; did you mean 'sampled'?"),
     "rel_se": ({"rel_se": 0.0}, "rel_se is 0.0; give a positive number"),
     "NaN": ({"rel_se": math.nan}, "rel_se is nan"),
-    "most_draws": ({"most_draws": 1000}, "most_draws is 1000; give 1024 to 2^32"),
+    "most_draws": ({"most_draws": 1000}, "most_draws is 1000; give a number from 1024 to 2^32"),
     "key": ({"key": 3}, "the key is int; give one of jax.random.key"),
     "biased": ({"estimators": "zgr"}, "estimator 'zgr' is exact for one layer and objectives of"),
     "one layer": ({"estimators": "psa"}, "a model of 2 layers needs one that is unbiased; take"),
@@ -395,7 +397,7 @@ def test_a_recommendation_for_a_model_of_60_units_says_what_it_was_measured_agai
     def model(params, example, binary):
         return (binary(params[0] @ example).mean() - 0.3) ** 2
 
-    monkeypatch.setattr(references, "CANDIDATES", ("psa",))
+    monkeypatch.setattr(sampled_reference, "CANDIDATES", ("psa",))
     params = (np.random.default_rng(0).normal(size=(60, 2)),)
     found = gradbench.recommend(model, params, BATCH[0], "8-draws", ["reinforce"], draws=64)
     _, _, end = found.sentence.partition("; measured against the mean of ")
@@ -434,8 +436,8 @@ def test_intervals_of_a_reference_cover_the_exact_gradient_after_the_stopping_ru
     truth, rel_se, monkeypatch
 ):
     """Coordinates and norms of the layers at 95 %: counts from 93 to 97 % but with chance 1e-6."""
-    loss = references.make_estimator(SPEC, NETWORK)
-    monkeypatch.setattr(references, "make_estimator", lambda *a: loss)  # is compiled once
+    loss = piloting.make_estimator(SPEC, NETWORK)
+    monkeypatch.setattr(piloting, "make_estimator", lambda *a: loss)  # is compiled once
     found = [ask(rel_se, key=jax.random.key(k)) for k in range(REPEATS)]
     exactly = flat(truth.gradient)
     hits = np.array(

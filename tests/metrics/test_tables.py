@@ -13,7 +13,7 @@ from stored import assert_one_sentence, drawn
 
 from gradbench import metrics
 from gradbench.core.errors import GradbenchError
-from gradbench.core.text import FORMS, escaped, latex, markdown
+from gradbench.core.text import FORMATS, escaped, latex, markdown
 from gradbench.metrics import KEYS, METRICS, summary
 from gradbench.metrics.intervals import digits
 from gradbench.metrics.tables import comparison, needed, ranking, replicates, shown, table, unbiased
@@ -157,7 +157,7 @@ def test_an_unknown_form_is_refused_by_every_table(cells):
         with pytest.raises(GradbenchError) as caught:
             call()
         assert_one_sentence(caught, "unknown format 'latexx'; did you mean 'latex'?")
-    assert FORMS == ("terminal", "markdown", "latex", "csv")
+    assert list(FORMATS) == ["terminal", "markdown", "latex", "csv"]
 
 
 # --- what a table says ---

@@ -312,7 +312,7 @@ def test_noise_is_that_of_the_last_part_or_of_all_parts_or_the_one_given():
     for kind in (Add, Concatenate):
         assert get_noise(kind((normal, jnp.tanh, normal)).noise).name == "normal"
         assert get_noise(kind((normal, laplace), noise="uniform").noise).name == "uniform"
-        with pytest.raises(GradbenchError, match=r"noises \['laplace', 'normal'\]; give noise=one"):
+        with pytest.raises(GradbenchError, match=r"noises \['laplace', 'normal'\]; say which"):
             kind((normal, laplace))
 
 

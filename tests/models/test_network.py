@@ -230,7 +230,7 @@ def test_parameters_without_weight_and_bias_are_refused():
 
 def test_examples_that_are_not_pairs_are_refused():
     network, params, (inputs, _) = small((2, 3, 1))
-    with pytest.raises(GradbenchError, match=r"and not pairs; give \(inputs, targets\)"):
+    with pytest.raises(GradbenchError, match=r"not pairs; give \(inputs, targets\)"):
         reinforce(network)(params, KEY, inputs)
 
 

@@ -37,7 +37,7 @@ def page(finished_run, tmp_path_factory):
         some = [panel for panel in _figures._PANELS if panel.kind in ("rmse", "plane")]
         patch.setattr(_figures, "_PANELS", some)
         path = tmp_path_factory.mktemp("report") / "report.html"
-        return reporting.report(finished_run / "results", path)
+        return reporting.write_report(finished_run / "results", path)
 
 
 @pytest.fixture
@@ -286,7 +286,7 @@ def test_cells_that_are_not_finished_are_said(finished, no_figures):
     results = finished / "results"
     (cell,) = results.glob("shards/*/*/epoch%2010/arm")
     shutil.rmtree(cell)
-    text = Elements(reporting.report(results).read_text()).text
+    text = Elements(reporting.write_report(results).read_text()).text
     assert "Not finished: 1 of 8 cells is not finished" in text
 
 
@@ -297,7 +297,7 @@ def test_a_finished_run_is_not_called_unfinished(page):
 def test_results_of_an_older_gradbench_have_no_costs_and_say_so(finished, no_figures):
     results = finished / "results"
     shutil.rmtree(results / "costs")
-    text = Elements(reporting.report(results).read_text()).text
+    text = Elements(reporting.write_report(results).read_text()).text
     assert "What a draw costs was not stored" in text
     assert "Evaluations of the objective" not in text
 
@@ -321,7 +321,7 @@ def test_a_directory_without_results_is_refused_in_a_sentence(kind, finished, tm
 def test_a_file_that_cannot_be_written_is_refused_in_a_sentence(finished_run, tmp_path, no_figures):
     (tmp_path / "file").write_text("")
     with pytest.raises(GradbenchError, match="cannot write"):
-        reporting.report(finished_run / "results", tmp_path / "file" / "report.html")
+        reporting.write_report(finished_run / "results", tmp_path / "file" / "report.html")
 
 
 def test_the_command_says_which_file_to_open(finished, capsys, no_figures):

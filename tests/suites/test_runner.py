@@ -16,9 +16,10 @@ from tiny import changed
 import gradbench
 from gradbench.core.errors import GradbenchError
 from gradbench.estimators.registry import evaluations
+from gradbench.measure import cell as driver
 from gradbench.results.shards import CheckpointId
 from gradbench.results.store import Results
-from gradbench.suites import runner
+from gradbench.suites import cells
 from gradbench.suites.runner import describe, run
 from gradbench.suites.suite import load_suite
 
@@ -38,7 +39,7 @@ def refusal(suite, out, **options):
 @pytest.fixture
 def interrupt(monkeypatch):
     """Lets the next run measure so many blocks, then be interrupted; None: never again."""
-    honest = runner.measure
+    honest = driver.measure
 
     def interrupt(blocks):
         left = itertools.count() if blocks is None else iter(range(blocks))
@@ -49,7 +50,7 @@ def interrupt(monkeypatch):
                     raise KeyboardInterrupt
                 yield block
 
-        monkeypatch.setattr(runner, "measure", measure)
+        monkeypatch.setattr(driver, "measure", measure)
 
     return interrupt
 
@@ -59,7 +60,7 @@ def test_draws_that_are_not_finite_are_refused_and_the_other_cells_are_kept(fini
     kept = tiny.numbers(results)
     (shard,) = (results / "shards").glob("*/*/epoch*10/psa/*.parquet")
     shard.unlink()
-    honest = runner.measure
+    honest = driver.measure
 
     def measure(*arguments):
         for block in honest(*arguments):
@@ -67,7 +68,7 @@ def test_draws_that_are_not_finite_are_refused_and_the_other_cells_are_kept(fini
             wrong = layer._replace(mean=layer.mean * np.where(block.index == 3, np.nan, 1.0))
             yield block._replace(layers=(block.layers[0], wrong, *block.layers[2:]))
 
-    monkeypatch.setattr(runner, "measure", measure)
+    monkeypatch.setattr(driver, "measure", measure)
     sentence = refusal(finished / "suite.toml", results)
     assert "draws of 'psa' at 'tiny/0/epoch 10' are not finite" in sentence
     found = tiny.numbers(results)
@@ -95,7 +96,7 @@ def test_a_run_interrupted_after_any_block_ends_with_the_same_bits(
 def test_a_run_interrupted_again_and_again_ends_with_the_same_bits(
     finished_run, tmp_path, interrupt, monkeypatch
 ):
-    monkeypatch.setattr(runner, "_FLUSH_SECONDS", -1.0)  # every block makes a shard
+    monkeypatch.setattr(cells, "_FLUSH_SECONDS", -1.0)  # every block makes a shard
     for stored in (61, 122, 183, 244):
         interrupt(61)
         with pytest.raises(KeyboardInterrupt):
@@ -108,9 +109,9 @@ def test_a_run_interrupted_again_and_again_ends_with_the_same_bits(
 
 KILLED = """
 import os, signal, sys
-from gradbench.suites import runner
+from gradbench.suites import cells, runner
 
-runner._FLUSH_SECONDS = -1.0
+cells._FLUSH_SECONDS = -1.0
 replace, shards = os.replace, []
 
 def replace_or_die(source, target):

@@ -10,6 +10,7 @@ import math
 import shutil
 import warnings
 import zlib
+from dataclasses import dataclass
 from functools import cache
 
 import jax
@@ -19,16 +20,17 @@ import tiny
 from stored import drawn
 from tiny import changed
 
-import gradbench
-from gradbench import exact, metrics
+from gradbench import metrics
 from gradbench.cli.main import main
 from gradbench.cli.show import show
 from gradbench.core.errors import GradbenchError, GradbenchWarning
+from gradbench.measure import cell as driver
+from gradbench.measure.reference import Reference
 from gradbench.metrics import relative_error
 from gradbench.metrics.directory import read_cells, summary, unfinished
 from gradbench.metrics.stopping import is_check_due
 from gradbench.results.store import Results
-from gradbench.suites import runner
+from gradbench.suites import cells
 from gradbench.suites.runner import describe, run
 from gradbench.suites.suite import load_suite
 
@@ -52,23 +54,33 @@ def block(spec, index, count, sizes, plan):
     return found._replace(index=index)
 
 
-def normal(spec, params, batch, gradient, key, plan, numbers):
+@dataclass(frozen=True)
+class Named:
+    """An estimator that is only its name."""
+
+    spec: str
+
+    def __call__(self, params, key, batch):
+        return sum(leaf.sum() for leaf in jax.tree.leaves(params))
+
+
+def normal(loss, params, batch, gradient, key, plan, numbers):
     """In the place of ``measure``, where the estimator is only its name."""
     sizes = tuple(map(len, gradient))
     for index in numbers:
-        yield block(spec, index, min(plan.block, plan.draws - index * plan.block), sizes, plan)
+        yield block(loss.spec, index, min(plan.block, plan.draws - index * plan.block), sizes, plan)
 
 
 def ones(network, params, batch):
     agreement = {"brute force": 0.0, "finite difference": 0.0}
-    return exact.Reference(0.5, jax.tree.map(np.ones_like, params), "none", agreement)
+    return Reference(0.5, jax.tree.map(np.ones_like, params), "none", agreement)
 
 
 def pretend(monkeypatch):
-    monkeypatch.setattr(runner.exact, "reference", ones)
-    monkeypatch.setattr(runner, "estimator", lambda spec, network: spec)
-    monkeypatch.setattr(runner, "seconds_per_draw", lambda *arguments: 1e-6)
-    monkeypatch.setattr(runner, "measure", normal)
+    monkeypatch.setattr(cells.exact_reference, "exact_gradient", ones)
+    monkeypatch.setattr(cells, "estimator", lambda spec, network: Named(spec))
+    monkeypatch.setattr(driver, "seconds_per_draw", lambda *arguments: 1e-6)
+    monkeypatch.setattr(driver, "measure", normal)
 
 
 @pytest.fixture
@@ -102,7 +114,7 @@ def interrupt(suite, monkeypatch):
                     raise KeyboardInterrupt
                 yield block
 
-        monkeypatch.setattr(runner, "measure", measure)
+        monkeypatch.setattr(driver, "measure", measure)
 
     return interrupt
 
@@ -200,7 +212,7 @@ def test_a_run_interrupted_after_any_block_ends_with_the_same_bits(
 def test_a_run_interrupted_again_and_again_ends_with_the_same_bits(
     whole, suite, tmp_path, interrupt, monkeypatch
 ):
-    monkeypatch.setattr(runner, "_FLUSH_SECONDS", -1.0)  # every block makes a shard
+    monkeypatch.setattr(cells, "_FLUSH_SECONDS", -1.0)  # every block makes a shard
     total = sum(lengths(whole / "results").values())
     for _ in range(total // 47):
         interrupt(47)
@@ -332,7 +344,7 @@ def test_a_dry_run_says_the_precision_and_the_most_draws(suite, call):
 def test_the_command_measures_until_the_precision_and_warns_in_a_sentence(
     suite, call, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(gradbench.results, "plot", lambda directory: [])
+    monkeypatch.setattr("gradbench.plots.suite.plot", lambda directory: [])
     asked = ["--until", "rel_se=3%", "--draws", "1024", "--out", tmp_path / "results"]
     with warnings.catch_warnings():
         warnings.simplefilter("default")

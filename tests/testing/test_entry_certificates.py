@@ -9,20 +9,19 @@ from dataclasses import replace
 from functools import partial
 from unittest.mock import patch
 
-import gradbench.model
 import jax
 import jax.numpy as jnp
 import pytest
 from jax.lax import stop_gradient
 
-import gradbench.testing
 from gradbench import GradbenchError, binarize, expectation
+from gradbench.core import surrogate
 from gradbench.core.run import as_examples, batch_size, find_sites, run_at_states, run_model
 from gradbench.core.surrogate import SurrogateLoss
 from gradbench.estimators import ESTIMATORS, get_estimator, make_estimator
 from gradbench.ops import binarize as binarization
 from gradbench.ops.binarize import local_estimators
-from gradbench.testing import check_estimator
+from gradbench.testing import certificate, check_estimator
 from gradbench.testing.problems import problems
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -95,7 +94,7 @@ def nested(spec):
     def make(model):
         def example_loss(params, u, example):
             def draw(g, a, k):
-                with given(gradbench.model, tuple(v.ravel() for v in at_site(u, k))):
+                with given(surrogate, tuple(v.ravel() for v in at_site(u, k))):
                     return g(a, jax.random.key(k))
 
             return nest(model, params, example, spec, draw)
@@ -161,8 +160,8 @@ def few(seed):
 @pytest.fixture
 def shortly(monkeypatch):
     """The classes are found on two problems, how a draw behaves is left to the slow tests."""
-    monkeypatch.setattr(gradbench.testing, "problems", few)
-    monkeypatch.setattr(gradbench.testing, "conduct", lambda *_: [])
+    monkeypatch.setattr(certificate, "problems", few)
+    monkeypatch.setattr(certificate, "conduct", lambda *_: [])
 
 
 def claimed(spec):

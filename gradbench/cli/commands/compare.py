@@ -1,0 +1,39 @@
+"""``gradbench compare``: two results of the same suite."""
+
+import argparse
+from pathlib import Path
+
+from gradbench.cli.options import FAILED, add_format
+
+HELP = "what has changed between two results"
+
+
+def add_arguments(command: argparse.ArgumentParser) -> None:
+    """Add the options of ``gradbench compare``."""
+    command.add_argument("before", type=Path, metavar="BEFORE")
+    command.add_argument("after", type=Path, metavar="AFTER")
+    command.add_argument("--by", default="rmse", metavar="METRIC", help="what is compared (rmse)")
+    command.add_argument("--at", type=int, default=1, metavar="M", help="draws averaged (1)")
+    command.add_argument(
+        "--fail-on",
+        metavar="WHAT",
+        help="exit code 1 if anything is gone, or significantly: worse, different, 5%% worse",
+    )
+    add_format(command)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print what has changed; return 1 where that counts as a failure."""
+    from gradbench.cli.options import print_unfinished, read_failures
+    from gradbench.core.arguments import at_least
+    from gradbench.metrics import tables
+    from gradbench.metrics.directory import compare
+
+    tables.check_form(options.format)
+    failing, margin = read_failures(options.fail_on)
+    average = at_least(1, "--at", options.at)
+    frame = compare(options.before, options.after, options.by, average, margin)
+    print(tables.comparison(frame, options.by, options.format))
+    for directory in (options.before, options.after):
+        print_unfinished(directory)
+    return FAILED if frame["change"].isin(failing).any() else 0

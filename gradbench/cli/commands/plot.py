@@ -1,0 +1,22 @@
+"""``gradbench plot``: the figures of results."""
+
+import argparse
+from pathlib import Path
+
+HELP = "draw the figures: PDF, SVG, PNG, with scripts"
+
+
+def add_arguments(command: argparse.ArgumentParser) -> None:
+    """Add the options of ``gradbench plot``."""
+    command.add_argument("directory", type=Path, metavar="DIR")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Draw the figures and print their paths."""
+    from gradbench.cli.options import print_figures
+    from gradbench.metrics.directory import unfinished, unfinished_line
+    from gradbench.plots.suite import plot
+
+    print_figures(plot(options.directory))
+    if line := unfinished_line(*unfinished(options.directory)):
+        print(line)

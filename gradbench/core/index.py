@@ -1,0 +1,110 @@
+"""The index of estimators: what the registry says of each one, readable without JAX.
+
+Importing all estimators takes seconds. ``gradbench/estimators/index.json`` has what listings,
+suites and figures need to know about the estimators of the package. It is written by ``python -m
+gradbench.estimators.index`` and carries a digest of the sources it was made from: where these have
+changed since, or other packages offer estimators, the registry itself is asked.
+"""
+
+import hashlib
+import json
+import sys
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from gradbench.core import plugins
+from gradbench.core.registry import Registry, registry, spelled
+
+FOLDER = Path(__file__).parents[1] / "estimators"
+FILE = FOLDER / "index.json"
+
+
+class Description(NamedTuple):
+    """An estimator in words, for given hyper-parameters; see ``gradbench.estimators.Entry``.
+
+    ``doc`` is the docstring and ``exact_for`` says in words what ``exactness`` is. ``cost`` has the
+    evaluations of a draw in short, ``evaluations`` those of the objective, of its gradient and of
+    the layers. ``unitwise`` says whether the estimator is a rule for single units.
+    """
+
+    name: str
+    aliases: tuple[str, ...]
+    hyperparameters: dict[str, Any]
+    doc: str
+    family: str
+    exactness: str
+    exact_for: str
+    value_unbiased: bool
+    randomness: str
+    cost: str
+    evaluations: tuple[str, str, str]
+    layers: str
+    unitwise: bool
+    differentiable: bool
+    needs: str
+    source: str
+
+
+def registered_name(name: str) -> str:
+    """Return the name that an estimator is registered by; a name that is unknown stays.
+
+    Args:
+        name: that name or an alias, with hyphens or underscores.
+    """
+    if indexed() is not None:
+        if known := _spellings().get(spelled(name)):
+            return known
+        if not plugins.has_entry_points("estimators"):
+            return name
+    estimators: Registry[Any] = registry("estimators")
+    return estimators.resolve(name) or name
+
+
+def indexed() -> dict[str, Description] | None:
+    """Return the descriptions of all estimators of the package with their defaults, by name.
+
+    None where the registry has to be asked: it is loaded already, so that it may have estimators of
+    plugins, or the sources are not those of the index.
+    """
+    return None if "gradbench.estimators" in sys.modules else _read()
+
+
+@cache
+def families() -> dict[str, str]:
+    """Return the family of each estimator of the package by name.
+
+    An index of older sources will do: families of estimators hardly ever change.
+    """
+    return {name: facts["family"] for name, facts in _content()["estimators"].items()}
+
+
+def sources_digest() -> str:
+    """Return a digest of the sources of all estimators of the package."""
+    found = hashlib.blake2b(digest_size=8)
+    for path in sorted(FOLDER.glob("*.py")):
+        found.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+    return found.hexdigest()
+
+
+@cache
+def _read() -> dict[str, Description] | None:
+    content = _content()
+    if content["digest"] != sources_digest():
+        return None
+    return {name: Description(**facts) for name, facts in content["estimators"].items()}
+
+
+def _content() -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(FILE.read_bytes())
+    return content
+
+
+@cache
+def _spellings() -> dict[str, str]:
+    found = _read() or {}
+    return {
+        spelled(spelling): name
+        for name, facts in found.items()
+        for spelling in (name, *facts.aliases)
+    }

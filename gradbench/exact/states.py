@@ -1,0 +1,53 @@
+"""All states of some units, all paths through the layers of a model, and their probabilities."""
+
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from gradbench.core.contract import Site, Trace
+from gradbench.core.noise import Noise
+
+
+def all_states(units: int, dtype: Any) -> Float[Array, "states units"]:
+    """Return the 2^units states in {-1, +1} as numbers of type ``dtype``.
+
+    Unit 0 is the most significant bit of the row number.
+    """
+    return numbered_states(jnp.arange(2**units), units, dtype)
+
+
+def numbered_states(number: Array, units: int, dtype: Any) -> Float[Array, "... units"]:
+    """Return the states with these row numbers, see ``all_states``."""
+    bits = (number[..., None] >> jnp.arange(units - 1, -1, -1)) & 1
+    return (2 * bits - 1).astype(dtype)
+
+
+def state_probabilities(noise: Noise, a: Float[Array, "... units"]) -> Float[Array, "... states"]:
+    """Return P(x | a) of all 2^units states: an outer product over units, exact where F = 0 too."""
+    table = jnp.ones((*a.shape[:-1], 1), a.dtype)
+    for j in range(a.shape[-1]):
+        unit = jnp.stack([noise.cdf(-a[..., j]), noise.cdf(a[..., j])], axis=-1)
+        table = (table[..., :, None] * unit[..., None, :]).reshape(*a.shape[:-1], -1)
+    return table
+
+
+def states_of_path(number: Array, sites: tuple[Site, ...], dtype: Any) -> list[Array]:
+    """Return the states of all sites on the path with this number."""
+    return by_site(numbered_states(number, sum(site.size for site in sites), dtype), sites)
+
+
+def by_site(flat: Array, sites: tuple[Site, ...]) -> list[Array]:
+    """Return a vector over all units as one array per site."""
+    ends = np.cumsum([site.size for site in sites])[:-1]
+    return [x.reshape(s.shape) for s, x in zip(sites, jnp.split(flat, ends), strict=True)]
+
+
+def path_probability(run: Trace) -> Float[Array, ""]:
+    """Return the probability of the states of a run, given its pre-activations."""
+    factors = [
+        site.noise.probability(x, a).ravel()
+        for site, x, a in zip(run.sites, run.x, run.a, strict=True)
+    ]
+    return jnp.prod(jnp.concatenate(factors))

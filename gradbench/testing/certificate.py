@@ -1,0 +1,246 @@
+"""Certificates: the classes of exactness that estimators claim, checked on small problems."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from gradbench.core import plugins
+from gradbench.core.contract import Loss, Model
+from gradbench.core.errors import GradbenchError
+from gradbench.core.precision import float64
+from gradbench.core.text import aligned
+from gradbench.estimators import ESTIMATORS, get_estimator
+from gradbench.estimators.registry import EXACTNESS, Entry, Exactness
+from gradbench.testing.bias import Finding, findings
+from gradbench.testing.conduct import Check, conduct, takes_black_box
+from gradbench.testing.problems import OBJECTIVES, Problem, problems, special_problems
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """The class of exactness that an estimator claims and the one that was found, with evidence.
+
+    Attributes:
+        name: the name of the estimator.
+        claimed: the class that it claims, see ``check_estimator``; None if it claims nothing.
+        found: the class that was found.
+        findings: about its bias, one for each problem and class of objectives.
+        checks: about its conduct as a function.
+        refused: the problems that the estimator does not take, each with the reason.
+    """
+
+    name: str
+    claimed: Exactness | None
+    found: Exactness
+    findings: tuple[Finding, ...]
+    checks: tuple[Check, ...]
+    refused: dict[str, str]
+
+    @property
+    def passed(self) -> bool:
+        """True if it is at least as exact as it claims, and meets every requirement."""
+        order = list(EXACTNESS)
+        meets = self.claimed is None or order.index(self.found) <= order.index(self.claimed)
+        return meets and all(check.passed for check in self.checks)
+
+    @property
+    def exact(self) -> bool:
+        """True if every bias was enumerated, and none only tested."""
+        return all(finding.exact for finding in self.findings)
+
+    @property
+    def bound(self) -> float:
+        """The relative size of a bias that every test that found none would have detected."""
+        return max((f.bound for f in self.findings if f.unbiased and not f.exact), default=0.0)
+
+    @property
+    def evidence(self) -> str:
+        """How the absence of bias was established: by enumeration, or by tests of some power."""
+        return "enumerated" if not self.bound else f"tested, would see {self.bound:.1%}"
+
+    @property
+    def failed(self) -> list[str]:
+        """The names of the requirements that are not met."""
+        return [check.name for check in self.checks if not check.passed]
+
+    def __str__(self) -> str:
+        claim = f"claims {self.claimed}" if self.claimed else "claims nothing"
+        header = ["problem", "objective", "relative bias", "by"]
+        rows = [
+            [
+                f.problem,
+                f.objective,
+                "none" if f.unbiased else f"{f.bias:.2g}",
+                "enumeration" if f.exact else f"test, would see {f.bound:.1%}",
+            ]
+            for f in self.findings
+        ]
+        return "\n".join(
+            [
+                f"{self.name}: {claim}, found {self.found} ({EXACTNESS[self.found]})",
+                "",
+                *aligned([header, *rows]),
+                *(f"{name}: refused ({reason})" for name, reason in self.refused.items()),
+                "",
+                *(
+                    f"{c.name}: {'passed' if c.passed else f'FAILED, {c.seen}'}"
+                    for c in self.checks
+                ),
+                "passed" if self.passed else "FAILED",
+            ]
+        )
+
+
+def check_all(seed: int = 0, say: Callable[[str], None] = lambda line: None) -> bool:
+    """Check every estimator of the registry, installed plugins included.
+
+    Args:
+        seed: of problems and draws.
+        say: is called with each line of a table, as the checks proceed.
+
+    Returns:
+        True if all have passed.
+
+    Raises:
+        GradbenchError: an estimator takes none of the problems.
+    """
+    plugins.load_installed("estimators")
+    width = max(map(len, ESTIMATORS))
+    form = f"{{:{width}}}  {{:11}}  {{:11}}  {{:26}}  {{}}"
+    say(form.format("estimator", "claims", "found", "no bias is", "requirements"))
+    passed = True
+    for name in sorted(ESTIMATORS):
+        found = check_estimator(name, seed=seed)
+        requirements = f"FAILED: {', '.join(found.failed)}" if found.failed else "all met"
+        claim = found.claimed or "nothing"
+        say(form.format(name, claim, found.found, found.evidence, requirements))
+        passed &= found.passed
+    say("all passed" if passed else "FAILED")
+    return passed
+
+
+def check_estimator(
+    estimator: str | Callable[..., Loss], claim: Exactness | None = None, seed: int = 0
+) -> Certificate:
+    """Find out what an estimator is exact for, and check how it behaves as a function.
+
+    The mean of a draw is compared with the exact gradient on small random problems: one to three
+    layers, dense, convolution, binary weights, all noises, balanced and saturated units; linear,
+    multilinear, quadratic, cubic and other objectives. Where possible the mean is computed by
+    enumeration of all paths or by integration over the uniforms, and must agree to 1e-10 (to 1e-6
+    for smooth draws). Else it is tested by a z-test with a false-alarm rate of 1e-8, whose power is
+    stated. Learned parts are fitted on the first problem and at their initial state on the others.
+
+    A draw must be a pure function of its arguments, be the same under jit and vmap, have the
+    structure and types of the parameters, and be finite where units saturate. Its value must
+    estimate the loss.
+
+    Args:
+        estimator: a spec of the registry such as ``"concrete(temperature=0.1)"``; the place of a
+            function as ``"module:function"``; or a function ``make(model) -> loss``.
+        claim: a class of exactness (``unbiased``, ``one layer``, ``quadratic``, ``multilinear``,
+            ``linear``, ``biased``) to check instead of the registry's.
+        seed: of problems and draws.
+
+    Returns:
+        The certificate, whether passed or not.
+
+    Raises:
+        GradbenchError: an unknown estimator or claim, or an estimator that takes no problem.
+    """
+    if claim is not None and claim not in EXACTNESS:
+        raise GradbenchError(f"the claim is {claim!r}; give one of {', '.join(EXACTNESS)}")
+    name, make, entry, arguments = _resolve(estimator)
+    with float64():
+        found, refused, taken = _try_all(make, problems(seed), seed)
+        if not taken:
+            found, refused, taken = _try_all(make, special_problems(seed), seed)
+        if not taken:
+            reason = next(iter(refused.values()))
+            raise GradbenchError(
+                f"estimator {name!r} takes none of the problems of the check: {reason}"
+            )
+        checks = conduct(make, taken[0])
+        black_box = takes_black_box(make, taken[0])
+    if entry is None or entry.estimates_value(**arguments):
+        valued = all(finding.value_unbiased for finding in found)
+        checks.append(Check("value", valued, "it does not estimate the loss"))
+    claimed = claim
+    if entry is not None:
+        claimed = claim or entry.claim(**arguments)
+        checks += _check_entry(entry, arguments, black_box, refused)
+    return Certificate(name, claimed, _classify(found), tuple(found), tuple(checks), refused)
+
+
+def _resolve(
+    estimator: str | Callable[..., Loss],
+) -> tuple[str, Callable[[Model], Loss], Entry | None, dict[str, Any]]:
+    """Return the name, the maker and, if it is registered, the entry and the hyper-parameters."""
+    if isinstance(estimator, str) and ":" in estimator.partition("(")[0]:
+        path = estimator
+        estimator = plugins.imported(path, "estimator")
+        if not callable(estimator):
+            raise GradbenchError(f"{path!r} is {estimator!r}; give a function of a model")
+    if isinstance(estimator, str):
+        known, arguments = get_estimator(estimator)
+        return estimator, partial(known.make, **arguments), known, arguments
+    if not callable(estimator):
+        raise GradbenchError(
+            f"the estimator is {estimator!r}; give a spec or a function of a model"
+        )
+    entry = next((e for e in ESTIMATORS.values() if e.make is estimator), None)
+    return getattr(estimator, "__name__", repr(estimator)), estimator, entry, {}
+
+
+def _try_all(
+    make: Callable[[Model], Loss], tried: Sequence[Problem], seed: int
+) -> tuple[list[Finding], dict[str, str], list[Problem]]:
+    """Return the findings on problems, why some of them are refused, and those that are taken."""
+    found: list[Finding] = []
+    refused: dict[str, str] = {}
+    taken: list[Problem] = []
+    for problem in tried:
+        try:
+            found += findings(make(problem.model), problem, seed, fit=not taken)
+            taken.append(problem)
+        except GradbenchError as error:
+            refused[problem.name] = str(error)
+    return found, refused, taken
+
+
+def _check_entry(
+    entry: Entry, arguments: dict[str, Any], black_box: bool | None, refused: dict[str, str]
+) -> list[Check]:
+    """Check what the registry says of the objective and of the number of layers."""
+    checks = []
+    if black_box is not None:
+        word = "a black box" if black_box else "only a differentiable one"
+        agrees = black_box != entry.needs_derivative(**arguments)
+        checks.append(Check("objective", agrees, f"it takes {word}"))
+    deep = {name for name in refused if name.endswith("layers")}
+    if entry.layers == "one":
+        checks.append(Check("depth", len(deep) == 2, "it is for one layer and takes several"))
+    elif not entry.needs:
+        checks.append(Check("depth", not refused, f"it refuses {', '.join(refused)}"))
+    return checks
+
+
+def _classify(found: Sequence[Finding]) -> Exactness:
+    """Return the best class of exactness that all findings agree with."""
+
+    def without(objectives: Sequence[str], deep: bool) -> bool:
+        """Return whether there is no bias on these objectives, with several layers or one."""
+        return all(f.unbiased for f in found if f.deep == deep and f.objective in objectives)
+
+    names = list(OBJECTIVES)
+    if without(names, False) and without(names, True):
+        return "unbiased" if any(f.random for f in found) else "exact"
+    if all(f.deep for f in found):
+        return "biased"
+    if without(names, False):
+        return "one layer"
+    for best in ("quadratic", "multilinear", "linear"):
+        if without(names[: names.index(best) + 1], False):
+            return best
+    return "biased"
