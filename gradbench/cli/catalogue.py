@@ -3,6 +3,7 @@
 import re
 import textwrap
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
@@ -242,16 +243,9 @@ def _authors(source: str) -> str:
     return "; ".join(part[0] for part in parts if part)
 
 
-def _problems() -> _Rows:
-    from gradbench.suites.library import PROBLEMS
-
-    return [{"problem": name, "title": PROBLEMS.facts(name).summary} for name in PROBLEMS.names()]
-
-
-def _suites() -> _Rows:
-    from gradbench.suites.library import SUITES
-
-    return [{"suite": name, "title": SUITES.facts(name).summary} for name in SUITES.names()]
+def _titled(kind: str) -> _Rows:
+    known = registry(kind)
+    return [{known.kind: name, "title": known.facts(name).summary} for name in known.names()]
 
 
 def _metrics() -> _Rows:
@@ -266,7 +260,7 @@ def _metrics() -> _Rows:
 # Kinds whose listings have columns of their own.
 _ROWS: dict[str, Callable[[], _Rows]] = {
     "estimators": _estimators,
-    "problems": _problems,
-    "suites": _suites,
+    "problems": partial(_titled, "problems"),
+    "suites": partial(_titled, "suites"),
     "metrics": _metrics,
 }

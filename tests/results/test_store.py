@@ -19,7 +19,6 @@ from stored import FLOATS, META, PLACE, assert_one_sentence, assert_same_blocks,
 
 from gradbench.core.atomic import SCHEMA, CorruptFile, partial
 from gradbench.core.errors import GradbenchError
-from gradbench.results import store
 from gradbench.results.manifest import suite_hash
 from gradbench.results.store import Results
 from gradbench.suites.suite import load_suite
@@ -30,7 +29,7 @@ SUITE = {"name": "psa", "averages": [9000], "problems": [{"name": "psa", "hidden
 @pytest.fixture(autouse=True)
 def no_provenance(monkeypatch):
     """Provenance has its own tests, and imports JAX."""
-    monkeypatch.setattr(store, "provenance", lambda: {"jax": "0"})
+    monkeypatch.setattr("gradbench.results.manifest.provenance", lambda: {"jax": "0"})
 
 
 @pytest.fixture
@@ -174,7 +173,7 @@ def no_space(_):
 def continue_with(monkeypatch, directory, **provenance):
     """Opens results to write, as on another machine; their manifest, as read back."""
     with monkeypatch.context() as patch:
-        patch.setattr(store, "provenance", lambda: provenance)
+        patch.setattr("gradbench.results.manifest.provenance", lambda: provenance)
         with Results.open_or_create(directory, SUITE, 1, 100) as results:
             assert results.manifest == Results.open(directory).manifest
             return results.manifest
@@ -345,9 +344,9 @@ def test_a_full_disk_leaves_earlier_results_intact(results, monkeypatch):
 
 KILLED = """
 import os, signal, sys
-from gradbench.results import store
+from gradbench.results import manifest, store
 from test_store import META, SUITE, block, some_cell
-store.provenance = dict
+manifest.provenance = dict
 results = store.Results.open_or_create(sys.argv[1], SUITE, 1, 100)
 some_cell(results).append([block(0)], META)
 os.fsync = lambda _: os.kill(os.getpid(), signal.SIGKILL)
@@ -356,11 +355,11 @@ some_cell(results).append([block(1)], META)
 
 
 def test_after_a_kill_in_the_middle_of_a_write_the_run_goes_on(tmp_path):
-    tests = Path(__file__).parent
+    here = Path(__file__).parent
     run = subprocess.run(
         [sys.executable, "-c", KILLED, tmp_path],
-        cwd=tests,
-        env=os.environ | {"PYTHONPATH": str(tests.parent)},
+        cwd=here,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(here.parents[1]), str(here.parent)])},
         check=False,
     )
     assert run.returncode == -signal.SIGKILL

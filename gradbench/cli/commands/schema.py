@@ -1,8 +1,8 @@
-"""``gradbench schema``: the JSON Schema of suites and problems."""
+"""``gradbench schema``: the JSON Schemas of TOML files."""
 
 import argparse
 
-HELP = "print the JSON Schema of a suite or a problem, for editors"
+HELP = "print the JSON Schema of suites or problems, for editors"
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
@@ -11,7 +11,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Print the schema."""
+    """Print the schema, with all that plugins have registered."""
     import json
 
     from gradbench.suites.schema import schema
