@@ -5,7 +5,6 @@ import re
 import shutil
 import subprocess
 import sys
-from contextlib import contextmanager
 from pathlib import Path
 
 import jax
@@ -24,7 +23,7 @@ from gradbench.metrics.frames import coordinates, summary
 from gradbench.plots.style import FAMILIES, families_in, family_of, family_styles, in_order
 from gradbench.results.provenance import provenance
 from gradbench.results.store import Results
-from gradbench.suites import library
+from gradbench.suites.library import PROBLEMS, SUITES
 from gradbench.suites.read_problem import list_problems, load_problem
 from gradbench.suites.suite import list_suites, load_suite
 
@@ -55,18 +54,11 @@ def forgotten(monkeypatch):
     monkeypatch.setattr(plugins, "_loaded", {})
     monkeypatch.setattr(plugins, "_begun", set(plugins._begun))
     modules = set(sys.modules)
-    with ESTIMATORS.restored(), FORMATS.restored(), problems_and_suites_restored():
+    with ESTIMATORS.restored(), FORMATS.restored(), PROBLEMS.restored(), SUITES.restored():
         yield
     for name in set(sys.modules) - modules:
         if name.endswith(".py") or name.startswith("gradbench_other"):
             del sys.modules[name]
-
-
-@contextmanager
-def problems_and_suites_restored():
-    before = {kind: dict(files) for kind, files in library.FILES.items()}
-    yield
-    library.FILES.update(before)
 
 
 @pytest.fixture
