@@ -12,14 +12,16 @@ from gradbench.core.errors import GradbenchError, did_you_mean
 from gradbench.core.run import branch_streams, draw_state, rollout, sampled
 from gradbench.core.surrogate import surrogate_loss
 from gradbench.estimators.copulas import COPULAS
-from gradbench.estimators.cost import Cost
+from gradbench.estimators.cost import Cost, Formula, L
 from gradbench.estimators.registry import register
+
+SAMPLES = Formula("samples")
 
 
 @register(
     family="arm",
     exactness="unbiased",
-    cost=Cost("1 + L * (samples - 1)", layers="L * (1 + L * (samples - 1))"),
+    cost=Cost(1 + L * (SAMPLES - 1), layers=L * (1 + L * (SAMPLES - 1))),
     source="Dimitriev & Zhou 2021, ARMS: Antithetic-REINFORCE-multi-sample gradient",
 )
 def arms(

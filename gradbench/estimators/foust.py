@@ -11,7 +11,7 @@ from gradbench.core.autodiff import gradient_term, surrogate_gradient
 from gradbench.core.contract import Loss, Model
 from gradbench.core.run import draw_state, run_model, sampled
 from gradbench.core.surrogate import surrogate_loss
-from gradbench.estimators.cost import Cost
+from gradbench.estimators.cost import Cost, L
 from gradbench.estimators.registry import Exactness, register
 from gradbench.estimators.straight_through import with_derivative
 
@@ -24,7 +24,7 @@ def _exactness(weight: Any, uniform_point: Any, rho: Any) -> Exactness:
 
 def _cost(weight: Any, uniform_point: Any, rho: Any) -> Cost:
     moved = uniform_point or rho != 1
-    return Cost("2", "1", "2 * L") if moved else Cost(gradient="1")
+    return Cost(2, 1, 2 * L) if moved else Cost(gradient=1)
 
 
 @register(

@@ -7,19 +7,17 @@ from jaxtyping import Array
 from gradbench.core.contract import Loss, Model, Site
 from gradbench.core.noise import _noise_variance
 from gradbench.core.surrogate import unitwise
-from gradbench.estimators.cost import Cost
+from gradbench.estimators.cost import Cost, L
 from gradbench.estimators.moment_propagation import _propagation
-from gradbench.estimators.registry import register
+from gradbench.estimators.registry import register_backprop
 from gradbench.models.network import SBN, RealNetwork
 
 AFFINE = "an SBN of affine layers, with binary weights or without"
 
 
-@register(
+@register_backprop(
     family="mean_field",
     exactness="multilinear",
-    cost=Cost(gradient="1"),
-    differentiable=True,
     value_unbiased=False,
     source="Shekhovtsov et al. 2018 (AP1); the 'tanh' of Shekhovtsov, Yanush & Flach 2020",
 )
@@ -34,11 +32,10 @@ def mean_field(model: Model) -> Loss:
     )
 
 
-@register(
+@register_backprop(
     family="mean_field",
     exactness="multilinear",
-    cost=Cost(gradient="1", layers="2 * L - 1"),
-    differentiable=True,
+    cost=Cost(gradient=1, layers=2 * L - 1),
     value_unbiased=False,
     source="Shekhovtsov, Flach & Busta 2018, Feed-forward uncertainty propagation in belief and "
     "neural networks (AP2, assumed density filtering)",
@@ -68,11 +65,10 @@ def ap2(model: Model) -> Loss:
     return _propagation("ap2", model, unit, (SBN,), streams=0, randomness="none")
 
 
-@register(
+@register_backprop(
     family="mean_field",
     exactness="multilinear",
-    cost=Cost(gradient="1", layers="2 * L - 1"),
-    differentiable=True,
+    cost=Cost(gradient=1, layers=2 * L - 1),
     value_unbiased=False,
     source="Shekhovtsov, Yanush & Flach 2020, in their released code; after Shayer et al. 2018 and "
     "Peters & Welling 2018 (PBNet)",

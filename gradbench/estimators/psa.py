@@ -9,7 +9,7 @@ from gradbench.core.autodiff import gradient_term
 from gradbench.core.contract import Loss, Model, Trace, is_chain
 from gradbench.core.run import flip, run_at_states, sampled
 from gradbench.core.surrogate import surrogate_loss
-from gradbench.estimators.cost import Cost
+from gradbench.estimators.cost import Cost, L, n
 from gradbench.estimators.registry import register
 from gradbench.models.flips import generic_route, one_by_one
 
@@ -17,7 +17,7 @@ from gradbench.models.flips import generic_route, one_by_one
 @register(
     family="psa",
     exactness="one layer",
-    cost=Cost("n + 1", layers="2 * L - 1"),
+    cost=Cost(n + 1, layers=2 * L - 1),
     source="Shekhovtsov, Yanush & Flach 2020, Path sample-analytic gradient estimators",
 )
 def psa(model: Model) -> Loss:

@@ -2,13 +2,14 @@
 
 import inspect
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 from gradbench.core import plugins
 from gradbench.core.contract import Loss, Model, Randomness
 from gradbench.core.errors import GradbenchError, did_you_mean
 from gradbench.core.specs import parse_spec
-from gradbench.estimators.cost import ONE, Cost
+from gradbench.estimators.cost import Cost
 
 Exactness = Literal[
     "exact", "unbiased", "one layer", "quadratic", "multilinear", "linear", "biased"
@@ -90,6 +91,7 @@ class Entry(NamedTuple):
 
 
 ESTIMATORS: dict[str, Entry] = {}
+_ONE_RUN = Cost()
 
 
 def register(
@@ -97,7 +99,7 @@ def register(
     family: str,
     exactness: Exactness | Callable[..., Exactness],
     source: str,
-    cost: Cost | Callable[..., Cost] = ONE,
+    cost: Cost | Callable[..., Cost] = _ONE_RUN,
     differentiable: bool | Callable[..., bool] = False,
     value_unbiased: bool | Callable[..., bool] = True,
     needs: str = "",
@@ -134,6 +136,10 @@ def register(
         return make
 
     return enter
+
+
+# Registers an estimator that runs the model once and differentiates its objective in the states.
+register_backprop = partial(register, cost=Cost(gradient=1), differentiable=True)
 
 
 def get_estimator(spec: str) -> tuple[Entry, dict[str, Any]]:

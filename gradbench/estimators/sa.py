@@ -11,7 +11,7 @@ from gradbench.core.errors import GradbenchError
 from gradbench.core.noise import Noise, _integral
 from gradbench.core.run import flip, run_at_states, run_model
 from gradbench.core.surrogate import surrogate_loss
-from gradbench.estimators.cost import Cost
+from gradbench.estimators.cost import Cost, D, L, n
 from gradbench.estimators.registry import register
 from gradbench.models.flips import generic_route, one_by_one
 from gradbench.models.network import SBN
@@ -20,7 +20,7 @@ from gradbench.models.network import SBN
 @register(
     family="psa",
     exactness=lambda smoothing: "one layer" if smoothing == 0 else "biased",
-    cost=Cost("n + 1", layers="L + D - n"),
+    cost=Cost(n + 1, layers=L + D - n),
     value_unbiased=lambda smoothing: smoothing == 0,
     source="Shekhovtsov, Yanush & Flach 2020, in their released code (gradeval/model.py, fw_SA)",
 )

@@ -17,7 +17,7 @@ from gradbench.core.run import (
     sampled,
 )
 from gradbench.core.surrogate import surrogate_loss
-from gradbench.estimators.cost import Cost
+from gradbench.estimators.cost import Cost, D, L
 from gradbench.estimators.flips import choice_breaks, choose, first_breaks
 from gradbench.estimators.registry import register
 from gradbench.models.flips import each_unit
@@ -29,7 +29,7 @@ SIDES = ("one", "two")
     family="flips",
     exactness="unbiased",
     cost=lambda pruned, side, descendants: (
-        Cost("2", layers="2 * L") if pruned else Cost("D + 1", layers="L * (D + 1)")
+        Cost(2, layers=2 * L) if pruned else Cost(D + 1, layers=L * (D + 1))
     ),
     source="Arya et al. 2022, Automatic differentiation of programs with discrete randomness",
 )

@@ -14,7 +14,7 @@ from gradbench.core.contract import Loss, Model, Site
 from gradbench.core.errors import GradbenchError
 from gradbench.core.run import draw_state, one_layer, run_at_states, run_model, sampled
 from gradbench.core.surrogate import surrogate_loss
-from gradbench.estimators.cost import Cost
+from gradbench.estimators.cost import Cost, Formula, L
 from gradbench.estimators.flips import choice_breaks, choose, first_breaks
 from gradbench.estimators.registry import register
 from gradbench.exact.enumeration import all_states
@@ -22,11 +22,14 @@ from gradbench.exact.enumeration import all_states
 _MOST_UNITS = 16
 _MOST_SAMPLES = 6  # 3^samples probabilities of subsets
 
+SAMPLES = Formula("samples")
+STATES = Formula("states")
+
 
 @register(
     family="without_replacement",
     exactness="unbiased",
-    cost=Cost("samples", layers="samples * L"),
+    cost=Cost(SAMPLES, layers=SAMPLES * L),
     source="Kool et al. 2020, Estimating gradients for discrete random variables",
     layers="one",
 )
@@ -125,7 +128,7 @@ def _ratios(log: Array, drawn: list[Array], out: frozenset[int]) -> dict[int, Ar
 @register(
     family="without_replacement",
     exactness="unbiased",
-    cost=Cost("states + 1", layers="(states + 1) * L"),
+    cost=Cost(STATES + 1, layers=(STATES + 1) * L),
     source="Liu et al. 2019, Rao-Blackwellized stochastic gradients for discrete distributions",
     layers="one",
 )
