@@ -65,8 +65,8 @@ class Formula:
 
     def __add__(self, other: "Formula | int") -> "Formula":
         a, b = self, formula(other)
-        if ZERO in (a, b):
-            return b if a == ZERO else a
+        if _ZERO in (a, b):
+            return b if a == _ZERO else a
         return _folded("+", a, b)
 
     def __sub__(self, other: "Formula | int") -> "Formula":
@@ -74,10 +74,10 @@ class Formula:
 
     def __mul__(self, other: "Formula | int") -> "Formula":
         a, b = self, formula(other)
-        if ZERO in (a, b):
-            return ZERO
-        if ONE in (a, b):
-            return b if a == ONE else a
+        if _ZERO in (a, b):
+            return _ZERO
+        if _ONE in (a, b):
+            return b if a == _ONE else a
         return _folded("*", a, b)
 
     def __radd__(self, other: int) -> "Formula":
@@ -112,8 +112,10 @@ def formula(part: Any) -> Formula:
     return Formula(part)
 
 
-ZERO, ONE = Formula(0), Formula(1)
-L, D, n = Formula("L"), Formula("D"), Formula("n")  # layers, units, units of the last layer
+_ZERO, _ONE = Formula(0), Formula(1)
+L = Formula("L")  # layers
+D = Formula("D")  # units
+n = Formula("n")  # units of the last layer
 
 
 @dataclass(frozen=True)
@@ -128,8 +130,8 @@ class Cost:
         GradbenchError: a part is neither a whole number nor a formula.
     """
 
-    objective: Formula | int = ONE
-    gradient: Formula | int = ZERO
+    objective: Formula | int = _ONE
+    gradient: Formula | int = _ZERO
     layers: Formula | int = L
 
     def __post_init__(self) -> None:
@@ -142,11 +144,11 @@ class Cost:
 
     def __str__(self) -> str:
         objective, gradient, _ = self._parts
-        if gradient == ZERO:
+        if gradient == _ZERO:
             return str(objective)
         factor = f"({gradient})" if gradient.parts else str(gradient)
-        times = "G" if gradient == ONE else f"{factor} G"
-        return times if objective == ZERO else f"{objective} + {times}"
+        times = "G" if gradient == _ONE else f"{factor} G"
+        return times if objective == _ZERO else f"{objective} + {times}"
 
     def evaluate(self, **sizes: Any) -> tuple[int, int, int]:
         """Return the three numbers for given ``sizes``: L, D, n and the hyper-parameters."""
@@ -163,3 +165,6 @@ class Cost:
     def at(self, **hyperparameters: Any) -> "Cost":
         """Return the cost with the values of ``hyperparameters`` in the place of their names."""
         return Cost(*(part.at(**hyperparameters) for part in self._parts))
+
+
+ONE = Cost()  # one run of the model

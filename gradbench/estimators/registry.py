@@ -9,7 +9,7 @@ from gradbench.core import plugins
 from gradbench.core.contract import Loss, Model, Randomness
 from gradbench.core.errors import GradbenchError, did_you_mean
 from gradbench.core.specs import parse_spec
-from gradbench.estimators.cost import Cost
+from gradbench.estimators.cost import ONE, Cost
 
 Exactness = Literal[
     "exact", "unbiased", "one layer", "quadratic", "multilinear", "linear", "biased"
@@ -91,7 +91,6 @@ class Entry(NamedTuple):
 
 
 ESTIMATORS: dict[str, Entry] = {}
-_ONE_RUN = Cost()
 
 
 def register(
@@ -99,7 +98,7 @@ def register(
     family: str,
     exactness: Exactness | Callable[..., Exactness],
     source: str,
-    cost: Cost | Callable[..., Cost] = _ONE_RUN,
+    cost: Cost | Callable[..., Cost] = ONE,
     differentiable: bool | Callable[..., bool] = False,
     value_unbiased: bool | Callable[..., bool] = True,
     needs: str = "",

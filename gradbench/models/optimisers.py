@@ -19,7 +19,7 @@ from jaxtyping import Array
 
 from gradbench.core.contract import Params
 from gradbench.core.errors import GradbenchError
-from gradbench.core.noise import Noise, get_noise
+from gradbench.core.noise import NOISES, Noise, get_noise
 from gradbench.models.binary_weights import BinaryWeights
 
 __all__ = ["exponentiated_gradient", "for_weights", "mirror_descent", "proximal_kl"]
@@ -101,7 +101,7 @@ def exponentiated_gradient(
 
     def step(eta: Array, g: Array) -> Array:
         logit = f.log_cdf(eta) - f.log_cdf(-eta) - rate * g
-        if f.name == "logistic":
+        if f is NOISES["logistic"]:
             return logit
         # The quantile of the smaller side keeps the digits of p near 1; that of 0 may be infinite.
         smaller = jnp.maximum(jax.nn.sigmoid(-jnp.abs(logit)), jnp.finfo(logit.dtype).tiny)
