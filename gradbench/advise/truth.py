@@ -74,7 +74,7 @@ def _unbiased(
     entry, arguments = get_estimator(spec)
     if entry.claim(**arguments) != "unbiased":
         raise GradbenchError(f"unbiased is {spec!r}, which is not; take one such as {UNBIASED!r}")
-    return _made(spec, model), spec
+    return _made(spec, model), spec  # type: ignore[arg-type]
 
 
 def _as_estimator(loss: Loss) -> Loss:
