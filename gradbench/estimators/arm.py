@@ -12,7 +12,7 @@ from gradbench.core.autodiff import gradient_term
 from gradbench.core.contract import Loss, Model, Site, Smoothness
 from gradbench.core.run import branch_noise, branch_streams, draw_state, rollout, sampled
 from gradbench.core.surrogate import surrogate_loss
-from gradbench.estimators.cost import Cost
+from gradbench.estimators.cost import Cost, L
 from gradbench.estimators.registry import register
 
 
@@ -41,7 +41,7 @@ def ar(model: Model) -> Loss:
 @register(
     family="arm",
     exactness="unbiased",
-    cost=Cost("L + 1", layers="L * (L + 1)"),
+    cost=Cost(L + 1, layers=L * (L + 1)),
     source="Yin & Zhou 2019, ARM: Augment-REINFORCE-merge gradient",
 )
 def arm(model: Model, *, descendants: str = "shared") -> Loss:
@@ -59,7 +59,7 @@ def arm(model: Model, *, descendants: str = "shared") -> Loss:
 @register(
     family="arm",
     exactness="unbiased",
-    cost=Cost("L + 1", layers="L * (L + 1)"),
+    cost=Cost(L + 1, layers=L * (L + 1)),
     source="Dong et al. 2020, DisARM; Yin et al. 2020, U2G",
 )
 def disarm(model: Model, *, descendants: str = "shared") -> Loss:

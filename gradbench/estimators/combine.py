@@ -20,7 +20,7 @@ from gradbench.core.errors import GradbenchError
 from gradbench.core.pytrees import entries_of
 from gradbench.core.specs import parse_specs
 from gradbench.estimators.combination import _combine, _join, _OfParams, _repeat
-from gradbench.estimators.cost import Cost
+from gradbench.estimators.cost import Cost, Formula
 from gradbench.estimators.registry import (
     derivative_of,
     get_estimator,
@@ -32,8 +32,9 @@ from gradbench.estimators.registry import (
 
 
 def _price_of_draws(estimator: str, draws: Any) -> Cost:
+    """Return the cost of the draws; where all draws are equal, one is made."""
     deterministic = get_estimator(estimator)[0].randomness == "none"
-    return price_of(estimator) if deterministic else price_of(estimator).times("draws")
+    return price_of(estimator).times(1 if deterministic else Formula("draws"))
 
 
 @register(

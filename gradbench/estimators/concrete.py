@@ -11,8 +11,7 @@ from gradbench.core.arguments import finite, positive
 from gradbench.core.contract import Breakpoints, Loss, Model, Rule, Site, Trace
 from gradbench.core.errors import GradbenchError, did_you_mean
 from gradbench.core.surrogate import unitwise
-from gradbench.estimators.cost import Cost
-from gradbench.estimators.registry import register
+from gradbench.estimators.registry import register_backprop
 from gradbench.estimators.straight_through import with_derivative
 
 RELAXATIONS: dict[str, Callable[[float], float]] = {  # the factor of a at a temperature
@@ -53,11 +52,9 @@ def _in_one_layer(name: str, jumps: Callable[[Site, Array], list[Array]]) -> Bre
     return breakpoints
 
 
-@register(
+@register_backprop(
     family="concrete",
     exactness="biased",
-    cost=Cost(gradient="1"),
-    differentiable=True,
     value_unbiased=False,
     source="Maddison et al. 2017; Jang et al. 2017",
 )
@@ -84,11 +81,9 @@ def concrete(model: Model, *, temperature: float = 1.0, relaxation: str = "concr
     return _relaxed(model, state, "smooth", middle)
 
 
-@register(
+@register_backprop(
     family="concrete",
     exactness="biased",
-    cost=Cost(gradient="1"),
-    differentiable=True,
     value_unbiased=False,
     source="Louizos et al. 2018, Learning sparse neural networks through L0 regularization",
 )
@@ -122,11 +117,9 @@ def hard_concrete(
     return _relaxed(model, state, "smooth", _in_one_layer("hard_concrete", jumps))
 
 
-@register(
+@register_backprop(
     family="concrete",
     exactness="biased",
-    cost=Cost(gradient="1"),
-    differentiable=True,
     value_unbiased=False,
     source="Bengio et al. 2013, Estimating or propagating gradients",
 )
@@ -150,11 +143,9 @@ def stochastic_times_smooth(model: Model) -> Loss:
     return _relaxed(model, state, "constant", breakpoints)
 
 
-@register(
+@register_backprop(
     family="concrete",
     exactness="biased",
-    cost=Cost(gradient="1"),
-    differentiable=True,
     source="Jang et al. 2017, Categorical reparameterization with Gumbel-Softmax",
 )
 def st_gumbel_softmax(model: Model, *, temperature: float = 1.0, slope: float = 1.0) -> Loss:
@@ -179,11 +170,9 @@ def st_gumbel_softmax(model: Model, *, temperature: float = 1.0, slope: float = 
     )
 
 
-@register(
+@register_backprop(
     family="concrete",
     exactness="biased",
-    cost=Cost(gradient="1"),
-    differentiable=True,
     source="Fan et al. 2022, Training discrete deep generative models via gapped straight-through",
 )
 def gapped_straight_through(

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from jaxtyping import Array, Float
 
 from gradbench.core.contract import Batch, Loss, Model, Params
-from gradbench.estimators.cost import Cost
+from gradbench.estimators.cost import Cost, D, L
 from gradbench.estimators.registry import register
 from gradbench.exact.enumeration import expected_loss
 
@@ -25,7 +25,7 @@ class Expected:
 @register(
     family="exact",
     exactness="exact",
-    cost=Cost("2**D", layers="L * 2**D"),
+    cost=Cost(2**D, layers=L * 2**D),
     source="enumeration: layer recursion on a network, else all paths",
 )
 def exact(model: Model) -> Loss:

@@ -17,7 +17,7 @@ from gradbench.core.autodiff import gradient_term
 from gradbench.core.contract import Loss, Model
 from gradbench.core.run import branch_noise, branch_streams, flip, rollout, sampled
 from gradbench.core.surrogate import surrogate_loss
-from gradbench.estimators.cost import Cost
+from gradbench.estimators.cost import Cost, D, L
 from gradbench.estimators.registry import register
 from gradbench.models.flips import _each_kept, _log_probability, each_unit
 
@@ -25,7 +25,7 @@ from gradbench.models.flips import _each_kept, _log_probability, each_unit
 @register(
     family="flips",
     exactness="unbiased",
-    cost=Cost("D + 1", layers="L * (D + 1)"),
+    cost=Cost(D + 1, layers=L * (D + 1)),
     source="Titsias & Lazaro-Gredilla 2015, Local expectation gradients",
 )
 def leg(model: Model) -> Loss:
@@ -54,7 +54,7 @@ def leg(model: Model) -> Loss:
 @register(
     family="flips",
     exactness="unbiased",
-    cost=Cost("D + 1", layers="L * (D + 1)"),
+    cost=Cost(D + 1, layers=L * (D + 1)),
     source="Tokui & Sato 2017, Evaluating the variance of likelihood-ratio gradient estimators",
 )
 def ram(model: Model, *, descendants: str = "shared") -> Loss:
@@ -89,7 +89,7 @@ def ram(model: Model, *, descendants: str = "shared") -> Loss:
 @register(
     family="flips",
     exactness="unbiased",
-    cost=Cost("2 * D + 1", layers="L * (2 * D + 1)"),
+    cost=Cost(2 * D + 1, layers=L * (2 * D + 1)),
     source="Mohamed et al. 2020, Monte Carlo gradient estimation in machine learning",
 )
 def measure_valued(model: Model, *, descendants: str = "independent") -> Loss:
@@ -128,7 +128,7 @@ def _minus_one(x: Array) -> Array:
 @register(
     family="flips",
     exactness="unbiased",
-    cost=Cost("L + 1", layers="L * (L + 1)"),
+    cost=Cost(L + 1, layers=L * (L + 1)),
     source="one term of RAM (Tokui & Sato 2017), taken at random",
 )
 def random_flip(model: Model, *, descendants: str = "shared") -> Loss:

@@ -9,8 +9,7 @@ from jaxtyping import Array
 from gradbench.core.arguments import at_least, positive
 from gradbench.core.contract import Loss, Model, Trace
 from gradbench.core.noise import NOISES, Noise
-from gradbench.estimators.cost import Cost
-from gradbench.estimators.registry import register
+from gradbench.estimators.registry import register_backprop
 from gradbench.estimators.straight_through import with_derivative
 
 
@@ -37,11 +36,9 @@ def _averaged(
     )
 
 
-@register(
+@register_backprop(
     family="gumbel_rao",
     exactness="biased",
-    cost=Cost(gradient="1"),
-    differentiable=True,
     source="Paulus et al. 2021, Rao-Blackwellizing the straight-through Gumbel-Softmax",
 )
 def gumbel_rao(model: Model, *, temperature: float = 1.0, samples: int = 10) -> Loss:
@@ -67,11 +64,9 @@ def gumbel_rao(model: Model, *, temperature: float = 1.0, samples: int = 10) -> 
     return _averaged(model, at_least(1, "samples", samples), slope, kink)
 
 
-@register(
+@register_backprop(
     family="gumbel_rao",
     exactness="biased",
-    cost=Cost(gradient="1"),
-    differentiable=True,
     source="Wang & Bui 2026, Beyond ReinMax",
 )
 def reinmax_rao(model: Model, *, temperature: float = 1.0, samples: int = 10) -> Loss:

@@ -28,9 +28,11 @@ from gradbench.estimators.adaptive import (
     network,
     start_network,
 )
-from gradbench.estimators.cost import Cost
+from gradbench.estimators.cost import Cost, Formula, L
 from gradbench.estimators.registry import register
 from gradbench.estimators.reinforce import scores, stacked
+
+SAMPLES = Formula("samples")
 
 
 def others(values: Float[Array, "samples ..."]) -> Float[Array, "samples ..."]:
@@ -46,7 +48,7 @@ def _leave_one_out(samples: int, dtype: Any) -> Float[Array, "samples samples"]:
 @register(
     family="multisample",
     exactness="unbiased",
-    cost=Cost("samples", layers="samples * L"),
+    cost=Cost(SAMPLES, layers=SAMPLES * L),
     source="Kool et al. 2019, Buy 4 REINFORCE samples, get a baseline for free!",
 )
 def rloo(model: Model, *, samples: int = 2) -> Loss:
@@ -71,7 +73,7 @@ def rloo(model: Model, *, samples: int = 2) -> Loss:
 @register(
     family="multisample",
     exactness="unbiased",
-    cost=Cost("samples", "samples", "samples * L"),
+    cost=Cost(SAMPLES, SAMPLES, SAMPLES * L),
     differentiable=True,
     layers="one",
     source="Titsias & Shi 2022, Double control variates for gradient estimation",
@@ -116,7 +118,7 @@ def double_cv(
 @register(
     family="multisample",
     exactness="unbiased",
-    cost=Cost("samples", "samples", "samples * L"),
+    cost=Cost(SAMPLES, SAMPLES, SAMPLES * L),
     differentiable=True,
     source="Shi et al. 2022, Gradient estimation with discrete Stein operators (RODEO)",
 )

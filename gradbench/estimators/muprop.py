@@ -8,7 +8,7 @@ from gradbench.core.autodiff import gradient_term
 from gradbench.core.contract import Example, Loss, Model, Params, Trace
 from gradbench.core.run import run_model, sampled
 from gradbench.core.surrogate import surrogate_loss
-from gradbench.estimators.cost import Cost
+from gradbench.estimators.cost import Cost, L
 from gradbench.estimators.registry import register
 from gradbench.estimators.reinforce import scores
 
@@ -16,7 +16,7 @@ from gradbench.estimators.reinforce import scores
 @register(
     family="muprop",
     exactness="unbiased",
-    cost=Cost("2", "1", "2 * L"),
+    cost=Cost(2, 1, 2 * L),
     differentiable=True,
     source="Gu et al. 2016, MuProp: unbiased backpropagation for stochastic neural networks",
 )
@@ -44,7 +44,7 @@ def muprop(model: Model) -> Loss:
 @register(
     family="muprop",
     exactness="unbiased",
-    cost=Cost("2", layers="2 * L"),
+    cost=Cost(2, layers=2 * L),
     source="Tucker et al. 2017, REBAR (simple MuProp); Gu et al. 2016",
 )
 def simple_muprop(model: Model) -> Loss:

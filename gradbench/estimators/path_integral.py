@@ -8,7 +8,7 @@ from gradbench.core.autodiff import gradient_term
 from gradbench.core.contract import Loss, Model
 from gradbench.core.run import one_layer, run_at_states, sampled
 from gradbench.core.surrogate import surrogate_loss
-from gradbench.estimators.cost import Cost
+from gradbench.estimators.cost import Cost, D
 from gradbench.estimators.registry import register
 from gradbench.models.flips import one_by_one
 
@@ -16,7 +16,7 @@ from gradbench.models.flips import one_by_one
 @register(
     family="path_integral",
     exactness="unbiased",
-    cost=Cost("D + 1", "D", layers="D + 1"),
+    cost=Cost(D + 1, D, layers=D + 1),
     differentiable=True,
     source="the fundamental theorem of calculus, unit by unit",
     layers="one",

@@ -19,7 +19,7 @@ from gradbench.core.arguments import at_least, finite, positive
 from gradbench.core.contract import Loss, Model, Params, Site
 from gradbench.core.errors import GradbenchError
 from gradbench.estimators.adaptive import Learned, network, reals, start_network
-from gradbench.estimators.cost import Cost
+from gradbench.estimators.cost import Cost, L
 from gradbench.estimators.registry import register
 from gradbench.estimators.reparameterised import (
     At,
@@ -31,7 +31,7 @@ from gradbench.estimators.reparameterised import (
 )
 
 SOURCE = "Tucker et al. 2017, REBAR: Low-variance, unbiased gradient estimates"
-RELAXED = Cost("2 * L + 1", "2 * L", "L * (2 * L + 1)")
+RELAXED = Cost(2 * L + 1, 2 * L, L * (2 * L + 1))
 
 
 @register(family="rebar", exactness="unbiased", cost=RELAXED, differentiable=True, source=SOURCE)

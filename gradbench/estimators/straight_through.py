@@ -15,8 +15,7 @@ from gradbench.core.errors import GradbenchError, did_you_mean
 from gradbench.core.noise import Noise
 from gradbench.core.run import draw_state
 from gradbench.core.surrogate import unitwise
-from gradbench.estimators.cost import Cost
-from gradbench.estimators.registry import register
+from gradbench.estimators.registry import register_backprop
 
 # The derivative of x in a. All but the first ignore the noise of the model; all but the first two
 # are 2F' of some other noise, named behind them, and exact where that is the model's.
@@ -58,11 +57,9 @@ def _proxy(proxy: str, slope: float) -> Callable[[Noise, Array, Array], Array]:
     return lambda noise, x, a: m * PROXIES[proxy](noise, m * a)
 
 
-@register(
+@register_backprop(
     family="straight_through",
     exactness=lambda proxy, slope: "multilinear" if proxy == "density" and slope == 1 else "biased",
-    cost=Cost(gradient="1"),
-    differentiable=True,
     source="Bengio et al. 2013; Shekhovtsov & Yanush 2021",
 )
 def straight_through(model: Model, *, proxy: str = "density", slope: float = 1.0) -> Loss:
@@ -84,11 +81,9 @@ def straight_through(model: Model, *, proxy: str = "density", slope: float = 1.0
     return with_derivative(model, _proxy(proxy, slope))
 
 
-@register(
+@register_backprop(
     family="straight_through",
     exactness="biased",
-    cost=Cost(gradient="1"),
-    differentiable=True,
     value_unbiased=False,
     source="Courbariaux et al. 2016, Binarized neural networks",
 )
@@ -113,11 +108,9 @@ def deterministic_straight_through(
     return unitwise(model, rule, streams=0, randomness="none")
 
 
-@register(
+@register_backprop(
     family="straight_through",
     exactness="biased",
-    cost=Cost(gradient="1"),
-    differentiable=True,
     source="Darabi et al. 2018, Regularized binary network training",
 )
 def swish_sign(model: Model, *, beta: float = 5.0) -> Loss:

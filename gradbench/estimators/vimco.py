@@ -16,13 +16,15 @@ from gradbench.core.contract import Loss, Model
 from gradbench.core.errors import GradbenchError
 from gradbench.core.run import sampled
 from gradbench.core.surrogate import surrogate_loss
-from gradbench.estimators.cost import Cost
+from gradbench.estimators.cost import Cost, Formula, L
 from gradbench.estimators.registry import any_model, register
 from gradbench.estimators.reinforce import scores
 from gradbench.models.multisample import bound
 from gradbench.models.structure import has_samples
 
 NEEDS = "a MultiSample model"
+
+AUXILIARY = Formula("auxiliary")
 
 
 @register(
@@ -75,7 +77,7 @@ def ovis(model: Model, *, gamma: float = 1.0) -> Loss:
 @register(
     family="vimco",
     exactness="unbiased",
-    cost=lambda auxiliary: Cost("1 + auxiliary", layers="(1 + auxiliary) * L"),
+    cost=Cost(1 + AUXILIARY, layers=(1 + AUXILIARY) * L),
     source="Lievin et al. 2020 (OVIS), equation 12",
     needs=NEEDS,
 )

@@ -13,8 +13,7 @@ from gradbench.core.contract import Loss, Model
 from gradbench.core.errors import GradbenchError
 from gradbench.core.run import run_model
 from gradbench.core.surrogate import surrogate_loss
-from gradbench.estimators.cost import Cost
-from gradbench.estimators.registry import any_model, register
+from gradbench.estimators.registry import any_model, register_backprop
 from gradbench.models.structure import has_latent_weights
 
 
@@ -26,11 +25,9 @@ def _check_weights(name: str, model: Model) -> None:
         )
 
 
-@register(
+@register_backprop(
     family="weights",
     exactness="biased",
-    cost=Cost(gradient="1"),
-    differentiable=True,
     value_unbiased=False,
     source="Meng, Bachmann & Khan 2020, Training binary neural networks using the Bayesian "
     "learning rule",
@@ -79,11 +76,9 @@ def bayesbinn(model: Model, *, temperature: float = 1.0, epsilon: float = 1e-10)
     return surrogate_loss(model, example_loss, randomness="uniforms", smoothness="smooth")
 
 
-@register(
+@register_backprop(
     family="weights",
     exactness="biased",
-    cost=Cost(gradient="1"),
-    differentiable=True,
     value_unbiased=False,
     source="Liu et al. 2018, Bi-Real Net",
     needs="binary weights",

@@ -8,16 +8,13 @@ import jax
 from gradbench.core.arguments import finite, positive
 from gradbench.core.contract import Loss, Model
 from gradbench.core.errors import GradbenchError
-from gradbench.estimators.cost import Cost
-from gradbench.estimators.registry import register
+from gradbench.estimators.registry import register_backprop
 from gradbench.estimators.straight_through import with_derivative
 
 
-@register(
+@register_backprop(
     family="zgr",
     exactness="quadratic",
-    cost=Cost(gradient="1"),
-    differentiable=True,
     source="Shekhovtsov 2023; Liu et al. 2023 (ReinMax)",
 )
 def zgr(model: Model) -> Loss:
@@ -28,11 +25,9 @@ def zgr(model: Model) -> Loss:
     return with_derivative(model, lambda noise, x, a: noise.hazard(x * a))
 
 
-@register(
+@register_backprop(
     family="zgr",
     exactness=lambda phi: "quadratic" if phi == 0.5 else "multilinear",
-    cost=Cost(gradient="1"),
-    differentiable=True,
     source="Gregor et al. 2014, Deep autoregressive networks",
 )
 def darn(model: Model, *, phi: float | str = 0.5) -> Loss:
@@ -51,11 +46,9 @@ def darn(model: Model, *, phi: float | str = 0.5) -> Loss:
     return with_derivative(model, lambda noise, x, a: noise.score(x, a) * (x + 1 - 2 * number))
 
 
-@register(
+@register_backprop(
     family="zgr",
     exactness=lambda alpha: "quadratic" if alpha == 1 else "multilinear",
-    cost=Cost(gradient="1"),
-    differentiable=True,
     source="Shekhovtsov 2023, Cold analysis of Rao-Blackwellized straight-through",
 )
 def st_zgr(model: Model, *, alpha: float = 0.5) -> Loss:
@@ -74,11 +67,9 @@ def st_zgr(model: Model, *, alpha: float = 0.5) -> Loss:
     )
 
 
-@register(
+@register_backprop(
     family="zgr",
     exactness="multilinear",
-    cost=Cost(gradient="1"),
-    differentiable=True,
     source="Hooper & Shekhovtsov 2026, Generalized and optimal straight-through estimators",
 )
 def mve(model: Model, *, tau: float = 1.0) -> Loss:
@@ -103,11 +94,9 @@ def mve(model: Model, *, tau: float = 1.0) -> Loss:
     return with_derivative(model, slope)
 
 
-@register(
+@register_backprop(
     family="zgr",
     exactness=lambda temperature: "quadratic" if temperature == 1 else "biased",
-    cost=Cost(gradient="1"),
-    differentiable=True,
     source="Liu et al. 2023, Bridging discrete and backpropagation",
 )
 def reinmax(model: Model, *, temperature: float = 1.0) -> Loss:

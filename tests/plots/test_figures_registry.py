@@ -137,8 +137,14 @@ def documented(summary, title=""):
     ("define", "sentence"),
     [
         (lambda: figure("mine")(lambda summary, title="": None), "has no docstring"),
-        (lambda: figure("rmse")(documented), r"the figure 'rmse' .* has a name that is taken by 'rmse'"),
-        (lambda: figure("mine", aliases=["bias-map"])(documented), "has a name that is taken by 'bias_map'"),
+        (
+            lambda: figure("rmse")(documented),
+            r"the figure 'rmse' .* is taken by 'rmse'",
+        ),
+        (
+            lambda: figure("mine", aliases=["bias-map"])(documented),
+            "is taken by 'bias_map'",
+        ),
         (lambda: figure("mine", data="summry"), "'summry', which is not a frame; did you mean"),
     ],
 )
