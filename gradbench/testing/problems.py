@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from gradbench.core.contract import Batch, Model, Params
-from gradbench.estimators import exact
+from gradbench.estimators.exact import exact
 from gradbench.exact.enumeration import brute_force
 from gradbench.models.binary_weights import BinaryWeights
 from gradbench.models.conv import Conv

@@ -9,12 +9,12 @@ import pytest
 
 from gradbench.core import index
 from gradbench.estimators import ESTIMATORS
-from gradbench.estimators.index import content
+from gradbench.estimators.__main__ import content
 
 
 def test_the_index_is_up_to_date():
     found = index.FILE.read_text("utf-8")
-    assert found == content(), "write it anew: python -m gradbench.estimators.index"
+    assert found == content(), "write it anew: python -m gradbench.estimators"
 
 
 def test_the_index_has_the_facts_of_the_registry():
