@@ -47,7 +47,7 @@ for _file in pkgutil.iter_modules(__path__):
 # A file may be called as its estimator is: the function is what users mean.
 globals().update({name: entry.make for name, entry in ESTIMATORS.items()})
 
-__all__ = [*_OTHERS, *sorted(ESTIMATORS)]
+__all__ += sorted(ESTIMATORS)
 
 
 def __getattr__(name: str) -> Callable[..., Loss]:
