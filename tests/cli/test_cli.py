@@ -474,9 +474,6 @@ except SystemExit as end:
     assert end.code == 0
 heavy = {"jax", "numpy", "pandas", "pyarrow", "matplotlib", "scipy"} & set(sys.modules)
 assert not heavy, heavy
-import gradbench.suites.suite
-heavy = {"jax", "pandas", "pyarrow", "matplotlib", "scipy"} & set(sys.modules)
-assert not heavy, heavy
 """
 
 
@@ -490,7 +487,7 @@ assert not heavy, heavy
         (["show", "estimator", "psa"], "exact for"),
     ],
 )
-def test_help_suites_and_facts_about_estimators_import_nothing_heavy(arguments, words):
+def test_help_and_facts_about_estimators_import_nothing_heavy(arguments, words):
     command = [sys.executable, "-c", LIGHT, *arguments]
     answer = subprocess.run(command, capture_output=True, text=True)
     assert (answer.returncode, answer.stderr) == (0, "")
