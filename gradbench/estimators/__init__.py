@@ -1,14 +1,16 @@
 """Gradient estimators: pure functions ``loss(params, key, batch)`` whose gradient is one draw.
 
-Each ``name(model, *, hyper-parameters)`` returns such a loss [], one family a file; those with
-learned parts return a ``Learned``, which is one too. ``ESTIMATORS`` has the ``Entry`` of each by
-name.
+Each ``name(model, *, hyper-parameters)`` returns such a loss, whose value is a scalar []. A file
+has one family. Estimators with learned parts return a ``Learned``, which is such a loss too.
+``ESTIMATORS`` has the ``Entry`` of each by name.
 
-In formulas f is the objective, b = (x + 1) / 2 the state in {0, 1}, p = F(a) its probability of 1,
-P(x) = F(x a) that of the state, u a uniform number, sig the logistic function. Unless said
-otherwise a formula is the gradient in a, and J = db/da stands for it where f'(x) is followed.
-``model`` and the cost per draw, in evaluations, are as in ``gradbench`` and ``Cost``; the loss
-raises a ``GradbenchError`` when it is called on a model that breaks the contract.
+In formulas f is the objective, b = (x + 1) / 2 the state in {0, 1}, p = F(a) the probability that b
+is 1, P(x) = F(x a) the probability of the state x, u a uniform number and sig the logistic
+function. A formula is the gradient in a, or in the logit of p where it says so: then the derivative
+of the logit in a is a further factor. A formula for J = db/da is a rule that multiplies the
+gradient of f in the states. The model is as in ``gradbench.core.contract.Model``, the cost per draw
+as in ``Cost``. The loss raises a ``GradbenchError`` when it is called on a model that breaks the
+contract.
 
 Each file of this folder registers its estimators: a new one needs no entry here. Estimators of
 plugins are attributes of this module too.

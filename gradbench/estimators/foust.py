@@ -69,7 +69,7 @@ def foust(
         return run.f + sum(gradient_term(g_k, a) for g_k, a in zip(g, run.a, strict=True))
 
     def rule(site, a, *u):
-        """The moved states alone: without a model the layers above see no others."""
+        """Return the moved states: without a model the layers above see only them."""
         return moves.attached(site, draw_state(site, a, u[0]), a, a, *u)
 
     return surrogate_loss(

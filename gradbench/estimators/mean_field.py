@@ -77,7 +77,7 @@ def ap2(model: Model) -> Loss:
     needs=f"{AFFINE}, or a RealNetwork with binary weights",
 )
 def local_reparameterization(model: Model) -> Loss:
-    """a = W m + b - sqrt(W^2 v) Phi^-1(u), from the mean m = 2F(a) - 1 and v of the layer below.
+    """Draw a = W m + b - sqrt(W^2 v) Phi^-1(u), from mean m = 2F(a) - 1 and v of the layer below.
 
     This is the normal limit of a sum of many independent states, differentiated: the moments are
     those of ``ap2``, but the variance is sampled and not passed on. For normal noise and an

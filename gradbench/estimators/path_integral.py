@@ -24,9 +24,9 @@ from gradbench.models.flips import one_by_one
 def path_integral(model: Model) -> Loss:
     """F'(a_i) df/db_i at a uniform random b_i in (0, 1), the other units as sampled.
 
-    f(b_i = 1) - f(b_i = 0) is the integral of the derivative between the two: unbiased for every
-    objective that is differentiable between the states. A gradient for each unit: with one uniform
-    point for all units together it would be exact for linear objectives only.
+    f(b_i = 1) - f(b_i = 0) is the integral of the derivative between the two, so that the estimator
+    is unbiased for every objective that is differentiable between the states. It takes a gradient
+    for each unit: one uniform point for all units together is exact for linear objectives only.
 
     Raises:
         GradbenchError: when called, a model of several stochastic layers.

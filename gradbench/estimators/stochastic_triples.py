@@ -66,7 +66,7 @@ def stochastic_triples(
             for site in run.sites
         ]
 
-    # What chooses is the first uniform of stream 1, which no layer above a flip sees.
+    # The flip is chosen by the first uniform of stream 1, which no layer above a flip sees.
     streams = branch_streams(descendants)
     return surrogate_loss(
         model,

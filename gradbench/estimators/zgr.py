@@ -1,6 +1,6 @@
-"""ZGR and its kin: straight-through rules whose slope depends on the sampled state.
+"""ZGR and other straight-through rules whose slope depends on the sampled state.
 
-In the coding b = (x + 1) / 2 a rule is a derivative J = db/da; the slope of x is 2J.
+A rule is a derivative J = db/da of b = (x + 1) / 2; the slope of x is 2J.
 """
 
 import jax
@@ -20,7 +20,7 @@ from gradbench.estimators.straight_through import with_derivative
 def zgr(model: Model) -> Loss:
     """J = F'(a) / 2P(x): the limit of Gumbel-Rao at temperature 0, DARN with phi = 1/2.
 
-    Unbiased in one layer for objectives of degree up to 2 in each unit.
+    It is unbiased in one layer for objectives of degree up to 2 in each unit.
     """
     return with_derivative(model, lambda noise, x, a: noise.hazard(x * a))
 
@@ -75,10 +75,11 @@ def st_zgr(model: Model, *, alpha: float = 0.5) -> Loss:
 def mve(model: Model, *, tau: float = 1.0) -> Loss:
     """J = F'(a) (1 + tau (1 - P(x))) / (1 + 2 tau p(1 - p)): of minimum variance, given its bias.
 
-    Straight-through at ``tau=0``, ZGR at infinity; ST-ZGR with a weight alpha of each unit's own,
-    2 tau p(1 - p) / (1 + 2 tau p(1 - p)). Of all rules that are exact on linear objectives it has
-    the least sum of the variance on b and tau/2 times the squared bias on (b - 1/2)^2. ``tau`` is
-    that for an integer in {0, 1}; the paper's form for one-hot states has half of it.
+    It is straight-through at ``tau=0`` and ZGR at infinity, and ST-ZGR whose weight alpha depends
+    on the unit, 2 tau p(1 - p) / (1 + 2 tau p(1 - p)). Of all rules that are exact on linear
+    objectives it has the least sum of the variance on b and tau/2 times the squared bias on
+    (b - 1/2)^2. ``tau`` is the one for an integer state in {0, 1}; the paper's form for one-hot
+    states has half of it.
 
     Raises:
         GradbenchError: a tau that is negative or not finite.
@@ -102,8 +103,8 @@ def mve(model: Model, *, tau: float = 1.0) -> Loss:
 def reinmax(model: Model, *, temperature: float = 1.0) -> Loss:
     """J = 2 J0((p_t + b) / 2) - J0(p) / 2, with J0(q) = q(1 - q) and p_t = sig(logit(p) / t).
 
-    At ``temperature`` 1 it is ZGR; at others exact for no class of objectives. In the logit of p,
-    times its derivative in a.
+    t is the ``temperature``: at 1 it is ZGR, at others it is exact for no class of objectives. The
+    formula is for the logit of p.
 
     Raises:
         GradbenchError: a temperature that is not positive.
