@@ -64,18 +64,18 @@ def add_problem(name: str, content: str | Mapping[str, Any]) -> None:
         content: what stands in its TOML file, as text or as nested dictionaries.
 
     Raises:
-        GradbenchError: there is a problem of that name, or the content has no title.
+        GradbenchError: there is a problem of that name already.
     """
-    PROBLEMS.add(name, Source(f"problem {name!r}", content), summary=_title(content))
+    PROBLEMS.add(name, Source(f"problem {name!r}", content), summary=_title(content) or name)
 
 
 def add_suite(name: str, content: str | Mapping[str, Any]) -> None:
     """Make a suite known by name, as ``add_problem`` does a problem.
 
     Raises:
-        GradbenchError: there is a suite of that name, or the content has no title.
+        GradbenchError: there is a suite of that name already.
     """
-    SUITES.add(name, Source(f"suite {name!r}", content), summary=_title(content))
+    SUITES.add(name, Source(f"suite {name!r}", content), summary=_title(content) or name)
 
 
 def _add_folder(known: Registry[Source], folder: Any) -> None:
@@ -98,7 +98,7 @@ def _title(content: Any) -> str:
     """Return the title of a suite or a problem, "" where there is none; nothing is checked."""
     if isinstance(content, Mapping):
         return str(content.get("title", ""))
-    found = re.search(r"^title\s*=\s*([\"'])(.*)\1", content, re.MULTILINE)
+    found = re.search(r"^[ \t]*title\s*=\s*([\"'])(.*)\1", content, re.MULTILINE)
     return found[2] if found else ""
 
 
