@@ -17,10 +17,10 @@ from .core.precision import float64 as float64
 from .exact import expected_loss as expected_loss
 from .exact import moments as moments
 from .measure.reference import reference as reference
-from .metrics.directory import compare as compare
-from .metrics.directory import curves as curves
-from .metrics.directory import rank as rank
-from .metrics.directory import summary as summary
+from .metrics import compare as compare
+from .metrics import curves as curves
+from .metrics import rank as rank
+from .metrics import summary as summary
 from .models import SBN as SBN
 from .models import BinaryWeights as BinaryWeights
 from .models import Dense as Dense

@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import pytest
+
 LAZY = "import gradbench"
 ENTRY_POINTS = f"{LAZY}; gradbench.binarize, gradbench.expectation, gradbench.estimators"
 
@@ -24,3 +26,57 @@ def test_gradbench_alone_loads_nothing_and_its_entry_points_jax_and_numpy():
     assert more <= {"gradbench", "jaxtyping", "wadler_lindig"}  # the last is part of jaxtyping
     kept_out = {"pandas", "matplotlib", "pyarrow", "sklearn", "tqdm", "jinja2", "flax", "equinox"}
     assert not (jax | more) & (kept_out | {"optax", "scipy"})
+
+
+BLOCKED = """
+import sys
+
+class Blocker:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("jax", "jaxlib", "optax"):
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Blocker())
+"""
+
+
+def without_jax(statements):
+    """What statements print in a process that has no JAX."""
+    command = [sys.executable, "-W", "error", "-c", BLOCKED + statements]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+def test_a_process_without_jax_has_none():
+    with pytest.raises(subprocess.CalledProcessError) as caught:
+        without_jax("import gradbench.models.network")
+    assert "No module named 'jax'" in caught.value.stderr
+
+
+@pytest.mark.parametrize("package", ["metrics", "plots", "report.html", "results.store"])
+def test_what_reads_results_is_imported_without_jax(package):
+    assert without_jax(f"import jaxtyping, gradbench.{package}; print('imported')") == "imported\n"
+
+
+def test_results_are_read_printed_and_drawn_without_jax(finished_run, tmp_path):
+    results = finished_run / "results"
+    printed = without_jax(f"""
+from gradbench import metrics, plots
+from gradbench.metrics.tables import table
+frame = metrics.summary({str(results)!r})
+print(table(frame))
+print(metrics.rank({str(results)!r})["estimator"][0])
+figure = plots.rmse(metrics.curves({str(results)!r}), "tiny")
+plots.save(figure, {str(tmp_path / "rmse")!r})
+""")
+    from gradbench.metrics import rank, summary
+    from gradbench.metrics.tables import table
+
+    best = rank(results)["estimator"][0]
+    assert printed == f"{table(summary(results))}\n{best}\n"
+    assert (tmp_path / "rmse.png").stat().st_size > 5000
+
+
+def test_metrics_load_neither_scipy_nor_figures_and_no_jax():
+    packages = loaded("import gradbench.metrics")
+    assert {"numpy", "pandas"} <= packages
+    assert not packages & {"scipy", "matplotlib", "jax", "sklearn", "jinja2", "tqdm"}

@@ -89,7 +89,7 @@ def _unbiased(
         raise GradbenchError(
             f"unbiased is {spec!r}, which is no unbiased estimator; take one such as {UNBIASED!r}"
         )
-    return _made(spec, model), spec
+    return _made(spec, model), spec  # type: ignore[arg-type]
 
 
 def as_estimator(loss: Loss) -> Loss:

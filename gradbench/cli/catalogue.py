@@ -209,11 +209,12 @@ def _rows(kind: str) -> _Rows:
 
 def _named(things: Registry[Any]) -> _Rows:
     things.load_installed()
-    known = [(name, things.facts(name)) for name in things]
-    return [
-        {things.kind: name, "aliases": ", ".join(one.aliases), "what it is": one.summary}
-        for name, one in known
-    ]
+    rows = []
+    for name in things:
+        known = things.facts(name)
+        summary = known.summary.replace("``", "`")
+        rows.append({things.kind: name, "aliases": ", ".join(known.aliases), "what it is": summary})
+    return rows
 
 
 def _estimators() -> _Rows:

@@ -1,4 +1,4 @@
-"""Checks of arguments that are numbers."""
+"""Checks of arguments that are numbers, of Python or of numpy; booleans are none."""
 
 import contextlib
 import math
@@ -9,10 +9,14 @@ from gradbench.core.errors import GradbenchError
 
 
 def finite(name: str, value: object) -> float:
-    """The value of a hyper-parameter that has to be a finite number, of Python or of numpy.
+    """Return a value that has to be a finite number.
+
+    Args:
+        name: what the value is called in the sentence of an error.
+        value: what was given.
 
     Raises:
-        GradbenchError: it is none.
+        GradbenchError: it is no finite number.
     """
     number = _number(value)
     if not math.isfinite(number):
@@ -21,10 +25,10 @@ def finite(name: str, value: object) -> float:
 
 
 def positive(name: str, value: object) -> float:
-    """The value of a hyper-parameter that has to be a positive number, of Python or of numpy.
+    """Return a value that has to be a positive, finite number.
 
     Raises:
-        GradbenchError: it is none.
+        GradbenchError: it is not.
     """
     number = _number(value)
     if not 0 < number < math.inf:
@@ -40,10 +44,10 @@ def _number(value: object) -> float:
 
 
 def at_least(least: int, name: str, value: object) -> int:
-    """The value of a hyper-parameter that has to be a whole number of at least ``least``.
+    """Return a value that has to be a whole number of at least ``least``.
 
     Raises:
-        GradbenchError: it is none.
+        GradbenchError: it is not.
     """
     number = _number(value)
     if not (number >= least and number.is_integer()):
@@ -52,10 +56,10 @@ def at_least(least: int, name: str, value: object) -> int:
 
 
 def fraction(name: str, value: object) -> float:
-    """The value of a hyper-parameter that has to be a number from 0 to 1.
+    """Return a value that has to be a number from 0 to 1.
 
     Raises:
-        GradbenchError: it is none.
+        GradbenchError: it is not.
     """
     number = _number(value)
     if not 0 <= number <= 1:
@@ -64,7 +68,7 @@ def fraction(name: str, value: object) -> float:
 
 
 def as_int(value: object) -> int | None:
-    """The value as an int where it is a whole number, of Python or of numpy; booleans are none."""
+    """Return the value as an int if it is a whole number, else None."""
     if isinstance(value, bool):
         return None
     try:

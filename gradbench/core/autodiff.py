@@ -1,4 +1,4 @@
-"""The two places where a gradient is put by hand."""
+"""The two functions by which estimators set a gradient by hand."""
 
 from collections.abc import Callable
 from functools import partial
@@ -11,12 +11,19 @@ from jaxtyping import Array, Float
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
 def surrogate_gradient(slope: Callable[..., Array], x: Array, a: Array, *args: Any) -> Array:
-    """The value ``x``, with the gradient ``slope(x, a, *args)`` in ``a``.
+    """Return the value ``x``, with the gradient ``slope(x, a, *args)`` in ``a``.
 
-    Every straight-through rule is one of these. The value is exactly ``x``; forward, reverse and
+    Every straight-through rule is of this form. The value is exactly ``x``. Forward, reverse and
     second-order differentiation work.
+
+    Args:
+        slope: the derivative of the result in ``a``, elementwise.
+        x: the value, of any shape.
+        a: what is differentiated, of the same shape.
+        args: further arrays for ``slope``, without a gradient.
     """
-    return jnp.where(False, a, x).astype(jnp.result_type(x))  # nominally a function of a, as credit
+    # Nominally a function of a too, see gradient_term.
+    return jnp.where(False, a, x).astype(jnp.result_type(x))
 
 
 @surrogate_gradient.defjvp
@@ -27,13 +34,17 @@ def _surrogate_gradient_jvp(slope, primals, tangents):
 
 @jax.custom_jvp
 def gradient_term(g: Array, a: Array) -> Float[Array, ""]:
-    """The value 0, with the gradient ``g`` in ``a``.
+    """Return the value 0, with the gradient ``g`` in ``a``.
 
-    Every score-function and finite-difference rule adds these to the objective, one per site.
-    Differentiating once more differentiates ``g``: estimators minimise their variance so.
+    Every score-function and finite-difference rule adds such terms to the objective, one per site.
+    Differentiating once more differentiates ``g``, by which estimators minimise their variance.
+
+    Args:
+        g: the gradient, of the shape of ``a``.
+        a: what is differentiated.
     """
-    # Nominally a function of g and a: vmap must see that the value is mapped as the tangent is, or
-    # a gradient of jit of a gradient of vmap fails.
+    # Nominally a function of g and a: vmap has to see that the value is mapped as the tangent is.
+    # Without it a gradient of jit of a gradient of vmap fails.
     return jnp.sum(jnp.where(False, g * a, 0)).astype(jnp.result_type(a))
 
 
@@ -41,4 +52,4 @@ def gradient_term(g: Array, a: Array) -> Float[Array, ""]:
 def _gradient_term_jvp(primals, tangents):
     g, a = primals
     slope = jnp.sum(g * tangents[1])
-    return gradient_term(g, a), slope.astype(jnp.result_type(a))  # g may come of higher precision
+    return gradient_term(g, a), slope.astype(jnp.result_type(a))  # g may have higher precision

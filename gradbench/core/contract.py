@@ -1,11 +1,8 @@
-"""The model contract: a model is a function ``model(params, example, binary) -> f`` of one example.
+"""The two contracts: of a model, and of the loss that an estimator makes of it.
 
-It calls ``x = binary(a, noise="logistic")`` once per stochastic layer, in order, and returns the
-objective f. ``binary`` takes the pre-activations a, of any shape, and returns states in {-1, +1} of
-the same shape. ``params`` is any pytree, in networks of the package a tuple with one entry per
-layer and one for the objective; ``example`` is any pytree. An estimator decides what ``binary``
-does; the functions here run a model with a chosen ``binary`` and turn the loss of one example into
-the loss of a batch.
+A model is a function ``model(params, example, binary) -> f`` of one example. It calls ``x =
+binary(a, noise="logistic")`` once per stochastic layer, in order, and returns the objective f. An
+estimator decides what ``binary`` does, and returns a loss whose gradient is one draw.
 """
 
 import math
@@ -18,10 +15,50 @@ from jaxtyping import Array, Float, PyTree
 from gradbench.core.noise import Noise
 from gradbench.core.uniforms import Uniforms
 
-Params: TypeAlias = PyTree[Any]  # see gradbench.parameters
+Params: TypeAlias = PyTree[Any]  # see gradbench.core.pytrees
 Example: TypeAlias = PyTree[Array]
 Batch: TypeAlias = PyTree[Array]  # examples along the first axis of every leaf
-Model: TypeAlias = Callable[[Params, Example, Callable[..., Array]], Array]
+
+
+class Binary(Protocol):
+    """The stochastic units of one layer, as a model calls them."""
+
+    def __call__(
+        self, a: Float[Array, "*shape"], /, noise: str | Noise = "logistic"
+    ) -> Float[Array, "*shape"]:
+        """Return states x = sign(a - z) in {-1, +1}, with z from the noise.
+
+        Args:
+            a: the pre-activations of the layer, of any shape.
+            noise: the distribution of z, or its name.
+        """
+
+
+class Model(Protocol):
+    """The model contract: a function of one example that calls ``binary`` once per layer."""
+
+    def __call__(self, params: Params, example: Example, binary: Binary, /) -> Float[Array, ""]:
+        """Return the objective f of one example.
+
+        Args:
+            params: any pytree; in networks of the package a tuple with one entry per layer and one
+                for the objective.
+            example: any pytree of arrays.
+            binary: makes the states of a layer of its pre-activations.
+        """
+
+
+class Loss(Protocol):
+    """The estimator contract: a scalar whose value estimates J and whose gradient is one draw."""
+
+    def __call__(self, params: Params, key: Array, batch: Batch) -> Float[Array, ""]:
+        """Return the value of the surrogate loss.
+
+        Args:
+            params: the parameters of the model.
+            key: the key of ``jax.random`` that decides the draw.
+            batch: examples along the first axis of every leaf; the loss is their mean.
+        """
 
 
 @dataclass(frozen=True)
@@ -34,12 +71,12 @@ class Site:
 
     @property
     def size(self) -> int:
-        """Number of units."""
+        """The number of units."""
         return math.prod(self.shape)
 
 
 class Trace(NamedTuple):
-    """What a run of a model on one example saw: the objective, states and pre-activations."""
+    """A run of a model on one example: the objective, states and pre-activations of all sites."""
 
     f: Float[Array, ""]
     x: tuple[Float[Array, "..."], ...]
@@ -47,27 +84,20 @@ class Trace(NamedTuple):
     sites: tuple[Site, ...]
 
 
-Unit = Callable[[Site, Array], Array]
-Rule = Callable[..., Array]  # of a unit and its own uniforms, one array per stream
+Unit: TypeAlias = Callable[[Site, Array], Array]  # the states of a site, from its pre-activations
+Rule: TypeAlias = Callable[..., Array]  # a unit that gets its own uniforms too, an array per stream
 Randomness: TypeAlias = Literal["none", "states", "uniforms"]
 Smoothness: TypeAlias = Literal["constant", "linear", "smooth"]
 ExampleLoss: TypeAlias = Callable[[Params, tuple[Uniforms, ...], Example], Array]
 Breakpoints: TypeAlias = Callable[[int, Trace], Sequence[Array]]
 
 
-class Loss(Protocol):
-    """The estimator contract: a scalar whose value estimates J and whose gradient is one draw."""
-
-    def __call__(self, params: Params, key: Array, batch: Batch) -> Float[Array, ""]:
-        """The value of the surrogate loss."""
-
-
 def is_chain(model: Model) -> bool:
-    """Whether a model gives what PSA needs from its structure, as an ``SBN`` does."""
+    """Return whether a model offers what PSA needs from its structure, as an ``SBN`` does."""
     return hasattr(model, "flip_objective") and hasattr(model, "flip_pullback")
 
 
 def is_deterministic(loss: Loss) -> bool:
-    """Whether all draws of an estimator are known to be equal."""
+    """Return whether all draws of an estimator are known to be equal."""
     random_objective = getattr(getattr(loss, "model", None), "random", False)
     return getattr(loss, "randomness", "uniforms") == "none" and not random_objective

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 
 
 class GradbenchWarning(UserWarning):
-    """Something that works, but hardly as it is meant: a sentence."""
+    """A warning of something that works, but hardly as it is meant. The message is one sentence."""
 
 
 class GradbenchError(ValueError):

@@ -2,7 +2,7 @@
 
 Importing all estimators takes seconds. ``gradbench/estimators/index.json`` has what listings,
 suites and figures need to know about the estimators of the package. It is written by ``python -m
-gradbench.estimators.index`` and carries a digest of the sources it was made from: where these have
+gradbench.estimators`` and carries a digest of the sources it was made from: where these have
 changed since, or other packages offer estimators, the registry itself is asked.
 """
 

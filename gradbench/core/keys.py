@@ -1,4 +1,4 @@
-"""What user code hands in: real numbers, and keys that are there and used once."""
+"""Checks of what user code hands in: real numbers, and keys that are used once."""
 
 import weakref
 from collections.abc import Iterator
@@ -14,19 +14,20 @@ from jaxtyping import Array
 from gradbench.core.errors import GradbenchError
 from gradbench.core.uniforms import check_key
 
-# Per key by identity: a reference to it, and what used it where: in which evaluation and trace.
+# By the identity of a key: a reference to it, and which call used it in which evaluation and trace.
 _USED: dict[int, tuple[weakref.ref, list[tuple[Any, str]]]] = {}
-_PLACES = 16  # that are remembered of a key: of one that lives long, old ones are gone
+_PLACES = 16  # the last uses of a key are remembered, older ones are forgotten
 
-# The evaluation of an objective that is going on, and the keys that those around it draw from.
+# The current evaluation of an objective, and the keys that it and those around it draw from.
 _evaluating: ContextVar[tuple[Any, tuple[Any, ...]]] = ContextVar("evaluating", default=(None, ()))
 
 
 @contextmanager
 def evaluation(key: Any = None) -> Iterator[None]:
-    """An evaluation of an objective by an estimator, with its ``key``: several use the same keys.
+    """Mark an evaluation of an objective by an estimator that draws from ``key``.
 
-    What the objective draws from, it draws from anew in each of them; the key is not for it.
+    An estimator may evaluate the objective several times: what the objective draws from its own
+    keys it draws again in each evaluation. The key of the estimator is not for the objective.
     """
     keys = _evaluating.get()[1]
     token = _evaluating.set((object(), keys if key is None else (*keys, key)))
@@ -37,13 +38,18 @@ def evaluation(key: Any = None) -> Iterator[None]:
 
 
 def note_use(key: Any, user: str, beside: Any) -> None:
-    """Refuses a key that another call in the same trace has drawn from, ``beside`` some arrays.
+    """Refuse a key that another call in the same trace has drawn from.
 
-    Two layers with one key have the same noise. Outside of any trace nothing is told: to call a
-    function twice with one key is right there, and gives the same numbers.
+    Two layers with one key have the same noise. Outside of any trace nothing is refused: there it
+    is right to call a function twice with one key, and gives the same numbers.
+
+    Args:
+        key: the key.
+        user: the name of the function that draws from it.
+        beside: its other arrays, by which a trace is recognised.
 
     Raises:
-        GradbenchError: the key is used already, or is none.
+        GradbenchError: the key is used already, or is no key.
     """
     check_key(key)
     current, taken = _evaluating.get()
@@ -71,16 +77,20 @@ def _used(user: str, before: str) -> GradbenchError:
 
 
 def trace_state() -> Any:
-    """The transformation that is being traced, to be compared with another one."""
+    """Return the transformation that is being traced, to be compared with another one."""
     home = jax.extend.core if hasattr(jax.extend.core, "get_opaque_trace_state") else jax.core
     return home.get_opaque_trace_state(convention="gradbench")
 
 
 def real(what: str, a: Any) -> Array:
-    """Real numbers as an array, not NaN as far as that can be seen.
+    """Return real numbers as an array.
+
+    Args:
+        what: what they are called in the sentence of an error.
+        a: the numbers, of any shape.
 
     Raises:
-        GradbenchError: they are not.
+        GradbenchError: they are not real, or hold NaN as far as this is known while tracing.
     """
     try:
         a = jnp.asarray(a)

@@ -10,13 +10,13 @@ import numpy as np
 
 
 def float64() -> AbstractContextManager[None]:
-    """A context in which JAX computes in float64; outside it nothing changes."""
+    """Return a context in which JAX computes in float64; outside it nothing changes."""
     home = jax if hasattr(jax, "enable_x64") else jax.experimental  # experimental before jax 0.8
     return home.enable_x64(True)
 
 
 def doubled(tree: Any) -> Any:
-    """A pytree with its real numbers as arrays in float64; inside ``float64()``."""
+    """Return a pytree with its real numbers as arrays in float64; for use inside ``float64()``."""
 
     def double(leaf: Any) -> jax.Array:
         leaf = np.asarray(leaf)

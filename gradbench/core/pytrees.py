@@ -1,7 +1,7 @@
-"""Parameters of a model: any pytree, its layers, and what in it is no array.
+"""Parameters of a model: any pytree, its layers, and leaves that are no arrays.
 
-Those of the package's own networks are tuples, with an entry per layer and one for the objective.
-A model in Flax or Equinox has the state or the module of that library.
+Networks of the package have a tuple with one entry per layer and one for the objective. A model in
+Flax or Equinox has the state or the module of that library.
 """
 
 from collections import Counter
@@ -18,11 +18,11 @@ from gradbench.core.contract import Params
 
 
 def layers_of(params: PyTree) -> list[tuple[str, list[Any]]]:
-    """The layers that have real parameters: their names, and their leaves.
+    """Return the layers that have real parameters: their names and their leaves.
 
-    Of a tuple they are "layer 1", "layer 2", ... and, for its last entry, "output". Of any other
-    pytree they are what it holds at its top, the members of lists one by one: the attributes of a
-    module, such as "layers.0", "layers.1" and "head".
+    The entries of a tuple are "layer 1", "layer 2", ... and "output", the last one. In any other
+    pytree the layers are the parts at its top, with lists opened: the attributes of a module, such
+    as "layers.0", "layers.1" and "head".
     """
     if type(params) is tuple and params:
         names = (*(f"layer {k + 1}" for k in range(len(params) - 1)), "output")
@@ -34,15 +34,15 @@ def layers_of(params: PyTree) -> list[tuple[str, list[Any]]]:
     layers = []
     for name, own in leaves:
         if own:
-            seen[name] += 1  # an attribute "a" with an entry 0, beside one that is called "a.0"
+            seen[name] += 1  # an attribute "a" may have an entry 0 beside an attribute "a.0"
             layers.append((name if seen[name] == 1 else f"{name}#{seen[name]}", own))
     return layers
 
 
 def entries_of(params: PyTree) -> list[int]:
-    """For each leaf the number of its entry: of a tuple, or its layer of any other pytree.
+    """Return for each leaf the number of its entry in a tuple, or of its layer in other pytrees.
 
-    What is not real counts to the layer before.
+    A leaf that is not real counts to the layer before it.
     """
     if type(params) is tuple:
         return [k for k, entry in enumerate(params) for _ in jax.tree.leaves(entry)]
@@ -55,7 +55,7 @@ def entries_of(params: PyTree) -> list[int]:
 
 
 def _children(name: str, tree: PyTree) -> list[tuple[str, PyTree]]:
-    """The parts of a pytree with their names; lists, and a part alone in its place, are opened."""
+    """Return the parts of a pytree with their names; lists and single parts are opened."""
     parts = jax.tree_util.tree_flatten_with_path(tree, is_leaf=lambda part: part is not tree)[0]
     parts = [(path, part) for path, part in parts if any(map(_real, jax.tree.leaves(part)))]
     if not parts or not parts[0][0]:  # a leaf
@@ -70,7 +70,7 @@ def _children(name: str, tree: PyTree) -> list[tuple[str, PyTree]]:
 
 
 def _numbered(part: PyTree) -> bool:
-    """Whether it is a mapping from numbers, as the states of lists of modules are."""
+    """Return whether it is a mapping from numbers, as the states of lists of modules are."""
     keys = getattr(part, "keys", None)
     names = list(keys()) if callable(keys) else []
     return bool(names) and all(isinstance(name, int) for name in names)
@@ -81,7 +81,7 @@ def _real(leaf: Any) -> bool:
 
 
 def real_type(params: PyTree) -> Any:
-    """The type of the real numbers among parameters; where there are none, that of a number."""
+    """Return the type of the real parameters, the default one of JAX if there are none."""
     leaves = list(filter(_real, jax.tree.leaves(params)))
     return jnp.result_type(*leaves) if leaves else jnp.result_type(float)
 
@@ -93,10 +93,9 @@ class _Static:
 
 
 def closed(params: PyTree, numbers: bool = False) -> PyTree:
-    """Parameters whose leaves are arrays: functions, flags and the like become part of the form.
+    """Make leaves that are no arrays (functions, flags) static, so that JAX skips them.
 
-    Modules of Equinox hold such: JAX's transformations of the estimators then pass them over.
-    With ``numbers`` real ones of Python become arrays, where nothing else has made them so.
+    Modules of Equinox have such leaves. With ``numbers``, floats of Python become arrays.
     """
 
     def close(leaf: Any) -> Any:
@@ -107,7 +106,7 @@ def closed(params: PyTree, numbers: bool = False) -> PyTree:
 
 
 def opened(params: PyTree) -> PyTree:
-    """What was ``closed``, as the model knows it."""
+    """Return ``closed`` parameters as the model knows them."""
 
     def static(leaf: Any) -> bool:
         return isinstance(leaf, _Static)
@@ -116,12 +115,12 @@ def opened(params: PyTree) -> PyTree:
 
 
 def layer_names(params: Params) -> tuple[str, ...]:
-    """Names of the layers that have parameters, see ``gradbench.parameters``."""
+    """Return the names of the layers that have parameters, see ``layers_of``."""
     return tuple(name for name, _ in layers_of(params))
 
 
 def layer_vectors(params: Params, lead: int = 0) -> tuple[Array, ...]:
-    """Per layer with parameters, its leaves as one vector, after ``lead`` axes that are kept."""
+    """Return the leaves of each layer with parameters as a vector, after ``lead`` axes kept."""
     return tuple(
         jnp.concatenate([jnp.reshape(x, (*jnp.shape(x)[:lead], -1)) for x in leaves], axis=lead)
         for _, leaves in layers_of(params)
@@ -129,7 +128,7 @@ def layer_vectors(params: Params, lead: int = 0) -> tuple[Array, ...]:
 
 
 def from_vectors(vectors: Sequence[np.ndarray], params: Params) -> Params:
-    """Vectors per layer in the form of the parameters: ``layer_vectors`` the other way round."""
+    """Return vectors of layers in the form of the parameters, the inverse of ``layer_vectors``."""
     like = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(jnp.shape(leaf), float), params)
     apart = jax.linear_transpose(layer_vectors, like)(tuple(map(jnp.asarray, vectors)))[0]
     return jax.tree.map(np.asarray, apart)

@@ -16,15 +16,13 @@ closest known one. No name is ever redefined.
 """
 
 import importlib
-import inspect
-import sys
 from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from gradbench.core import plugins
 from gradbench.core.errors import GradbenchError, did_you_mean
+from gradbench.core.origins import caller, own_docstring
 
 T = TypeVar("T")
 
@@ -39,9 +37,10 @@ KINDS = {
     "initialisations": "gradbench.suites.initialise:INITIALISATIONS",
     "optimisers": "gradbench.suites.train:OPTIMISERS",
     "weight_optimisers": "gradbench.suites.train:WEIGHT_OPTIMISERS",
+    "exact_routes": "gradbench.exact.routes:ROUTES",
     "problems": "gradbench.suites.library:PROBLEMS",
     "suites": "gradbench.suites.library:SUITES",
-    "metrics": "gradbench.metrics.layers:METRICS",
+    "metrics": "gradbench.metrics.registry:METRICS",
     "figures": "gradbench.plots.registry:FIGURES",
     "formats": "gradbench.core.text:FORMATS",
 }
@@ -118,10 +117,10 @@ class Registry(MutableMapping[str, T]):
         Raises:
             GradbenchError: something else has one of these names, or there is no docstring.
         """
-        place, module = _caller() if origin is None else (origin, origin)
+        place, module = caller() if origin is None else (origin, origin)
         if not module.startswith("gradbench."):
             self._load()  # so that a name of the package is refused here, not there
-        doc = _own_docstring(thing if source is None else source)
+        doc = own_docstring(thing if source is None else source)
         summary = doc.partition("\n")[0] if summary is None else summary
         if not summary.strip():
             raise GradbenchError(
@@ -297,34 +296,3 @@ def registry(kind: str) -> Registry[Any]:
 def spelled(name: str) -> str:
     """Return a name as registries compare it: hyphens, spaces and capitals make no difference."""
     return name.replace("-", "_").replace(" ", "_").lower()
-
-
-def _own_docstring(thing: Any) -> str:
-    """Return the docstring that was written for a thing, "" where there is none.
-
-    The docstring of a class is not that of its instances, and the signature that Python gives to
-    data classes and named tuples is no docstring.
-    """
-    doc = getattr(thing, "__doc__", None)
-    if not isinstance(doc, str) or doc == type(thing).__doc__:
-        return ""
-    if isinstance(thing, type) and doc.startswith(f"{thing.__name__}("):
-        return ""
-    return inspect.cleandoc(doc)
-
-
-def _caller() -> tuple[str, str]:
-    """Return the place where a thing is registered, and the name of the module.
-
-    Functions of gradbench itself, such as the decorators that register, are not that place.
-    """
-    frame = sys._getframe(1)
-    while frame.f_back is not None and _is_function_of_gradbench(frame.f_globals, frame.f_code):
-        frame = frame.f_back
-    file = Path(frame.f_code.co_filename).name
-    return f"{file}, line {frame.f_lineno}", str(frame.f_globals.get("__name__"))
-
-
-def _is_function_of_gradbench(variables: dict[str, Any], code: Any) -> bool:
-    module = str(variables.get("__name__"))
-    return module.startswith("gradbench.") and code.co_name != "<module>"

@@ -1,4 +1,4 @@
-"""Running a model on one example, with given or sampled states."""
+"""Runs of a model on one example, with given or sampled states."""
 
 from collections.abc import Sequence
 from typing import Literal, TypeAlias, get_args
@@ -18,10 +18,14 @@ from gradbench.core.uniforms import Uniforms
 def run_model(
     model: Model, params: Params, example: Example, unit: Unit, given: Sequence[Array] = ()
 ) -> Trace:
-    """Runs the model on one example: site k gets ``given[k]``, else ``unit(site, a_k)``.
+    """Run the model on one example: site k gets ``given[k]``, else ``unit(site, a_k)``.
 
-    Pre-activations of half precision, in which probabilities have two or three digits, are made
-    float32 for the unit, and its states what they were for the model.
+    Pre-activations of half precision, in which probabilities have two or three digits, become
+    float32 for the unit, and its states get the type of the model again.
+
+    Raises:
+        GradbenchError: the model calls ``binary`` inside a JAX transformation of its own, or on
+            numbers that are not real.
     """
     x: list[Array] = []
     a: list[Array] = []
@@ -54,7 +58,11 @@ def run_model(
 
 
 def run_at_states(model: Model, params: Params, example: Example, x: Sequence[Array]) -> Trace:
-    """A run in which every site has its given states."""
+    """Run the model with given states, one array for each site.
+
+    Raises:
+        GradbenchError: there are more sites than given states; see also ``run_model``.
+    """
 
     def missing(site: Site, a: Array) -> Array:
         raise GradbenchError(f"site {site.index} has no given state; give one per binary() call")
@@ -63,7 +71,7 @@ def run_at_states(model: Model, params: Params, example: Example, x: Sequence[Ar
 
 
 def draw_state(site: Site, a: Array, u: Array) -> Array:
-    """x = sign(F(a) - u): +1 with probability F(a); the same ``u`` gives the same state."""
+    """Return x = sign(F(a) - u), +1 with probability F(a); the same ``u`` gives the same state."""
     return jnp.where(u < site.noise.cdf(a), 1, -1).astype(a.dtype)
 
 
@@ -71,7 +79,7 @@ Coding: TypeAlias = Literal["signs", "bits"]
 
 
 def coded(x: Array, coding: str) -> Array:
-    """States -1 and +1, or 0 and 1 in the place of them.
+    """Return states -1 and +1 as they are for "signs", as 0 and 1 for "bits".
 
     Raises:
         GradbenchError: another coding than "signs" and "bits".
@@ -84,7 +92,7 @@ def coded(x: Array, coding: str) -> Array:
 def sampled(
     model: Model, params: Params, u: Uniforms, example: Example, given: Sequence[Array] = ()
 ) -> Trace:
-    """A run with sampled states, x_k = sign(F(a_k) - u_k), after sites with ``given`` states."""
+    """Run the model with ``given`` states of the first sites, then x_k = sign(F(a_k) - u_k)."""
     return run_model(
         model, params, example, lambda site, a: draw_state(site, a, u[site.index]), given
     )
@@ -99,9 +107,10 @@ def rollout(
     x_k: Array,
     u: Uniforms,
 ) -> Float[Array, ""]:
-    """The objective after another state ``x_k`` of site k, states below kept, above sampled.
+    """Return f for another state ``x_k`` of site k, states below kept, states above sampled.
 
-    Constant in the parameters: it serves as a signal inside ``gradient_term``, nowhere else.
+    The result is constant in the parameters. It is meant as a signal inside ``gradient_term``:
+    elsewhere the objective's own gradient would count twice.
     """
     return sampled(model, jax.lax.stop_gradient(params), u, example, (*run.x[:k], x_k)).f
 
@@ -110,10 +119,12 @@ DESCENDANTS = ("shared", "independent", "antithetic")
 
 
 def branch_noise(descendants: str, u: Sequence[Uniforms]) -> Uniforms:
-    """The uniforms of the layers above another state than the sampled one of stream 0.
+    """Return the uniforms of the layers above a branch, a state other than the sampled one.
 
-    "shared" with the path, "independent" of it (stream 1), or "antithetic" to it. An estimator that
-    offers this choice has ``streams=branch_streams(descendants)``.
+    With "shared" they are those of the sampled path, stream 0: common random numbers, by which the
+    two runs differ only where the change of the state makes them. With "independent" they are
+    stream 1, with "antithetic" 1 - u of the path. An estimator that offers this choice has
+    ``streams=branch_streams(descendants)``.
     """
     if descendants == "independent":
         return u[1]
@@ -121,10 +132,10 @@ def branch_noise(descendants: str, u: Sequence[Uniforms]) -> Uniforms:
 
 
 def branch_streams(descendants: str) -> int:
-    """How many streams of uniforms an estimator with this choice needs.
+    """Return how many streams of uniforms an estimator with this choice needs.
 
     Raises:
-        GradbenchError: no such choice.
+        GradbenchError: there is no such choice.
     """
     if descendants not in DESCENDANTS:
         raise GradbenchError(
@@ -134,16 +145,16 @@ def branch_streams(descendants: str) -> int:
 
 
 def flip(x: Float[Array, "..."], i: Array) -> Float[Array, "..."]:
-    """The states ``x`` with unit ``i``, counted through all axes, flipped."""
+    """Return the states ``x`` with unit ``i`` flipped, counted through all axes."""
     return jnp.where(jnp.arange(x.size).reshape(x.shape) == i, -x, x)
 
 
 def find_sites(model: Model, params: Params, example: Example) -> tuple[Site, ...]:
-    """The stochastic layers of a model, found by tracing it on one example without running it.
+    """Return the stochastic layers of a model, found by tracing it on one example.
 
     Raises:
-        GradbenchError: the model calls ``binary`` never or inside a JAX transformation of its own,
-            or its objective is not a real scalar.
+        GradbenchError: the model never calls ``binary``, or calls it inside a JAX transformation
+            of its own, or its objective is not a real scalar.
     """
     sites: list[Site] = []
 
@@ -170,10 +181,10 @@ def find_sites(model: Model, params: Params, example: Example) -> tuple[Site, ..
 
 
 def batch_size(batch: Batch) -> int:
-    """Number of examples of a batch: the common length of the first axis of its leaves.
+    """Return the number of examples, the common length of the first axis of all leaves.
 
     Raises:
-        GradbenchError: no leaf, a leaf without axes, no example, or different lengths.
+        GradbenchError: there is no leaf, a leaf without axes, no example, or different lengths.
     """
     shapes = [jnp.shape(leaf) for leaf in jax.tree.leaves(batch)]
     lengths = {shape[0] if shape else 0 for shape in shapes}
@@ -186,10 +197,13 @@ def batch_size(batch: Batch) -> int:
 
 
 def as_examples(model: Model, key: Array, batch: Batch) -> Batch:
-    """The batch as a model sees it: a model that couples the examples has one, made of them all.
+    """Return the batch as a model sees it: a model that couples the examples sees a single one.
 
     Such a model, with states that all examples share, offers ``as_single_example(key, batch) ->
-    example``; if its objective is itself random, it has an attribute ``random`` that is true.
+    example``. If its objective is itself random, it has an attribute ``random`` that is true.
+
+    Raises:
+        GradbenchError: see ``batch_size``.
     """
     batch_size(batch)
     as_single_example = getattr(model, "as_single_example", None)
@@ -199,17 +213,17 @@ def as_examples(model: Model, key: Array, batch: Batch) -> Batch:
 
 
 def sites_of(model: Model, params: Params, batch: Batch) -> tuple[Site, ...]:
-    """The stochastic layers of a model, found on the first of its examples of a batch.
+    """Return the stochastic layers of a model, found on the first example of a batch.
 
     Raises:
-        GradbenchError: as ``find_sites`` and ``batch_size``.
+        GradbenchError: see ``find_sites`` and ``batch_size``.
     """
     examples = as_examples(model, jax.random.key(0), batch)  # nothing is drawn
     return find_sites(model, params, jax.tree.map(lambda leaf: leaf[0], examples))
 
 
 def one_layer(name: str, sites: Sequence[Site]) -> Site:
-    """The only stochastic layer of a model, for estimators that are made for one.
+    """Return the only stochastic layer of a model, for estimators that are made for one.
 
     Raises:
         GradbenchError: there are several.

@@ -1,4 +1,4 @@
-"""Random numbers from names: they depend on what they are for, not on the order of drawing."""
+"""Random numbers that depend on the name of their purpose, not on the order of drawing."""
 
 import hashlib
 
@@ -9,7 +9,7 @@ from gradbench.core.errors import GradbenchError
 
 
 def named_generator(seed: int, *names: str) -> Generator:
-    """A numpy generator that depends on a seed and on names, the same on every machine.
+    """Return a numpy generator that depends on a seed and on names, the same on every machine.
 
     Raises:
         GradbenchError: the seed is not a whole number of at least 0.
@@ -22,5 +22,9 @@ def named_generator(seed: int, *names: str) -> Generator:
 
 
 def named_seed(seed: int, *names: str) -> int:
-    """A seed for ``jax.random.key``, 32 bits, from a seed and names."""
+    """Return a seed of 32 bits for ``jax.random.key``, from a seed and names.
+
+    Raises:
+        GradbenchError: see ``named_generator``.
+    """
     return int(named_generator(seed, *names).integers(2**32))

@@ -1,4 +1,4 @@
-"""A surrogate loss of one example becomes that of a batch."""
+"""Surrogate losses: from the loss of one example to the loss of a batch."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -27,19 +27,25 @@ from gradbench.core.uniforms import Uniforms, draw_uniforms
 
 @dataclass(frozen=True, eq=False)
 class SurrogateLoss:
-    """The surrogate loss of a batch, made from that of one example: see ``surrogate_loss``.
+    """The surrogate loss of a batch, made by ``surrogate_loss`` from the loss of one example.
 
-    ``randomness`` is what a draw depends on: nothing, the sampled states alone, one path a stream,
-    or the uniforms themselves. The last three fields say what exact moments need to know of it.
-
-    ``smoothness``: what a draw is as a function of one uniform between its breaks: "constant",
-    "linear" or "smooth". ``breakpoints(stream, run)`` gives per site, as ``[..., *shape]``, where
-    a draw may jump in the uniforms of a stream besides F(a) and 1 - F(a). ``couples_batch``:
-    ``example_loss`` sees the whole batch, and uniforms with a last axis of examples.
-
-    ``rule``: the states of a site, ``rule(site, a, *u)``, of an estimator that is nothing else, see
-    ``unitwise``. ``soft``: these states are real numbers, not -1 and +1. ``route``: how it gets at
-    what it needs of a model with some sites, in words, see ``gradbench.explain``.
+    Attributes:
+        model: the model.
+        example_loss: the loss of one example, a deterministic function of parameters, uniforms and
+            example.
+        streams: how many uniforms it needs for each unit.
+        randomness: what a draw depends on: nothing, only the sampled states of one path per stream,
+            or the uniforms themselves. This and the next two are for exact moments.
+        smoothness: how a draw depends on one uniform between its breakpoints.
+        breakpoints: ``breakpoints(stream, run)`` gives for each site, as ``[..., *shape]``, where a
+            draw may jump in the uniforms of a stream besides F(a) and 1 - F(a).
+        couples_batch: whether ``example_loss`` takes the whole batch, and uniforms with a last axis
+            of examples.
+        rule: ``rule(site, a, *u)`` gives the states of a site if the estimator is nothing else than
+            such a rule, see ``unitwise``.
+        soft: whether the states of the rule are real numbers, not -1 and +1.
+        route: says in words how the estimator computes on a model with some sites, for
+            ``gradbench.explain``.
     """
 
     model: Model
@@ -54,7 +60,7 @@ class SurrogateLoss:
     route: Callable[[Sequence[Site]], Sequence[str]] | None = None
 
     def __call__(self, params: Params, key: Array, batch: Batch) -> Float[Array, ""]:
-        """The mean of the losses of the examples."""
+        """Return the mean of the losses of the examples, see ``gradbench.core.contract.Loss``."""
         params = closed(params)
         batch = as_examples(self.model, key, batch)
         examples = batch_size(batch)
@@ -74,20 +80,24 @@ def surrogate_loss(
     randomness: Randomness = "states",
     **options: Any,
 ) -> SurrogateLoss:
-    """From one example to the contract: draws the noise, maps over the examples, averages.
+    """Return the loss of a batch that draws the noise, maps over the examples and averages.
 
-    ``example_loss(params, u, example)`` is a deterministic function of ``streams x sites``
-    uniforms. ``options`` are further fields of ``SurrogateLoss``.
+    Args:
+        model: the model.
+        example_loss: ``example_loss(params, u, example)`` is the surrogate loss of one example,
+            where ``u[s][k]`` are the uniforms of stream s and site k.
+        streams: the number of streams.
+        randomness: see ``SurrogateLoss``.
+        options: further fields of ``SurrogateLoss``.
     """
     return SurrogateLoss(model, example_loss, streams, randomness, **options)
 
 
 def unitwise(model: Model, rule: Rule, streams: int = 1, **options: Any) -> SurrogateLoss:
-    """The estimator whose states are ``rule(site, a, *u)``, u the uniforms of the site per stream.
+    """Return the estimator whose states are ``rule(site, a, *u)``, u the uniforms of each stream.
 
-    The objective is run on these states and differentiated through them: what is local to a unit
-    is a rule, which ``gradbench.binarize`` takes without a model. ``options`` as those of
-    ``surrogate_loss``.
+    The objective is run on these states and differentiated through them. ``gradbench.binarize``
+    takes such estimators without a model. ``options`` are those of ``surrogate_loss``.
     """
 
     def example_loss(params: Params, u: tuple[Uniforms, ...], example: Example) -> Array:

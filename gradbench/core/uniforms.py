@@ -1,8 +1,8 @@
 """The uniforms that drive estimators: ``streams x sites`` arrays from one key.
 
-The generator is Threefry 2x32 with 20 rounds, JAX's own default, written out in elementary
-operations: XLA fuses it with what the bits are for, and both words of its output are used. Source:
-Salmon et al. 2011, Parallel random numbers: as easy as 1, 2, 3.
+The generator is Threefry 2x32 with 20 rounds, the default of JAX, written in elementary operations,
+so that XLA fuses it with the use of the bits; both words of its output are used. Source: Salmon et
+al. 2011, Parallel random numbers: as easy as 1, 2, 3.
 """
 
 import math
@@ -23,10 +23,10 @@ _PARITY = 0x1BD11BDA
 
 
 def check_key(key: Any) -> None:
-    """Refuses what is not one key of ``jax.random.key``, or of ``PRNGKey``.
+    """Refuse anything but one key of ``jax.random.key`` or ``jax.random.PRNGKey``.
 
     Raises:
-        GradbenchError: nothing, several keys or something else.
+        GradbenchError: it is None, an array of keys, or something else.
     """
     if key is None:
         raise GradbenchError(
@@ -34,7 +34,7 @@ def check_key(key: Any) -> None:
         )
     shape, dtype = getattr(key, "shape", None), getattr(key, "dtype", None)
     typed = dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key)
-    raw = dtype == jnp.uint32 and shape in ((2,), (4,))  # of PRNGKey, by the implementation
+    raw = dtype == jnp.uint32 and shape in ((2,), (4,))  # PRNGKey, by the implementation
     if typed and shape != ():
         raise GradbenchError(
             f"the key is an array of keys of shape {shape}; give one, and jax.vmap for several"
@@ -47,11 +47,11 @@ def check_key(key: Any) -> None:
 def draw_uniforms(
     key: Array | None, shapes: Sequence[tuple[int, ...]], streams: int, examples: int, dtype: Any
 ) -> tuple[Uniforms, ...]:
-    """``streams x sites`` arrays ``[*shape, examples]`` of uniforms on (0, 1), both excluded.
+    """Return ``streams x sites`` arrays ``[*shape, examples]`` of uniforms on the open (0, 1).
 
-    Stream s depends on ``key`` and s alone, so that estimators with more streams see the same first
-    path as those with one. Drawn as one flat vector a stream: short last axes are slow. Half
-    precision gets uniforms in float32: of bfloat16 there are 128.
+    Stream s depends only on ``key`` and s, so that estimators with more streams see the same first
+    path as those with one. A stream is drawn as one flat vector, since short last axes are slow.
+    Half precision gets uniforms in float32: bfloat16 has 128 of them.
 
     Raises:
         GradbenchError: ``key`` is no single key.
@@ -75,10 +75,10 @@ def draw_uniforms(
 def unit_uniforms(
     key: Array | None, shape: tuple[int, ...], streams: int, dtype: Any
 ) -> tuple[Array, ...]:
-    """Uniforms of (0, 1) for units of one shape, one array per stream.
+    """Return uniforms on (0, 1) for units of one shape, one array per stream.
 
-    Each number depends on its own place alone, so that arrays that are sharded get theirs where
-    they are. That takes a word of the generator for each, of which ``draw_uniforms`` uses both.
+    Each number depends only on its own place, so that every device draws its own part of a sharded
+    array. This uses one word of each output of the generator, where ``draw_uniforms`` uses both.
 
     Raises:
         GradbenchError: ``key`` is no single key.
@@ -93,32 +93,32 @@ def _placed(key: Array, shape: tuple[int, ...], dtype: Any) -> Array:
     seed = jax.random.bits(key, (2,), jnp.uint32)
     row = jax.lax.broadcasted_iota(jnp.uint32, shape, 0) if len(shape) > 1 else jnp.uint32(0)
     place = jnp.zeros(shape, jnp.uint32)
-    for axis in range(int(len(shape) > 1), len(shape)):  # within the row
+    for axis in range(int(len(shape) > 1), len(shape)):  # the number within the row
         number = jax.lax.broadcasted_iota(jnp.uint32, shape, axis)
         place = place * jnp.uint32(shape[axis]) + number
     return open_uniform(threefry(seed, place, row + jnp.zeros_like(place))[0], dtype)
 
 
-@partial(jax.jit, static_argnums=(1, 2), inline=True)  # else some hundred calls where none is
+@partial(jax.jit, static_argnums=(1, 2), inline=True)  # without jit, some hundred calls
 def _open_uniforms(key: Array, n: int, dtype: Any) -> Float[Array, " n"]:
     return open_uniform(random_words(key, n), dtype)
 
 
 def open_uniform(words: UInt32[Array, " n"], dtype: Any) -> Float[Array, " n"]:
-    """Midpoints (k + 1/2) / 2^m of (0, 1) from 32 random bits: m = 32, in float32 23."""
+    """Return midpoints (k + 1/2) / 2^m of (0, 1) from 32 random bits; m is 32, in float32 23."""
     kept = min(32, jnp.finfo(dtype).nmant)
     return ((words >> (32 - kept)).astype(dtype) + 0.5) * 2.0**-kept
 
 
 def random_words(key: Array, n: int) -> UInt32[Array, " n"]:
-    """32 random bits each, from a JAX key of any kind."""
+    """Return ``n`` words of 32 random bits, from a JAX key of any kind."""
     seed = jax.random.bits(key, (2,), jnp.uint32)
     counters = jnp.arange((n + 1) // 2, dtype=jnp.uint32)
     return jnp.concatenate(threefry(seed, counters, jnp.zeros_like(counters)))[:n]
 
 
 def threefry(key: UInt32[Array, "2"], x: Array, y: Array) -> tuple[Array, Array]:
-    """The cipher of the pairs of words (x, y) under a key of two words."""
+    """Encrypt pairs of words (x, y) under a key of two words."""
     schedule = (key[0], key[1], key[0] ^ key[1] ^ jnp.uint32(_PARITY))
     x, y = x + schedule[0], y + schedule[1]
     for block in range(1, 6):

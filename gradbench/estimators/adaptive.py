@@ -13,20 +13,24 @@ from gradbench.core.pytrees import real_type
 from gradbench.core.surrogate import SurrogateLoss
 
 Network = dict[str, Array]  # one hidden layer
-STEPS = 500  # of a fit
-State: TypeAlias = Any  # a pytree of arrays: what is learned, and the state of its optimiser
+STEPS = 500  # of a fit, by default
+State: TypeAlias = Any  # a pytree of arrays: the learned parts and the state of their optimiser
 
 
 @dataclass(frozen=True, eq=False)
 class Learned:
     """An estimator whose gradient depends on a state that is adapted along the training.
 
-    ``init(params, batch) -> state``; ``loss(params, key, batch, state)`` is an estimator for every
-    state; ``adapt(state, params, key, batch) -> state`` makes one step. ``frozen(state)`` is the
-    estimator at a state, under the common contract: a state that moves while bias is measured would
-    be a bias itself. Called as any estimator it is the one at the initial state; ``fit`` adapts the
-    state at fixed parameters, as is done before an estimator is measured. ``randomness`` is that of
-    the frozen one, see ``gradbench.model.Lifted``.
+    Called as any other estimator, it is the estimator at the initial state. ``fit`` adapts the
+    state at fixed parameters, which is done before an estimator is measured: a state that moves
+    while bias is measured would be a bias itself.
+
+    Attributes:
+        model: the model.
+        init: ``init(params, batch)`` gives the initial state.
+        frozen: ``frozen(state)`` is the estimator at a state, an ordinary surrogate loss.
+        adapt: ``adapt(state, params, key, batch)`` gives the state after one step.
+        randomness: what draws of a frozen estimator depend on, see ``SurrogateLoss``.
     """
 
     model: Model
@@ -36,15 +40,15 @@ class Learned:
     randomness: Randomness = "states"
 
     def loss(self, params: Params, key: Array, batch: Batch, state: State) -> Float[Array, ""]:
-        """The surrogate loss at a state."""
+        """Return the surrogate loss at a state."""
         return self.frozen(state)(params, key, batch)
 
     def __call__(self, params: Params, key: Array, batch: Batch) -> Float[Array, ""]:
-        """The surrogate loss at the initial state."""
+        """Return the surrogate loss at the initial state."""
         return self.loss(params, key, batch, self.init(params, batch))
 
     def fit(self, params: Params, key: Array, batch: Batch, steps: int = STEPS) -> SurrogateLoss:
-        """The estimator at the state after so many steps of ``adapt`` at fixed parameters."""
+        """Return the estimator after ``steps`` steps of ``adapt`` at fixed parameters."""
         if not steps:
             return self.frozen(self.init(params, batch))
 
@@ -59,12 +63,21 @@ class Learned:
 
 
 def fitted(loss: Loss, params: Params, key: Array, batch: Batch, steps: int = STEPS) -> Loss:
-    """The estimator to be measured at ``params``: one with learned parts is fitted and frozen."""
+    """Return the estimator to be measured at ``params``: learned parts are fitted and frozen."""
     return loss.fit(params, key, batch, steps) if isinstance(loss, Learned) else loss
 
 
 def least_variance(model: Model, rate: float, start: Any, frozen: Any) -> Learned:
-    """What is learned minimises |draw|^2, and so the variance: its mean does not depend on it."""
+    """Return an unbiased estimator whose learned parts minimise its variance by Adam.
+
+    They minimise |draw|^2: the mean of draws does not depend on them.
+
+    Args:
+        model: the model.
+        rate: the rate of Adam.
+        start: ``start(params, batch)`` gives the initial parts.
+        frozen: ``frozen(parts)`` gives the estimator.
+    """
 
     def squared_norm(theta: Any, params: Params, key: Array, batch: Batch) -> Array:
         g = jax.grad(frozen(theta))(params, key, batch)
@@ -81,7 +94,10 @@ def least_variance(model: Model, rate: float, start: Any, frozen: Any) -> Learne
 def start_network(
     key: Array, inputs: int, hidden: int, outputs: int, params: Params
 ) -> dict[str, Array]:
-    """Random weights of variance 2 / (inputs + outputs) a layer and no biases (Glorot & Bengio)."""
+    """Return a network whose layers have weights of variance 2 / (inputs + outputs) and no biases.
+
+    Source: Glorot & Bengio 2010.
+    """
     dtype = real_type(params)
     first, second = jax.random.split(key)
 
@@ -99,17 +115,17 @@ def start_network(
 def network(
     theta: Network, inputs: Float[Array, "... n"], activation: Callable[[Array], Array] = jnp.tanh
 ) -> Float[Array, "... m"]:
-    """The outputs of the network."""
+    """Return the outputs of a network with one hidden layer."""
     hidden = activation(inputs @ theta["first"] + theta["bias"])
     return hidden @ theta["second"] + theta["output"]
 
 
 def descent(rate: float, criterion: Callable[..., Array]) -> tuple[Callable, Callable]:
-    """Adam on ``criterion(theta, *args)``: ``start(theta) -> state``, ``step(state, *args)``.
+    """Return ``start(theta) -> state`` and ``step(state, *args) -> state`` of Adam on a criterion.
 
-    The state is theta and the optimiser's own.
+    The criterion is ``criterion(theta, *args)``. The state is theta and the state of the optimiser.
     """
-    import optax  # here, as most users of the estimators need none
+    import optax  # here, since most estimators do without
 
     optimiser = optax.adam(rate)
 
@@ -122,6 +138,6 @@ def descent(rate: float, criterion: Callable[..., Array]) -> tuple[Callable, Cal
 
 
 def reals(example: Example) -> Float[Array, " n"]:
-    """All real numbers of an example, as one vector."""
+    """Return all real numbers of an example as one vector."""
     leaves = [leaf for leaf in jax.tree.leaves(example) if jnp.issubdtype(leaf.dtype, jnp.floating)]
     return jnp.concatenate([jnp.ravel(leaf) for leaf in leaves]) if leaves else jnp.zeros(0)

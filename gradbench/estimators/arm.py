@@ -1,6 +1,7 @@
-"""ARM, augment-REINFORCE-merge, and its kin AR and DisARM: estimators of the uniforms themselves.
+"""ARM (augment-REINFORCE-merge), AR and DisARM: estimators that depend on the uniforms themselves.
 
-Formulas are in the logit of p; for other noise than logistic its derivative in a is carried.
+Formulas are gradients in the logit of p. For noise that is not logistic they are multiplied by the
+derivative of the logit in a.
 """
 
 from collections.abc import Callable
@@ -12,7 +13,7 @@ from gradbench.core.autodiff import gradient_term
 from gradbench.core.contract import Loss, Model, Site, Smoothness
 from gradbench.core.run import branch_noise, branch_streams, draw_state, rollout, sampled
 from gradbench.core.surrogate import surrogate_loss
-from gradbench.estimators.cost import Cost
+from gradbench.estimators.cost import Cost, L
 from gradbench.estimators.registry import register
 
 
@@ -24,8 +25,8 @@ from gradbench.estimators.registry import register
 def ar(model: Model) -> Loss:
     """f([u < p]) (1 - 2u) per layer: ARM before its two terms are merged.
 
-    One evaluation, the same return f for all layers, and no baseline. Its variance does not vanish
-    where units saturate.
+    It takes one evaluation, the same return f for all layers, and no baseline. Its variance does
+    not vanish where units saturate.
     """
 
     def example_loss(params, u, example):
@@ -41,14 +42,15 @@ def ar(model: Model) -> Loss:
 @register(
     family="arm",
     exactness="unbiased",
-    cost=Cost("L + 1", layers="L * (L + 1)"),
+    cost=Cost(L + 1, layers=L * (L + 1)),
     source="Yin & Zhou 2019, ARM: Augment-REINFORCE-merge gradient",
 )
 def arm(model: Model, *, descendants: str = "shared") -> Loss:
     """(f([u > 1-p]) - f([u < p])) (u - 1/2) per layer, AR averaged with itself at 1 - u.
 
-    One branch is the sampled path itself. The layers above the other one have the noise that
-    ``descendants`` says: that of the path, "shared", or an "independent" or "antithetic" one.
+    One branch is the sampled path itself. The layers above the other branch have the noise that
+    ``descendants`` names: that of the path, "shared" (common random numbers), or an "independent"
+    or "antithetic" one.
 
     Raises:
         GradbenchError: unknown ``descendants``.
@@ -59,14 +61,14 @@ def arm(model: Model, *, descendants: str = "shared") -> Loss:
 @register(
     family="arm",
     exactness="unbiased",
-    cost=Cost("L + 1", layers="L * (L + 1)"),
+    cost=Cost(L + 1, layers=L * (L + 1)),
     source="Dong et al. 2020, DisARM; Yin et al. 2020, U2G",
 )
 def disarm(model: Model, *, descendants: str = "shared") -> Loss:
     """(f(b) - f(b~)) (b - b~) max(p, 1-p) / 2 per layer, b~ the state that 1 - u makes.
 
-    Also known as U2G. ARM with its uniforms averaged given the two states, branches and
-    ``descendants`` as there; so its variance is never larger in one layer.
+    This is ARM with its uniforms averaged given the two states, so that its variance is never
+    larger in one layer; branches and ``descendants`` are as there. It is also known as U2G.
 
     Raises:
         GradbenchError: unknown ``descendants``.
@@ -85,7 +87,7 @@ def _antithetic(
     descendants: str,
     smoothness: Smoothness,
 ) -> Loss:
-    """(f(x) - f(x~)) weight(site, a, u, x, x~) per layer, in the logit; x~ is that of 1 - u."""
+    """(f(x) - f(x~)) weight(site, a, u, x, x~) per layer, in the logit; 1 - u makes x~."""
 
     def example_loss(params, u, example):
         run, above = sampled(model, params, u[0], example), branch_noise(descendants, u)

@@ -1,6 +1,6 @@
 """ARMS: several mutually antithetic copies of the states of every layer."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax.numpy as jnp
 from jaxtyping import Array
@@ -11,15 +11,18 @@ from gradbench.core.contract import Loss, Model
 from gradbench.core.errors import GradbenchError, did_you_mean
 from gradbench.core.run import branch_streams, draw_state, rollout, sampled
 from gradbench.core.surrogate import surrogate_loss
+from gradbench.core.uniforms import Uniforms
 from gradbench.estimators.copulas import COPULAS
-from gradbench.estimators.cost import Cost
+from gradbench.estimators.cost import Cost, Formula, L
 from gradbench.estimators.registry import register
+
+SAMPLES = Formula("samples")
 
 
 @register(
     family="arm",
     exactness="unbiased",
-    cost=Cost("1 + L * (samples - 1)", layers="L * (1 + L * (samples - 1))"),
+    cost=Cost(1 + L * (SAMPLES - 1), layers=L * (1 + L * (SAMPLES - 1))),
     source="Dimitriev & Zhou 2021, ARMS: Antithetic-REINFORCE-multi-sample gradient",
 )
 def arms(
@@ -31,13 +34,13 @@ def arms(
 ) -> Loss:
     """sum_k (f_k - mean f) (b_k - p) / ((n - 1) (1 - rho)) per layer, over n coupled copies b_k.
 
-    n is the number of ``samples``. rho < 0 is the correlation of two copies. The first copy is the
-    sampled path, and the others are drawn given it by a "dirichlet" or "gaussian" ``copula`` of
-    their uniforms, complemented where p > 1/2. Two copies are DisARM whatever the copula. In the
-    logit of p, times its derivative.
+    n is the number of ``samples``, and rho < 0 the correlation of two copies. The first copy is the
+    sampled path. The others are drawn given it by a "dirichlet" or "gaussian" ``copula`` of their
+    uniforms, complemented where p > 1/2. Two copies are DisARM whatever the copula. The formula is
+    the gradient in the logit of p.
 
-    ``descendants`` is the noise of the layers above the copies: "shared" with the path,
-    "independent", or "antithetic", coupled by the copula as the copies are.
+    ``descendants`` is the noise of the layers above the copies: that of the path, "shared" (common
+    random numbers), "independent", or "antithetic", coupled by the copula as the copies are.
 
     Raises:
         GradbenchError: ``samples`` below 2, an unknown ``copula`` or ``descendants``.
@@ -45,27 +48,23 @@ def arms(
     samples = at_least(2, "samples", samples)
     if copula not in COPULAS:
         raise GradbenchError(f"copula is {copula!r}; {did_you_mean(copula, COPULAS)}")
-    branch_streams(descendants)  # refuses what is none
+    branch_streams(descendants)  # refuses an unknown name
     coupled, both = COPULAS[copula]
 
     def example_loss(params, u, example):
         run = sampled(model, params, u[0], example)
         by_site = list(zip(*u, strict=True))
-        above = {
-            "shared": lambda: [u[0]] * samples,
-            "independent": lambda: u,
-            "antithetic": lambda: list(zip(*map(coupled, by_site), strict=True)),
-        }[descendants]()
+        above = _noise_above(descendants, u, coupled)
         loss = run.f
         for site, a, x, v in zip(run.sites, run.a, run.x, by_site, strict=True):
             p, q, often = site.noise.cdf(a), site.noise.cdf(-jnp.abs(a)), a > 0
             others = coupled([jnp.where(often, 1 - v[0], v[0]), *v[1:]])[1:]
             copies = [draw_state(site, a, jnp.where(often, 1 - w, w)) for w in others]
-            tails = [
+            rollouts = [
                 rollout(model, params, example, run, site.index, copy, noise)
                 for copy, noise in zip(copies, above[1:], strict=True)
             ]
-            f, bits = jnp.stack([run.f, *tails]), (jnp.stack([x, *copies]) + 1) / 2
+            f, bits = jnp.stack([run.f, *rollouts]), (jnp.stack([x, *copies]) + 1) / 2
             signal = jnp.tensordot(f - jnp.mean(f), bits - p, 1) / (samples - 1)
             apart = jnp.where(q > 0, q - both(q, samples), 1)  # q (1 - q) (1 - rho)
             inverse = site.noise.cdf(jnp.abs(a)) * jnp.where(q > 0, q / apart, 1)
@@ -80,6 +79,15 @@ def arms(
         smoothness="constant",
         breakpoints=None if samples == 2 else _on_no_grid,
     )
+
+
+def _noise_above(
+    descendants: str, u: Sequence[Uniforms], coupled: Callable[[Sequence[Array]], list[Array]]
+) -> Sequence[Uniforms]:
+    """Return the uniforms of the layers above, for each copy."""
+    if descendants == "antithetic":
+        return list(zip(*map(coupled, zip(*u, strict=True)), strict=True))
+    return [u[0]] * len(u) if descendants == "shared" else u
 
 
 def _on_no_grid(stream: int, run: object) -> Sequence[Array]:

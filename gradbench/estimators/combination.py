@@ -1,4 +1,7 @@
-"""Losses made of other losses, as one."""
+"""Combinations of losses: draws of one averaged, several on the same noise joined.
+
+A combination has what its parts have: learned parts, exact moments, coupled examples.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -22,30 +25,36 @@ from gradbench.core.surrogate import SurrogateLoss, surrogate_loss
 from gradbench.estimators.adaptive import Learned
 from gradbench.estimators.registry import make_estimator
 
-_DRAW = 0xD2A3  # what the keys of further draws are folded with; streams of uniforms count from 0
+_DRAW = 0xD2A3  # folded into the keys of further draws; streams of uniforms are folded in from 0
 
 # ------------------------------------------------------------------------- how losses are combined
 _OfParams: TypeAlias = Callable[[Params], Array]
-_Rule: TypeAlias = Callable[[Sequence[_OfParams], Params], Array]  # a loss, of losses on one noise
+_Rule: TypeAlias = Callable[[Sequence[_OfParams], Params], Array]  # a loss, from those of its parts
 
 
 @dataclass(frozen=True, eq=False)
 class _Combined:
-    """A combination of losses, some not made by ``surrogate_loss``, such as the exact one."""
+    """A combination with parts that ``surrogate_loss`` has not made, such as the exact loss."""
 
     model: Model
     loss: Callable[[Params, Array, Batch], Array]
     randomness: Randomness
 
     def __call__(self, params: Params, key: Array, batch: Batch) -> Float[Array, ""]:
-        """The value of the surrogate loss."""
+        """Return the value of the surrogate loss."""
         return self.loss(params, key, batch)
 
 
 def _combine(
     model: Model, specs: Sequence[str], make: Callable[[Sequence[Loss]], Any]
 ) -> Loss | Learned:
-    """``make`` of the estimators; where some have learned parts, it has these, as a tuple."""
+    """Make one estimator of several; it has their learned parts, if there are any, as a tuple.
+
+    Args:
+        model: the model.
+        specs: the estimators.
+        make: makes the combined loss of the losses.
+    """
     parts = [make_estimator(spec, model) for spec in specs]
     learned = [part if isinstance(part, Learned) else None for part in parts]
     if not any(learned):
@@ -69,7 +78,7 @@ def _combine(
 
 
 def _repeat(model: Model, part: Loss, draws: int) -> Loss:
-    """The mean of so many draws: each has streams of its own, or else a key of its own."""
+    """Return the mean of several draws, each with its own streams or, failing that, its own key."""
     if draws == 1 or is_deterministic(part):
         return part
     if isinstance(part, SurrogateLoss) and not getattr(part.model, "random", False):
@@ -99,7 +108,7 @@ def _repeat(model: Model, part: Loss, draws: int) -> Loss:
 
 
 def _join(model: Model, parts: Sequence[Loss], rule: _Rule) -> Loss:
-    """The loss that a rule makes of some on the same noise."""
+    """Return the loss that a rule makes of several losses on the same noise."""
     lifted = [part for part in parts if isinstance(part, SurrogateLoss)]
     if len(lifted) == len(parts) and all(part.model is lifted[0].model for part in lifted):
         couples_batch = any(part.couples_batch for part in lifted)
@@ -138,12 +147,12 @@ def _join(model: Model, parts: Sequence[Loss], rule: _Rule) -> Loss:
 
 
 def _fixed(loss: Callable[..., Array], *others: Any) -> _OfParams:
-    """A loss as a function of the parameters alone."""
+    """Return a loss as a function of the parameters alone."""
     return lambda params: loss(params, *others)
 
 
 def _of_batch(part: SurrogateLoss) -> ExampleLoss:
-    """The loss of a whole batch, as one that couples the examples has it."""
+    """Return the loss of a whole batch, in the form of losses that couple the examples."""
     if part.couples_batch:
         return part.example_loss
     of_each = jax.vmap(part.example_loss, in_axes=(None, -1, 0))
@@ -159,5 +168,5 @@ _SMOOTHNESS = ("constant", "linear", "smooth")
 
 
 def _worst(order: Sequence[str], names: Sequence[str]) -> Any:
-    """The last of the names in an order."""
+    """Return the name that comes last in an order."""
     return max(names, key=order.index)

@@ -1,7 +1,6 @@
 """Estimators made of others: the mean of several draws, an average of two, one for each layer.
 
-What they are made of is given as specs. Exact moments, learned parts and coupled examples come
-through: a combination of lifted estimators is one, a combination with learned parts has these.
+Their parts are given as specs.
 """
 
 from collections.abc import Sequence
@@ -20,7 +19,7 @@ from gradbench.core.errors import GradbenchError
 from gradbench.core.pytrees import entries_of
 from gradbench.core.specs import parse_specs
 from gradbench.estimators.combination import _combine, _join, _OfParams, _repeat
-from gradbench.estimators.cost import Cost
+from gradbench.estimators.cost import Cost, Formula
 from gradbench.estimators.registry import (
     derivative_of,
     get_estimator,
@@ -32,8 +31,9 @@ from gradbench.estimators.registry import (
 
 
 def _price_of_draws(estimator: str, draws: Any) -> Cost:
+    """Return the cost of the draws; where all draws are equal, one is made."""
     deterministic = get_estimator(estimator)[0].randomness == "none"
-    return price_of(estimator) if deterministic else price_of(estimator).times("draws")
+    return price_of(estimator).times(1 if deterministic else Formula("draws"))
 
 
 @register(
@@ -47,8 +47,8 @@ def _price_of_draws(estimator: str, draws: Any) -> Cost:
 def mean_of(model: Model, *, estimator: str = "reinforce", draws: int = 2) -> Loss:
     """(g_1 + ... + g_K) / K: the mean of K independent ``draws`` of another estimator.
 
-    ``estimator`` is its spec. Its mean is that of one draw, its variance a K-th, its first draw
-    that of the same key. Where all draws are equal, one is made.
+    ``estimator`` is its spec. The mean is that of a single draw, the variance a K-th of it; the
+    first draw is the single draw of the same key. If all draws are equal, only one is made.
 
     Raises:
         GradbenchError: ``draws`` below 1, or a spec that no estimator can be made from.
@@ -70,9 +70,9 @@ def average(
 ) -> Loss:
     """(1 - w) g_1 + w g_2: two estimators on the same noise, w the ``weight`` of the second.
 
-    ``first`` and ``second`` are their specs. As exact as the less exact of the two. In one layer
-    the default is ``st_zgr``, which in several averages the derivatives of every layer and not the
-    gradients.
+    ``first`` and ``second`` are their specs. The average is as exact as the less exact of the two.
+    In one layer the default is ``st_zgr``; in several layers ``st_zgr`` averages the derivatives of
+    every layer, and this the gradients.
 
     Raises:
         GradbenchError: a weight outside [0, 1], or a spec that no estimator can be made from.
@@ -97,12 +97,13 @@ def average(
 def per_layer(model: Model, *, layers: str = "reinforce, psa") -> Loss:
     """g = (g_1, g_2, ...), g_k of the k-th of several estimators, all on the same noise.
 
-    ``layers`` are their specs with commas, for the entries of the parameters from the first layer
-    on; the last one serves all further entries, that of the objective included. Of other parameters
-    than a tuple it goes by their order in JAX: names in dictionaries and in Flax are sorted. As
-    exact as the least exact of them. The value is the mean of their values. Its gradient is no
-    gradient of one function: differentiated once more, what a layer's estimator owes to the
-    parameters of other layers is left out.
+    ``layers`` has their specs, separated by commas, for the entries of the parameters from the
+    first layer on; the last one serves all further entries and the objective. Parameters that are
+    no tuple are taken in the order of JAX, in which names of dictionaries and of Flax are sorted.
+
+    It is as exact as the least exact of them. Its value is the mean of their values. Its gradient
+    is not the gradient of one function: differentiated once more, it misses how the estimator of a
+    layer depends on the parameters of other layers.
 
     Raises:
         GradbenchError: malformed specs; when called, more estimators than entries of parameters.
@@ -119,7 +120,7 @@ def per_layer(model: Model, *, layers: str = "reinforce, psa") -> Loss:
                 f"layers has {len(specs)} estimators for {count} entries of parameters; give "
                 "at most one for each layer and one for the objective"
             )
-        # The gradient of each loss in its own entries; the value is that of their mean.
+        # Each loss has a gradient in its own entries only.
         padded = specs + specs[-1:] * (count - len(specs))
         owned = [
             jax.tree.unflatten(

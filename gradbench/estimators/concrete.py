@@ -1,4 +1,4 @@
-"""The Concrete relaxation, also known as Gumbel-Softmax of two classes, and its kin."""
+"""The Concrete relaxation, which is Gumbel-Softmax of two classes, and estimators made from it."""
 
 from collections.abc import Callable
 
@@ -11,8 +11,7 @@ from gradbench.core.arguments import finite, positive
 from gradbench.core.contract import Breakpoints, Loss, Model, Rule, Site, Trace
 from gradbench.core.errors import GradbenchError, did_you_mean
 from gradbench.core.surrogate import unitwise
-from gradbench.estimators.cost import Cost
-from gradbench.estimators.registry import register
+from gradbench.estimators.registry import register_backprop
 from gradbench.estimators.straight_through import with_derivative
 
 RELAXATIONS: dict[str, Callable[[float], float]] = {  # the factor of a at a temperature
@@ -22,7 +21,7 @@ RELAXATIONS: dict[str, Callable[[float], float]] = {  # the factor of a at a tem
 
 
 def _relaxed(model: Model, state: Rule, smoothness: str, breakpoints: Breakpoints) -> Loss:
-    """Real states ``state(site, a, u)`` in the place of x, differentiated."""
+    """Replace states by real ones, ``state(site, a, u)``, and differentiate these."""
     return unitwise(
         model,
         state,
@@ -34,17 +33,17 @@ def _relaxed(model: Model, state: Rule, smoothness: str, breakpoints: Breakpoint
 
 
 def middle(stream: int, run: Trace) -> list[Array]:
-    """u = 1/2, where the quantiles of triangular and Laplace noise are not smooth."""
+    """Return u = 1/2, where the quantiles of triangular and Laplace noise are not smooth."""
     return [jnp.full((1, *a.shape), 0.5) for a in run.a]
 
 
 def _in_one_layer(name: str, jumps: Callable[[Site, Array], list[Array]]) -> Breakpoints:
-    """The jumps of a layer whose pre-activations are the same for hard and for real states."""
+    """Return the jumps of a single layer, whose pre-activations do not depend on states."""
 
     def breakpoints(stream, run):
         if len(run.sites) > 1:
             raise GradbenchError(
-                f"exact moments of {name} are of one stochastic layer and the model has "
+                f"exact moments of {name} are known for one stochastic layer and the model has "
                 f"{len(run.sites)}; measure draws of it"
             )
         half = jnp.full_like(run.a[0], 0.5)
@@ -53,11 +52,9 @@ def _in_one_layer(name: str, jumps: Callable[[Site, Array], list[Array]]) -> Bre
     return breakpoints
 
 
-@register(
+@register_backprop(
     family="concrete",
     exactness="biased",
-    cost=Cost(gradient="1"),
-    differentiable=True,
     value_unbiased=False,
     source="Maddison et al. 2017; Jang et al. 2017",
 )
@@ -65,8 +62,8 @@ def concrete(model: Model, *, temperature: float = 1.0, relaxation: str = "concr
     """Soft states x = tanh((a - z) / 2t) in the place of sign(a - z), differentiated.
 
     t is the ``temperature``. ``relaxation="rebar"`` (Tucker 2017) multiplies a by (t^2 + t + 1) /
-    (t + 1): for logistic noise the states tend to their means as t grows, to the sampled ones as
-    before as it goes to 0.
+    (t + 1). For logistic noise the states then tend to their means as t grows; as t goes to 0 they
+    tend to the sampled states, as without it.
 
     Raises:
         GradbenchError: a temperature that is not positive, or an unknown relaxation.
@@ -84,11 +81,9 @@ def concrete(model: Model, *, temperature: float = 1.0, relaxation: str = "concr
     return _relaxed(model, state, "smooth", middle)
 
 
-@register(
+@register_backprop(
     family="concrete",
     exactness="biased",
-    cost=Cost(gradient="1"),
-    differentiable=True,
     value_unbiased=False,
     source="Louizos et al. 2018, Learning sparse neural networks through L0 regularization",
 )
@@ -97,18 +92,18 @@ def hard_concrete(
 ) -> Loss:
     """Soft states stretched and clipped: b = clip(low + (high - low) sig((a - z) / t), 0, 1).
 
-    t is the ``temperature``. A state is exactly 0 or 1 with positive probability, and then without
-    gradient.
+    t is the ``temperature``. With positive probability a state is exactly 0 or 1, and then it has
+    no gradient.
 
     Raises:
         GradbenchError: a temperature that is not positive, a ``low`` above 0 or a ``high`` below 1;
-            exact moments are asked for of several stochastic layers.
+            when exact moments are computed, a model of several stochastic layers.
     """
     t = positive("temperature", temperature)
     low, high = finite("low", low), finite("high", high)
     if not low <= 0 < 1 <= high:
         raise GradbenchError(
-            f"the stretch is from {low!r} to {high!r}; give low of at most 0, high of at least 1"
+            f"low is {low!r} and high {high!r}; give a low of at most 0 and a high of at least 1"
         )
 
     def state(site, a, u):
@@ -122,22 +117,20 @@ def hard_concrete(
     return _relaxed(model, state, "smooth", _in_one_layer("hard_concrete", jumps))
 
 
-@register(
+@register_backprop(
     family="concrete",
     exactness="biased",
-    cost=Cost(gradient="1"),
-    differentiable=True,
     value_unbiased=False,
     source="Bengio et al. 2013, Estimating or propagating gradients",
 )
 def stochastic_times_smooth(model: Model) -> Loss:
     """b = c sqrt(p) with c in {0, 1}, P(c = 1) = sqrt(p), differentiated in sqrt(p) alone.
 
-    b has the mean p, so that the value is right in one layer for multilinear objectives; there the
-    gradient has half of the right mean, as c is a constant to it.
+    b has the mean p, so that the value is right in one layer for multilinear objectives. The
+    gradient there has half of the right mean, since c is a constant to it.
 
     Raises:
-        GradbenchError: exact moments are asked for of several stochastic layers.
+        GradbenchError: when exact moments are computed, a model of several stochastic layers.
     """
 
     def root(site, a):
@@ -150,20 +143,19 @@ def stochastic_times_smooth(model: Model) -> Loss:
     return _relaxed(model, state, "constant", breakpoints)
 
 
-@register(
+@register_backprop(
     family="concrete",
     exactness="biased",
-    cost=Cost(gradient="1"),
-    differentiable=True,
     source="Jang et al. 2017, Categorical reparameterization with Gumbel-Softmax",
 )
 def st_gumbel_softmax(model: Model, *, temperature: float = 1.0, slope: float = 1.0) -> Loss:
     """Hard states x = sign(a - z) with the derivative of the soft ones, tanh((a - z) / 2t).
 
-    t is the ``temperature``. As it goes to 0, its mean tends to that of ZGR, not to the truth.
-    ``slope`` m takes m a for a in the soft states: with temperature 1 and the ratio of the forward
-    to the backward temperature it is decoupled ST-Gumbel-Softmax (Shah 2024), whose temperatures
-    divide the logits and not the noise, a being the logit that the forward temperature has divided.
+    t is the ``temperature``. As t goes to 0, the mean tends to the mean of ZGR, not to the truth.
+    ``slope`` m replaces a by m a in the soft states. With temperature 1 and m the ratio of the
+    forward to the backward temperature this is decoupled ST-Gumbel-Softmax (Shah 2024), whose
+    temperatures divide the logits and not the noise; a is then the logit divided by the forward
+    temperature.
 
     Raises:
         GradbenchError: a temperature or slope that is not positive.
@@ -179,11 +171,9 @@ def st_gumbel_softmax(model: Model, *, temperature: float = 1.0, slope: float = 
     )
 
 
-@register(
+@register_backprop(
     family="concrete",
     exactness="biased",
-    cost=Cost(gradient="1"),
-    differentiable=True,
     source="Fan et al. 2022, Training discrete deep generative models via gapped straight-through",
 )
 def gapped_straight_through(
@@ -191,8 +181,8 @@ def gapped_straight_through(
 ) -> Loss:
     """J = sig'(m / t) / t: ST-Gumbel-Softmax with noise so fixed that the sampled state leads.
 
-    t is the ``temperature``. In the logit l of p, m = max(abs(l), gap) if the state is the more
-    probable one, else gap; times the derivative of l in a. ``gap="auto"`` is the expected lead,
+    t is the ``temperature``. The formula is for the logit l of p, with m = max(abs(l), gap) if the
+    state is the more probable one, and m = gap if not. ``gap="auto"`` is the expected lead,
     -log(1 - P(x)) / P(x).
 
     Raises:

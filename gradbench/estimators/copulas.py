@@ -1,4 +1,4 @@
-"""Antithetic copies of a uniform number, and how alike two of them are."""
+"""Copulas of ARMS: antithetic copies of a uniform number, and the probability of two small ones."""
 
 import math
 from collections.abc import Sequence
@@ -10,16 +10,16 @@ from jaxtyping import Array
 
 
 def dirichlet_copies(u: Sequence[Array]) -> list[Array]:
-    """Uniforms (1 - d_k)^(n-1) with d ~ Dirichlet(1, ..., 1), the first of them ``u[0]``."""
+    """Return uniforms (1 - d_k)^(n-1) with d ~ Dirichlet(1, ..., 1), the first one ``u[0]``."""
     n = len(u)
     first = 1 - u[0] ** (1 / (n - 1))
-    shares = [-jnp.log(v) for v in u[1:]]  # of the others in the rest, once normalised
+    shares = [-jnp.log(v) for v in u[1:]]  # of the others in the rest, when normalised
     rest = (1 - first) / sum(shares)
     return [u[0], *((1 - rest * share) ** (n - 1) for share in shares)]
 
 
 def gaussian_copies(u: Sequence[Array]) -> list[Array]:
-    """Uniforms Phi(z_k) of normal z_k with correlations -1/(n-1), the first of them ``u[0]``."""
+    """Return uniforms Phi(z_k), z_k normal with correlations -1/(n-1), the first one ``u[0]``."""
     n = len(u)
     others = [ndtri(v) for v in u[1:]]
     shift = ndtri(u[0]) / (n - 1) + math.sqrt(n / (n - 1)) * sum(others) / (n - 1)
@@ -27,12 +27,12 @@ def gaussian_copies(u: Sequence[Array]) -> list[Array]:
 
 
 def dirichlet_both(q: Array, n: int) -> Array:
-    """P(two of n copies are below q), for q up to 1/2."""
+    """Return P(two of n copies are below q), for q up to 1/2."""
     return jnp.maximum(2 * q ** (1 / (n - 1)) - 1, 0) ** (n - 1)
 
 
 def gaussian_both(q: Array, n: int) -> Array:
-    """P(two of n copies are below q), for q up to 1/2.
+    """Return P(two of n copies are below q), for q up to 1/2.
 
     The bivariate normal probability at equal limits h, correlation r, is q^2 plus the integral of
     exp(-h^2 / (1 + sin t)) / 2pi over t from 0 to asin(r) (Drezner & Wesolowsky 1990).

@@ -1,37 +1,38 @@
-"""The exact expected loss under the estimator contract."""
+"""The exact expected loss as an estimator, whose draws are all the truth."""
 
 from dataclasses import dataclass
 
 from jaxtyping import Array, Float
 
 from gradbench.core.contract import Batch, Loss, Model, Params
-from gradbench.estimators.cost import Cost
+from gradbench.estimators.cost import Cost, D, L
 from gradbench.estimators.registry import register
 from gradbench.exact.enumeration import expected_loss
 
 
 @dataclass(frozen=True)
 class Expected:
-    """The expected loss of a model as a loss of no randomness."""
+    """The expected loss of a model, under the contract of an estimator."""
 
     model: Model
     randomness = "none"
 
     def __call__(self, params: Params, key: Array, batch: Batch) -> Float[Array, ""]:
-        """The expected loss, whatever the key."""
+        """Return the expected loss, whatever the key."""
         return expected_loss(self.model, params, batch)
 
 
 @register(
     family="exact",
     exactness="exact",
-    cost=Cost("2**D", layers="L * 2**D"),
+    cost=Cost(2**D, layers=L * 2**D),
     source="enumeration: layer recursion on a network, else all paths",
 )
 def exact(model: Model) -> Loss:
     """sum_x P(x) f(x) over all states: the loss itself, whose gradient is the truth for any key.
 
     Raises:
-        GradbenchError: the enumeration is too large, see ``gradbench.expected_loss``.
+        GradbenchError: when called, an enumeration that is too large, see
+            ``gradbench.expected_loss``.
     """
     return Expected(model)

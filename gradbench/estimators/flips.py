@@ -1,8 +1,8 @@
-"""Flip differences: what single units of a layer change, the rest of the layer as sampled.
+"""Flip differences: how f changes with single units of a layer, the rest of the layer as sampled.
 
 The gradient in a_i is F'(a_i) times the expected difference of f between b_i = 1 and b_i = 0. In
-one layer all these estimators but ``random_flip`` are the same numbers; in several they differ in
-the states that the layers above take.
+one layer all these estimators except ``random_flip`` give the same numbers; in several layers they
+differ in the states that the layers above take.
 """
 
 import math
@@ -17,7 +17,7 @@ from gradbench.core.autodiff import gradient_term
 from gradbench.core.contract import Loss, Model
 from gradbench.core.run import branch_noise, branch_streams, flip, rollout, sampled
 from gradbench.core.surrogate import surrogate_loss
-from gradbench.estimators.cost import Cost
+from gradbench.estimators.cost import Cost, D, L
 from gradbench.estimators.registry import register
 from gradbench.models.flips import _each_kept, _log_probability, each_unit
 
@@ -25,15 +25,15 @@ from gradbench.models.flips import _each_kept, _log_probability, each_unit
 @register(
     family="flips",
     exactness="unbiased",
-    cost=Cost("D + 1", layers="L * (D + 1)"),
+    cost=Cost(D + 1, layers=L * (D + 1)),
     source="Titsias & Lazaro-Gredilla 2015, Local expectation gradients",
 )
 def leg(model: Model) -> Loss:
     """sum over v of P(b_i = v given all other states) f(b_i = v) d log P(b_i = v) / da_i.
 
-    Local expectation gradients: REINFORCE averaged over each unit given all others, those of the
-    layers above included, which are kept as sampled and count by how likely each v makes them. The
-    plain difference of f with kept states above would be biased.
+    Local expectation gradients are REINFORCE averaged over each unit given all others. The states
+    of the layers above are kept as sampled, and count by how likely each v makes them; without
+    this the difference of f with kept states would be biased.
     """
 
     def example_loss(params, u, example):
@@ -54,16 +54,16 @@ def leg(model: Model) -> Loss:
 @register(
     family="flips",
     exactness="unbiased",
-    cost=Cost("D + 1", layers="L * (D + 1)"),
+    cost=Cost(D + 1, layers=L * (D + 1)),
     source="Tokui & Sato 2017, Evaluating the variance of likelihood-ratio gradient estimators",
 )
 def ram(model: Model, *, descendants: str = "shared") -> Loss:
     """F'(a_i) (f(b_i = 1) - f(b_i = 0)), the layers above run anew after the flip.
 
-    One of the two branches is the sampled path. The layers above the other have the noise that
-    ``descendants`` says: that of the path, "shared" as in RAM (reparameterisation and
-    marginalisation), or an "independent" or "antithetic" one. In one layer this is GO too (Cong et
-    al. 2019).
+    One of the two branches is the sampled path. The layers above the other branch have the noise
+    that ``descendants`` names: that of the path, "shared" (common random numbers, as in the paper's
+    reparameterisation and marginalisation), or an "independent" or "antithetic" one. In one layer
+    this is also GO (Cong et al. 2019).
 
     Raises:
         GradbenchError: unknown ``descendants``.
@@ -89,15 +89,16 @@ def ram(model: Model, *, descendants: str = "shared") -> Loss:
 @register(
     family="flips",
     exactness="unbiased",
-    cost=Cost("2 * D + 1", layers="L * (2 * D + 1)"),
+    cost=Cost(2 * D + 1, layers=L * (2 * D + 1)),
     source="Mohamed et al. 2020, Monte Carlo gradient estimation in machine learning",
 )
 def measure_valued(model: Model, *, descendants: str = "independent") -> Loss:
     """F'(a_i) (f(b_i = 1) - f(b_i = 0)), both parts run anew through the layers above.
 
-    The measure-valued derivative: b_i = 1 and b_i = 0 are the positive and the negative part of the
-    derivative of a Bernoulli distribution, of weight F'(a_i) each. ``descendants`` says how the
-    noise of the layers above is coupled between the two: "shared", "independent" or "antithetic".
+    The measure-valued derivative takes b_i = 1 and b_i = 0 as the positive and the negative part of
+    the derivative of a Bernoulli distribution, each of weight F'(a_i). ``descendants`` says how the
+    noise of the layers above is coupled between the two: "shared" (common random numbers),
+    "independent" or "antithetic".
 
     Raises:
         GradbenchError: unknown ``descendants``.
@@ -128,14 +129,14 @@ def _minus_one(x: Array) -> Array:
 @register(
     family="flips",
     exactness="unbiased",
-    cost=Cost("L + 1", layers="L * (L + 1)"),
+    cost=Cost(L + 1, layers=L * (L + 1)),
     source="one term of RAM (Tokui & Sato 2017), taken at random",
 )
 def random_flip(model: Model, *, descendants: str = "shared") -> Loss:
     """D F'(a_i) (f(b_i = 1) - f(b_i = 0)) e_i for one uniformly chosen unit i of every layer.
 
-    D is the width of the layer. What RAM costs per unit, and the floor that an estimator with two
-    evaluations a layer should not fall below. ``descendants`` is as there.
+    D is the width of the layer. It costs per layer what RAM costs per unit: an estimator with two
+    evaluations a layer should not do worse. ``descendants`` is as in RAM.
 
     Raises:
         GradbenchError: unknown ``descendants``.
@@ -154,7 +155,7 @@ def random_flip(model: Model, *, descendants: str = "shared") -> Loss:
         points = [jnp.arange(1, s.size) / s.size if stream else jnp.zeros(0) for s in run.sites]
         return [first_breaks(p, s.shape) for p, s in zip(points, run.sites, strict=True)]
 
-    branch_streams(descendants)  # refuses what is none; layers above use other uniforms of u[1]
+    branch_streams(descendants)  # refuses an unknown name; layers above use other uniforms of u[1]
     return surrogate_loss(
         model,
         example_loss,
@@ -166,18 +167,18 @@ def random_flip(model: Model, *, descendants: str = "shared") -> Loss:
 
 
 def choose(weights: Float[Array, " n"], u: Array) -> Array:
-    """A number below n with probability proportional to its weight, from the first uniform of u."""
+    """Return a number below n, drawn in proportion to its weight by the first uniform of u."""
     ends = jnp.cumsum(weights)
     return jnp.minimum(jnp.sum(u.ravel()[0] * ends[-1] >= ends), len(weights) - 1)
 
 
 def choice_breaks(weights: Float[Array, "... n"]) -> Float[Array, " m"]:
-    """Where ``choose`` jumps in its uniform, for all rows of weights."""
+    """Return where ``choose`` jumps in its uniform, for all rows of weights."""
     ends = jnp.cumsum(weights, axis=-1)
     return (ends / jnp.where(ends[..., -1:] > 0, ends[..., -1:], 1)).ravel()
 
 
 def first_breaks(points: Float[Array, " m"], shape: Sequence[int]) -> Array:
-    """These breaks for the first uniform of a layer, ``[m, *shape]``; the others have none."""
+    """Return breakpoints of the first uniform of a layer as ``[m, *shape]``; others have none."""
     rest = jnp.zeros((len(points), math.prod(shape) - 1), points.dtype)
     return jnp.concatenate([points[:, None], rest], axis=1).reshape(-1, *shape)

@@ -9,15 +9,14 @@ from jaxtyping import Array
 from gradbench.core.arguments import at_least, positive
 from gradbench.core.contract import Loss, Model, Trace
 from gradbench.core.noise import NOISES, Noise
-from gradbench.estimators.cost import Cost
-from gradbench.estimators.registry import register
+from gradbench.estimators.registry import register_backprop
 from gradbench.estimators.straight_through import with_derivative
 
 
 def _averaged(
     model: Model, samples: int, slope: Callable[..., Array], kink: Callable[..., Array]
 ) -> Loss:
-    """The mean over ``samples`` streams v of ``slope(noise, x, a, v)``, not smooth at ``kink``."""
+    """Average ``slope(noise, x, a, v)``, with a kink in v at ``kink``, over ``samples`` streams."""
 
     def mean(noise: Noise, x: Array, a: Array, u: Array, *v: Array) -> Array:
         return jnp.mean(jax.vmap(lambda own: slope(noise, x, a, own))(jnp.stack(v)), axis=0)
@@ -37,19 +36,17 @@ def _averaged(
     )
 
 
-@register(
+@register_backprop(
     family="gumbel_rao",
     exactness="biased",
-    cost=Cost(gradient="1"),
-    differentiable=True,
     source="Paulus et al. 2021, Rao-Blackwellizing the straight-through Gumbel-Softmax",
 )
 def gumbel_rao(model: Model, *, temperature: float = 1.0, samples: int = 10) -> Loss:
     """J = the mean of K ``samples`` of y(1 - y) / t, y = sig((a - z) / t), z given the state.
 
-    The noise is a constant of the derivative, so that the mean over all is that of
-    ``st_gumbel_softmax`` for any K, and the variance never larger. t is the ``temperature``. ZGR as
-    K goes to infinity and the temperature to 0. The paper takes 10, 100 and 1000 samples.
+    t is the ``temperature``. The noise is a constant to the derivative, so that for any K the mean
+    is that of ``st_gumbel_softmax`` and the variance is never larger. As K goes to infinity and t
+    to 0 it becomes ZGR. The paper takes 10, 100 and 1000 samples.
 
     Raises:
         GradbenchError: a temperature that is not positive, or ``samples`` below 1.
@@ -60,28 +57,27 @@ def gumbel_rao(model: Model, *, temperature: float = 1.0, samples: int = 10) -> 
         lead = noise.lead(x, a, v) / t
         return 2 * jax.nn.sigmoid(lead) * jax.nn.sigmoid(-lead) / t
 
-    # v F(xa) = 1/2, where the quantiles of triangular and Laplace noise are not smooth
+    # v F(xa) = 1/2 is where the quantiles of triangular and Laplace noise are not smooth.
     def kink(noise, x, a):
         return jnp.minimum(0.5 / jnp.maximum(noise.cdf(x * a), 0.5), 1)
 
     return _averaged(model, at_least(1, "samples", samples), slope, kink)
 
 
-@register(
+@register_backprop(
     family="gumbel_rao",
     exactness="biased",
-    cost=Cost(gradient="1"),
-    differentiable=True,
     source="Wang & Bui 2026, Beyond ReinMax",
 )
 def reinmax_rao(model: Model, *, temperature: float = 1.0, samples: int = 10) -> Loss:
     """J = 2 J_t - p(1 - p) / 2: ReinMax with a Gumbel-Rao mean J_t in the place of q(1 - q).
 
     q = (p + b) / 2, and J_t is the mean over K ``samples`` of y(1 - y) / t, y = sig((l - z) / t), l
-    the logit of q and z logistic given sign(l - z) = x. In the logit of p, times its derivative in
-    a. Exact for nothing; as the ``temperature`` t goes to 0 its mean on linear objectives is half
-    of the right one. The authors take 100 samples. Their control variate, ReinMax-CV, could not be
-    pinned down; one of mean zero given the state can only add variance to ReinMax.
+    the logit of q and z logistic given sign(l - z) = x. The formula is for the logit of p. It is
+    exact for nothing: as the ``temperature`` t goes to 0, its mean on linear objectives is half of
+    the right one. The authors take 100 samples. Their control variate, ReinMax-CV, is left out
+    because the paper does not determine it; one of mean zero given the state can only add variance
+    to ReinMax.
 
     Raises:
         GradbenchError: a temperature that is not positive, or ``samples`` below 1.

@@ -1,4 +1,4 @@
-"""Several sampled paths, each the baseline of the others: RLOO and control variates built on it."""
+"""RLOO, several sampled paths that are each other's baselines, and control variates built on it."""
 
 from typing import Any
 
@@ -28,32 +28,34 @@ from gradbench.estimators.adaptive import (
     network,
     start_network,
 )
-from gradbench.estimators.cost import Cost
+from gradbench.estimators.cost import Cost, Formula, L
 from gradbench.estimators.registry import register
 from gradbench.estimators.reinforce import scores, stacked
 
+SAMPLES = Formula("samples")
+
 
 def others(values: Float[Array, "samples ..."]) -> Float[Array, "samples ..."]:
-    """For each sample the mean over the others."""
+    """Return for each sample the mean over the others."""
     return jnp.tensordot(_leave_one_out(len(values), values.dtype), values, 1)
 
 
 def _leave_one_out(samples: int, dtype: Any) -> Float[Array, "samples samples"]:
-    """Row k weights the samples but k: what is left of sample k may not see the sample itself."""
+    """Return weights of a mean, whose row k leaves out sample k."""
     return (1 - jnp.eye(samples, dtype=dtype)) / (samples - 1)
 
 
 @register(
     family="multisample",
     exactness="unbiased",
-    cost=Cost("samples", layers="samples * L"),
+    cost=Cost(SAMPLES, layers=SAMPLES * L),
     source="Kool et al. 2019, Buy 4 REINFORCE samples, get a baseline for free!",
 )
 def rloo(model: Model, *, samples: int = 2) -> Loss:
     """1/K sum_k (f_k - mean_{j != k} f_j) d log P(x_k) / da over K whole paths.
 
-    K is the number of ``samples``. Also known as LOORF. The value and the objective's own gradient
-    are means too.
+    K is the number of ``samples``. The value and the objective's own gradient are means too. It is
+    also known as LOORF.
 
     Raises:
         GradbenchError: ``samples`` below 2.
@@ -71,7 +73,7 @@ def rloo(model: Model, *, samples: int = 2) -> Loss:
 @register(
     family="multisample",
     exactness="unbiased",
-    cost=Cost("samples", "samples", "samples * L"),
+    cost=Cost(SAMPLES, SAMPLES, SAMPLES * L),
     differentiable=True,
     layers="one",
     source="Titsias & Shi 2022, Double control variates for gradient estimation",
@@ -81,9 +83,10 @@ def double_cv(
 ) -> Loss:
     """RLOO on f_k + alpha g_-k.(x_k - m), less 2 alpha g F'(a): m the means, g mean gradients of f.
 
-    g_-k is the mean of the gradients of the other samples; the first control variate is so part of
-    the baselines too. alpha is fixed if given; else it starts from 0, which is RLOO, and Adam
-    minimises |draw|^2 at the ``rate``. On a linear objective alpha = -1 leaves no variance.
+    g_-k is the mean of the gradients of the other samples, so that the first control variate is
+    also part of the baselines. alpha is fixed if it is given. Else it starts from 0, which is RLOO,
+    and Adam minimises |draw|^2 at the ``rate``. On a linear objective alpha = -1 leaves no
+    variance.
 
     Raises:
         GradbenchError: ``samples`` below 2, a rate that is not positive, an alpha that is no finite
@@ -116,23 +119,23 @@ def double_cv(
 @register(
     family="multisample",
     exactness="unbiased",
-    cost=Cost("samples", "samples", "samples * L"),
+    cost=Cost(SAMPLES, SAMPLES, SAMPLES * L),
     differentiable=True,
     source="Shi et al. 2022, Gradient estimation with discrete Stein operators (RODEO)",
 )
 def rodeo(model: Model, *, samples: int = 2, hidden: int = 100, rate: float = 0.001) -> Learned:
     """RLOO with Stein control variates, (Ah)(x) = 1/D sum_i P(flip i | rest) (h(flip_i x) - h(x)).
 
-    (A h)(x) has the mean 0 whatever h. With s the score, and surrogates of f made for each sample
-    of the others, one draw over K ``samples``, whole paths, is
+    (A h)(x) has the mean 0 whatever h is. A draw over K ``samples``, whole paths, with s the score
+    and surrogates h_k of f made from the samples other than k, is
 
         1/K sum_k [(f_k - mean_{j != k} (f_j + alpha (A h_j)(x_j))) s_k + beta (A h~_k s)(x_k)],
         (h_k, h~_k)(x) = mean_{j != k} net(f'(x_j).(x - x_j), f_j).
 
     Adam minimises |draw|^2 at the ``rate`` in alpha and beta, which start from 0 (RLOO), and in the
-    network, of one layer of ``hidden`` leaky rectifiers; each layer has its own. f' holds the
-    states above, as in the authors' code: where the objective does not read a layer, its h is
-    constant.
+    network, which has one layer of ``hidden`` leaky rectifiers; each layer has its own. f' holds
+    the states above fixed, as in the authors' code: if the objective does not read a layer, its h
+    is constant.
 
     Raises:
         GradbenchError: ``samples`` below 2, ``hidden`` below 1, or a rate that is not positive.
@@ -171,7 +174,7 @@ def rodeo(model: Model, *, samples: int = 2, hidden: int = 100, rate: float = 0.
 def _surrogates(
     net: Network, f: Float[Array, " K"], x: Float[Array, "K D"], g: Float[Array, "K D"]
 ) -> Float[Array, "K D+1 2"]:
-    """Both surrogates of each sample, at its states and at all their flips."""
+    """Return both surrogates of each sample, at its states and at all their flips."""
     here = jnp.sum(g * (x[:, None] - x), axis=-1, keepdims=True)  # of sample k by sample j
     expansions = jnp.concatenate([here, here - 2 * x[:, None] * g], axis=-1)
     inputs = jnp.stack(jnp.broadcast_arrays(expansions, f[:, None]), axis=-1)
@@ -180,14 +183,14 @@ def _surrogates(
 
 
 def _together(u: tuple[Uniforms, ...]) -> Uniforms:
-    """All streams as one, with a first axis of samples."""
+    """Return all streams as one, with a first axis of samples."""
     return jax.tree.map(lambda *v: jnp.stack(v), *u)
 
 
 def _with_gradients(
     model: Model, params: Params, u: tuple[Uniforms, ...], example: Example
 ) -> tuple[Trace, PyTree]:
-    """A sampled path for each stream, and the gradient of f in the states, all others held."""
+    """Return a sampled path per stream, and the gradients of f in states, other states fixed."""
     together = _together(u)
     sites: list[Any] = []
 

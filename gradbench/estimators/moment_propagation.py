@@ -1,4 +1,4 @@
-"""Means and variances carried from layer to layer in the place of states."""
+"""Moment propagation: layers pass on means and variances instead of states."""
 
 from collections.abc import Callable
 from functools import partial

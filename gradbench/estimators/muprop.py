@@ -8,7 +8,7 @@ from gradbench.core.autodiff import gradient_term
 from gradbench.core.contract import Example, Loss, Model, Params, Trace
 from gradbench.core.run import run_model, sampled
 from gradbench.core.surrogate import surrogate_loss
-from gradbench.estimators.cost import Cost
+from gradbench.estimators.cost import Cost, L
 from gradbench.estimators.registry import register
 from gradbench.estimators.reinforce import scores
 
@@ -16,16 +16,16 @@ from gradbench.estimators.reinforce import scores
 @register(
     family="muprop",
     exactness="unbiased",
-    cost=Cost("2", "1", "2 * L"),
+    cost=Cost(2, 1, 2 * L),
     differentiable=True,
     source="Gu et al. 2016, MuProp: unbiased backpropagation for stochastic neural networks",
 )
 def muprop(model: Model) -> Loss:
     """(f(x) - f(m) - f'(m).(x - m)) d log P(x) / da + 2 f'(m) F'(a), at the mean field m.
 
-    m and f', the gradient through all layers above, are of the mean-field network; a, in the last
-    factor too, is that of the sampled path, or deep networks would be biased. Without variance in
-    one layer if the objective is linear. Needs an objective that is defined between the states.
+    m and f', the gradient through all layers above, are those of the mean-field network. a is that
+    of the sampled path, also in the last factor: else deep networks would be biased. In one layer
+    it has no variance for linear objectives. The objective has to be defined between the states.
     """
 
     def example_loss(params, u, example):
@@ -44,7 +44,7 @@ def muprop(model: Model) -> Loss:
 @register(
     family="muprop",
     exactness="unbiased",
-    cost=Cost("2", layers="2 * L"),
+    cost=Cost(2, layers=2 * L),
     source="Tucker et al. 2017, REBAR (simple MuProp); Gu et al. 2016",
 )
 def simple_muprop(model: Model) -> Loss:
@@ -59,7 +59,7 @@ def simple_muprop(model: Model) -> Loss:
 
 
 def _expansion(model: Model, params: Params, example: Example, run: Trace):
-    """The mean-field network: its objective, its means, the gradient in each of them."""
+    """Return the objective of the mean-field network, its means, and the gradient in each."""
 
     def shifted(offsets):
         def mean(site, a):

@@ -32,9 +32,9 @@ from gradbench.models.structure import has_latent_weights
 def nested(
     model: Model, *, weights: Any = NESTED["weights"], activations: Any = NESTED["activations"]
 ) -> Loss:
-    """The estimator ``weights`` for binary weights w, its f(w) a draw of ``activations``.
+    """Estimate by ``weights`` in binary weights w, with a draw of ``activations`` as f(w).
 
-    Both are specs. Unbiased if both are. Without it, the activations under binary weights have the
+    Both are specs; it is unbiased if both are. Any other estimator leaves the activations to the
     estimator that ``BinaryWeights`` was given.
 
     Raises:

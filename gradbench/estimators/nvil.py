@@ -1,5 +1,6 @@
 """NVIL, neural variational inference and learning: baselines learned by regression."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -7,11 +8,12 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from gradbench.core.arguments import at_least, fraction, positive
-from gradbench.core.contract import Example, Model, Trace
+from gradbench.core.contract import Example, Model, Params, Site, Trace
 from gradbench.core.run import as_examples, find_sites, sampled
 from gradbench.core.surrogate import surrogate_loss
 from gradbench.estimators.adaptive import (
     Learned,
+    Network,
     descent,
     network,
     reals,
@@ -29,13 +31,13 @@ from gradbench.estimators.reinforce import averaged, follow, scores, start_avera
 def nvil(model: Model, *, hidden: int = 16, rate: float = 0.01, decay: float = 0.8) -> Learned:
     """(f - c - c_k(input)) d log P(x_k) / da_k, both baselines learned, never from the sample.
 
-    c is a moving average of f over past draws, a past one weighted by ``decay`` a step; c_k is a
-    network of ``hidden`` tanh units, one for each layer k, regressed on f - c by Adam at the
-    ``rate``. Its input are the real numbers of the example and the states of the layer below. At
-    the start both are 0.
+    c is a moving average of f over past draws, with the weight ``decay`` a step for past ones. c_k
+    is a network of ``hidden`` tanh units, one for each layer k, regressed on f - c by Adam at the
+    ``rate``. Its inputs are the real numbers of the example and the states of the layer below. Both
+    are 0 at the start.
 
-    The paper's division by a running scale rescales the gradient and is left out; its c contains
-    the current draw, this one does not. The same return f serves all layers.
+    The paper also divides by a running scale, which rescales the gradient and is left out here; its
+    c contains the current draw, this one does not. The same return f serves all layers.
 
     Raises:
         GradbenchError: ``hidden`` below 1, a rate that is not positive, or a decay outside [0, 1].
@@ -44,7 +46,7 @@ def nvil(model: Model, *, hidden: int = 16, rate: float = 0.01, decay: float = 0
     rate, decay = positive("rate", rate), fraction("decay", decay)
 
     def returns(nets: Any, c: Array, run: Trace, example: Example) -> list[Array]:
-        """f - c - c_k for each layer."""
+        """Return f - c - c_k for each layer."""
         below = [reals(example), *(jnp.ravel(x) for x in run.x)]
         inputs = [below[0], *(jnp.concatenate([below[0], x]) for x in below[1:])]
         return [run.f - c - network(net, z)[0] for net, z in zip(nets, inputs, strict=False)]
@@ -60,13 +62,7 @@ def nvil(model: Model, *, hidden: int = 16, rate: float = 0.01, decay: float = 0
 
     def init(params, batch):
         example = jax.tree.map(lambda leaf: leaf[0], as_examples(model, jax.random.key(0), batch))
-        sites = find_sites(model, params, example)
-        widths = [0, *(site.size for site in sites)]
-        nets = []
-        for site, below in zip(sites, widths, strict=False):
-            key, inputs = jax.random.key(site.index), reals(example).size + below
-            net = start_network(key, inputs, hidden, 1, params)
-            nets.append(net | {"second": jnp.zeros_like(net["second"])})
+        nets = _start_baselines(find_sites(model, params, example), example, hidden, params)
         return {"nets": start(nets), "average": start_average(params)}
 
     def frozen(state):
@@ -85,3 +81,15 @@ def nvil(model: Model, *, hidden: int = 16, rate: float = 0.01, decay: float = 0
         }
 
     return Learned(model, init, frozen, adapt)
+
+
+def _start_baselines(
+    sites: Sequence[Site], example: Example, hidden: int, params: Params
+) -> list[Network]:
+    """Return a network for each layer, of the example and the layer below; its output is 0."""
+    nets = []
+    for site, below in zip(sites, [0, *(site.size for site in sites)], strict=False):
+        key, inputs = jax.random.key(site.index), reals(example).size + below
+        net = start_network(key, inputs, hidden, 1, params)
+        nets.append(net | {"second": jnp.zeros_like(net["second"])})
+    return nets

@@ -8,7 +8,7 @@ from gradbench.core.autodiff import gradient_term
 from gradbench.core.contract import Loss, Model
 from gradbench.core.run import one_layer, run_at_states, sampled
 from gradbench.core.surrogate import surrogate_loss
-from gradbench.estimators.cost import Cost
+from gradbench.estimators.cost import Cost, D
 from gradbench.estimators.registry import register
 from gradbench.models.flips import one_by_one
 
@@ -16,7 +16,7 @@ from gradbench.models.flips import one_by_one
 @register(
     family="path_integral",
     exactness="unbiased",
-    cost=Cost("D + 1", "D", layers="D + 1"),
+    cost=Cost(D + 1, D, layers=D + 1),
     differentiable=True,
     source="the fundamental theorem of calculus, unit by unit",
     layers="one",
@@ -24,9 +24,9 @@ from gradbench.models.flips import one_by_one
 def path_integral(model: Model) -> Loss:
     """F'(a_i) df/db_i at a uniform random b_i in (0, 1), the other units as sampled.
 
-    f(b_i = 1) - f(b_i = 0) is the integral of the derivative between the two: unbiased for every
-    objective that is differentiable between the states. A gradient for each unit: with one uniform
-    point for all units together it would be exact for linear objectives only.
+    f(b_i = 1) - f(b_i = 0) is the integral of the derivative between the two, so that the estimator
+    is unbiased for every objective that is differentiable between the states. It takes a gradient
+    for each unit: one uniform point for all units together is exact for linear objectives only.
 
     Raises:
         GradbenchError: when called, a model of several stochastic layers.

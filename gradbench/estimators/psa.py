@@ -1,15 +1,18 @@
 """PSA, the path sample-analytic estimator."""
 
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import jax.numpy as jnp
 from jax.lax import stop_gradient
+from jaxtyping import Array
 
 from gradbench.core.autodiff import gradient_term
-from gradbench.core.contract import Loss, Model, Trace, is_chain
+from gradbench.core.contract import Example, Loss, Model, Params, Site, Trace, is_chain
 from gradbench.core.run import flip, run_at_states, sampled
 from gradbench.core.surrogate import surrogate_loss
-from gradbench.estimators.cost import Cost
+from gradbench.estimators.cost import Cost, L, n
 from gradbench.estimators.registry import register
 from gradbench.models.flips import generic_route, one_by_one
 
@@ -17,7 +20,7 @@ from gradbench.models.flips import generic_route, one_by_one
 @register(
     family="psa",
     exactness="one layer",
-    cost=Cost("n + 1", layers="2 * L - 1"),
+    cost=Cost(n + 1, layers=2 * L - 1),
     source="Shekhovtsov, Yanush & Flach 2020, Path sample-analytic gradient estimators",
 )
 def psa(model: Model) -> Loss:
@@ -29,16 +32,15 @@ def psa(model: Model) -> Loss:
                   + sum over units j above of -x_j delta_j (F(a_j with i flipped) - F(a_j)),
 
     the gradient in a_j is -x_j delta_j F'(a_j): sums of products of differences of F along all
-    paths of single flips. Unbiased for one layer and any objective, for the last layer and the
-    parameters of the objective of any network, and if each unit feeds at most one unit above. The
-    objective and its own parameters are averaged over flips of the last states, which is exact and
-    lowers the variance.
+    paths of single flips. It is unbiased for one layer and any objective, for the last layer and
+    the parameters of the objective of any network, and if each unit feeds at most one unit above.
+    The objective and its own parameters are averaged over flips of the last states, which is exact
+    and lowers the variance.
 
     A chain, with the methods ``flip_objective``, ``flip_pullback`` and ``flip_route`` of ``SBN``,
-    gives both parts of delta from its structure; for any other model each unit is flipped and the
+    gives both parts of delta from its structure. In any other model each unit is flipped and the
     model run again. ``gradbench.explain`` says which.
     """
-    chain: Any = model if is_chain(model) else None
 
     def example_loss(params, u, example):
         run = sampled(model, params, u[0], example)
@@ -46,54 +48,68 @@ def psa(model: Model) -> Loss:
         fixed = stop_gradient(params)
         last = len(run.x) - 1
 
-        def each_flip(params, k, what):
-            """``what`` of the run with each unit of site k flipped in turn."""
-
-            def one(i):
-                x_k = flip(run.x[k], i)
-                return what(
-                    run_at_states(model, params, example, (*run.x[:k], x_k, *run.x[k + 1 :]))
-                )
-
-            return one_by_one(one, run.x[k].size, sum(x.size for x in run.x))
-
-        def last_objective():
-            if chain is not None:
-                return chain.flip_objective(params, example, run, last)
-            return each_flip(params, last, lambda other: other.f)
-
-        def delta_below(k, signals):
-            """delta of site k < last, from the signals -x_j delta_j of the sites above."""
-            if chain is not None:
-                f = chain.flip_objective(fixed, example, constant, k).reshape(run.sites[k].shape)
-                return f - constant.f + chain.flip_pullback(fixed, constant, k, signals[0])
-
-            def change(other):
-                above = zip(run.sites[k + 1 :], other.a[k + 1 :], signals, strict=True)
-                return (other.f - constant.f) + sum(
-                    jnp.sum(g * (site.noise.cdf(a) - site.noise.cdf(constant.a[site.index])))
-                    for site, a, g in above
-                )
-
-            return each_flip(fixed, k, change).reshape(run.sites[k].shape)
-
         # Each unit of the last layer, drawn anew given the rest, takes its other state with 1 - P.
-        change = last_objective() - run.f
+        change = _flipped_objective(model, params, example, run) - run.f
         other = 1 - run.sites[last].noise.probability(constant.x[last], constant.a[last])
         loss = run.f + jnp.mean(other.ravel() * change)
 
         delta = stop_gradient(change).reshape(run.sites[last].shape)
-        signals: tuple = ()
+        signals: tuple[Array, ...] = ()  # -x_j delta_j of the layers from k on
         for k in reversed(range(last + 1)):
             if k < last:
-                delta = delta_below(k, signals)
+                delta = _delta_below(model, fixed, example, constant, k, signals)
             signals = (-constant.x[k] * delta, *signals)
             loss += gradient_term(signals[0] * run.sites[k].noise.pdf(constant.a[k]), run.a[k])
         return loss
 
-    def route(sites):
-        if chain is not None:
-            return [chain.flip_route(site.index) for site in sites]
-        return generic_route(sites)
+    return surrogate_loss(model, example_loss, route=partial(_route, model))
 
-    return surrogate_loss(model, example_loss, route=route)
+
+def _flipped_objective(model: Any, params: Params, example: Example, run: Trace) -> Array:
+    """Return f with each unit of the last site flipped in turn."""
+    last = len(run.x) - 1
+    if is_chain(model):
+        return model.flip_objective(params, example, run, last)
+    return _each_flip(model, params, example, run, last, lambda other: other.f)
+
+
+def _delta_below(
+    model: Any, params: Params, example: Example, run: Trace, k: int, signals: tuple[Array, ...]
+) -> Array:
+    """Return delta of site k below the last, from the signals -x_j delta_j of the sites above."""
+    if is_chain(model):
+        f = model.flip_objective(params, example, run, k).reshape(run.sites[k].shape)
+        return f - run.f + model.flip_pullback(params, run, k, signals[0])
+
+    def change(other: Trace) -> Array:
+        above = zip(run.sites[k + 1 :], other.a[k + 1 :], signals, strict=True)
+        return (other.f - run.f) + sum(
+            jnp.sum(g * (site.noise.cdf(a) - site.noise.cdf(run.a[site.index])))
+            for site, a, g in above
+        )
+
+    return _each_flip(model, params, example, run, k, change).reshape(run.sites[k].shape)
+
+
+def _each_flip(
+    model: Model,
+    params: Params,
+    example: Example,
+    run: Trace,
+    k: int,
+    what: Callable[[Trace], Array],
+) -> Array:
+    """Return ``what`` of the run with each unit of site k flipped in turn."""
+
+    def one(i: Array) -> Array:
+        x_k = flip(run.x[k], i)
+        return what(run_at_states(model, params, example, (*run.x[:k], x_k, *run.x[k + 1 :])))
+
+    return one_by_one(one, run.x[k].size, sum(x.size for x in run.x))
+
+
+def _route(model: Any, sites: Sequence[Site]) -> list[str]:
+    """Return in words how flips are computed in a model with these sites."""
+    if is_chain(model):
+        return [model.flip_route(site.index) for site in sites]
+    return generic_route(sites)

@@ -5,8 +5,8 @@ a second value of z given b, and its mean is given back by reparameterisation:
 
     (f(b) - c(z~)) d log P(b) / da + d/da [c(z) - c(z~)]
 
-is unbiased for every smooth c, and has the less variance the closer c(z) is to f(b). The derivative
-goes through z~ too, whose distribution given b depends on a.
+is unbiased for every smooth c, and its variance is smaller the closer c(z) is to f(b). The
+derivative goes through z~ too, whose distribution given b depends on a.
 """
 
 from typing import Any
@@ -19,7 +19,7 @@ from gradbench.core.arguments import at_least, finite, positive
 from gradbench.core.contract import Loss, Model, Params, Site
 from gradbench.core.errors import GradbenchError
 from gradbench.estimators.adaptive import Learned, network, reals, start_network
-from gradbench.estimators.cost import Cost
+from gradbench.estimators.cost import Cost, L
 from gradbench.estimators.registry import register
 from gradbench.estimators.reparameterised import (
     At,
@@ -31,16 +31,16 @@ from gradbench.estimators.reparameterised import (
 )
 
 SOURCE = "Tucker et al. 2017, REBAR: Low-variance, unbiased gradient estimates"
-RELAXED = Cost("2 * L + 1", "2 * L", "L * (2 * L + 1)")
+RELAXED = Cost(2 * L + 1, 2 * L, L * (2 * L + 1))
 
 
 @register(family="rebar", exactness="unbiased", cost=RELAXED, differentiable=True, source=SOURCE)
 def rebar(model: Model, *, temperature: float = 0.5, scale: float = 1.0) -> Loss:
     """(f(b) - c f(sig(z~/t))) d log P(b) / da + c d/da [f(sig(z/t)) - f(sig(z~/t))] per layer.
 
-    The layers above a relaxed one are relaxed too: hard states there would be a bias. The objective
-    has to be differentiable in the states, and finite between them. ``scale`` is c, ``temperature``
-    t.
+    c is the ``scale``, t the ``temperature``. The layers above a relaxed one are relaxed too: hard
+    states there would be a bias. The objective has to be differentiable in the states, and finite
+    between them.
 
     Raises:
         GradbenchError: a temperature that is not positive, or a scale that is no finite number.
@@ -55,7 +55,7 @@ def dynamic_rebar(
 ) -> Learned:
     """REBAR with learned t and c: every layer has its own, which minimise E g^2.
 
-    ``temperature`` and ``scale`` are where they start, ``rate`` is that of Adam.
+    t and c start from ``temperature`` and ``scale``; ``rate`` is the rate of Adam.
 
     Raises:
         GradbenchError: a temperature or rate that is not positive, or a scale that is no finite
@@ -83,11 +83,11 @@ def relax(
 ) -> Learned:
     """REBAR with c f(sig(z/t)) + r(z) in the place of c f(sig(z/t)); t, c and r minimise E g^2.
 
-    r is a network of ``hidden`` tanh units, one network per layer, which sees sig(z/t), the states
-    below and the example. It starts at zero, so that the initial estimator is REBAR.
-    ``black_box=True`` is r alone, for an objective that is costly or not differentiable: it starts
-    as REINFORCE, and evaluates the objective once. ``temperature`` and ``scale`` are where t and c
-    start, ``rate`` is that of Adam.
+    r is a network of ``hidden`` tanh units, one network per layer, of sig(z/t), the states below
+    and the example. It starts at zero, so that the initial estimator is REBAR. ``black_box=True``
+    is r alone, for an objective that is costly or not differentiable: it starts as REINFORCE, and
+    evaluates the objective once. t and c start from ``temperature`` and ``scale``; ``rate`` is the
+    rate of Adam.
 
     Raises:
         GradbenchError: ``hidden`` below 1, a ``black_box`` that is no bool, a temperature or rate

@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 from gradbench.core import specs
@@ -158,6 +159,10 @@ def register(
         return make
 
     return enter
+
+
+# Registers an estimator that runs the model once and differentiates its objective in the states.
+register_backprop = partial(register, cost=Cost(gradient=1), differentiable=True)
 
 
 def get_estimator(spec: str) -> tuple[Entry, dict[str, Any]]:

@@ -1,7 +1,7 @@
 """REINFORCE and its simple baselines: a constant, past draws, the other examples of the batch.
 
-A baseline c is subtracted from the return, (f - c) d log P(x) / da, and must not contain the sample
-it is subtracted from: one that holds it with weight w shrinks the gradient by 1 - w.
+A baseline c is subtracted from the return, (f - c) d log P(x) / da. It must not contain the sample
+it is subtracted from: a baseline that contains it with weight w multiplies the gradient by 1 - w.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,9 +22,9 @@ from gradbench.estimators.registry import register
 
 
 def scores(run: Trace, signals: Sequence[Array]) -> Float[Array, ""]:
-    """The value 0, with the gradient ``signals[k]`` * d log P(x_k) / da_k at every site k.
+    """Return the value 0, with the gradient ``signals[k]`` * d log P(x_k) / da_k at every site k.
 
-    Of many runs together, see ``stacked``, a signal is a vector.
+    For several runs together, see ``stacked``, a signal is a vector.
     """
     loss: Any = 0.0
     for site, x, a, signal in zip(run.sites, run.x, run.a, signals, strict=True):
@@ -34,7 +34,7 @@ def scores(run: Trace, signals: Sequence[Array]) -> Float[Array, ""]:
 
 
 def stacked(run: Callable[..., Trace], in_axes: Any, *args: Any) -> Trace:
-    """``run`` mapped over its arguments, as one run: all its arrays have a new first axis."""
+    """Map ``run`` over its arguments and return one run, whose arrays have a new first axis."""
     sites: list[Site] = []
 
     def arrays(*args: Any) -> Any:
@@ -76,9 +76,9 @@ def reinforce(model: Model, *, baseline: float = 0.0) -> Loss:
 def reinforce_leave_one_out(model: Model) -> Loss:
     """(f - c) d log P(x) / da, c the mean of f over the other examples of the batch.
 
-    It helps as far as the examples have returns alike. The draws of the examples depend on each
-    other. With one example c is 0, and so it is where one example is the whole batch, as with
-    binary weights.
+    It helps as far as the examples have similar returns. The draws of the examples depend on each
+    other. c is 0 for a batch of one example, and if one example is the whole batch, as with binary
+    weights.
     """
 
     def batch_loss(params, u, batch):
@@ -90,23 +90,23 @@ def reinforce_leave_one_out(model: Model) -> Loss:
     return surrogate_loss(model, batch_loss, couples_batch=True)
 
 
-Average = tuple[Array, Array]  # a decayed sum, and that of the ones: their ratio has no bias to 0
+Average = tuple[Array, Array]  # decayed sums of values and of ones; their ratio is not drawn to 0
 
 
 def start_average(params: Params) -> Average:
-    """The average of nothing, which counts as 0."""
+    """Return the average of nothing, whose value counts as 0."""
     zero = jnp.zeros((), real_type(params))
     return zero, zero
 
 
 def averaged(state: Average) -> Float[Array, ""]:
-    """The value of an average."""
+    """Return the value of an average."""
     total, weight = state
     return total / jnp.where(weight > 0, weight, 1)
 
 
 def follow(state: Average, value: Array, decay: float) -> Average:
-    """An average with one more value."""
+    """Return an average with one more value."""
     total, weight = state
     return decay * total + (1 - decay) * value, decay * weight + (1 - decay)
 
@@ -119,8 +119,9 @@ def follow(state: Average, value: Array, decay: float) -> Average:
 def moving_average(model: Model, *, decay: float = 0.99) -> Learned:
     """(f - c) d log P(x) / da, c an exponential moving average of f over past draws.
 
-    Never of the current one. The average is that of a batch, a past one weighted by ``decay`` a
-    step, corrected for its start from nothing; before the first step of ``adapt`` it is 0.
+    c never contains the current draw. It averages the values of batches, with the weight ``decay``
+    a step for past ones, and is corrected for its start from nothing. Before the first step of
+    ``adapt`` it is 0.
 
     Raises:
         GradbenchError: a decay outside [0, 1].

@@ -1,4 +1,4 @@
-"""REBAR and RELAX: score functions whose control variate is a relaxation."""
+"""The computations of REBAR and RELAX: control variates of the score function by relaxation."""
 
 import math
 from collections.abc import Callable
@@ -24,7 +24,8 @@ from gradbench.estimators.adaptive import Learned, least_variance, reals
 class At(NamedTuple):
     """Where a control variate is taken: at site k of a run, on stopped params.
 
-    It may use the states below the site, and above it the uniforms of the run, not its states.
+    A control variate may use the states below the site. Above the site it may use the uniforms of
+    the run, but not its states.
     """
 
     params: Params
@@ -35,7 +36,7 @@ class At(NamedTuple):
 
 
 def controlled(model: Model, control: Callable[[At, Array], Array]) -> SurrogateLoss:
-    """REINFORCE with the control variate ``control(at, z)`` of each layer's z."""
+    """Return REINFORCE with the control variate ``control(at, z)`` of the z of each layer."""
 
     def example_loss(params, u, example):
         run = sampled(model, params, u[0], example)
@@ -67,12 +68,12 @@ def controlled(model: Model, control: Callable[[At, Array], Array]) -> Surrogate
 def conditional(
     site: Site, x: Float[Array, "..."], a: Float[Array, "..."], v: Float[Array, "..."]
 ) -> Float[Array, "..."]:
-    """z~ of the distribution of z given its sign x, from uniforms v."""
+    """Return z~, drawn from the distribution of z given its sign x by uniforms v."""
     return x * site.noise.lead(x, a, v)
 
 
 def _kinks(stream: int, run: Trace) -> list[Array]:
-    """Where F^{-1} need not be smooth: at 1/2, of u and of v F(x a)."""
+    """Return where F^{-1} need not be smooth: where u, or v F(x a), is 1/2."""
     sites = zip(run.sites, run.a, strict=True)
     return [
         jnp.full((1, *a.shape), 0.5) / (site.noise.cdf(abs(a)) if stream else 1)
@@ -81,12 +82,12 @@ def _kinks(stream: int, run: Trace) -> list[Array]:
 
 
 def soft(z: Float[Array, "..."], temperature: Any) -> Float[Array, "..."]:
-    """2 sig(z/t) - 1: sign(z), relaxed."""
+    """Return 2 sig(z/t) - 1, a relaxation of sign(z)."""
     return jnp.tanh(z / (2 * temperature))
 
 
 def relaxed(model: Model, temperature: Any, at: At, z: Float[Array, "..."]) -> Float[Array, ""]:
-    """The objective with the site and all above it relaxed, after the sampled states below."""
+    """Return f with the site and all above it relaxed, after the sampled states below."""
 
     def unit(site: Site, a: Array) -> Array:
         return soft(a - site.noise.quantile(at.u[site.index]), temperature)
@@ -98,7 +99,7 @@ def relaxed(model: Model, temperature: Any, at: At, z: Float[Array, "..."]) -> F
 def _learned_rebar(
     model: Model, temperature: float, scale: float
 ) -> tuple[dict[str, Any], Callable[[Any, At, Array], Array]]:
-    """What is learned for each layer, and the control variate it gives."""
+    """Return the learned parts of a layer at their start, and the control variate made of them."""
     t, c = positive("temperature", temperature), finite("scale", scale)
 
     def control(phi: Any, at: At, z: Array) -> Array:
@@ -114,10 +115,10 @@ def _learned(
     control: Callable[[Any, At, Array], Array],
     rate: float,
 ) -> Learned:
-    """``controlled`` by ``control(phi, at, z)``, phi a list of one part per site.
+    """Return ``controlled`` with learned parts phi, one per site, by ``control(phi, at, z)``.
 
-    ``start(site, seen, params)`` is where a part starts, ``seen`` the number of units up to the
-    site and of real numbers in an example.
+    ``start(site, seen, params)`` is a part at its start, with ``seen`` the number of units up to
+    the site plus the number of real numbers in an example.
     """
 
     def begin(params: Params, batch: Batch) -> list[Any]:

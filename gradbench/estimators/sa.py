@@ -1,17 +1,21 @@
-"""SA, the sample-analytic estimator with an augmented state: the elder sister of PSA."""
+"""SA, the sample-analytic estimator with an augmented state, from which PSA was derived."""
+
+from functools import partial
+from typing import Any
 
 import jax.numpy as jnp
 from jax.lax import stop_gradient
-from jaxtyping import Array
+from jaxtyping import Array, Float
 
 from gradbench.core.arguments import finite
 from gradbench.core.autodiff import gradient_term
-from gradbench.core.contract import Loss, Model, Site, Trace, is_chain
+from gradbench.core.contract import Example, Loss, Model, Params, Site, Trace, is_chain
 from gradbench.core.errors import GradbenchError
-from gradbench.core.noise import Noise, _integral
+from gradbench.core.noise import Noise
 from gradbench.core.run import flip, run_at_states, run_model
 from gradbench.core.surrogate import surrogate_loss
-from gradbench.estimators.cost import Cost
+from gradbench.core.uniforms import Uniforms
+from gradbench.estimators.cost import Cost, D, L, n
 from gradbench.estimators.registry import register
 from gradbench.models.flips import generic_route, one_by_one
 from gradbench.models.structure import is_layered
@@ -20,7 +24,7 @@ from gradbench.models.structure import is_layered
 @register(
     family="psa",
     exactness=lambda smoothing: "one layer" if smoothing == 0 else "biased",
-    cost=Cost("n + 1", layers="L + D - n"),
+    cost=Cost(n + 1, layers=L + D - n),
     value_unbiased=lambda smoothing: smoothing == 0,
     source="Shekhovtsov, Yanush & Flach 2020, in their released code (gradeval/model.py, fw_SA)",
 )
@@ -40,108 +44,119 @@ def sa(model: Model, *, smoothing: float = 0.0) -> Loss:
     the gradient in a_j is -x_j delta_j F'(a_j) / 2P_j. The objective is averaged over flips of the
     last states, as in PSA.
 
-    ``smoothing=0``, of the authors' experiments, samples the path itself: unbiased for one layer,
-    any objective and the value; also for the layer below the last if the objective is a sum of
-    terms of pairs of the last states, as of any two: with the weights 1 / 2P the two ends of a flip
-    count alike, a trapezoidal rule. Above 0 the states are those of the smoothed units: value and
-    gradient are biased, but for the gradient in one single unit. As t grows, states become fair
-    coins and the gradient that of PSA at these states. 100 is the default of the authors' code.
+    With ``smoothing=0``, as in the authors' experiments, the states are those of the sampled path.
+    The estimator is then unbiased for one layer and any objective, and its value always. It is also
+    unbiased for the layer below the last if the objective is a sum of terms of pairs of the last
+    states: with the weights 1 / 2P the two ends of a flip count alike, a trapezoidal rule. With
+    ``smoothing`` above 0 the states are those of smoothed units; value and gradient are biased,
+    except the gradient in a single unit. As t grows, states become fair coins and the gradient
+    becomes that of PSA at these states. The authors' code has the default 100.
 
     Raises:
         GradbenchError: a smoothing that is negative or not finite; when called with one above 0,
-            noise whose integral is not known.
+            noise whose integral is infinite.
     """
     t = finite("smoothing", smoothing)
     if t < 0:
         raise GradbenchError(f"smoothing is {smoothing!r}; give a number of at least 0")
 
-    def chance(noise: Noise, a: Array) -> Array:
-        """G(a), the probability of +1."""
-        return (_integral(noise, a + t) - _integral(noise, a - t)) / (2 * t) if t else noise.cdf(a)
-
-    def lost(noise: Noise, a: Array, other: Array) -> Array:
-        """D: E max(F(a + s) - F(other), 0)."""
-        if not t:
-            return jnp.maximum(noise.cdf(a) - noise.cdf(other), 0)
-        b = jnp.clip(other - a, -t, t)
-        area = _integral(noise, a + t) - _integral(noise, a + b) - (t - b) * noise.cdf(other)
-        return jnp.maximum(area / (2 * t), 0)
-
-    def given(site: Site, x: Array, a: Array, joint: Array) -> Array:
-        """Divided by P_j; a state of probability 0 is never seen."""
-        p = chance(site.noise, x * a)
-        return jnp.where(p > 0, joint / jnp.where(p > 0, p, 1), 0)
-
-    def example_loss(params, u, example):
-        def unit(site, a):
-            return jnp.where(u[0][site.index] < chance(site.noise, a), 1, -1).astype(a.dtype)
-
-        run = run_model(model, params, example, unit)
-        constant = Trace(*stop_gradient((run.f, run.x, run.a)), run.sites)
-        last = len(run.x) - 1
-
-        f, _ = _flips(model, params, example, run, last)
-        change = f - run.f
-        other = 1 - chance(run.sites[last].noise, constant.x[last] * constant.a[last])
-        loss = run.f + jnp.mean(other.ravel() * change)
-
-        deltas: tuple = ()
-        for k in reversed(range(last + 1)):
-            delta = stop_gradient(change)
-            if k < last:
-                f, above = _flips(model, stop_gradient(params), example, constant, k)
-                delta = f - constant.f
-                for site, others, effect in zip(run.sites[k + 1 :], above, deltas, strict=False):
-                    x, a = constant.x[site.index], constant.a[site.index]
-                    more = lost(site.noise, x * a, x * others) - lost(site.noise, x * a, x * a)
-                    delta += given(site, x, a, more).reshape(len(delta), -1) @ effect.ravel()
-            site, x, a = run.sites[k], constant.x[k], constant.a[k]
-            deltas = (delta.reshape(site.shape), *deltas)
-            loss += gradient_term(
-                given(site, x, a, -x * deltas[0] * site.noise.pdf(a) / 2), run.a[k]
-            )
-        return loss
-
-    def route(sites):
-        if not _is_layered_chain(model):
-            return generic_route(sites)
-        return [
-            f"layer {site.index + 1}: {site.size} flips in turn, what is above run again for each"
-            for site in sites
-        ]
-
-    if not t:
-        return surrogate_loss(model, example_loss, route=route)
-
     def breakpoints(stream, run):
-        return [chance(site.noise, a)[None] for site, a in zip(run.sites, run.a, strict=True)]
+        return [_chance(site.noise, a, t)[None] for site, a in zip(run.sites, run.a, strict=True)]
 
-    return surrogate_loss(
-        model,
-        example_loss,
-        randomness="uniforms",
-        smoothness="constant",
-        breakpoints=breakpoints,
-        route=route,
-    )
+    smoothed = {"randomness": "uniforms", "smoothness": "constant", "breakpoints": breakpoints}
+    options: Any = smoothed if t else {}
+    return surrogate_loss(model, partial(_draw, model, t), route=partial(_route, model), **options)
+
+
+def _draw(
+    model: Model, t: float, params: Params, u: tuple[Uniforms, ...], example: Example
+) -> Float[Array, ""]:
+    """Return the surrogate loss of one example, with the smoothing ``t``."""
+
+    def unit(site: Site, a: Array) -> Array:
+        return jnp.where(u[0][site.index] < _chance(site.noise, a, t), 1, -1).astype(a.dtype)
+
+    run = run_model(model, params, example, unit)
+    constant = Trace(*stop_gradient((run.f, run.x, run.a)), run.sites)
+    last = len(run.x) - 1
+
+    f, _ = _flips(model, params, example, run, last)
+    change = f - run.f
+    other = 1 - _chance(run.sites[last].noise, constant.x[last] * constant.a[last], t)
+    loss = run.f + jnp.mean(other.ravel() * change)
+
+    deltas: tuple[Array, ...] = ()  # of the layers from k + 1 on
+    for k in reversed(range(last + 1)):
+        delta = stop_gradient(change)
+        if k < last:
+            f, above = _flips(model, stop_gradient(params), example, constant, k)
+            delta = f - constant.f
+            for site, others, effect in zip(run.sites[k + 1 :], above, deltas, strict=False):
+                x, a = constant.x[site.index], constant.a[site.index]
+                more = _lost(site.noise, x * a, x * others, t) - _lost(site.noise, x * a, x * a, t)
+                share = _given(site, x, a, more, t)
+                delta += share.reshape(len(delta), -1) @ effect.ravel()
+        site, x, a = run.sites[k], constant.x[k], constant.a[k]
+        deltas = (delta.reshape(site.shape), *deltas)
+        slope = _given(site, x, a, -x * deltas[0] * site.noise.pdf(a) / 2, t)
+        loss += gradient_term(slope, run.a[k])
+    return loss
+
+
+def _chance(noise: Noise, a: Array, t: float) -> Array:
+    """Return G(a), the probability of +1."""
+    return (_integral(noise, a + t) - _integral(noise, a - t)) / (2 * t) if t else noise.cdf(a)
+
+
+def _lost(noise: Noise, a: Array, other: Array, t: float) -> Array:
+    """Return D = E max(F(a + s) - F(other), 0)."""
+    if not t:
+        return jnp.maximum(noise.cdf(a) - noise.cdf(other), 0)
+    b = jnp.clip(other - a, -t, t)
+    area = _integral(noise, a + t) - _integral(noise, a + b) - (t - b) * noise.cdf(other)
+    return jnp.maximum(area / (2 * t), 0)
+
+
+def _given(site: Site, x: Array, a: Array, joint: Array, t: float) -> Array:
+    """Return ``joint`` / P_j; a state of probability 0 is never seen."""
+    p = _chance(site.noise, x * a, t)
+    return jnp.where(p > 0, joint / jnp.where(p > 0, p, 1), 0)
+
+
+def _integral(noise: Noise, a: Array) -> Array:
+    if noise.integral is None:
+        raise GradbenchError(
+            f"sa() with smoothing got the noise {noise.name!r}, whose integral is infinite; take "
+            "smoothing=0"
+        )
+    return noise.integral(a)
+
+
+def _route(model: Model, sites: tuple[Site, ...]) -> list[str]:
+    """Return in words how flips are computed in a model with these sites."""
+    if not _is_layered_chain(model):
+        return generic_route(sites)
+    return [
+        f"layer {site.index + 1}: {site.size} flips in turn, what is above run again for each"
+        for site in sites
+    ]
 
 
 def _flips(model, params, example, run: Trace, k: int) -> tuple[Array, tuple[Array, ...]]:
-    """Return the objective and the pre-activations above, with each unit of site k flipped in turn.
+    """With each unit of site k flipped in turn: the objective, and the pre-activations above.
 
-    In a chain these are the pre-activations of the next site alone: no others change.
+    Of a chain, those of the next site alone: no other change.
     """
-    chain = _is_layered_chain(model)
 
     def one(i):
         x_k = flip(run.x[k], i)
-        if chain:
+        if _is_layered_chain(model):
             return model.layers[k + 1](params[k + 1], model.encode(x_k))
         other = run_at_states(model, params, example, (*run.x[:k], x_k, *run.x[k + 1 :]))
         return other.f, other.a[k + 1 :]
 
     size = sum(x.size for x in run.x)
-    if not chain:
+    if not _is_layered_chain(model):
         return one_by_one(one, run.x[k].size, size)  # type: ignore[return-value]
     f = model.flip_objective(params, example, run, k)
     return f, () if k == len(run.x) - 1 else (one_by_one(one, run.x[k].size, size),)

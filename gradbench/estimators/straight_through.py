@@ -15,11 +15,10 @@ from gradbench.core.errors import GradbenchError, did_you_mean
 from gradbench.core.noise import Noise
 from gradbench.core.run import draw_state
 from gradbench.core.surrogate import unitwise
-from gradbench.estimators.cost import Cost
-from gradbench.estimators.registry import register
+from gradbench.estimators.registry import register_backprop
 
-# The derivative of x in a. All but the first ignore the noise of the model; all but the first two
-# are 2F' of some other noise, named behind them, and exact where that is the model's.
+# The derivative of x in a. All but the first ignore the noise of the model. All but the first two
+# are 2F' of the noise named behind them, and exact if that is the noise of the model.
 PROXIES: dict[str, Callable[[Noise, Array], Array]] = {
     "density": lambda noise, a: 2 * noise.pdf(a),
     "identity": lambda noise, a: jnp.ones_like(a),
@@ -36,10 +35,10 @@ PROXIES: dict[str, Callable[[Noise, Array], Array]] = {
 def with_derivative(
     model: Model, slope: Callable[..., Array], streams: int = 1, **options: Any
 ) -> Loss:
-    """Sampled states x with the derivative ``slope(noise, x, a)``: any rule local to a unit.
+    """Return the estimator of sampled states x with the derivative ``slope(noise, x, a)``.
 
-    With ``randomness="uniforms"`` among ``options``, those of ``surrogate_loss``, it is
-    ``slope(noise, x, a, *u)``, u the uniforms of the site in each stream.
+    ``options`` are those of ``surrogate_loss``. With ``randomness="uniforms"`` among them, the
+    derivative is ``slope(noise, x, a, *u)``, u the uniforms of the site in each stream.
     """
     driven = options.get("randomness") == "uniforms"
 
@@ -51,31 +50,30 @@ def with_derivative(
 
 
 def _proxy(proxy: str, slope: float) -> Callable[[Noise, Array, Array], Array]:
-    """The derivative m proxy(m a) of the proxy with slope m."""
+    """Return the derivative m proxy(m a) of the proxy with slope m."""
     if proxy not in PROXIES:
         raise GradbenchError(f"proxy is {proxy!r}; {did_you_mean(proxy, PROXIES)}")
     m = positive("slope", slope)
     return lambda noise, x, a: m * PROXIES[proxy](noise, m * a)
 
 
-@register(
+@register_backprop(
     family="straight_through",
     exactness=lambda proxy, slope: "multilinear" if proxy == "density" and slope == 1 else "biased",
-    cost=Cost(gradient="1"),
-    differentiable=True,
     source="Bengio et al. 2013; Shekhovtsov & Yanush 2021",
 )
 def straight_through(model: Model, *, proxy: str = "density", slope: float = 1.0) -> Loss:
-    """Sampled states with the derivative 2F'(a), twice the density of the injected noise.
+    """dx/da = 2F'(a) at sampled states, twice the density of the injected noise.
 
-    ``proxy="identity"`` has the derivative 1 instead (Hinton 2012): exact for nothing, and for
-    binary weights the gradient that ``gradbench.optimisers`` make mirror descent of. The others are
-    the empirical ones, whatever the noise: "sigmoid", "tanh", "hardtanh" (the clipped identity,
-    Hubara 2016), "approxsign" (Liu 2018), "erf", and of spiking networks "exponential" and
-    "arctan". Each is 2F' of one noise and exact for multilinear objectives only with that.
+    ``proxy="identity"`` has the derivative 1 instead (Hinton 2012). It is exact for nothing; for
+    binary weights it is the gradient that ``gradbench.optimisers`` turn into mirror descent. The
+    other proxies are empirical and do not depend on the noise: "sigmoid", "tanh", "hardtanh" (the
+    clipped identity, Hubara 2016), "approxsign" (Liu 2018), "erf", and, from spiking networks,
+    "exponential" and "arctan". Each is 2F' of one noise, and exact for multilinear objectives only
+    with that noise.
 
-    A ``slope`` m makes the derivative m proxy(m a), the states as before: slope annealing (Chung
-    2017, there "hardtanh" on units without noise) raises it along the training. With the ratio of
+    A ``slope`` m makes the derivative m proxy(m a) and leaves the states. Slope annealing (Chung
+    2017, with "hardtanh" on units without noise) raises it along the training. With m the ratio of
     the forward to the backward temperature it is decoupled straight-through (Shah 2024).
 
     Raises:
@@ -84,11 +82,9 @@ def straight_through(model: Model, *, proxy: str = "density", slope: float = 1.0
     return with_derivative(model, _proxy(proxy, slope))
 
 
-@register(
+@register_backprop(
     family="straight_through",
     exactness="biased",
-    cost=Cost(gradient="1"),
-    differentiable=True,
     value_unbiased=False,
     source="Courbariaux et al. 2016, Binarized neural networks",
 )
@@ -97,9 +93,9 @@ def deterministic_straight_through(
 ) -> Loss:
     """States x = sign(a) without noise, with the derivative of a proxy as ``straight_through``.
 
-    ``proxy`` and ``slope`` are as there. The network that is trained is another one than the model:
-    the value is that of a single path. With the proxy "density" the gradient in a is exact for one
-    layer under a linear objective, but not that in the objective's own parameters.
+    ``proxy`` and ``slope`` are as there. It trains another network than the model: the value is
+    that of a single path. With the proxy "density" the gradient in a is exact for one layer under a
+    linear objective; the gradient in the objective's own parameters is not.
 
     Raises:
         GradbenchError: an unknown proxy, or a slope that is not positive.
@@ -113,18 +109,16 @@ def deterministic_straight_through(
     return unitwise(model, rule, streams=0, randomness="none")
 
 
-@register(
+@register_backprop(
     family="straight_through",
     exactness="biased",
-    cost=Cost(gradient="1"),
-    differentiable=True,
     source="Darabi et al. 2018, Regularized binary network training",
 )
 def swish_sign(model: Model, *, beta: float = 5.0) -> Loss:
-    """Sampled states with the derivative of 2 sig(ba) (1 + ba sig(-ba)) - 1, b = ``beta``.
+    """dx/da = d/da [2 sig(ba) (1 + ba sig(-ba)) - 1] at sampled states, b = ``beta``.
 
-    That is b (2 - ba tanh(ba/2)) / (1 + cosh(ba)): no density, as it is negative where
-    abs(ba) > 2.4. The paper's units have no noise; its beta is 5 or 10, or learned.
+    The derivative is b (2 - ba tanh(ba/2)) / (1 + cosh(ba)). It is no density, since it is negative
+    where abs(ba) > 2.4. The paper's units have no noise; its beta is 5 or 10, or learned.
 
     Raises:
         GradbenchError: a beta that is not positive.

@@ -1,8 +1,8 @@
 """VIMCO and OVIS: a baseline for each sample of a multi-sample bound, from the other samples.
 
 The signal of sample k is f - c_k, with f = -log mean_j w_j the objective of a ``MultiSample``. If
-the weights depend on the parameters, their own derivative, sum_k (w_k / sum_j w_j) dlog w_k, is
-part of the gradient: it is that of the objective itself.
+the weights depend on the parameters, the gradient contains their own derivative too, sum_k (w_k /
+sum_j w_j) dlog w_k, as the derivative of the objective itself.
 """
 
 from collections.abc import Callable
@@ -16,13 +16,15 @@ from gradbench.core.contract import Loss, Model
 from gradbench.core.errors import GradbenchError
 from gradbench.core.run import sampled
 from gradbench.core.surrogate import surrogate_loss
-from gradbench.estimators.cost import Cost
+from gradbench.estimators.cost import Cost, Formula, L
 from gradbench.estimators.registry import any_model, register
 from gradbench.estimators.reinforce import scores
 from gradbench.models.multisample import bound
 from gradbench.models.structure import has_samples
 
 NEEDS = "a MultiSample model"
+
+AUXILIARY = Formula("auxiliary")
 
 
 @register(
@@ -54,9 +56,10 @@ def vimco(model: Model) -> Loss:
 def ovis(model: Model, *, gamma: float = 1.0) -> Loss:
     """-c_k = log mean_{j != k} w_j - gamma v_k + (1 - gamma) log(1 - 1/K), v_k = w_k / sum_j w_j.
 
-    An asymptotic form of the optimal baseline, for weights w = p/q: gamma 1 for a large effective
-    sample size, 0 for one near 1. v_k contains the sample k: unless gamma is 0 it is biased, by
-    gamma sum_k v_k d log P(x_k), a step of wake-phase learning. ``ovis_mc`` is not.
+    This is an asymptotic form of the optimal baseline for weights w = p/q, with gamma = 1 for a
+    large effective sample size and gamma = 0 for one near 1. Since v_k contains sample k, it is
+    biased unless gamma is 0, by gamma sum_k v_k d log P(x_k), a step of wake-phase learning;
+    ``ovis_mc`` is not.
 
     Raises:
         GradbenchError: a model that is no MultiSample of at least 2 samples, or a gamma that is no
@@ -75,15 +78,15 @@ def ovis(model: Model, *, gamma: float = 1.0) -> Loss:
 @register(
     family="vimco",
     exactness="unbiased",
-    cost=lambda auxiliary: Cost("1 + auxiliary", layers="(1 + auxiliary) * L"),
+    cost=Cost(1 + AUXILIARY, layers=(1 + AUXILIARY) * L),
     source="Lievin et al. 2020 (OVIS), equation 12",
     needs=NEEDS,
 )
 def ovis_mc(model: Model, *, auxiliary: int = 1) -> Loss:
     """-c_k = the mean of log mean_j w_j - v_k over auxiliary samples in the place of sample k.
 
-    Each of the ``auxiliary`` further runs of the model gives K auxiliary samples. Made for weights
-    w = p/q, whose own derivative adds v_k d log q to the gradient.
+    Each of the ``auxiliary`` further runs of the model gives K auxiliary samples. It is made for
+    weights w = p/q, whose own derivative adds v_k d log q to the gradient.
 
     Raises:
         GradbenchError: a model that is no MultiSample of at least 2 samples, or ``auxiliary`` below
@@ -100,13 +103,13 @@ def ovis_mc(model: Model, *, auxiliary: int = 1) -> Loss:
 
 
 def _replaced(losses: Array, other: float | Array) -> Array:
-    """``[samples, samples]``: row k are the losses with another one in the place of f_k."""
+    """Return ``[samples, samples]``, whose row k has another loss in the place of f_k."""
     rows = jnp.broadcast_to(other, losses.shape)[:, None]
     return jnp.where(jnp.eye(losses.size, dtype=bool), rows, losses)
 
 
 def _lifted(name: str, model: Model, signals: Callable[..., Array], streams: int = 1) -> Loss:
-    """The bound, with ``signals(losses of stream 0, of stream 1, ...)``, one for each sample."""
+    """Return the bound with ``signals(losses of stream 0, of stream 1, ...)``, one per sample."""
     if model is any_model:
         return surrogate_loss(model, lambda params, u, example: jnp.zeros(()), streams)
     if not has_samples(model) or model.samples < 2:

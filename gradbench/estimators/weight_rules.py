@@ -1,7 +1,7 @@
-"""Rules for latent binary weights: models with ``BinaryWeights``, an optimiser does the rest.
+"""Rules for the latent weights of ``BinaryWeights`` models, for use with an optimiser.
 
-The identity rule is ``straight_through(proxy="identity")``, optimisers are in
-``gradbench.models.optimisers``.
+The identity rule is ``straight_through(proxy="identity")``. The optimisers are in
+``gradbench.optimisers``.
 """
 
 import jax
@@ -13,8 +13,7 @@ from gradbench.core.contract import Loss, Model
 from gradbench.core.errors import GradbenchError
 from gradbench.core.run import run_model
 from gradbench.core.surrogate import surrogate_loss
-from gradbench.estimators.cost import Cost
-from gradbench.estimators.registry import any_model, register
+from gradbench.estimators.registry import any_model, register_backprop
 from gradbench.models.structure import has_latent_weights
 
 
@@ -26,11 +25,9 @@ def _check_weights(name: str, model: Model) -> None:
         )
 
 
-@register(
+@register_backprop(
     family="weights",
     exactness="biased",
-    cost=Cost(gradient="1"),
-    differentiable=True,
     value_unbiased=False,
     source="Meng, Bachmann & Khan 2020, Training binary neural networks using the Bayesian "
     "learning rule",
@@ -39,19 +36,20 @@ def _check_weights(name: str, model: Model) -> None:
 def bayesbinn(model: Model, *, temperature: float = 1.0, epsilon: float = 1e-10) -> Loss:
     """w = tanh((lam - logit(u)/2) / t) with dE/deta := dE/dw (1 - w^2 + e) / (t (1 - mu^2 + e)).
 
-    lam = logit(p) / 2 is the natural parameter of w with P(w = +1) = p = F(eta): eta / 2 for
-    logistic noise. mu = tanh(lam) is the mean. The rule is the derivative in mu, the natural
-    gradient in lam, of the Concrete relaxation: that of ``concrete`` divided by 2F'(eta), but for
-    e. As the identity rule, it is the dE/dw that the optimisers of latent weights take. The step
-    with decay of the paper, lam' = (1 - r) lam - r N g for N training examples, is
+    lam = logit(p) / 2 is the natural parameter of w with P(w = +1) = p = F(eta), for logistic noise
+    eta / 2, and mu = tanh(lam) is the mean. The rule is the derivative in mu of the Concrete
+    relaxation, which is the natural gradient in lam: the derivative of ``concrete`` divided by
+    2F'(eta), but for e. Like the identity rule, it is the dE/dw that the optimisers of latent
+    weights take. The step with decay of the paper, lam' = (1 - r) lam - r N g for N training
+    examples, is
 
         optax.chain(optax.add_decayed_weights(1 / (2 * N)), optax.sgd(2 * N * r)).
 
     t is the ``temperature``, e is ``epsilon``. At the temperature 1e-10 of the paper's
-    classification, w is -1 or +1 and the factor 1 / (1 - mu^2 + e) = cosh(lam)^2 whatever the draw:
-    the identity rule with a step for each weight. (But for an event of probability 1e-10, in which
-    all of the natural gradient is.) The authors' code takes mu from one step before lam; here both
-    are of the same step.
+    classification, w is -1 or +1 and the factor is 1 / (1 - mu^2 + e) = cosh(lam)^2 for every draw:
+    this is the identity rule with its own step for each weight. (The exception is an event of
+    probability 1e-10, which has all of the natural gradient.) The authors' code takes mu from the
+    step before lam; here both are of the same step.
 
     Raises:
         GradbenchError: a model without binary weights, a temperature or epsilon that is not
@@ -79,11 +77,9 @@ def bayesbinn(model: Model, *, temperature: float = 1.0, epsilon: float = 1e-10)
     return surrogate_loss(model, example_loss, randomness="uniforms", smoothness="smooth")
 
 
-@register(
+@register_backprop(
     family="weights",
     exactness="biased",
-    cost=Cost(gradient="1"),
-    differentiable=True,
     value_unbiased=False,
     source="Liu et al. 2018, Bi-Real Net",
     needs="binary weights",
@@ -91,9 +87,9 @@ def bayesbinn(model: Model, *, temperature: float = 1.0, epsilon: float = 1e-10)
 def magnitude_aware(model: Model, *, scaled: bool = False) -> Loss:
     """w = m sign(eta), m = mean|eta| of its channel, not random; dw/deta = 1 for |eta| < 1, else 0.
 
-    So does the authors' code; in the text of the paper the derivative has the factor m too, which
-    is ``scaled=True``. m itself is not differentiated. The value is that of the scaled weights, no
-    estimate of the loss of random ones.
+    The authors' code does this. In the text of the paper the derivative has the factor m too, which
+    is ``scaled=True``. m itself is not differentiated. The value is the loss of the scaled weights,
+    no estimate of the loss of random ones.
 
     Raises:
         GradbenchError: a model without binary weights, or a ``scaled`` that is no bool.

@@ -1,6 +1,7 @@
-"""Estimators of one layer that evaluate distinct states: all 2^D of them have to be tabulated."""
+"""Estimators of one layer that evaluate distinct states, from a table of all 2^D of them."""
 
-from functools import cache
+from collections.abc import Sequence
+from functools import cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -10,11 +11,11 @@ from jaxtyping import Array, Float
 
 from gradbench.core.arguments import at_least
 from gradbench.core.autodiff import gradient_term
-from gradbench.core.contract import Loss, Model, Site
+from gradbench.core.contract import Loss, Model, Site, Trace
 from gradbench.core.errors import GradbenchError
 from gradbench.core.run import draw_state, one_layer, run_at_states, run_model, sampled
 from gradbench.core.surrogate import surrogate_loss
-from gradbench.estimators.cost import Cost
+from gradbench.estimators.cost import Cost, Formula, L
 from gradbench.estimators.flips import choice_breaks, choose, first_breaks
 from gradbench.estimators.registry import register
 from gradbench.exact.enumeration import all_states
@@ -22,23 +23,25 @@ from gradbench.exact.enumeration import all_states
 _MOST_UNITS = 16
 _MOST_SAMPLES = 6  # 3^samples probabilities of subsets
 
+SAMPLES = Formula("samples")
+STATES = Formula("states")
+
 
 @register(
     family="without_replacement",
     exactness="unbiased",
-    cost=Cost("samples", layers="samples * L"),
+    cost=Cost(SAMPLES, layers=SAMPLES * L),
     source="Kool et al. 2020, Estimating gradients for discrete random variables",
     layers="one",
 )
 def unordered_set(model: Model, *, samples: int = 2, baseline: bool = False) -> Loss:
     """sum over a set S of distinct states of P(s) R(S, s) f(s) d log P(s) / da.
 
-    S, of so many ``samples``, is drawn without replacement, the sampled state first, and R(S, s) is
-    the probability of the rest of S where s is taken out, divided by that of S: REINFORCE averaged
-    over the orders in which S may have been drawn. The value is the same average of f.
-
-    ``baseline`` subtracts from f(s) what the same average over the rest of S says of the expected
-    loss, as the paper does in its experiments; it needs two samples.
+    S has so many ``samples``, drawn without replacement, the sampled state first. R(S, s) is the
+    probability of the rest of S once s is taken out, divided by the probability of S. This is
+    REINFORCE averaged over the orders in which S may have been drawn; the value is the same average
+    of f. ``baseline`` subtracts from f(s) the same average over the rest of S, an estimate of the
+    expected loss, as the paper does in its experiments; it needs two samples.
 
     Raises:
         GradbenchError: ``samples`` below 1 or above 6, a ``baseline`` that is no bool or has one
@@ -57,10 +60,7 @@ def unordered_set(model: Model, *, samples: int = 2, baseline: bool = False) -> 
         run = sampled(model, params, u[0], example)
         site = one_layer("unordered_set", run.sites)
         states, log = _table("unordered_set", site, stop_gradient(run.a[0]), samples)
-        left, drawn = log, [_number(run.x[0])]
-        for (v,) in u[1:]:
-            left = left.at[drawn[-1]].set(-jnp.inf)
-            drawn.append(choose(jnp.exp(left - jnp.max(left)), v))
+        drawn = _drawn(log, _number(run.x[0]), [v for (v,) in u[1:]])
         f = [run.f, *(run_at_states(model, params, example, (states[i],)).f for i in drawn[1:])]
         weight = _ratios(log, drawn, frozenset())
         loss = sum(weight[s] * f[s] for s in weight)
@@ -73,35 +73,52 @@ def unordered_set(model: Model, *, samples: int = 2, baseline: bool = False) -> 
             loss += gradient_term(weight[s] * signal * score, run.a[0])
         return loss
 
-    def breakpoints(stream, run):
-        site = one_layer("unordered_set", run.sites)
-        if stream == 0:
-            return [jnp.zeros((0, *site.shape))]
-        p = jnp.exp(_table("unordered_set", site, run.a[0], samples)[1])
-        left = p.at[_number(run.x[0])].set(0)
-        for _ in range(stream - 1):  # whatever was drawn by the streams between
-            left = left[..., None, :] * (1 - jnp.eye(len(p)))
-        return [first_breaks(choice_breaks(left), site.shape)]
-
     return surrogate_loss(
         model,
         example_loss,
         samples,
         randomness="uniforms",
         smoothness="constant",
-        breakpoints=breakpoints,
+        breakpoints=partial(_jumps, samples),
     )
 
 
+def _jumps(samples: int, stream: int, run: Trace) -> list[Array]:
+    """Return where a draw of a set jumps in the uniforms of a stream."""
+    site = one_layer("unordered_set", run.sites)
+    if stream == 0:
+        return [jnp.zeros((0, *site.shape))]
+    p = jnp.exp(_table("unordered_set", site, run.a[0], samples)[1])
+    left = p.at[_number(run.x[0])].set(0)
+    for _ in range(stream - 1):  # for all that the streams between may have drawn
+        left = left[..., None, :] * (1 - jnp.eye(len(p)))
+    return [first_breaks(choice_breaks(left), site.shape)]
+
+
+def _drawn(log: Array, first: Array, uniforms: Sequence[Array]) -> list[Array]:
+    """Return the numbers of distinct states, the first one given, the others drawn from the rest.
+
+    Args:
+        log: the log-probabilities of all states.
+        first: the number of the first state.
+        uniforms: for each further state, an array whose first element draws it.
+    """
+    left, drawn = log, [first]
+    for v in uniforms:
+        left = left.at[drawn[-1]].set(-jnp.inf)
+        drawn.append(choose(jnp.exp(left - jnp.max(left)), v))
+    return drawn
+
+
 def _ratios(log: Array, drawn: list[Array], out: frozenset[int]) -> dict[int, Array]:
-    """P(s) R(S, s) for all s of S, where the states ``out`` are taken out of everything.
+    """Return P(s) R(S, s) for all s of S, where the states ``out`` are taken out of everything.
 
     ``log`` are log-probabilities of all states, ``drawn`` the numbers of those that were drawn.
     """
 
     @cache
     def left(out: frozenset[int]) -> Array:
-        """log of the probability of all states that are not taken out."""
+        """Return the log-probability of all states that are not taken out."""
         rest = log
         for s in out:
             rest = rest.at[drawn[s]].set(-jnp.inf)
@@ -109,7 +126,7 @@ def _ratios(log: Array, drawn: list[Array], out: frozenset[int]) -> dict[int, Ar
 
     @cache
     def first(these: frozenset[int], out: frozenset[int]) -> Array:
-        """log of the probability that these are drawn first, in any order."""
+        """Return the log-probability that these are drawn first, in any order."""
         if not these:
             return jnp.zeros((), log.dtype)
         orders = [log[drawn[s]] - left(out) + first(these - {s}, out | {s}) for s in these]
@@ -125,16 +142,16 @@ def _ratios(log: Array, drawn: list[Array], out: frozenset[int]) -> dict[int, Ar
 @register(
     family="without_replacement",
     exactness="unbiased",
-    cost=Cost("states + 1", layers="(states + 1) * L"),
+    cost=Cost(STATES + 1, layers=(STATES + 1) * L),
     source="Liu et al. 2019, Rao-Blackwellized stochastic gradients for discrete distributions",
     layers="one",
 )
 def top_c(model: Model, *, states: int = 1) -> Loss:
     """sum over the C most probable states of P(s) f(s) d log P(s) / da, plus one state of the rest.
 
-    C is ``states``. That one is drawn from the rest and weighted by the probability of the rest. It
-    is the sampled state, or another draw where the sampled state is one of the C. The value is the
-    same sum of f.
+    C is ``states``. The one state is drawn from the rest and weighted by the probability of the
+    rest. It is the sampled state, or another draw if the sampled state is one of the C. The value
+    is the same sum of f.
 
     Raises:
         GradbenchError: ``states`` below 1; when called, a model of several stochastic layers, a
@@ -143,7 +160,7 @@ def top_c(model: Model, *, states: int = 1) -> Loss:
     count = at_least(1, "states", states)
 
     def table(site, a):
-        """All states with their log-probabilities, the numbers of the C, the others alone."""
+        """Return all states, their log-probabilities, the numbers of the C, and the rest alone."""
         every, log = _table("top_c", site, stop_gradient(a), count + 1)
         top = jax.lax.top_k(log, count)[1]
         return every, log, top, log.at[top].set(-jnp.inf)
@@ -183,7 +200,7 @@ def top_c(model: Model, *, states: int = 1) -> Loss:
 def _table(
     name: str, site: Site, a: Array, needed: int
 ) -> tuple[Float[Array, "states ..."], Float[Array, " states"]]:
-    """All states of a layer, and the logarithms of their probabilities, finite where it is 0."""
+    """Return all states of a layer and their log-probabilities, finite for probability 0."""
     if site.size > _MOST_UNITS:
         raise GradbenchError(
             f"{name} tabulates all states and got a layer of {site.size} units; take one of at "
@@ -201,6 +218,6 @@ def _table(
 
 
 def _number(x: Array) -> Array:
-    """The row of a state in the table of all."""
+    """Return the row of a state in the table of all."""
     places = 2 ** jnp.arange(x.size - 1, -1, -1)
     return jnp.sum(jnp.where(x.ravel() > 0, places, 0))

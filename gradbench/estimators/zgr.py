@@ -1,6 +1,6 @@
-"""ZGR and its kin: straight-through rules whose slope depends on the sampled state.
+"""ZGR and other straight-through rules whose slope depends on the sampled state.
 
-In the coding b = (x + 1) / 2 a rule is a derivative J = db/da; the slope of x is 2J.
+A rule is a derivative J = db/da of b = (x + 1) / 2; the slope of x is 2J.
 """
 
 import jax
@@ -8,31 +8,26 @@ import jax
 from gradbench.core.arguments import finite, positive
 from gradbench.core.contract import Loss, Model
 from gradbench.core.errors import GradbenchError
-from gradbench.estimators.cost import Cost
-from gradbench.estimators.registry import register
+from gradbench.estimators.registry import register_backprop
 from gradbench.estimators.straight_through import with_derivative
 
 
-@register(
+@register_backprop(
     family="zgr",
     exactness="quadratic",
-    cost=Cost(gradient="1"),
-    differentiable=True,
     source="Shekhovtsov 2023; Liu et al. 2023 (ReinMax)",
 )
 def zgr(model: Model) -> Loss:
     """J = F'(a) / 2P(x): the limit of Gumbel-Rao at temperature 0, DARN with phi = 1/2.
 
-    Unbiased in one layer for objectives of degree up to 2 in each unit.
+    It is unbiased in one layer for objectives of degree up to 2 in each unit.
     """
     return with_derivative(model, lambda noise, x, a: noise.hazard(x * a))
 
 
-@register(
+@register_backprop(
     family="zgr",
     exactness=lambda phi: "quadratic" if phi == 0.5 else "multilinear",
-    cost=Cost(gradient="1"),
-    differentiable=True,
     source="Gregor et al. 2014, Deep autoregressive networks",
 )
 def darn(model: Model, *, phi: float | str = 0.5) -> Loss:
@@ -51,11 +46,9 @@ def darn(model: Model, *, phi: float | str = 0.5) -> Loss:
     return with_derivative(model, lambda noise, x, a: noise.score(x, a) * (x + 1 - 2 * number))
 
 
-@register(
+@register_backprop(
     family="zgr",
     exactness=lambda alpha: "quadratic" if alpha == 1 else "multilinear",
-    cost=Cost(gradient="1"),
-    differentiable=True,
     source="Shekhovtsov 2023, Cold analysis of Rao-Blackwellized straight-through",
 )
 def st_zgr(model: Model, *, alpha: float = 0.5) -> Loss:
@@ -74,20 +67,19 @@ def st_zgr(model: Model, *, alpha: float = 0.5) -> Loss:
     )
 
 
-@register(
+@register_backprop(
     family="zgr",
     exactness="multilinear",
-    cost=Cost(gradient="1"),
-    differentiable=True,
     source="Hooper & Shekhovtsov 2026, Generalized and optimal straight-through estimators",
 )
 def mve(model: Model, *, tau: float = 1.0) -> Loss:
     """J = F'(a) (1 + tau (1 - P(x))) / (1 + 2 tau p(1 - p)): of minimum variance, given its bias.
 
-    Straight-through at ``tau=0``, ZGR at infinity; ST-ZGR with a weight alpha of each unit's own,
-    2 tau p(1 - p) / (1 + 2 tau p(1 - p)). Of all rules that are exact on linear objectives it has
-    the least sum of the variance on b and tau/2 times the squared bias on (b - 1/2)^2. ``tau`` is
-    that for an integer in {0, 1}; the paper's form for one-hot states has half of it.
+    It is straight-through at ``tau=0`` and ZGR at infinity, and ST-ZGR whose weight alpha depends
+    on the unit, 2 tau p(1 - p) / (1 + 2 tau p(1 - p)). Of all rules that are exact on linear
+    objectives it has the least sum of the variance on b and tau/2 times the squared bias on
+    (b - 1/2)^2. ``tau`` is the one for an integer state in {0, 1}; the paper's form for one-hot
+    states has half of it.
 
     Raises:
         GradbenchError: a tau that is negative or not finite.
@@ -103,18 +95,16 @@ def mve(model: Model, *, tau: float = 1.0) -> Loss:
     return with_derivative(model, slope)
 
 
-@register(
+@register_backprop(
     family="zgr",
     exactness=lambda temperature: "quadratic" if temperature == 1 else "biased",
-    cost=Cost(gradient="1"),
-    differentiable=True,
     source="Liu et al. 2023, Bridging discrete and backpropagation",
 )
 def reinmax(model: Model, *, temperature: float = 1.0) -> Loss:
     """J = 2 J0((p_t + b) / 2) - J0(p) / 2, with J0(q) = q(1 - q) and p_t = sig(logit(p) / t).
 
-    At ``temperature`` 1 it is ZGR; at others exact for no class of objectives. In the logit of p,
-    times its derivative in a.
+    t is the ``temperature``: at 1 it is ZGR, at others it is exact for no class of objectives. The
+    formula is for the logit of p.
 
     Raises:
         GradbenchError: a temperature that is not positive.

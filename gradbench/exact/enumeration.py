@@ -52,7 +52,7 @@ def expected_loss(
 
 
 def recursion(model: Layered, params: Params, batch: Batch) -> Float[Array, ""]:
-    """The expected loss of a chain of layers, mean over the batch, by the layer recursion.
+    """Return the expected loss of a chain, mean over the batch, by recursion over its layers.
 
     The distribution of the states, ``[states, examples]``, and the expected sum of the objective's
     terms below are carried from layer to layer.
@@ -109,9 +109,10 @@ def recursion(model: Layered, params: Params, batch: Batch) -> Float[Array, ""]:
 
 
 def closed_form(model: Layered, params: Params, batch: Batch) -> Float[Array, ""]:
-    """The expected loss of a single layer, mean over the batch, by an objective that knows it.
+    """Return the expected loss of a single layer, by an objective that knows it.
 
-    The objective offers ``expected(theta, p, states, target)``, p the probabilities of +1.
+    It is the mean over the batch. The objective offers ``expected(theta, p, states, target)``, p
+    the probabilities of +1.
 
     Raises:
         GradbenchError: a model that breaks the contract, or parameters and a batch that do not fit
@@ -128,9 +129,10 @@ def closed_form(model: Layered, params: Params, batch: Batch) -> Float[Array, ""
 
 
 def brute_force(model: Model, params: Params, batch: Batch) -> Float[Array, ""]:
-    """The expected loss of any model, mean over the batch, by a sum over all paths of states.
+    """Return the expected loss of any model, by a sum over all paths of its states.
 
-    With binary weights over stochastic activations these are all paths of both.
+    It is the mean over the batch. With binary weights over stochastic activations these are all
+    paths of both.
 
     Raises:
         GradbenchError: a model that breaks the contract, or parameters and a batch that do not fit
@@ -142,7 +144,7 @@ def brute_force(model: Model, params: Params, batch: Batch) -> Float[Array, ""]:
 
 
 def over_weights(model: LatentWeights, params: Params, batch: Batch) -> Float[Array, ""]:
-    """The expected loss by a sum over all binary weights; the model inside goes by its own route.
+    """Return the expected loss by a sum over all binary weights; inside, the model's own route.
 
     Raises:
         GradbenchError: a model that breaks the contract, or parameters and a batch that do not fit

@@ -1,26 +1,34 @@
-"""What stored blocks say: bias, variance, RMSE, cosine, ... each with its uncertainty.
+"""Metrics of stored results: bias, variance, RMSE, cosine, ... each with its uncertainty.
 
-Nothing is run again: everything follows from the blocks of a cell (``gradbench.blocks``), its exact
-moments where they are known, and the exact gradient G of each layer. Values are relative: in units
-of |G|, squares in |G|^2.
+Nothing is run again: everything follows from the stored blocks of a cell
+(``gradbench.measure.blocks``), its exact moments if they are known, and the exact gradient G of
+each layer. Values are relative: in units of |G|, squares in units of |G|^2.
 
-``results`` are cells, ``cell`` is one, ``layer`` the name of a layer, or ``NETWORK`` for all of
-them together. ``average`` is the M of the M-sample estimate, the mean of M draws; ``level`` that
-of intervals, ``LEVEL`` unless given. Frames begin with the columns ``KEYS``. ``METRICS`` has the
-``Metric`` of each by name, ``COSTS`` are what a draw may cost: draws (one), evaluations of the
-objective per example, seconds. ``BAND`` are the quantiles of the cosine in figures.
+Conventions of all functions here:
+
+- ``results``: a directory of results (its path, or an open ``Results``), or measurements.
+- ``layer``: the name of a layer, or ``NETWORK`` for all layers together.
+- ``average``: the number M of draws whose mean is the estimate.
+- ``level``: the level of intervals, ``LEVEL`` by default.
+- ``cost``: one of ``COSTS``: draws, evaluations of the objective per example, or seconds.
+
+Frames begin with the columns ``KEYS``. ``METRICS`` holds every ``Metric`` by name; ``metric``
+registers another one. ``BAND`` are the quantiles of the cosine that figures show.
 """
 
+from gradbench.metrics import definitions as _own  # noqa: F401 registered before any plugin
 from gradbench.metrics.accuracy import Accuracy
 from gradbench.metrics.budget import COSTS, Budget, budget, check_cost
 from gradbench.metrics.compare import compare
 from gradbench.metrics.crossovers import best, crossovers, sample_complexity
 from gradbench.metrics.directions import BAND
+from gradbench.metrics.directory import measurements
 from gradbench.metrics.frames import coordinates, curves, summary
 from gradbench.metrics.intervals import LEVEL, Estimate
-from gradbench.metrics.layers import METRICS, LayerMetrics, Metric, check_metrics, layers_of
+from gradbench.metrics.layers import LayerMetrics, layers_of
 from gradbench.metrics.measurement import KEYS, NETWORK, Measurement
 from gradbench.metrics.ranking import difference_p, rank
+from gradbench.metrics.registry import METRICS, Metric, all_metrics, check_metrics, metric
 from gradbench.metrics.replicates import orderings, over_replicates
 from gradbench.metrics.stopping import relative_error
 from gradbench.metrics.unbiasedness import unbiasedness
@@ -38,6 +46,7 @@ __all__ = [
     "LayerMetrics",
     "Measurement",
     "Metric",
+    "all_metrics",
     "best",
     "budget",
     "check_cost",
@@ -48,6 +57,8 @@ __all__ = [
     "curves",
     "difference_p",
     "layers_of",
+    "measurements",
+    "metric",
     "orderings",
     "over_replicates",
     "rank",

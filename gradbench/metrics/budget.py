@@ -1,4 +1,4 @@
-"""What an estimate may cost: draws, evaluations of the objective, or measured time."""
+"""The budget of an estimate: draws, evaluations of the objective, or measured time."""
 
 import math
 import re
@@ -16,7 +16,7 @@ _FORM = re.compile(r"\s*(\d+(?:\.\d*)?(?:e[+-]?\d+)?)[\s-]*([a-zµ]+)\s*")
 
 
 class Budget(NamedTuple):
-    """An ``amount`` of a ``cost`` for one estimate: draws, evaluations (per example) or seconds."""
+    """An ``amount`` of a ``cost`` for one estimate: draws, evaluations per example, or seconds."""
 
     amount: float
     cost: str
@@ -29,7 +29,7 @@ class Budget(NamedTuple):
         return f"{self.amount / _UNITS[unit]:g} {unit}"
 
     def draws(self, cell: Measurement) -> int:
-        """How many draws of a cell's estimator it pays for.
+        """Return how many draws of a cell's estimator the budget pays for.
 
         Raises:
             GradbenchError: the results do not say what a draw costs.
@@ -39,10 +39,10 @@ class Budget(NamedTuple):
 
 
 def budget(text: str | Budget) -> Budget:
-    """Reads a budget from a ``text``: "64-draws", "100-evaluations", "1ms".
+    """Read a budget from a ``text`` such as "64-draws", "100-evaluations" or "1ms".
 
     Raises:
-        GradbenchError: it is none.
+        GradbenchError: the text is not a budget.
     """
     if isinstance(text, Budget):
         return text
@@ -55,16 +55,16 @@ def budget(text: str | Budget) -> Budget:
             if found[2] in (cost, cost.removesuffix("s")):
                 return Budget(amount, cost)
     raise GradbenchError(
-        f"the budget {text!r} is none; give draws, evaluations or time, as 64-draws, "
+        f"{text!r} is not a budget; give draws, evaluations or a time, such as 64-draws, "
         "100-evaluations or 1ms"
     )
 
 
 def check_cost(cost: str) -> str:
-    """The name of a cost.
+    """Return ``cost`` if it is one of ``COSTS``.
 
     Raises:
-        GradbenchError: it is none.
+        GradbenchError: it is not.
     """
     if cost not in COSTS:
         raise GradbenchError(f"unknown cost {cost!r}; {did_you_mean(cost, COSTS)}")
@@ -72,7 +72,7 @@ def check_cost(cost: str) -> str:
 
 
 def price(cell: Measurement, cost: str) -> float:
-    """What a draw of a cell's estimator costs.
+    """Return what a draw of a cell's estimator costs.
 
     Raises:
         GradbenchError: the results do not say.
@@ -85,7 +85,7 @@ def price(cell: Measurement, cost: str) -> float:
 
 
 def prices(frame: pd.DataFrame, cost: str) -> pd.Series:
-    """The same for the rows of a ``summary``.
+    """Return what a draw of each row of a ``summary`` costs.
 
     Raises:
         GradbenchError: the results do not say.
@@ -100,6 +100,6 @@ def prices(frame: pd.DataFrame, cost: str) -> pd.Series:
 
 def _no_cost(cost: str, estimator: str) -> GradbenchError:
     return GradbenchError(
-        f"the results do not say how many {cost} a draw of {estimator!r} takes: they were written "
-        "by an older gradbench; run the suite again in another directory, or count draws"
+        f"the results do not say how many {cost} a draw of {estimator!r} takes, as they were "
+        "written by an older gradbench; run the suite again in another directory, or count draws"
     )

@@ -6,48 +6,58 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from gradbench.core.errors import GradbenchError
 from gradbench.metrics.accuracy import EXACT, Accuracy, mse_difference
+from gradbench.metrics.directory import Measurements, measurements
+from gradbench.metrics.distributions import t_two_sided
 from gradbench.metrics.intervals import LEVEL, UNKNOWN, least_difference, quantile
-from gradbench.metrics.layers import METRICS, LayerMetrics, check_metrics, layers_of
+from gradbench.metrics.layers import LayerMetrics, layers_of
 from gradbench.metrics.measurement import KEYS, Measurement
+from gradbench.metrics.registry import METRICS, check_metrics
 from gradbench.metrics.significance import holm
 
-ALPHA = 0.01  # the chance that anything at all is called changed where nothing is
+ALPHA = 0.01  # the chance of reporting any change if nothing changed, over all rows together
 _SAME = 1e-9  # exact gradients and exact moments differ by no more between machines
 
 
 def compare(
-    before: Iterable[Measurement],
-    after: Iterable[Measurement],
+    before: Measurements,
+    after: Measurements,
     by: str = "rmse",
     average: int = 1,
     margin: float = 0.0,
     level: float = LEVEL,
 ) -> pd.DataFrame:
-    """The metric ``by`` of the same cells in two sets of results, ``before`` and ``after``.
+    """Compare a metric of the same cells in two sets of results.
 
     Squared errors are compared pairwise, as draws of the same number have the same random numbers
-    in both; other metrics as if they were independent, which errs to the side of no change. What
-    differs in either direction by more than the ``margin`` (relative) is tested, with Holm's method
-    over all rows: anything is called changed with a probability of at most 0.01 where nothing is.
+    in both. Other metrics are compared as if they were independent, which errs to the side of no
+    change. Each row is tested for a change larger than the margin, with Holm's method over all
+    rows: if nothing changed, the chance of reporting any change is at most 1 %.
+
+    Args:
+        before: a directory of results, its path, or measurements.
+        after: the same of what it is compared with.
+        by: the name of a metric.
+        average: the number M of draws that are averaged.
+        margin: a relative change that is not reported.
+        level: the level of the intervals.
 
     Returns:
-        A row per layer and estimator: the keys, M, the metric before and after with their limits,
-        ratio (after to before), p and p_adjusted, change: "better", "worse", "same" (not told
-        apart), "zero gradient", "gone" or "new" (in one of the two alone).
+        A frame with a row per layer and estimator: the keys; M; the metric before and after with
+        their limits; ratio (after to before); p and p_adjusted; change: "better", "worse", "same"
+        (no significant change), "zero gradient", "gone" or "new" (only in one of the two).
 
     Raises:
-        GradbenchError: unknown metric; no common cell; exact gradients that differ, which are of
-            different problems; an M that was not stored; draws that are not finite.
+        GradbenchError: an unknown metric; no common cell; exact gradients that differ, so that the
+            problems are not the same; an M that was not stored; draws that are not finite.
     """
     (by,) = check_metrics([by])
-    old, new = (_by_name(cells, level) for cells in (before, after))
+    old, new = (_by_name(measurements(one), level) for one in (before, after))
     if not old.keys() & new.keys():
         raise GradbenchError(
-            f"the two results have no cell in common: one has {_first(old)}, the other "
+            f"the two results have no cell in common: the first has {_first(old)}, the second "
             f"{_first(new)}; compare results of the same suite"
         )
     rows = []
@@ -84,7 +94,7 @@ def _by_name(cells: Iterable[Measurement], level: float) -> dict[tuple[Any, ...]
             if not np.isfinite(layer.sample.means).all():
                 raise GradbenchError(
                     f"draws of {cell.estimator!r} at {'/'.join(map(str, name[:4]))} are not "
-                    "finite, and compare with nothing; mend the estimator, or leave it out"
+                    "finite and cannot be compared; mend the estimator, or leave it out"
                 )
             found[name] = layer
     return found
@@ -108,7 +118,7 @@ def _same_gradient(name: tuple[Any, ...], a: LayerMetrics, b: LayerMetrics) -> N
 def _test(
     a: LayerMetrics, b: LayerMetrics, by: str, average: int, margin: float
 ) -> tuple[float, float]:
-    """The p-value of no change beyond the margin, and the sign of the change."""
+    """Return the p-value of no change beyond the margin, and the sign of the change."""
     if a.zero_gradient:
         return math.nan, 0.0
     old, new = (x.estimate(by, average) for x in (a, b))
@@ -116,7 +126,7 @@ def _test(
     if math.isinf(difference):
         return 0.0, difference
     dof = max(min(len(x.sample.counts) for x in (a, b)) - 1, 1)
-    # The nearest value within the margin, as a multiple of the old one; no sign changes within it.
+    # The nearest value within the margin, as a multiple of the old one, never of the other sign.
     toward = max(1.0 + math.copysign(margin, difference * old.value), 0.0)
     if by in ("mse", "rmse"):
         scale = toward**2 if by == "rmse" else toward
@@ -130,15 +140,16 @@ def _test(
         least = max(_SAME * max(abs(old.value), abs(new.value)), EXACT)
     if not size * difference > 0.0 or abs(size) <= least or math.isnan(se):
         return 1.0, 0.0
-    return (2.0 * float(stats.t.sf(abs(size) / se, dof)) if se else 0.0), difference
+    return (t_two_sided(abs(size) / se, dof) if se else 0.0), difference
 
 
 def _scaled(accuracy: Accuracy, factor: float) -> Accuracy:
-    """The accuracy of what has so many times the squared error."""
+    """Return the accuracy of an estimator with ``factor`` times the squared error."""
+    noise = accuracy.reference_noise
     return accuracy._replace(
         bias2=factor * accuracy.bias2,
         variance=factor * accuracy.variance,
         covariance=factor**2 * accuracy.covariance,
         influence=factor * accuracy.influence,
-        blur=accuracy.blur.times(factor) if accuracy.blur else None,
+        reference_noise=noise.times(factor) if noise else None,
     )

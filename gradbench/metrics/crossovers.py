@@ -1,7 +1,6 @@
-"""Where less bias overtakes less variance, and the draws that a precision takes."""
+"""Crossings of estimators with less bias and with less variance, and draws for a precision."""
 
 import math
-from collections.abc import Iterable
 from itertools import permutations
 
 import numpy as np
@@ -11,21 +10,22 @@ from gradbench.core.errors import GradbenchError
 from gradbench.core.specs import family
 from gradbench.metrics.accuracy import EXACT, mse_difference
 from gradbench.metrics.budget import price, prices
+from gradbench.metrics.directory import Measurements
 from gradbench.metrics.intervals import LEVEL, fieller, quantile
-from gradbench.metrics.measurement import KEYS, NETWORK, Measurement
-from gradbench.metrics.ranking import _mse_gap, _places
+from gradbench.metrics.measurement import KEYS, NETWORK
+from gradbench.metrics.ranking import by_place, mse_gap
 
 
 def best(frame: pd.DataFrame, cost: str = "draws") -> pd.DataFrame:
-    """Which estimator has the least RMSE at which cost: the lower envelope of |b|^2 + V/M.
+    """Return the estimator with the least RMSE at every cost: the envelope of |b|^2 + V/M.
 
     Args:
-        frame: rows of one place and layer of ``summary`` at M = 1.
-        cost: "draws", "evaluations" or "seconds"; an estimator begins at what a draw of it costs.
+        frame: the rows of one place and layer of ``summary`` at M = 1.
+        cost: "draws", "evaluations" or "seconds"; an estimator begins at the cost of one draw.
 
     Returns:
-        A frame with the columns estimator, start and end (inf for the last), in order. A bias that
-        is not told from zero counts as none; the exact gradient is left out.
+        A frame with the columns estimator, start and end (inf for the last), by cost. A bias that
+        is not significantly different from zero counts as zero. The exact gradient is left out.
 
     Raises:
         GradbenchError: an unknown cost, or one that was not stored.
@@ -35,8 +35,8 @@ def best(frame: pd.DataFrame, cost: str = "draws") -> pd.DataFrame:
     if frame.empty:
         return pd.DataFrame(columns=["estimator", "start", "end"])
     draw = prices(frame, cost).to_numpy()
-    told = (frame["bias2_low"] > 0.0) & (frame["bias2"] > EXACT**2)
-    bias2 = frame["bias2"].where(told, 0.0).to_numpy()
+    significant = (frame["bias2_low"] > 0.0) & (frame["bias2"] > EXACT**2)
+    bias2 = frame["bias2"].where(significant, 0.0).to_numpy()
     scatter = frame["variance"].to_numpy() * draw
     with np.errstate(divide="ignore", invalid="ignore"):
         crossings = np.subtract.outer(scatter, scatter) / -np.subtract.outer(bias2, bias2)
@@ -54,31 +54,37 @@ def best(frame: pd.DataFrame, cost: str = "draws") -> pd.DataFrame:
 
 
 def crossovers(
-    results: Iterable[Measurement], cost: str = "draws", layer: str = NETWORK, level: float = LEVEL
+    results: Measurements, cost: str = "draws", layer: str = NETWORK, level: float = LEVEL
 ) -> pd.DataFrame:
-    """Where an estimator with less bias overtakes one with less variance, with its interval.
+    """Return where estimators with less bias overtake ones with less variance, with intervals.
 
     At the cost C, M = C / c draws have the squared error |b|^2 + V c / C: two such curves cross at
-    C = (V c - V' c') / (|b'|^2 - |b|^2). The interval is Fieller's, of estimates that share their
+    C = (V c - V' c') / (|b'|^2 - |b|^2). The interval is Fieller's, for estimates that share their
     random numbers.
 
+    Args:
+        results: a directory of results, its path, or measurements.
+        cost: "draws", "evaluations" or "seconds".
+        layer: the name of a layer, or "network".
+        level: the level of the intervals.
+
     Returns:
-        A row for each pair that crosses: problem, replicate, checkpoint, layer, first (better up to
-        there), then (better from there), at, low, high in the unit of the cost; limits are 0 and
-        inf where the crossing itself is not sure.
+        A frame with a row for each pair that crosses: problem, replicate, checkpoint, layer; first
+        (better up to there) and then (better from there); at, low and high in the unit of the cost.
+        The limits are 0 and inf where it is not certain that the two cross at all.
 
     Raises:
         GradbenchError: an unknown cost or layer, or costs that were not stored.
     """
     rows = []
-    for place, group in _places(results, layer, level):
+    for place, group in by_place(results, layer, level):
         for a, b in permutations(group, 2):
             costs = price(a.cell, cost), price(b.cell, cost)
             averages = 1.0 / costs[0], 1.0 / costs[1]
             bias2, scatter, covariance = mse_difference(a.accuracy, b.accuracy, averages)
             if not (bias2 > EXACT**2 and -scatter > bias2 * max(costs)):
                 continue  # never, or before a draw of both is paid
-            dof = _mse_gap(a.accuracy, b.accuracy, averages)[2]
+            dof = mse_gap(a.accuracy, b.accuracy, averages)[2]
             limits = fieller(bias2, scatter, covariance, quantile(level, dof))
             low, high = limits or (0.0, math.inf)
             names = [*place, a.layer, a.cell.estimator, b.cell.estimator]
@@ -88,15 +94,21 @@ def crossovers(
 
 
 def sample_complexity(
-    results: Iterable[Measurement], eps: float, layer: str = NETWORK, level: float = LEVEL
+    results: Measurements, eps: float, layer: str = NETWORK, level: float = LEVEL
 ) -> pd.DataFrame:
-    """How many draws each estimator needs for a relative RMSE of ``eps``, M*(eps).
+    """Return how many draws each estimator needs for a relative RMSE of ``eps``, M*(eps).
+
+    Args:
+        results: a directory of results, its path, or measurements.
+        eps: the relative RMSE.
+        layer: the name of a layer, or "network".
+        level: the level of the intervals.
 
     Returns:
-        A row per place and estimator: problem, replicate, checkpoint, layer, estimator, draws,
-        draws_low, draws_high (infinite where the bias alone exceeds eps), and the same cost in
-        evaluations and seconds, NaN where these were not stored; zero_gradient, where nothing is
-        known.
+        A frame with a row per place and estimator: problem, replicate, checkpoint, layer,
+        estimator; draws, draws_low, draws_high (infinite where the bias alone exceeds eps); the
+        same cost in evaluations and seconds, NaN where these were not stored; zero_gradient, where
+        nothing is known.
 
     Raises:
         GradbenchError: an ``eps`` that is not positive, or an unknown layer.
@@ -104,7 +116,7 @@ def sample_complexity(
     if not 0.0 < eps < math.inf:
         raise GradbenchError(f"eps is {eps!r}; give a positive relative RMSE, such as 0.1")
     rows = []
-    for place, group in _places(results, layer, level):
+    for place, group in by_place(results, layer, level):
         for found in group:
             needed = found.accuracy.draws_needed(eps, level)
             draws = {"draws": needed.value, "draws_low": needed.low, "draws_high": needed.high}

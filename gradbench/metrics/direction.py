@@ -1,4 +1,4 @@
-"""The component of the mean draw along the exact gradient, and across it."""
+"""The component of the mean draw along the exact gradient, and orthogonal to it."""
 
 import math
 from typing import NamedTuple
@@ -6,7 +6,8 @@ from typing import NamedTuple
 import numpy as np
 
 from gradbench.core.atomic import Floats
-from gradbench.metrics.accuracy import Accuracy, _blurred, _deviations, _squared
+from gradbench.metrics.accuracy import Accuracy
+from gradbench.metrics.estimation import deviations_of, squared_distance, with_reference_noise
 from gradbench.metrics.intervals import (
     LEVEL,
     UNKNOWN,
@@ -20,7 +21,7 @@ from gradbench.metrics.measurement import Sample
 
 
 class Direction(NamedTuple):
-    """What the mean of a draw says beyond bias and variance, in units of |G|."""
+    """Metrics of the mean draw E g beyond its bias, in units of |G|."""
 
     descent: Estimate  # E g.G / |G|^2
     snr: Estimate  # |E g| / sqrt(V)
@@ -28,13 +29,14 @@ class Direction(NamedTuple):
 
 
 def _is_steady(accuracy: Accuracy) -> bool:
-    """Whether all draws were equal."""
-    noise = accuracy.blur.shared(accuracy.blur)[1, 1] if accuracy.blur else 0.0
+    """Return whether all draws were equal."""
+    effect = accuracy.reference_noise
+    noise = effect.shared(effect)[1, 1] if effect else 0.0
     return bool(accuracy.covariance[1, 1] - noise == 0.0)
 
 
 def direction_of(sample: Sample, accuracy: Accuracy, level: float = LEVEL) -> Direction:
-    """Expected descent, signal to noise and scale-free bias of one draw."""
+    """Return expected descent, signal-to-noise ratio and scale-free bias of one draw."""
     if sample.moments is not None or _is_steady(accuracy):
         mean = sample.moments[0] if sample.moments is not None else sample.means[0]
         return _known_direction(sample, mean, math.sqrt(accuracy.variance), level)
@@ -49,16 +51,16 @@ def direction_of(sample: Sample, accuracy: Accuracy, level: float = LEVEL) -> Di
     spread = float((projected - mean_along) ** 2 @ counts) / dof  # variance of g.G / |G|^2
     se = math.sqrt(spread / draws)
 
-    signal = _squared(counts, means, sample.m2, origin)
+    signal = squared_distance(counts, means, sample.m2, origin)
     snr = ratio(
         signal.squared_bias(level),
         signal.variance_of_draw(level),
         correlation(signal.covariance),
     ).root()
 
-    # Blocks do not keep the variance of the part across G: it is that of their means.
+    # Blocks do not keep the variance of the part orthogonal to G: it comes from their means.
     rest = means - np.outer(projected, unit)
-    part = _squared(counts, rest, None, origin)
+    part = squared_distance(counts, rest, None, origin)
     shared = np.sqrt(counts) * (projected - mean_along) @ part.influence[:, 0] / (draws * dof)
     shared *= 2.0 * mean_along * part.shrinkage
     mean = counts @ rest / draws
@@ -68,13 +70,13 @@ def direction_of(sample: Sample, accuracy: Accuracy, level: float = LEVEL) -> Di
 
 
 def _unit(sample: Sample) -> tuple[Floats, float]:
-    """The direction of the reference [P], of length 1, and its length in units of |G|."""
+    """Return the unit vector [P] along the reference, and its length in units of |G|."""
     length = 1.0 if sample.noise is None else float(np.linalg.norm(sample.direction))
     return sample.direction / length, length
 
 
 def _descent(sample: Sample, mean: Floats, value: float, se: float, level: float) -> Estimate:
-    """Of E g.G / |G|^2, with the error ``se`` that comes from the draws."""
+    """Return E g.G / |G|^2; ``se`` is the part of its error that comes from the draws."""
     dof = len(sample.counts) - 1
     if sample.noise is not None:
         se = math.hypot(se, sample.noise.spread(mean - 2.0 * value * sample.direction))
@@ -90,23 +92,29 @@ def _sine(
     shared: float,
     level: float,
 ) -> Estimate:
-    """Of the sine of the angle between the mean of a draw and G.
+    """Return the sine of the angle between the mean draw E g and G.
 
-    From the part of the mean across G, its accuracy ``part`` and ``mean`` [P], and that along it
-    with its error; ``shared`` is the covariance of the squares of both.
+    Args:
+        sample: the draws.
+        part: the accuracy of the component of the draws orthogonal to G.
+        mean: [P] the mean of this component.
+        along: the component of the mean draw along G, and its standard error.
+        shared: the covariance of the squares of both components.
+        level: the level of the interval.
     """
     value, se = along
     dof = max(part.dof, 1)
     if sample.noise is not None:
-        # Noise of the reference turns one into the other.
+        # Noise of the reference turns one component into the other.
         unit, length = _unit(sample)
         noise = sample.noise.turned(unit, value / length)
         means = sample.means - np.outer(sample.means @ unit, unit)
-        both = noise.shared(_deviations(sample.counts, means)) if len(part.counts) else 0.0
-        part = _blurred(part, mean, noise, both)
+        both = noise.shared(deviations_of(sample.counts, means)) if len(part.counts) else 0.0
+        part = with_reference_noise(part, mean, noise, both)
         se = math.hypot(se, sample.noise.spread(mean) / length)
-        assert part.blur is not None
-        shared -= float(part.blur.influence[:, 0] @ part.blur.influence[:, 0])
+        assert part.reference_noise is not None
+        influence = part.reference_noise.influence[:, 0]
+        shared -= float(influence @ influence)
         dof = part.dof
     across, square = part.squared_bias(level), _square(symmetric(value, se, level, dof))
     together = np.array([[across.se**2, shared], [shared, square.se**2]])
@@ -118,7 +126,7 @@ def _sine(
 
 
 def _known_direction(sample: Sample, mean: Floats, scatter: float, level: float) -> Direction:
-    """Of a draw of known mean [P] and standard deviation."""
+    """Return the same for draws whose ``mean`` [P] and standard deviation ``scatter`` are known."""
     unit, stretch = _unit(sample)
     along = float(mean @ unit)
     length = float(np.linalg.norm(mean))
@@ -133,7 +141,7 @@ def _known_direction(sample: Sample, mean: Floats, scatter: float, level: float)
 
 
 def _square(x: Estimate) -> Estimate:
-    """Of x^2."""
+    """Return the estimate of x^2."""
     limits = sorted([x.low**2, x.high**2])
     low = 0.0 if x.low < 0.0 < x.high else limits[0]
     return Estimate(x.value**2, 2.0 * abs(x.value) * x.se, low, limits[1])

@@ -1,4 +1,4 @@
-"""The directions of M-sample estimates: cosine, agreement of signs and share of descents."""
+"""The directions of means of M draws: cosine, agreement of signs and share of descents."""
 
 import math
 from collections.abc import Sequence
@@ -28,14 +28,19 @@ _SURE = 3.0  # standard errors from zero beyond which a sampled reference tells 
 
 
 class Directions(NamedTuple):
-    """Of the M-sample estimate, over groups of M draws; NaN without a group.
+    """The directions of the mean of M draws, over groups of M draws; NaN without a group.
 
-    ``lower`` and ``upper`` are the 15 % and 85 % quantiles of the cosine, with their standard
-    errors. A group descends where its cosine is positive.
+    Each group was compared with the reference. If the reference is sampled, cosines are scaled to
+    the estimate of |G|, and carry its noise. The intervals of the shares of signs and of descents
+    are widened by the coordinates whose sign, and the groups whose descent, it does not tell.
 
-    Groups were compared with the reference. Where that is sampled, cosines are scaled to the
-    estimate of |G|, and carry its noise; the intervals of the shares of signs and of descents are
-    widened by the coordinates whose sign, and the groups whose descent, it does not tell.
+    Attributes:
+        groups: how many groups there are.
+        cosine: the mean cosine.
+        lower: the 15 % quantile of the cosine, and its standard error.
+        upper: the 85 % quantile of the cosine, and its standard error.
+        signs: the share of coordinates that have the sign of G.
+        descent_probability: the share of groups that descend, which have a positive cosine.
     """
 
     groups: int
@@ -46,7 +51,7 @@ class Directions(NamedTuple):
     descent_probability: Estimate
 
 
-NOTHING = Directions(0, UNKNOWN, (math.nan, math.nan), (math.nan, math.nan), UNKNOWN, UNKNOWN)
+NO_DIRECTIONS = Directions(0, UNKNOWN, (math.nan, math.nan), (math.nan, math.nan), UNKNOWN, UNKNOWN)
 
 
 class _Sums(NamedTuple):
@@ -61,7 +66,14 @@ class _Sums(NamedTuple):
 def directions_of(
     cell: Measurement, sample: Sample, average: int, steady: bool, level: float = LEVEL
 ) -> Directions:
-    """The directions at one M, of an estimator that is ``steady`` where all draws are equal.
+    """Return the directions of the mean of M draws.
+
+    Args:
+        cell: a measurement.
+        sample: the draws of one of its layers.
+        average: M.
+        steady: whether all draws are equal.
+        level: the level of intervals.
 
     Raises:
         GradbenchError: the blocks do not keep what this M needs.
@@ -78,11 +90,11 @@ def directions_of(
     found = _directions(sums, steady, level)
     if sample.noise is None:
         return found
-    return _blurred(found, sums, sample, sample.noise, average, level)
+    return _with_reference_noise(found, sums, sample, sample.noise, average, level)
 
 
 def _stored(parts: Sequence[LayerBlock], k: int) -> _Sums:
-    """The sums of the k-th of the averages, over all blocks."""
+    """Return the sums at the k-th of the averages, over all blocks."""
     return _Sums(
         int(sum(part.groups[k] for part in parts)),
         float(sum(part.cosine[k] for part in parts)),
@@ -94,7 +106,7 @@ def _stored(parts: Sequence[LayerBlock], k: int) -> _Sums:
 
 
 def _summed(sample: Sample, means: Floats) -> _Sums:
-    """The sums of groups with these means [K, P]."""
+    """Return the sums over groups with these means [K, P]."""
     lengths = np.linalg.norm(means, axis=1)
     cosines = np.divide(
         means @ sample.direction, lengths, out=np.zeros(len(means)), where=lengths > 0
@@ -114,15 +126,15 @@ def _summed(sample: Sample, means: Floats) -> _Sums:
 
 
 def _directed(sample: Sample) -> NDArray[np.bool_]:
-    """The coordinates [P] of the reference that have a sign."""
+    """Return which coordinates [P] of the reference have a sign."""
     size = np.abs(sample.direction)
     return size > ROUNDING * size.max(initial=0.0)
 
 
 def _long_means(cell: Measurement, sample: Sample, average: int) -> Floats:
-    """Means [K, P] of groups of whole blocks and, if M leaves a remainder, the next block's head.
+    """Return the means [K, P] of groups of M draws, up to a positive factor.
 
-    In the units of the sample up to a positive factor: directions alone are asked for.
+    A group is made of whole blocks and, if M leaves a remainder, of the head of the next block.
     """
     whole, rest = divmod(average, cell.block_size)
     if not whole or (rest and rest not in cell.head_sizes):
@@ -145,10 +157,10 @@ def _long_means(cell: Measurement, sample: Sample, average: int) -> Floats:
 
 
 def _directions(sums: _Sums, steady: bool, level: float) -> Directions:
-    """The statistics over groups; single numbers where all draws are equal."""
+    """Return the statistics over groups; they have no errors where all draws are equal."""
     groups = sums.groups
     if not groups:
-        return NOTHING
+        return NO_DIRECTIONS
     cosine, signs = sums.cosine / groups, sums.signs / groups
     descends = sums.histogram[: BINS // 2].sum() / groups
     if steady:
@@ -176,10 +188,10 @@ def _directions(sums: _Sums, steady: bool, level: float) -> Directions:
     )
 
 
-def _blurred(
+def _with_reference_noise(
     found: Directions, sums: _Sums, sample: Sample, noise: Noise, average: int, level: float
 ) -> Directions:
-    """With the noise of the reference."""
+    """Return the directions with the noise of the reference in their errors."""
     if not sums.groups:
         return found
     length = float(np.linalg.norm(sample.direction))
@@ -202,7 +214,7 @@ def _blurred(
     signs = found.signs._replace(
         low=max(found.signs.low - unknown, 0.0), high=min(found.signs.high + unknown, 1.0)
     )
-    # The cosine of a group is off by its part along the noise, no more than so much.
+    # The noise of the reference turns it by at most so much: the error of a group's angle.
     edge = math.asin(min(reach * math.sqrt(noise.largest) / length, 1.0)) / math.pi
     first, last = math.floor(BINS * (0.5 - edge)), math.ceil(BINS * (0.5 + edge))
     least, most = (float(sums.histogram[:end].sum()) for end in (first, last))
@@ -218,12 +230,12 @@ def _blurred(
 
 
 def _cosine_se(cosine: float, sample: Sample, noise: Noise, average: int) -> float:
-    """The error of the mean cosine, before it is scaled, that is the noise of the reference.
+    """Return the error of the mean cosine, before it is scaled, due to noise of the reference.
 
-    The slope is q = E g/|g|, of which the groups tell the part along the reference alone. The ratio
-    of the other to it is taken to be that of normal draws, whose coordinates shrink to m_k /
-    (1 + V_k / E|g|^2), close to the truth where M is large. An allowance is made for others: a
-    quarter of 1 - |q|^2, in a direction as the noise has them (seen in draws of few values).
+    The slope is q = E g/|g|, of which the groups tell only the part along the reference. The ratio
+    of the rest to this part is taken to be that of normal draws, whose coordinates shrink to m_k /
+    (1 + V_k / E|g|^2); this is close to the truth where M is large. For other draws, such as those
+    of few values, a quarter of 1 - |q|^2 is added, in a typical direction of the noise.
     """
     if sample.moments is not None:
         mean, variances = sample.moments
@@ -246,16 +258,16 @@ def _cosine_se(cosine: float, sample: Sample, noise: Noise, average: int) -> flo
 
 
 def _mean(mean: float, squares: float, groups: int, least: float, level: float) -> Estimate:
-    """Of a mean over groups of what lies between ``least`` and 1."""
+    """Return the mean over groups of numbers between ``least`` and 1."""
     variance = max(squares / groups - mean**2, 0.0) * groups / (groups - 1)
     return bounded(mean, variance, groups, quantile(level, groups - 1), least)
 
 
 def _quantile(histogram: Counts, share: float) -> tuple[float, float]:
-    """A quantile of the cosine from the counts of angles [BINS], and its order-statistics error.
+    """Return a quantile of the cosine from the counts of angles [BINS], and its standard error.
 
-    The number of groups below a quantile is binomial: the error is half the way between the
-    quantiles one binomial standard deviation to either side. Inside a bin the angle is linear.
+    The number of groups below a quantile is binomial: the error is half the distance between the
+    quantiles one binomial standard deviation to either side. Within a bin angles are interpolated.
     """
     groups = histogram.sum()
     reach = math.sqrt(share * (1.0 - share) / groups)

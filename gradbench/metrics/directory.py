@@ -1,31 +1,53 @@
-"""What users ask of a directory of results: frames, tables, figures. Nothing is run again."""
+"""Read a directory of results: its finished cells, and how far the run has come."""
 
-from collections.abc import Iterator
+import os
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-import pandas as pd
-
-from gradbench import metrics
 from gradbench.core import index
 from gradbench.core.atomic import CorruptFile, Json
 from gradbench.core.errors import GradbenchError
 from gradbench.core.specs import family
-from gradbench.metrics.stopping import is_check_due
+from gradbench.metrics.measurement import Measurement
+from gradbench.metrics.stopping import is_check_due, relative_error
 from gradbench.results.shards import CellStore
 from gradbench.results.store import Results
 
+Directory = str | os.PathLike[str] | Results
+Measurements = Directory | Iterable[Measurement]
 
-def read_cells(results: str | Path | Results) -> Iterator[metrics.Measurement]:
-    """The finished cells of a directory with their exact gradients, for ``gradbench.metrics``.
 
-    Cells appear in the order of the suite. ``info`` holds the family of the estimator, the exact
-    loss at the checkpoint and, after a sweep, the number that it varied under its own name (width,
-    depth, ...).
+def measurements(results: Measurements) -> Iterable[Measurement]:
+    """Return the finished cells of a directory of results; measurements are returned as given.
 
     Raises:
-        GradbenchError: no results, damaged files (named), or no finished cell.
+        GradbenchError: as ``read_cells``.
     """
-    results = results if isinstance(results, Results) else Results.open(results)
+    if isinstance(results, str | os.PathLike | Results):
+        return read_cells(results)
+    return results
+
+
+def opened(results: Directory) -> Results:
+    """Return the results in a directory, or the given ones.
+
+    Raises:
+        GradbenchError: there are none, or the manifest is damaged.
+    """
+    return results if isinstance(results, Results) else Results.open(Path(results))
+
+
+def read_cells(results: Directory) -> Iterator[Measurement]:
+    """Yield the finished cells of a directory with their exact gradients, in the suite's order.
+
+    Their ``info`` holds the family of the estimator, the exact loss at the checkpoint and, after a
+    sweep, the number that it varied under its own name (width, depth, ...).
+
+    Raises:
+        GradbenchError: there are no results, files are damaged (the sentence names them), or no
+            cell is finished.
+    """
+    results = opened(results)
     suite = results.manifest["suite"]
     labels = {problem["name"]: problem["label"] for problem in suite["problems"]}
     families = index.families() | results.manifest.get("families", {})
@@ -41,7 +63,7 @@ def read_cells(results: str | Path | Results) -> Iterator[metrics.Measurement]:
                 f"{str(results.directory)!r}; run the suite again"
             )
         label = labels[cell.place.problem]
-        found = metrics.Measurement.stored(
+        found = Measurement.stored(
             cell.place,
             cell.estimator,
             meta,
@@ -64,23 +86,23 @@ def read_cells(results: str | Path | Results) -> Iterator[metrics.Measurement]:
         )
 
 
-def _complete(cell: metrics.Measurement, meta: Json, until: Json | None) -> bool:
-    """Whether a cell has all its draws or, where the run asks for one, its precision."""
+def _complete(cell: Measurement, meta: Json, until: Json | None) -> bool:
+    """Return whether a cell has all its draws or, if the run asks for a precision, reached it."""
     if sum(block.layers[0].count for block in cell.blocks) >= meta["draws"]:
         return True
     if until is None or not is_check_due(len(cell.blocks)):
         return False
-    return metrics.relative_error(cell, until["metrics"]) <= until["rel_se"]
+    return relative_error(cell, until["metrics"]) <= until["rel_se"]
 
 
 def _epoch(checkpoint: str) -> int | None:
-    """The number in the name of a checkpoint, see ``Problem.checkpoint_name``."""
+    """Return the number in the name of a checkpoint such as "epoch 10", else None."""
     word, _, number = checkpoint.partition(" ")
     return int(number) if word == "epoch" and number.isdigit() else None
 
 
 def _in_order(results: Results) -> list[CellStore]:
-    """The cells that have blocks: problems and estimators in the order of the suite."""
+    """Return the cells that have blocks: problems and estimators in the order of the suite."""
     suite = results.manifest["suite"]
     problems = [problem["name"] for problem in suite["problems"]]
     cells = results.cells()
@@ -95,119 +117,23 @@ def _in_order(results: Results) -> list[CellStore]:
 
 
 def _index(names: list[str], name: str) -> int:
-    """Its place; a cell from elsewhere comes last, and is refused when it is read."""
+    """Return its position; a cell from elsewhere comes last, and is refused when it is read."""
     return names.index(name) if name in names else len(names)
 
 
-def summary(results: str | Path | Results, average: int = 1) -> pd.DataFrame:
-    """One row per cell and layer, of the mean of M = ``average`` draws.
-
-    See ``gradbench.metrics.summary``.
+def unfinished(results: Directory) -> tuple[int, int]:
+    """Return how many cells of the suite are not finished, and how many it has.
 
     Raises:
-        GradbenchError: no results, damaged files (named), or no finished cell.
+        GradbenchError: as ``read_cells``.
     """
-    return metrics.summary(read_cells(results), average)
-
-
-def curves(results: str | Path | Results) -> pd.DataFrame:
-    """One row per cell, layer and M: see ``gradbench.metrics.curves``.
-
-    Raises:
-        GradbenchError: no results, damaged files (named), or no finished cell.
-    """
-    return metrics.curves(read_cells(results))
-
-
-def coordinates(results: str | Path | Results) -> pd.DataFrame:
-    """The bias of each coordinate of the gradient: see ``gradbench.metrics.coordinates``."""
-    return metrics.coordinates(read_cells(results))
-
-
-def rank(
-    results: str | Path | Results,
-    by: str = "rmse",
-    at: str | metrics.Budget = "1-draw",
-    layer: str = metrics.NETWORK,
-) -> pd.DataFrame:
-    """The estimators at an equal budget, best first: see ``gradbench.metrics.rank``.
-
-    ``by`` is a metric, ``at`` a budget such as "100-evaluations", ``layer`` the name of one.
-
-    Raises:
-        GradbenchError: as ``summary``; also an unknown metric ``by``, a malformed budget or an
-            unknown layer.
-    """
-    return metrics.rank(read_cells(results), by, at, layer)
-
-
-def crossovers(
-    results: str | Path | Results, cost: str = "draws", layer: str = metrics.NETWORK
-) -> pd.DataFrame:
-    """Where less bias overtakes less variance: see ``gradbench.metrics.crossovers``.
-
-    ``cost`` is "draws", "evaluations" or "seconds", ``layer`` the name of one.
-
-    Raises:
-        GradbenchError: as ``summary``; also an unknown cost or layer.
-    """
-    return metrics.crossovers(read_cells(results), cost, layer)
-
-
-def sample_complexity(
-    results: str | Path | Results, eps: float, layer: str = metrics.NETWORK
-) -> pd.DataFrame:
-    """Draws for a relative RMSE of ``eps``: see ``gradbench.metrics.sample_complexity``.
-
-    ``layer`` is the name of one.
-
-    Raises:
-        GradbenchError: as ``summary``; also an ``eps`` that is not positive, or an unknown layer.
-    """
-    return metrics.sample_complexity(read_cells(results), eps, layer)
-
-
-def unbiasedness(results: str | Path | Results) -> pd.DataFrame:
-    """Whether estimators are unbiased, layer by layer: see ``gradbench.metrics.unbiasedness``.
-
-    Raises:
-        GradbenchError: as ``summary``.
-    """
-    return metrics.unbiasedness(read_cells(results))
-
-
-def compare(
-    before: str | Path | Results,
-    after: str | Path | Results,
-    by: str = "rmse",
-    average: int = 1,
-    margin: float = 0.0,
-) -> pd.DataFrame:
-    """What has changed between results ``before`` and ``after``: see ``gradbench.metrics.compare``.
-
-    ``by`` is a metric, ``average`` the M of the mean that it is of, ``margin`` the relative change
-    that is allowed.
-
-    Raises:
-        GradbenchError: as ``summary``, of either; also results of different suites or seeds, or an
-            unknown metric.
-    """
-    return metrics.compare(read_cells(before), read_cells(after), by, average, margin)
-
-
-def unfinished(results: str | Path | Results) -> tuple[int, int]:
-    """How many cells of the suite are not finished, and how many it has.
-
-    Raises:
-        GradbenchError: see ``read_cells``.
-    """
-    results = results if isinstance(results, Results) else Results.open(results)
+    results = opened(results)
     total = expected(results)
     return total - sum(1 for _ in read_cells(results)), total
 
 
 def unfinished_line(missing: int, total: int) -> str:
-    """What ``unfinished`` returns as a sentence, empty where nothing is missing."""
+    """Return the numbers of ``unfinished`` as a sentence, empty if nothing is missing."""
     if not missing:
         return ""
     verb, them = ("is", "it") if missing == 1 else ("are", "them")
@@ -216,7 +142,7 @@ def unfinished_line(missing: int, total: int) -> str:
 
 
 def expected(results: Results) -> int:
-    """The number of cells of a suite: problems x replicates x checkpoints x estimators."""
+    """Return the number of cells of a suite: problems x replicates x checkpoints x estimators."""
     suite = results.manifest["suite"]
     trainings = [problem["training"] for problem in suite["problems"]]
     checkpoints = sum(len(training["checkpoints"]) if training else 1 for training in trainings)
@@ -224,15 +150,14 @@ def expected(results: Results) -> int:
 
 
 def agreement(results: Results) -> str:
-    """How far the checks of the exact gradients differ from them at worst, as a line."""
+    """Return a line that tells how well the exact gradients were confirmed, at worst."""
     places = dict.fromkeys(cell.place for cell in results.cells())
     references = [results.load_reference(place) for place in places]
     found = [reference.info["agreement"] for reference in references if reference is not None]
     differences = max(one["finite difference"] for one in found)
     line = f"exact gradients: finite differences agree to {differences:.0e}"
     # None where a network is too large for the second route.
-    checks = [check for one in found for check in one.items()]
-    routes = [value for name, value in checks if name != "finite difference" and value is not None]
+    routes = [one["brute force"] for one in found if one["brute force"] is not None]
     if routes:
         where = "" if len(routes) == len(found) else f" (at {len(routes)} of {len(found)} places)"
         line = (

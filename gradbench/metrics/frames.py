@@ -1,65 +1,91 @@
 """Metrics as pandas frames, a row per cell and layer."""
 
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from gradbench.metrics.directory import Measurements, measurements
 from gradbench.metrics.intervals import LEVEL
 from gradbench.metrics.layers import LayerMetrics, layers_of
-from gradbench.metrics.measurement import KEYS, NETWORK, Measurement, samples
-from gradbench.metrics.significance import _mean_and_variance
+from gradbench.metrics.measurement import KEYS, NETWORK, samples
 
 
-def summary(results: Iterable[Measurement], average: int = 1, level: float = LEVEL) -> pd.DataFrame:
-    """One row per cell and layer: the accuracy of the M-sample estimate, M = ``average``.
+def summary(results: Measurements, average: int = 1, level: float = LEVEL) -> pd.DataFrame:
+    """Return all metrics of the mean of M draws, one row per cell and layer.
 
-    The layer "network" is all layers together, where there are several. Columns: problem,
-    replicate, checkpoint, layer, estimator; what the cells carry as ``info``; M, gradient_norm
-    (absolute), draws, zero_gradient; exact (whether bias and variance are, with errors of 0); every
-    metric of ``METRICS``, relative to |G|, each with ``_se`` and the limits ``_low`` and ``_high``
-    of an interval at ``level``; groups, cosine_q15 and cosine_q85 (quantiles of the cosine, with
-    ``_se``), NaN at an M whose groups are not stored; p_unbiased (see ``unbiasedness``);
-    evaluations and seconds per draw.
+    Args:
+        results: a directory of results, its path, or measurements.
+        average: M.
+        level: the level of the intervals.
+
+    Returns:
+        A frame with these columns: problem, replicate, checkpoint, layer, estimator; what the cells
+        carry as ``info``; M, gradient_norm (absolute), draws, zero_gradient; exact (whether bias
+        and variance are exact, with errors of 0); every metric of ``METRICS``, relative to |G|,
+        each with its standard error ``_se`` and the limits ``_low`` and ``_high`` of an interval;
+        groups, cosine_q15 and cosine_q85 (quantiles of the cosine, with ``_se``), NaN at an M whose
+        groups were not stored; p_unbiased (see ``unbiasedness``); evaluations and seconds per draw.
+        The layer "network" is all layers together, where there are several.
+
+    Raises:
+        GradbenchError: there are no results, files are damaged (the sentence names them), or no
+            cell is finished.
     """
-    return pd.DataFrame(row(found, average) for cell in results for found in layers_of(cell, level))
+    return pd.DataFrame(
+        row(found, average) for cell in measurements(results) for found in layers_of(cell, level)
+    )
 
 
-def curves(results: Iterable[Measurement], level: float = LEVEL) -> pd.DataFrame:
-    """One row per cell, layer and M that groups are stored of, with the columns of ``summary``."""
+def curves(results: Measurements, level: float = LEVEL) -> pd.DataFrame:
+    """Return all metrics, one row per cell, layer and M whose groups were stored.
+
+    Args:
+        results: a directory of results, its path, or measurements.
+        level: the level of the intervals.
+
+    Returns:
+        A frame with the columns of ``summary``.
+
+    Raises:
+        GradbenchError: as ``summary``.
+    """
     return pd.DataFrame(
         row(found, average)
-        for cell in results
+        for cell in measurements(results)
         for found in layers_of(cell, level)
         for average in cell.average_sizes()
     )
 
 
 def row(found: LayerMetrics, average: int) -> dict[str, Any]:
-    """A row of these frames."""
+    """Return one row of these frames, at M = ``average``."""
     cell = found.cell
     key = [*cell.place, found.layer, cell.estimator]
     return dict(zip(KEYS, key, strict=True)) | dict(cell.info) | found.row(average)
 
 
-def coordinates(results: Iterable[Measurement]) -> pd.DataFrame:
-    """The bias of each coordinate of the gradient, relative to |G| of its layer.
+def coordinates(results: Measurements) -> pd.DataFrame:
+    """Return the bias of each coordinate of the gradient, relative to |G| of its layer.
+
+    Args:
+        results: a directory of results, its path, or measurements.
 
     Returns:
-        A row per cell, layer and coordinate: the keys, coordinate (from 0, leaves of the layer in
-        the order of JAX, each row by row), gradient, bias, bias_se (0 where moments and reference
-        are exact), all in units of |G|; layers whose gradient is zero are left out.
+        A frame with a row per cell, layer and coordinate: the keys; coordinate (from 0; the leaves
+        of a layer in the order of JAX, each row by row); gradient, bias and bias_se (0 where
+        moments and reference are exact), in units of |G|. Layers whose gradient is zero are left
+        out.
 
     Raises:
-        GradbenchError: blocks are missing or repeated.
+        GradbenchError: as ``summary``.
     """
     parts = []
-    for cell in results:
+    for cell in measurements(results):
         for sample in samples(cell):
             if sample.name == NETWORK or sample.zero:
                 continue
-            mean, variances = _mean_and_variance(sample)
+            mean, variances = sample.mean_and_variance()
             key = dict(zip(KEYS, [*cell.place, sample.name, cell.estimator], strict=True))
             family = {"family": cell.info["family"]} if "family" in cell.info else {}
             values = {

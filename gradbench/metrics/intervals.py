@@ -1,10 +1,10 @@
-"""Estimates with their uncertainty, and the intervals that they are given.
+"""Estimates with their uncertainty, and how their intervals are computed.
 
-Intervals are made so that they cover at their level where plain "estimate +- two errors" does not:
-squares near zero, ratios, shares. ``tests/test_coverage.py`` repeats experiments of 20 and 64
-blocks and counts: 94 to 96 % of the intervals at 95 % contain the truth, over pools of draws that
-are normal, skewed, or of REINFORCE. What remains is 92 to 93 % of those of the variance, and of the
-cosine, where draws are very skewed and few; shares near one err to the other side, up to 100 %.
+The intervals cover at their level also where "estimate +- two standard errors" does not: squares
+near zero, ratios, shares. ``tests/metrics/test_coverage.py`` repeats experiments of 20 and 64
+blocks and counts: 94 to 96 % of the intervals at 95 % contain the truth, for draws that are normal,
+skewed, or come from REINFORCE. Where draws are few and very skewed, 92 to 93 % of the intervals of
+the variance and of the cosine do; intervals of shares near one contain it too often, up to 100 %.
 """
 
 import math
@@ -12,16 +12,16 @@ from functools import cache
 from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
 
 from gradbench.core.atomic import Floats
+from gradbench.metrics.distributions import normal_quantile, t_quantile
 
 LEVEL = 0.95
 _SPREAD = 1e-15  # of a mean between bounds: a variance this small is rounding
 
 
 class Estimate(NamedTuple):
-    """A ``value``, its standard error ``se``, an interval ``low`` to ``high``; NaN if unknown."""
+    """A ``value``, its standard error ``se`` and interval ``low`` to ``high``; NaN if unknown."""
 
     value: float
     se: float
@@ -29,17 +29,17 @@ class Estimate(NamedTuple):
     high: float
 
     def root(self) -> "Estimate":
-        """Of the square root of what is not negative; an estimate below zero counts as zero.
+        """Return the estimate of the square root of a quantity that is not negative.
 
-        The error is the width of the upper side, sqrt(x + se) - sqrt(x): se / (2 sqrt(x)) where x
-        is well above its error, finite elsewhere.
+        A value below zero counts as zero. The error is the width of the upper side,
+        sqrt(x + se) - sqrt(x): se / (2 sqrt(x)) where x is well above its error, finite elsewhere.
         """
         value = max(self.value, 0.0)
         error = math.sqrt(value + self.se) - math.sqrt(value)
         return Estimate(math.sqrt(value), error, math.sqrt(self.low), math.sqrt(self.high))
 
     def times(self, factor: float) -> "Estimate":
-        """Of a positive multiple, by ``factor``."""
+        """Return the estimate of the quantity times a positive ``factor``."""
         return Estimate(*(factor * part for part in self))
 
 
@@ -47,24 +47,24 @@ UNKNOWN = Estimate(*[math.nan] * 4)
 
 
 def known(value: float) -> Estimate:
-    """What has no uncertainty."""
+    """Return an estimate without uncertainty."""
     return Estimate(value, 0.0, value, value)
 
 
 @cache  # sample complexities ask some hundred times
 def quantile(level: float, dof: float) -> float:
-    """The half-width of an interval in standard errors that have so many degrees of freedom."""
-    return float(stats.t.ppf(0.5 + level / 2.0, max(dof, 1)))
+    """Return the half-width of an interval in standard errors with ``dof`` degrees of freedom."""
+    return t_quantile(0.5 + level / 2.0, max(dof, 1))
 
 
 def symmetric(value: float, se: float, level: float, dof: float) -> Estimate:
-    """Of a mean, by Student's t."""
+    """Return an estimate with an interval by Student's t."""
     reach = quantile(level, dof) * se
     return Estimate(value, se, value - reach, value + reach)
 
 
 def logarithmic(value: float, se: float, level: float, dof: float) -> Estimate:
-    """Of a positive quantity whose relative error is constant, such as a variance."""
+    """Return the estimate of a positive quantity with a constant relative error, as a variance."""
     if not value > 0.0:
         return Estimate(value, se, value, value)
     factor = math.exp(quantile(level, dof) * se / value)
@@ -72,11 +72,11 @@ def logarithmic(value: float, se: float, level: float, dof: float) -> Estimate:
 
 
 def score(value: float, at_zero: float, slope: float, reach: float) -> tuple[float, float]:
-    """The limits of x, estimated by ``value`` with the variance ``at_zero + slope x`` at x.
+    """Return the limits of x, estimated by ``value`` with the variance ``at_zero + slope x``.
 
-    All x with (value - x)^2 <= reach^2 (at_zero + slope x), as Wilson's interval for a share: with
-    the variance that x would have and not that of the estimate. Below zero, where x cannot be, it
-    is that of zero; an estimate there has the upper limit of zero.
+    They enclose all x with (value - x)^2 <= reach^2 (at_zero + slope x), as Wilson's interval for a
+    share does: the variance is the one that x would have, not that of the estimate. Below zero,
+    where x cannot be, the variance is that at zero; an estimate there has the upper limit of zero.
     """
     square = reach**2
 
@@ -91,12 +91,19 @@ def score(value: float, at_zero: float, slope: float, reach: float) -> tuple[flo
 def bounded(
     value: float, variance: float, total: float, reach: float, least: float = 0.0
 ) -> Estimate:
-    """Of the mean of ``total`` numbers between ``least`` and 1 that have this variance.
+    """Return the mean of ``total`` numbers between ``least`` and 1, with its interval.
 
-    The interval of Agresti and Coull (1998, Approximate is better than "exact" for interval
-    estimation of binomial proportions), for as many trials of all or nothing as would tell the mean
-    as well. Numbers without spread count as such trials: nothing is known of what is rare. Where
-    just a few of them differ from all others, inside the bounds, the interval is too short.
+    The interval is by Agresti and Coull (1998, Approximate is better than "exact" for interval
+    estimation of binomial proportions), for the number of all-or-nothing trials that would tell the
+    mean as well. Numbers without spread count as such trials, since rare events may be unseen.
+    Where just a few numbers differ from all others, inside the bounds, the interval is too short.
+
+    Args:
+        value: the mean.
+        variance: the variance of the numbers.
+        total: how many there are.
+        reach: the half-width of the interval in standard errors.
+        least: the lower bound of the numbers.
     """
     se = math.sqrt(variance / total)
     width = 1.0 - least
@@ -112,24 +119,24 @@ def bounded(
 
 
 def share(count: float, total: float, level: float) -> Estimate:
-    """Of a probability from independent trials."""
+    """Return the probability of an event that happened in ``count`` of ``total`` trials."""
     if not total:
         return UNKNOWN
     p = count / total
-    return bounded(p, p * (1.0 - p), total, float(stats.norm.ppf(0.5 + level / 2.0)))
+    return bounded(p, p * (1.0 - p), total, normal_quantile(0.5 + level / 2.0))
 
 
 def correlation(covariance: Floats) -> float:
-    """Of two estimates with this covariance [2, 2]; 0 where one of them has no error."""
+    """Return the correlation from a covariance [2, 2]; 0 where one of the two has no error."""
     limit = math.sqrt(covariance[0, 0] * covariance[1, 1])
     return float(np.clip(covariance[0, 1] / limit, -1.0, 1.0)) if limit > 0.0 else 0.0
 
 
 def combined(x: float, y: float, correlation: float) -> float:
-    """The error of a sum whose parts have the errors x and y.
+    """Return the error of a sum whose parts have the errors x and y.
 
-    Of distances from an estimate to a limit, this is the method of variance recovery: Zou and
-    Donner (2008), Construction of confidence limits about effect measures.
+    Applied to distances from an estimate to a limit, this is the method of variance recovery: Zou
+    and Donner (2008), Construction of confidence limits about effect measures.
     """
     if math.isinf(x) or math.isinf(y):
         return math.inf
@@ -137,17 +144,17 @@ def combined(x: float, y: float, correlation: float) -> float:
 
 
 def least_difference(a: Estimate, b: Estimate) -> float:
-    """How far apart two independent estimates have to be to differ at the level of their intervals.
+    """Return how far apart two independent estimates must be to differ significantly.
 
-    By variance recovery: unlike a multiple of standard errors this holds near zero too, for what
-    cannot be negative.
+    The level is that of their intervals. By variance recovery: unlike a multiple of standard errors
+    this holds near zero too, for quantities that cannot be negative.
     """
     low, high = sorted((a, b))
     return combined(high.value - high.low, low.high - low.value, 0.0)
 
 
 def ratio(a: Estimate, b: Estimate, correlation: float = 0.0) -> Estimate:
-    """Of a / b for two estimates of what is not negative, by variance recovery of logarithms."""
+    """Return a / b for two quantities that are not negative, by variance recovery of logarithms."""
     if not b.value > 0.0:
         return UNKNOWN
     value = max(a.value, 0.0) / b.value
@@ -162,15 +169,22 @@ def ratio(a: Estimate, b: Estimate, correlation: float = 0.0) -> Estimate:
 
 
 def _log(above: float, below: float) -> float:
-    """log(above / below) of what is not negative."""
+    """Return log(above / below) of numbers that are not negative."""
     return math.log(above / below) if below > 0.0 else math.inf
 
 
 def fieller(a: float, b: float, covariance: Floats, reach: float) -> tuple[float, float] | None:
-    """The limits of -b / a, the positive zero of a + b / x, by Fieller's theorem.
+    """Return the limits of -b / a, the positive zero of a + b / x, by Fieller's theorem.
 
-    ``covariance`` [2, 2] is that of the estimates a and b. None where the data allow any ratio, or
-    none that is positive; an upper limit may be infinite, a lower one zero.
+    Args:
+        a: an estimate.
+        b: an estimate.
+        covariance: [2, 2] the covariance of the two.
+        reach: the half-width of intervals in standard errors.
+
+    Returns:
+        The lower limit, which may be zero, and the upper, which may be infinite; None where the
+        data allow any ratio, or no positive one.
     """
     # (a + y b)^2 <= reach^2 (Saa + 2 y Sab + y^2 Sbb) for y = 1 / x.
     square = reach**2
@@ -189,7 +203,10 @@ def fieller(a: float, b: float, covariance: Floats, reach: float) -> tuple[float
 
 
 def digits(value: float, se: float) -> str:
-    """A value with its standard error in brackets, 0.213(4); an error beginning with 1 has two."""
+    """Return a value with its standard error in brackets, such as "0.213(4)".
+
+    The error is the uncertainty of the last digit, or of the last two if it begins with 1.
+    """
     if math.isnan(value):
         return "-"
     if math.isinf(value):

@@ -1,73 +1,26 @@
-"""All metrics of one layer of a cell: their names, meanings and values."""
+"""All metrics of one layer of a cell."""
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from functools import cached_property
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
-import numpy as np
-
-from gradbench.core.errors import GradbenchError, did_you_mean
-from gradbench.metrics.accuracy import NO_ACCURACY, Accuracy, accuracy_of
+from gradbench.core.errors import GradbenchError
+from gradbench.metrics.accuracy import NO_ACCURACY, Accuracy
 from gradbench.metrics.direction import Direction, direction_of
-from gradbench.metrics.directions import NOTHING, Directions, directions_of
+from gradbench.metrics.directions import NO_DIRECTIONS, Directions, directions_of
+from gradbench.metrics.estimation import accuracy_of
 from gradbench.metrics.intervals import LEVEL, UNKNOWN, Estimate
 from gradbench.metrics.measurement import Measurement, Sample, samples
+from gradbench.metrics.registry import METRICS, all_metrics
 from gradbench.metrics.significance import unbiased_p
 
 
-class Metric(NamedTuple):
-    """A metric: its ``title``, a ``symbol`` of LaTeX, ``meaning``, and which values are ``better``.
-
-    ``groups``: whether it needs groups of M draws, so that it is known at stored M alone.
-    """
-
-    title: str
-    symbol: str
-    better: Literal["low", "high"]
-    groups: bool
-    meaning: str
-
-
-METRICS = {
-    "rmse": Metric("RMSE", r"\mathrm{RMSE}", "low", False, "sqrt(E |g_M - G|^2) / |G|"),
-    "mse": Metric("MSE", r"\mathrm{MSE}", "low", False, "E |g_M - G|^2 / |G|^2"),
-    "bias": Metric("|bias|", r"|b|", "low", False, "|E g - G| / |G|"),
-    "bias2": Metric("bias^2", r"|b|^2", "low", False, "|E g - G|^2 / |G|^2, de-biased"),
-    "std": Metric("std", r"\sigma", "low", False, "sqrt(tr Cov g / M) / |G|"),
-    "variance": Metric("variance", r"V", "low", False, "tr Cov g / |G|^2 of one draw"),
-    "cosine": Metric("cosine", r"\cos", "high", True, "E cos(g_M, G)"),
-    "signs": Metric(
-        "signs", r"\mathrm{signs}", "high", True, "share of coordinates with the sign of G"
-    ),
-    "descent": Metric("descent", r"g \cdot G", "high", False, "E g.G / |G|^2"),
-    "descent_probability": Metric(
-        "P(descent)", r"P(g \cdot G > 0)", "high", True, "probability that g_M.G > 0"
-    ),
-    "snr": Metric("SNR", r"\mathrm{SNR}", "high", False, "|E g| / sqrt(tr Cov g / M)"),
-    "scale_free_bias": Metric(
-        "scale-free bias", r"\sin", "low", False, "min over c of |c E g - G| / |G|"
-    ),
-}
-
-
-def check_metrics(names: Iterable[str]) -> list[str]:
-    """The names, all of them those of metrics.
-
-    Raises:
-        GradbenchError: one is not.
-    """
-    names = list(names)
-    for name in names:
-        if name not in METRICS:
-            raise GradbenchError(f"unknown metric {name!r}; {did_you_mean(name, METRICS)}")
-    return names
-
-
 class LayerMetrics:
-    """All that was measured about one layer of a cell, or its network; NaN where G is zero.
+    """All that was measured of one layer of a cell, or of its network; NaN where G is zero.
 
-    ``sample`` are its draws, in units of |G|: what ``layers_of`` goes through.
+    ``layers_of`` makes it. ``sample`` holds the draws in units of |G|, and ``level`` is the level
+    of all intervals.
     """
 
     def __init__(self, cell: Measurement, sample: Sample, level: float = LEVEL) -> None:
@@ -75,12 +28,12 @@ class LayerMetrics:
 
     @property
     def layer(self) -> str:
-        """Its name; "network" for all layers together."""
+        """The name of the layer; "network" for all layers together."""
         return self.sample.name
 
     @property
     def zero_gradient(self) -> bool:
-        """Whether the gradient is zero, or not told from it: nothing relative to it is known."""
+        """Whether the gradient is zero, or cannot be told from zero: then no metric is known."""
         return self.sample.zero
 
     @property
@@ -91,59 +44,60 @@ class LayerMetrics:
 
     @cached_property
     def accuracy(self) -> Accuracy:
-        """Bias and variance."""
+        """Bias and variance of one draw."""
         return NO_ACCURACY if self.zero_gradient else accuracy_of(self.sample)
 
     @cached_property
     def direction(self) -> Direction:
-        """Of the mean of a draw."""
+        """Expected descent, signal-to-noise ratio and scale-free bias of one draw."""
         if self.zero_gradient:
             return Direction(UNKNOWN, UNKNOWN, UNKNOWN)
         return direction_of(self.sample, self.accuracy, self.level)
 
     @cached_property
     def unbiased_p(self) -> float:
-        """The p-value of being unbiased."""
+        """The p-value of the hypothesis that the estimator is unbiased."""
         return unbiased_p(self.sample)
 
     def directions(self, average: int) -> Directions:
-        """Of the M-sample estimate.
+        """Return cosine, signs and descents of the mean of M = ``average`` draws.
 
         Raises:
-            GradbenchError: an M that the stored blocks cannot give.
+            GradbenchError: the stored blocks do not tell them at this M.
         """
         if self.zero_gradient:
-            return NOTHING
+            return NO_DIRECTIONS
         return directions_of(
             self.cell, self.sample, average, self.accuracy.variance == 0.0, self.level
         )
 
     def estimate(self, metric: str, average: int = 1) -> Estimate:
-        """A metric of the M-sample estimate.
+        """Return a metric of the mean of M = ``average`` draws.
 
         Raises:
-            GradbenchError: an unknown metric, or an M that the stored blocks cannot give.
+            GradbenchError: there is no such metric, or the stored blocks do not tell it at this M.
         """
-        check_metrics([metric])
-        if METRICS[metric].groups:
-            found: Estimate = getattr(self.directions(average), metric)
+        function = METRICS.find(metric).function
+        if self.zero_gradient:
+            return UNKNOWN
+        found = function(self, average)
+        if isinstance(found, Estimate):
             return found
-        accuracy, level = self.accuracy, self.level
-        squared = {"rmse": "mse", "bias": "bias2", "std": "variance"}
-        if metric in squared:
-            square = self.estimate(squared[metric], average)
-            return square.times(1.0 / average).root() if metric == "std" else square.root()
-        if metric == "mse":
-            return accuracy.mse(average, level)
-        if metric == "bias2":
-            return accuracy.squared_bias(level)
-        if metric == "variance":
-            return accuracy.variance_of_draw(level)
-        found = getattr(self.direction, metric)
-        return found.times(math.sqrt(average)) if metric == "snr" else found
+        try:
+            return UNKNOWN._replace(value=float(found))
+        except (TypeError, ValueError):
+            raise GradbenchError(
+                f"the metric {metric!r} returned {found!r}; return an Estimate or a number"
+            ) from None
 
     def row(self, average: int) -> dict[str, Any]:
-        """The columns of ``summary`` and ``curves``; metrics of groups are NaN without a group."""
+        """Return the columns of ``summary`` and ``curves`` at M = ``average``.
+
+        Metrics of groups are NaN where no group of M draws was stored.
+
+        Raises:
+            GradbenchError: a metric returned neither an ``Estimate`` nor a number.
+        """
         grouped = average in self.cell.average_sizes()
         row: dict[str, Any] = {
             "M": average,
@@ -152,23 +106,23 @@ class LayerMetrics:
             "zero_gradient": self.zero_gradient,
             "exact": self.exact,
         }
-        for name, metric in METRICS.items():
+        for name, metric in all_metrics().items():
             here = grouped or not metric.groups
             found = self.estimate(name, average) if here else UNKNOWN
             row |= {name: found.value, f"{name}_se": found.se}
             row |= {f"{name}_low": found.low, f"{name}_high": found.high}
-        directions = self.directions(average) if grouped else NOTHING
+        directions = self.directions(average) if grouped else NO_DIRECTIONS
         row["groups"] = directions.groups
         row["cosine_q15"], row["cosine_q15_se"] = directions.lower
         row["cosine_q85"], row["cosine_q85_se"] = directions.upper
         row["p_unbiased"] = self.unbiased_p
-        row["evaluations"] = self.cell.cost.get("evaluations", np.nan)
-        row["seconds"] = self.cell.cost.get("seconds", np.nan)
+        row["evaluations"] = self.cell.cost.get("evaluations", math.nan)
+        row["seconds"] = self.cell.cost.get("seconds", math.nan)
         return row
 
 
 def layers_of(cell: Measurement, level: float = LEVEL) -> Iterator[LayerMetrics]:
-    """The metrics of the layers of a cell and, if there are several, of the network.
+    """Yield the metrics of each layer of a cell and, if there are several, of the network.
 
     Raises:
         GradbenchError: blocks are missing or repeated.

@@ -1,4 +1,4 @@
-"""What was measured of an estimator in one place, layer by layer and as a whole."""
+"""The stored measurement of one estimator at one checkpoint, layer by layer and as a whole."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -8,31 +8,38 @@ import numpy as np
 
 from gradbench.core.atomic import Floats
 from gradbench.core.errors import GradbenchError
-from gradbench.measure.blocks import BINS, Block, Blocks, LayerBlock, together
+from gradbench.measure.blocks import BINS, Block, Blocks, LayerBlock, Moments, pool, together
 from gradbench.metrics.reference_noise import Noise
 
 KEYS = ["problem", "replicate", "checkpoint", "layer", "estimator"]
 NETWORK = "network"  # the layer of all layers together
 _ZERO = 1e-60  # a gradient this small is zero: relative squares of squares would overflow
-_TOLD = 3.0  # standard errors of |G|^2 above which a sampled gradient is told from zero
+_SIGNIFICANT = 3.0  # standard errors of |G|^2 above which a sampled gradient is not zero
 
 
 class Measurement(NamedTuple):
     """The stored measurement of one estimator at one checkpoint, the input of every function here.
 
-    ``problem``, ``replicate``, ``checkpoint`` and ``estimator`` say of what, ``layer_names`` name
-    its layers, ``blocks`` are of its draws.
-
-    ``gradient`` holds the exact gradient of each layer, flattened to [P]. ``averages`` are the M up
-    to ``block_size`` that the blocks hold cosine sums for; ``head_sizes`` the rows of their heads.
-    ``long_averages`` are the M above ``block_size`` to report; each must be a multiple of it or
-    leave a remainder in ``head_sizes``. ``info`` (loss, width, ...) becomes columns of the frames.
-    ``moments`` are the exact mean and variance [P] of a draw of each layer, where they are known:
-    bias and variance then come from them, without error, and the directions (cosine, signs, share
-    of descents) from the blocks. ``cost`` is what a draw costs: "seconds", "evaluations".
-    ``reference`` holds, of a gradient that is itself the mean of draws, their blocks for each layer
-    (``exact.Reference.blocks``): every metric is then corrected for their noise, and carries it in
-    its interval. They must be independent of the draws of the estimator.
+    Attributes:
+        problem: the name of the problem.
+        replicate: the number of the replicate.
+        checkpoint: the checkpoint of its training.
+        estimator: the canonical text of the estimator.
+        layer_names: the names of the layers.
+        blocks: the blocks of the draws.
+        gradient: the exact gradient of each layer, flattened to [P].
+        averages: the M up to ``block_size`` whose groups the blocks have summed.
+        head_sizes: the numbers of draws that the heads of the blocks are sums of.
+        block_size: draws per block.
+        long_averages: the M above ``block_size`` to report; each is a multiple of it, or leaves a
+            remainder in ``head_sizes``.
+        info: further columns of the frames, such as loss and width.
+        moments: the exact mean and variance [P] of a draw of each layer, if known: bias and
+            variance then come from them, without error, and directions from the blocks.
+        cost: what a draw costs: "seconds", "evaluations".
+        reference: if the gradient is itself the mean of draws, their blocks for each layer. Every
+            metric is then corrected for their noise, which its interval includes. These draws must
+            be independent of those of the estimator.
     """
 
     problem: str
@@ -61,9 +68,15 @@ class Measurement(NamedTuple):
         gradient: Sequence[Floats],
         **more: Any,
     ) -> "Measurement":
-        """From the blocks of a cell on disk and its constants ``meta``, see ``gradbench.shards``.
+        """Return the measurement of a cell on disk.
 
-        ``place`` is its problem, replicate and checkpoint; ``more`` are the fields with a default.
+        Args:
+            place: its problem, replicate and checkpoint.
+            estimator: the canonical text of its estimator.
+            meta: its constants, as ``gradbench.results.shards`` has them.
+            blocks: its blocks.
+            gradient: the exact gradient of each layer.
+            more: the fields that have a default.
         """
         return cls(
             *place,
@@ -80,23 +93,31 @@ class Measurement(NamedTuple):
 
     @property
     def place(self) -> tuple[str, int, str | int]:
-        """Problem, replicate and checkpoint: what estimators are compared at."""
+        """Problem, replicate and checkpoint, where estimators are compared."""
         return self.problem, self.replicate, self.checkpoint
 
     def average_sizes(self) -> list[int]:
-        """The M at which directions are known."""
+        """Return the M at which directions are known."""
         return sorted({*self.averages, *self.long_averages})
 
 
 class Sample(NamedTuple):
-    """The draws of one layer, or of the network, in units of |G| (``norm``, absolute).
+    """The draws of one layer, or of the network, in units of |G|.
 
-    ``counts`` [n], ``means`` [n, P] and ``m2`` [n, P] are those of the blocks; ``direction`` [P] is
-    G / |G|, zero where G is; ``moments`` the exact mean and variance [P] of a draw, or None.
+    If the gradient is itself sampled, as r, then |G|^2 is the estimate |r|^2 - tr Cov r, or 0 where
+    that is not significant; r / |G| is longer than one.
 
-    Of a sampled gradient r, ``reference`` are the blocks and ``noise`` the covariance of r. |G|^2
-    is then the estimate |r|^2 - tr Cov r, so that the ``direction``, r / |G|, is longer than one;
-    0 where it is not told from zero.
+    Attributes:
+        name: the name of the layer.
+        norm: |G|, absolute.
+        direction: [P] G / |G|, or r / |G|; zero where G is.
+        counts: [n] the number of draws of each block.
+        means: [n, P] the means of the blocks.
+        m2: [n, P] their sums of squared deviations.
+        parts: the blocks of this layer as they were stored.
+        moments: the exact mean and variance [P] of a draw, or None.
+        reference: the blocks of a sampled gradient, or None.
+        noise: the covariance of a sampled gradient, or None.
     """
 
     name: str
@@ -117,12 +138,21 @@ class Sample(NamedTuple):
 
     @property
     def zero(self) -> bool:
-        """Whether the gradient is zero as far as is known: nothing relative to it can be told."""
+        """Whether the gradient is zero, or cannot be told from zero: then no metric is known."""
         return self.norm < _ZERO
+
+    def mean_and_variance(self) -> tuple[Floats, Floats]:
+        """Return the mean of a draw [P], and the variance [P] of its distance from G."""
+        if self.moments is not None:
+            mean, variances = self.moments[0], np.zeros_like(self.direction)
+        else:
+            _, mean, squares = pool(map(Moments, self.counts, self.means, self.m2))
+            variances = squares / max(self.draws - 1, 1) / self.draws
+        return mean, variances if self.noise is None else variances + self.noise.variances
 
 
 def samples(cell: Measurement) -> Iterator[Sample]:
-    """The layers of a cell in their order and, if there are several, the network.
+    """Yield the draws of each layer of a cell and, if there are several, of the network.
 
     Raises:
         GradbenchError: blocks are missing or repeated.
@@ -149,17 +179,17 @@ def samples(cell: Measurement) -> Iterator[Sample]:
 
 
 def known_norm(gradient: Floats, noise: Noise) -> float:
-    """The norm of a sampled gradient [P], its noise taken off; 0 where it is not told from zero.
+    """Return the norm of a sampled gradient [P] without its noise; 0 if it is not significant.
 
-    By the error of its square, 4 G'CG + 2 tr C^2, and not by that at zero: a norm that is told has
-    to be known too, as all is relative to it. So zero is hardly ever told from itself: once in 1e4
-    simulations of 16 blocks. G'CG from the spread of so few may be far too small; that of
-    independent coordinates is better known.
+    The test uses the error of the squared norm, 4 G'CG + 2 tr C^2, and not its error at zero: all
+    metrics are relative to the norm, so it has to be known as well. A gradient of zero passes the
+    test about once in 1e4 simulations of 16 blocks. G'CG from the spread of so few blocks may be
+    far too small; for independent coordinates it is better known.
     """
     square = float(gradient @ gradient) - noise.trace
     along = max(noise.spread(gradient) ** 2, float(gradient**2 @ noise.variances))
     error = math.sqrt(max(4.0 * along - 2.0 * noise.square, 0.0))
-    return math.sqrt(square) if square > _TOLD * error and square > 0.0 else 0.0
+    return math.sqrt(square) if square > _SIGNIFICANT * error and square > 0.0 else 0.0
 
 
 def _sample(
@@ -191,9 +221,9 @@ def _sample(
 
 
 def _together(block: Block) -> LayerBlock:
-    """All layers of a block as one; where the groups of the network were not kept, there are none.
+    """Return all layers of a block as one.
 
-    Only a block of schema 1 has none.
+    Blocks of schema 1 did not keep the groups of the network: then there are none.
     """
     first = block.layers[0]
     groups = block.network

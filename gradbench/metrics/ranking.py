@@ -1,75 +1,87 @@
-"""From metrics to decisions: which estimator at which budget, and how sure."""
+"""From metrics to decisions: which estimator is best at which budget, and how certain that is."""
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import pandas as pd
-from scipy import stats
 
 from gradbench.core.errors import GradbenchError, did_you_mean
 from gradbench.core.specs import family
 from gradbench.metrics.accuracy import EXACT, Accuracy, mse_difference
 from gradbench.metrics.budget import Budget, budget
+from gradbench.metrics.directory import Measurements, measurements
+from gradbench.metrics.distributions import t_two_sided
 from gradbench.metrics.intervals import LEVEL, Estimate, least_difference, quantile
-from gradbench.metrics.layers import METRICS, LayerMetrics, check_metrics, layers_of
+from gradbench.metrics.layers import LayerMetrics, layers_of
 from gradbench.metrics.measurement import KEYS, NETWORK, Measurement
+from gradbench.metrics.registry import METRICS, check_metrics
 
 ONE_DRAW = Budget(1, "draws")
-TIMING = 0.1  # the standard error, relative, that a measured time is taken to have
-_ROUNDING = 1e-9  # relative; a smaller difference of exact numbers is none
+TIMING = 0.1  # the relative standard error that a measured time is assumed to have
+_ROUNDING = 1e-9  # relative; a smaller difference of exact numbers is rounding
 
 
 class Ranked(NamedTuple):
-    """One estimator of a ranking; ``average`` is the M that the budget pays for, 0 for none.
+    """One estimator of a ranking.
 
-    ``blur`` is the standard error of its MSE that comes from M, where M follows from a time.
+    Attributes:
+        metrics: what was measured of it.
+        average: the number M of draws that the budget pays for, 0 if it pays for none.
+        found: the metric at this M.
+        timing_se: the standard error of its MSE that comes from M, if M follows from a time.
     """
 
     metrics: LayerMetrics
     average: int
     found: Estimate
-    blur: float = 0.0
+    timing_se: float = 0.0
 
     @property
     def known(self) -> bool:
-        """Whether a draw is paid for, and the metric known."""
+        """Whether the budget pays for a draw, and the metric is known."""
         return self.average > 0 and not math.isnan(self.found.value)
 
 
 def rank(
-    results: Iterable[Measurement],
+    results: Measurements,
     by: str = "rmse",
     at: str | Budget = ONE_DRAW,
     layer: str = NETWORK,
     level: float = LEVEL,
 ) -> pd.DataFrame:
-    """The estimators of each place in their order at an equal budget, ties as ties.
+    """Rank the estimators of each place at an equal budget.
 
-    They are ranked ``by`` a metric. Each averages as many draws M as the budget ``at`` which they
-    are compared pays for. Its rank is one more than the number of estimators that are significantly
-    better, so that those not told apart may share one: each two are compared at ``level``, without
-    a correction for their number, and the squared errors of one run draw by draw, as they share
-    random numbers. Times are taken to be known to 10 %. The exact gradient is left out.
+    Each averages as many draws M as the budget pays for. Its rank is one more than the number of
+    estimators that are significantly better, so estimators that do not differ significantly may
+    share a rank. Each pair is compared at ``level``, without a correction for the number of pairs;
+    squared errors of one run are compared block by block, as they share random numbers. Times are
+    assumed to be known to 10 %. The exact gradient is left out.
+
+    Args:
+        results: a directory of results, its path, or measurements.
+        by: the name of a metric.
+        at: the budget, such as "100-evaluations".
+        layer: the name of a layer, or "network".
+        level: the level of the comparisons.
 
     Returns:
         A frame with a row per estimator, best first: problem, replicate, checkpoint, layer,
-        estimator, rank (NaN where the budget does not pay a draw, or the metric is not known), M,
-        the metric with ``_se``, ``_low`` and ``_high``, zero_gradient, exact, evaluations and
-        seconds per draw. A metric of groups is that at the largest M stored that the budget pays
-        for.
+        estimator; rank (NaN where the budget pays for no draw, or the metric is not known); M; the
+        metric with ``_se``, ``_low`` and ``_high``; zero_gradient; exact; evaluations and seconds
+        per draw. A metric of groups is taken at the largest stored M that the budget pays for.
 
     Raises:
-        GradbenchError: unknown metric, budget or layer, costs that were not stored, gradients that
-            are all zero, or a budget that pays no draw of any estimator.
+        GradbenchError: an unknown metric, budget or layer, costs that were not stored, gradients
+            that are all zero, or a budget that pays for no draw of any estimator.
     """
     (by,) = check_metrics([by])
     allowed = budget(at)
     rows = []
-    for place, group in _places(results, layer, level):
+    for place, group in by_place(results, layer, level):
         ranked = [_at_budget(found, by, allowed) for found in group]
         ranks = _ranks(ranked, by, level)
-        order = sorted(range(len(ranked)), key=lambda k: _place_in_order(ranked[k], ranks[k], by))
+        order = sorted(range(len(ranked)), key=lambda k: _sort_key(ranked[k], ranks[k], by))
         for one, number in ((ranked[k], ranks[k]) for k in order):
             value = {f"{by}{end}": x for end, x in zip(_ENDS, one.found, strict=True)}
             cell = one.metrics.cell
@@ -84,12 +96,12 @@ def rank(
     frame = pd.DataFrame(rows)
     if frame["zero_gradient"].all():
         raise GradbenchError(
-            f"zero gradient in {frame['layer'].iloc[0]!r}: nothing relative to it can be ranked; "
-            "take another layer"
+            f"the gradient of {frame['layer'].iloc[0]!r} is zero, so no metric is known; take "
+            "another layer"
         )
     if not frame["M"].any():
         raise GradbenchError(
-            f"a budget of {allowed} pays no draw of any estimator; give a larger one"
+            f"a budget of {allowed} pays for no draw of any estimator; give a larger one"
         )
     return frame
 
@@ -97,12 +109,12 @@ def rank(
 _ENDS = ("", "_se", "_low", "_high")
 
 
-def _places(
-    results: Iterable[Measurement], layer: str, level: float
+def by_place(
+    results: Measurements, layer: str, level: float
 ) -> Iterator[tuple[tuple[Any, ...], list[LayerMetrics]]]:
-    """The metrics of one layer of all estimators but the exact one, place by place."""
+    """Yield the metrics of one layer of all estimators but the exact one, place by place."""
     groups: dict[tuple[Any, ...], list[LayerMetrics]] = {}
-    for cell in results:
+    for cell in measurements(results):
         if family(cell.estimator) == "exact":
             continue
         own = {found.layer: found for found in layers_of(cell, level)}
@@ -117,7 +129,7 @@ def _places(
             )
         groups.setdefault(cell.place, []).append(found)
     if not groups:
-        raise GradbenchError("there is no estimator besides the exact one; measure some more")
+        raise GradbenchError("the only estimator is the exact one; measure others as well")
     yield from groups.items()
 
 
@@ -126,12 +138,13 @@ def _at_budget(found: LayerMetrics, by: str, allowed: Budget) -> Ranked:
     if METRICS[by].groups:
         stored = [m for m in found.cell.average_sizes() if m <= average]
         average = max(stored, default=0)
-    blur = TIMING * found.accuracy.variance / max(average, 1) if allowed.cost == "seconds" else 0.0
-    return Ranked(found, average, found.estimate(by, max(average, 1)), blur)
+    noise = TIMING * found.accuracy.variance / max(average, 1)
+    timing_se = noise if allowed.cost == "seconds" else 0.0
+    return Ranked(found, average, found.estimate(by, max(average, 1)), timing_se)
 
 
 def _ranks(ranked: Sequence[Ranked], by: str, level: float) -> list[float]:
-    """One more than the number that are significantly better; NaN where nothing is known."""
+    """Return one more than the number that are significantly better; NaN if nothing is known."""
     sign = 1.0 if METRICS[by].better == "low" else -1.0
 
     def better(a: Ranked, b: Ranked) -> bool:
@@ -143,13 +156,13 @@ def _ranks(ranked: Sequence[Ranked], by: str, level: float) -> list[float]:
     ]
 
 
-def _place_in_order(one: Ranked, rank: float, by: str) -> tuple[bool, bool, float, float]:
+def _sort_key(one: Ranked, rank: float, by: str) -> tuple[bool, bool, float, float]:
     sign = 1.0 if METRICS[by].better == "low" else -1.0
     return one.average == 0, not one.known, rank, sign * one.found.value
 
 
 def differs(a: Ranked, b: Ranked, by: str, level: float = LEVEL) -> bool:
-    """Whether a metric of two estimators of one run differs by more than its uncertainty."""
+    """Return whether a metric of two estimators of one run differs significantly."""
     scale = max(abs(a.found.value), abs(b.found.value))
     if by not in ("mse", "rmse"):
         gap = abs(a.found.value - b.found.value)
@@ -163,12 +176,18 @@ def differs(a: Ranked, b: Ranked, by: str, level: float = LEVEL) -> bool:
 def difference_p(
     results: Sequence[Measurement], rows: tuple[pd.Series, pd.Series], at: str | Budget = ONE_DRAW
 ) -> float:
-    """The p-value of "two rows of a ``rank`` by RMSE are equal"; 0 or 1 where both are exact.
+    """Return the p-value of the hypothesis that two estimators have the same RMSE.
 
-    ``at`` is the budget of that ``rank``.
+    Args:
+        results: measurements.
+        rows: two rows of a ``rank`` by RMSE.
+        at: the budget of that ``rank``.
+
+    Returns:
+        The p-value, 0 or 1 where both are exact.
 
     Raises:
-        GradbenchError: a budget that is none, or in what a draw is not known to cost.
+        GradbenchError: ``at`` is not a budget, or its cost was not stored.
     """
     ranked: list[Ranked] = []
     for row in rows:
@@ -179,19 +198,20 @@ def difference_p(
     gap, se, dof = _difference(first, second)
     if se == 0.0:
         return float(not differs(first, second, "rmse"))
-    return 2.0 * float(stats.t.sf(abs(gap) / se, dof))
+    return t_two_sided(abs(gap) / se, dof)
 
 
 _CELL = ["problem", "replicate", "checkpoint", "estimator"]
 
 
 def _difference(a: Ranked, b: Ranked) -> tuple[float, float, float]:
-    """The MSE of a minus that of b, its error and degrees of freedom."""
-    gap, se, dof = _mse_gap(a.metrics.accuracy, b.metrics.accuracy, (a.average, b.average))
-    return gap, math.hypot(se, a.blur, b.blur), dof
+    """Return the MSE of a minus the MSE of b, its standard error and degrees of freedom."""
+    gap, se, dof = mse_gap(a.metrics.accuracy, b.metrics.accuracy, (a.average, b.average))
+    return gap, math.hypot(se, a.timing_se, b.timing_se), dof
 
 
-def _mse_gap(a: Accuracy, b: Accuracy, averages: tuple[float, float]) -> tuple[float, float, float]:
+def mse_gap(a: Accuracy, b: Accuracy, averages: tuple[float, float]) -> tuple[float, float, float]:
+    """Return the MSE of a minus the MSE of b at two M, its error and degrees of freedom."""
     bias2, variance, covariance = mse_difference(a, b, averages)
     dof = min((x.dof for x in (a, b) if len(x.counts)), default=math.inf)
     return bias2 + variance, math.sqrt(max(covariance.sum(), 0.0)), dof

@@ -1,9 +1,9 @@
-"""The noise of a sampled reference, which every metric that looks at it takes into account."""
+"""The noise of a sampled reference, which every metric takes into account."""
 
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -13,9 +13,11 @@ from gradbench.measure.blocks import Blocks
 
 @dataclass(frozen=True, eq=False)
 class Noise:
-    """The covariance C of a reference of P coordinates, from the spread of its blocks.
+    """The covariance C of a reference with P coordinates, from the spread of its blocks.
 
-    ``deviations`` [n, P] are the rows d of C = d'd; ``variances`` [P] its diagonal, better known.
+    Attributes:
+        deviations: [n, P] the rows d of C = d'd.
+        variances: [P] the diagonal of C, from all draws and so better known.
     """
 
     deviations: Floats
@@ -23,12 +25,12 @@ class Noise:
 
     @classmethod
     def of(cls, blocks: Blocks) -> "Noise":
-        """Of the mean of all draws of some blocks."""
+        """Return the noise of the mean of all draws of some blocks."""
         return cls(blocks.deviations(), blocks.variances())
 
     @property
     def dof(self) -> int:
-        """Degrees of freedom of C."""
+        """The degrees of freedom of C."""
         return len(self.deviations) - 1
 
     @cached_property
@@ -43,28 +45,33 @@ class Noise:
 
     @cached_property
     def largest(self) -> float:
-        """The largest variance in any direction; it errs to the larger side."""
+        """The largest variance in any direction; the estimate errs to the larger side."""
         return float(np.linalg.norm(self.deviations, 2) ** 2)
 
     def spread(self, slopes: Floats) -> float:
-        """The standard error of a function of the reference that has these slopes [P]."""
+        """Return the standard error of a function of the reference that has these slopes [P]."""
         return float(np.linalg.norm(self.deviations @ slopes))
 
     def shared(self, deviations: Floats) -> float:
-        """tr(C D), where D = d'd is another covariance, independent of it, given by d [m, P]."""
+        """Return tr(C D), where D = d'd is an independent covariance, given by d [m, P]."""
         return float(((deviations @ self.deviations.T) ** 2).sum())
 
     def turned(self, unit: Floats, factor: float) -> "Noise":
-        """Of ``factor`` times the part across a direction [P]."""
+        """Return the noise of ``factor`` times the part orthogonal to the ``unit`` vector [P]."""
         across = factor * (self.deviations - np.outer(self.deviations @ unit, unit))
         return Noise(across, (across**2).sum(0))
 
 
 def trace_of_square(means: Floats, count: float, variances: Floats) -> float:
-    """tr(S^2) from means [n, P] over ``count`` draws each; ``variances`` [P] is the diagonal of S.
+    """Estimate tr(S^2) from the means [n, P] of blocks.
 
-    It lies between the squared diagonal and (tr S)^2, and is kept there; with fewer than four whole
-    blocks the upper bound stands in for it, which errs towards a larger standard error.
+    The estimate is kept between its bounds, the squared diagonal and (tr S)^2. With fewer than four
+    blocks it is the upper bound, which errs towards a larger standard error.
+
+    Args:
+        means: [n, P] the means of whole blocks.
+        count: the number of draws in each of them.
+        variances: [P] the diagonal of S.
     """
     n = len(means)
     if n < 4:
@@ -79,13 +86,16 @@ def trace_of_square(means: Floats, count: float, variances: Floats) -> float:
 
 
 class ReferenceNoise(NamedTuple):
-    """What the noise of a reference does to the estimates of |b|^2 and V.
+    """The effect that the noise of a reference has on the estimates of |b|^2 and V.
 
-    ``influence`` [n, 2] is what each of its blocks adds to the two at first order, which has the
-    standard errors ``first`` [2]; ``second`` [2] are those of the second order, one random number
-    for both, with signs. ``shrinkage``: how much of the first order of |b|^2 is known to be that of
-    a bias, and so depends on that of V; the rest has the direction of the noise by chance.
-    ``trace`` is what is expected of the noise in |m - r|^2.
+    Attributes:
+        influence: [n, 2] what each block of the reference adds to the two at first order.
+        first: [2] the standard errors of the first order.
+        second: [2] the standard errors of the second order, with signs: one random number moves
+            both estimates.
+        shrinkage: estimated share of the first-order term of |b|^2 that is real bias and so depends
+            on that of V; the rest is noise.
+        trace: the expectation of the noise in |m - r|^2.
     """
 
     influence: Floats
@@ -95,16 +105,16 @@ class ReferenceNoise(NamedTuple):
     trace: float
 
     def shared(self, other: "ReferenceNoise") -> Floats:
-        """The covariance [2, 2] of the estimates with those of another against one reference."""
+        """Return the covariance [2, 2] with the estimates of another estimator, same reference."""
         limit = np.outer(*(np.sqrt((x.influence**2).sum(0)) for x in (self, other)))
         both = self.influence.T @ other.influence
         alike = np.divide(both, limit, out=np.zeros((2, 2)), where=limit > 0.0)
-        known = np.array([[_common(self, other), self.shrinkage], [other.shrinkage, 1.0]])
+        known = np.array([[alignment(self, other), self.shrinkage], [other.shrinkage, 1.0]])
         first = alike * known * np.outer(self.first, other.first)
         return first + np.outer(self.second, other.second)
 
     def times(self, factors: Floats | float) -> "ReferenceNoise":
-        """Of both estimates times positive factors [2]."""
+        """Return the effect on both estimates times positive factors [2]."""
         return self._replace(
             influence=self.influence * factors,
             first=self.first * factors,
@@ -112,7 +122,16 @@ class ReferenceNoise(NamedTuple):
         )
 
 
-def _common(a: Any, b: Any) -> float:
-    """How alike two sums of a settled and another part are, whose parts are as alike as can be."""
+class _Shrunk(Protocol):
+    @property
+    def shrinkage(self) -> float: ...
+
+
+def alignment(a: _Shrunk, b: _Shrunk) -> float:
+    """Return the greatest correlation of two errors that are bias by their ``shrinkage``.
+
+    Each is a sum of a part that is known to be bias and of the rest. Both parts of one are taken to
+    be as much like those of the other as they can be.
+    """
     one, two = (math.acos(x.shrinkage) for x in (a, b))
     return math.cos(one - two)

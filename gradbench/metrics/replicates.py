@@ -1,4 +1,4 @@
-"""Over replicates: what holds for networks of one kind, and what varies between them."""
+"""Statistics over replicates: means, spread, and which order of estimators holds in all."""
 
 import math
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from gradbench.core.errors import GradbenchError
 from gradbench.core.specs import family
 from gradbench.metrics.accuracy import EXACT
 from gradbench.metrics.intervals import LEVEL, quantile, share
-from gradbench.metrics.layers import check_metrics
+from gradbench.metrics.registry import check_metrics
 
 _PLACE = ["problem", "checkpoint", "layer"]
 _EQUAL = 1e-9  # relative; less is rounding
@@ -20,22 +20,22 @@ _EQUAL = 1e-9  # relative; less is rounding
 def over_replicates(
     frame: pd.DataFrame, metrics: Sequence[str] = ("bias", "std", "rmse"), level: float = LEVEL
 ) -> pd.DataFrame:
-    """Metrics over the replicates of a problem: their mean with its interval, least and greatest.
+    """Return the mean of metrics over replicates with its interval, least and greatest value.
 
     Args:
         frame: a ``summary`` with several replicates; layers of zero gradient do not count.
         metrics: names of metrics.
-        level: of the interval of the mean, Student's t over replicates: what is uncertain in a
-            single replicate is part of what varies.
+        level: the level of the interval of the mean, by Student's t over replicates. Uncertainty
+            within a replicate is part of the variation between them.
 
     Returns:
-        A row per problem, checkpoint, layer, estimator and metric: replicates, mean, low, high,
-        least, greatest.
+        A frame with a row per problem, checkpoint, layer, estimator and metric: replicates, mean,
+        low, high, least, greatest.
 
     Raises:
         GradbenchError: fewer than two replicates, or an unknown metric.
     """
-    _check(frame, metrics)
+    metrics = _checked(frame, metrics)
     rows = []
     groups = frame[~frame["zero_gradient"]].groupby([*_PLACE, "estimator"], sort=False)
     for key, group in groups:
@@ -54,19 +54,24 @@ def over_replicates(
 
 
 def orderings(frame: pd.DataFrame, metric: str = "bias", level: float = LEVEL) -> pd.DataFrame:
-    """In how many replicates of a ``frame`` one estimator has less of a metric than another.
+    """Count the replicates in which one estimator has less of a metric than another.
 
-    A replicate counts where the intervals of the two tell them apart, by variance recovery.
+    A replicate counts where the two differ significantly, by variance recovery of their intervals.
+
+    Args:
+        frame: a ``summary`` with several replicates.
+        metric: the name of a metric.
+        level: the level of the interval of the share.
 
     Returns:
-        A row per problem, checkpoint, layer and pair of estimators, the one that is less more often
-        first: first, second, less, greater, equal (or not told apart), share (of replicates in
-        which the first is less) with low and high.
+        A frame with a row per problem, checkpoint, layer and pair of estimators: first (the one
+        that is less more often) and second; the numbers of replicates less, greater and equal (no
+        significant difference); share (of replicates in which the first is less), low and high.
 
     Raises:
         GradbenchError: fewer than two replicates, or an unknown metric.
     """
-    _check(frame, [metric])
+    (metric,) = _checked(frame, [metric])
     frame = frame[~frame["zero_gradient"] & (frame["estimator"].map(family) != "exact")]
     rows = []
     for key, group in frame.groupby(_PLACE, sort=False):
@@ -93,11 +98,13 @@ def orderings(frame: pd.DataFrame, metric: str = "bias", level: float = LEVEL) -
     return pd.DataFrame(rows, columns=[*_PLACE, *columns])
 
 
-def _check(frame: pd.DataFrame, metrics: Sequence[str]) -> None:
-    check_metrics(metrics)
+def _checked(frame: pd.DataFrame, metrics: Sequence[str]) -> list[str]:
+    """Return the registered names of metrics, of a frame with several replicates."""
+    names = check_metrics(metrics)
     count = frame["replicate"].nunique()
     if count < 2:
         raise GradbenchError(
-            f"the results have {count} replicate; run a suite with several, as `gradbench run "
-            "seeds`"
+            f"the results have {count} replicate; run a suite with several, such as `gradbench "
+            "run seeds`"
         )
+    return names

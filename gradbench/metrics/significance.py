@@ -3,25 +3,25 @@
 import math
 
 import numpy as np
-from scipy import stats
 
 from gradbench.core.atomic import Floats
 from gradbench.measure.blocks import Blocks, Moments, pool
-from gradbench.metrics.accuracy import _ROUNDING
+from gradbench.metrics.distributions import normal_quantile, t_quantile, t_two_sided
+from gradbench.metrics.estimation import ROUNDING
 from gradbench.metrics.measurement import Sample
 
-_FEW = 8  # blocks that a spread must be made of, for its size to be known
+_FEW = 8  # blocks that a variance must come from, for its size to be known
 
 
 def unbiased_p(sample: Sample) -> float:
-    """The p-value of "the mean of a draw is G", over all coordinates together.
+    """Return the p-value of the hypothesis E g = G, over all coordinates together.
 
-    From the largest |t| over coordinates, by Sidak. A coordinate whose spread comes from a few
-    blocks alone is not tested: rare events rule it, and its error is not known. One without spread
-    has to be right, unless an unseen event of probability 3/N and of at most ten standard
-    deviations of a draw may explain it. So is one without spread in a sampled reference, whose
-    noise counts as that of the draws does. NaN where moments and reference are exact, and for fewer
-    than two draws.
+    It comes from the largest |t| over coordinates, by Sidak. A coordinate whose variance comes from
+    a few blocks alone is not tested: rare events dominate it, and its error is not known. A
+    coordinate without variance has to be right, unless an unseen event of probability 3/N and of at
+    most ten standard deviations of a draw could explain the difference. The noise of a sampled
+    reference counts as that of the draws does. NaN where moments and reference are exact, and for
+    fewer than two draws.
     """
     known_mean = sample.moments is not None
     if sample.zero or (sample.noise is None if known_mean else sample.draws < 2):
@@ -34,7 +34,7 @@ def unbiased_p(sample: Sample) -> float:
     if not np.isfinite(error).all():
         return 0.0
     se = np.sqrt(sum(variances))
-    still = se <= _ROUNDING * np.linalg.norm(mean)
+    still = se <= ROUNDING * np.linalg.norm(mean)
     if (error[still] > max(1e-9, sum(unseen))).any():
         return 0.0
     rows = np.concatenate(parts)
@@ -42,12 +42,12 @@ def unbiased_p(sample: Sample) -> float:
     if not tested.any():
         return 1.0
     dof = min(blocks.draws for blocks in samples) - 1
-    least = 2.0 * float(stats.t.sf(np.max(error[tested] / se[tested]), dof))
+    least = t_two_sided(float(np.max(error[tested] / se[tested])), dof)
     return float(-np.expm1(tested.sum() * np.log1p(-least))) if least < 1.0 else 1.0
 
 
 def _spread(blocks: Blocks) -> tuple[Floats, Floats, float, Floats]:
-    """Mean [P], its variance [P], what a rare event may add to it, and the variance by block."""
+    """Return mean [P], its variance [P], what a rare event may add, and the variance by block."""
     draws = blocks.draws
     _, mean, squares = pool(map(Moments, blocks.counts, blocks.means, blocks.m2))
     unseen = 10.0 * math.sqrt(squares.sum() / draws) * 3.0 / draws
@@ -56,36 +56,27 @@ def _spread(blocks: Blocks) -> tuple[Floats, Floats, float, Floats]:
 
 
 def _effective(parts: Floats) -> Floats:
-    """Of how many parts [n, P] each of P sums is made, were they alike; 0 of none."""
+    """Return the effective number of parts [n, P] that each of P sums is made of; 0 for none."""
     squares = (parts**2).sum(0)
     return np.divide(parts.sum(0) ** 2, squares, out=np.zeros(len(squares)), where=squares > 0)
 
 
-_POWER = 0.9  # with which a detectable bias would have been found
+_POWER = 0.9  # the probability with which a detectable bias is found
 
 
-def _detectable(sample: Sample, alpha: float) -> float:
+def detectable_bias(sample: Sample, alpha: float) -> float:
+    """Return the relative bias of any coordinate that a test at ``alpha`` finds with power 0.9."""
     draws = sample.draws
     if draws < 2:
         return math.inf
-    variances = _mean_and_variance(sample)[1]
+    variances = sample.mean_and_variance()[1]
     coordinates = max(int((variances > 0).sum()), 1)
-    limit = stats.t.isf(-np.expm1(np.log1p(-alpha) / coordinates) / 2.0, draws - 1)
-    return float((limit + stats.norm.ppf(_POWER)) * math.sqrt(variances.max()))
+    limit = -t_quantile(-np.expm1(np.log1p(-alpha) / coordinates) / 2.0, draws - 1)
+    return (limit + normal_quantile(_POWER)) * math.sqrt(variances.max())
 
 
-def _mean_and_variance(sample: Sample) -> tuple[Floats, Floats]:
-    """The mean of a draw [P], and the variance [P] of its distance from the reference."""
-    if sample.moments is not None:
-        mean, variances = sample.moments[0], np.zeros_like(sample.direction)
-    else:
-        _, mean, squares = pool(map(Moments, sample.counts, sample.means, sample.m2))
-        variances = squares / max(sample.draws - 1, 1) / sample.draws
-    return mean, variances if sample.noise is None else variances + sample.noise.variances
-
-
-def holm(p: np.ndarray) -> np.ndarray:
-    """The p-values adjusted by Holm's method (1979); NaN stay, and are not counted."""
+def holm(p: Floats) -> Floats:
+    """Return the p-values adjusted by Holm's method (1979); NaN stay, and are not counted."""
     adjusted = np.full(len(p), math.nan)
     tested = np.flatnonzero(~np.isnan(p))
     order = tested[np.argsort(p[tested])]

@@ -1,4 +1,4 @@
-"""When a cell is precise enough for a run to stop."""
+"""When a cell is precise enough to end its measurement."""
 
 import math
 from collections.abc import Iterable
@@ -8,13 +8,17 @@ from gradbench.metrics.measurement import Measurement
 
 
 def relative_error(cell: Measurement, names: Iterable[str]) -> float:
-    """The largest relative standard error of the metrics ``names`` of one draw, over all layers.
+    """Return the largest relative standard error of some metrics of one draw, over all layers.
 
-    Infinite where one is not known yet, or is zero and uncertain; layers of zero gradient do not
-    count.
+    It is infinite where a metric is not known yet, or is zero and uncertain. Layers whose gradient
+    is zero do not count.
+
+    Args:
+        cell: a measurement.
+        names: the names of metrics.
 
     Raises:
-        GradbenchError: as ``layers_of``, or an unknown metric.
+        GradbenchError: as ``layers_of``, or there is no such metric.
     """
     errors = [0.0]
     for found in layers_of(cell):
@@ -27,9 +31,9 @@ def relative_error(cell: Measurement, names: Iterable[str]) -> float:
 
 
 def is_check_due(blocks: int) -> bool:
-    """Whether the precision of a cell is computed after so many blocks.
+    """Return whether the precision of a cell is checked after this number of blocks.
 
-    Eight times while they double, from eight on: a cell ends at the first of these looks at which
-    it is precise enough.
+    From eight blocks on it is checked eight times while their number doubles; a cell ends at the
+    first check at which it is precise enough.
     """
     return blocks >= 8 and blocks % (1 << (blocks.bit_length() - 4)) == 0

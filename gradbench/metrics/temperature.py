@@ -1,8 +1,9 @@
-"""Estimators with a temperature: how fast bias and deviation change with it, beside the theory.
+"""Bias and deviation of an estimator against its temperature, and their theory.
 
-Of one unit with logistic noise and the objective c_1 x + c_2 x^2, the Concrete relaxation at small
+For one unit with logistic noise and the objective c_1 x + c_2 x^2, the Concrete relaxation at small
 temperatures t has the bias -4 c_2 t F''(a), or c_1 F'''(a) pi^2 t^2 / 3 where c_2 = 0, and the mean
-square F'(a) (2 c_1^2 / 3 + 8 c_2^2 / 15) / t: log-log slopes of 1 or 2 and, of the deviation, -1/2.
+square F'(a) (2 c_1^2 / 3 + 8 c_2^2 / 15) / t. The log-log slope of the bias is 1 or 2, that of the
+standard deviation -1/2.
 """
 
 import math
@@ -15,13 +16,13 @@ import pandas as pd
 from gradbench.core.specs import format_spec, label, parse_spec
 
 POINTS = 3  # the smallest temperatures, over which slopes are measured
-_SMALL = 0.5  # they are none unless all are below this
+_SMALL = 0.5  # slopes are measured only if all of these are below
 _SEEN = 3.0  # standard errors of the squared bias
 _NOTHING = 1e-6  # a smaller bias is rounding
 
 
 def split(estimator: str) -> tuple[str, float | None]:
-    """An estimator without its temperature, and the temperature; None where it has none."""
+    """Return an estimator without its temperature, and the temperature, None if it has none."""
     name, arguments = parse_spec(estimator)
     temperature = arguments.pop("temperature", None)
     if not isinstance(temperature, int | float):
@@ -30,23 +31,25 @@ def split(estimator: str) -> tuple[str, float | None]:
 
 
 def with_temperatures(summary: pd.DataFrame) -> pd.DataFrame:
-    """The summary with the columns ``series`` and ``temperature`` (NaN where there is none)."""
+    """Return the summary with the columns ``series`` and ``temperature`` (NaN for none)."""
     parts = [split(name) for name in summary["estimator"]]
     temperature = [math.nan if t is None else t for _, t in parts]
     return summary.assign(series=[name for name, _ in parts], temperature=temperature)
 
 
 def seen(summary: pd.DataFrame) -> pd.Series:
-    """Whether a bias is told from zero."""
+    """Return whether each bias is significantly different from zero."""
     square = summary["bias2"]
     return (square > _SEEN * summary["bias2_se"].fillna(math.inf)) & (square > _NOTHING**2)
 
 
 def slopes(summary: pd.DataFrame) -> pd.DataFrame:
-    """Log-log slopes of |bias| and deviation over the smallest temperatures, a row per series.
+    """Return log-log slopes of |bias| and deviation over the smallest temperatures.
 
-    Columns: problem, layer, series, bias, std, low and high (temperatures); NaN where no bias is
-    seen at one of them. A series has at least three temperatures below 1/2.
+    Returns:
+        A frame with a row per series that has at least three temperatures below 1/2: problem,
+        replicate, checkpoint, layer, series; the slopes bias (NaN where no bias is seen at one of
+        the temperatures) and std; low and high, the range of temperatures.
     """
     frame = with_temperatures(summary[~summary["zero_gradient"]])
     rows = []
@@ -75,13 +78,13 @@ def _slope(t: Any, value: Any) -> float:
 
 
 def slopes_text(summary: pd.DataFrame) -> str:
-    """The slopes as lines, empty where there is no series of temperatures."""
+    """Return the slopes as lines of text, empty where there is no series of temperatures."""
     found = slopes(summary)
     if found.empty:
         return ""
     width = max(len(label(name)) for name in found["series"])
     place = found["problem"].map(str) + ", " + found["layer"]
-    lines = ["log-log slopes of |bias| and std over the smallest temperatures (- no bias seen):"]
+    lines = ["log-log slopes of |bias| and std over the smallest temperatures (-: no bias seen):"]
     for where, rows in found.groupby(place, sort=False):
         lines.append(f"  {where}")
         lines += [
@@ -97,7 +100,7 @@ def _number(value: float) -> str:
 
 
 class Unit(NamedTuple):
-    """One unit with logistic noise, its pre-activation, and the objective c_1 x + c_2 x^2."""
+    """One unit with logistic noise and pre-activation ``a``; the objective is c_1 x + c_2 x^2."""
 
     a: float
     linear: float
@@ -116,22 +119,23 @@ class Unit(NamedTuple):
         return first, first * (1 - 2 * p), first * (1 - 6 * first)
 
     def concrete_bias(self, t: Any) -> Any:
-        """The bias of the Concrete relaxation at a small temperature t."""
+        """Return the bias of the Concrete relaxation at a small temperature t."""
         _, second, third = self._derivatives
         if self.quadratic:
             return -4 * self.quadratic * t * second
         return self.linear * third * math.pi**2 * t**2 / 3
 
     def concrete_square(self, t: Any) -> Any:
-        """Its mean square E g^2 there."""
+        """Return the mean square E g^2 of the Concrete relaxation at a small temperature t."""
         moment = 2 * self.linear**2 / 3 + 8 * self.quadratic**2 / 15
         return self._derivatives[0] * moment / t
 
 
 def unit_of(network: Mapping[str, Any]) -> Unit | None:
-    """The unit that the description of a network is of, if it is one.
+    """Return the unit of a network that has one unit and a polynomial of it, else None.
 
-    ``network`` is that of a problem as ``Suite.as_dict`` gives it.
+    Args:
+        network: the network of a problem, as the manifest of results describes it.
     """
     hidden, objective = network["hidden"], network["objective"]
     if len(hidden) != 1 or not isinstance(hidden[0], dict) or hidden[0].get("logits") != 1:

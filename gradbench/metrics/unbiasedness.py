@@ -1,37 +1,41 @@
-"""Which biases are zero: known from exact moments, or tested."""
+"""Tests of which biases are zero, where exact moments do not tell."""
 
 import math
-from collections.abc import Iterable
 
 import pandas as pd
 
 from gradbench.metrics.accuracy import EXACT
+from gradbench.metrics.directory import Measurements, measurements
 from gradbench.metrics.layers import layers_of
-from gradbench.metrics.measurement import KEYS, NETWORK, Measurement, samples
-from gradbench.metrics.significance import _detectable, holm
+from gradbench.metrics.measurement import KEYS, NETWORK, samples
+from gradbench.metrics.significance import detectable_bias, holm
 
 FALSE_ALARMS = 0.01  # of all tests of unbiasedness of a set of results together
 
 
-def unbiasedness(results: Iterable[Measurement], alpha: float = FALSE_ALARMS) -> pd.DataFrame:
-    """Whether each estimator is unbiased in each layer, with control over all that is tested.
+def unbiasedness(results: Measurements, alpha: float = FALSE_ALARMS) -> pd.DataFrame:
+    """Return whether each estimator is unbiased in each layer.
 
-    Of exact moments it is known. Else the p-value is that of the largest |t| over the coordinates
-    of the layer (Sidak), adjusted over all rows by Holm's method: a false alarm anywhere has a
-    probability of at most ``alpha``, given that means of draws are normal; coordinates ruled by
-    rare events, of which this is not so, are not tested.
+    With exact moments this is known. Else the p-value is that of the largest |t| over the
+    coordinates of the layer (Sidak), adjusted over all rows by Holm's method: the chance of any
+    false alarm is at most ``alpha``, given that means of draws are normal. Coordinates dominated by
+    rare events, whose means are not normal, are not tested.
+
+    Args:
+        results: a directory of results, its path, or measurements.
+        alpha: the chance of any false alarm.
 
     Returns:
-        A row per cell and layer: the keys; bias (relative, exact or estimated); p and p_adjusted,
-        NaN where it is known; detectable, the relative bias of any single coordinate that would
-        have been found with probability 0.9; verdict: "unbiased" and "biased" where it is known,
-        "bias found", "no bias seen", or "zero gradient".
+        A frame with a row per cell and layer: the keys; bias (relative, exact or estimated); p and
+        p_adjusted, NaN where the answer is known; detectable, the relative bias of any single
+        coordinate that would have been found with probability 0.9; verdict: "unbiased" or "biased"
+        where it is known, "bias found", "no bias seen", or "zero gradient".
 
     Raises:
-        GradbenchError: blocks are missing or repeated.
+        GradbenchError: as ``summary``.
     """
     rows, alone = [], []
-    for cell in results:
+    for cell in measurements(results):
         for found, sample in zip(layers_of(cell), samples(cell), strict=True):
             if found.layer == NETWORK:
                 continue
@@ -48,7 +52,7 @@ def unbiasedness(results: Iterable[Measurement], alpha: float = FALSE_ALARMS) ->
     frame["p_adjusted"] = holm(frame["p"].to_numpy())
     tests = int(frame["p"].notna().sum())
     frame["detectable"] = [
-        math.nan if zero or known else _detectable(sample, alpha / max(tests, 1))
+        math.nan if zero or known else detectable_bias(sample, alpha / max(tests, 1))
         for sample, zero, known in alone
     ]
     frame["verdict"] = [

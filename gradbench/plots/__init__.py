@@ -1,49 +1,51 @@
 """The figures: accuracy against draws and cost, bias and variance in every respect.
 
-A function per panel, ``(data, ax) -> ax``, and functions that lay out a whole figure from the
-frames of ``gradbench.metrics``. What belongs to an estimator has the id "estimator=NAME" in an SVG.
-Matplotlib's objects only: no pyplot, no display, no global state.
+There is a function per panel, ``(data, ax) -> ax``, and functions that lay out a whole figure from
+the frames of ``gradbench.metrics``. Every part of an estimator has the id "estimator=NAME" in an
+SVG. They use matplotlib's objects only: no pyplot, no display, no global state.
 
-``curves`` and ``summary`` are frames of these names, whole or in part; ``title`` is printed above
-the figure, ``ax`` is where to draw, ``style`` gives the estimators to draw and their look, all of
-them as ``gradbench.style`` has it unless given. A figure of more than ``MANY`` estimators is split
-or drawn in grey; M of fewer than ``FEW_GROUPS`` groups have no band.
+Conventions of all functions here:
+
+- ``curves``, ``summary``, ``coordinates``: the frames of these names, whole or in part.
+- ``title``: printed above the figure.
+- ``ax``: where to draw.
+- ``style``: the estimators to draw and their looks; by default all of them, as
+  ``gradbench.plots.style`` has it.
+
+A figure of more than ``MANY`` estimators is split or drawn in grey; M of fewer than ``FEW_GROUPS``
+groups have no band. ``FIGURES`` holds every figure that ``gradbench plot`` knows by name, and
+``figure`` registers another one, which is then a function of this module too.
 """
 
-from gradbench.plots.accuracy import (
-    FEW_GROUPS,
-    accuracy,
-    cosine,
-    cosine_curve,
-    cost,
-    groups_to_draw,
-    rmse,
-    rmse_curve,
-)
+from typing import Any
+
+from gradbench.plots.accuracy import accuracy, cosine, rmse
 from gradbench.plots.coordinates import bias_heat_map, bias_map
+from gradbench.plots.cost import cost
+from gradbench.plots.curves import FEW_GROUPS, cosine_curve, rmse_curve
 from gradbench.plots.diagnoses import diagnoses
-from gradbench.plots.growth import (
-    bias_and_deviation,
-    bias_growth,
-    deviation_growth,
-    growth,
-    loss_curve,
-    losses,
-    training,
-)
+from gradbench.plots.growth import bias_growth, deviation_growth, growth
 from gradbench.plots.labels import Point, direct_labels
-from gradbench.plots.layout import MANY
 from gradbench.plots.overview import overview
 from gradbench.plots.pareto import error_and_cost, pareto, pareto_front
+from gradbench.plots.parts import Part
 from gradbench.plots.plane import bias_variance_plane, plane
+from gradbench.plots.registry import FIGURES, FigureKind, Panel, figure
+from gradbench.plots.replicates import bias_and_deviation
+from gradbench.plots.rows import MANY, groups_to_draw
 from gradbench.plots.save import save
-from gradbench.plots.suite import Drawing, drawings
+from gradbench.plots.suite import Drawing, drawings, plot
 from gradbench.plots.temperature import temperature
+from gradbench.plots.training import loss_curve, losses, training
 
 __all__ = [
     "FEW_GROUPS",
+    "FIGURES",
     "MANY",
     "Drawing",
+    "FigureKind",
+    "Panel",
+    "Part",
     "Point",
     "accuracy",
     "bias_and_deviation",
@@ -59,6 +61,7 @@ __all__ = [
     "direct_labels",
     "drawings",
     "error_and_cost",
+    "figure",
     "groups_to_draw",
     "growth",
     "loss_curve",
@@ -67,9 +70,17 @@ __all__ = [
     "pareto",
     "pareto_front",
     "plane",
+    "plot",
     "rmse",
     "rmse_curve",
     "save",
     "temperature",
     "training",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Return a figure by its name, also one of a plugin."""
+    if not name.startswith("_") and name in FIGURES.names():
+        return FIGURES[name].draw
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

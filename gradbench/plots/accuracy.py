@@ -1,6 +1,6 @@
-"""RMSE and cosine against the number of draws, and against what they cost."""
+"""RMSE and cosine against the number of draws, for every layer and checkpoint."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -8,136 +8,60 @@ import pandas as pd
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
-from gradbench.metrics import COSTS, best, check_cost
-from gradbench.plots.layout import (
-    MANY,
-    NOTHING,
-    band,
-    curve,
-    finish,
-    grid,
-    groups,
-    layers_only,
-    logarithmic,
-    no_cost,
-    notice_zero_gradient,
-    only_one,
-    panels,
-    place_of,
-    rows_of,
-    whole,
-    zero_line,
+from gradbench.metrics import COSTS
+from gradbench.plots.curves import change_mark, cosine_curve, end_below_one, rmse_curve
+from gradbench.plots.layout import finish, grid, logarithmic, notice_zero_gradient
+from gradbench.plots.parts import Part, Suite, each_replicate, none
+from gradbench.plots.registry import Panel, figure
+from gradbench.plots.rows import groups, groups_to_draw, layers_only, only_one, place_of
+from gradbench.plots.style import SETTINGS, Style, styles
+
+
+def _each_group(suite: Suite, summary: pd.DataFrame) -> Iterator[Part]:
+    """Yield a drawing of each replicate or, of many estimators, of each group of families."""
+    for part in each_replicate(suite, summary):
+        for group in groups_to_draw(part.rows):
+            more = {"group": group} if group else {}
+            after = f"-{group}" if group else ""
+            yield part._replace(arguments=part.arguments | more, after=after)
+
+
+def _rmse_panel(rows: pd.DataFrame, ax: Axes, style: Mapping[str, Style], cost: str) -> None:
+    rmse_curve(rows, ax, style, cost)
+    logarithmic(ax, "x", "s" if cost == "seconds" else "")
+    logarithmic(ax, "y")
+
+
+def _cosine_panel(rows: pd.DataFrame, ax: Axes, style: Mapping[str, Style], cost: str) -> None:
+    cosine_curve(rows, ax, style, cost)
+    logarithmic(ax, "x", "s" if cost == "seconds" else "")
+
+
+@figure(
+    data="curves",
+    parts=_each_group,
+    suites=["accuracy", "training"],
+    panel=Panel(
+        "Error",
+        "RMSE of the mean of M draws, with 95 % intervals. A small circle marks where another "
+        "estimator becomes the best.",
+        _rmse_panel,
+        COSTS,
+    ),
+    order=10,
 )
-from gradbench.plots.style import CROWDED, SETTINGS, Style, styles
+def rmse(curves: pd.DataFrame, title: str = "", group: str | None = None) -> Figure:
+    """Draw relative RMSE against the number of draws, a panel per layer and checkpoint.
 
-FEW_GROUPS = 20  # fewer groups of M draws carry no band
-AXES = dict(zip(COSTS, ("draws M", "evaluations", "measured time"), strict=True))
-_CHANGE: Any = {"marker": "o", "ms": 5.5, "mew": 0.8, "color": "0.2", "mfc": "none"}
-
-
-def rmse_curve(
-    curves: pd.DataFrame,
-    ax: Axes,
-    style: Mapping[str, Style] | None = None,
-    cost: str = "draws",
-) -> Axes:
-    """Relative RMSE against what it costs, on logarithmic axes, with bands of 95 % intervals.
-
-    A small circle with a tick is where another estimator becomes the best, by
-    ``gradbench.metrics.best``. Points that their error does not tell from zero are left out; an
-    estimator without error (the exact one) is a line at the bottom. Styles without a marker have no
-    band.
+    Layers are columns and checkpoints rows, with the loss beside their names. The layer "network"
+    is left out unless it is given alone.
 
     Args:
-        curves: the rows of one layer and checkpoint.
-        ax: where to draw.
-        style: the estimators to draw and how; that of ``gradbench.style`` for all by default.
-        cost: "draws" (M), "evaluations" of the objective per example, or "seconds"; estimators of
-            unknown cost are left out.
-
-    Raises:
-        GradbenchError: an unknown cost.
-    """
-    frame = _priced(curves, cost)
-    ax.set(yscale="log", xscale="log", xlabel=AXES[cost], ylabel="relative RMSE")
-    style = style or styles(frame)
-    zeros = {}
-    for estimator, look in style.items():
-        rows = frame[frame["estimator"] == estimator].sort_values("M")
-        if len(rows) and (rows["rmse"] < NOTHING).all():
-            zeros[estimator] = 0.0 if cost == "draws" else rows["x"].iloc[0]
-            continue
-        seen = rows[(rows["rmse"] > rows["rmse_se"].fillna(0.0)) & (rows["rmse"] >= NOTHING)]
-        curve(ax, look, seen["x"], seen["rmse"], estimator)
-        sure = seen.dropna(subset=["rmse_low", "rmse_high"]) if look.marker else seen[:0]
-        low = sure["rmse_low"].clip(lower=sure["rmse"] / 3.0)
-        band(ax, look, sure["x"], low, sure["rmse_high"], estimator)
-    x, y = _changes(frame, cost)
-    ax.plot(x, y, ls="", marker="|", ms=12, mew=0.5, color="0.2", zorder=4)
-    ax.plot(x, y, ls="", **_CHANGE, zorder=4)
-    if zeros:
-        ax.margins(y=0.18)  # room for the notes
-    for estimator, start in zeros.items():
-        zero_line(ax, style[estimator], estimator, start)
-    return ax
-
-
-def cosine_curve(
-    curves: pd.DataFrame,
-    ax: Axes,
-    style: Mapping[str, Style] | None = None,
-    cost: str = "draws",
-) -> Axes:
-    """Mean cosine against what it costs, with the band from the 15 to the 85 % quantile.
-
-    The arguments are those of ``rmse_curve``. M with few groups carry no band.
-
-    Raises:
-        GradbenchError: an unknown cost.
-    """
-    frame = _priced(curves, cost)
-    ax.set(xscale="log", xlabel=AXES[cost], ylabel="cosine")
-    for estimator, look in (style or styles(frame)).items():
-        rows = frame[(frame["estimator"] == estimator) & (frame["groups"] > 0)].sort_values("M")
-        curve(ax, look, rows["x"], rows["cosine"], estimator)
-        rows = rows[rows["groups"] >= (FEW_GROUPS if look.marker else np.inf)]
-        band(ax, look, rows["x"], rows["cosine_q15"], rows["cosine_q85"], estimator)
-    return ax
-
-
-def _priced(curves: pd.DataFrame, cost: str) -> pd.DataFrame:
-    """The rows whose cost is known, which is the column ``x``."""
-    if check_cost(cost) == "draws":
-        return curves.assign(x=curves["M"])
-    frame = curves.assign(x=curves["M"] * curves[cost]).dropna(subset=["x"])
-    # More draws of what is not random are the same, and only stretch the axis.
-    longest = frame["x"][frame["variance"] > 0.0].max()
-    return frame[~(frame["x"] > longest)]
-
-
-def _changes(frame: pd.DataFrame, cost: str) -> tuple[pd.Series, pd.Series]:
-    """Where the RMSE of the best estimator crosses that of another, which then is the best.
-
-    Not where one becomes the best with its first draw: that is a jump and no crossing.
-    """
-    once = frame.drop_duplicates("estimator")
-    found = best(once, cost).merge(once, on="estimator")
-    draws = found["start"] / (1.0 if cost == "draws" else found[cost])
-    y = np.sqrt(found["bias2"].clip(lower=0.0) + found["variance"] / draws)
-    measured = found["start"] <= frame["x"][frame["variance"] > 0.0].max()
-    crossing = (draws > 1.0 + 1e-9) & measured
-    crossing.iloc[:1] = False
-    return found["start"][crossing], y[crossing]
-
-
-def rmse(curves: pd.DataFrame, title: str = "", group: str | None = None) -> Figure:
-    """Relative RMSE against the number of draws: a panel per layer (columns) and checkpoint (rows).
-
-    ``curves`` is that of one problem and replicate. A column ``loss`` is printed beside the
-    checkpoint. The layer "network" is left out unless it is given alone. With ``group`` the
-    figure is of these families alone, see ``gradbench.style.GROUPS``, without the exact estimator.
+        curves: the ``curves`` of one problem and replicate.
+        title: printed above.
+        group: draw only this group of families, see ``gradbench.plots.style.GROUPS``, without the
+            exact estimator.
 
     Raises:
         GradbenchError: no rows, or several problems or replicates.
@@ -152,8 +76,26 @@ def rmse(curves: pd.DataFrame, title: str = "", group: str | None = None) -> Fig
     return figure
 
 
+@figure(
+    data="curves",
+    parts=_each_group,
+    suites=["accuracy", "training"],
+    panel=Panel(
+        "Direction",
+        "Mean cosine between the mean of M draws and the exact gradient; the band holds 70 % of "
+        "the estimates.",
+        _cosine_panel,
+        COSTS,
+    ),
+    order=20,
+)
 def cosine(curves: pd.DataFrame, title: str = "", group: str | None = None) -> Figure:
-    """Mean cosine against the number of draws, laid out as ``rmse``, of a ``group`` as there.
+    """Draw the mean cosine against the number of draws, laid out as ``rmse`` is.
+
+    Args:
+        curves: the ``curves`` of one problem and replicate.
+        title: printed above.
+        group: as of ``rmse``.
 
     Raises:
         GradbenchError: no rows, or several problems or replicates.
@@ -162,15 +104,19 @@ def cosine(curves: pd.DataFrame, title: str = "", group: str | None = None) -> F
     with rc_context(SETTINGS):
         for ax in axes.flat:
             logarithmic(ax, "x")
-            _below_one(ax)
+            end_below_one(ax)
         finish(figure, name, style)
     return figure
 
 
+@figure(data="curves", parts=none, in_report=False, order=1)
 def accuracy(curves: pd.DataFrame, title: str = "") -> dict[str, Figure]:
-    """The figures ``rmse`` and ``cosine``, of more than 12 estimators one for each group of them.
+    """Draw RMSE and cosine; a suite of "accuracy" also has costs, biases and their comparison.
 
-    They are called "rmse" and "cosine", or "rmse-score" and so on.
+    More than 12 estimators have one figure for each group of families.
+
+    Returns:
+        The figures by name: "rmse" and "cosine", or "rmse-score" and so on.
 
     Raises:
         GradbenchError: no rows, or several problems or replicates.
@@ -183,25 +129,10 @@ def accuracy(curves: pd.DataFrame, title: str = "") -> dict[str, Figure]:
     }
 
 
-def groups_to_draw(frame: pd.DataFrame) -> list[str | None]:
-    """The groups of families in a ``frame`` that have a figure each; None for all together."""
-    return list(groups(frame)) if frame["estimator"].nunique() > MANY else [None]
-
-
-def change_mark() -> Line2D:
-    """What the legend says of the places where the best estimator changes."""
-    return Line2D([], [], ls="", **_CHANGE, label="change of the best")
-
-
-def _below_one(ax: Axes) -> None:
-    """A cosine ends at 1, with some air."""
-    ax.set_ylim(top=1.0 + 0.05 * (1.0 - ax.get_ylim()[0]))
-
-
 def _panels(
     curves: pd.DataFrame, title: str, group: str | None, draw: Callable[..., Axes]
 ) -> tuple[Figure, Any, pd.DataFrame, str, dict[str, Style]]:
-    """Figure, axes, the rows shown, title and styles."""
+    """Return figure, axes, the rows shown, title and styles."""
     only_one(curves, ["problem", "replicate"], draw.__name__.partition("_")[0])
     curves = layers_only(curves)
     if group:
@@ -219,48 +150,3 @@ def _panels(
             draw(rows[~rows["zero_gradient"]], ax, style)
             ax.label_outer()
     return figure, axes, curves, title, style
-
-
-def cost(curves: pd.DataFrame, title: str = "") -> Figure:
-    """RMSE and cosine of the whole network against evaluations of the objective and measured time.
-
-    A row per checkpoint; of more than 12 estimators one per group of families with its own legend,
-    the others in grey. Cosines are left out where none is known.
-
-    Args:
-        curves: that of one problem and replicate; of more than 12 estimators, of one checkpoint.
-        title: printed above.
-
-    Raises:
-        GradbenchError: no rows, several problems, replicates or (of many estimators) checkpoints,
-            several layers without "network", or costs that were not stored.
-    """
-    only_one(curves, ["problem", "replicate"], "cost")
-    curves = whole(curves, "cost").dropna(subset=list(COSTS[1:]))
-    if curves.empty:
-        raise no_cost("cost")
-    rows = rows_of(curves, "cost")
-    draws = (rmse_curve, cosine_curve) if (curves["groups"] > 0).any() else (rmse_curve,)
-    with rc_context(CROWDED if rows[0].legend else SETTINGS):
-        figure, axes = panels(rows, 2 * len(draws), sharex="col", sharey="none")
-        for row, line in zip(rows, axes, strict=True):
-            for k, ax in enumerate(line):
-                notice_zero_gradient(row.frame, ax)
-                shown = row.frame[~row.frame["zero_gradient"]]
-                draws[k // 2](shown, ax, row.style, COSTS[1 + k % 2])
-                if k % 2:
-                    ax.sharey(line[k - 1])
-                    ax.set_ylabel("")
-                    ax.tick_params(labelleft=False)
-                if not row.legend:
-                    ax.set_title(row.name)
-                if row is not rows[-1]:
-                    ax.set_xlabel("")
-        for k, ax in enumerate(axes.flat):
-            logarithmic(ax, "x", "s" if k % 2 else "")
-            if k % axes.shape[1] < 2:
-                logarithmic(ax, "y")
-            else:
-                _below_one(ax)
-        finish(figure, title, {} if rows[0].legend else rows[0].style, [change_mark()])
-    return figure

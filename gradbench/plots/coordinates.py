@@ -1,7 +1,7 @@
 """The bias of each coordinate of the gradient, as a heat map."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,11 +16,14 @@ from matplotlib.ticker import StrMethodFormatter
 
 from gradbench.core.errors import GradbenchError
 from gradbench.core.specs import family, label
-from gradbench.plots.layout import FULL_WIDTH, finish, only_one
+from gradbench.plots.layout import FULL_WIDTH, finish
+from gradbench.plots.parts import Part, Suite, checkpoints_of_many, each_replicate, has_estimates
+from gradbench.plots.registry import Panel, figure
+from gradbench.plots.rows import only_one
 from gradbench.plots.save import owned
-from gradbench.plots.style import SETTINGS, in_order, styles
+from gradbench.plots.style import SETTINGS, Style, in_order, styles
 
-SEEN = 4.0  # standard errors: of some hundred coordinates, almost none is that far off by chance
+SEEN = 4.0  # standard errors: of some hundred coordinates, hardly any is that far off by chance
 _SMALL = 0.1  # the scale is linear up to here
 _UNSEEN = "0.88"
 _COLORS = colormaps["RdBu_r"].with_extremes(bad=_UNSEEN)
@@ -30,16 +33,16 @@ _GRADIENT = "exact gradient"
 def bias_heat_map(
     coordinates: pd.DataFrame, ax: Axes, estimators: Sequence[str] | None = None, reach: float = 1.0
 ) -> Axes:
-    """The bias of each coordinate: a row per estimator below the exact gradient, red is too great.
+    """Draw the bias of each coordinate, a row per estimator, below the exact gradient.
 
     Values are relative to |G| / sqrt(P), the root mean square of the P coordinates of the gradient.
-    Grey is a bias within four standard errors of zero.
+    Red is too great, blue too small, grey a bias within four standard errors of zero.
 
     Args:
         coordinates: the rows of one layer and checkpoint of ``gradbench.metrics.coordinates``.
         ax: where to draw.
-        estimators: the rows, from above; all in the order of ``gradbench.style`` by default.
-        reach: the value with the darkest colour; those beyond have it as well.
+        estimators: the rows from above; all estimators, in legend order, by default.
+        reach: the value that has the darkest colour, as have all beyond it.
     """
     names = list(estimators or _drawn(coordinates))
     scale = math.sqrt(coordinates["coordinate"].max() + 1.0)
@@ -81,14 +84,43 @@ def _row(ax: Axes, values: Any, place: float, norm: SymLogNorm, estimator: str) 
     owned(image, estimator)
 
 
-def bias_map(coordinates: pd.DataFrame, title: str = "") -> Figure:
-    """Heat maps of the bias of each coordinate: a panel per layer, a row of them per checkpoint.
+def _with_estimates(suite: Suite, summary: pd.DataFrame) -> Iterator[Part]:
+    """Yield a drawing of each replicate that has a bias to show."""
+    for part in each_replicate(suite, summary):
+        if has_estimates(part.rows):
+            yield from checkpoints_of_many(part)
 
-    The widths of panels are as the roots of their numbers of coordinates. The exact estimator is
-    left out, the exact gradient is above the others.
+
+def _panel(rows: pd.DataFrame, ax: Axes, style: Mapping[str, Style], cost: str) -> None:
+    bias_heat_map(rows, ax, [name for name in style if family(name) != "exact"])
+    letters = max(len(tick.get_text()) for tick in ax.get_yticklabels())
+    left, lines = min(0.04 + 0.0148 * letters, 0.6), len(ax.get_yticks())
+    figure = ax.get_figure(root=True)
+    assert figure is not None
+    figure.set_figheight(max(figure.get_figheight(), 0.17 * lines + 0.5))
+    ax.set_position((left, 0.09, 0.98 - left, 0.89))
+
+
+@figure(
+    data="coordinates",
+    parts=_with_estimates,
+    suites=["accuracy", "training"],
+    panel=Panel(
+        "Bias of each coordinate",
+        "Relative to the root mean square of the coordinates of G: red is too great, blue too "
+        "small; the darkest colour stands for 1 and more. Grey: no bias seen.",
+        _panel,
+    ),
+    order=60,
+)
+def bias_map(coordinates: pd.DataFrame, title: str = "") -> Figure:
+    """Draw heat maps of the bias of each coordinate, a panel per layer and checkpoint.
+
+    The width of a panel is proportional to the root of its number of coordinates. The exact
+    gradient is above the estimators; the exact estimator is left out.
 
     Args:
-        coordinates: that of one problem and replicate, see ``gradbench.metrics.coordinates``.
+        coordinates: the ``coordinates`` of one problem and replicate.
         title: printed above.
 
     Raises:
@@ -147,7 +179,7 @@ def bias_map(coordinates: pd.DataFrame, title: str = "") -> Figure:
 
 
 def _reach(coordinates: pd.DataFrame) -> float:
-    """A round number, up to 10, that few coordinates of gradient and biases exceed."""
+    """Return a round number, up to 10, that few coordinates of gradient and biases exceed."""
     sizes = coordinates.groupby(["checkpoint", "layer"])["coordinate"].transform("max") + 1
     seen = coordinates["bias"].abs() > SEEN * coordinates["bias_se"]
     values = pd.concat([coordinates["bias"][seen], coordinates["gradient"]]).abs()

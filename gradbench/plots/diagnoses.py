@@ -1,4 +1,4 @@
-"""What ``gradbench.diagnose`` found along the training of somebody's model."""
+"""Diagnoses of a gradient estimator along the training of a user's model."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -26,17 +26,18 @@ _PANELS = {
 
 
 def diagnoses(found: Mapping[int, "Diagnosis"], title: str = "") -> Figure:
-    """Bias, standard deviation, cosine and descent probability of one draw against the step.
+    """Draw bias, standard deviation, cosine and probability of descent against the step.
 
-    A line per layer, with a band of 95 % confidence. Where no bias is seen, an open triangle marks
-    its upper limit; layers whose gradient could not be told from zero have no point.
+    All are of one draw. A line per layer, with a band of 95 % confidence. Where no bias is seen, an
+    open triangle marks its upper limit. Layers whose gradient is not significantly different from
+    zero have no point.
 
     Args:
         found: what ``gradbench.diagnose`` returned, by the number of the step.
-        title: of the figure.
+        title: printed above.
 
     Raises:
-        GradbenchError: there is none.
+        GradbenchError: there are none, or no layer has a known gradient.
     """
     if not (isinstance(found, Mapping) and found):  # type: ignore[redundant-expr]
         raise GradbenchError("diagnoses() has nothing to draw; give {step: diagnose(...)}")
@@ -45,8 +46,8 @@ def diagnoses(found: Mapping[int, "Diagnosis"], title: str = "") -> Figure:
     look = {name: _style(k) for k, name in enumerate(names)}
     if frame["std"].isna().all():
         raise GradbenchError(
-            "diagnoses() has nothing to draw: no layer has a gradient that is told from zero; "
-            "raise reference_draws"
+            "diagnoses() has nothing to draw, as no layer has a gradient significantly different "
+            "from zero; raise reference_draws"
         )
     with rc_context(SETTINGS):
         figure, axes = grid(2, 2, "none")
@@ -70,7 +71,7 @@ def diagnoses(found: Mapping[int, "Diagnosis"], title: str = "") -> Figure:
 
 
 def _line(rows: pd.DataFrame, metric: str, ax: Axes, look: Style) -> None:
-    """One metric of one layer."""
+    """Draw one metric of one layer."""
     low, high = rows[f"{metric}_low"], rows[f"{metric}_high"]
     unseen = (low <= 0.0) & (high > 0.0) if metric == "bias" else np.zeros(len(rows), bool)
     if np.any(unseen):
@@ -84,6 +85,6 @@ def _line(rows: pd.DataFrame, metric: str, ax: Axes, look: Style) -> None:
 
 
 def _style(k: int) -> Style:
-    """Of the k-th layer; beyond the lines that there are, other markers."""
+    """Return the style of the k-th layer; beyond the styles of ``LINES``, markers change."""
     again, n = divmod(k, len(LINES))
     return LINES[n]._replace(marker=("", "<", ">", "*", "h", "8")[again % 6] or LINES[n].marker)

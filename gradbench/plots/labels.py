@@ -12,8 +12,8 @@ from gradbench.core.specs import label
 from gradbench.plots.layout import pixels_per_inch
 from gradbench.plots.save import owned
 
-# Where a name may be, the nearest first: distances in points, directions in degrees. The lower left
-# comes first, since worse points are at the upper right.
+# Where a name may be, nearest first: distances in points, directions in degrees. The lower left is
+# tried first, since worse estimators are at the upper right.
 _REACH = (5.0, 9.0, 15.0, 22.0, 30.0, 40.0)
 _ANGLES = (225, 180, 270, 0, 315, 135, 90, 45)
 _NEAR = 9.0  # a name farther away is joined to its point by a line
@@ -22,7 +22,7 @@ _FONT: dict[str, Any] = {"fontsize": 6.5, "ha": "left", "va": "bottom"}
 
 
 class Point(NamedTuple):
-    """A point to be labelled, ``x`` and ``y`` in data coordinates; ``color`` is the label's."""
+    """A point at ``x``, ``y`` in data coordinates, and the ``color`` of its label."""
 
     x: float
     y: float
@@ -30,12 +30,16 @@ class Point(NamedTuple):
 
 
 def direct_labels(ax: Axes, points: Mapping[str, Point], others: Iterable[Any] = ()) -> None:
-    """Writes the names of estimators beside their points, each at the first free place near it.
+    """Write the names of estimators beside their points, each at the first free place near it.
 
-    Names keep clear of one another, of other text, of all points, of ``others`` too, and of the
-    frame.
-    Axes have to be where they will be: call it after the figure is laid out. A name for which there
-    is no place is left out.
+    Names keep clear of one another, of other text, of all points and ``others``, and of the frame.
+    Call it after the figure is laid out, when the axes are at their final place. A name for which
+    there is no place is left out.
+
+    Args:
+        ax: the axes that the points are in.
+        points: the points by estimator.
+        others: further points (x, y), in data coordinates, that names keep clear of.
     """
     pixels = pixels_per_inch(ax) / 72.0
     places = {name: ax.transData.transform((one.x, one.y)) for name, one in points.items()}
@@ -67,7 +71,7 @@ def direct_labels(ax: Axes, points: Mapping[str, Point], others: Iterable[Any] =
 def _free(
     ax: Axes, name: str, place: Any, taken: list[Bbox], pixels: float
 ) -> tuple[float, Bbox] | None:
-    """How far from its place a name is free, and its box."""
+    """Return how far from its point a name has room, and its box; None if there is no room."""
     probe = ax.text(0.5, 0.5, name, transform=ax.transAxes, **_FONT)
     size = np.array(probe.get_window_extent().size)
     probe.remove()

@@ -1,6 +1,6 @@
-"""All estimators at a glance: their bias and deviation, a line each."""
+"""All estimators at a glance: their bias and deviation, one line each."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
 import pandas as pd
@@ -10,27 +10,44 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from gradbench.core.specs import family, label
-from gradbench.plots.growth import bias_and_deviation
 from gradbench.plots.layout import (
     FULL_WIDTH,
     finish,
-    layers_only,
     limit_mark,
     logarithmic,
-    member,
     notice_zero_gradient,
-    only_one,
 )
+from gradbench.plots.parts import Part, Suite, each_variant
+from gradbench.plots.registry import FIGURES, figure
+from gradbench.plots.replicates import bias_and_deviation
+from gradbench.plots.rows import MANY, layers_only, member, only_one
 from gradbench.plots.save import owned
 from gradbench.plots.style import SETTINGS, Style, families_in, family_of, in_order, styles
 
 
+def _of_many(suite: Suite, summary: pd.DataFrame) -> Iterable[Part]:
+    """Return a drawing of each variant: always if asked for, else if there are many estimators."""
+    asked = FIGURES.canonical(suite["figure"]) == "overview"
+    return each_variant(suite, summary) if asked or summary["estimator"].nunique() > MANY else ()
+
+
+@figure(
+    parts=_of_many,
+    suites=["accuracy", "training"],
+    caption="Bias (dots) and standard deviation (circles) of a draw of each estimator. Open "
+    "triangles are upper limits where no bias was seen.",
+    order=65,
+)
 def overview(summary: pd.DataFrame, title: str = "") -> Figure:
-    """Relative |bias| and standard deviation of one draw, a line of the figure per estimator.
+    """Draw relative |bias| and standard deviation of one draw, one line of text per estimator.
 
     A panel per problem and layer. Dots are biases, open circles deviations; an open triangle is the
-    upper limit of a bias that is not seen, as in ``growth``. What is zero is not drawn; 0 stands
-    for both. The layer "network" is left out unless it is given alone.
+    upper limit of a bias that is not seen, as in ``growth``. Zeros are not drawn; a "0" means that
+    both are zero. The layer "network" is left out unless it is given alone.
+
+    Args:
+        summary: the ``summary`` of one checkpoint.
+        title: printed above.
 
     Raises:
         GradbenchError: no rows, or several checkpoints.
@@ -71,7 +88,7 @@ def overview(summary: pd.DataFrame, title: str = "") -> Figure:
 
 
 def _dots(rows: pd.DataFrame, ax: Axes, names: Sequence[str], look: dict[str, Style]) -> None:
-    """Bias and deviation of each estimator, over replicates, joined by a thin line."""
+    """Draw bias and deviation of each estimator, over replicates, joined by a thin line."""
     points = bias_and_deviation(rows)
     for place, name in enumerate(names):
         if name not in points.index:

@@ -1,6 +1,6 @@
 """RMSE against the cost of a draw, and the Pareto front."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from typing import Any
 
@@ -14,36 +14,34 @@ from matplotlib.ticker import EngFormatter
 
 from gradbench.core.specs import label
 from gradbench.metrics import COSTS, check_cost
-from gradbench.plots.accuracy import AXES
+from gradbench.plots.curves import AXES
 from gradbench.plots.layout import (
     FULL_WIDTH,
-    MANY,
     NOTHING,
     finish,
     grid,
     logarithmic,
-    no_cost,
     notice_zero_gradient,
-    only_one,
-    place_of,
-    whole,
 )
-from gradbench.plots.plane import _label_all
+from gradbench.plots.parts import Part, Suite, each_problem, has_costs
+from gradbench.plots.plane import label_all
+from gradbench.plots.registry import Panel, figure
+from gradbench.plots.rows import MANY, no_cost, only_one, place_of, whole
 from gradbench.plots.save import lay_out, number_owned, owned
 from gradbench.plots.style import SETTINGS, Style, families_in, family_of, family_styles, styles
 
 
 def error_and_cost(summary: pd.DataFrame, cost: str) -> pd.DataFrame:
-    """What a draw of each estimator costs and its relative RMSE, over replicates.
+    """Return the cost of a draw of each estimator and its relative RMSE, over replicates.
 
     Args:
         summary: the rows of one layer and checkpoint at M = 1.
         cost: "evaluations" of the objective per example, or "seconds".
 
     Returns:
-        A frame indexed by estimator with the columns ``x`` (the cost), ``y`` (the RMSE; 0 where it
-        is nothing but rounding) and ``front`` (no other is better in one and as good in the other),
-        without estimators of unknown cost. What has no error is not on the front.
+        A frame indexed by estimator with the columns ``x`` (the cost), ``y`` (the RMSE; 0 if it is
+        only rounding) and ``front`` (no other is better in one and as good in the other), without
+        estimators of unknown cost. An estimator without error is not on the front.
 
     Raises:
         GradbenchError: an unknown cost.
@@ -66,15 +64,15 @@ def pareto_front(
     style: Mapping[str, Style] | None = None,
     cost: str = "evaluations",
 ) -> Axes:
-    """Relative RMSE of one draw against what a draw costs, on logarithmic axes.
+    """Draw relative RMSE of one draw against its cost, on logarithmic axes.
 
     The line joins the estimators that no other beats in both, which are filled; the others are
-    hollow. The cost of the exact estimator is written below.
+    hollow. The cost of the exact estimator is written at the bottom.
 
     Args:
         summary: the rows of one layer and checkpoint at M = 1; replicates are taken together.
         ax: where to draw.
-        style: the estimators to draw and how; that of ``gradbench.style`` for all by default.
+        style: the estimators to draw and how; all of them by default, as ``plots.style`` has it.
         cost: "evaluations" of the objective per example, or "seconds"; estimators of unknown cost
             are left out.
 
@@ -107,20 +105,43 @@ _AMOUNT = {
 
 
 def _steps(points: pd.DataFrame) -> Any:
-    """The corners [2, n] of the front; it goes on to the right."""
+    """Return the corners [2, n] of the front, which goes on to the right."""
     front = points[points["front"]].sort_values(["x", "y"])
     x = np.append(np.repeat(front["x"], 2)[1:], front["x"].tail(1) * 1e9)
     return np.array([x, np.repeat(front["y"], 2)])
 
 
-def pareto(summary: pd.DataFrame, title: str = "") -> Figure:
-    """RMSE of one draw of the whole network against evaluations per draw and measured time.
+def _with_costs(suite: Suite, summary: pd.DataFrame) -> Iterator[Part]:
+    """Yield a drawing of each problem whose costs are known."""
+    return (part for part in each_problem(suite, summary) if has_costs(part.rows))
 
-    A row per checkpoint. Up to 12 estimators are named beside their points; of more, those on the
-    front, and the legend tells families.
+
+def _panel(rows: pd.DataFrame, ax: Axes, style: Mapping[str, Style], cost: str) -> None:
+    pareto_front(rows, ax, style, cost)
+    logarithmic(ax, "x", "s" if cost == "seconds" else "")
+    logarithmic(ax, "y")
+
+
+@figure(
+    parts=_with_costs,
+    suites=["accuracy", "training"],
+    panel=Panel(
+        "Error against cost of a draw",
+        "RMSE of one draw. The line joins the estimators that no other beats in both; dominated "
+        "estimators are hollow.",
+        _panel,
+        COSTS[1:],
+    ),
+    order=50,
+)
+def pareto(summary: pd.DataFrame, title: str = "") -> Figure:
+    """Draw RMSE of one draw of the whole network against evaluations and measured time.
+
+    A row per checkpoint. Up to 12 estimators are named beside their points; if there are more, only
+    those on the front are, and the legend shows families.
 
     Args:
-        summary: that of one problem at M = 1.
+        summary: the ``summary`` of one problem at M = 1.
         title: printed above.
 
     Raises:
@@ -166,6 +187,6 @@ def pareto(summary: pd.DataFrame, title: str = "") -> Figure:
                 ]
                 others = ax.transData.inverted().transform(np.reshape(along, (-1, 2)))
                 others = [*others, *seen[["x", "y"]].to_numpy()]
-                _label_all(ax, seen if few else seen[seen["front"]], style, others)
+                label_all(ax, seen if few else seen[seen["front"]], style, others)
         number_owned(figure)
     return figure

@@ -1,7 +1,7 @@
-"""Estimators as points: bias against deviation, and error against cost."""
+"""Estimators as points: bias against deviation."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -15,18 +15,12 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocat
 
 from gradbench.core.errors import GradbenchError
 from gradbench.core.specs import family
-from gradbench.plots.growth import bias_and_deviation
 from gradbench.plots.labels import Point, direct_labels
-from gradbench.plots.layout import (
-    finish,
-    layers_only,
-    limit_mark,
-    notice_zero_gradient,
-    only_one,
-    panels,
-    power,
-    rows_of,
-)
+from gradbench.plots.layout import finish, limit_mark, notice_zero_gradient, panels, power
+from gradbench.plots.parts import Part, Suite, checkpoints_of_many, each_problem, has_estimates
+from gradbench.plots.registry import Panel, figure
+from gradbench.plots.replicates import bias_and_deviation
+from gradbench.plots.rows import layers_only, only_one, rows_of
 from gradbench.plots.save import lay_out, number_owned, owned
 from gradbench.plots.style import SETTINGS, Style, styles
 
@@ -34,14 +28,14 @@ _WIDE = 2  # panels side by side that have room for names
 
 
 class _Span:
-    """The limits of a plane: an edge at the left and below stands for zero."""
+    """The limits of a plane, whose left and lower edge stand for zero."""
 
     def __init__(self, points: pd.DataFrame) -> None:
         self.x, self.y = (self._of(points[name]) for name in ("std", "bias"))
 
     @staticmethod
     def _of(values: pd.Series) -> tuple[float, float, float]:
-        """Where zero is, where its edge ends, and the upper limit."""
+        """Return where zero is, where its edge ends, and the upper limit."""
         values = values[values > 0.0]
         low, high = (values.min() / 1.6, values.max() * 1.6) if len(values) else (0.1, 10.0)
         return low / (high / low) ** 0.06, low, high
@@ -50,15 +44,15 @@ class _Span:
 def bias_variance_plane(
     summary: pd.DataFrame, ax: Axes, style: Mapping[str, Style] | None = None
 ) -> Axes:
-    """|bias| against the standard deviation of a draw, both relative and logarithmic.
+    """Draw relative |bias| against the relative standard deviation of a draw, logarithmically.
 
-    A point per estimator; an open triangle is the upper limit of a bias that is not seen. What is
-    zero is in the grey edges. Grey lines are those of equal RMSE of one draw.
+    A point per estimator; an open triangle is the upper limit of a bias that is not seen. Zeros are
+    in the grey edges. Grey lines have equal RMSE of one draw.
 
     Args:
         summary: the rows of one layer and checkpoint at M = 1.
         ax: where to draw.
-        style: the estimators to draw and how; that of ``gradbench.style`` for all by default.
+        style: the estimators to draw and how; all of them by default, as ``plots.style`` has it.
     """
     points = bias_and_deviation(summary).dropna()
     return _plane(points, ax, style or styles(summary), _Span(points))
@@ -88,15 +82,15 @@ _LIMIT: dict[str, Any] = {"marker": "v", "mfc": "none"}
 
 
 def _places(points: pd.DataFrame, span: _Span) -> pd.DataFrame:
-    """Where the points are drawn, what is zero in the edges."""
+    """Return where the points are drawn, with zeros in the edges."""
     x, y = (points[name].where(points[name] > 0.0) for name in ("std", "bias"))
     return pd.DataFrame({"x": x.fillna(span.x[0]), "y": y.fillna(span.y[0])})
 
 
 def _ticks_with_zero(axis: Axis, zero: float, low: float, high: float, apart: float = 0.0) -> None:
-    """Decades, at most four of them, or 1, 2, 5 where these would be too few; and 0 in the edge.
+    """Set ticks: at most four decades, or 1, 2, 5 where these would be too few; 0 in the edge.
 
-    No tick is in the share ``apart`` of the axis beside the edge.
+    The share ``apart`` of the axis beside the edge has no tick.
     """
     decades = math.log10(high / low)
     locator = LogLocator(subs=(1.0,) if decades > 1.7 else (1.0, 2.0, 5.0), numticks=4)
@@ -110,7 +104,7 @@ def _ticks_with_zero(axis: Axis, zero: float, low: float, high: float, apart: fl
 
 
 def _equal_rmse(ax: Axes, span: _Span) -> None:
-    """Quarter circles about the origin, with their radii."""
+    """Draw quarter circles about the origin, with their radii."""
     limits = np.log10([[span.x[1], span.y[1]], [span.x[2], span.y[2]]])
     radii = 10.0 ** np.arange(math.floor(limits[0].min()), math.log10(span.x[2] + span.y[2]))
     near = np.geomspace(1e-9, 0.05, 30)
@@ -130,7 +124,7 @@ def _circle(radius: float, angle: Any) -> Any:
     return radius * np.array([np.cos(angle), np.sin(angle)])
 
 
-# At which angles a circle has its number, the first that is well inside the panel.
+# The angles at which a circle may have its number: the first that is well inside the panel.
 _NUMBERED = np.array([0.5 * math.pi / 2, 0.3, 0.1, 0.03, math.pi / 2 - 0.3, math.pi / 2 - 0.1])
 _NUMBER: dict[str, Any] = {
     "fontsize": 5.5,
@@ -142,15 +136,38 @@ _NUMBER: dict[str, Any] = {
 }
 
 
-def plane(summary: pd.DataFrame, title: str = "") -> Figure:
-    """Bias against deviation of one draw: a panel per layer, a row per checkpoint.
+def _with_estimates(suite: Suite, summary: pd.DataFrame) -> Iterator[Part]:
+    """Yield a drawing of each problem that has a bias to show."""
+    for part in each_problem(suite, summary):
+        if has_estimates(part.rows):
+            yield from checkpoints_of_many(part)
 
-    Of more than 12 estimators a row per group of families with its own legend, the others in grey.
-    Replicates are taken together, as in ``growth``. The layer "network" is left out unless it is
-    given alone. The exact estimator is left out.
+
+def _panel(rows: pd.DataFrame, ax: Axes, style: Mapping[str, Style], cost: str) -> None:
+    bias_variance_plane(rows, ax, style)
+
+
+@figure(
+    parts=_with_estimates,
+    suites=["accuracy", "training"],
+    panel=Panel(
+        "Bias against deviation",
+        "For one draw. Grey lines have equal RMSE; zero is in the grey edges; an open triangle is "
+        "an upper limit where no bias was seen.",
+        _panel,
+    ),
+    order=40,
+)
+def plane(summary: pd.DataFrame, title: str = "") -> Figure:
+    """Draw bias against deviation of one draw, a panel per layer and a row per checkpoint.
+
+    More than 12 estimators have a row per group of families, with a legend of its own and the other
+    estimators in grey. Replicates are taken together, as in ``growth``. The layer "network" is left
+    out unless it is given alone. The exact estimator is left out.
 
     Args:
-        summary: that of one problem at M = 1; of more than 12 estimators, of one checkpoint.
+        summary: the ``summary`` of one problem at M = 1; of more than 12 estimators, of one
+            checkpoint.
         title: printed above.
 
     Raises:
@@ -198,15 +215,15 @@ def plane(summary: pd.DataFrame, title: str = "") -> Figure:
             lay_out(figure)
             for ax, here in named.items():
                 places = _places(here, span)
-                _label_all(ax, places, rows[0].style)
+                label_all(ax, places, rows[0].style)
         number_owned(figure)
     return figure
 
 
-def _label_all(
+def label_all(
     ax: Axes, points: pd.DataFrame, style: Mapping[str, Style], others: Iterable[Any] = ()
 ) -> None:
-    """Names beside the points ``x``, ``y``, clear of ``others`` as well."""
+    """Write names beside the points ``x``, ``y``, clear of ``others`` as well."""
     direct_labels(
         ax,
         {name: Point(row.x, row.y, style[str(name)].color) for name, row in points.iterrows()},

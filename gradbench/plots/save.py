@@ -18,14 +18,14 @@ Own = TypeVar("Own", bound=Artist)
 
 
 def owned(artist: Own, estimator: str) -> Own:
-    """The artist, marked as one of this estimator's: in the SVG its id is "estimator=NAME"."""
+    """Mark an artist as one of an estimator's, with the id "estimator=NAME", and return it."""
     if estimator:
         artist.set_gid(f"{_OWNER}{estimator}")
     return artist
 
 
 def number_owned(figure: Figure) -> None:
-    """Ids are unique in a file: the second artist of an estimator gets "#1", and so on."""
+    """Make ids unique in a figure: the second artist of an estimator gets "#1", and so on."""
     seen: Counter[str] = Counter()
     for artist in figure.findobj(lambda one: str(one.get_gid()).startswith(_OWNER)):
         name = str(artist.get_gid()).partition("#")[0]
@@ -35,14 +35,14 @@ def number_owned(figure: Figure) -> None:
 
 
 def lay_out(figure: Figure) -> None:
-    """Puts all axes where they will be."""
+    """Put all axes at their final place."""
     if engine := figure.get_layout_engine():
         engine.execute(figure)
 
 
 @contextmanager
 def _laid_out(figure: Figure) -> Iterator[None]:
-    """Lays out a figure once and not for each file: that takes as long as to draw it."""
+    """Lay out a figure once and not for each file, as it takes as long as drawing it."""
     engine = figure.get_layout_engine()
     lay_out(figure)
     figure.set_layout_engine(None)
@@ -53,10 +53,17 @@ def _laid_out(figure: Figure) -> Iterator[None]:
 
 
 def save(figure: Figure, path: str | Path) -> list[Path]:
-    """Writes ``path`` + .pdf, .svg and .png (200 dpi), the same bytes for the same figure.
+    """Write ``path`` + .pdf, .svg and .png (200 dpi), the same bytes for the same figure.
 
-    In the SVG text is text, and what belongs to an estimator has the id "estimator=NAME", followed
-    by "#1", "#2", ... where it has several parts.
+    In the SVG text is text, and every part of an estimator has the id "estimator=NAME", followed by
+    "#1", "#2", ... if it has several.
+
+    Args:
+        figure: a figure.
+        path: where to write it, without a suffix.
+
+    Returns:
+        The paths of the three files.
 
     Raises:
         GradbenchError: the files cannot be written.

@@ -1,5 +1,6 @@
 """Bias and deviation against the temperature, beside closed forms."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -11,29 +12,43 @@ from matplotlib.lines import Line2D
 
 from gradbench.core.errors import GradbenchError
 from gradbench.core.specs import family
-from gradbench.metrics.temperature import Unit, with_temperatures
-from gradbench.plots.growth import growth_lines, over_replicates
-from gradbench.plots.layout import (
-    FULL_WIDTH,
-    finish,
-    grid,
-    layers_only,
-    limit_mark,
-    logarithmic,
-    member,
-    only_one,
-)
+from gradbench.metrics.temperature import Unit, unit_of, with_temperatures
+from gradbench.plots.growth import growth_lines
+from gradbench.plots.layout import FULL_WIDTH, finish, grid, limit_mark, logarithmic
+from gradbench.plots.parts import Part, Suite
+from gradbench.plots.registry import figure
+from gradbench.plots.replicates import over_replicates
+from gradbench.plots.rows import layers_only, member, only_one
 from gradbench.plots.save import owned
 from gradbench.plots.style import SETTINGS, Style, styles
 
 
+def _with_units(suite: Suite, summary: pd.DataFrame) -> Iterator[Part]:
+    """Yield one drawing of everything, with the units whose closed forms are known."""
+    units = {problem["name"]: unit_of(problem["network"]) for problem in suite["problems"]}
+    known = {name: unit for name, unit in units.items() if unit}
+    yield Part(summary, {}, {"units": known, "title": suite["title"]})
+
+
+@figure(
+    parts=_with_units,
+    caption="Bias and standard deviation of a draw against the temperature. Open triangles are "
+    "upper limits where no bias was seen.",
+    order=75,
+    imports=["from gradbench.metrics.temperature import Unit"],
+)
 def temperature(
     summary: pd.DataFrame, units: dict[str, Unit] | None = None, title: str = ""
 ) -> Figure:
-    """Relative |bias| and standard deviation against the temperature, a column per problem.
+    """Draw relative |bias| and standard deviation against the temperature, a column per problem.
 
-    A line per estimator that has a temperature, a horizontal one for each without. Thin grey lines
-    are what Concrete tends to as the temperature goes to 0, for the problems of ``units``.
+    A line per estimator that has a temperature, and a horizontal line for each that has none. Thin
+    grey lines are the limits of Concrete as the temperature goes to 0.
+
+    Args:
+        summary: the ``summary`` of one checkpoint.
+        units: by problem, the single units whose limits are known in closed form.
+        title: printed above.
 
     Raises:
         GradbenchError: no rows, several checkpoints, or no estimator with a temperature.
@@ -42,7 +57,7 @@ def temperature(
     frame = with_temperatures(layers_only(summary[summary["estimator"].map(family) != "exact"]))
     if frame["temperature"].isna().all():
         raise GradbenchError(
-            "temperature() got no estimator with a temperature; add some, as "
+            "temperature() got no estimator with a temperature; add some, such as "
             "'concrete(temperature=0.1)'"
         )
     panels = list(frame.groupby(["problem", "layer"], sort=False))
@@ -86,7 +101,7 @@ def _temperature_lines(frame: pd.DataFrame, ax: Axes, look: dict[str, Style]) ->
 
 
 def _asymptotes(unit: Unit, temperatures: pd.Series, column: Any) -> None:
-    """The closed forms of small temperatures, within the limits of what was measured."""
+    """Draw the closed forms for small temperatures, within the limits of what was measured."""
     t = np.array([temperatures.min(), min(temperatures.max(), 1.0)])
     forms = (abs(unit.concrete_bias(t)), np.sqrt(unit.concrete_square(t)))
     for ax, values in zip(column, forms, strict=True):

@@ -1,15 +1,16 @@
-"""What the report says of exactness and of limits."""
+"""Sentences on what is exact and what is uncertain."""
 
 from collections.abc import Sequence
 
 import pandas as pd
 from markupsafe import Markup
 
-from gradbench.report.numbers import _SEVERAL, _codes, about, code, span
+from gradbench.report.numbers import SEVERAL, about, code, codes, span
 from gradbench.report.places import rivals
 
 
-def _exactness(summary: pd.DataFrame) -> list[Markup]:
+def what_is_exact(summary: pd.DataFrame) -> list[Markup]:
+    """Return sentences on which estimators have exact metrics, and which are estimated."""
     rows = summary[summary["estimator"].isin(rivals(summary["estimator"]))]
     rows = rows[~rows["zero_gradient"]]
     exact = rows["exact"].groupby(rows["estimator"], sort=False).all()
@@ -20,24 +21,24 @@ def _exactness(summary: pd.DataFrame) -> list[Markup]:
     if known:
         found.append(
             Markup(
-                "Exact, marked “=”: bias, standard deviation and RMSE of {}, by enumeration of all "
-                "states."
-            ).format(_codes(known))
+                "Bias, standard deviation and RMSE of {} are exact, by enumeration of all states, "
+                "and marked “=”."
+            ).format(codes(known))
         )
     if drawn:
         found.append(
             Markup(
-                "Estimated from {} draws each, with 95 % intervals: those of {}. Cosine, signs and "
-                "the probability of descent are always estimated."
-            ).format(draws, _codes(drawn))
+                "Those of {} are estimated from {} draws each, with 95 % intervals. Cosine, signs "
+                "and the probability of descent are always estimated."
+            ).format(codes(drawn), draws)
         )
     return found
 
 
-def _unbiased(bias: pd.DataFrame) -> tuple[list[str], dict[str, float]]:
-    """What is unbiased in all layers for certain; where no bias was seen, and what would have been.
+def unbiased_estimators(bias: pd.DataFrame) -> tuple[list[str], dict[str, float]]:
+    """Return the estimators that are unbiased in all layers, and those where no bias was seen.
 
-    The latter is of a coordinate, relative to |G|.
+    The latter come with the bias of a single coordinate that would have been seen, relative to |G|.
     """
     known, unseen = [], {}
     for name, rows in bias.groupby("estimator", sort=False) if len(bias) else ():
@@ -48,45 +49,49 @@ def _unbiased(bias: pd.DataFrame) -> tuple[list[str], dict[str, float]]:
     return known, unseen
 
 
-def _bias(known: Sequence[str], unseen: dict[str, float]) -> Markup:
+def what_is_unbiased(known: Sequence[str], unseen: dict[str, float]) -> Markup:
+    """Return a sentence on which estimators are unbiased."""
     parts = []
     if known:
-        parts.append(Markup("unbiased in every layer for certain: {}").format(_codes(known)))
+        parts.append(Markup("certainly unbiased in every layer: {}").format(codes(known)))
     if unseen:
-        some = list(unseen.items())[:_SEVERAL]
+        some = list(unseen.items())[:SEVERAL]
         text = Markup(", ").join(
             Markup("{} ({})").format(code(name), about(limit)) for name, limit in some
         )
-        more = f" and {len(unseen) - _SEVERAL} more" if len(unseen) > _SEVERAL else ""
-        what = "no bias seen in any layer (nor would be that of a coordinate of less than the part "
-        what += "of |G| in brackets): {}{}"
+        more = f" and {len(unseen) - SEVERAL} more" if len(unseen) > SEVERAL else ""
+        what = "no bias seen in any layer: {}{} (in brackets the bias of a coordinate, relative to "
+        what += "|G|, that would have been seen)"
         parts.append(Markup(what).format(text, more))
     if not parts:
-        return Markup("Each estimator is biased somewhere; the last table says in which layers.")
+        return Markup("Every estimator is biased in some layer; the last table shows in which.")
     text = Markup("; ").join(parts)
-    return Markup("{}; all others are biased somewhere.").format(text[:1].upper() + text[1:])
+    return Markup("{}; all others are biased in some layer.").format(text[:1].upper() + text[1:])
 
 
-def _limits(whole: pd.DataFrame) -> list[Markup]:
+def unseen_biases(whole: pd.DataFrame) -> list[Markup]:
+    """Return a sentence on how large biases may be that are not significant."""
     rows = whole[(whole["bias2_low"] <= 0.0) & ~whole["exact"] & ~whole["zero_gradient"]]
     if rows.empty:
         return []
     parts = [
-        Markup("{} at most {}").format(code(str(name)), span(list(own["bias_high"])))
+        Markup("{} ({})").format(code(str(name)), span(list(own["bias_high"])))
         for name, own in rows.groupby("estimator", sort=False)
     ]
-    more = f", and {len(parts) - _SEVERAL} more" if len(parts) > _SEVERAL else ""
-    text = Markup(", ").join(parts[:_SEVERAL])
+    more = f", and {len(parts) - SEVERAL} more" if len(parts) > SEVERAL else ""
+    text = Markup(", ").join(parts[:SEVERAL])
     return [
         Markup(
-            "A bias not told from zero counts as none; it can be, of the whole gradient: {}{}."
+            "A bias that is not significantly different from zero counts as zero. For the whole "
+            "gradient it may be as large as, relative to |G|: {}{}."
         ).format(text, more)
     ]
 
 
-def _times(whole: pd.DataFrame, device: str) -> list[Markup]:
+def how_times_vary(whole: pd.DataFrame, device: str) -> list[Markup]:
+    """Return a sentence on measured times."""
     if whole["seconds"].isna().all():
-        return [Markup("What a draw costs was not stored; run the suite again to compare costs.")]
+        return [Markup("The costs of draws were not stored; run the suite again to compare costs.")]
     return [
-        Markup("Times were measured on one machine ({}), and vary with its load.").format(device)
+        Markup("Times were measured on one machine ({}) and vary with its load.").format(device)
     ]

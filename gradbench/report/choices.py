@@ -1,4 +1,4 @@
-"""Which estimator is the best over which range of budgets."""
+"""The best estimator for each range of budgets."""
 
 import math
 from collections.abc import Sequence
@@ -10,11 +10,14 @@ from gradbench import metrics
 from gradbench.metrics import Measurement
 from gradbench.report.numbers import amount
 from gradbench.report.places import Place
-from gradbench.report.words import _FAR, _SHORT, _SURE
+
+_SHORT = 1.1  # ranges of time shorter than this factor say more about the machine
+_FAR = {"draws": 1e9, "evaluations": 1e9, "seconds": 1e5}  # nobody asks beyond these budgets
+_CERTAIN = 1.25  # a change whose limits are closer than this factor needs no remark
 
 
 class Range(NamedTuple):
-    """From one budget to another an estimator is best; ``note`` is how sure its beginning is."""
+    """A range of budgets with its best estimator; ``note`` tells how certain its beginning is."""
 
     estimator: str
     text: str
@@ -22,7 +25,7 @@ class Range(NamedTuple):
 
 
 class Choice(NamedTuple):
-    """The best estimators of a layer at a place, for each cost in the order of budgets."""
+    """The best estimators of a layer at a place, for each cost, by budget."""
 
     place: Place
     layer: str
@@ -32,7 +35,14 @@ class Choice(NamedTuple):
 def choices(
     cells: Sequence[Measurement], summary: pd.DataFrame, places: Sequence[Place], layers: bool
 ) -> list[Choice]:
-    """The best estimators by budget for the whole network of each place, or for its layers."""
+    """Return the best estimators by budget, for whole networks or for single layers.
+
+    Args:
+        cells: the measurements.
+        summary: their ``summary`` at M = 1.
+        places: the places.
+        layers: whether to choose for single layers.
+    """
     found = []
     for place in places:
         for layer in place.layers[1:] if layers else [place.whole]:
@@ -57,11 +67,17 @@ def _ranges(rows: pd.DataFrame, cells: Sequence[Measurement], cost: str) -> list
         if len(best) > 1
         else pd.DataFrame(columns=["low", "high"])
     )
-    return _told(best, crossings, cost)
+    return usable_ranges(best, crossings, cost)
 
 
-def _told(best: pd.DataFrame, crossings: pd.DataFrame, cost: str) -> list[Range]:
-    """The ranges that somebody could use; ``crossings`` are by what is better first and then."""
+def usable_ranges(best: pd.DataFrame, crossings: pd.DataFrame, cost: str) -> list[Range]:
+    """Return the ranges that somebody could use: whole numbers of draws, no moments of time.
+
+    Args:
+        best: the best estimators, as ``metrics.best`` returns them.
+        crossings: the limits of crossings, indexed by the better estimator first and then.
+        cost: one of ``metrics.COSTS``.
+    """
     found: list[Range] = []
     last = None
     for name, start, end in best[["estimator", "start", "end"]].itertuples(index=False):
@@ -91,7 +107,7 @@ def _interval_text(start: float, end: float, cost: str, first: bool) -> str:
 
 
 def _note(low: float, high: float, cost: str) -> str:
-    """The interval of a change, where it is worth saying."""
+    """Return the interval of a change, if it is worth a remark."""
     if high == math.inf or low == 0.0:
         return "uncertain"
-    return "" if high < _SURE * low else f"{amount(low, cost)} to {amount(high, cost)}"
+    return "" if high < _CERTAIN * low else f"{amount(low, cost)} to {amount(high, cost)}"

@@ -1,7 +1,7 @@
-"""The report: one self-contained HTML file that says which estimator to use, and shows why.
+"""The report: one self-contained HTML file on which estimator to use, and why.
 
-It loads nothing: styles, script and figures are inside. Without JavaScript everything is shown,
-one below the other.
+It loads nothing: styles, script and figures are inside. Without JavaScript it shows everything,
+one part below the other.
 """
 
 from collections.abc import Sequence
@@ -15,21 +15,28 @@ from markupsafe import Markup
 from gradbench import metrics
 from gradbench.core.atomic import write_file
 from gradbench.core.specs import label
-from gradbench.metrics import METRICS
-from gradbench.metrics import directory as results
+from gradbench.metrics import all_metrics
+from gradbench.metrics.directory import (
+    Directory,
+    agreement,
+    expected,
+    opened,
+    read_cells,
+    unfinished_line,
+)
 from gradbench.plots import MANY
-from gradbench.plots.layout import member
+from gradbench.plots.rows import member
 from gradbench.plots.style import families_in, family_of, in_order, styles
 from gradbench.report.choices import Choice, choices
 from gradbench.report.figures import pictures, wide_figures
 from gradbench.report.numbers import about
 from gradbench.report.places import places_of, rivals
 from gradbench.report.svg import swatch
-from gradbench.report.tables import SHOWN, bias_grid, rows_of
+from gradbench.report.tables import bias_grid, rows_of, shown_metrics
 from gradbench.report.words import words
 from gradbench.results.store import Results
 
-__all__ = ["report"]
+__all__ = ["write_report"]
 _COSTS = {"draws": "Draws", "evaluations": "Evaluations of the objective", "seconds": "Time"}
 _AXES = {
     "draws": "number of draws M",
@@ -38,21 +45,22 @@ _AXES = {
 }
 
 
-def write_report(directory: str | Path | Results, out: str | Path | None = None) -> Path:
-    """Writes the report of a directory of results.
+def write_report(directory: Directory, out: str | Path | None = None) -> Path:
+    """Write the report of a directory of results.
 
     Args:
-        directory: of results, finished or not: what is not finished is said.
+        directory: a directory of results, or its path. The run may be unfinished; the report then
+            tells what is missing.
         out: the file, ``report.html`` in the directory by default.
 
     Returns:
         The path of the file.
 
     Raises:
-        GradbenchError: no results, damaged files (named), no finished cell, or a file that cannot
-            be written.
+        GradbenchError: there are no results, files are damaged (the sentence names them), no cell
+            is finished, or the file cannot be written.
     """
-    found = directory if isinstance(directory, Results) else Results.open(directory)
+    found = opened(directory)
     page = html(found)
     path = Path(out) if out is not None else found.directory / "report.html"
     write_file(path, page.encode())
@@ -60,23 +68,22 @@ def write_report(directory: str | Path | Results, out: str | Path | None = None)
 
 
 def html(found: Results) -> str:
-    """The page as text.
+    """Return the page as text.
 
     Raises:
-        GradbenchError: no results, damaged files (named), or no finished cell.
+        GradbenchError: files are damaged (the sentence names them), or no cell is finished.
     """
     suite = found.manifest["suite"]
-    cells = list(results.read_cells(found))
+    cells = list(read_cells(found))
     curves = metrics.curves(cells)
     summary = curves[curves["M"] == 1].reset_index(drop=True)
     places = places_of(summary)
     names = in_order(summary)
     numbers = {name: number for number, name in enumerate(names)}
     costs = [cost for cost in metrics.COSTS if cost == "draws" or summary[cost].notna().any()]
-    figures, left_out = pictures(
-        summary, curves, metrics.coordinates(cells), places, numbers, costs
-    )
-    wide, wide_left_out = wide_figures(suite, summary, numbers)
+    frames = {"summary": summary, "curves": curves, "coordinates": metrics.coordinates(cells)}
+    figures, left_out = pictures(frames, places, numbers, costs)
+    wide, wide_left_out = wide_figures(suite, frames, numbers)
     rows, every_layer = rows_of(summary, places)
     several = any(len(place.layers) > 1 for place in places)
     bias = metrics.unbiasedness([cell for cell in cells if rivals([cell.estimator])])
@@ -86,18 +93,18 @@ def html(found: Results) -> str:
     families: dict[str, list[int]] = {}
     for name in names:
         families.setdefault(family_of(name, families_in(summary)), []).append(numbers[name])
-    total = results.expected(found)
+    total = expected(found)
     return _template().render(
         title=suite["title"],
         lede=_lede(found, names),
         css=_part("report.css"),
         js=_part("report.js"),
-        unfinished=results.unfinished_line(total - len(cells), total),
+        unfinished=unfinished_line(total - len(cells), total),
         words=words(cells, summary, places, bias, found.manifest["provenance"]["device"]),
         network=network,
         ticked=_ticked(names, network),
         by_layer=choices(cells, summary, places, layers=True) if several and every_layer else [],
-        agreement=_sentence(results.agreement(found)),
+        agreement=_sentence(agreement(found)),
         costs={cost: _COSTS[cost] for cost in costs},
         axes=_AXES,
         places=places,
@@ -118,13 +125,13 @@ def html(found: Results) -> str:
         bias_rows=bias_rows,
         tests=int(bias["p"].notna().sum()) if len(bias) else 0,
         origin=_origin(found),
-        metrics=METRICS.values(),
+        metrics=all_metrics().values(),
         version=found.manifest["provenance"]["gradbench"],
     )
 
 
 def _ticked(names: Sequence[str], network: Sequence[Choice]) -> set[int]:
-    """The estimators that figures show at first: all or, of many, the best at some budget."""
+    """Return the estimators that figures show at first: all or, of many, those best somewhere."""
     best = {
         one.estimator for choice in network for ranges in choice.ranges.values() for one in ranges
     }
@@ -148,7 +155,10 @@ def _sentence(text: str) -> str:
 def _columns() -> list[dict[str, str]]:
     cost = {"better": "low"}
     return [
-        *({**METRICS[name]._asdict()} for name in SHOWN),
+        *(
+            {"title": one.title, "meaning": one.meaning, "better": one.better}
+            for one in shown_metrics().values()
+        ),
         {"title": "evaluations", "meaning": "of the objective, per draw and example", **cost},
         {"title": "time", "meaning": "measured, per draw of the whole batch", **cost},
     ]
@@ -162,7 +172,7 @@ def _lede(found: Results, names: Sequence[str]) -> str:
 
 
 def _origin(found: Results) -> list[tuple[str, Any]]:
-    """What a reader needs to get these numbers again."""
+    """Return what a reader needs to reproduce these numbers."""
     manifest = found.manifest
     made, suite = manifest["provenance"], manifest["suite"]
     terms = [
@@ -183,10 +193,10 @@ def _origin(found: Results) -> list[tuple[str, Any]]:
 
 
 def _versions(made: dict[str, Any]) -> list[tuple[str, str]]:
-    """Versions, device and commit of a run."""
+    """Return versions, device and commit of a run."""
     commit = made.get("commit")
     if commit and made.get("modified"):
-        commit += ", with changes that are not committed"
+        commit += ", with uncommitted changes"
     device = f"{made.get('device')} ({made.get('platform')}, {made.get('cores')} cores)"
     packages = ("gradbench", "jax", "jaxlib", "numpy", "python")
     terms = [

@@ -1,4 +1,4 @@
-"""Numbers as a reader takes them in: two digits, thousands apart, times in their unit."""
+"""Numbers and names in sentences: two digits, thousands apart, times in their unit."""
 
 import math
 from collections.abc import Sequence
@@ -7,13 +7,13 @@ from markupsafe import Markup
 
 from gradbench.core.specs import label
 
-_SEVERAL = 4  # so many examples of a kind are told
+SEVERAL = 4  # examples of a kind that a sentence gives
 _MOST = 8  # names in a row
 _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def about(value: float) -> str:
-    """Two significant digits: "0.038", "3 800", "1.3 million", "2·10⁻⁷"."""
+    """Return a number with two significant digits: "0.038", "3 800", "1.3 million", "2·10⁻⁷"."""
     if value == 0.0 or not math.isfinite(value):
         return "0" if value == 0.0 else str(value)
     rounded = round(value, 1 - math.floor(math.log10(abs(value))))
@@ -26,7 +26,7 @@ def about(value: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """A time in its unit: "3.4 ms"."""
+    """Return a time in its unit: "3.4 ms"."""
     for unit, name in ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs")):
         if seconds >= 0.995 * unit:
             return f"{about(seconds / unit)} {name}"
@@ -34,23 +34,23 @@ def duration(seconds: float) -> str:
 
 
 def span(values: list[float]) -> str:
-    """From the least to the greatest: "0.0036 to 0.035"."""
+    """Return the range of some numbers: "0.0036 to 0.035"."""
     low, high = about(min(values)), about(max(values))
     return low if low == high else f"{low} to {high}"
 
 
 def amount(value: float, cost: str) -> str:
-    """Of a cost, without its name where that is a count."""
+    """Return an amount of a cost: a time in its unit, or a count."""
     return duration(value) if cost == "seconds" else about(value)
 
 
 def code(name: str) -> Markup:
-    """An estimator within a sentence."""
+    """Return the name of an estimator within a sentence."""
     return Markup("<code>{}</code>").format(label(name))
 
 
-def _codes(names: Sequence[str]) -> Markup:
-    """Several within a sentence; of many the first ones, and how many more."""
+def codes(names: Sequence[str]) -> Markup:
+    """Return the names of estimators within a sentence; of many, the first ones and a count."""
     parts = [code(name) for name in names]
     if len(names) > _MOST:
         parts = [*parts[: _MOST - 1], Markup("{} more").format(len(names) - _MOST + 1)]

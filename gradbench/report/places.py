@@ -1,4 +1,4 @@
-"""Where something was measured, as a reader names it."""
+"""The places where estimators were measured: a problem, a replicate and a checkpoint."""
 
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
@@ -7,11 +7,11 @@ import pandas as pd
 
 from gradbench import metrics
 from gradbench.core.specs import family
-from gradbench.plots.layout import member
+from gradbench.plots.rows import member
 
 
 class Place(NamedTuple):
-    """A problem, replicate and checkpoint; ``name`` says what tells it from the others."""
+    """A problem, replicate and checkpoint; its ``name`` has what distinguishes it from others."""
 
     problem: str
     replicate: int
@@ -21,16 +21,16 @@ class Place(NamedTuple):
 
     @property
     def key(self) -> tuple[str, int, str | int]:
-        """As the frames of ``gradbench.metrics`` have it."""
+        """Problem, replicate and checkpoint, the first columns of the frames."""
         return self.problem, self.replicate, self.checkpoint
 
     @property
     def whole(self) -> str:
-        """The layer of all parameters: "network", or the only layer there is."""
+        """The layer of all parameters: "network", or the only layer."""
         return metrics.NETWORK if metrics.NETWORK in self.layers else self.layers[0]
 
     def rows(self, frame: pd.DataFrame, layer: str | None = None) -> pd.DataFrame:
-        """The rows of a frame here, in one layer or in all."""
+        """Return the rows of a frame at this place, in one layer or in all."""
         here = (frame[key] == value for key, value in zip(metrics.KEYS[:3], self.key, strict=True))
         chosen = pd.Series(True, frame.index)
         for one in here:
@@ -39,7 +39,7 @@ class Place(NamedTuple):
 
 
 def places_of(summary: pd.DataFrame) -> list[Place]:
-    """The places of a summary in their order; the whole network comes first of the layers."""
+    """Return the places of a summary in their order, with the whole network as first layer."""
     found = []
     varying = [key for key in metrics.KEYS[:3] if summary[key].nunique() > 1]
     problems = {name: member(name) for name in summary["problem"].unique()}
@@ -58,10 +58,10 @@ def places_of(summary: pd.DataFrame) -> list[Place]:
 
 
 def rivals(names: Iterable[str]) -> list[str]:
-    """The estimators without the exact one, which is no choice of anybody's."""
+    """Return the estimators without the exact one, which nobody has to choose."""
     return [name for name in names if family(name) != "exact"]
 
 
 def joined(parts: Sequence[str], last: str = "and") -> str:
-    """Parts of a sentence: "a", "a and b", "a, b and c"."""
+    """Return an enumeration: "a", "a and b", "a, b and c"."""
     return f" {last} ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)

@@ -4,7 +4,7 @@
   const one = (id) => document.getElementById(id);
   const chosen = (id) => (one(id) ? one(id).value : null);
 
-  // Figures: those of the place, layer and cost that were picked, without the estimators unticked.
+  // Show the figures of the place, layer and cost that are picked, without unticked estimators.
   const boxes = all("input[data-estimator]");
   const hidden = document.head.appendChild(document.createElement("style"));
 
@@ -48,7 +48,7 @@
     const some = boxes.filter((box) => own.has(box.dataset.estimator));
     button.addEventListener("click", () => set(some, !some.every((box) => box.checked)));
   }
-  // Pointing at a name dims the others; pointing into a figure names what is there.
+  // Pointing at a name dims the others; pointing at a part of a figure shows its name.
   const dimmed = document.head.appendChild(document.createElement("style"));
   for (const box of boxes) {
     const label = box.closest("label");
@@ -68,7 +68,7 @@
   choose();
   tick(); // a browser may remember ticks from before a reload
 
-  // The main table: which rows are shown, and the intervals.
+  // The main table: filter its rows, and show intervals.
   const table = one("main");
   const rows = all("tbody tr", table);
   const filter = () => {
@@ -84,7 +84,7 @@
       );
       shown += !row.hidden;
     }
-    table.classList.toggle("one-place", Boolean(place)); // a column of one value says nothing
+    table.classList.toggle("one-place", Boolean(place)); // a column with a single value is hidden
     table.classList.toggle("one-layer", Boolean(layer));
     one("row-count").textContent = `${shown} of ${rows.length} rows shown.`;
   };
@@ -108,7 +108,7 @@
   intervals.addEventListener("change", say);
   say();
 
-  // Sorting: a click, or Enter on the header; the better value first, then the other way round.
+  // A click or Enter on a header sorts: first with the better values on top, then reversed.
   for (const sortable of all("table.numbers, table.bias")) {
     const body = sortable.tBodies[0];
     for (const header of all("thead th", sortable)) {
@@ -138,7 +138,7 @@
       if (x === null && y === null) {
         return sign * a.cells[column].textContent.localeCompare(b.cells[column].textContent);
       }
-      if (x === null || y === null) return x === null ? 1 : -1; // what is not known comes last
+      if (x === null || y === null) return x === null ? 1 : -1; // unknown values come last
       return sign * (x - y);
     };
     body.append(...[...body.rows].sort(compare));

@@ -1,4 +1,4 @@
-"""Figures as parts of a page: SVG that says whose artists are whose, small, with ids of its own."""
+"""Figures as parts of a page: small SVG with ids of its own, whose parts name their estimator."""
 
 import io
 import re
@@ -19,20 +19,20 @@ _HREF = "{http://www.w3.org/1999/xlink}href"
 _OWNER = "estimator="  # the gid of an artist of an estimator; "#2" may follow
 _NUMBERS = {"d", "x", "y", "transform", "points", "style"}
 _NUMBER = re.compile(r"-?\d+\.\d+(?:e-?\d+)?")
-_FONT = re.compile(r"font-family:[^;]*;?\s*")  # the page's own: another file could not be loaded
+_FONT = re.compile(r"font-family:[^;]*;?\s*")  # the page has its own, and loads no file
 
 
 ElementTree.register_namespace("", SVG)
 
 
 def embedded(figure: Figure, prefix: str, numbers: Mapping[str, int], what: str) -> Markup:
-    """A figure as an ``<svg>`` element of a page.
+    """Return a figure as an ``<svg>`` element of a page.
 
     Args:
-        figure: drawn by ``gradbench.plots``; the gid of the artists of an estimator is
+        figure: a figure of ``gradbench.plots``: the artists of an estimator have the gid
             "estimator=NAME".
-        prefix: of the ids, another one for each figure of a page.
-        numbers: of the estimators: their artists get the attribute ``data-e``.
+        prefix: what its ids begin with, different for each figure of a page.
+        numbers: the number of each estimator, which its artists get as the attribute ``data-e``.
         what: the figure in words, for readers who do not see it.
     """
     text = io.StringIO()
@@ -44,7 +44,7 @@ def embedded(figure: Figure, prefix: str, numbers: Mapping[str, int], what: str)
     ):
         figure.savefig(text, format="svg", metadata={"Date": None})
     root = ElementTree.fromstring(text.getvalue())
-    for tag in ("metadata", "defs"):  # this one has a style that would be that of the whole page
+    for tag in ("metadata", "defs"):  # one of the latter has a style for the whole page
         for one in root.findall(f"{{{SVG}}}{tag}"):
             if tag == "metadata" or one.find(f"{{{SVG}}}style") is not None:
                 root.remove(one)
@@ -62,7 +62,7 @@ def embedded(figure: Figure, prefix: str, numbers: Mapping[str, int], what: str)
 
 
 def _references(root: ElementTree.Element) -> dict[str, str]:
-    """The ids that something refers to, each with a short one."""
+    """Return the ids that something refers to, with a short one for each."""
     found: dict[str, str] = {}
     for one in root.iter():
         values = [one.get(_HREF, ""), *(f"#{x}" for x in re.findall(r"url\(#(\w+)\)", _all(one)))]
@@ -79,7 +79,7 @@ def _all(one: ElementTree.Element) -> str:
 def _tidy(
     one: ElementTree.Element, prefix: str, ids: Mapping[str, str], numbers: Mapping[str, int]
 ) -> None:
-    """Own ids, the estimator as a number, numbers to 1/100 of a point, no spaces between tags."""
+    """Give an element its own id and its estimator's number, and shorten its numbers and text."""
     gid = one.attrib.pop("id", "")
     if gid in ids:
         one.set("id", f"{prefix}-{ids[gid]}")
@@ -104,14 +104,14 @@ def _tidy(
     uses = list(one)
     looks = {use.get("style") for use in uses}
     if len(uses) > 1 and len(looks) == 1 and all(use.tag.endswith("}use") for use in uses):
-        if style := looks.pop():  # the look of markers is said once
+        if style := looks.pop():  # the look of all markers, once
             one.set("style", style)
         for use in uses:
             use.attrib.pop("style", None)
 
 
 def swatch(look: Style) -> Markup:
-    """The line and marker of an estimator, as they are in the figures."""
+    """Return the line and marker of an estimator as the figures show them."""
     dashes = {"-": "", "-.": "6 1.6 1 1.6", ":": "1 1.6", "--": "4 1.6"}
     dash = dashes[look.line] if isinstance(look.line, str) else " ".join(map(str, look.line[1]))
     marker = ""

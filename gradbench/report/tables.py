@@ -1,4 +1,4 @@
-"""The tables of a report: cells with the text, the value to sort by, and the interval."""
+"""The tables of a report: each cell has a text, the value to sort by, and its interval."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -6,20 +6,19 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from gradbench.metrics import METRICS
-from gradbench.metrics.tables import shown
+from gradbench.metrics import Metric, all_metrics
+from gradbench.metrics.render import shown
 from gradbench.plots.style import in_order
 from gradbench.report.numbers import about, duration
 from gradbench.report.places import Place
 
-# Squares say nothing that their roots do not.
-SHOWN = [name for name in METRICS if name not in ("mse", "bias2", "variance")]
+_SQUARES = ("mse", "bias2", "variance")  # their roots are shown
 _NOTHING = "\u2013"
-_MOST = 2000  # rows; above, those of the whole network alone
+_MOST = 2000  # rows; if there are more, only those of whole networks are shown
 
 
 class Value(NamedTuple):
-    """A cell: what is shown, what it is sorted by (None for nothing), and its interval in words."""
+    """A cell: its text, the number that it is sorted by (None if unknown), its interval."""
 
     text: str
     key: float | None
@@ -27,7 +26,7 @@ class Value(NamedTuple):
 
 
 class Row(NamedTuple):
-    """A row of the main table; ``shown`` before a reader has chosen anything."""
+    """A row of the main table."""
 
     place: int
     layer: str
@@ -35,8 +34,13 @@ class Row(NamedTuple):
     values: list[Value]
 
 
+def shown_metrics() -> dict[str, Metric]:
+    """Return the metrics that the main table has as columns."""
+    return {name: metric for name, metric in all_metrics().items() if name not in _SQUARES}
+
+
 def rows_of(summary: pd.DataFrame, places: Sequence[Place]) -> tuple[list[Row], bool]:
-    """The rows, and whether they are those of all layers."""
+    """Return the rows of the main table, and whether all layers are among them."""
     everything = len(summary) <= _MOST
     found = []
     for number, place in enumerate(places):
@@ -50,7 +54,8 @@ def rows_of(summary: pd.DataFrame, places: Sequence[Place]) -> tuple[list[Row], 
 
 
 def _values(row: Mapping[str, Any]) -> list[Value]:
-    values = [_value(row, metric) for metric in SHOWN]
+    names = list(shown_metrics())
+    values = [_value(row, name, name == names[0]) for name in names]
     count, seconds = row["evaluations"], row["seconds"]
     values.append(_known(count, about(count)))
     values.append(_known(seconds, duration(seconds) if seconds == seconds else ""))
@@ -61,11 +66,11 @@ def _known(value: float, text: str) -> Value:
     return Value(_NOTHING, None) if math.isnan(value) else Value(text, value)
 
 
-def _value(row: Mapping[str, Any], metric: str) -> Value:
+def _value(row: Mapping[str, Any], metric: str, first: bool) -> Value:
     value, se = row[metric], row[f"{metric}_se"]
     low, high = row[f"{metric}_low"], row[f"{metric}_high"]
     if row["zero_gradient"]:
-        return Value("zero gradient" if metric == SHOWN[0] else _NOTHING, None)
+        return Value("zero gradient" if first else _NOTHING, None)
     if math.isnan(value):
         return Value(_NOTHING, None)
     text = shown(row, metric).replace("-", "\u2212")
@@ -81,14 +86,17 @@ def _bound(value: float) -> str:
 
 
 class Verdict(NamedTuple):
-    """What was found of the bias of an estimator in the layers of one name, at all places."""
+    """The finding about the bias of an estimator in the layers of one name, at all places.
+
+    Its ``kind`` is "none", "unseen" or "biased".
+    """
 
     text: str
-    kind: str  # "none", "unseen", "biased"
+    kind: str
 
 
 def bias_grid(verdicts: pd.DataFrame) -> tuple[list[str], dict[str, list[Verdict | None]]]:
-    """The names of layers, and a verdict for each estimator and layer."""
+    """Return the names of layers, and a verdict for each estimator and layer."""
     layers = list(dict.fromkeys(verdicts["layer"]))
     groups = {key: rows for key, rows in verdicts.groupby(["estimator", "layer"], sort=False)}
     return layers, {

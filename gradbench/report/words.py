@@ -1,4 +1,4 @@
-"""The summary in words: which estimator at which budget, what is exact, what is uncertain."""
+"""The summary in sentences: the best estimator, why, what is exact and what is uncertain."""
 
 import math
 from collections.abc import Sequence
@@ -11,20 +11,28 @@ from markupsafe import Markup
 from gradbench import metrics
 from gradbench.metrics import Budget, Measurement
 from gradbench.metrics.accuracy import EXACT
-from gradbench.report.certainty import _bias, _exactness, _limits, _times, _unbiased
-from gradbench.report.numbers import _SEVERAL, _codes, about, code, span
+from gradbench.report.certainty import (
+    how_times_vary,
+    unbiased_estimators,
+    unseen_biases,
+    what_is_exact,
+    what_is_unbiased,
+)
+from gradbench.report.numbers import SEVERAL, about, code, codes, span
 from gradbench.report.places import Place, joined, rivals
 
-AVERAGES = (1, 10, 100, 1000)  # the M of the verdict
-_SHORT = 1.1  # ranges of time shorter than this factor say more of the machine
-_FAR = {"draws": 1e9, "evaluations": 1e9, "seconds": 1e5}  # beyond, nobody asks
-_SURE = 1.25  # the limits of a change that needs no word are closer than this factor
+AVERAGES = (1, 10, 100, 1000)  # the M that the verdict compares at
 
 
 class Words(NamedTuple):
-    """Sentences of the summary; the verdict is the estimator that is best in most cases, if any.
+    """The sentences of the summary.
 
-    ``decided`` is whether there was anything to choose from.
+    Attributes:
+        verdict: the estimator that is best in most cases, if there is one.
+        decided: whether there was anything to choose from.
+        reasons: why the verdict, or that there is none.
+        certain: what is exact.
+        uncertain: what is not.
     """
 
     verdict: str | None
@@ -41,20 +49,20 @@ def words(
     bias: pd.DataFrame,
     device: str,
 ) -> Words:
-    """What the results say.
+    """Return the summary of some results in sentences.
 
     Args:
-        cells: all of them.
-        summary: of these at M = 1.
-        places: of these.
-        bias: their ``metrics.unbiasedness``, without the exact estimator and gradients of zero.
-        device: on which times were measured.
+        cells: the measurements.
+        summary: their ``summary`` at M = 1.
+        places: their places.
+        bias: their ``unbiasedness``, without the exact estimator and gradients of zero.
+        device: the device that times were measured on.
     """
     whole = pd.concat([place.rows(summary, place.whole) for place in places])
     whole = whole[whole["estimator"].isin(rivals(whole["estimator"]))]
     usable = {tuple(key) for key in whole[~whole["zero_gradient"]][metrics.KEYS[:3]].to_numpy()}
     rival = [cell for cell in cells if cell.place in usable and rivals([cell.estimator])]
-    known, unseen = _unbiased(bias)
+    known, unseen = unbiased_estimators(bias)
     unbiased = [*known, *unseen]
     verdict, reasons, ties = None, [], []
     if rival:
@@ -65,18 +73,18 @@ def words(
         if verdict:
             reasons += _exceptions(ranks, verdict, names)
             reasons += [
-                _why(whole[~whole["zero_gradient"]], verdict, unbiased),
+                _bias_and_deviation(whole[~whole["zero_gradient"]], verdict, unbiased),
                 *_price(whole, verdict),
             ]
         ties = _ties(ranks, names)
     else:
-        reasons = [Markup("No estimator was measured where the gradient is not zero.")]
+        reasons = [Markup("No estimator was measured at a gradient other than zero.")]
     return Words(
         verdict,
         bool(rival),
         reasons,
-        [*_exactness(summary), _bias(known, unseen)],
-        [*ties, *_limits(whole), *_times(whole, device)],
+        [*what_is_exact(summary), what_is_unbiased(known, unseen)],
+        [*ties, *unseen_biases(whole), *how_times_vary(whole, device)],
     )
 
 
@@ -87,7 +95,7 @@ def _ranks(cells: Sequence[Measurement]) -> pd.DataFrame:
 
 
 def _order(ranks: pd.DataFrame) -> list[tuple[str, int]]:
-    """How often each estimator has rank 1; what is most often, and else has less ranks, first."""
+    """Return how often each estimator has rank 1, the most frequent (then lowest ranks) first."""
     best = ranks["rank"].eq(1).groupby(ranks["estimator"]).sum()
     worst = ranks.groupby("estimator")["rank"].sum()
     names = sorted(best.index, key=lambda name: (-best[name], worst[name]))
@@ -95,7 +103,7 @@ def _order(ranks: pd.DataFrame) -> list[tuple[str, int]]:
 
 
 def _winner(ranks: pd.DataFrame) -> str | None:
-    """What has rank 1 in more than half of all cases."""
+    """Return the estimator that has rank 1 in more than half of all cases, if any."""
     name, won = _order(ranks)[0]
     return name if 2 * won > len(_cases(ranks)) else None
 
@@ -106,11 +114,11 @@ def _cases(ranks: pd.DataFrame) -> list[tuple[tuple, int, pd.DataFrame]]:
 
 
 def _wins(ranks: pd.DataFrame, names: dict[tuple, str]) -> Markup:
-    """How often the best are best."""
+    """Return how often the best estimators are best."""
     cases = _cases(ranks)
     averages = joined([about(m) for m in AVERAGES])
     where = f" at each of {len(names)} places" if len(names) > 1 else ""
-    if len(names) <= _SEVERAL and not any("," in name for name in names.values()):
+    if len(names) <= SEVERAL and not any("," in name for name in names.values()):
         where = f" at {joined(list(names.values()))}" if len(names) > 1 else ""
     text = f"the mean of {averages} draws{where}"
     if any(rows["rank"].eq(1).sum() > 1 for *_, rows in cases):
@@ -123,13 +131,13 @@ def _wins(ranks: pd.DataFrame, names: dict[tuple, str]) -> Markup:
     runners = Markup(", ").join(
         Markup("{} in {}").format(code(name), times) for name, times in others[:2] if times
     )
-    return Markup("Of {} cases ({}), {} has {} in {}, {}; the table says where.").format(
+    return Markup("Of {} cases ({}), {} has {} in {}, {}; the table shows where.").format(
         len(cases), text, code(first), what, won, runners
     )
 
 
 def _exceptions(ranks: pd.DataFrame, verdict: str, names: dict[tuple, str]) -> list[Markup]:
-    """Where another is better, neighbouring M together."""
+    """Return where others are better than the verdict, neighbouring M together."""
     better: dict[tuple[tuple, str], list[tuple[int, float, float]]] = {}
     for key, average, rows in _cases(ranks):
         own = rows[rows["estimator"] == verdict].iloc[0]
@@ -138,7 +146,7 @@ def _exceptions(ranks: pd.DataFrame, verdict: str, names: dict[tuple, str]) -> l
             entry = (average, float(first["rmse"]), float(own["rmse"]))
             better.setdefault((key, str(first["estimator"])), []).append(entry)
     parts = []
-    for (key, name), found in list(better.items())[:_SEVERAL]:
+    for (key, name), found in list(better.items())[:SEVERAL]:
         averages = joined([about(m) for m, *_ in found], "or")
         where = f" at {names[key]}" if len(names) > 1 else ""
         values = joined([f"{about(best)} against {about(own)}" for _, best, own in found])
@@ -150,55 +158,53 @@ def _exceptions(ranks: pd.DataFrame, verdict: str, names: dict[tuple, str]) -> l
         return []
     more = len(better) - len(parts)
     rest = f"; {more} more in the table below" if more else ""
-    return [Markup("Better than it: {}{}.").format(Markup("; ").join(parts), rest)]
+    return [Markup("Better in some cases: {}{}.").format(Markup("; ").join(parts), rest)]
 
 
-def _why(whole: pd.DataFrame, verdict: str, free: Sequence[str]) -> Markup:
-    """Its bias and deviation beside those of the least biased and of the steadiest."""
+def _bias_and_deviation(whole: pd.DataFrame, verdict: str, free: Sequence[str]) -> Markup:
+    """Return why the verdict is best: its bias and deviation beside those of others."""
     own = whole[whole["estimator"] == verdict]
     spread = np.log(whole["std"].clip(lower=1e-300)).groupby(whole["estimator"]).mean()
     bias = whole["bias"].groupby(whole["estimator"]).max()
     has = (
-        f"a draw of it deviates from its mean by {span(list(own['std']))} of the length of the "
-        "exact gradient (standard deviation)"
+        f"the standard deviation of its draws is {span(list(own['std']))} times the length of the "
+        "exact gradient"
     )
     if verdict in free:
         unseen = "" if own["bias"].max() < EXACT else " that could be seen"
         others = [name for name in spread.index if name not in free]
-        end = f" and has no bias{unseen}, so that its error vanishes as draws are added."
+        end = f" and it has no bias{unseen}, so its error vanishes as more draws are averaged."
         if others and spread[others].min() < spread[verdict]:
             steady = min(others, key=lambda name: spread[name])
-            end += f" What deviates less is biased, as {{}} by up to {about(bias[steady])}."
+            end += f" Estimators that deviate less are biased: {{}} by up to {about(bias[steady])}."
             return Markup("Why: " + has + end).format(code(steady))
         return Markup("Why: {}{}").format(has, end)
     text = Markup("Why: {}, and its bias is {}").format(has, span(list(own["bias"])))
     steadier = [name for name in spread.index if spread[name] < spread[verdict]]
     if steadier:
         best = min(steadier, key=lambda name: bias[name])
-        text += Markup(". What deviates less has more bias: {}, {}").format(
+        text += Markup(". Estimators that deviate less have more bias: {}, {}").format(
             code(best), span(list(whole["bias"][whole["estimator"] == best]))
         )
     if free:
         least = min(free, key=lambda name: spread[name])
         times = math.exp(spread[least] - spread[verdict])
-        text += Markup(". The best without bias is {}, which deviates {} times as much").format(
+        text += Markup(". The best one without bias is {}, with {} times the deviation").format(
             code(least), about(times)
         )
     return text + "."
 
 
 def _price(whole: pd.DataFrame, verdict: str) -> list[Markup]:
-    """What a draw costs, beside the cheapest."""
+    """Return what a draw costs, beside the cheapest."""
     costs = whole["evaluations"].groupby(whole["estimator"]).max()
     if not costs.notna().all():
         return []
     own, least = costs[verdict], costs.min()
     if own == least:
-        text = "A draw of it costs {} of the objective; none costs less."
+        text = "A draw costs {} of the objective; no estimator costs less."
         return [Markup(text).format(_evaluations(own))]
-    text = (
-        "A draw of it costs {} of the objective, the cheapest {}; the table compares at equal cost."
-    )
+    text = "A draw costs {} of the objective, the cheapest {}; the table compares at equal cost."
     return [Markup(text).format(_evaluations(own), about(least))]
 
 
@@ -212,11 +218,13 @@ def _ties(ranks: pd.DataFrame, names: dict[tuple, str]) -> list[Markup]:
         first = rows[rows["rank"] == 1]["estimator"].tolist()
         if len(first) > 1:
             where = f" at {names[key]}" if len(names) > 1 else ""
-            found.append(Markup("{} with {} draws{}").format(_codes(first), about(average), where))
+            found.append(Markup("{} with {} draws{}").format(codes(first), about(average), where))
     if not found:
         return []
-    more = f"; {len(found) - _SEVERAL} more" if len(found) > _SEVERAL else ""
-    text = Markup("; ").join(found[:_SEVERAL])
+    more = f"; {len(found) - SEVERAL} more" if len(found) > SEVERAL else ""
+    text = Markup("; ").join(found[:SEVERAL])
     return [
-        Markup("Ties for the first place, no difference beyond noise: {}{}.").format(text, more)
+        Markup("Ties for the first place, without a significant difference: {}{}.").format(
+            text, more
+        )
     ]

@@ -65,7 +65,7 @@ def _refuse_other(directory: Path, manifest: Json, wanted: Json) -> None:
 
 
 def _begin_or_continue(directory: Path, wanted: Json, families: Mapping[str, str]) -> Json:
-    """Return the manifest of a run, written if the run is new or has news of its provenance.
+    """Return the manifest of a run; write it where the run is new or its provenance has changed.
 
     ``families`` are those of the estimators: figures draw them alike, wherever they come from.
     """

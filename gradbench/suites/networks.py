@@ -11,7 +11,7 @@ from jaxtyping import Array
 from gradbench.core.errors import GradbenchError
 from gradbench.core.noise import get_noise
 from gradbench.core.registry import Registry
-from gradbench.estimators import exact
+from gradbench.estimators.exact import exact
 from gradbench.models.binary_weights import BinaryWeights
 from gradbench.models.dense import DenseForm
 from gradbench.models.layer import Layer, LayerForm, Shape, units

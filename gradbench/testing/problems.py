@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from gradbench.core.contract import Batch, Model, Params
-from gradbench.estimators import exact
+from gradbench.estimators.exact import exact
 from gradbench.exact.enumeration import brute_force
 from gradbench.models.binary_weights import BinaryWeights
 from gradbench.models.conv import Conv
@@ -149,7 +149,8 @@ def truth(seed: int, name: str, objective: str) -> tuple[Array, Params]:
     """Return the exact value and gradient of a problem, by enumeration of all paths."""
     found = [p for p in problems(seed) if p.name == name]
     (problem,) = found or [p for p in special_problems(seed) if p.name == name]
-    return _value_and_gradient(problem.model)(problem.params, problem.batches[objective])
+    of_model = _value_and_gradient(problem.model)  # type: ignore[arg-type]
+    return of_model(problem.params, problem.batches[objective])
 
 
 @cache

@@ -144,7 +144,7 @@ def undefined(params, example, binary):
 @pytest.mark.parametrize(
     ("problem", "how", "words"),
     [
-        ((model, PARAMS, BATCH), {"budget": "9-evals"}, "the budget '9-evals' is none"),
+        ((model, PARAMS, BATCH), {"budget": "9-evals"}, "'9-evals' is not a budget"),
         ((model, PARAMS, BATCH), {"estimators": ["psb"]}, "unknown estimator 'psb'"),
         (
             (model, PARAMS, BATCH),
@@ -170,7 +170,7 @@ def test_what_cannot_be_measured_is_one_sentence(problem, how, words):
 def test_a_budget_that_pays_no_draw_is_refused():
     with pytest.raises(GradbenchError) as caught:
         recommend(model, PARAMS, BATCH, "0.5 evaluations", ["reinforce"], draws=9)
-    assert_one_sentence(caught, "a budget of 0.5 evaluations pays no draw of any estimator")
+    assert_one_sentence(caught, "a budget of 0.5 evaluations pays for no draw of any estimator")
 
 
 # --- what is said ---

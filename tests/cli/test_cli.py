@@ -1,5 +1,6 @@
 """The command line: every command, its exit codes, and one sentence for whatever is wrong."""
 
+import contextlib
 import io
 import json
 import os
@@ -14,12 +15,12 @@ import tiny
 from tiny import changed
 
 import gradbench
-from gradbench.cli import main as cli
-from gradbench.cli.catalogue import KINDS
+from gradbench.cli import commands
+from gradbench.cli.commands import list as list_command
 from gradbench.cli.main import main
 from gradbench.core.errors import GradbenchError
+from gradbench.core.registry import KINDS, kind_of
 from gradbench.estimators import ESTIMATORS
-from gradbench.metrics import directory as results
 from gradbench.metrics.tables import table
 from gradbench.suites.suite import list_suites
 
@@ -48,7 +49,9 @@ def elsewhere(tmp_path, monkeypatch):
 @pytest.fixture
 def no_figures(monkeypatch):
     """For tests of runs: drawing takes most of the time."""
-    monkeypatch.setattr(results, "plot", lambda directory: [directory / "figures" / "rmse.pdf"])
+    monkeypatch.setattr(
+        "gradbench.plots.suite.plot", lambda directory: [directory / "figures" / "rmse.pdf"]
+    )
 
 
 # --- what the commands do ---
@@ -187,15 +190,31 @@ def test_what_is_not_finished_is_said_beside_tables_and_rankings(finished, call)
         ("suites", ["width", "depth", "the experiment of the PSA paper"]),
         ("noises", ["logistic", "normal", "uniform", "triangular", "laplace"]),
         ("metrics", ["rmse", "cosine", "snr"]),
+        ("formats", ["terminal  text     Aligned columns of text.", "latex", "csv"]),
+        ("format", ["terminal", "csv"]),
     ],
 )
-def test_list_tells_every_kind(call, kind, some):
+def test_list_prints_the_things_of_a_kind(call, kind, some):
     code, out, error = call("list", kind)
     assert (code, error) == (0, "")
     assert all(words in out for words in some)
-    everything = call("list")[1]
-    assert out.strip() in everything
-    assert len(everything.split("\n\n")) == len(KINDS)
+
+
+def test_list_alone_prints_the_kinds_as_they_can_be_typed(call):
+    code, out, error = call("list")
+    assert (code, error) == (0, "") and " " not in out
+    assert [kind_of(line) for line in out.splitlines()] == list(KINDS)
+
+
+@pytest.mark.parametrize("kind", ["format", "formats"])
+def test_show_tells_the_facts_about_a_thing_of_any_kind(call, kind):
+    code, out, error = call("show", kind, "text")
+    assert (code, error) == (0, "")
+    assert re.fullmatch(
+        r"terminal\n\n    Aligned columns of text.\n\n"
+        r"aliases     text\ndefined in  text.py, line \d+\n",
+        out,
+    )
 
 
 @pytest.mark.parametrize("width", [120, 200])
@@ -250,7 +269,7 @@ def test_results_in_a_directory_called_estimator_are_shown(finished, call, monke
 # --- what is wrong ---
 
 BAD = {
-    "list": (["list", "noise"], "unknown kind 'noise'; did you mean 'noises'?"),
+    "list": (["list", "nosies"], "unknown kind 'nosies'; did you mean 'noises'?"),
     "no such suite": (["run", "psaa"], "unknown suite 'psaa'"),
     "no such file": (["run", "nothing.toml"], "cannot read nothing.toml"),
     "directory as suite": (["run", "FOLDER"], "cannot read"),
@@ -283,7 +302,10 @@ BAD = {
     "show no estimator": (["show", "estimator"], "show estimator got no name; give one, as in"),
     "show no such one": (["show", "estimator", "pas"], "'pas'; did you mean 'psa'?"),
     "show a wrong one": (["show", "estimator", "concrete(temperature=0)"], "temperature is 0; "),
-    "show two": (["show", "RESULTS", "psa"], "and 'psa'; give one directory, or 'estimator' and"),
+    "show two": (["show", "RESULTS", "psa"], "and 'psa'; give one directory, or a kind and a name"),
+    "show no kind": (["show", "estimater", "psa"], "estimator psa (did you mean 'estimators'?)"),
+    "show no format": (["show", "format", "cvs"], "unknown format 'cvs'; did you mean 'csv'?"),
+    "show no name": (["show", "formats"], "show formats got no name; give one, as in"),
     "no such plugin": (["plot", "RESULTS", "--plugin", "p.py"], "cannot read the plugin 'p.py'"),
     "table nothing": (["table", "nothing"], "there is no 'nothing/manifest.json'"),
     "table begun": (["table", "BEGUN"], "no finished cell yet"),
@@ -299,9 +321,9 @@ BAD = {
     "rank nothing": (["rank", "nothing"], "there is no 'nothing/manifest.json'"),
     "rank begun": (["rank", "BEGUN"], "no finished cell yet"),
     "rank no metric": (["rank", "RESULTS", "--by", "rsme"], "'rsme'; did you mean 'rmse'?"),
-    "rank no budget": (["rank", "RESULTS", "--at-cost", "1h"], "the budget '1h' is none; give dra"),
+    "rank no budget": (["rank", "RESULTS", "--at-cost", "1h"], "'1h' is not a budget; give dra"),
     "rank no layer": (["rank", "RESULTS", "--layer", "2"], "there is no layer '2' at tiny/0/epoch"),
-    "rank no form": (["rank", "RESULTS", "--format", "text"], "unknown format 'text'"),
+    "rank no form": (["rank", "RESULTS", "--format", "html"], "unknown format 'html'"),
     "rank no error": (
         ["rank", "RESULTS", "--reach", "0%"],
         "--reach is '0%'; give a relative RMSE",
@@ -382,10 +404,7 @@ def test_bad_input_is_one_sentence_with_exit_code_2_and_nothing_written(
 @pytest.mark.parametrize(
     ("call", "sentence"),
     [
-        (
-            lambda: gradbench.available([]),
-            "unknown kind []; choose one of estimators, metrics, noises",
-        ),
+        (lambda: gradbench.available([]), "unknown kind []; choose one of "),
         (lambda: gradbench.run(3), "the suite is 3; give its name or the path of a .toml file"),
     ],
 )
@@ -413,7 +432,7 @@ def test_an_interrupted_command_says_how_to_continue_with_exit_code_130(call, mo
     def interrupted(_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "_list", interrupted)
+    monkeypatch.setattr(list_command, "run", interrupted)
     code, out, error = call("list")
     assert (code, out) == (130, "")
     assert "interrupted; what was measured is kept" in error
@@ -449,22 +468,50 @@ def test_ctrl_c_keeps_what_was_measured_and_the_same_command_continues(
 LIGHT = """
 import sys
 from gradbench.cli.main import main
-import gradbench.suite
 try:
     main(sys.argv[1:])
 except SystemExit as end:
     assert end.code == 0
-heavy = {"jax", "pandas", "pyarrow", "matplotlib"} & set(sys.modules)
+heavy = {"jax", "numpy", "pandas", "pyarrow", "matplotlib", "scipy"} & set(sys.modules)
 assert not heavy, heavy
 """
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"]])
-def test_help_and_suites_import_nothing_heavy(arguments):
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--help"], "usage: gradbench"),
+        (["run", "--help"], "usage: gradbench"),
+        (["list"], "estimators"),
+        (["list", "estimators"], "multilinear"),
+        (["show", "estimator", "psa"], "exact for"),
+    ],
+)
+def test_help_and_facts_about_estimators_import_nothing_heavy(arguments, words):
     command = [sys.executable, "-c", LIGHT, *arguments]
     answer = subprocess.run(command, capture_output=True, text=True)
     assert (answer.returncode, answer.stderr) == (0, "")
-    assert "usage: gradbench" in answer.stdout
+    assert words in answer.stdout
+
+
+def test_what_is_printed_without_jax_is_what_the_registry_says():
+    """The index serves a process of its own; here the registry is loaded."""
+    for arguments in (["list", "estimators"], ["show", "estimator", "rodeo"]):
+        command = [*COMMAND, *arguments]
+        apart = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        with contextlib.redirect_stdout(io.StringIO()) as here:
+            main(arguments)
+        assert apart == here.getvalue()
+
+
+def test_a_new_file_is_a_new_command(call, monkeypatch, tmp_path):
+    (tmp_path / "greet.py").write_text(
+        "HELP = 'say hello'\n\ndef add_arguments(command):\n    command.add_argument('name')\n\n"
+        "def run(options):\n    print(f'hello {options.name}')\n    return 3\n"
+    )
+    monkeypatch.setattr(commands, "__path__", [*commands.__path__, str(tmp_path)])
+    assert call("greet", "you") == (3, "hello you\n", "")
+    sys.modules.pop("gradbench.cli.commands.greet")
 
 
 # Output that is buffered fails at the end, other output at once.

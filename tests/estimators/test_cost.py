@@ -5,9 +5,11 @@ a sheet of flips beside a run, and where the gradient of the objective in the st
 counts as all its layers, also where some of its states are kept from another one.
 """
 
+import ast
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -15,17 +17,20 @@ import pytest
 from conftest import random_batch, random_params
 from jax.lax import stop_gradient
 
+import gradbench
 from gradbench.core.autodiff import gradient_term
+from gradbench.core.errors import GradbenchError
 from gradbench.core.run import sampled
 from gradbench.core.surrogate import surrogate_loss
 from gradbench.estimators import ESTIMATORS
 from gradbench.estimators.adaptive import Learned
-from gradbench.estimators.cost import Cost
+from gradbench.estimators.cost import Cost, D, Formula, L
 from gradbench.models.dense import Dense
 from gradbench.models.network import SBN
 
 pytestmark = pytest.mark.usefixtures("float64", "quick_compilation")
 
+PACKAGE = Path(gradbench.__file__).parent
 WIDTHS = (2, 3, 2, 2)
 EXAMPLES = 2  # some estimators compare the examples of a batch
 CALLS: list[str] = []  # appending is safe in any thread
@@ -152,4 +157,67 @@ def test_an_evaluation_that_is_not_claimed_is_counted():
 
         return surrogate_loss(model, example_loss, streams=2)
 
-    assert count(twice, 2) == (3, 1, 4) == Cost("3", "1", "2 * L").evaluate(L=2)
+    assert count(twice, 2) == (3, 1, 4) == Cost(3, 1, 2 * L).evaluate(L=2)
+
+
+# ------------------------------------------------------------------------------ the formulas
+
+DRAWS = Formula("draws")
+
+
+@pytest.mark.parametrize(
+    ("formula", "text", "number"),
+    [
+        (L + 1, "L + 1", 3),
+        (1 + L * (DRAWS - 1), "1 + L * (draws - 1)", 9),
+        (2 * (DRAWS * L), "2 * (draws * L)", 20),
+        ((DRAWS + 1) * L, "(draws + 1) * L", 12),
+        (L * 2**D, "L * 2**D", 16),
+        (2 ** (D - 1), "2**(D - 1)", 4),
+        (D - (L - 1), "D - (L - 1)", 2),
+        (D - L - 1, "D - L - 1", 0),
+        (L + (D - 1), "L + D - 1", 4),
+    ],
+)
+def test_a_formula_computes_what_it_prints(formula, text, number):
+    sizes = {"L": 2, "D": 3, "draws": 5}
+    assert str(formula) == text
+    assert formula.evaluate(**sizes) == number == eval(text, sizes)
+
+
+def test_a_formula_prints_the_numbers_in_the_place_of_hyper_parameters():
+    assert str((1 + L * (DRAWS - 1)).at(draws=4)) == "1 + L * (4 - 1)"
+    assert str(Cost(DRAWS, DRAWS).at(draws=4)) == "4 + 4 G"
+
+
+def test_what_adds_or_multiplies_nothing_is_not_printed():
+    assert [str(formula) for formula in (0 + L, L * 1, 0 * L, 1 * DRAWS, L + 0)] == [
+        "L",
+        "L",
+        "0",
+        "draws",
+        "L",
+    ]
+    assert str(Cost(3) + Cost(4, 2)) == "7 + 2 G" and str(Cost(3, 1).times(2)) == "6 + 2 G"
+
+
+@pytest.mark.parametrize("part", ["2 * L", 1.5, True, None])
+def test_a_cost_that_is_no_formula_is_refused(part):
+    with pytest.raises(GradbenchError) as caught:
+        Cost(part)
+    assert str(caught.value).startswith(f"the cost has the part {part!r}; give a whole number or")
+
+
+def test_a_name_that_is_no_size_is_refused_where_the_cost_is_computed():
+    with pytest.raises(GradbenchError, match="'sample', which is neither a hyper-parameter nor"):
+        Cost(Formula("sample")).evaluate(L=1, D=1, n=1, samples=2)
+
+
+def test_the_package_evaluates_no_text():
+    calls = [
+        f"{path.name}, line {node.lineno}"
+        for path in PACKAGE.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "eval"
+    ]
+    assert not calls

@@ -26,7 +26,7 @@ from gradbench.estimators import (
     straight_through,
     zgr,
 )
-from gradbench.exact import moments as _moments
+from gradbench.exact import quadrature as _quadrature
 from gradbench.exact.moments import moments
 
 pytestmark = pytest.mark.usefixtures("float64", "quick_compilation")
@@ -109,7 +109,7 @@ def test_every_draw_is_the_mean_of_relaxed_units_with_noise_of_the_state(noise):
 
 def test_the_mean_is_that_of_st_gumbel_softmax_and_the_variance_falls_with_the_samples(monkeypatch):
     """Var(K) = Var of the mean given the state + (what is left of Var ST-GS) / K."""
-    monkeypatch.setattr(_moments, "_SMOOTH", (16,))  # precise enough, and fewer points
+    monkeypatch.setattr(_quadrature, "_SMOOTH", (16,))  # precise enough, and fewer points
     for noise, most in (("logistic", 2), ("laplace", 1)):
         mean, variance = found(st_gumbel_softmax, noise)
         p = SCIPY[noise].cdf(A)

@@ -152,7 +152,7 @@ def test_with_normal_noise_and_a_linear_objective_ap2_is_the_mean_of_local_repar
 
 
 def test_a_wrong_variance_of_the_noise_is_seen(monkeypatch):
-    module = sys.modules["gradbench.estimators.mean_field"]
+    module = sys.modules["gradbench.core.noise"]
     monkeypatch.setitem(module._VARIANCES, "normal", 1.05)
     found = run(ap2(CHAIN), CHAIN_PARAMS, CHAIN_BATCH)
     assert relative(mean_of_local_reparameterization(), found) > BIASED
@@ -380,10 +380,10 @@ def test_a_first_layer_of_any_kind_is_taken_also_inside_jit():
     assert np.isfinite(value)
 
 
-def test_a_noise_of_unknown_variance_is_refused():
+def test_a_noise_of_infinite_variance_is_refused():
     f = get_noise("logistic")
     own = Noise("own", f.cdf, f.pdf, f.quantile, f.hazard, f.log_cdf)
     network, params, batch = small((2, 2, 2, 1))
     same = SBN(tuple(Dense(2, 2, own) for _ in network.layers), network.objective)
-    with pytest.raises(GradbenchError, match="knows no variance of the noise 'own'; take one of"):
+    with pytest.raises(GradbenchError, match="the noise 'own', whose variance is infinite; take m"):
         ap2(same)(params, KEY, batch)

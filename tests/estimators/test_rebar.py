@@ -28,7 +28,7 @@ from gradbench.estimators import (
 )
 from gradbench.estimators.adaptive import Learned
 from gradbench.estimators.reparameterised import At, conditional, controlled, relaxed
-from gradbench.exact import moments as _moments
+from gradbench.exact import quadrature as _quadrature
 from gradbench.exact.enumeration import brute_force
 from gradbench.exact.moments import moments
 from gradbench.models.dense import Dense
@@ -47,7 +47,7 @@ def gauss(monkeypatch):
     def by(points):
         node, weight = np.polynomial.legendre.leggauss(points)
         monkeypatch.setattr(
-            _moments, "_rule", lambda smoothness, axes: ((node + 1) / 2, weight / 2)
+            _quadrature, "_rule", lambda smoothness, axes: ((node + 1) / 2, weight / 2)
         )
 
     return by
@@ -125,7 +125,7 @@ def test_rebar_is_unbiased_with_every_noise(noises, monkeypatch):
         own = [losses[0].breakpoints(stream, run._replace(sites=(site,)))[0] for site in sites]
         return [jnp.concatenate(own if stream else [p, 1 - p, *own])]
 
-    monkeypatch.setattr(_moments, "_SMOOTH", (12,))
+    monkeypatch.setattr(_quadrature, "_SMOOTH", (12,))
     params, batch = (np.array([0.4]), np.array([0.6])), np.array([[1.5]])
     bias, value, _ = integrated(losses, params, batch, breakpoints=breakpoints)
     assert np.all(bias < EXACT)

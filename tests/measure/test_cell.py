@@ -97,11 +97,11 @@ def test_what_is_measured_has_its_constants_moments_and_cost():
         assert np.array_equal(mean, both[0]) and np.array_equal(variance, both[1])
     assert cell.exact_moments(1.0) is None
     cost = cell.cost("arm", NETWORK, plan)
-    assert cost["evaluations"] == evaluations("arm", [2, 1]) and cost["seconds"] > 0.0
+    assert cost["evaluations"] == evaluations("arm", [2]) and cost["seconds"] > 0.0
     assert "seconds" not in cell.cost("arm", NETWORK, plan, timed=False)
     found = cell.measured(ZERO, plan, [4, 7], moments=known, cost=cost)
     assert [block.index for block in found.blocks] == [4, 7]
-    assert found.meta == {**plan._asdict(), "layer_names": ("layer 1", "layer 2", "output")}
+    assert found.meta == {**plan._asdict(), "layer_names": ("layer 1", "output")}
     assert found.moments is known and found.cost is cost
 
 
@@ -124,7 +124,7 @@ def test_a_cast_changes_the_type_of_real_numbers_alone():
 
 
 def test_nobody_else_draws():
-    """What draws, takes moments or times draws is imported from ``measure.draws`` by measure alone."""
+    """What makes or times draws is imported from ``measure.draws`` by the driver and the pilot."""
     root = Path(gradbench.__file__).parent
     own = {"draw_block", "measure", "layer_moments", "seconds_per_draw", "chunk_of"}
     users = {

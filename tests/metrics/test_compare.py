@@ -107,7 +107,7 @@ def test_what_is_scaled_has_the_errors_of_scaled_draws():
     noise = normal(10, 1)
     (one,), (two,) = ([*layers_of(cells(noise, scale, 0.3 * scale)[0])] for scale in (1.0, 1.2))
     found, expected = _scaled(one.accuracy, 1.44), two.accuracy
-    for name in ("bias2", "variance", "covariance", "added"):
+    for name in ("bias2", "variance", "covariance", "influence"):
         np.testing.assert_allclose(getattr(found, name), getattr(expected, name), rtol=1e-9)
 
 
@@ -208,9 +208,9 @@ def test_a_gradient_of_zero_is_said():
         (lambda a: compare(a, a, "cosine", 7), "do not keep directions at M = 7; take one of 1"),
         (
             lambda a: compare(a, [cell._replace(problem="other") for cell in a], "bias"),
-            "no cell in common: one has 'toy/0/epoch 100/layer 1/psa', the other 'other/0/epoch",
+            "the first has 'toy/0/epoch 100/layer 1/psa', the second 'other/0/epoch",
         ),
-        (lambda a: compare(a, []), "the other none"),
+        (lambda a: compare(a, []), "the second none"),
         (
             lambda a: compare(a, [cell._replace(gradient=[1.001 * GRADIENT]) for cell in a]),
             "the exact gradients at toy/0/epoch 100/layer 1 differ: the results are of different",

@@ -16,7 +16,8 @@ from gradbench.cli.show import show
 from gradbench.core.errors import GradbenchError
 from gradbench.core.precision import float64
 from gradbench.core.pytrees import layer_vectors
-from gradbench.metrics.directory import curves, read_cells, summary, unfinished, unfinished_line
+from gradbench.metrics import curves, summary
+from gradbench.metrics.directory import read_cells, unfinished, unfinished_line
 from gradbench.metrics.tables import table
 from gradbench.plots.suite import plot
 from gradbench.results.shards import CheckpointId
@@ -26,7 +27,7 @@ from gradbench.suites.read_problem import load_problem
 from gradbench.suites.runner import run
 
 ESTIMATORS = ["reinforce", "arm", "straight_through", "psa"]
-FIGURES = ["rmse", "cosine", "cost", "bias-map", "plane", "pareto"]
+FIGURES = ["rmse", "cosine", "cost", "plane", "pareto", "bias-map"]
 
 
 def refusal(function, directory):
@@ -174,10 +175,9 @@ def test_cells_stand_in_the_order_of_the_suite_whatever_their_names(tmp_path):
     ]
     assert unfinished(results) == (0, 6)
     drawings = plots.drawings(results.manifest["suite"], summary(results))
-    kinds = ["0-rmse", "0-cosine", "0-cost", "0-bias-map"]
-    own = [f"{problem}-{kind}" for problem in ("psa", "a") for kind in kinds]
-    points = [f"{problem}-{kind}" for problem in ("psa", "a") for kind in ("plane", "pareto")]
-    assert [drawing.name for drawing in drawings] == own + points
+    kinds = ["0-rmse", "0-cosine", "0-cost", "plane", "pareto", "0-bias-map"]
+    names = [f"{problem}-{kind}" for kind in kinds for problem in ("psa", "a")]
+    assert [drawing.name for drawing in drawings] == names
 
 
 def files(names):
@@ -304,11 +304,12 @@ def test_every_replicate_has_its_figures(tmp_path):
     suite = tiny.write(tmp_path / "suite", text, tiny=tiny.PROBLEM.partition("[training]")[0])
     results = run(suite, tmp_path / "results", progress=False)
     drawings = list(plots.drawings(results.manifest["suite"], summary(results)))
-    own = [f"tiny-{k}-{kind}" for k in (0, 1) for kind in ("rmse", "cosine", "cost", "bias-map")]
-    assert [drawing.name for drawing in drawings] == [*own, "plane", "pareto"]
-    wheres = [drawing.where for drawing in drawings]
-    assert wheres == ["replicate == 0"] * 4 + ["replicate == 1"] * 4 + [""] * 2
-    assert plots.accuracy(curves(results).query(wheres[4])).keys() == {"rmse", "cosine"}
+    wheres = {drawing.name: drawing.where for drawing in drawings}
+    own = [f"tiny-{k}-{kind}" for kind in ("rmse", "cosine", "cost", "bias-map") for k in (0, 1)]
+    assert list(wheres) == [*own[:-2], "plane", "pareto", *own[-2:]]
+    assert [wheres[name] for name in own] == ["replicate == 0", "replicate == 1"] * 4
+    assert wheres["plane"] == wheres["pareto"] == ""
+    assert plots.accuracy(curves(results).query(wheres[own[1]])).keys() == {"rmse", "cosine"}
 
 
 def test_a_sweep_has_its_column_and_one_figure(tmp_path):

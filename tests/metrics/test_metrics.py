@@ -286,7 +286,7 @@ def test_bias_and_variance_are_taken_as_correlated_as_far_as_there_is_a_bias():
         together = correlation(accuracy.covariance)
         assert together > least
         if bias == 0.0:
-            raw = correlation(accuracy.added.T @ accuracy.added)
+            raw = correlation(accuracy.influence.T @ accuracy.influence)
             share = max(
                 1.0 - accuracy.variance / 2560 / (accuracy.bias2 + accuracy.variance / 2560), 0
             )

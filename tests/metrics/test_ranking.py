@@ -202,7 +202,7 @@ def test_the_exact_gradient_is_left_out_and_alone_it_is_said():
     assert rank(cells)["estimator"].tolist() == ["psa"]
     with pytest.raises(GradbenchError) as caught:
         rank(cells[:1])
-    assert_one_sentence(caught, "no estimator besides the exact one")
+    assert_one_sentence(caught, "the only estimator is the exact one")
 
 
 @settings(max_examples=10)
@@ -237,7 +237,7 @@ def test_every_place_is_ranked_for_itself_and_a_layer_can_be_named():
     ("call", "words"),
     [
         (lambda cells: rank(cells, "rsme"), "unknown metric 'rsme'; did you mean 'rmse'?"),
-        (lambda cells: rank(cells, at="9-evals"), "the budget '9-evals' is none"),
+        (lambda cells: rank(cells, at="9-evals"), "'9-evals' is not a budget"),
         (lambda cells: rank(cells, layer="layer 9"), "no layer 'layer 9' at toy/0/epoch 100; did"),
         (lambda cells: rank(cells, at="1ms"), "how many seconds a draw of 'psa' takes"),
         (
@@ -269,7 +269,7 @@ def test_a_gradient_of_zero_is_refused_in_a_ranking_and_is_nowhere_infinite():
     ]
     with pytest.raises(GradbenchError) as caught:
         rank(cells)
-    assert_one_sentence(caught, "zero gradient in 'layer 1'", "another layer")
+    assert_one_sentence(caught, "the gradient of 'layer 1' is zero", "another layer")
     other = [exactly("psa", 0.1, 1.0)._replace(checkpoint="epoch 200")]
     frame = rank(cells + other)
     assert frame["zero_gradient"].tolist() == [True, True, False]

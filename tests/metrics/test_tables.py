@@ -256,7 +256,7 @@ def test_a_zero_gradient_is_said_beside_layers_that_have_one_and_alone():
     ("names", "average", "words"),
     [
         (["rsme"], 1, "unknown metric 'rsme'; did you mean 'rmse'?"),
-        (["cosine"], 3, "cosine at M = 3 is not in these results; take an M that they store"),
+        (["cosine"], 3, "cosine at M = 3 is not in these results; take an M that they have"),
         (["rmse", "signs"], 5, "signs at M = 5 is not"),
     ],
 )

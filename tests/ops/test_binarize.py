@@ -5,7 +5,6 @@ import subprocess
 import sys
 from functools import partial
 
-import gradbench.model
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,6 +13,7 @@ from conftest import NOISES, SCIPY, assert_mean, precision
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import gradbench.core.surrogate
 from gradbench import GradbenchError, binarize
 from gradbench.core.uniforms import unit_uniforms
 from gradbench.estimators import concrete, get_estimator, make_estimator, mean_field, zgr
@@ -162,7 +162,7 @@ def test_the_gradient_is_the_draw_of_the_estimator_on_a_model_of_one_layer(
         """The uniforms of ``binarize``, which have an order of their own, for one example."""
         return tuple((u[..., None],) for u in unit_uniforms(key, shapes[0], streams, dtype))
 
-    monkeypatch.setattr(gradbench.model, "draw_uniforms", of_units)
+    monkeypatch.setattr(gradbench.core.surrogate, "draw_uniforms", of_units)
     a, c = jnp.array([[0.4, -1.1], [0.2, 0.7]]), jnp.array([[1.0, -2.0], [0.5, 3.0]])
 
     @jax.jit

@@ -13,11 +13,11 @@ import tiny
 
 from gradbench.cli.main import main
 from gradbench.core.errors import GradbenchError
-from gradbench.metrics import COSTS, METRICS, best, coordinates, rank
-from gradbench.metrics.directory import curves, read_cells, summary
+from gradbench.metrics import COSTS, METRICS, best, coordinates, curves, rank, summary
+from gradbench.metrics.directory import read_cells
 from gradbench.report import figures as _figures
 from gradbench.report import html as reporting
-from gradbench.report import words as _words
+from gradbench.report.choices import usable_ranges
 from gradbench.report.numbers import about, duration
 from gradbench.report.places import places_of
 from gradbench.report.svg import embedded
@@ -34,8 +34,8 @@ NETWORKLESS += " --disable-component-update --disable-sync"
 def page(finished_run, tmp_path_factory):
     """The report of the tiny suite: two checkpoints, two layers and the network."""
     with pytest.MonkeyPatch.context() as patch:  # two kinds of figures: they take most of the time
-        some = [panel for panel in _figures._PANELS if panel.kind in ("rmse", "plane")]
-        patch.setattr(_figures, "_PANELS", some)
+        some = [kind for kind in _figures.panels() if kind.name in ("rmse", "plane")]
+        patch.setattr(_figures, "panels", lambda: some)
         path = tmp_path_factory.mktemp("report") / "report.html"
         return reporting.write_report(finished_run / "results", path)
 
@@ -209,9 +209,9 @@ def test_only_ranges_that_somebody_can_use_are_told():
         ("concrete", "5 to 20", ""),
         ("psa", "from 21 on", "uncertain"),
     ]
-    assert _words._told(frame, at, "draws") == draws
+    assert usable_ranges(frame, at, "draws") == draws
     seconds = ["1 s to 4.2 s", "4.6 s to 20 s", "from 20 s on"]  # 4.2 s to 4.6 s is too short
-    assert [one.text for one in _words._told(frame, at, "seconds")] == seconds
+    assert [one.text for one in usable_ranges(frame, at, "seconds")] == seconds
 
 
 def test_suites_of_training_show_its_figures(finished_run, no_figures):
@@ -249,9 +249,10 @@ def test_every_kind_of_figure_marks_all_estimators(finished_run):
     lines = curves(finished_run / "results")
     last = [places_of(frame)[-1]._replace(layers=("layer 1",))]
     bias = coordinates(read_cells(finished_run / "results"))
-    found, note = _figures.pictures(frame, lines, bias, last, numbers, ["draws", "evaluations"])
+    frames = {"summary": frame, "curves": lines, "coordinates": bias}
+    found, note = _figures.pictures(frames, last, numbers, ["draws", "evaluations"])
     assert note == ""
-    assert {picture.kind for picture in found} == {panel.kind for panel in _figures._PANELS}
+    assert {picture.kind for picture in found} == {kind.name for kind in _figures.panels()}
     for picture in found:
         marks = {attributes.get("data-e") for _, attributes in Elements(picture.svg).found}
         assert marks - {None} == set(map(str, numbers.values())), picture.kind
@@ -264,7 +265,8 @@ def test_too_many_figures_are_left_out_and_said(finished_run, monkeypatch):
     lines, places = curves(finished_run / "results"), places_of(frame)
     for most, expected in ((24, 2 * 3), (23, 2), (7, 1)):
         monkeypatch.setattr(_figures, "_MOST", most)
-        found, note = _figures.pictures(frame, lines, lines, places, {}, ["draws"])
+        frames = {"summary": frame, "curves": lines, "coordinates": lines}
+        found, note = _figures.pictures(frames, places, {}, ["draws"])
         shown = {(picture.place, picture.layer) for picture in found}
         assert len(shown) == expected
         assert ("gradbench plot" in note) == (expected < 6)
@@ -298,7 +300,7 @@ def test_results_of_an_older_gradbench_have_no_costs_and_say_so(finished, no_fig
     results = finished / "results"
     shutil.rmtree(results / "costs")
     text = Elements(reporting.write_report(results).read_text()).text
-    assert "What a draw costs was not stored" in text
+    assert "The costs of draws were not stored" in text
     assert "Evaluations of the objective" not in text
 
 

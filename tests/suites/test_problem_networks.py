@@ -19,7 +19,8 @@ from gradbench.cli.show import show
 from gradbench.core.errors import GradbenchError
 from gradbench.core.specs import label
 from gradbench.exact.enumeration import expected_loss
-from gradbench.metrics.directory import summary, unfinished
+from gradbench.metrics import summary
+from gradbench.metrics.directory import unfinished
 from gradbench.models.binary_weights import BinaryWeights
 from gradbench.models.compose import Compose
 from gradbench.models.conv import AveragePool, Conv, ConvForm

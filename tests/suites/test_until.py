@@ -26,8 +26,8 @@ from gradbench.cli.show import show
 from gradbench.core.errors import GradbenchError, GradbenchWarning
 from gradbench.measure import cell as driver
 from gradbench.measure.reference import Reference
-from gradbench.metrics import relative_error
-from gradbench.metrics.directory import read_cells, summary, unfinished
+from gradbench.metrics import relative_error, summary
+from gradbench.metrics.directory import read_cells, unfinished
 from gradbench.metrics.stopping import is_check_due
 from gradbench.results.store import Results
 from gradbench.suites import cells

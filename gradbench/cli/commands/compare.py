@@ -26,10 +26,10 @@ def run(options: argparse.Namespace) -> int:
     """Print what has changed; return 1 where that counts as a failure."""
     from gradbench.cli.options import print_unfinished, read_failures
     from gradbench.core.arguments import at_least
-    from gradbench.metrics import tables
-    from gradbench.metrics.directory import compare
+    from gradbench.core.text import FORMATS
+    from gradbench.metrics import compare, tables
 
-    tables.check_form(options.format)
+    FORMATS.canonical(options.format)
     failing, margin = read_failures(options.fail_on)
     average = at_least(1, "--at", options.at)
     frame = compare(options.before, options.after, options.by, average, margin)

@@ -33,10 +33,10 @@ def run(options: argparse.Namespace) -> None:
     """Print a ranking, or what each estimator needs for an accuracy."""
     from gradbench.cli.options import print_unfinished, read_share
     from gradbench.core.errors import GradbenchError
-    from gradbench.metrics import budget, tables
-    from gradbench.metrics.directory import rank, sample_complexity
+    from gradbench.core.text import FORMATS
+    from gradbench.metrics import budget, rank, sample_complexity, tables
 
-    tables.check_form(options.format)
+    FORMATS.canonical(options.format)
     if options.reach is not None:
         if options.by or options.at_cost:
             raise GradbenchError("--reach says what an RMSE costs; leave out --by and --at-cost")

@@ -34,10 +34,10 @@ def run(options: argparse.Namespace) -> None:
     from gradbench.cli.options import print_unfinished
     from gradbench.core.arguments import at_least
     from gradbench.core.errors import GradbenchError, did_you_mean
-    from gradbench.metrics import orderings, over_replicates, tables
-    from gradbench.metrics.directory import summary, unbiasedness
+    from gradbench.core.text import FORMATS
+    from gradbench.metrics import orderings, over_replicates, summary, tables, unbiasedness
 
-    tables.check_form(options.format)
+    FORMATS.canonical(options.format)
     if options.unbiasedness and (options.metrics or options.at != 1 or options.intervals):
         raise GradbenchError("--unbiasedness is of one draw and has no metrics; leave out the rest")
     frame = summary(options.directory, at_least(1, "--at", options.at))

@@ -8,14 +8,14 @@ gradbench show estimator antithetic
 from gradbench.core.run import sampled
 from gradbench.core.surrogate import surrogate_loss
 from gradbench.estimators import register
-from gradbench.estimators.cost import Cost
+from gradbench.estimators.cost import Cost, L
 from gradbench.estimators.reinforce import scores
 
 
 @register(
     family="reinforce",
     exactness="unbiased",
-    cost=Cost("2", layers="2 * L"),
+    cost=Cost(2, layers=2 * L),
     source="antithetic variates (Hammersley & Morton 1956)",
 )
 def antithetic(model, *, baseline: float = 0.0):
