@@ -11,9 +11,8 @@ from dataclasses import asdict, dataclass, replace
 from typing import Annotated, Any, Literal
 
 from gradbench.core.arguments import as_int
-from gradbench.core.errors import GradbenchError, did_you_mean
-from gradbench.core.fields import Checked, Count, Distinct, Estimator, Items, Text
-from gradbench.core.registry import KINDS, registry
+from gradbench.core.errors import GradbenchError
+from gradbench.core.fields import Checked, Count, Distinct, Estimator, Items, Named, Text
 from gradbench.suites.config import Document, Faults, shown
 from gradbench.suites.library import SUITES, find
 from gradbench.suites.problem import Problem
@@ -25,13 +24,8 @@ FIGURES = ("accuracy", "growth", "training", "overview", "temperature")
 
 
 def _figure(name: str) -> str:
-    """Return the name of a figure; figures of plugins are asked for only where it is not ours."""
-    if name in FIGURES:
-        return name
-    known = {*FIGURES, *(registry("figures").names() if "figures" in KINDS else ())}
-    if name not in known:
-        raise GradbenchError(did_you_mean(name, known))
-    return name
+    """Return the name of a figure; matplotlib is only loaded for one that is not usual."""
+    return name if name in FIGURES else Named("figures").canonical(name)
 
 
 @dataclass(frozen=True)
