@@ -6,41 +6,26 @@ in its problems is checked before anything runs; estimators and their hyper-para
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Annotated, Any, Literal
 
 from gradbench.core.arguments import as_int
-from gradbench.core.errors import GradbenchError, did_you_mean
-from gradbench.core.fields import (
-    Checked,
-    Count,
-    Distinct,
-    Estimator,
-    Items,
-    OneOrMore,
-    Real,
-    Text,
-)
-from gradbench.core.registry import KINDS, registry
-from gradbench.core.specs import format_value
-from gradbench.suites.config import Document, Faults, dotted, shown
+from gradbench.core.errors import GradbenchError
+from gradbench.core.fields import Checked, Count, Distinct, Estimator, Items, Named, Text
+from gradbench.suites.config import Document, Faults, shown
 from gradbench.suites.library import SUITES, find
 from gradbench.suites.problem import Problem
 from gradbench.suites.read_problem import read_problem
+from gradbench.suites.variations import override, variations
 
 _PATIENCE = 64  # times the draws of a suite, after which a cell ends though it is not precise
 FIGURES = ("accuracy", "growth", "training", "overview", "temperature")
 
 
 def _figure(name: str) -> str:
-    """Return the name of a figure; figures of plugins are asked for only where it is not ours."""
-    if name in FIGURES:
-        return name
-    known = {*FIGURES, *(registry("figures").names() if "figures" in KINDS else ())}
-    if name not in known:
-        raise GradbenchError(did_you_mean(name, known))
-    return name
+    """Return the name of a figure; matplotlib is only loaded for one that is not usual."""
+    return name if name in FIGURES else Named("figures").canonical(name)
 
 
 @dataclass(frozen=True)
@@ -162,25 +147,25 @@ def load_suite(name_or_path: str | os.PathLike[str], quick: bool = False) -> Sui
     document, overrides = _quick_form(document) if quick else (document, {})
     faults = Faults()
     table: SuiteTable | None = None
+    found: dict[str, Document] = {}
     with faults.collected():
         table = document.read(SuiteTable)
-    found: list[tuple[str, Document]] = []
     with faults.collected():
         found = _find_problems(document)
-    for own in found:
-        with faults.collected():  # before anything is replaced: what is wrong is told of its file
-            read_problem(*own)
-    faults.tell()
-    assert table is not None
+    # First as they are, so that what is wrong in a file is told of it, then in the quick form.
+    _read(faults, list(found.items()))
     where = f"{document.where('quick')}, quick"
-    found = [(problem, _override(values, overrides, where)) for problem, values in found]
-    for own in found:
-        with faults.collected():
-            read_problem(*own)
-    faults.tell()
-    with faults.collected():
-        by, problems = _vary(document, table, found, faults)
-    faults.tell()
+    found = {problem: override(own, overrides, where) for problem, own in found.items()}
+    _read(faults, list(found.items()))
+    assert table is not None  # else faults were told
+    by, varied = variations(document, list(found))
+    problems = _read(
+        faults,
+        [
+            (one.name, override(found[one.problem], one.changes, one.where), one.label, one.base)
+            for one in varied
+        ],
+    )
     suite = Suite(
         name=f"{name}-quick" if quick else name,
         title=table.title,
@@ -193,11 +178,21 @@ def load_suite(name_or_path: str | os.PathLike[str], quick: bool = False) -> Sui
         figure=table.figure,
         by=by,
     )
-    for check in (_check_averages, _check_growth, _check_trained):
+    for key, problem in _contradictions(suite, len(found)):
         with faults.collected():
-            check(document, suite, len(found))
+            raise document.error((key,), problem)
     faults.tell()
     return suite
+
+
+def _read(faults: Faults, problems: list[tuple[Any, ...]]) -> list[Problem]:
+    """Return problems, given the arguments of ``read_problem``; tell all faults at once."""
+    found = []
+    for problem in problems:
+        with faults.collected():
+            found.append(read_problem(*problem))
+    faults.tell()
+    return found
 
 
 def _quick_form(document: Document) -> tuple[Document, dict[str, Any]]:
@@ -216,10 +211,10 @@ def _quick_form(document: Document) -> tuple[Document, dict[str, Any]]:
     return form, dotted
 
 
-def _find_problems(document: Document) -> list[tuple[str, Document]]:
+def _find_problems(document: Document) -> dict[str, Document]:
     given = document.values.get("problems")
     if not isinstance(given, list) or not all(isinstance(name, str) for name in given):
-        return []  # which is told of the suite
+        return {}  # which is told of the suite
     try:
         found = [find("problem", problem, beside=document.file) for problem in given]
     except GradbenchError as error:
@@ -229,154 +224,29 @@ def _find_problems(document: Document) -> list[tuple[str, Document]]:
         raise document.error(
             ("problems",), f"two problems share a name in {shown(names)}; rename a file"
         )
-    return found
+    return dict(found)
 
 
-# ------------------------------------------------------------------------- sweeps and variants
-
-
-def _vary(
-    document: Document, table: SuiteTable, problems: list[tuple[str, Document]], faults: Faults
-) -> tuple[str | None, list[Problem]]:
-    """Return what a sweep varies, and the problems after it, or after the variants of the suite."""
-    if table.sweep is not None and table.variants is not None:
-        raise document.error(("variants",), "there are a sweep and variants; take one of them")
-    if table.sweep is not None:
-        return _sweep(document, table.sweep, problems, faults)
-    if table.variants is not None:
-        return None, _variants(document, table.variants, problems, faults)
-    return None, [read_problem(*problem) for problem in problems]
-
-
-def _variants(
-    document: Document,
-    variants: dict[str, dict[str, Any]],
-    problems: list[tuple[str, Document]],
-    faults: Faults,
-) -> list[Problem]:
-    """Return each problem with each variant: a table of dotted keys, under its own name.
-
-    A variant with the key ``problem`` is of that problem alone.
-    """
-    if not variants:
-        raise document.error(
-            ("variants",), "variants is empty; add a table, such as [variants.other]"
-        )
-    names = [name for name, _ in problems]
-    for variant, changes in variants.items():
-        if (one := changes.get("problem", names[0])) not in names:
-            with faults.collected():
-                raise document.unfit(("variants", variant, "problem"), did_you_mean(one, names))
-    found = []
-    for name, problem in problems:
-        own = [v for v, changes in variants.items() if changes.get("problem", name) == name]
-        for variant in own:
-            path = ("variants", variant)
-            where = f"{document.where(*path)}, {dotted(path)}"
-            raw = document.values["variants"][variant]
-            changes = {key: value for key, value in raw.items() if key != "problem"}
-            with faults.collected():
-                changed = _override(problem, changes, where)
-                found.append(read_problem(f"{name}[{variant}]", changed, base=name))
-        if not own:
-            found.append(read_problem(name, problem))
-    return found
-
-
-def _sweep(
-    document: Document,
-    sweep: dict[str, Any],
-    problems: list[tuple[str, Document]],
-    faults: Faults,
-) -> tuple[str, list[Problem]]:
-    """Return what the sweep varies, and each problem with each value of its key."""
-    by = document.read(Text, "sweep", "by") if "by" in sweep else None
-    if by is None:
-        raise document.error(("sweep", "by"), "sweep.by is missing; add it")
-    keys = [key for key in sweep if key != "by"]
-    if len(keys) != 1:
-        raise document.error(
-            ("sweep",),
-            f'sweep has {len(keys)} keys besides by; give one, such as "network.hidden" = [[2], '
-            "[3]]",
-        )
-    (key,) = keys
-    names = ("width", "depth", key.rpartition(".")[2])
-    if by not in names:
-        raise document.unfit(("sweep", "by"), did_you_mean(by, names))
-    kind: Any = LABELS.get(by, Real)
-    labels: tuple[float, ...] = document.read(Distinct[kind], "sweep", key)
-    where = f"{document.where('sweep', key)}, sweep"
-    found = []
-    for name, problem in problems:
-        for label, value in zip(labels, document.values["sweep"][key], strict=True):
-            with faults.collected():
-                changed = _override(problem, {key: value}, where)
-                found.append(read_problem(f"{name}[{by}={format_value(label)}]", changed, label))
-    return by, found
-
-
-def _width(layers: tuple[int, ...]) -> float:
-    if len(set(layers)) > 1:
-        raise GradbenchError("give layers of one width in a sweep by width")
-    return layers[0]
-
-
-# The number that stands for a value of a sweep: a width, a depth, or else the value itself.
-LABELS: dict[str, Any] = {
-    "width": Annotated[OneOrMore[Count], Checked(_width)],
-    "depth": Annotated[OneOrMore[Count], Checked(len)],
-}
-
-
-def _override(problem: Document, changes: dict[str, Any], where: str) -> Document:
-    """Return a problem with values at dotted keys; its errors then begin with ``where``."""
-    if not changes:
-        return problem
-    values = dict(problem.values)
-    for key_path, value in changes.items():
-        inner = values
-        *above, key = key_path.split(".")
-        for name in above:
-            inner[name] = dict(inner[name]) if isinstance(inner.get(name), dict) else {}
-            inner = inner[name]
-        inner[key] = value
-    return Document(where, values)
-
-
-# -------------------------------------------------------------------------------------- checks
-
-
-def _check_averages(document: Document, suite: Suite, problems: int) -> None:
-    """Refuse averages over more draws than there are."""
+def _contradictions(suite: Suite, problems: int) -> Iterator[tuple[str, str]]:
+    """Yield what does not go together: a key of the suite, and the sentence about it."""
     if (most := max(suite.averages, default=0)) > suite.draws:
-        raise document.error(
-            ("averages",),
+        yield (
+            "averages",
             f"averages has {most} but draws is {suite.draws}; average at most all draws",
         )
-
-
-def _check_growth(document: Document, suite: Suite, problems: int) -> None:
-    """Refuse a figure of growth that would mix what does not belong together."""
-    if suite.figure != "growth":
-        return
-    if suite.by is None:
-        problem = "without a sweep; add a [sweep]"
-    elif problems > 1:
-        problem = "with several problems; give one"
-    elif len(suite.problems[0].checkpoints) > 1:
-        problem = "but the problem has several checkpoints; take a problem with one"
-    else:
-        return
-    raise document.error(("figure",), f'figure is "growth" {problem}')
-
-
-def _check_trained(document: Document, suite: Suite, problems: int) -> None:
-    """Refuse a figure of training where nothing is trained."""
+    if suite.figure == "growth":
+        growth = 'figure is "growth"'
+        if suite.by is None:
+            yield "figure", f"{growth} without a sweep; add a [sweep]"
+        elif problems > 1:
+            yield "figure", f"{growth} with several problems; give one"
+        elif len(suite.problems[0].checkpoints) > 1:
+            several = "the problem has several checkpoints; take a problem with one"
+            yield "figure", f"{growth} but {several}"
     untrained = [problem.name for problem in suite.problems if problem.training is None]
     if suite.figure == "training" and untrained:
-        raise document.error(
-            ("figure",),
-            f'figure is "training" but the problem {untrained[0]!r} has no [training]; add it, or '
-            "take another figure",
+        without = f"the problem {untrained[0]!r} has no [training]"
+        yield (
+            "figure",
+            f'figure is "training" but {without}; add it, or take another figure',
         )

@@ -23,7 +23,7 @@ from gradbench.metrics.frames import coordinates, summary
 from gradbench.plots.style import FAMILIES, families_in, family_of, family_styles, in_order
 from gradbench.results.provenance import provenance
 from gradbench.results.store import Results
-from gradbench.suites.library import PROBLEMS, SUITES
+from gradbench.suites.library import PROBLEMS, SUITES, add_problems
 from gradbench.suites.read_problem import list_problems, load_problem
 from gradbench.suites.suite import list_suites, load_suite
 
@@ -300,7 +300,7 @@ def test_a_problem_of_a_plugin_has_a_name_of_its_own(name, tmp_path):
     plugins.load(folders(tmp_path / "one"))
     write(tmp_path / "two" / f"{name}.toml", tiny.PROBLEM)
     with pytest.raises(GradbenchError, match=f"'{name}'.*; give "):
-        library.add_problems(tmp_path / "two")
+        add_problems(tmp_path / "two")
     assert load_problem("psa").title.startswith("Two overlapping classes")
 
 

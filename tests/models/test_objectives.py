@@ -38,7 +38,7 @@ from gradbench.models.conv import Conv
 from gradbench.models.dense import Dense
 from gradbench.models.elbo import ELBO
 from gradbench.models.losses import (
-    LOSSES,
+    OBJECTIVES,
     Readout,
     bernoulli_likelihood,
     logistic_loss,
@@ -106,7 +106,9 @@ TARGETS = {
 }
 
 
-@pytest.mark.parametrize("loss", sorted(LOSSES))
+@pytest.mark.parametrize(
+    "loss", [name for name in OBJECTIVES if not isinstance(OBJECTIVES[name], type)]
+)
 def test_every_loss_gives_a_gradient_and_takes_its_shape_of_targets(loss):
     outputs = 1 if loss == "logistic_loss" else 3
     network = dense_network((2, 2, outputs), loss)

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from contextlib import ExitStack
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import tiny
 from gradbench.cli.main import main
 from gradbench.core import plugins
 from gradbench.core.errors import GradbenchError
-from gradbench.core.registry import KINDS, registry
+from gradbench.core.registry import registry
 from gradbench.results.store import Results
 from gradbench.suites.library import PROBLEMS, SUITES, add_problem
 from gradbench.suites.read_problem import load_problem
@@ -140,16 +141,28 @@ add_suites(Path(__file__).parent / "suites")
 '''
 
 
+PARTS = (
+    "layers",
+    "objectives",
+    "data_sets",
+    "initialisations",
+    "optimisers",
+    "weight_optimisers",
+    "activations",
+    "problems",
+    "suites",
+)
+
+
 @pytest.fixture(autouse=True)
 def forgotten():
     """What a test registers is gone after it."""
-    kinds = [registry(plural) for plural in KINDS]
-    before = [dict(kind) for kind in kinds]
     loaded = dict(plugins._loaded)
-    yield
-    for kind, old in zip(kinds, before, strict=True):
-        for name in set(kind) - set(old):
-            del kind[name]
+    with ExitStack() as stack:
+        for plural in PARTS:
+            registry(plural).names()
+            stack.enter_context(registry(plural).restored())
+        yield
     plugins._loaded.clear()
     plugins._loaded.update(loaded)
     for name in [name for name in sys.modules if name.endswith("parts.py")]:
@@ -198,6 +211,7 @@ def test_the_parts_of_a_plugin_are_listed_and_have_summaries(plugin):
         "problems": ("twins-at-corners", "Twins at the corners of a square"),
         "suites": ("twins", "A suite of a plugin"),
     }
+    assert set(expected) == set(PARTS)
     for plural, (name, summary) in expected.items():
         assert name in registry(plural).names()
         assert registry(plural).facts(name).summary.startswith(summary)

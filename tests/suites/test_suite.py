@@ -690,6 +690,11 @@ def test_a_file_that_is_not_toml_is_refused(content, sentence, tmp_path):
             "suite.toml, line 6: dtype is \"float23\"; did you mean 'float32'?",
         ),
         (
+            '"accuracy"',
+            '"acuracy"',
+            "suite.toml, line 7: figure is \"acuracy\"; did you mean 'accuracy'?",
+        ),
+        (
             'by = "width"',
             "",
             "suite.toml, line 9: sweep.by is missing; add it",
