@@ -46,10 +46,10 @@ mixed = Compose((Dense(3, 4), jnp.tanh, Dense(4, 2)))
 @pytest.mark.parametrize(
     ("layers", "route"),
     [
-        ((Dense(2, 3), Dense(3, 2)), "all flips at once, by Dense.flip_pull"),
+        ((Dense(2, 3), Dense(3, 2)), "all flips at once, by Dense.flip_pullback"),
         ((Dense(2, 3), Plain(3, 2)), "3 flips in turn, Plain again for each"),
         ((Dense(2, 3), mixed), "3 flips in turn, Compose again for each"),
-        ((Conv((5, 5, 1), 1, 2), pooled), "all flips at once, by Compose.flip_pull"),
+        ((Conv((5, 5, 1), 1, 2), pooled), "all flips at once, by Compose.flip_pullback"),
     ],
     ids=["hook", "no hook", "composed", "pooled"],
 )
