@@ -45,8 +45,8 @@ SHORT = {
     "matplotlib.figure.": "matplotlib.",
     "gradbench.blocks.": "",
     "gradbench.layers.": "",
-    "gradbench.model.": "",
-    "gradbench.noise.": "",
+    "gradbench.core.contract.": "",
+    "gradbench.core.noise.": "",
     "gradbench.style.": "",
 }
 

@@ -4,6 +4,7 @@ Everything driven by states has exact moments; ARM is integrated exactly over it
 a draw is piecewise linear. There is no Monte-Carlo error here, and no false alarm.
 """
 
+import inspect
 import itertools
 from fractions import Fraction
 from functools import cache, partial
@@ -563,6 +564,16 @@ def test_the_registry_describes_every_estimator():
         assert entry.randomness in ("none", "states", "uniforms")
     assert ESTIMATORS["st_gumbel_softmax"].hyperparameters["temperature"] == 1.0
     assert ESTIMATORS["psa"].hyperparameters == {}
+
+
+def length(make):
+    """Lines of a function, its decorators and its docstring included."""
+    return len(inspect.getsource(make).splitlines())
+
+
+def test_every_estimator_reads_like_its_paper_within_60_lines():
+    own = [e.make for e in ESTIMATORS.values() if e.make.__module__.startswith("gradbench.")]
+    assert not {make.__name__: length(make) for make in own if length(make) > 60}
 
 
 @pytest.mark.parametrize("value", [np.float64(0.5), np.float32(0.5), Fraction(1, 2)])

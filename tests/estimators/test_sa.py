@@ -10,7 +10,7 @@ from conftest import NOISES, SCIPY, flat, random_batch, random_params, relative,
 from jax.lax import stop_gradient
 
 from gradbench.core.errors import GradbenchError
-from gradbench.core.noise import Noise, _integral, get_noise
+from gradbench.core.noise import Noise, get_noise
 from gradbench.core.run import flip, run_at_states, run_model, sampled
 from gradbench.core.surrogate import surrogate_loss
 from gradbench.estimators import ESTIMATORS, psa, sa
@@ -190,11 +190,10 @@ def test_the_integral_of_the_cdf_is_that_by_quadrature(noise):
     nodes, weights = np.polynomial.legendre.leggauss(60)
     for low, high in ((-3.0, -1.0), (-1.0, 0.0), (0.0, 1.0), (1.0, 2.5)):  # smooth in each
         right = weights @ SCIPY[noise].cdf((high + low + (high - low) * nodes) / 2)
-        found = _integral(get_noise(noise), jnp.array(high)) - _integral(
-            get_noise(noise), jnp.array(low)
-        )
+        integral = get_noise(noise).integral
+        found = integral(jnp.array(high)) - integral(jnp.array(low))
         np.testing.assert_allclose(found, right * (high - low) / 2, rtol=1e-12, atol=1e-14)
-    far = _integral(get_noise(noise), jnp.array([-800.0, 800.0]))
+    far = get_noise(noise).integral(jnp.array([-800.0, 800.0]))
     np.testing.assert_allclose(far, [0, 800], atol=1e-300)
 
 
