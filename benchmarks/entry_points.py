@@ -21,7 +21,7 @@ STATES = ("straight_through", "zgr", "st_gumbel_softmax", "gumbel_rao")
 
 
 def main() -> None:
-    """Runs all of them."""
+    """Run all benchmarks of the entry points."""
     print(f"machine: {machine()}")
     print(f"\nbinarize of {UNITS} x {UNITS} units in float32, to jax.random.bernoulli of as many")
     bernoulli, *times = best([_bernoulli(), *map(_states, STATES), *map(_gradient, STATES)])

@@ -42,13 +42,13 @@ ROUNDS, SECONDS = 7, 0.5
 
 
 def three_bits(b: Any) -> Any:
-    """An objective of three units that is not separable, of JAX arrays or of the peer's tensors."""
+    """Return an objective of three units, not separable, of JAX arrays or the peer's tensors."""
     u, v, w = b[..., 0], b[..., 1], b[..., 2]
     return (u + 2 * v - 1.5 * w) ** 2 + 3 * u * v * w - w
 
 
 def distance(b: Any) -> Any:
-    """The usual toy: the mean squared distance to 0.45."""
+    """Return the usual toy objective, the mean squared distance to 0.45."""
     return ((b - 0.45) ** 2).sum(-1) / UNITS
 
 
@@ -147,7 +147,7 @@ def main() -> None:
 
 
 def load_peer() -> tuple[Any, Any]:
-    """The modules ``torch`` and ``storch``.
+    """Return the modules ``torch`` and ``storch``.
 
     Raises:
         GradbenchError: they are not installed.
@@ -238,13 +238,13 @@ def our_verdict(ours: OurMean, truth: np.ndarray, biased: bool) -> str:
 
 
 def truth() -> np.ndarray:
-    """The truth on three units, in float64."""
+    """Return the exact gradient on three units, in float64."""
     params, batch = (np.asarray(LOGITS),), np.zeros((1, 1))
     return np.asarray(exact_gradient(model_of(three_bits), params, batch).gradient[0])
 
 
 def largest_z(draws: np.ndarray, expected: np.ndarray) -> tuple[float, float]:
-    """The largest |z| over the coordinates of the mean of ``[n, D]``, and the standard error |.|.
+    """Return the largest |z| over the coordinates of the mean of [n, D], and its standard error.
 
     Standard errors are at least 1e-6: what has no variance may differ by rounding.
     """
@@ -255,7 +255,7 @@ def largest_z(draws: np.ndarray, expected: np.ndarray) -> tuple[float, float]:
 
 
 def limit(coordinates: int) -> float:
-    """The |z| that any of so many exceeds with probability FALSE_ALARM (Bonferroni)."""
+    """Return the |z| that any of so many exceeds with probability FALSE_ALARM (Bonferroni)."""
     return NormalDist().inv_cdf(1 - FALSE_ALARM / (2 * coordinates))
 
 
@@ -272,7 +272,7 @@ def model_of(objective: Callable[[Any], Any]) -> Callable[..., Any]:
 
 
 def our_draws(spec: str, units: int, objective: Callable[[Any], Any], n: int) -> Callable[[], Any]:
-    """A task: n estimates in float32, ``[n, units]``."""
+    """Return a task: n estimates in float32, ``[n, units]``."""
     params, batch = (jnp.zeros(units, jnp.float32),), jnp.zeros((1, 1), jnp.float32)
     loss = make_estimator(spec, model_of(objective))
     loss = fitted(loss, params, jax.random.key(1), batch)
@@ -288,7 +288,7 @@ def our_draws(spec: str, units: int, objective: Callable[[Any], Any], n: int) ->
 def peer_draws(
     pair: Pair, logits: Any, objective: Callable[[Any], Any], n: int, together: bool = False
 ) -> Callable[[], Any]:
-    """A task: n estimates of the peer, ``[n, units]`` for the mean of the batch.
+    """Return a task: n estimates of the peer, ``[n, units]`` for the mean of the batch.
 
     ``together``: as one gradient, the mean over n times as many samples.
     """

@@ -30,8 +30,8 @@ from gradbench.measure.draws import make_plan, measure
 from gradbench.models.conv import Conv
 from gradbench.models.losses import Readout
 from gradbench.models.network import SBN, dense_network
-from gradbench.suites.build import build
 from gradbench.suites.data import load_data
+from gradbench.suites.instance import build
 from gradbench.suites.read_problem import load_problem
 from gradbench.suites.suite import load_suite
 
@@ -42,7 +42,7 @@ DRAWS = 4096
 
 
 def main() -> None:
-    """Runs all benchmarks; those with a peak memory each in a process of their own."""
+    """Run all benchmarks; each one with a peak memory has a process of its own."""
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--only", metavar="NAME", help="only this line, of those with memory")
     only = options.parse_args().only
@@ -86,7 +86,7 @@ def machine() -> str:
 
 
 def import_ratios() -> dict[str, float]:
-    """Times of imports relative to ``import jax``, of medians over fresh processes in turns."""
+    """Return import times relative to ``import jax``: medians over fresh processes in turns."""
     statements = ("import jax", "import gradbench", "import gradbench; gradbench.binarize")
     empty, *seconds = np.median(
         [[seconds_of(statement) for statement in ("", *statements)] for _ in range(IMPORTS)], axis=0
@@ -125,7 +125,7 @@ def best(tasks: Sequence[Callable[[], Any]]) -> list[float]:
 
 
 def some_draws(spec: str, dtype: Any) -> Callable[[], None]:
-    """A task that makes ``DRAWS`` draws in the measurement loop, in blocks of 1024."""
+    """Return a task that makes ``DRAWS`` draws in the measurement loop, in blocks of 1024."""
     network, params, batch = problem((5, 5, 5), dtype)
     loss = make_estimator(spec, network)
     gradient = jax.grad(lambda p: expected_loss(network, p, batch))(params)
@@ -140,26 +140,26 @@ def some_draws(spec: str, dtype: Any) -> Callable[[], None]:
 
 
 def exact_gradient(hidden: tuple[int, ...]) -> Callable[[], Any]:
-    """A task: the exact gradient of a dense network on 200 points."""
+    """Return a task: the exact gradient of a dense network on 200 points."""
     network, params, batch = problem(hidden, jnp.float64)
     return gradient_of(lambda p: expected_loss(network, p, batch), params)
 
 
 def exact_gradient_of(name: str) -> Callable[[], Any]:
-    """A task: the exact gradient of a problem of a suite, at its initial parameters."""
+    """Return a task: the exact gradient of a suite's problem at its initial parameters."""
     built = build(load_problem(name))
     return gradient_of(lambda p: expected_loss(built.network, p, built.batch), built.initial())
 
 
 def exact_moments(spec: str) -> Callable[[], Any]:
-    """A task: exact mean and variance of an estimator on the network of the PSA paper."""
+    """Return a task: exact moments of an estimator on the network of the PSA paper."""
     network, params, batch = problem((5, 5, 5), jnp.float64)
     loss = make_estimator(spec, network)
     return lambda: jax.block_until_ready(moments(loss, params, batch))
 
 
 def conv_gradient(spec: str) -> Callable[[], Any]:
-    """A task: one draw for 28x28 images, four layers of 16, 16, 32, 32 channels, in float32."""
+    """Return a task: one draw for 28x28 images, layers of 16, 16, 32, 32 channels, in float32."""
     shape, layers = (28, 28, 1), []
     for channels, stride in ((16, 1), (16, 2), (32, 1), (32, 2)):
         layers.append(Conv(shape, channels, 3, stride))
@@ -173,7 +173,7 @@ def conv_gradient(spec: str) -> Callable[[], Any]:
 
 
 def gradient_of(loss: Callable[[Any], Any], params: Any) -> Callable[[], Any]:
-    """A task: the compiled gradient of a loss."""
+    """Return a task: the compiled gradient of a loss."""
     gradient = jax.jit(jax.grad(loss))
     return lambda: jax.block_until_ready(gradient(params))
 
@@ -192,7 +192,7 @@ LINES = {
 
 
 def print_line(name: str) -> None:
-    """Prints time and peak memory of one of ``LINES``."""
+    """Print time and peak memory of one of ``LINES``."""
     with contextlib.nullcontext() if name in CONVOLUTIONAL else float64():
         if name in CONVOLUTIONAL:
             task = conv_gradient(name)
@@ -207,7 +207,7 @@ def print_line(name: str) -> None:
 
 
 def peak_memory() -> str:
-    """The largest memory that this process has held, where the system tells."""
+    """Return the largest memory that this process has held, if the system tells."""
     status = Path("/proc/self/status")  # not getrusage: that begins with the size of the parent
     lines = status.read_text().splitlines() if status.exists() else []
     peaks = [int(line.split()[1]) for line in lines if line.startswith("VmHWM")]

@@ -1,4 +1,4 @@
-"""Executes the notebooks of this folder, each in a fresh kernel, and puts their outputs into them.
+"""Execute the notebooks of this folder, each in a fresh kernel, and puts their outputs into them.
 
     python notebooks/execute.py [NOTEBOOK ...]
 
@@ -28,12 +28,12 @@ _METADATA = {
 
 
 def notebooks() -> list[Path]:
-    """The notebooks of this folder."""
+    """Return the notebooks of this folder."""
     return sorted(HERE.glob("*.ipynb"))
 
 
 def execute(notebook: Any) -> None:
-    """Puts into a notebook the outputs of a fresh kernel of this interpreter, top to bottom.
+    """Put the outputs of a fresh kernel of this interpreter into a notebook, top to bottom.
 
     The kernel works in an empty temporary folder, in the environment of this process.
 
@@ -55,7 +55,7 @@ def execute(notebook: Any) -> None:
 
 
 def _run(notebook: Any) -> None:
-    """Executes all cells in a fresh kernel."""
+    """Execute all cells in a fresh kernel."""
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.update(outputs=[], execution_count=None, metadata={})
@@ -81,7 +81,7 @@ def _run(notebook: Any) -> None:
 
 
 def main(paths: list[Path]) -> None:
-    """Executes notebooks in place, all of them unless some are named."""
+    """Execute notebooks in place, all of them unless some are named."""
     for path in paths or notebooks():
         notebook = nbformat.read(path, as_version=4)
         execute(notebook)

@@ -19,7 +19,7 @@ from gradbench.measure.draws import Plan, make_plan
 from gradbench.metrics.stopping import is_check_due
 from gradbench.results.shards import CellStore, CheckpointId, CorruptShard
 from gradbench.results.store import Results
-from gradbench.suites.build import ProblemInstance, estimator
+from gradbench.suites.instance import ProblemInstance, estimator
 from gradbench.suites.suite import Suite
 
 _FLUSH_SECONDS = 3.0  # the work that a killed run loses, at most

@@ -160,7 +160,7 @@ def binary_digits(
 
 @data_set
 def topics(rng: Generator, documents: int = 200, words: int = 30, length: int = 40) -> Examples:
-    """A bag of words: documents that mix two of four topics; inputs are log(1 + count).
+    """Make bags of words: documents that mix two of four topics; inputs are log(1 + count).
 
     Topics are drawn from a Dirichlet distribution with parameter 0.1, shares of a document's topics
     uniformly. It is made for semantic hashing.

@@ -12,8 +12,8 @@ from gradbench.core.errors import GradbenchError
 from gradbench.core.precision import float64
 from gradbench.estimators.registry import check_spec, families_of
 from gradbench.results.store import Results
-from gradbench.suites.build import ProblemInstance, build, estimator
 from gradbench.suites.cells import list_tasks, make_suite_plan, measure_problem
+from gradbench.suites.instance import ProblemInstance, build, estimator
 from gradbench.suites.suite import Suite, load_suite
 
 UNTIL_METRICS = ("rmse", "cosine")  # made precise unless others are named

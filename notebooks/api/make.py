@@ -1,4 +1,4 @@
-"""Writes the API reference from docstrings and the registry: ``make docs``."""
+"""Write the API reference from docstrings and the registry: ``make docs``."""
 
 import importlib
 import inspect
@@ -9,7 +9,7 @@ import pdoc
 import pdoc.doc
 import pdoc.render
 
-from gradbench.cli import catalogue as listing
+from gradbench.cli.catalogue import facts
 from gradbench.core.atomic import Floats
 from gradbench.core.contract import Model
 from gradbench.estimators import ESTIMATORS
@@ -21,13 +21,13 @@ HERE = Path(__file__).resolve().parent
 PAGES = (
     "gradbench",
     "gradbench.estimators",
+    "gradbench.models",
+    "gradbench.models.optimisers",
     "gradbench.exact",
-    "gradbench.optimisers",
     "gradbench.metrics",
     "gradbench.plots",
+    "gradbench.suites",
     "gradbench.testing",
-    "gradbench.listing",
-    "gradbench.plugins",
 )
 
 # Types as the sources name them, and not as Python spells them out.
@@ -43,16 +43,16 @@ SHORT = {
     "pandas.core.frame.": "pandas.",
     "matplotlib.axes._axes.": "matplotlib.",
     "matplotlib.figure.": "matplotlib.",
-    "gradbench.blocks.": "",
-    "gradbench.layers.": "",
     "gradbench.core.contract.": "",
     "gradbench.core.noise.": "",
-    "gradbench.style.": "",
+    "gradbench.measure.blocks.": "",
+    "gradbench.models.layer.": "",
+    "gradbench.plots.style.": "",
 }
 
 
 def write(directory: Path) -> Path:
-    """Writes a page for each of ``PAGES``, none of which loads anything from elsewhere.
+    """Write a page for each of ``PAGES``; none of them loads anything from elsewhere.
 
     Returns:
         The page to begin with.
@@ -82,8 +82,8 @@ def write(directory: Path) -> Path:
 
 
 def _facts(name: str) -> str:
-    """What the registry says of an estimator, as a table in Markdown."""
-    rows = [f"| {fact} | {text.replace('|', '&#124;')} |" for fact, text in listing.facts(name)]
+    """Return what the registry knows of an estimator, as a table in Markdown."""
+    rows = [f"| {fact} | {text.replace('|', '&#124;')} |" for fact, text in facts(name)]
     return "\n".join(["| | |", "|---|---|", *rows])
 
 

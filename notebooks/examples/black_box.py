@@ -29,7 +29,7 @@ def simulate(opened):
 
 
 def cost(opened):
-    """The simulator for JAX: many schedules at once, as samples are made together."""
+    """Run the simulator from JAX, on many schedules at once."""
     like = jax.ShapeDtypeStruct((), jnp.float32)
     return jax.pure_callback(simulate, like, opened, vmap_method="expand_dims")
 

@@ -22,7 +22,7 @@ from gradbench.metrics.tables import table
 from gradbench.plots.suite import plot
 from gradbench.results.shards import CheckpointId
 from gradbench.results.store import Results
-from gradbench.suites.build import build, estimator
+from gradbench.suites.instance import build, estimator
 from gradbench.suites.read_problem import load_problem
 from gradbench.suites.runner import run
 

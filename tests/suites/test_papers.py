@@ -18,7 +18,7 @@ from gradbench.core.pytrees import layer_vectors
 from gradbench.measure.blocks import pool
 from gradbench.measure.draws import make_plan, measure
 from gradbench.measure.exact_reference import exact_gradient
-from gradbench.suites.build import build, estimator
+from gradbench.suites.instance import build, estimator
 from gradbench.suites.read_problem import load_problem
 
 EPOCHS = ("epoch 1", "epoch 100", "epoch 2000")

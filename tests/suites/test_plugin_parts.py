@@ -13,9 +13,9 @@ from gradbench.core import plugins
 from gradbench.core.errors import GradbenchError
 from gradbench.core.registry import registry
 from gradbench.results.store import Results
+from gradbench.suites.json_schema import schema
 from gradbench.suites.library import PROBLEMS, SUITES, add_problem
 from gradbench.suites.read_problem import load_problem
-from gradbench.suites.schema import schema
 from gradbench.suites.suite import load_suite
 
 PLUGIN = '''

@@ -32,9 +32,9 @@ from gradbench.models.network import SBN, RealNetwork
 from gradbench.plots.suite import plot
 from gradbench.results.shards import CheckpointId
 from gradbench.results.store import Results
-from gradbench.suites.build import build
 from gradbench.suites.config import Document
 from gradbench.suites.initialise import get_initialisation
+from gradbench.suites.instance import build
 from gradbench.suites.networks import ACTIVATIONS
 from gradbench.suites.problem import Problem
 from gradbench.suites.read_problem import load_problem, read_problem

@@ -12,9 +12,9 @@ import gradbench.suites
 from gradbench.cli.main import main
 from gradbench.core.errors import GradbenchError
 from gradbench.suites.config import Document
+from gradbench.suites.json_schema import schema
 from gradbench.suites.library import PROBLEMS, SUITES
 from gradbench.suites.read_problem import read_problem
-from gradbench.suites.schema import schema
 
 FOLDER = Path(gradbench.suites.__file__).parent
 

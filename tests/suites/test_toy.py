@@ -16,8 +16,8 @@ from gradbench.models.dense import Dense, Logits
 from gradbench.models.losses import Readout
 from gradbench.models.network import SBN
 from gradbench.models.toys import Distance, Polynomial, Quadratic
-from gradbench.suites.build import build
 from gradbench.suites.data import load_data
+from gradbench.suites.instance import build
 from gradbench.suites.read_problem import load_problem
 from gradbench.suites.suite import load_suite
 

@@ -15,8 +15,8 @@ from gradbench import exact
 from gradbench.core.errors import GradbenchError
 from gradbench.estimators import make_estimator
 from gradbench.models.network import dense_network
-from gradbench.suites.build import build
 from gradbench.suites.initialise import get_initialisation
+from gradbench.suites.instance import build
 from gradbench.suites.read_problem import load_problem
 from gradbench.suites.suite import load_suite
 from gradbench.suites.train import OPTIMISERS, train

@@ -14,6 +14,6 @@ def run(options: argparse.Namespace) -> None:
     """Print the schema, with all that plugins have registered."""
     import json
 
-    from gradbench.suites.schema import schema
+    from gradbench.suites.json_schema import schema
 
     print(json.dumps(schema(options.kind), indent=2))

@@ -1,0 +1,15 @@
+from .instance import ProblemInstance as ProblemInstance
+from .instance import build as build
+from .json_schema import schema as schema
+from .library import add_problem as add_problem
+from .library import add_problems as add_problems
+from .library import add_suite as add_suite
+from .library import add_suites as add_suites
+from .problem import Problem as Problem
+from .read_problem import list_problems as list_problems
+from .read_problem import load_problem as load_problem
+from .runner import describe as describe
+from .runner import run as run
+from .suite import Suite as Suite
+from .suite import list_suites as list_suites
+from .suite import load_suite as load_suite
