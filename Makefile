@@ -3,6 +3,7 @@
 # make lint    lint, format, types, and where imports may point
 # make slow    the tests that take longer
 # make notebooks   executes the notebooks and puts their outputs into them
+# make tables  writes what the registries say into the README and the index of estimators
 # make docs    the API reference as HTML, into build/api
 # make bench   draws per second, cost of exact gradients, time of the psa suite, on this machine
 # make peer    estimators side by side with storchastic, in an environment of its own (with torch)
@@ -15,7 +16,7 @@ JAX ?=
 BIN := .venv/bin
 PIN := $(if $(JAX),"jax$(JAX)" "jaxlib$(JAX)")
 
-.PHONY: demo lint test slow notebooks docs bench peer clean
+.PHONY: demo lint test slow notebooks tables docs bench peer clean
 .NOTPARALLEL:
 
 demo: .venv/installed
@@ -36,6 +37,10 @@ slow: .venv/installed-for-tests
 
 notebooks: .venv/installed-for-tests
 	$(BIN)/python notebooks/execute.py
+
+tables: .venv/installed-for-tests
+	$(BIN)/python -m gradbench.estimators
+	$(BIN)/python notebooks/readme_tables.py
 
 docs: .venv/installed-for-tests
 	$(BIN)/python notebooks/api/make.py build/api

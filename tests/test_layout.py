@@ -1,0 +1,53 @@
+"""The house: few rooms, short files, and no text that is run as code."""
+
+import ast
+from pathlib import Path
+
+import gradbench
+
+ROOT = Path(gradbench.__file__).parent
+FILES = sorted(ROOT.rglob("*.py"))
+
+
+def test_the_package_has_at_most_16_names_at_its_top():
+    names = [path.name for path in ROOT.iterdir() if path.name != "__pycache__"]
+    assert len([name for name in names if name != "py.typed"]) <= 16
+
+
+def test_the_tests_have_the_folders_of_the_package():
+    tests = Path(__file__).parent
+    folders = {path.name for path in ROOT.iterdir() if path.is_dir()} - {"__pycache__"}
+    assert folders <= {path.name for path in tests.iterdir() if path.is_dir()}
+
+
+def test_at_most_four_files_have_more_than_300_lines_and_each_says_why():
+    long = [path for path in FILES if len(path.read_text().splitlines()) > 300]
+    assert len(long) <= 4
+    assert all("300 lines" in path.read_text()[:1500] for path in long), long
+
+
+def calls(source):
+    """The names of the functions that some source calls by name."""
+    nodes = ast.walk(ast.parse(source))
+    return {n.func.id for n in nodes if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)}
+
+
+def imports(source):
+    """The modules that some source imports."""
+    found = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found |= {name.name.partition(".")[0] for name in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found.add(str(node.module).partition(".")[0])
+    return found
+
+
+def test_nothing_evaluates_text_and_only_plugins_are_run():
+    assert calls("eval('1')") == {"eval"} and imports("from pickle import load") == {"pickle"}
+    for path in FILES:
+        source = path.read_text()
+        assert "eval" not in calls(source), path
+        assert "exec" not in calls(source) or path == ROOT / "core" / "plugins.py", path
+        assert not imports(source) & {"pickle", "shelve", "marshal"}, path
+        assert "shell=True" not in source and "allow_pickle=True" not in source, path
