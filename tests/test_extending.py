@@ -4,6 +4,7 @@ The file is the page "Add your own": its examples, in their order.
 """
 
 import importlib
+import json
 import os
 import re
 import subprocess
@@ -12,7 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from gradbench import metrics
 from gradbench.core.registry import KINDS
+from gradbench.plots.style import FAMILIES, styles
 
 PAGE = (Path(__file__).parents[1] / "notebooks" / "guide" / "add_your_own.md").read_text()
 PLUGIN = "\n\n".join(re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL))
@@ -31,36 +34,56 @@ MINE = {
 }
 
 
+COMMANDS = {
+    **{f"list {kind}": ["list", kind] for kind in MINE},
+    **{f"show {kind}": ["show", kind, name] for kind, name in MINE.items()},
+    "dry run": ["run", "my_suite", "--dry-run"],
+    "run": ["run", "my_suite", "--out", "results"],
+    "table": ["table", "results", "--metrics", "rmse,my_largest_bias"],
+    "rank": ["rank", "results", "--by", "my_largest_bias"],
+    "plot": ["plot", "results"],
+    "report": ["report", "results"],
+    "check": ["check", "my_average"],
+}
+# One process for all commands: each of its own would import JAX again.
+DRIVER = """
+import contextlib, io, json, sys
+from gradbench.cli.main import main
+
+answers = {}
+for name, arguments in json.loads(sys.argv[1]).items():
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out):
+        code = main([*arguments, "--plugin", "mine.py"])
+    answers[name] = code, out.getvalue()
+print(json.dumps(answers))
+"""
+
+
 @pytest.fixture(scope="module")
-def plugin(tmp_path_factory):
-    """The path of the plugin file."""
-    path = tmp_path_factory.mktemp("plugin") / "mine.py"
-    path.write_text(PLUGIN)
+def folder(tmp_path_factory):
+    """A folder with the plugin file, in which the commands have been run."""
+    path = tmp_path_factory.mktemp("plugin")
+    (path / "mine.py").write_text(PLUGIN)
+    done = subprocess.run(
+        [sys.executable, "-c", DRIVER, json.dumps(COMMANDS)],
+        capture_output=True,
+        text=True,
+        cwd=path,
+        env=os.environ | {"COLUMNS": "200"},
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    (path / "answers.json").write_text(done.stdout)
     return path
 
 
 @pytest.fixture(scope="module")
-def call(plugin):
-    """Runs a command with the plugin, in a process of its own: what it prints."""
-
-    def call(*arguments, code=0):
-        command = [sys.executable, "-m", "gradbench.cli", *map(str, arguments), "--plugin", plugin]
-        environment = os.environ | {"COLUMNS": "200"}
-        done = subprocess.run(
-            command, capture_output=True, text=True, cwd=plugin.parent, env=environment, check=False
-        )
-        assert done.returncode == code, done.stderr
-        return done.stdout if code == 0 else done.stderr
-
-    return call
-
-
-@pytest.fixture(scope="module")
-def results(plugin, call):
-    """The results of the plugin's suite, with its figures drawn."""
-    directory = plugin.parent / "results"
-    call("run", "my_suite", "--out", directory)
-    return directory
+def printed(folder):
+    """What each command has printed; all of them have succeeded."""
+    answers = json.loads((folder / "answers.json").read_text())
+    assert {name: code for name, (code, _) in answers.items() if code} == {}
+    return {name: text for name, (_, text) in answers.items()}
 
 
 def test_the_page_has_an_example_of_every_kind_that_users_add():
@@ -73,43 +96,38 @@ def test_the_page_has_an_example_of_every_kind_that_users_add():
 
 
 @pytest.mark.parametrize("kind", MINE)
-def test_a_thing_of_a_plugin_is_listed_and_shown(call, kind):
-    assert MINE[kind] in call("list", kind)
-    shown = call("show", kind.removesuffix("s").replace("_", "-"), MINE[kind])
-    assert (MINE[kind] in shown and "mine.py" in shown) or kind == "estimators"
+def test_a_thing_of_a_plugin_is_listed_and_shown(printed, kind):
+    assert MINE[kind] in printed[f"list {kind}"]
+    shown = printed[f"show {kind}"]
+    assert MINE[kind] in shown
+    assert "mine.py" in shown or kind == "estimators"  # which are told by formula and source
 
 
-def test_a_suite_of_the_plugin_uses_all_of_it(call, results):
-    table = call("table", results, "--metrics", "rmse,my_largest_bias")
-    assert "my_average" in table and "largest bias" in table
-    assert "A ring, seen by a maxout layer" in call("list", "problems")
-    ranked = call("rank", results, "--by", "my_largest_bias")
-    assert "my_average" in ranked and "straight_through" in ranked
-    assert "12 cells" not in call("run", "my_suite", "--dry-run")
+def test_a_suite_of_the_plugin_uses_all_of_it(printed):
+    assert "my_problem: 3-2 hidden units, epoch 2" in printed["dry run"]
+    assert "my_average" in printed["table"] and "largest bias" in printed["table"]
+    assert "A ring, seen by a maxout layer" in printed["list problems"]
+    assert "my_average" in printed["rank"] and "straight_through" in printed["rank"]
 
 
-def test_its_figure_is_drawn_with_a_script_and_is_in_the_report(call, results):
-    call("plot", results)
+def test_its_figure_is_drawn_with_a_script_and_is_in_the_report(folder, printed):
     for ending in ("pdf", "svg", "png", "py"):
-        assert (results / "figures" / f"my-mean-error.{ending}").stat().st_size > 0
-    call("report", results)
-    page = (results / "report.html").read_text()
+        assert f"my-mean-error.{ending}" in printed["plot"]
+        assert (folder / "results" / "figures" / f"my-mean-error.{ending}").stat().st_size > 0
+    page = (folder / "results" / "report.html").read_text()
     assert "Longer bars are worse." in page and "my_average" in page and "largest bias" in page
 
 
-def test_its_estimator_has_the_colour_of_its_family(results):
-    from gradbench import metrics
-    from gradbench.plots.style import FAMILIES, styles
-
-    frame = metrics.summary(results)
+def test_its_estimator_has_the_colour_of_its_family(folder):
+    frame = metrics.summary(folder / "results")
     assert styles(frame)["my_average"].color == FAMILIES["reinforce"].color
 
 
-def test_its_estimator_is_certified(call):
-    assert "unbiased" in call("check", "my_average")
+def test_its_estimator_is_certified(printed):
+    assert "unbiased" in printed["check"]
 
 
-def test_without_the_plugin_its_names_are_unknown_in_one_sentence(plugin):
+def test_without_the_plugin_its_names_are_unknown_in_one_sentence(folder):
     command = [sys.executable, "-m", "gradbench.cli", "run", "my_suite"]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=plugin.parent, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, cwd=folder, check=False)
     assert done.returncode == 2 and "my_suite" in done.stderr and "Traceback" not in done.stderr
