@@ -1,4 +1,4 @@
-"""What there is to choose from: estimators, noises, metrics, figures and all else with a name."""
+"""Listings and descriptions of estimators, noises, metrics, figures and all else with a name."""
 
 import re
 import textwrap

@@ -1,6 +1,7 @@
-"""Where a thing that has a name comes from: its own docstring, and the line that registers it."""
+"""The origin of a thing that has a name: its own docstring, and the line that registers it."""
 
 import inspect
+import pkgutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -35,3 +36,9 @@ def caller() -> tuple[str, str]:
 def _is_function_of_gradbench(variables: dict[str, Any], code: Any) -> bool:
     module = str(variables.get("__name__"))
     return module.startswith("gradbench.") and code.co_name != "<module>"
+
+
+def modules_of(package: str) -> list[str]:
+    """Return the modules of a package that is imported, any of which may register things."""
+    files = pkgutil.iter_modules(sys.modules[package].__path__)
+    return [f"{package}.{file.name}" for file in files if file.name != "__main__"]

@@ -47,7 +47,7 @@ KINDS = {
 
 
 class Facts(NamedTuple):
-    """What a registry knows about a thing.
+    """The facts that a registry knows about a thing.
 
     ``summary`` is one line about it, ``doc`` its docstring, ``origin`` where it was registered:
     "FILE, line N". ``module`` is the name of the module that registered it.

@@ -14,7 +14,7 @@ def _unchanged(text: str) -> str:
 
 
 class Format(NamedTuple):
-    """How tables of results are printed.
+    """A format that tables of results are printed in.
 
     ``table(rows, right, heading)`` returns a table as text: its first row are the titles, its
     columns from number ``right`` on are numbers. ``note(text)`` returns what is printed below it.

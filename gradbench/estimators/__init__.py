@@ -17,10 +17,10 @@ plugins are attributes of this module too.
 """
 
 import importlib
-import pkgutil
 from collections.abc import Callable
 
 from gradbench.core.contract import Loss
+from gradbench.core.origins import modules_of
 from gradbench.estimators.adaptive import Learned
 from gradbench.estimators.cost import Cost
 from gradbench.estimators.registry import (
@@ -43,9 +43,8 @@ __all__ = [
     "register",
 ]
 
-for _file in pkgutil.iter_modules(__path__):
-    if _file.name != "__main__":
-        importlib.import_module(f"{__name__}.{_file.name}")
+for _module in modules_of(__name__):
+    importlib.import_module(_module)
 # A file may be called as its estimator is: the function is what users mean.
 globals().update({name: entry.make for name, entry in ESTIMATORS.items()})
 

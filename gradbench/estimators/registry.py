@@ -55,12 +55,12 @@ class Entry(NamedTuple):
 
     @property
     def randomness(self) -> Randomness:
-        """What a draw depends on, see ``gradbench.core.run.SurrogateLoss``."""
+        """The randomness that a draw depends on, see ``gradbench.core.run.SurrogateLoss``."""
         return self._made("randomness", "uniforms")
 
     @property
     def unitwise(self) -> bool:
-        """Whether it is a rule for single units, see ``gradbench.core.surrogate``."""
+        """True if it is a rule for single units, see ``gradbench.core.surrogate``."""
         return not self.needs and self._made("rule", None) is not None
 
     @property

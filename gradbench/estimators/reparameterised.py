@@ -22,7 +22,7 @@ from gradbench.estimators.adaptive import Learned, least_variance, reals
 
 
 class At(NamedTuple):
-    """Where a control variate is taken: at site k of a run, on stopped params.
+    """The place of a control variate: site k of a run, on stopped parameters.
 
     A control variate may use the states below the site. Above the site it may use the uniforms of
     the run, but not its states.

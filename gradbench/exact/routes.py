@@ -12,11 +12,12 @@ from jaxtyping import Array, Float
 
 from gradbench.core.contract import Batch, Model, Params
 from gradbench.core.errors import GradbenchError
+from gradbench.core.origins import modules_of
 from gradbench.core.registry import Registry
 
 
 class Size(NamedTuple):
-    """What an enumeration takes.
+    """The memory and the work that an enumeration takes.
 
     ``what`` says what is enumerated, as "the states of layers of 5-5 units"; ``entries`` are the
     numbers held at a time and ``work`` the multiply-adds, both for the whole batch.
@@ -62,7 +63,7 @@ class Route:
         return self.expected_loss(model, params, batch)
 
 
-ROUTES: Registry[Route] = Registry("exact route", modules=("gradbench.exact.enumeration",))
+ROUTES: Registry[Route] = Registry("exact route", modules=modules_of("gradbench.exact"))
 
 
 def find_route(route: str | Route) -> Route:

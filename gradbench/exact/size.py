@@ -1,4 +1,4 @@
-"""How much an enumeration takes, and what is too much."""
+"""The size of an enumeration, and the refusal of what is too large."""
 
 import math
 from collections.abc import Callable, Iterator

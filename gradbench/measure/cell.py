@@ -43,7 +43,7 @@ LayerMoments = tuple[tuple[Floats, Floats], ...]  # exact mean [P] and variance 
 
 
 class MeasuredCell(NamedTuple):
-    """What was measured in a cell; the fields are arguments of ``Measurement.stored``.
+    """The measurement of a cell; the fields are arguments of ``Measurement.stored``.
 
     ``meta`` holds the constants of the cell: its plan and the names of its layers. ``moments`` are
     the exact mean and variance of a draw, for each layer, or None. ``cost`` is the price of a draw,

@@ -34,7 +34,7 @@ _CHUNK = 1 << 19  # inputs and states of a chunk of draws: its temporaries then 
 
 
 class Plan(NamedTuple):
-    """How the ``draws`` of a cell are cut into blocks of ``block`` draws; constants of the cell.
+    """The plan by which the ``draws`` of a cell are cut into blocks of ``block`` draws.
 
     ``averages`` are the M <= ``block`` for which blocks keep statistics of the means of M draws.
     The ``larger`` M are averaged from whole blocks and, where M is not a multiple of the block,

@@ -61,7 +61,7 @@ class State(NamedTuple):
 
 
 class SampledReference(NamedTuple):
-    """What a reference is made for, and from which candidates; to be used inside ``float64()``."""
+    """The model and the candidates of a reference; to be used inside ``float64()``."""
 
     model: Model
     params: Params

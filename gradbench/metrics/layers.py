@@ -33,12 +33,12 @@ class LayerMetrics:
 
     @property
     def zero_gradient(self) -> bool:
-        """Whether the gradient is zero, or cannot be told from zero: then no metric is known."""
+        """True if the gradient cannot be told from zero: then no metric is known."""
         return self.sample.zero
 
     @property
     def exact(self) -> bool:
-        """Whether bias and variance come from exact moments and an exact gradient."""
+        """True if bias and variance come from exact moments and an exact gradient."""
         sample = self.sample
         return sample.moments is not None and sample.noise is None and not self.zero_gradient
 

@@ -138,7 +138,7 @@ class Sample(NamedTuple):
 
     @property
     def zero(self) -> bool:
-        """Whether the gradient is zero, or cannot be told from zero: then no metric is known."""
+        """True if the gradient cannot be told from zero: then no metric is known."""
         return self.norm < _ZERO
 
     def mean_and_variance(self) -> tuple[Floats, Floats]:

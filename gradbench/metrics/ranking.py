@@ -39,7 +39,7 @@ class Ranked(NamedTuple):
 
     @property
     def known(self) -> bool:
-        """Whether the budget pays for a draw, and the metric is known."""
+        """True if the budget pays for a draw and the metric is known."""
         return self.average > 0 and not math.isnan(self.found.value)
 
 

@@ -1,4 +1,4 @@
-"""When a cell is precise enough to end its measurement."""
+"""The rule that ends the measurement of a cell that is precise enough."""
 
 import math
 from collections.abc import Iterable

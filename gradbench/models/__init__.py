@@ -19,13 +19,14 @@ from typing import TYPE_CHECKING, Any
 
 from gradbench.models.binary_weights import BinaryWeights
 from gradbench.models.compose import Add, Compose, Concatenate, Function
-from gradbench.models.conv import AveragePool, Conv
+from gradbench.models.conv import Conv
 from gradbench.models.dense import Dense, Logits
 from gradbench.models.elbo import ELBO
 from gradbench.models.layer import Layer
 from gradbench.models.losses import Readout
 from gradbench.models.multisample import MultiSample
 from gradbench.models.network import SBN, RealNetwork, dense_network
+from gradbench.models.pool import AveragePool
 
 if TYPE_CHECKING:
     from gradbench.models import optimisers

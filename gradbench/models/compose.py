@@ -12,9 +12,9 @@ from jaxtyping import Array
 from gradbench.core.contract import Params
 from gradbench.core.errors import GradbenchError
 from gradbench.core.noise import Noise, get_noise
-from gradbench.models.conv import AveragePool
 from gradbench.models.flips import flip_each
 from gradbench.models.layer import Layer, Shape, axes, read
+from gradbench.models.pool import AveragePool
 
 # A part of a pre-activation: a layer, whose parameters and map are used, or a function of its input
 # alone, such as jnp.tanh or AveragePool(2).

@@ -26,6 +26,7 @@ from jaxtyping import Array
 from gradbench.core.contract import Params
 from gradbench.core.errors import GradbenchError
 from gradbench.core.noise import Noise
+from gradbench.core.origins import modules_of
 from gradbench.core.registry import Registry
 
 Shape: TypeAlias = int | tuple[int, ...]  # a number of units stands for a vector of them
@@ -77,9 +78,7 @@ class LayerForm(Protocol):
         """
 
 
-LAYERS: Registry[type[LayerForm]] = Registry(
-    "layer", modules=("gradbench.models.dense", "gradbench.models.conv")
-)
+LAYERS: Registry[type[LayerForm]] = Registry("layer", modules=modules_of("gradbench.models"))
 
 
 def axes(shape: Shape) -> tuple[int, ...]:

@@ -28,6 +28,7 @@ from jaxtyping import Array, Float
 from gradbench.core.contract import Params
 from gradbench.core.errors import GradbenchError
 from gradbench.core.noise import NOISES
+from gradbench.core.origins import modules_of
 from gradbench.core.registry import Registry
 from gradbench.models.dense import affine, check_sizes, uniform_affine
 from gradbench.models.layer import Layer, LayerForm
@@ -60,7 +61,7 @@ class ObjectiveForm(Protocol):
 
 
 OBJECTIVES: Registry[LossFunction | type[ObjectiveForm]] = Registry(
-    "objective", modules=("gradbench.models.elbo", "gradbench.models.toys")
+    "objective", modules=modules_of("gradbench.models")
 )
 
 

@@ -15,8 +15,6 @@
 function.
 """
 
-import pkgutil
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
@@ -25,6 +23,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from gradbench.core.errors import GradbenchError, did_you_mean
+from gradbench.core.origins import modules_of
 from gradbench.core.registry import Registry
 from gradbench.plots.parts import Parts, once
 from gradbench.plots.style import Style
@@ -90,10 +89,7 @@ class FigureKind:
 # A new file in this folder needs no entry anywhere.
 FIGURES: Registry[FigureKind] = Registry(
     "figure",
-    modules=[
-        f"gradbench.plots.{module.name}"
-        for module in pkgutil.iter_modules(sys.modules["gradbench.plots"].__path__)
-    ],
+    modules=modules_of("gradbench.plots"),
 )
 
 

@@ -1,4 +1,4 @@
-"""How estimators look in every figure: one colour, marker and line for each family.
+"""The looks of estimators in every figure: one colour, marker and line for each family.
 
 The family of an estimator comes with the results that are drawn, so that an estimator of a plugin
 looks like its family too.

@@ -1,4 +1,4 @@
-"""Where results come from: versions, device and commit, never a path or the name of a user."""
+"""The origin of results: versions, device and commit, never a path or the name of a user."""
 
 import os
 import platform

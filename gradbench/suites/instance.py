@@ -43,7 +43,7 @@ class ProblemInstance:
 
     @property
     def units(self) -> str:
-        """What is enumerated, in words, as "5-5-5 hidden units"."""
+        """The units that are enumerated, in words, as "5-5-5 hidden units"."""
         return self.network.units_in_words(jax.eval_shape(self.initial))
 
     def initial(self) -> tuple[Params, ...]:

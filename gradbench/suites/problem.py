@@ -77,7 +77,7 @@ class Network:
 
 @dataclass(frozen=True)
 class WeightTraining:
-    """How latent weights are trained, where it is not as the other parameters are.
+    """The training of latent weights, where it differs from that of the other parameters.
 
     ``strength`` is the strength of a proximal term, where the optimiser has one.
     """
@@ -89,7 +89,7 @@ class WeightTraining:
 
 @dataclass(frozen=True)
 class Training:
-    """How parameters are trained; ``checkpoints`` are numbers of epochs, 0 before the first."""
+    """The training of the parameters; ``checkpoints`` are numbers of epochs, 0 before the first."""
 
     estimator: Estimator
     rate: Positive

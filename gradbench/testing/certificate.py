@@ -56,7 +56,7 @@ class Certificate:
 
     @property
     def evidence(self) -> str:
-        """How the absence of bias was established: by enumeration, or by tests of some power."""
+        """The evidence that there is no bias: an enumeration, or tests of some power."""
         return "enumerated" if not self.bound else f"tested, would see {self.bound:.1%}"
 
     @property

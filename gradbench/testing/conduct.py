@@ -1,4 +1,4 @@
-"""How an estimator behaves as a function: purity, transformations, types, saturation."""
+"""The conduct of an estimator as a function: purity, transformations, types, saturation."""
 
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple

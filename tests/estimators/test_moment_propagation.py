@@ -18,10 +18,11 @@ from gradbench.exact.enumeration import brute_force
 from gradbench.exact.moments import moments
 from gradbench.models.binary_weights import BinaryWeights
 from gradbench.models.compose import Compose, Function
-from gradbench.models.conv import AveragePool, Conv
+from gradbench.models.conv import Conv
 from gradbench.models.dense import Dense
 from gradbench.models.losses import Readout
 from gradbench.models.network import SBN, RealNetwork
+from gradbench.models.pool import AveragePool
 
 pytestmark = pytest.mark.usefixtures("float64", "quick_compilation")
 

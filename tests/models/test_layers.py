@@ -22,13 +22,14 @@ from gradbench.exact.moments import moments
 from gradbench.measure.exact_reference import exact_gradient
 from gradbench.models import dense as layers
 from gradbench.models.compose import Add, Compose, Concatenate, Function
-from gradbench.models.conv import AveragePool, Conv
+from gradbench.models.conv import Conv
 from gradbench.models.dense import Dense
 from gradbench.models.elbo import ELBO
 from gradbench.models.flips import flip_each
 from gradbench.models.layer import axes
 from gradbench.models.losses import Readout
 from gradbench.models.network import SBN
+from gradbench.models.pool import AveragePool
 
 pytestmark = pytest.mark.usefixtures("float64", "quick_compilation")
 KEY = jax.random.key(0)
