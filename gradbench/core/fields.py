@@ -17,9 +17,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
 
+from gradbench.core import index
 from gradbench.core.errors import GradbenchError
 from gradbench.core.registry import registry
-from gradbench.core.specs import FORM, canonical
+from gradbench.core.specs import FORM, canonical, family
 
 T = TypeVar("T")
 Handler = Callable[[Any], Any]
@@ -158,9 +159,12 @@ def _not_blank(text: str) -> str:
 
 def _canonical(text: str) -> str:
     try:
-        return canonical(text)
+        found = canonical(text)
     except GradbenchError:
         raise GradbenchError(FORM) from None
+    if (remedy := index.remedy(family(found))) is not None:
+        raise GradbenchError(remedy)
+    return found
 
 
 Count = Annotated[int, Whole(1)]

@@ -61,6 +61,14 @@ def registered_name(name: str) -> str:
     return estimators.resolve(name) or name
 
 
+def remedy(name: str) -> str | None:
+    """Return the remedy for the name of an unknown estimator, None for one that is known."""
+    if name in (indexed() or {}):
+        return None
+    estimators: Registry[Any] = registry("estimators")
+    return None if estimators.resolve(name) else estimators.suggestion(name)
+
+
 def indexed() -> dict[str, Description] | None:
     """Return the descriptions of all estimators of the package with their defaults, by name.
 

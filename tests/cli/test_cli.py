@@ -15,7 +15,7 @@ import tiny
 from tiny import changed
 
 import gradbench
-from gradbench.cli import commands
+from gradbench.cli import catalogue, commands
 from gradbench.cli.commands import list as list_command
 from gradbench.cli.main import main
 from gradbench.core.errors import GradbenchError
@@ -249,13 +249,13 @@ def test_show_estimator_tells_formula_class_cost_and_source(call):
     assert found["cost per draw"].startswith("objective: 1, its gradient: 1, layers: L (")
     assert found["source"].startswith("Gregor et al. 2014")
     assert found["needs"] == "a differentiable objective"
-    assert gradbench.listing.estimator("darn(phi=0.3)") + "\n" == out
+    assert catalogue.estimator("darn(phi=0.3)") + "\n" == out
     assert "(quadratic)" in call("show", "estimator", "darn")[1]
 
 
 @pytest.mark.parametrize("name", sorted(ESTIMATORS))
 def test_every_estimator_is_shown(name):
-    text = gradbench.listing.estimator(name)
+    text = catalogue.estimator(name)
     assert ESTIMATORS[name].summary in text and ESTIMATORS[name].source in text
 
 
@@ -277,7 +277,7 @@ BAD = {
     "wrong key": (["run", "WRONG_KEY"], "line 5: unknown key drawz; did you mean 'draws'?"),
     "wrong type": (["run", "WRONG_TYPE"], 'line 4: draws is "many"; give a whole number'),
     "no such problem": (["run", "NO_PROBLEM"], "line 2: cannot read"),
-    "no such estimator": (["run", "NO_ESTIMATOR"], "unknown estimator 'psb'; did you mean 'psa'?"),
+    "no such estimator": (["run", "NO_ESTIMATOR"], "is \"psb\"; did you mean 'psa'?"),
     "no draws": (["run", "SUITE", "--draws", "0"], "number of draws is 0"),
     "less than none": (["run", "SUITE", "--draws", "-3"], "number of draws is -3"),
     "seed": (["run", "SUITE", "--seed", "-1"], "seed is -1"),
