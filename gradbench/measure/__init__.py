@@ -1,1 +1,1 @@
-"""Draws of an estimator and references of its truth, reduced to statistics of blocks."""
+"""Measurements of estimators and references of the true gradient, kept as blocks of draws."""
