@@ -14,7 +14,7 @@ import optax
 from speed import best, machine
 
 import gradbench
-from gradbench import SBN, Dense, Readout
+from gradbench.models import SBN, Dense, Readout
 
 UNITS = 1000  # and as many rows
 STATES = ("straight_through", "zgr", "st_gumbel_softmax", "gumbel_rao")

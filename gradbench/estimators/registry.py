@@ -29,6 +29,7 @@ EXACTNESS: dict[str, str] = {
 class Entry(NamedTuple):
     """An estimator and the facts about it.
 
+    ``name`` is the name of its function and ``family`` decides its colour in figures.
     ``make(model, **hyper-parameters)`` returns the surrogate loss, ``source`` is the paper.
     ``exactness`` is what the estimator claims to be exact for (``EXACTNESS``) and ``cost`` its cost
     per draw; both may be functions of the hyper-parameters, see ``claim`` and ``price``.
@@ -70,23 +71,23 @@ class Entry(NamedTuple):
         return {p.name: p.default for p in signature if p.kind is p.KEYWORD_ONLY}
 
     def claim(self, **hyperparameters: Any) -> Exactness:
-        """Return what it claims to be exact for with these hyper-parameters."""
+        """Return what it claims to be exact for with these ``hyperparameters``."""
         return self._at(self.exactness, hyperparameters)
 
     def price(self, **hyperparameters: Any) -> Cost:
-        """Return the cost per draw with these hyper-parameters."""
+        """Return the cost per draw with these ``hyperparameters``."""
         return self._at(self.cost, hyperparameters)
 
     def needs_derivative(self, **hyperparameters: Any) -> bool:
-        """Return whether it differentiates the objective in the states."""
+        """Return whether it differentiates the objective, with these ``hyperparameters``."""
         return self._at(self.differentiable, hyperparameters)
 
     def estimates_value(self, **hyperparameters: Any) -> bool:
-        """Return whether its value estimates the loss without bias."""
+        """Return whether its value has no bias as the loss, with these ``hyperparameters``."""
         return self._at(self.value_unbiased, hyperparameters)
 
     def describe(self, **hyperparameters: Any) -> Description:
-        """Return all of this in words, for these hyper-parameters and the defaults of others."""
+        """Return all this in words, for ``hyperparameters`` and the defaults of the others."""
         cost = self.price(**hyperparameters)
         if hyperparameters:
             cost = cost.at(**(self.hyperparameters | hyperparameters))
@@ -135,8 +136,9 @@ def register(
 ) -> Callable[[Callable[..., Loss]], Callable[..., Loss]]:
     """Return a decorator that registers an estimator ``name(model, *, hyper-parameters) -> loss``.
 
-    It is registered under the name of the function, and found by ``aliases`` too. The other
-    arguments are those of ``Entry``; ``family`` decides the colour of the estimator in figures.
+    It is registered under the name of the function, and found by ``aliases`` too. ``family``,
+    ``exactness``, ``source``, ``cost``, ``differentiable``, ``value_unbiased``, ``needs`` and
+    ``layers`` are those of ``Entry``.
 
     Raises:
         GradbenchError: something else has one of these names, or there is no docstring.

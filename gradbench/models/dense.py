@@ -112,8 +112,11 @@ class Dense:
 class Logits:
     """A layer that reads nothing: its pre-activations are its parameters ``{"bias": [n]}``.
 
-    It is the first layer of toy problems, whose inputs have no numbers. With ``shared`` one
-    parameter is the pre-activation of all units. Parameters begin at ``value``.
+    It is the first layer of toy problems, whose inputs have no numbers. It has ``outputs`` units n;
+    with ``shared`` one parameter is the pre-activation of all. Parameters begin at ``value``.
+
+    Raises:
+        GradbenchError: ``outputs`` is not a whole number of at least 1, or the noise is unknown.
     """
 
     outputs: int

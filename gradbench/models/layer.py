@@ -21,7 +21,7 @@ from typing import Protocol, TypeAlias
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
+from jaxtyping import Array, Float
 
 from gradbench.core.contract import Params
 from gradbench.core.errors import GradbenchError
@@ -56,7 +56,7 @@ class Layer(Protocol):
     def init(self, key: Array) -> Params:
         """Return random parameters."""
 
-    def __call__(self, theta: Params, x: Array) -> Array:
+    def __call__(self, theta: Params, x: Float[Array, "..."]) -> Float[Array, "..."]:
         """Return the pre-activations of one example."""
 
 

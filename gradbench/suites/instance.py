@@ -37,7 +37,7 @@ class ProblemInstance:
     batch: Batch
 
     def key(self, purpose: str) -> jax.Array:
-        """Return a key that depends on the seed, the problem, the replicate and its purpose."""
+        """Return a key [] that depends on the seed, the problem, the replicate and its purpose."""
         names = (self.problem.base, str(self.replicate), purpose)
         return jax.random.key(named_seed(self.seed, *names))
 
@@ -53,7 +53,12 @@ class ProblemInstance:
         return initialise(self.network, self.key("initial"), self.data[0], network.scale)
 
     def checkpoints(self) -> Iterator[tuple[Params, ...]]:
-        """Yield the parameters at ``problem.checkpoints``, trained when they are asked for."""
+        """Yield the parameters at ``problem.checkpoints``, trained when they are asked for.
+
+        Raises:
+            GradbenchError: the training does not fit the network, or ends in parameters that are
+                not finite.
+        """
         training = self.problem.training
         if training is None:
             yield self.initial()
@@ -97,6 +102,11 @@ def check_problem(problem: Problem) -> None:
 
 def build(problem: Problem, seed: int = 0, replicate: int = 0) -> ProblemInstance:
     """Return the network and the data of a problem.
+
+    Args:
+        problem: the problem, see ``load_problem``.
+        seed: of the data, the initial parameters, the training and the draws.
+        replicate: the number of the replicate, whose data and draws are others.
 
     Raises:
         GradbenchError: unknown names, or data that do not fit the objective or the training.

@@ -70,7 +70,7 @@ def add_problem(name: str, content: str | Mapping[str, Any]) -> None:
 
 
 def add_suite(name: str, content: str | Mapping[str, Any]) -> None:
-    """Make a suite known by name, as ``add_problem`` does a problem.
+    """Make a suite known by its ``name``; ``content`` is as for ``add_problem``.
 
     Raises:
         GradbenchError: there is a suite of that name already.

@@ -13,7 +13,7 @@ def list_problems() -> list[str]:
 
 
 def load_problem(name_or_path: str | os.PathLike[str]) -> Problem:
-    """Return a problem by name, or by the path of its ``.toml`` file.
+    """Return a problem by ``name_or_path``: its name, or the path of its ``.toml`` file.
 
     Raises:
         GradbenchError: there is none, or something in it is wrong: one line for each fault.

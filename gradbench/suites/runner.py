@@ -81,7 +81,7 @@ def describe(
 ) -> str:
     """Describe what ``run`` would do, and check all that can be checked without running.
 
-    The arguments are those of ``run``.
+    ``suite``, ``seed``, ``draws``, ``quick``, ``until`` and ``until_metrics`` are those of ``run``.
 
     Raises:
         GradbenchError: as ``run``.

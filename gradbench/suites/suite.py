@@ -64,9 +64,11 @@ class Until:
 class Suite:
     """Problems, after the sweep if there is one, and the estimators to be measured on each.
 
-    ``estimators`` are canonical texts (``gradbench.core.specs``), ``averages`` numbers M of draws
-    that are reported besides the powers of two, ``by`` says what a sweep varies: "width", "depth",
-    ... With ``until`` a cell ends when it is that precise, and ``draws`` is the most it may take.
+    ``name`` and ``title`` are what tables and figures call it. ``problems`` are measured in as many
+    ``replicates``, in the precision ``dtype``. ``estimators`` are canonical texts
+    (``gradbench.core.specs``), ``averages`` numbers M of draws that are reported besides the powers
+    of two, ``figure`` the name of a figure, ``by`` says what a sweep varies: "width", "depth", ...
+    With ``until`` a cell ends when it is that precise, and ``draws`` is the most it may take.
     """
 
     name: str

@@ -8,9 +8,10 @@ import pytest
 from conftest import small
 
 import gradbench
-from gradbench import SBN, AveragePool, Compose, Conv, Dense, Readout, explain
+from gradbench import explain
 from gradbench.estimators import ESTIMATORS
 from gradbench.estimators.registry import evaluations
+from gradbench.models import SBN, AveragePool, Compose, Conv, Dense, Readout
 
 
 @dataclass(frozen=True)

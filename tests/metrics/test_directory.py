@@ -131,7 +131,15 @@ def test_the_columns_and_the_order_are_those_of_the_suite(finished_run):
     assert list(frame["layer"].unique()) == ["layer 1", "output", "network"]
     assert len(frame) == 2 * 4 * 3
     expected = {"problem", "replicate", "checkpoint", "epoch", "layer", "estimator", "loss", "M"}
-    expected |= {"gradient_norm", "draws", "exact", "zero_gradient", "groups", "p_unbiased"}
+    expected |= {
+        "gradient_norm",
+        "family",
+        "draws",
+        "exact",
+        "zero_gradient",
+        "groups",
+        "p_unbiased",
+    }
     expected |= {"evaluations", "seconds"}
     for name in ("cosine_q15", "cosine_q85", *metrics.METRICS):
         expected |= {name, f"{name}_se"}
@@ -342,7 +350,7 @@ def test_results_without_costs_have_no_figures_of_cost(finished_run):
 
 def test_of_many_estimators_and_checkpoints_the_full_figures_have_one_each(finished_run):
     suite = Results.open(finished_run / "results").manifest["suite"]
-    frame = summary(finished_run / "results")
+    frame = summary(finished_run / "results").drop(columns="family")
     many = pd.concat(
         [
             frame.assign(estimator=f"{family}{k}")

@@ -572,7 +572,10 @@ STOCHASTIC = SBN(dense(2, 2), Readout(2, 1))
     ("build", "sentence"),
     [
         (lambda: BinaryWeights(STOCHASTIC), "of an SBN need an estimator for its activations; giv"),
-        (lambda: BinaryWeights(TANH, noise="gauss"), "unknown noise 'gauss'; choose one of"),
+        (
+            lambda: BinaryWeights(TANH, noise="gauss"),
+            "unknown noise 'gauss'; did you mean 'normal'?",
+        ),
         (
             lambda: BinaryWeights(TANH, entries=(0, 2)),
             r"entries \(0, 2\); give numbers from 0 to 1",

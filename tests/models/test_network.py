@@ -222,7 +222,7 @@ def test_parameters_without_weight_and_bias_are_refused():
     network, params, batch = small((2, 3, 1))
     for wrong, found in (
         ({"weight": params[0]["weight"]}, "weight"),
-        (params[0]["bias"], "no dict"),
+        (params[0]["bias"], "not a dictionary"),
     ):
         with pytest.raises(GradbenchError, match=f"got parameters .*{found}.*; give a weight and"):
             reinforce(network)((wrong, params[1]), KEY, batch)

@@ -12,12 +12,12 @@ import jax
 import numpy as np
 import pytest
 
-from gradbench import exact
 from gradbench.core.precision import float64
 from gradbench.core.pytrees import layer_vectors
 from gradbench.measure.blocks import pool
 from gradbench.measure.draws import make_plan, measure
 from gradbench.measure.exact_reference import exact_gradient
+from gradbench.measure.reference import Reference
 from gradbench.suites.instance import build, estimator
 from gradbench.suites.read_problem import load_problem
 
@@ -34,7 +34,7 @@ class Checkpoint(NamedTuple):
     params: tuple
     batch: tuple
     key: jax.Array
-    reference: exact.Reference
+    reference: Reference
 
 
 class Error(NamedTuple):

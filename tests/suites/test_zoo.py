@@ -10,11 +10,11 @@ import pytest
 from tiny import write
 
 import gradbench
-from gradbench import exact
 from gradbench.core.errors import GradbenchError
 from gradbench.core.run import run_at_states
 from gradbench.core.specs import family
 from gradbench.estimators import ESTIMATORS, concrete, st_gumbel_softmax
+from gradbench.exact import quadrature
 from gradbench.measure.exact_reference import exact_gradient
 from gradbench.metrics.temperature import Unit, slopes, slopes_text, split, unit_of
 from gradbench.models.dense import Dense, Logits
@@ -215,7 +215,7 @@ problem = "polynomial"
 def small_run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("small")
     with pytest.MonkeyPatch.context() as patch:  # a rougher integral will do
-        patch.setattr(exact._moments, "_SMOOTH", (12,))
+        patch.setattr(quadrature, "_SMOOTH", (12,))
         gradbench.run(str(write(folder, SMALL_SUITE)), folder / "results", progress=False)
     return folder / "results"
 
