@@ -27,7 +27,7 @@ def peer():
 
 @pytest.fixture(scope="module")
 def truth(peer):
-    return peer.exact_gradient()
+    return peer.truth()
 
 
 def pretend(peer, monkeypatch, draw):

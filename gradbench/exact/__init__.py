@@ -9,11 +9,11 @@ its model, ``route_of(model)``:
 - ``over_weights`` sums over binary weights, and for each over the activations by their own route;
 - ``brute_force`` sums over all paths of the states of any model, at a cost of 2^(sum_k n_k).
 
-A kind of model names one of these ``ROUTES``, or brings a ``Route`` of its own with its ``Size``. None takes
-more than ``memory`` bytes, ``MEMORY`` by default; ``check_size`` and ``is_small`` answer before
-anything is computed. ``moments`` are the exact mean and variance of an estimator, without
-Monte-Carlo error, and ``moments_work`` is what they take. The exact gradient with the agreement of
-its checks is ``gradbench.reference``.
+A kind of model names one of these ``ROUTES``, or brings a ``Route`` of its own with its ``Size``.
+None takes more than ``memory`` bytes, ``MEMORY`` by default; ``check_size`` and ``is_small``
+answer before anything is computed. ``moments`` are the exact mean and variance of an estimator,
+without Monte-Carlo error, and ``moments_work`` is what they take. The exact gradient with the
+agreement of its checks is ``gradbench.reference``.
 """
 
 from gradbench.exact.enumeration import (

@@ -116,8 +116,9 @@ class Problem:
     """A network with its data. Gradients are measured on ``measured``, all of it as one batch.
 
     ``name`` and ``title`` are what tables and figures call it; ``training`` is None where gradients
-    are measured at the initial parameters alone. ``label`` is the width, depth or other number that a sweep varies, None without a sweep.
-    ``base`` is the name that random keys are made from; the variants of a problem share it.
+    are measured at the initial parameters alone. ``label`` is the width, depth or other number
+    that a sweep varies, None without a sweep. ``base`` is the name that random keys are made from;
+    the variants of a problem share it.
     """
 
     name: str

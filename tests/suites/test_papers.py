@@ -12,6 +12,7 @@ import jax
 import numpy as np
 import pytest
 
+from gradbench import exact
 from gradbench.core.precision import float64
 from gradbench.core.pytrees import layer_vectors
 from gradbench.measure.blocks import pool

@@ -10,6 +10,7 @@ import pytest
 from tiny import write
 
 import gradbench
+from gradbench import exact
 from gradbench.core.errors import GradbenchError
 from gradbench.core.run import run_at_states
 from gradbench.core.specs import family
