@@ -260,8 +260,9 @@ def test_no_problem_is_redefined(plugin, name):
 
 
 def test_a_problem_without_a_title_is_refused(plugin):
-    with pytest.raises(GradbenchError, match=r"the problem 'untitled' .* has no docstring"):
-        add_problem("untitled", {"data": {"name": "nothing"}})
+    add_problem("untitled", {"data": {"name": "nothing"}})
+    with pytest.raises(GradbenchError, match="problem 'untitled': title is missing; add it"):
+        load_problem("untitled")
 
 
 def test_a_form_whose_first_field_is_not_its_name_is_refused_with_its_place(plugin):

@@ -388,7 +388,8 @@ def test_a_problem_that_cannot_be_run_is_refused_before_anything_is_written(tmp_
     replacements, words = BAD_PROBLEMS[name]
     suite = tiny.write(tmp_path / "suite", tiny=changed(tiny.PROBLEM, *replacements))
     sentence = refusal(suite, tmp_path / "results")
-    assert "problem 'tiny'" in sentence and words in sentence
+    assert "tiny.toml, line " in sentence or "problem 'tiny'" in sentence
+    assert words in sentence
     with pytest.raises(GradbenchError) as caught:
         describe(suite)
     assert str(caught.value) == sentence
@@ -398,7 +399,7 @@ def test_a_problem_that_cannot_be_run_is_refused_before_anything_is_written(tmp_
 @pytest.mark.parametrize(
     ("spec", "words"),
     [
-        ("disram", "unknown estimator 'disram'; "),
+        ("disram", "suite.toml, line 3: estimators[3] is \"disram\"; did you mean 'disarm'?"),
         ("reinforse", "did you mean 'reinforce'?"),
         ("concrete(temprature=1)", "did you mean 'temperature'?"),
         ("concrete(temperature=0)", "temperature is 0; give a positive number"),
