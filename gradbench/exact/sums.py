@@ -23,6 +23,13 @@ def sum_rows(total: PyTree, part: Callable[..., PyTree], *arrays: Array) -> PyTr
     return _sum_parts(total, part, *(a.reshape(-1, size, *a.shape[1:]) for a in arrays))
 
 
+def map_rows(row: Callable[..., PyTree], *arrays: Array) -> PyTree:
+    """Return ``row(*arrays)`` for each row of the arrays, stacked, by chunks of rows."""
+    rows = len(arrays[0])
+    size = _chunk(rows, TABLE // row_width(jax.vmap(row), *arrays))
+    return jax.lax.map(lambda own: row(*own), arrays, batch_size=size)
+
+
 def sum_numbered(
     total: PyTree,
     weighted: Callable[[Array, Example], PyTree],
