@@ -106,18 +106,30 @@ def _branch_moments(
     for k in range(1, len(sites)):
         push = partial(_pushed_up, model, params, k)
         start = jnp.zeros((len(states[k]), len(inputs)), dtype)
-        distributions.append(sum_rows(start, push, distributions[-1], states[k - 1]))
+        width = len(states[k])
+        distributions.append(sum_rows(start, push, distributions[-1], states[k - 1], width=width))
 
     f, value, *top = _objective(model, params, batch[1], distributions[-1], states[-1])
     if branches.copies > 1:
         f = f - value  # differences count, and keep more digits
     given = _at_the_top(branches, f)
     moments = [tuple(top)]
+    outcomes = 2 if branches.copies == 1 else 4
+    parts = [
+        len(_unit_pairs(layer, theta)[0])
+        for layer, theta in zip(model.layers, params[:-1], strict=True)
+    ]
+    tables = [n * outcomes**site.size for n, site in zip(parts, sites, strict=True)]
+    widths = [
+        n * sum(leaf.size for leaf in jax.tree.leaves(theta))
+        for n, theta in zip(parts, params[:-1], strict=True)
+    ]
     for k in range(len(sites) - 1, 0, -1):
         part = partial(_layer_moments, branches, model, sites[k], params[k], given)
         zero = _zeros(params[k], len(inputs), dtype)
-        moments.insert(0, sum_rows((zero, zero), part, distributions[k - 1], states[k - 1]))
-        a = map_rows(partial(_below, model, params, k), states[k - 1])
+        rows, width = (distributions[k - 1], states[k - 1]), widths[k] * len(inputs)
+        moments.insert(0, sum_rows((zero, zero), part, *rows, width=max(width, tables[k])))
+        a = jax.vmap(partial(_below, model, params, k))(states[k - 1])
         given = _pushed_down(branches, sites[k], a, given)
     spread = _spread(branches, sites[0].size, given)
 
@@ -126,7 +138,9 @@ def _branch_moments(
         found = _gradient_moments(branches, sites[0], model.layers[0], params[0], *column, x)
         return jax.tree.map(lambda leaf: leaf[0], found)
 
-    moments.insert(0, map_rows(first, inputs, given.mean.T, spread.T))
+    moments.insert(
+        0, map_rows(first, inputs, given.mean.T, spread.T, width=max(widths[0], tables[0]))
+    )
     one, two = zip(*moments, strict=True)
     return value, tuple(one), tuple(two)
 
@@ -160,9 +174,11 @@ def _pushed_down(branches: Branches, site: Site, a: Array, given: _Given) -> _Gi
     """Return what is known given the layer below, whose states have the pre-activations ``a``."""
     if branches.copies == 1 or branches.above is None:
         both = jnp.concatenate(given, axis=1)
-        found = map_rows(lambda own: state_probabilities(site.noise, own) @ both, a)
+        width = max(2**site.size, both.shape[1])
+        found = map_rows(lambda own: state_probabilities(site.noise, own) @ both, a, width=width)
         return _Given(*jnp.split(found, 2, axis=1))
-    mean = map_rows(lambda own: state_probabilities(site.noise, own) @ given.mean, a)
+    width = max(len(given.square), given.mean.shape[1])
+    mean = map_rows(lambda own: state_probabilities(site.noise, own) @ given.mean, a, width=width)
     p, q, above = site.noise.cdf(a), site.noise.cdf(-a), branches.above
 
     def square(first: Array, second: Array) -> Array:
@@ -172,7 +188,7 @@ def _pushed_down(branches: Branches, site: Site, a: Array, given: _Given) -> _Gi
         return product_table(law) @ given.square
 
     rows = pair_rows(int(np.log2(len(a))))
-    return _Given(mean, map_rows(square, *map(jnp.asarray, rows)))
+    return _Given(mean, map_rows(square, *map(jnp.asarray, rows), width=width))
 
 
 # ------------------------------------------------------------------------------ at the top
