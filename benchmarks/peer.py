@@ -220,7 +220,9 @@ def our_mean(spec: str) -> OurMean:
         loss = make_estimator(spec, model_of(three_bits))
         loss = fitted(loss, params, jax.random.key(1), batch)
         try:
-            return OurMean(np.asarray(moments(loss, params, batch, INTEGRAL).mean[0]), None)
+            return OurMean(
+                np.asarray(moments(loss, params, batch, INTEGRAL, declared=False).mean[0]), None
+            )
         except GradbenchError:
             draw = jax.jit(jax.vmap(jax.grad(loss), (None, 0, None)))
             draws = np.asarray(draw(params, jax.random.split(jax.random.key(0), DRAWS), batch)[0])

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from gradbench.core.branches import Branches
 from gradbench.core.contract import (
     Batch,
     Breakpoints,
@@ -44,6 +45,7 @@ class SurrogateLoss:
         rule: ``rule(site, a, *u)`` gives the states of a site if the estimator is nothing else than
             such a rule, see ``unitwise``.
         soft: whether the states of the rule are real numbers, not -1 and +1.
+        branches: the law of the branches that a draw compares, if it is nothing else than that.
         route: says in words how the estimator computes on a model with some sites, for
             ``gradbench.explain``.
     """
@@ -57,6 +59,7 @@ class SurrogateLoss:
     couples_batch: bool = False
     rule: Rule | None = None
     soft: bool = False
+    branches: Branches | None = None
     route: Callable[[Sequence[Site]], Sequence[str]] | None = None
 
     def __call__(self, params: Params, key: Array, batch: Batch) -> Float[Array, ""]:

@@ -4,13 +4,11 @@ Formulas are gradients in the logit of p. For noise that is not logistic they ar
 derivative of the logit in a.
 """
 
-from collections.abc import Callable
-
 import jax.numpy as jnp
-from jaxtyping import Array
 
 from gradbench.core.autodiff import gradient_term
-from gradbench.core.contract import Loss, Model, Site, Smoothness
+from gradbench.core.branches import ABOVE, Branches, Weight, antithetic_law, single_law
+from gradbench.core.contract import Loss, Model, Smoothness
 from gradbench.core.run import branch_noise, branch_streams, draw_state, rollout, sampled
 from gradbench.core.surrogate import surrogate_loss
 from gradbench.estimators.cost import Cost, L
@@ -36,7 +34,8 @@ def ar(model: Model) -> Loss:
             loss += gradient_term(run.f * (1 - 2 * v) * site.noise.logit_slope(a), a)
         return loss
 
-    return surrogate_loss(model, example_loss, randomness="uniforms")
+    branches = Branches(example_loss, single_law(lambda site, a, u: 1 - 2 * u), copies=1)
+    return surrogate_loss(model, example_loss, randomness="uniforms", branches=branches)
 
 
 @register(
@@ -83,7 +82,7 @@ def disarm(model: Model, *, descendants: str = "shared") -> Loss:
 
 def _antithetic(
     model: Model,
-    weight: Callable[[Site, Array, Array, Array, Array], Array],
+    weight: Weight,
     descendants: str,
     smoothness: Smoothness,
 ) -> Loss:
@@ -101,5 +100,10 @@ def _antithetic(
 
     streams = branch_streams(descendants)
     return surrogate_loss(
-        model, example_loss, streams, randomness="uniforms", smoothness=smoothness
+        model,
+        example_loss,
+        streams,
+        randomness="uniforms",
+        smoothness=smoothness,
+        branches=Branches(example_loss, antithetic_law(weight), above=ABOVE[descendants]),
     )

@@ -7,12 +7,13 @@ from jaxtyping import Array
 
 from gradbench.core.arguments import at_least
 from gradbench.core.autodiff import gradient_term
-from gradbench.core.contract import Loss, Model
+from gradbench.core.branches import ABOVE, Above, Branches
+from gradbench.core.contract import Loss, Model, Site
 from gradbench.core.errors import GradbenchError, did_you_mean
 from gradbench.core.run import branch_streams, draw_state, rollout, sampled
 from gradbench.core.surrogate import surrogate_loss
 from gradbench.core.uniforms import Uniforms
-from gradbench.estimators.copulas import COPULAS
+from gradbench.estimators.copulas import COPULAS, copies_law, dirichlet_below
 from gradbench.estimators.cost import Cost, Formula, L
 from gradbench.estimators.registry import register
 
@@ -57,7 +58,7 @@ def arms(
         above = _noise_above(descendants, u, coupled)
         loss = run.f
         for site, a, x, v in zip(run.sites, run.a, run.x, by_site, strict=True):
-            p, q, often = site.noise.cdf(a), site.noise.cdf(-jnp.abs(a)), a > 0
+            p, often = site.noise.cdf(a), a > 0
             others = coupled([jnp.where(often, 1 - v[0], v[0]), *v[1:]])[1:]
             copies = [draw_state(site, a, jnp.where(often, 1 - w, w)) for w in others]
             rollouts = [
@@ -66,11 +67,24 @@ def arms(
             ]
             f, bits = jnp.stack([run.f, *rollouts]), (jnp.stack([x, *copies]) + 1) / 2
             signal = jnp.tensordot(f - jnp.mean(f), bits - p, 1) / (samples - 1)
-            apart = jnp.where(q > 0, q - both(q, samples), 1)  # q (1 - q) (1 - rho)
-            inverse = site.noise.cdf(jnp.abs(a)) * jnp.where(q > 0, q / apart, 1)
-            loss += gradient_term(signal * inverse * site.noise.logit_slope(a), a)
+            loss += gradient_term(signal * inverse(site, a) * site.noise.logit_slope(a), a)
         return loss
 
+    def inverse(site: Site, a: Array) -> Array:
+        """Return p (1 - p) / (q - P(two copies are below q)), which is 1 / (1 - rho)."""
+        q = site.noise.cdf(-jnp.abs(a))
+        apart = jnp.where(q > 0, q - both(q, samples), 1)  # q (1 - q) (1 - rho)
+        return site.noise.cdf(jnp.abs(a)) * jnp.where(q > 0, q / apart, 1)
+
+    def law(site: Site, a: Array) -> Array:
+        q = site.noise.cdf(-jnp.abs(a))
+        together = [jnp.ones_like(q), q, *(dirichlet_below([q] * m, samples) for m in (2, 3, 4))]
+        scale = inverse(site, a) * site.noise.logit_slope(a) / (samples - 1)
+        rare = copies_law(together, samples, jnp.where(a > 0, -scale, scale))
+        return jnp.where(a > 0, rare[:, ::-1], rare)  # the bits that are rare where p > 1/2 are 0
+
+    known = samples == 2 or copula == "dirichlet"  # two copies are the same whatever the copula
+    above = _dirichlet_above(samples) if descendants == "antithetic" else ABOVE[descendants]
     return surrogate_loss(
         model,
         example_loss,
@@ -78,7 +92,12 @@ def arms(
         randomness="uniforms",
         smoothness="constant",
         breakpoints=None if samples == 2 else _on_no_grid,
+        branches=Branches(example_loss, law, samples, above) if known else None,
     )
+
+
+def _dirichlet_above(n: int) -> Above:
+    return lambda p, other: dirichlet_below([p, other], n)
 
 
 def _noise_above(
@@ -92,6 +111,7 @@ def _noise_above(
 
 def _on_no_grid(stream: int, run: object) -> Sequence[Array]:
     raise GradbenchError(
-        "the exact moments of arms() are known for samples=2 only, since more copies jump on no "
-        "grid of uniforms; measure draws of it"
+        "the exact moments of arms() with more than two samples are known for copula='dirichlet' "
+        "on a chain of layers under a function of the last states only, since more copies jump on "
+        "no grid of uniforms; measure draws of it"
     )

@@ -1,7 +1,8 @@
-"""Exact moments of estimators: by all paths, or by an integral over the uniforms.
+"""Exact moments of estimators: by all paths, by pairs of branches, or by an integral.
 
 An estimator that is driven by the states alone is fed all paths in place of random ones. One that
-is driven by uniforms is integrated over them on a grid that respects its jumps: between its
+compares branches, on a chain of layers, is summed over pairs of branches. Any other one that is
+driven by uniforms is integrated over them on a grid that respects its jumps: between its
 breakpoints it is a constant, linear or smooth function of each uniform.
 """
 
@@ -20,8 +21,9 @@ from gradbench.core.errors import GradbenchError
 from gradbench.core.pytrees import closed
 from gradbench.core.run import as_examples, batch_size, run_at_states
 from gradbench.core.surrogate import SurrogateLoss
+from gradbench.exact.pairs import PER_DRAW, branch_moments, branches_size, compares_branches
 from gradbench.exact.quadrature import uniform_grid
-from gradbench.exact.size import MEMORY, any_key, paths_size, refuse_large, sites_and_type
+from gradbench.exact.size import MEMORY, any_key, fits, paths_size, refuse_large, sites_and_type
 from gradbench.exact.states import by_site, numbered_states, path_probability
 from gradbench.exact.sums import sum_numbered
 
@@ -40,14 +42,21 @@ class Moments(NamedTuple):
     variance: PyTree[Array]
 
 
-def moments(loss: Loss, params: Params, batch: Batch, points: int = GRID) -> Moments:
+def moments(
+    loss: Loss, params: Params, batch: Batch, points: int = GRID, declared: bool = True
+) -> Moments:
     """Return the mean of a draw g and the variance of each of its coordinates, exactly.
 
     An estimator that is driven by the states alone, one path a stream, is fed all paths instead of
     random ones (u = 0 for +1 and u = 1 for -1), weighted by their probabilities. This takes
     2^(units * streams) draws and is a pure function, which may be put under ``jit``.
 
-    An estimator that is driven by uniforms is integrated over all of them. The result is exact to
+    An estimator of the ARM kind, which declares its ``Branches``, is summed over pairs of branches,
+    layer by layer, if its model is a chain of layers under a function of the last states. The cost
+    is that of tables over pairs of states of neighbouring layers, at any depth. This too is a pure
+    function. It believes what the estimator declares and does not look at its draws.
+
+    Any other one that is driven by uniforms is integrated over all of them. The result is exact to
     rounding where draws are constant or linear between jumps, and to some 1e-10 where they are
     smooth. This needs concrete arrays and a tiny network, of up to three units or so, fewer where
     there are several streams.
@@ -60,9 +69,11 @@ def moments(loss: Loss, params: Params, batch: Batch, points: int = GRID) -> Mom
         params: the parameters of its model.
         batch: the examples.
         points: how many points the integral over uniforms may take.
+        declared: whether to believe what an estimator declares of its branches; if not, its draws
+            are integrated.
 
     Raises:
-        GradbenchError: too many paths or points, or a loss that was not made by
+        GradbenchError: too many paths, pairs or points, or a loss that was not made by
             ``surrogate_loss``.
     """
     if not isinstance(loss, SurrogateLoss) or getattr(loss.model, "random", False):
@@ -74,6 +85,9 @@ def moments(loss: Loss, params: Params, batch: Batch, points: int = GRID) -> Mom
     sites, dtype = sites_and_type(model, params, batch)
     examples = as_examples(model, any_key(), batch)
     copies = batch_size(examples) if loss.couples_batch else 1
+    if declared and compares_branches(loss):
+        refuse_large(branches_size(loss, params, batch), params, batch, MEMORY)
+        return _of_batch(*branch_moments(loss, params, batch))
     if loss.couples_batch:
         examples = jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], examples)
     if loss.randomness == "uniforms":
@@ -84,10 +98,13 @@ def moments(loss: Loss, params: Params, batch: Batch, points: int = GRID) -> Mom
     return _by_paths(loss, sites, dtype, copies, params, examples)
 
 
-def moments_work(loss: Loss, params: Params, batch: Batch, points: int = GRID) -> float:
+def moments_work(
+    loss: Loss, params: Params, batch: Batch, points: int = GRID, declared: bool = True
+) -> float:
     """Return how many draws of one example ``moments`` takes; infinite where it refuses.
 
-    ``loss`` and ``points`` are as in ``moments``.
+    What is no sum over draws counts as many as take the same time. ``loss``, ``points`` and
+    ``declared`` are as in ``moments``.
 
     Raises:
         GradbenchError: a model that breaks the contract, or parameters and a batch that do not fit
@@ -96,6 +113,9 @@ def moments_work(loss: Loss, params: Params, batch: Batch, points: int = GRID) -
     if not isinstance(loss, SurrogateLoss) or getattr(loss.model, "random", False):
         return math.inf
     sites, _ = sites_and_type(loss.model, params, batch)
+    if declared and compares_branches(loss):
+        size = branches_size(loss, params, batch)
+        return size.work / PER_DRAW if fits(size, params) else math.inf
     examples = as_examples(loss.model, any_key(), batch)
     n = batch_size(examples)
     if loss.randomness != "uniforms":
@@ -135,6 +155,12 @@ def _sum_draws(
     value, first, second = sum_numbered(
         (jnp.zeros(n, dtype), zero, zero), terms, data, count, smooth=False
     )
+    return _of_batch(value, first, second)
+
+
+def _of_batch(value: Float[Array, " examples"], first: PyTree, second: PyTree) -> Moments:
+    """Return the moments of the mean over examples, from the first two moments of each."""
+    n = len(value)
     return Moments(
         jnp.mean(value),
         jax.tree.map(lambda m: jnp.mean(m, axis=0), first),

@@ -33,6 +33,27 @@ def state_probabilities(noise: Noise, a: Float[Array, "... units"]) -> Float[Arr
     return table
 
 
+def product_table(factors: Float[Array, "units outcomes"]) -> Float[Array, " table"]:
+    """Return the products of one factor of each unit, for all their outcomes: unit 0 slowest."""
+    table = jnp.ones(1, factors.dtype)
+    for unit in factors:
+        table = (table[:, None] * unit).ravel()
+    return table
+
+
+def pair_rows(units: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the row numbers of the first and the second states, for all 4^units pairs of states.
+
+    A pair is numbered by two bits for each unit, that of the first states before that of the
+    second; unit 0 is the most significant.
+    """
+    number = np.arange(4**units)
+    place = 2 * np.arange(units)
+    bits = (number[:, None] >> place) & 1, (number[:, None] >> (place + 1)) & 1
+    second, first = (np.sum(b << np.arange(units), axis=1) for b in bits)
+    return first, second
+
+
 def states_of_path(number: Array, sites: tuple[Site, ...], dtype: Any) -> list[Array]:
     """Return the states of all sites on the path with this number."""
     return by_site(numbered_states(number, sum(site.size for site in sites), dtype), sites)

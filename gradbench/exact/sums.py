@@ -13,14 +13,29 @@ from gradbench.exact.size import PATHS, TABLE, row_width
 _FEW = 64  # terms that are summed at once whatever they take
 
 
-def sum_rows(total: PyTree, part: Callable[..., PyTree], *arrays: Array) -> PyTree:
+def sum_rows(
+    total: PyTree, part: Callable[..., PyTree], *arrays: Array, width: int | None = None
+) -> PyTree:
     """Return ``total`` + ``part(*arrays)``, a sum over the rows of all arrays, by chunks of rows.
 
-    The number of rows is a power of two.
+    The number of rows is a power of two. ``width`` is the count of numbers that ``part`` works on
+    per row, found by tracing it where it is not given.
     """
     rows = len(arrays[0])
-    size = _chunk(rows, TABLE // row_width(part, *arrays))
+    size = _chunk(rows, TABLE // (width or row_width(part, *arrays)))
     return _sum_parts(total, part, *(a.reshape(-1, size, *a.shape[1:]) for a in arrays))
+
+
+def map_rows(row: Callable[..., PyTree], *arrays: Array, width: int | None = None) -> PyTree:
+    """Return ``row(*arrays)`` for each row of the arrays, stacked, by chunks of rows.
+
+    ``width`` is as in ``sum_rows``.
+    """
+    rows = len(arrays[0])
+    most = TABLE // (width or row_width(jax.vmap(row), *arrays))
+    if most >= rows:
+        return jax.vmap(row)(*arrays)
+    return jax.lax.map(lambda own: row(*own), arrays, batch_size=_chunk(rows, most))
 
 
 def sum_numbered(

@@ -112,9 +112,10 @@ def _by_uniforms(loss: Loss) -> TypeGuard[SurrogateLoss]:
 
 def _moments(loss: Loss, problem: Problem) -> Callable[[Params, Batch], Moments] | None:
     """Return the exact moments on a problem, None where there are none or they are much work."""
-    if moments_work(loss, problem.params, problem.batches["any"], _POINTS) > _WORK:
+    at = problem.params, problem.batches["any"]
+    if moments_work(loss, *at, _POINTS, declared=False) > _WORK:
         return None
-    found = partial(moments, loss, points=_POINTS)
+    found = partial(moments, loss, points=_POINTS, declared=False)  # its draws are what is judged
     return found if _by_uniforms(loss) else jax.jit(found)  # a grid needs concrete arrays
 
 
