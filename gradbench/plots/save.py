@@ -1,5 +1,6 @@
 """Write a figure as PDF, SVG and PNG, with an id for each estimator's artists."""
 
+import io
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +11,9 @@ from matplotlib import rc_context
 from matplotlib.artist import Artist
 from matplotlib.figure import Figure
 
+from gradbench.core.atomic import write_file
 from gradbench.core.errors import GradbenchError
+from gradbench.core.names import visible
 from gradbench.plots.style import SETTINGS
 
 _OWNER = "estimator="  # how the id of an artist that belongs to an estimator begins
@@ -20,7 +23,7 @@ Own = TypeVar("Own", bound=Artist)
 def owned(artist: Own, estimator: str) -> Own:
     """Mark an artist as one of an estimator's, with the id "estimator=NAME", and return it."""
     if estimator:
-        artist.set_gid(f"{_OWNER}{estimator}")
+        artist.set_gid(f"{_OWNER}{visible(estimator)}")
     return artist
 
 
@@ -75,12 +78,18 @@ def save(figure: Figure, path: str | Path) -> list[Path]:
     }
     paths = [Path(f"{path}.{suffix}") for suffix in metadata]
     try:
-        paths[0].parent.mkdir(parents=True, exist_ok=True)
         with rc_context(SETTINGS), _laid_out(figure):
-            for target, values in zip(paths, metadata.values(), strict=True):
-                figure.savefig(target, dpi=SETTINGS["figure.dpi"], metadata=values)
-    except OSError as error:
+            for target, (form, values) in zip(paths, metadata.items(), strict=True):
+                content = io.BytesIO()
+                how = {"format": form, "metadata": values}
+                figure.savefig(content, dpi=SETTINGS["figure.dpi"], **how)
+                write_file(target, content.getvalue())  # which follows no link
+    except ValueError as error:
+        if isinstance(error, GradbenchError):
+            raise
+        reason = " ".join(str(error).split())
         raise GradbenchError(
-            f"cannot write the figure {path}: {error.strerror or error}; name another place"
+            f"cannot draw the figure {str(path)!r}: {reason}; its texts may have formulas in "
+            "dollar signs that are none"
         ) from error
     return paths

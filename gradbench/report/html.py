@@ -100,7 +100,9 @@ def html(found: Results) -> str:
         css=_part("report.css"),
         js=_part("report.js"),
         unfinished=unfinished_line(total - len(cells), total),
-        words=words(cells, summary, places, bias, found.manifest["provenance"]["device"]),
+        words=words(
+            cells, summary, places, bias, found.manifest["provenance"].get("device") or "unknown"
+        ),
         network=network,
         ticked=_ticked(names, network),
         by_layer=choices(cells, summary, places, layers=True) if several and every_layer else [],
@@ -126,7 +128,7 @@ def html(found: Results) -> str:
         tests=int(bias["p"].notna().sum()) if len(bias) else 0,
         origin=_origin(found),
         metrics=all_metrics().values(),
-        version=found.manifest["provenance"]["gradbench"],
+        version=found.manifest["provenance"].get("gradbench") or "unknown",
     )
 
 
