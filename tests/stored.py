@@ -12,6 +12,23 @@ META = {"block": 4, "averages": [1, 2], "head_sizes": [3]}
 FLOATS = st.floats(allow_infinity=False, allow_nan=False, allow_subnormal=True)
 
 
+def suite(name="psa", **more):
+    """What the manifest of a small suite has."""
+    problem = {"name": name, "title": name, "base": name, "label": None, "training": None}
+    return {
+        "name": name,
+        "title": f"The suite {name}",
+        "problems": [problem],
+        "estimators": ["psa", "reinforce"],
+        "draws": 100,
+        "averages": [],
+        "replicates": 1,
+        "dtype": "float64",
+        "figure": "accuracy",
+        "by": None,
+    } | more
+
+
 def block(index, layers=2, seed=0, network=True):
     """A block of random numbers, as a measurement of several layers would store it."""
     generator = np.random.default_rng([index, seed])

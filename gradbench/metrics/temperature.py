@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from gradbench.core.specs import format_spec, label, parse_spec
+from gradbench.results.shape import anything, fault, name, number
 
 POINTS = 3  # the smallest temperatures, over which slopes are measured
 _SMALL = 0.5  # slopes are measured only if all of these are below
