@@ -10,10 +10,11 @@ from typing import Any, TypeVar
 from matplotlib import rc_context
 from matplotlib.artist import Artist
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from gradbench.core.atomic import write_file
 from gradbench.core.errors import GradbenchError
-from gradbench.core.names import visible
+from gradbench.core.names import visible, visible_lines
 from gradbench.plots.style import SETTINGS
 
 _OWNER = "estimator="  # how the id of an artist that belongs to an estimator begins
@@ -43,10 +44,19 @@ def lay_out(figure: Figure) -> None:
         engine.execute(figure)
 
 
+def make_visible(figure: Figure) -> None:
+    """Write what cannot be printed in the texts of a figure as in Python: SVG must not have it."""
+    for text in figure.findobj(Text):
+        assert isinstance(text, Text)
+        if (shown := visible_lines(text.get_text())) != text.get_text():
+            text.set_text(shown)
+
+
 @contextmanager
 def _laid_out(figure: Figure) -> Iterator[None]:
     """Lay out a figure once and not for each file, as it takes as long as drawing it."""
     engine = figure.get_layout_engine()
+    make_visible(figure)
     lay_out(figure)
     figure.set_layout_engine(None)
     try:

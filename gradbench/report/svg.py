@@ -13,6 +13,7 @@ from matplotlib.markers import MarkerStyle
 from matplotlib.transforms import Affine2D
 
 from gradbench.core.names import visible
+from gradbench.plots.save import make_visible
 from gradbench.plots.style import SETTINGS, Style
 
 SVG = "http://www.w3.org/2000/svg"
@@ -37,6 +38,7 @@ def embedded(figure: Figure, prefix: str, numbers: Mapping[str, int], what: str)
         what: the figure in words, for readers who do not see it.
     """
     text = io.StringIO()
+    make_visible(figure)
     figure.patch.set_visible(False)
     for ax in figure.axes:
         ax.patch.set_visible(False)
