@@ -1,6 +1,7 @@
 """Names and titles of others do nothing but stand there, whatever they are made of."""
 
 import ast
+import contextlib
 import csv
 import io
 import re
@@ -120,16 +121,18 @@ def test_latex_takes_no_letter_of_a_name_for_a_command(text):
     assert not re.search(r"[\\~^&%$#_{}<>|]", re.sub(known, "", in_latex(text)))
     lines = FORMATS.find("latex").table([["a", "b"], [text, "1"]], 1, text).splitlines()
     row = lines[-3]
-    assert len(lines) == 9 and not re.match(r"\s*[\[*]", row)
+    assert len(lines) == 7 + 2 * bool(text) and not re.match(r"\s*[\[*]", row)
 
 
-@given(ANY)
+@given(UNICODE)
 def test_a_spreadsheet_computes_no_name(text):
     frame = pd.DataFrame({"estimator": [text], "bias": [-1.5], text or "x": [text]})
     rows = list(csv.reader(io.StringIO(FORMATS.find("csv").numbers(frame))))
     assert [len(row) for row in rows] == [3, 3] or text in ("estimator", "bias")
-    assert rows[1][1] == "-1.5" and rows[1][0].removeprefix("'") == visible(text)
-    assert not any(re.match(r"[=+@\t\r＝＋－＠-]", cell) for cell in (rows[1][0], *rows[0]))
+    assert rows[1][1] == "-1.5" and rows[1][0] in (visible(text), f"'{visible(text)}")
+    assert not any(
+        re.match("[=+@\t\r\uff1d\uff0b\uff0d\uff20-]", cell) for cell in (rows[1][0], *rows[0])
+    )
     assert in_csv("psa") == "psa"
 
 
@@ -169,10 +172,8 @@ def test_a_name_that_cannot_be_printed_is_refused(tmp_path):
 @given(st.sampled_from(["\x07", "\u202e"]))
 def test_the_texts_of_a_plugins_problem_are_refused_too(text):
     name = f"problem of a test {ord(text)}"
-    try:
+    with contextlib.suppress(GradbenchError):  # registered by an example before
         add_problem(name, {"title": text})
-    except GradbenchError:
-        pass  # registered by an example before
     with pytest.raises(GradbenchError) as error:
         load_problem(name)
     assert_one_sentence(error, "title", "leave out characters")

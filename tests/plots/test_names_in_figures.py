@@ -117,7 +117,7 @@ def test_a_formula_that_is_none_is_a_sentence(tmp_path):
     figure = Figure()
     with rc_context({"text.parse_math": True}):
         figure.suptitle(r"$\bar$")
-    with pytest.raises(GradbenchError, match="cannot draw the figure .* formulas"):
+    with pytest.raises(GradbenchError, match=r"cannot draw the figure .* formulas"):
         save(figure, tmp_path / "x")
 
 

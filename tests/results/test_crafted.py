@@ -33,8 +33,9 @@ ARRAYS = [
 
 def paths_in(value, path=()):
     """All places inside a value of JSON."""
-    inner = value.items() if isinstance(value, dict) else enumerate(value)
-    for key, part in inner if isinstance(value, dict | list) else ():
+    if not isinstance(value, dict | list):
+        return
+    for key, part in value.items() if isinstance(value, dict) else enumerate(value):
         yield (*path, key)
         yield from paths_in(part, (*path, key))
 

@@ -40,11 +40,10 @@ def readers(directory, kind):
             if kind == "shards":
                 (path,) = cell.directory.iterdir()
                 found[path] = cell.load
-            else:
-                load = {"moments": results.load_moments, "costs": results.load_cost}[kind]
-                found[results._path(kind, place, spec)] = lambda place=place, spec=spec, load=load: (
-                    load(place, spec)
-                )
+                continue
+            load = {"moments": results.load_moments, "costs": results.load_cost}[kind]
+            path = results._path(kind, place, spec)
+            found[path] = lambda place=place, spec=spec, load=load: load(place, spec)
     return found
 
 
