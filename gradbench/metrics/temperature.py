@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from gradbench.core.specs import format_spec, label, parse_spec
-from gradbench.results.shape import anything, fault, name, number
+from gradbench.results.shape import Shape, anything, fault, name, number
 
 POINTS = 3  # the smallest temperatures, over which slopes are measured
 _SMALL = 0.5  # slopes are measured only if all of these are below
@@ -132,9 +132,14 @@ class Unit(NamedTuple):
         return self._derivatives[0] * moment / t
 
 
-_NETWORK = {"hidden": [anything], "objective": anything, "noise": name, "states": [number]}
-_NETWORK |= {...: anything}
-_POLYNOMIAL = {"polynomial": [number], ...: anything}
+_NETWORK: Shape = {
+    "hidden": [anything],
+    "objective": anything,
+    "noise": name,
+    "states": [number],
+    ...: anything,
+}
+_POLYNOMIAL: Shape = {"polynomial": [number], ...: anything}
 
 
 def unit_of(network: Mapping[str, Any]) -> Unit | None:

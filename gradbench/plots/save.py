@@ -91,8 +91,8 @@ def save(figure: Figure, path: str | Path) -> list[Path]:
         with rc_context(SETTINGS), _laid_out(figure):
             for target, (form, values) in zip(paths, metadata.items(), strict=True):
                 content = io.BytesIO()
-                how = {"format": form, "metadata": values}
-                figure.savefig(content, dpi=SETTINGS["figure.dpi"], **how)
+                dpi = SETTINGS["figure.dpi"]
+                figure.savefig(content, format=form, dpi=dpi, metadata=values)
                 write_file(target, content.getvalue())  # which follows no link
     except ValueError as error:
         if isinstance(error, GradbenchError):

@@ -24,6 +24,7 @@ from gradbench.core.errors import GradbenchError
 from gradbench.core.names import unprintable
 from gradbench.results.provenance import provenance
 from gradbench.results.shape import (
+    Shape,
     anything,
     count,
     fault,
@@ -39,7 +40,9 @@ from gradbench.results.shape import (
     text,
 )
 
-_PROBLEM = {
+# The columns of frames that no sweep can have the name of.
+_TAKEN = {"problem", "replicate", "checkpoint", "layer", "estimator", "family", "loss", "epoch"}
+_PROBLEM: Shape = {
     "name": folder,
     "label": (number, None),
     "training": ({"checkpoints": filled(natural), ...: anything}, None),
@@ -48,7 +51,7 @@ _PROBLEM = {
     "network?": {...: anything},
     ...: anything,
 }
-_SUITE = {
+_SUITE: Shape = {
     "name": name,
     "title": name,
     "problems": [_PROBLEM],
@@ -62,17 +65,15 @@ _SUITE = {
     "until?": ({"rel_se": not_negative, "metrics": filled(name), "first": count}, None),
     ...: anything,
 }
-# The columns of frames that no sweep can have the name of.
-_TAKEN = {"problem", "replicate", "checkpoint", "layer", "estimator", "family", "loss", "epoch"}
-_PROVENANCE = {
+_PROVENANCE: Shape = {
     "gradbench?": (text, None),
     "device?": (text, None),
     "commit?": (text, None),
     "modified?": (flag, None),
     ...: anything,
 }
-_ORIGIN = {"provenance": _PROVENANCE, "created": text}
-_MANIFEST = {
+_ORIGIN: Shape = {"provenance": _PROVENANCE, "created": text}
+_MANIFEST: Shape = {
     "schema": count,
     "seed": integer,
     "draws": count,

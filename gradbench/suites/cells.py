@@ -128,11 +128,11 @@ def _refuse_unfit(
     Raises:
         CorruptFile: names the place.
     """
-    wanted, found = jax.eval_shape(built.initial), params
-    if jax.tree.structure(found) != jax.tree.structure(wanted) or any(
-        one.shape != other.shape
-        for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True)
-    ):
+    wanted, found = (
+        jax.tree_util.tree_flatten_with_path(tree)[0]
+        for tree in (jax.eval_shape(built.initial), params)
+    )
+    if [(path, leaf.shape) for path, leaf in found] != [(p, leaf.shape) for p, leaf in wanted]:
         raise CorruptFile(
             f"the checkpoint at {'/'.join(map(str, place))} in {str(results.directory)!r} has "
             "parameters of another network; delete it and run again"
