@@ -1,15 +1,35 @@
 """What the tests of files, shards, results and metrics share: blocks, and comparisons."""
 
+from unittest import mock
+
 import numpy as np
 from hypothesis import strategies as st
 
 from gradbench.measure.blocks import BINS, ROUNDING, Block, LayerBlock
 from gradbench.metrics import Measurement
 from gradbench.results.shards import CheckpointId
+from gradbench.results.store import Results
 
 PLACE = CheckpointId("psa", 0, "100")
 META = {"block": 4, "averages": [1, 2], "head_sizes": [3]}
 FLOATS = st.floats(allow_infinity=False, allow_nan=False, allow_subnormal=True)
+
+
+def suite(name="psa", **more):
+    """What the manifest of a small suite has."""
+    problem = {"name": name, "title": name, "base": name, "label": None, "training": None}
+    return {
+        "name": name,
+        "title": f"The suite {name}",
+        "problems": [problem],
+        "estimators": ["psa", "reinforce"],
+        "draws": 100,
+        "averages": [],
+        "replicates": 1,
+        "dtype": "float64",
+        "figure": "accuracy",
+        "by": None,
+    } | more
 
 
 def block(index, layers=2, seed=0, network=True):
@@ -129,3 +149,53 @@ def assert_one_sentence(error, *parts):
     assert "\n" not in text and len(text) < 600
     for part in parts:
         assert str(part) in text
+
+
+RUN_META = {
+    "draws": 64,
+    "block": 16,
+    "averages": [1, 4],
+    "head_sizes": [8],
+    "larger": [24, 32],
+    "layer_names": ["layer 1", "output"],
+}
+
+
+def write_run(directory, seed=0, problems=("a", "b"), replicates=2, checkpoints=(1, 30), draws=64):
+    """A finished run with random numbers in files of every kind, without JAX and its provenance."""
+    training = {"checkpoints": list(checkpoints)}
+    several = [suite(name)["problems"][0] | {"training": training} for name in problems]
+    content = suite("several", problems=several, draws=draws, replicates=replicates)
+    with (
+        mock.patch("gradbench.results.manifest.provenance", lambda: {"device": "cpu"}),
+        Results.open_or_create(directory, content, seed, draws, {"psa": "psa"}) as results,
+    ):
+        for place in places_of(results):
+            _write_place(results, place, draws)
+    return directory
+
+
+def places_of(results):
+    """The places of a run."""
+    content = results.manifest["suite"]
+    return [
+        CheckpointId(problem["name"], replicate, f"epoch {epoch}")
+        for problem in content["problems"]
+        for replicate in range(content["replicates"])
+        for epoch in problem["training"]["checkpoints"]
+    ]
+
+
+def _write_place(results, place, draws):
+    generator = np.random.default_rng(list("/".join(map(str, place)).encode()))
+    results.save_checkpoint(place, [{"weight": generator.random((2, 3))}, ()])
+    gradient = [generator.standard_normal(size) for size in (3, 2)]
+    agreement = {"finite difference": 1e-9, "brute force": 1e-12}
+    info = {"route": "layers", "agreement": agreement}
+    results.save_reference(place, generator.random(), gradient, info)
+    for spec in results.manifest["suite"]["estimators"]:
+        samples = [g + generator.standard_normal((draws, len(g))) for g in gradient]
+        blocks = drawn(samples, gradient, size=16, heads=[8]).blocks
+        results.cell(*place, spec).append(blocks, RUN_META | {"draws": draws})
+        results.save_moments(place, spec, gradient, [np.ones_like(g) for g in gradient])
+        results.save_cost(place, spec, generator.random(), 2)

@@ -11,9 +11,10 @@ from types import ModuleType
 from typing import Any
 
 from gradbench.cli import commands
-from gradbench.cli.options import BAD_INPUT, INTERRUPTED
+from gradbench.cli.options import BAD_INPUT, INTERRUPTED, say
 from gradbench.core import plugins
 from gradbench.core.errors import GradbenchError, GradbenchWarning
+from gradbench.core.names import visible_lines
 
 # Commands in the order of their use; others follow by name.
 _ORDER = ("list", "run", "show", "table", "rank", "compare", "plot", "report", "recommend", "check")
@@ -32,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code = options.command.run(options)
         sys.stdout.flush()  # an error of the output is to be seen here, not at exit
     except GradbenchError as error:
-        print(f"gradbench: {error}", file=sys.stderr)
+        say(f"gradbench: {error}", error=True)
         return BAD_INPUT
     except KeyboardInterrupt:
         print(
@@ -44,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _discard_output()
         return 0
     except OSError as error:  # such as a full disk behind the output
-        print(f"gradbench: {error}; check the path and the space left there", file=sys.stderr)
+        say(f"gradbench: {error}; check the path and the space left there", error=True)
         _discard_output()
         return BAD_INPUT
     return code or 0
@@ -83,7 +84,9 @@ def _print_warning(
     if issubclass(category, GradbenchWarning):
         from tqdm import tqdm
 
-        tqdm.write(f"gradbench: {message}", file=sys.stderr)  # on a line beside progress bars
+        tqdm.write(
+            f"gradbench: {visible_lines(str(message))}", file=sys.stderr
+        )  # on a line beside progress bars
     else:
         _print_other_warning(message, category, *where, **more)
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gradbench.core.errors import GradbenchError
+from gradbench.core.names import visible_lines
 
 FAILED = 1
 BAD_INPUT = 2
@@ -63,15 +64,20 @@ def read_failures(text: str | None) -> tuple[list[str], float]:
     return ["worse", "gone"], margin
 
 
+def say(text: object, error: bool = False) -> None:
+    """Print lines of text, on the standard output or error, without what a terminal would obey."""
+    print(visible_lines(str(text)), file=sys.stderr if error else sys.stdout)
+
+
 def print_unfinished(directory: Path) -> None:
     """Say on the standard error how many cells of a run are not finished, if any."""
     from gradbench.metrics.directory import unfinished, unfinished_line
 
     if line := unfinished_line(*unfinished(directory)):
-        print(f"{directory}: {line}", file=sys.stderr)
+        say(f"{directory}: {line}", error=True)
 
 
 def print_figures(paths: Sequence[Path]) -> None:
     """Print the paths of figures, one a line."""
     for path in paths:
-        print(f"figure: {path}")
+        say(f"figure: {path}")

@@ -10,11 +10,10 @@ import hashlib
 import io
 import json
 import os
-import re
+import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import numpy as np
 from filelock import FileLock, Timeout
@@ -22,7 +21,10 @@ from numpy.typing import NDArray
 
 from gradbench.core.errors import GradbenchError
 
-SCHEMA = 2  # of everything on disk; readers refuse newer ones and read older ones
+# Of everything on disk; readers refuse newer ones and read older ones. From 3 on every file says
+# what it belongs to.
+SCHEMA = 3
+MOST_BYTES = 2**31  # of a file of results, also when it is unpacked: more is an attack
 Floats = NDArray[np.float64]
 Counts = NDArray[np.int64]
 Json = dict[str, Any]
@@ -31,20 +33,6 @@ _PARTIAL = ".gradbench-partial"
 
 class CorruptFile(GradbenchError):
     """The content of a file is not what was written; the message names the file."""
-
-
-def encode(label: str) -> str:
-    """Return a readable file name for a label; ``urllib.parse.unquote`` is the way back.
-
-    Raises:
-        GradbenchError: the label is empty or too long.
-    """
-    name = re.sub(r"^\.", "%2E", quote(label, safe="()=,[]+"))
-    if not 1 <= len(name) <= 200:
-        raise GradbenchError(
-            f"the name {label!r} does not fit into a file name; use 1 to 200 plain letters"
-        )
-    return name
 
 
 def to_json(value: object) -> str:
@@ -62,34 +50,108 @@ def digest(data: bytes) -> str:
     return hashlib.blake2b(data).hexdigest()[:16]
 
 
-def pack(arrays: Mapping[str, Any], layers: int, info: Mapping[str, Any]) -> bytes:
-    """Return an npz of float64 arrays and a note, with a digest of both."""
+def pack(
+    arrays: Mapping[str, Any],
+    layers: int,
+    info: Mapping[str, Any],
+    whose: Mapping[str, Any] | None = None,
+) -> bytes:
+    """Return an npz of float64 arrays and a note, with a digest of both.
+
+    ``whose`` says what the file belongs to: it is refused where something else is expected.
+    """
     floats = {key: np.asarray(array, np.float64, order="C") for key, array in arrays.items()}
-    note = to_json({"schema": SCHEMA, "layers": layers, "info": dict(info)})
+    facts = {"schema": SCHEMA, "layers": layers, "info": dict(info)}
+    note = to_json(facts if whose is None else facts | {"whose": dict(whose)})
     buffer = io.BytesIO()
     members: Json = {"note": note, "digest": _content(floats, note), **floats}
     np.savez_compressed(buffer, **members)
     return buffer.getvalue()
 
 
-def unpack(path: Path) -> tuple[dict[str, Floats], int, Json]:
+def unpack(
+    path: Path, whose: Mapping[str, Any] | None = None, schema: int = SCHEMA
+) -> tuple[dict[str, Floats], int, Json]:
     """Return the arrays, the number of layers and the facts of a verified npz.
 
+    Args:
+        path: the file.
+        whose: what the file has to belong to, if that is known. A file of a schema before 3 does
+            not say it: it is taken where the results around it are as old.
+        schema: that of the results around it.
+
     Raises:
-        CorruptFile: it is not what was written.
+        CorruptFile: it is not what was written, or belongs elsewhere.
     """
-    with guard("read", path):
-        data = path.read_bytes()
+    data = read_file(path)
     try:
-        arrays = dict(np.load(io.BytesIO(data)))
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            if sum(part.file_size for part in archive.infolist()) > MOST_BYTES:
+                raise ValueError("larger than any results")
+        arrays = dict(np.load(io.BytesIO(data), allow_pickle=False))
         text, stored = str(arrays.pop("note")), str(arrays.pop("digest"))
         if _content(arrays, text) != stored:
             raise ValueError("digest")
         note = json.loads(text)
+        written = whole(note["schema"], 1)
+        if written <= SCHEMA:
+            if any(array.dtype != np.float64 for array in arrays.values()):
+                raise ValueError("numbers")
+            layers, info, owner = whole(note["layers"]), note["info"], note.get("whose")
+            if not isinstance(info, dict):
+                raise ValueError("info")
     except Exception as error:  # of any kind: a damaged zip archive makes its reader raise them all
         raise CorruptFile(f"{str(path)!r} is corrupted; delete it and run again") from error
-    refuse_newer(path, note["schema"])
-    return arrays, note["layers"], note["info"]
+    refuse_newer(path, written)
+    if whose is not None and (written >= 3 or schema >= 3):
+        refuse_foreign(path, owner, whose, "delete it and run again")
+    return arrays, layers, info
+
+
+def refuse_foreign(path: Path, found: Any, wanted: Mapping[str, Any], remedy: str) -> None:
+    """Refuse a file that says it belongs elsewhere, or does not say it.
+
+    Raises:
+        CorruptFile: names the file, what differs, and the remedy.
+    """
+    wanted = plain(wanted)
+    if found == wanted and to_json(found) == to_json(wanted):  # 1 == True
+        return
+    found = found if isinstance(found, dict) else {}
+    other = [f"{key} = {_told(found.get(key))}" for key in wanted if found.get(key) != wanted[key]]
+    what = f"({', '.join(other)})" if found and other else "(it does not say to which)"
+    raise CorruptFile(f"{str(path)!r} belongs to another cell or another run {what}; {remedy}")
+
+
+def _told(value: Any) -> str:
+    """Return a value of someone else's file for a sentence: short, and on one line."""
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:60]}..."
+
+
+def whole(value: Any, least: int = 0, most: int = 2**53) -> int:
+    """Return a value that is a whole number in a range.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if type(value) is not int or not least <= value <= most:
+        raise ValueError(f"not a whole number from {least} to {most}")
+    return value
+
+
+def read_file(path: Path) -> bytes:
+    """Return the content of a file.
+
+    Raises:
+        GradbenchError: it cannot be read, is no plain file, or is larger than any of results.
+    """
+    with guard("read", path):
+        if path.exists() and not path.is_file():  # such as a pipe, which would never end
+            raise CorruptFile(f"{str(path)!r} is not a file; delete it and run again")
+        if path.stat().st_size > MOST_BYTES:
+            raise CorruptFile(f"{str(path)!r} is larger than any results; delete it and run again")
+        return path.read_bytes()
 
 
 def _content(arrays: Mapping[str, Floats], note: str) -> str:
@@ -131,7 +193,8 @@ def write_file(path: Path, data: bytes) -> None:
     with guard("write", path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with open(begun, "wb") as file:
+            begun.unlink(missing_ok=True)  # what a killed process left, or a link to elsewhere
+            with open(begun, "xb") as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())

@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+from gradbench.core.names import in_csv, in_latex, in_markdown, visible
 from gradbench.core.registry import Registry
 
 Row = Sequence[str]
@@ -45,55 +46,57 @@ def aligned(rows: Sequence[Row], right: int | None = None) -> list[str]:
 
 
 def markdown(rows: Sequence[Row], right: int | None = None) -> list[str]:
-    """Return the lines of a table in Markdown; the first row is its header."""
+    """Return the lines of a table of the package in Markdown; the first row is its header."""
     head, *body = rows
+    cells = [[cell.replace("|", "\\|").replace("<", "&lt;") for cell in row] for row in body]
+    return _markdown_lines(head, cells, right)
+
+
+def _markdown_lines(
+    head: Sequence[str], body: Sequence[Row], right: int | None = None
+) -> list[str]:
     right = len(head) if right is None else right
     marks = ["---" if k < right else "---:" for k in range(len(head))]
-    cells = [[cell.replace("|", "\\|").replace("<", "&lt;") for cell in row] for row in body]
     titles = [cell.replace("|", "\\|") for cell in head]
-    return [f"| {' | '.join(line)} |" for line in (titles, marks, *cells)]
+    return [f"| {' | '.join(line)} |" for line in (titles, marks, *body)]
 
 
 def latex(rows: Sequence[Row], right: int, heading: str = "") -> list[str]:
     """Return the lines of a table in LaTeX with booktabs rules; a title in dollar signs stays."""
     head, *body = rows
-    titles = [title if title.startswith("$") else escaped(title) for title in head]
+    titles = [title if title.startswith("$") else in_latex(title) for title in head]
     columns = "l" * right + "r" * (len(head) - right)
     lines = [f"\\begin{{tabular}}{{{columns}}}", "\\toprule"]
     if heading:
-        lines += [f"\\multicolumn{{{len(head)}}}{{l}}{{{escaped(heading)}}} \\\\", "\\midrule"]
+        lines += [f"\\multicolumn{{{len(head)}}}{{l}}{{{in_latex(heading)}}} \\\\", "\\midrule"]
     lines += [f"{' & '.join(titles)} \\\\", "\\midrule"]
-    lines += [f"{' & '.join(map(_number, row))} \\\\" for row in body]
+    lines += [_not_optional(f"{' & '.join(map(_number, row))} \\\\") for row in body]
     return [*lines, "\\bottomrule", "\\end{tabular}"]
 
 
-_SPECIAL = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
-
-
-def escaped(text: str) -> str:
-    """Return the text with the special characters of LaTeX escaped."""
-    return re.sub(
-        r"[\\~^&%$#_{}<>|]",
-        lambda m: _SPECIAL.get(m[0], f"${m[0]}$" if m[0] in "<>|" else f"\\{m[0]}"),
-        text,
-    )
+def _not_optional(line: str) -> str:
+    r"""Return a row that the ``\\`` or the rule before it cannot take for its argument."""
+    return f"{{}}{line}" if re.match(r"\s*[\[*(]", line) else line
 
 
 def _number(cell: str) -> str:
     """Return a number with its power of ten as LaTeX writes it, other text escaped."""
     found = re.fullmatch(r"(< )?(-?[\d.]+(?:\(\d+\))?)(?:e([+-]\d+))?", cell)
     if not found:
-        return escaped(cell)
+        return in_latex(cell)
     power = rf" \cdot 10^{{{int(found[3])}}}" if found[3] else ""
     return f"${found[1] or ''}{found[2]}{power}$"
 
 
 def _terminal(rows: Sequence[Row], right: int, heading: str) -> str:
-    return "\n".join([heading, *(f"  {line}" for line in aligned(rows, right))])
+    shown = [[visible(cell) for cell in row] for row in rows]
+    return "\n".join([visible(heading), *(f"  {line}" for line in aligned(shown, right))])
 
 
 def _markdown(rows: Sequence[Row], right: int, heading: str) -> str:
-    return "\n".join([f"**{heading}**", "", *markdown(rows, right)])
+    head, *body = rows
+    body = [[in_markdown(cell) for cell in row] for row in body]
+    return "\n".join([f"**{in_markdown(heading)}**", "", *_markdown_lines(head, body, right)])
 
 
 def _latex(rows: Sequence[Row], right: int, heading: str) -> str:
@@ -101,11 +104,19 @@ def _latex(rows: Sequence[Row], right: int, heading: str) -> str:
 
 
 def _latex_comment(text: str) -> str:
-    return "\n".join(f"% {line}" for line in text.splitlines())
+    return "\n".join(f"% {visible(line)}" for line in text.splitlines())
 
 
 def _csv(frame: Any) -> str:
-    return str(frame.to_csv(index=False)).rstrip("\n")
+    safe = frame.rename(columns=lambda title: in_csv(str(title)))
+    for column in safe.columns:
+        if not _is_number(safe[column].dtype):
+            safe[column] = [in_csv(one) if isinstance(one, str) else one for one in safe[column]]
+    return str(safe.to_csv(index=False)).rstrip("\n")
+
+
+def _is_number(kind: Any) -> bool:
+    return getattr(kind, "kind", "O") in "biuf"
 
 
 FORMATS.add("terminal", Format(_terminal), aliases=("text",), summary="Aligned columns of text.")

@@ -1,6 +1,7 @@
 """Read a directory of results: its finished cells, and how far the run has come."""
 
 import os
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from gradbench.core.errors import GradbenchError
 from gradbench.core.specs import family
 from gradbench.metrics.measurement import Measurement
 from gradbench.metrics.stopping import is_check_due, relative_error
+from gradbench.results.consistent import Stored, contradiction
 from gradbench.results.shards import CellStore
 from gradbench.results.store import Results
 
@@ -53,6 +55,7 @@ def read_cells(results: Directory) -> Iterator[Measurement]:
     families = index.families() | results.manifest.get("families", {})
     finished = False
     for cell in _in_order(results):
+        _refuse_unknown(results, cell)
         meta, blocks = cell.load()
         if meta is None:
             continue
@@ -62,6 +65,12 @@ def read_cells(results: Directory) -> Iterator[Measurement]:
                 f"the exact gradient at {'/'.join(map(str, cell.place))} is missing from "
                 f"{str(results.directory)!r}; run the suite again"
             )
+        moments = results.load_moments(cell.place, cell.estimator)
+        if what := contradiction(Stored(meta, blocks, reference.gradient, moments)):
+            raise CorruptFile(
+                f"the cell in {str(cell.directory)!r} is not as gradbench writes it, {what}; "
+                "delete it with its exact gradient and moments, and run again"
+            )
         label = labels[cell.place.problem]
         found = Measurement.stored(
             cell.place,
@@ -69,7 +78,7 @@ def read_cells(results: Directory) -> Iterator[Measurement]:
             meta,
             blocks,
             reference.gradient,
-            moments=results.load_moments(cell.place, cell.estimator),
+            moments=moments,
             cost=results.load_cost(cell.place, cell.estimator) or {},
             info={"family": families.get(family(cell.estimator), family(cell.estimator))}
             | {"loss": reference.value}
@@ -86,6 +95,21 @@ def read_cells(results: Directory) -> Iterator[Measurement]:
         )
 
 
+def _refuse_unknown(results: Results, cell: CellStore) -> None:
+    """Refuse a cell of a problem, checkpoint or estimator that the suite does not have."""
+    suite, place = results.manifest["suite"], cell.place
+    problems = {problem["name"]: problem for problem in suite["problems"]}
+    known = place.problem in problems and place.replicate < suite["replicates"]
+    if known and results.manifest["schema"] >= 3:
+        training = problems[place.problem]["training"]
+        names = [f"epoch {n}" for n in training["checkpoints"]] if training else ["untrained"]
+        known = place.checkpoint in names and cell.estimator in suite["estimators"]
+    if not known:
+        raise CorruptFile(
+            f"the cell in {str(cell.directory)!r} is none of its suite; delete that folder"
+        )
+
+
 def _complete(cell: Measurement, meta: Json, until: Json | None) -> bool:
     """Return whether a cell has all its draws or, if the run asks for a precision, reached it."""
     if sum(block.layers[0].count for block in cell.blocks) >= meta["draws"]:
@@ -98,7 +122,7 @@ def _complete(cell: Measurement, meta: Json, until: Json | None) -> bool:
 def _epoch(checkpoint: str) -> int | None:
     """Return the number in the name of a checkpoint such as "epoch 10", else None."""
     word, _, number = checkpoint.partition(" ")
-    return int(number) if word == "epoch" and number.isdigit() else None
+    return int(number) if word == "epoch" and re.fullmatch(r"[0-9]{1,15}", number) else None
 
 
 def _in_order(results: Results) -> list[CellStore]:
@@ -153,11 +177,14 @@ def agreement(results: Results) -> str:
     """Return a line that tells how well the exact gradients were confirmed, at worst."""
     places = dict.fromkeys(cell.place for cell in results.cells())
     references = [results.load_reference(place) for place in places]
-    found = [reference.info["agreement"] for reference in references if reference is not None]
+    known = [reference.info.get("agreement") for reference in references if reference is not None]
+    found = [one for one in known if one is not None]
+    if not found:
+        return "exact gradients: no check of them is stored"
     differences = max(one["finite difference"] for one in found)
     line = f"exact gradients: finite differences agree to {differences:.0e}"
     # None where a network is too large for the second route.
-    routes = [one["brute force"] for one in found if one["brute force"] is not None]
+    routes = [one["brute force"] for one in found if one.get("brute force") is not None]
     if routes:
         where = "" if len(routes) == len(found) else f" (at {len(routes)} of {len(found)} places)"
         line = (

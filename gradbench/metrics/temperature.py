@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from gradbench.core.specs import format_spec, label, parse_spec
+from gradbench.results.shape import Shape, anything, fault, name, number
 
 POINTS = 3  # the smallest temperatures, over which slopes are measured
 _SMALL = 0.5  # slopes are measured only if all of these are below
@@ -131,16 +132,30 @@ class Unit(NamedTuple):
         return self._derivatives[0] * moment / t
 
 
+_NETWORK: Shape = {
+    "hidden": [anything],
+    "objective": anything,
+    "noise": name,
+    "states": [number],
+    ...: anything,
+}
+_POLYNOMIAL: Shape = {"polynomial": [number], ...: anything}
+
+
 def unit_of(network: Mapping[str, Any]) -> Unit | None:
     """Return the unit of a network that has one unit and a polynomial of it, else None.
 
     Args:
         network: the network of a problem, as the manifest of results describes it.
     """
+    if fault(network, _NETWORK):  # results of others may hold anything
+        return None
     hidden, objective = network["hidden"], network["objective"]
     if len(hidden) != 1 or not isinstance(hidden[0], dict) or hidden[0].get("logits") != 1:
         return None
-    if not isinstance(objective, dict) or len(objective.get("polynomial", "123")) > 2:
+    if fault(hidden[0], {"value": number, ...: anything}) or fault(objective, _POLYNOMIAL):
+        return None
+    if not 1 <= len(objective["polynomial"]) <= 2:
         return None
     if network["noise"] != "logistic" or tuple(network["states"]) != (-1, 1):
         return None

@@ -168,7 +168,7 @@ def bias_map(coordinates: pd.DataFrame, title: str = "") -> Figure:
             shrink=0.5,
             aspect=40,
             pad=0.02,
-            label=r"bias of a coordinate, relative to $|G| / \sqrt{P}$",
+            label="bias of a coordinate, relative to |G| / √P",
         )
         values = sorted({_SMALL, 1.0, reach})
         bar.set_ticks([*(-value for value in values[::-1]), 0.0, *values])

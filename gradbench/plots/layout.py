@@ -20,6 +20,7 @@ from gradbench.plots.style import Style
 
 FULL_WIDTH = 7.0  # inches: the text width of a paper
 NOTHING = 1e-6  # relative values below are rounding (of float32): no logarithmic axis shows them
+_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 _LEGEND = 0.3  # the share of the width that the legends of rows take
 
 
@@ -154,7 +155,8 @@ def power(value: float, _: object) -> str:
         return f"{value / 1e3:g}k"
     exponent = math.floor(math.log10(value) + 1e-9)
     lead = f"{value / 10.0**exponent:.0f}"
-    return rf"$10^{{{exponent}}}$" if lead == "1" else rf"${lead}\cdot10^{{{exponent}}}$"
+    decade = f"10{str(exponent).translate(_RAISED)}"
+    return decade if lead == "1" else f"{lead}·{decade}"
 
 
 def heading(figure: Figure, title: str) -> None:

@@ -101,20 +101,24 @@ def has_estimates(rows: pd.DataFrame) -> bool:
     return bool((~rows["zero_gradient"] & (rows["estimator"].map(family) != "exact")).any())
 
 
-def query(frame: pd.DataFrame, selected: Mapping[str, Any]) -> str:
-    """Return the query for the rows of a frame that have these values, for ``DataFrame.query``.
+def selection(frame: pd.DataFrame, selected: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """Return the values of columns that select these rows of a frame.
 
-    A list stands for any of its values. Terms that would select all rows are left out.
+    A list stands for any of its values. Columns that would select all rows are left out.
     """
-    terms = []
+    found = {}
     for column, value in selected.items():
         values = value if isinstance(value, list) else [value]
         if frame[column].nunique() > len(values):
-            plain = [one.item() if hasattr(one, "item") else one for one in values]
-            terms.append(
-                f"{column} in {plain!r}" if len(plain) > 1 else f"{column} == {plain[0]!r}"
-            )
-    return " and ".join(terms)
+            found[column] = [one.item() if hasattr(one, "item") else one for one in values]
+    return found
+
+
+def chosen(frame: pd.DataFrame, rows: Mapping[str, list[Any]]) -> pd.DataFrame:
+    """Return the rows of a frame that have one of the values in each of these columns."""
+    for column, values in rows.items():
+        frame = frame[frame[column].isin(values)]
+    return frame
 
 
 def _titles(suite: Suite) -> dict[str, str]:

@@ -1,5 +1,6 @@
 """Write a figure as PDF, SVG and PNG, with an id for each estimator's artists."""
 
+import io
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,8 +10,11 @@ from typing import Any, TypeVar
 from matplotlib import rc_context
 from matplotlib.artist import Artist
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
+from gradbench.core.atomic import write_file
 from gradbench.core.errors import GradbenchError
+from gradbench.core.names import visible, visible_lines
 from gradbench.plots.style import SETTINGS
 
 _OWNER = "estimator="  # how the id of an artist that belongs to an estimator begins
@@ -20,7 +24,7 @@ Own = TypeVar("Own", bound=Artist)
 def owned(artist: Own, estimator: str) -> Own:
     """Mark an artist as one of an estimator's, with the id "estimator=NAME", and return it."""
     if estimator:
-        artist.set_gid(f"{_OWNER}{estimator}")
+        artist.set_gid(f"{_OWNER}{visible(estimator)}")
     return artist
 
 
@@ -40,10 +44,19 @@ def lay_out(figure: Figure) -> None:
         engine.execute(figure)
 
 
+def make_visible(figure: Figure) -> None:
+    """Write what cannot be printed in the texts of a figure as in Python: SVG must not have it."""
+    for text in figure.findobj(Text):
+        assert isinstance(text, Text)
+        if (shown := visible_lines(text.get_text())) != text.get_text():
+            text.set_text(shown)
+
+
 @contextmanager
 def _laid_out(figure: Figure) -> Iterator[None]:
     """Lay out a figure once and not for each file, as it takes as long as drawing it."""
     engine = figure.get_layout_engine()
+    make_visible(figure)
     lay_out(figure)
     figure.set_layout_engine(None)
     try:
@@ -75,12 +88,18 @@ def save(figure: Figure, path: str | Path) -> list[Path]:
     }
     paths = [Path(f"{path}.{suffix}") for suffix in metadata]
     try:
-        paths[0].parent.mkdir(parents=True, exist_ok=True)
         with rc_context(SETTINGS), _laid_out(figure):
-            for target, values in zip(paths, metadata.values(), strict=True):
-                figure.savefig(target, dpi=SETTINGS["figure.dpi"], metadata=values)
-    except OSError as error:
+            for target, (form, values) in zip(paths, metadata.items(), strict=True):
+                content = io.BytesIO()
+                dpi = SETTINGS["figure.dpi"]
+                figure.savefig(content, format=form, dpi=dpi, metadata=values)
+                write_file(target, content.getvalue())  # which follows no link
+    except ValueError as error:
+        if isinstance(error, GradbenchError):
+            raise
+        reason = " ".join(str(error).split())
         raise GradbenchError(
-            f"cannot write the figure {path}: {error.strerror or error}; name another place"
+            f"cannot draw the figure {str(path)!r}: {reason}; its texts may have formulas in "
+            "dollar signs that are none"
         ) from error
     return paths

@@ -36,6 +36,8 @@ SETTINGS: Any = {
     "lines.markeredgewidth": 0.8,
     "legend.frameon": False,
     "legend.fontsize": 7.5,
+    "text.usetex": False,
+    "text.parse_math": False,  # a name with dollar signs is no formula
     "pdf.fonttype": 42,
     "svg.fonttype": "none",
     "svg.hashsalt": "gradbench",  # ids that are the same each time

@@ -1,6 +1,5 @@
 """The figures of a suite, and the script behind each."""
 
-import json
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -9,9 +8,10 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from gradbench import metrics
-from gradbench.core.atomic import guard
+from gradbench.core.atomic import write_file
+from gradbench.core.names import figure_name, literal
 from gradbench.metrics.directory import Directory, opened, read_cells
-from gradbench.plots.parts import query
+from gradbench.plots.parts import chosen, selection
 from gradbench.plots.registry import FIGURES, all_figures
 from gradbench.plots.save import save
 
@@ -20,17 +20,17 @@ class Drawing(NamedTuple):
     """One drawing of a figure.
 
     Attributes:
-        name: the name of its files.
+        name: the name of its files, whatever the names are that it is made of.
         function: the figure, a function of ``gradbench.plots``.
         data: the function of ``gradbench.metrics`` that gives the frame.
-        where: the rows of the frame to draw, as ``DataFrame.query`` takes them; empty for all.
+        rows: the values, by column, that the rows of the frame to draw have; empty for all rows.
         arguments: the arguments of the figure besides the frame.
     """
 
     name: str
     function: str
     data: str
-    where: str
+    rows: dict[str, list[Any]]
     arguments: dict[str, Any]
 
     def script(self, folder: Path) -> str:
@@ -42,7 +42,7 @@ class Drawing(NamedTuple):
         ]
         plugin = _plugin_file(self.function, folder)
         lines = [
-            f'"""Draw {self.name} anew, as PDF, SVG and PNG, from the results one folder up."""',
+            '"""Draw a figure anew, as PDF, SVG and PNG, from the results one folder up."""',
             "",
             "from pathlib import Path",
             "",
@@ -51,21 +51,20 @@ class Drawing(NamedTuple):
             *imports,
             "",
             "here = Path(__file__).resolve().parent",
-            *([f"plugins.load(here / {_literal(plugin)})"] if plugin else []),
+            *([f"plugins.load(here / {literal(plugin)})"] if plugin else []),
             f"frame = metrics.{self.data}(here.parent)",
-            *([f"frame = frame.query({_literal(self.where)})"] if self.where else []),
+            *(
+                f"frame = frame[frame[{literal(column)}].isin({literal(values)})]"
+                for column, values in self.rows.items()
+            ),
             f"figure = plots.{self.function}(",
             "    frame,",
-            *(f"    {key}={_literal(value)}," for key, value in self.arguments.items()),
+            *(f"    {key}={literal(value)}," for key, value in self.arguments.items()),
             ")",
-            f"plots.save(figure, here / {_literal(self.name)})",
+            f"plots.save(figure, here / {literal(self.name)})",
             "",
         ]
         return "\n".join(lines)
-
-
-def _literal(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value)
 
 
 def _plugin_file(figure: str, folder: Path) -> str:
@@ -95,12 +94,25 @@ def drawings(suite: Mapping[str, Any], summary: pd.DataFrame) -> Iterator[Drawin
             continue
         for part in kind.parts(suite, summary):
             yield Drawing(
-                f"{part.before}{kind.file}{part.after}",
+                figure_name(f"{part.before}{kind.file}{part.after}"),
                 kind.name,
                 kind.data,
-                query(summary, part.selected),
-                part.arguments,
+                selection(summary, part.selected),
+                _arguments(kind.name, part.arguments),
             )
+
+
+def _arguments(figure: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments of a figure; those of a plugin have no dollar signs of formulas.
+
+    The figures of the package take no text for a formula, see ``SETTINGS``.
+    """
+    if FIGURES.facts(figure).module.startswith("gradbench."):
+        return dict(arguments)
+    return {
+        key: value.replace("$", r"\$") if isinstance(value, str) and key == "title" else value
+        for key, value in arguments.items()
+    }
 
 
 def plot(results: Directory) -> list[Path]:
@@ -131,10 +143,9 @@ def plot(results: Directory) -> list[Path]:
         if drawing.data not in frames:
             frames[drawing.data] = getattr(metrics, drawing.data)(cells)
         frame = frames[drawing.data]
-        rows = frame.query(drawing.where) if drawing.where else frame
+        rows = chosen(frame, drawing.rows)
         figure = FIGURES[drawing.function].draw(rows, **drawing.arguments)
         paths += save(figure, results.figures / drawing.name)
         paths.append(results.figures / f"{drawing.name}.py")
-        with guard("write", paths[-1]):
-            paths[-1].write_text(drawing.script(results.figures))
+        write_file(paths[-1], drawing.script(results.figures).encode())
     return paths

@@ -9,6 +9,7 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from gradbench import metrics, plots
+from gradbench.plots.parts import chosen
 from gradbench.plots.registry import FIGURES, Panel, all_figures
 from gradbench.plots.style import SETTINGS, Style, styles
 from gradbench.report.places import Place
@@ -84,7 +85,7 @@ def wide_figures(
     found = []
     for number, (kind, drawing) in enumerate(drawings[:_MOST_WIDE]):
         frame = frames[drawing.data]
-        rows = frame.query(drawing.where) if drawing.where else frame
+        rows = chosen(frame, drawing.rows)
         figure = kind.draw(rows, **drawing.arguments)
         title = drawing.arguments.get("title", kind.name)
         svg = embedded(figure, f"w{number}", numbers, f"{title}. {kind.caption}")

@@ -94,13 +94,14 @@ def html(found: Results) -> str:
     for name in names:
         families.setdefault(family_of(name, families_in(summary)), []).append(numbers[name])
     total = expected(found)
+    made = found.manifest["provenance"]
     return _template().render(
         title=suite["title"],
         lede=_lede(found, names),
         css=_part("report.css"),
         js=_part("report.js"),
         unfinished=unfinished_line(total - len(cells), total),
-        words=words(cells, summary, places, bias, found.manifest["provenance"]["device"]),
+        words=words(cells, summary, places, bias, made.get("device") or "unknown"),
         network=network,
         ticked=_ticked(names, network),
         by_layer=choices(cells, summary, places, layers=True) if several and every_layer else [],
@@ -126,7 +127,7 @@ def html(found: Results) -> str:
         tests=int(bias["p"].notna().sum()) if len(bias) else 0,
         origin=_origin(found),
         metrics=all_metrics().values(),
-        version=found.manifest["provenance"]["gradbench"],
+        version=made.get("gradbench") or "unknown",
     )
 
 

@@ -12,6 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.markers import MarkerStyle
 from matplotlib.transforms import Affine2D
 
+from gradbench.core.names import visible
+from gradbench.plots.save import make_visible
 from gradbench.plots.style import SETTINGS, Style
 
 SVG = "http://www.w3.org/2000/svg"
@@ -36,6 +38,7 @@ def embedded(figure: Figure, prefix: str, numbers: Mapping[str, int], what: str)
         what: the figure in words, for readers who do not see it.
     """
     text = io.StringIO()
+    make_visible(figure)
     figure.patch.set_visible(False)
     for ax in figure.axes:
         ax.patch.set_visible(False)
@@ -54,7 +57,7 @@ def embedded(figure: Figure, prefix: str, numbers: Mapping[str, int], what: str)
     width, height = (root.attrib.pop(key).removesuffix("pt") for key in ("width", "height"))
     root.attrib |= {
         "role": "img",
-        "aria-label": what,
+        "aria-label": visible(what),
         "viewBox": f"0 0 {width} {height}",
         "stroke-linejoin": "round",
     }
@@ -85,8 +88,9 @@ def _tidy(
         one.set("id", f"{prefix}-{ids[gid]}")
     elif gid.startswith(_OWNER):
         name = re.sub(r"#\d+$", "", gid.removeprefix(_OWNER))
-        if name in numbers:
-            one.set("data-e", str(numbers[name]))
+        known = {visible(own): number for own, number in numbers.items()}
+        if name in known:
+            one.set("data-e", str(known[name]))
     for key, value in list(one.attrib.items()):
         if key == _HREF:
             del one.attrib[key]

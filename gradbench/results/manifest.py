@@ -11,13 +11,79 @@ from gradbench.core.atomic import (
     SCHEMA,
     CorruptFile,
     Json,
+    digest,
     guard,
     partial,
+    read_file,
     refuse_newer,
+    to_json,
+    whole,
     write_file,
 )
 from gradbench.core.errors import GradbenchError
+from gradbench.core.names import unprintable
 from gradbench.results.provenance import provenance
+from gradbench.results.shape import (
+    Shape,
+    anything,
+    count,
+    fault,
+    filled,
+    flag,
+    folder,
+    integer,
+    name,
+    natural,
+    not_negative,
+    number,
+    spec,
+    text,
+)
+
+# The columns of frames that no sweep can have the name of.
+_TAKEN = {"problem", "replicate", "checkpoint", "layer", "estimator", "family", "loss", "epoch"}
+_PROBLEM: Shape = {
+    "name": folder,
+    "label": (number, None),
+    "training": ({"checkpoints": filled(natural), ...: anything}, None),
+    "title?": name,
+    "base?": name,
+    "network?": {...: anything},
+    ...: anything,
+}
+_SUITE: Shape = {
+    "name": name,
+    "title": name,
+    "problems": [_PROBLEM],
+    "estimators": filled(spec),
+    "draws": count,
+    "averages": [count],
+    "replicates": count,
+    "dtype": ("float32", "float64"),
+    "figure": name,
+    "by": (lambda value: name(value) and value.isidentifier() and value not in _TAKEN, None),
+    "until?": ({"rel_se": not_negative, "metrics": filled(name), "first": count}, None),
+    ...: anything,
+}
+_PROVENANCE: Shape = {
+    "gradbench?": (text, None),
+    "device?": (text, None),
+    "commit?": (text, None),
+    "modified?": (flag, None),
+    ...: anything,
+}
+_ORIGIN: Shape = {"provenance": _PROVENANCE, "created": text}
+_MANIFEST: Shape = {
+    "schema": count,
+    "seed": integer,
+    "draws": count,
+    "suite": _SUITE,
+    "suite_hash": text,
+    **_ORIGIN,
+    "continued?": [_ORIGIN | {...: anything}],
+    "families?": {...: text},
+    ...: anything,
+}
 
 
 def suite_hash(suite: Mapping[str, Any]) -> str:
@@ -73,6 +139,10 @@ def _begin_or_continue(directory: Path, wanted: Json, families: Mapping[str, str
     manifest = _read_manifest(path) if path.exists() else None
     if manifest is not None:
         _refuse_other(directory, manifest, wanted)
+    elif (hidden := unprintable(wanted)) is not None:
+        raise GradbenchError(
+            f"the suite has the text {hidden!r}; leave out characters that cannot be printed"
+        )
     now = datetime.now(UTC).isoformat(timespec="seconds")
     origin: Json = {"provenance": provenance(), "created": now}
     if manifest is None:
@@ -85,8 +155,13 @@ def _begin_or_continue(directory: Path, wanted: Json, families: Mapping[str, str
     new = new | ({"families": dict(sorted(known.items()))} if known else {})
     if new == manifest:
         return new
-    write_file(path, json.dumps(new, indent=2).encode())
+    write_file(path, json.dumps(new | {"digest": _digest(new)}, indent=2).encode())
     return new
+
+
+def _digest(manifest: Json) -> str:
+    """Return the digest of all of a manifest."""
+    return digest(to_json(manifest).encode())
 
 
 def _origins(manifest: Json) -> list[Json]:
@@ -95,27 +170,53 @@ def _origins(manifest: Json) -> list[Json]:
 
 
 def _read_manifest(path: Path) -> Json:
+    """Return the checked manifest, without its digest.
+
+    Raises:
+        GradbenchError: there is none, or it is of a newer schema.
+        CorruptFile: it is not what gradbench writes.
+    """
     if not path.is_file():
         raise GradbenchError(
             f"there is no {str(path)!r}; name a directory that `gradbench run SUITE --out DIR` made"
         )
-    with guard("read", path):
-        data = path.read_bytes()
+    data = read_file(path)
+    wrong = ""
     try:
         manifest: Json = json.loads(data)
-        schema = int(manifest["schema"])
-        # A newer schema may have other entries.
-        if schema <= SCHEMA and (
-            manifest["suite_hash"] != suite_hash(manifest["suite"])
-            or not all(isinstance(manifest[key], int) for key in ("seed", "draws"))
-            or not all(isinstance(by["provenance"], dict) for by in _origins(manifest))
-            or not all(isinstance(one, str) for one in manifest.get("families", {}).values())
-        ):
-            raise ValueError("changed")
+        schema = whole(manifest["schema"], 1)
+        if schema <= SCHEMA:  # a newer one may have other entries
+            wrong = _what_is_wrong(manifest, schema)
+            if wrong:
+                raise ValueError(wrong)
+            manifest.pop("digest", None)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        at = f" ({wrong})" if wrong else ""
         raise CorruptFile(
-            f"{str(path)!r} is not a manifest as gradbench writes it; restore it, or choose "
+            f"{str(path)!r} is not a manifest as gradbench writes it{at}; restore it, or choose "
             "another directory"
         ) from error
     refuse_newer(path, schema)
     return manifest
+
+
+def _what_is_wrong(manifest: Json, schema: int) -> str:
+    """Return what is wrong in a manifest of a known schema, "" if nothing is."""
+    if (hidden := unprintable(manifest)) is not None:
+        return f"it has the text {hidden[:60]!r}, which cannot be printed"
+    content = {key: value for key, value in manifest.items() if key != "digest"}
+    # Manifests of schema 2 have no digest, until they are written again.
+    if (schema >= 3 or "digest" in manifest) and manifest.get("digest") != _digest(content):
+        return "its content was changed"
+    if at := fault(manifest, _MANIFEST, "manifest"):
+        return f"{at.removeprefix('manifest.')[:80]} is missing or not what it has to be"
+    if manifest["suite_hash"] != suite_hash(manifest["suite"]):
+        return "its suite was changed"
+    problems = [problem["name"] for problem in manifest["suite"]["problems"]]
+    if not problems or len(set(problems)) < len(problems):
+        return "its problems are none or have one name"
+    if manifest["suite"]["by"] and not all(
+        number(problem["label"]) for problem in manifest["suite"]["problems"]
+    ):
+        return "the values of its sweep are missing"
+    return ""

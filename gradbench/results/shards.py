@@ -4,16 +4,11 @@ A shard is a Parquet file FIRST-LAST.DIGEST.parquet with the blocks of these num
 block and layer. Its metadata say which run and cell it belongs to, so that none is mistaken.
 """
 
-import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
-
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from gradbench.core.atomic import (
     SCHEMA,
@@ -22,29 +17,17 @@ from gradbench.core.atomic import (
     digest,
     guard,
     plain,
+    read_file,
+    refuse_foreign,
     refuse_newer,
     to_json,
+    whole,
 )
 from gradbench.core.errors import GradbenchError
-from gradbench.measure.blocks import BINS, Block, LayerBlock
+from gradbench.measure.blocks import Block
+from gradbench.results.rows import decode, encode, open_rows, read_rows
 
 _NAME = re.compile(r"\d{6,}-\d{6,}\.[0-9a-f]{16}\.parquet", re.ASCII)
-_FLOATS, _COUNTS = pa.list_(pa.float64()), pa.list_(pa.int64())
-_COLUMNS = {
-    "block": pa.int64(),
-    "layer": pa.int64(),
-    "count": pa.int64(),
-    "mean": _FLOATS,
-    "m2": _FLOATS,
-    "heads": pa.list_(_FLOATS),
-    "groups": _COUNTS,
-    "cosine": _FLOATS,
-    "cosine_sq": _FLOATS,
-    "histogram": pa.list_(_COUNTS),
-    "signs": _FLOATS,
-    "signs_sq": _FLOATS,
-}
-_NETWORK = -1  # in the place of the number of a layer
 
 
 class CorruptShard(CorruptFile):
@@ -98,7 +81,7 @@ class CellStore:
                 f"{self._name} was begun with other settings than {to_json(meta)}; choose another "
                 "directory with --out"
             )
-        data = _encode(blocks, self._header(first, last) | {"meta": meta})
+        data = encode(blocks, self._header(first, last) | {"meta": meta})
         self.write(self.directory / f"{first:06}-{last:06}.{digest(data)}.parquet", data)
 
     def load(self) -> tuple[Json | None, list[Block]]:
@@ -110,8 +93,8 @@ class CellStore:
         meta: Json | None = None
         blocks: list[Block] = []
         for shard in self._shards():
-            file, meta = self._read(shard)
-            blocks += _decode(file)
+            table, meta = self._read(shard)
+            blocks += decode(table)
         return meta, blocks
 
     def done_blocks(self) -> int:
@@ -157,19 +140,29 @@ class CellStore:
             follows = shard.last + 1
         return shards
 
-    def _read(self, shard: _Shard) -> tuple[pq.ParquetFile, Json]:
-        """Return a verified shard, and its ``meta``."""
-        with guard("read", shard.path):
-            data = shard.path.read_bytes()
+    def _read(self, shard: _Shard) -> tuple[Any, Json]:
+        """Return the verified rows of a shard, and its ``meta``."""
+        data = read_file(shard.path)
         if digest(data) != shard.digest:
             raise _corrupt(shard.path, "is corrupted")
-        file = pq.ParquetFile(pa.BufferReader(data))
-        header = json.loads(file.schema_arrow.metadata[b"gradbench"])
-        refuse_newer(shard.path, header["schema"])
-        meta = header.pop("meta")
-        if header != self._header(shard.first, shard.last) | {"schema": header["schema"]}:
-            raise _corrupt(shard.path, "belongs to another cell or another run")
-        return file, meta
+        try:
+            file, header = open_rows(data)
+            schema = whole(header["schema"], 1)
+            meta = header.pop("meta") if schema <= SCHEMA else {}
+        except Exception as error:  # of any kind: readers of a crafted file raise them all
+            raise _corrupt(shard.path, _NO_SHARD) from error
+        refuse_newer(shard.path, schema)
+        wanted = self._header(shard.first, shard.last) | {"schema": schema}
+        try:
+            refuse_foreign(shard.path, header, wanted, _REMEDY)
+        except CorruptFile as error:
+            raise CorruptShard(f"the shard {error}") from None
+        try:
+            if not isinstance(meta, dict):
+                raise ValueError("meta")
+            return read_rows(file, schema, shard.first, shard.last), meta
+        except Exception as error:
+            raise _corrupt(shard.path, _NO_SHARD) from error
 
 
 def is_shard(path: Path) -> bool:
@@ -177,68 +170,9 @@ def is_shard(path: Path) -> bool:
     return _NAME.fullmatch(path.name) is not None
 
 
+_REMEDY = "its cell has to be measured again, give the same `gradbench run`"
+_NO_SHARD = "is not a shard as gradbench writes it"
+
+
 def _corrupt(path: Path, what: str) -> CorruptShard:
-    return CorruptShard(
-        f"the shard {str(path)!r} {what}; its cell has to be measured again, "
-        "give the same `gradbench run`"
-    )
-
-
-def _encode(blocks: Sequence[Block], header: Json) -> bytes:
-    """Return Parquet with one row per block and layer, and one per block for the network."""
-    rows = [
-        (block.index, n, *layer)
-        for block in blocks
-        for n, layer in [*enumerate(block.layers), (_NETWORK, block.network)]
-        if layer is not None
-    ]
-    columns = {
-        name: pa.array([_nested(value, kind) for value in values], kind)
-        for (name, kind), values in zip(_COLUMNS.items(), zip(*rows, strict=True), strict=True)
-    }
-    schema = pa.schema(_COLUMNS, metadata={"gradbench": to_json(header)})
-    buffer = pa.BufferOutputStream()
-    pq.write_table(pa.table(columns, schema), buffer, compression="zstd", use_dictionary=False)
-    return buffer.getvalue().to_pybytes()
-
-
-def _nested(value: Any, kind: pa.DataType) -> Any:
-    array = np.asarray(value, np.float64 if "double" in str(kind) else np.int64)
-    return list(array) if array.ndim == 2 else array
-
-
-def _decode(file: pq.ParquetFile) -> list[Block]:
-    layers: dict[int, list[LayerBlock]] = {}
-    networks: dict[int, LayerBlock] = {}
-    table = file.read().combine_chunks()
-    for k in range(table.num_rows):
-        row = {name: table[name][k] for name in table.column_names}
-        index, n = row["block"].as_py(), row["layer"].as_py()
-        part = _layer(row)
-        if n == _NETWORK:
-            networks[index] = part
-        else:
-            layers.setdefault(index, []).append(part)
-    return [Block(index, tuple(parts), networks.get(index)) for index, parts in layers.items()]
-
-
-def _layer(row: dict[str, Any]) -> LayerBlock:
-    """Return a row as it was encoded; columns that schema 1 does not have are NaN."""
-    flat = {name: _flat(row[name]) for name in ("mean", "m2", "groups", "cosine", "cosine_sq")}
-    unknown = np.full(len(flat["groups"]), np.nan)
-    return LayerBlock(
-        count=row["count"].as_py(),
-        heads=_rows(row["heads"], len(flat["mean"])),
-        histogram=_rows(row["histogram"], BINS),
-        **{name: _flat(row[name]) if name in row else unknown for name in ("signs", "signs_sq")},
-        **flat,
-    )
-
-
-def _rows(lists: Any, columns: int) -> np.ndarray:
-    return _flat(lists.values).reshape(len(lists.values), columns)
-
-
-def _flat(values: Any) -> np.ndarray:
-    """Return the numbers of a list, or of all lists in a list, of Arrow."""
-    return np.asarray(values.flatten() if isinstance(values, pa.ListArray) else values.values)
+    return CorruptShard(f"the shard {str(path)!r} {what}; {_REMEDY}")

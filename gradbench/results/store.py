@@ -10,8 +10,10 @@
     DIR/shards/PROBLEM/REPLICATE/CHECKPOINT/ESTIMATOR/FIRST-LAST.DIGEST.parquet    blocks of a cell
     DIR/figures/
 
-How files are written and verified is in ``gradbench.core.atomic``, what a shard holds in
-``gradbench.results.shards``. One process at a time may write, any number may read.
+Every file but the figures says which run, place and estimator it is of, and is refused elsewhere;
+the manifest has a digest of all of itself. How files are written and verified is in
+``gradbench.core.atomic``, what a shard holds in ``gradbench.results.rows``. One process at a time
+may write, any number may read.
 """
 
 import contextlib
@@ -19,17 +21,17 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Self
-from urllib.parse import quote, unquote
+from typing import Any, Self
+from urllib.parse import unquote
 
 import numpy as np
 from filelock import BaseFileLock
 
 from gradbench.core.atomic import (
     SCHEMA,
+    CorruptFile,
     Floats,
     Json,
-    encode,
     guard,
     locked,
     pack,
@@ -39,42 +41,24 @@ from gradbench.core.atomic import (
     write_file,
 )
 from gradbench.core.errors import GradbenchError
+from gradbench.core.names import file_name
+from gradbench.results.contents import (
+    FACTS,
+    Reference,
+    as_written,
+    natural_order,
+    put_together,
+    take_apart,
+    vector,
+)
 from gradbench.results.manifest import (
     _begin_or_continue,
     _read_manifest,
     _refuse_foreign,
     suite_hash,
 )
+from gradbench.results.shape import fault
 from gradbench.results.shards import CellStore, CheckpointId, is_shard
-
-
-class Reference(NamedTuple):
-    """The exact value, the gradient ``[P]`` per layer, and facts about them such as the route."""
-
-    value: float
-    gradient: tuple[Floats, ...]
-    info: Json
-
-
-def _take_apart(tree: Any, name: str, arrays: dict[str, Any]) -> Any:
-    """Return a tree as JSON with a name for each array, such as "0/weight", and fill ``arrays``."""
-    if isinstance(tree, Mapping):
-        return {
-            key: _take_apart(part, f"{name}/{quote(key, safe='')}", arrays)
-            for key, part in tree.items()
-        }
-    if isinstance(tree, Sequence):
-        return [_take_apart(part, f"{name}/{n}", arrays) for n, part in enumerate(tree)]
-    arrays[name[1:]] = tree
-    return name[1:]
-
-
-def _put_together(tree: Any, arrays: Mapping[str, Floats]) -> Any:
-    if isinstance(tree, dict):
-        return {key: _put_together(part, arrays) for key, part in tree.items()}
-    if isinstance(tree, list):
-        return tuple(_put_together(part, arrays) for part in tree)
-    return arrays[tree]
 
 
 class Results:
@@ -141,6 +125,7 @@ class Results:
     def figures(self) -> Path:
         """The directory of the figures, which is made where it is missing."""
         path = self.directory / "figures"
+        self._refuse_outside(path)
         with guard("write", path):
             path.mkdir(exist_ok=True)
         return path
@@ -148,9 +133,9 @@ class Results:
     def save_checkpoint(self, place: CheckpointId, params: Sequence[Any]) -> None:
         """Store parameters in float64: tuples and dictionaries of arrays, however nested."""
         arrays: dict[str, Any] = {}
-        tree = _take_apart(params, "", arrays)
+        tree = take_apart(params, "", arrays)
         info = {"tree": json.dumps(tree)}  # as text: the order of keys is kept
-        self.write(self._path("checkpoints", place), pack(arrays, len(params), info))
+        self._save("checkpoints", place, None, arrays, len(params), info)
 
     def load_checkpoint(self, place: CheckpointId) -> tuple[Any, ...] | None:
         """Return the stored parameters, None where there are none.
@@ -161,8 +146,12 @@ class Results:
         path = self._path("checkpoints", place)
         if not path.exists():
             return None
-        arrays, _, info = unpack(path)
-        return tuple(_put_together(json.loads(info["tree"]), arrays))
+        arrays, layers, info = self._load("checkpoints", place)
+        with as_written(path):
+            tree = json.loads(info["tree"])
+            if not isinstance(tree, list) or len(tree) != layers:
+                raise ValueError("tree")
+            return tuple(put_together(tree, arrays))
 
     def save_reference(
         self, place: CheckpointId, value: float, gradient: Sequence[Any], info: Mapping[str, Any]
@@ -172,8 +161,8 @@ class Results:
         ``info`` holds facts that JSON can say.
         """
         arrays = {str(n): np.ravel(layer) for n, layer in enumerate(gradient)}
-        data = pack({"value": value, **arrays}, len(gradient), info)
-        self.write(self._path("references", place), data)
+        arrays = {"value": np.asarray(value), **arrays}
+        self._save("references", place, None, arrays, len(gradient), info)
 
     def load_reference(self, place: CheckpointId) -> Reference | None:
         """Return the stored exact gradient, None where there is none.
@@ -184,9 +173,13 @@ class Results:
         path = self._path("references", place)
         if not path.exists():
             return None
-        arrays, layers, info = unpack(path)
-        gradient = tuple(arrays[str(n)] for n in range(layers))
-        return Reference(float(arrays["value"]), gradient, info)
+        arrays, layers, info = self._load("references", place)
+        with as_written(path):
+            gradient = tuple(vector(arrays, str(n)) for n in range(layers))
+            value = float(arrays["value"].reshape(()))
+            if not gradient or not np.isfinite(value):
+                raise ValueError("value")
+            return Reference(value, gradient, info)
 
     def save_moments(
         self, place: CheckpointId, estimator: str, mean: Sequence[Any], variance: Sequence[Any]
@@ -194,7 +187,7 @@ class Results:
         """Store the exact mean and variance of a draw, an array per layer each, in float64."""
         layers = zip(mean, variance, strict=True)
         arrays = {f"{n}/{k}": x for n, pair in enumerate(layers) for k, x in enumerate(pair)}
-        self.write(self._own_path("moments", place, estimator), pack(arrays, len(mean), {}))
+        self._save("moments", place, estimator, arrays, len(mean), {})
 
     def load_moments(
         self, place: CheckpointId, estimator: str
@@ -204,18 +197,24 @@ class Results:
         Raises:
             CorruptFile: the file is damaged.
         """
-        path = self._own_path("moments", place, estimator)
+        path = self._path("moments", place, estimator)
         if not path.exists():
             return None
-        arrays, layers, _ = unpack(path)
-        return tuple((arrays[f"{n}/0"], arrays[f"{n}/1"]) for n in range(layers))
+        arrays, layers, _ = self._load("moments", place, estimator)
+        with as_written(path):
+            pairs = tuple(
+                (vector(arrays, f"{n}/0"), vector(arrays, f"{n}/1")) for n in range(layers)
+            )
+            if any(len(mean) != len(square) or (square < 0).any() for mean, square in pairs):
+                raise ValueError("variance")
+            return pairs
 
     def save_cost(
         self, place: CheckpointId, estimator: str, seconds: float, evaluations: int
     ) -> None:
         """Store the cost of a draw: measured seconds on this machine, evaluations per example."""
         info = {"seconds": seconds, "evaluations": evaluations}
-        self.write(self._own_path("costs", place, estimator), pack({}, 0, info))
+        self._save("costs", place, estimator, {}, 0, info)
 
     def load_cost(self, place: CheckpointId, estimator: str) -> Json | None:
         """Return the stored ``seconds`` and ``evaluations`` per draw, None where there are none.
@@ -223,16 +222,16 @@ class Results:
         Raises:
             CorruptFile: the file is damaged.
         """
-        path = self._own_path("costs", place, estimator)
-        return unpack(path)[2] if path.exists() else None
+        path = self._path("costs", place, estimator)
+        return self._load("costs", place, estimator)[2] if path.exists() else None
 
     def cell(self, problem: str, replicate: int, checkpoint: str, estimator: str) -> CellStore:
         """Return the cell of an estimator at a checkpoint, whether it has blocks or not."""
-        folder = self.directory / "shards" / encode(problem) / str(replicate)
+        folder = self.directory / "shards" / file_name(problem) / str(replicate)
         return CellStore(
             CheckpointId(problem, replicate, checkpoint),
             estimator,
-            directory=folder / encode(checkpoint) / encode(estimator),
+            directory=folder / file_name(checkpoint) / file_name(estimator),
             run={key: self.manifest[key] for key in ("suite_hash", "seed", "draws")},
             write=self.write,
         )
@@ -242,9 +241,9 @@ class Results:
         found = set()
         for path in (self.directory / "shards").glob("*/*/*/*/*.parquet"):
             problem, replicate, checkpoint, estimator = map(unquote, path.parts[-5:-1])
-            if replicate.isdecimal() and is_shard(path):
+            if re.fullmatch(r"\d{1,15}", replicate, re.ASCII) and is_shard(path):
                 found.add((problem, int(replicate), checkpoint, estimator))
-        return [self.cell(*names) for names in sorted(found, key=_natural)]
+        return [self.cell(*names) for names in sorted(found, key=natural_order)]
 
     def write(self, path: Path, data: bytes) -> None:
         """Write a file below the directory, as a whole or not at all.
@@ -256,18 +255,55 @@ class Results:
             raise GradbenchError(
                 f"{str(self.directory)!r} is open to read only; use Results.open_or_create"
             )
+        self._refuse_outside(path)
         write_file(path, data)
 
-    def _own_path(self, kind: str, place: CheckpointId, estimator: str) -> Path:
-        """Return the path of a file about one estimator at a checkpoint."""
-        folder = self.directory / kind / encode(place.problem) / str(place.replicate)
-        return folder / encode(place.checkpoint) / f"{encode(estimator)}.npz"
+    def _refuse_outside(self, path: Path) -> None:
+        """Refuse a path that a link leads out of the directory, as results of others may."""
+        with guard("write", path):
+            inside = path.resolve().is_relative_to(self.directory.resolve())
+        if not inside:
+            raise GradbenchError(
+                f"{str(path)!r} leads out of the results by a link; delete the link, or copy what "
+                "it leads to"
+            )
 
-    def _path(self, kind: str, place: CheckpointId) -> Path:
-        problem, checkpoint = encode(place.problem), encode(place.checkpoint)
-        return self.directory / kind / problem / str(place.replicate) / f"{checkpoint}.npz"
+    def _save(
+        self,
+        kind: str,
+        place: CheckpointId,
+        estimator: str | None,
+        arrays: Mapping[str, Any],
+        layers: int,
+        info: Mapping[str, Any],
+    ) -> None:
+        data = pack(arrays, layers, info, self._whose(kind, place, estimator))
+        self.write(self._path(kind, place, estimator), data)
 
+    def _load(
+        self, kind: str, place: CheckpointId, estimator: str | None = None
+    ) -> tuple[dict[str, Floats], int, Json]:
+        """Return the content of a file, after a check of whose it is and of its facts."""
+        path, whose = self._path(kind, place, estimator), self._whose(kind, place, estimator)
+        arrays, layers, info = unpack(path, whose, self.manifest["schema"])
+        if at := fault(info, FACTS[kind], "info"):
+            raise CorruptFile(
+                f"{str(path)!r} has no right {at.removeprefix('info.')[:80]!r}; delete it and run "
+                "again"
+            )
+        return arrays, layers, info
 
-def _natural(names: tuple[object, ...]) -> list[list[str | int]]:
-    parts = (re.split(r"(\d+)", str(name)) for name in names)
-    return [[int(part) if part.isdecimal() else part for part in split] for split in parts]
+    def _whose(self, kind: str, place: CheckpointId, estimator: str | None) -> Json:
+        """Return what a file says that it belongs to."""
+        run = {key: self.manifest[key] for key in ("suite_hash", "seed", "draws")}
+        of = {} if estimator is None else {"estimator": estimator}
+        name = self.manifest["suite"]["name"]
+        return {"kind": kind, "suite": name, **run, **place._asdict(), **of}
+
+    def _path(self, kind: str, place: CheckpointId, estimator: str | None = None) -> Path:
+        """Return the path of a file about a checkpoint, or about one estimator there."""
+        folder = self.directory / kind / file_name(place.problem) / str(place.replicate)
+        checkpoint = file_name(place.checkpoint)
+        if estimator is None:
+            return folder / f"{checkpoint}.npz"
+        return folder / checkpoint / f"{file_name(estimator)}.npz"

@@ -9,8 +9,10 @@ from typing import Any, NamedTuple
 import jax
 from tqdm import tqdm
 
+from gradbench.core.atomic import CorruptFile
 from gradbench.core.contract import Params
 from gradbench.core.errors import GradbenchWarning
+from gradbench.core.names import visible_lines
 from gradbench.core.pytrees import layer_vectors
 from gradbench.measure import exact_reference
 from gradbench.measure.blocks import Block
@@ -60,7 +62,7 @@ def list_tasks(results: Results, suite: Suite, built: ProblemInstance) -> Iterat
             try:
                 done = cell.done_blocks()
             except CorruptShard as error:
-                print(f"gradbench: {error}", file=sys.stderr)
+                print(f"gradbench: {visible_lines(str(error))}", file=sys.stderr)
                 cell.discard()
                 done = 0
             yield Task(cell, plan, done)
@@ -94,6 +96,7 @@ def measure_problem(
     for place in todo:
         params = results.load_checkpoint(place)
         assert params is not None  # by _train
+        _refuse_unfit(results, place, params, built)
         bar.set_description(f"{name}, {place.checkpoint}: exact gradient")
         gradient = _load_or_compute_gradient(results, built, place, params)
         for task in left[place]:
@@ -115,6 +118,25 @@ def _train(results: Results, built: ProblemInstance) -> None:
         return
     for place, params in zip(places, built.checkpoints(), strict=True):
         results.save_checkpoint(place, params)
+
+
+def _refuse_unfit(
+    results: Results, place: CheckpointId, params: Params, built: ProblemInstance
+) -> None:
+    """Refuse stored parameters that are not those of the network.
+
+    Raises:
+        CorruptFile: names the place.
+    """
+    wanted, found = (
+        jax.tree_util.tree_flatten_with_path(tree)[0]
+        for tree in (jax.eval_shape(built.initial), params)
+    )
+    if [(path, leaf.shape) for path, leaf in found] != [(p, leaf.shape) for p, leaf in wanted]:
+        raise CorruptFile(
+            f"the checkpoint at {'/'.join(map(str, place))} in {str(results.directory)!r} has "
+            "parameters of another network; delete it and run again"
+        )
 
 
 def _load_or_compute_gradient(

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from gradbench.core.errors import GradbenchError
+from gradbench.core.names import unprintable, visible
 from gradbench.suites.parse import parse
 
 T = TypeVar("T")
@@ -159,6 +160,21 @@ def _split_key(key: str) -> tuple[str, ...]:
     return tuple("".join(part) for part in parts)
 
 
+def refuse_unprintable(name: str, document: Document) -> None:
+    """Refuse a name, and texts of a document, with characters that cannot be printed.
+
+    Raises:
+        GradbenchError: one of them has some, as control characters are.
+    """
+    remedy = "leave out characters that cannot be printed"
+    if unprintable(name) is not None:
+        raise GradbenchError(f"{visible(document.file)}: the name is {shown(name)}; {remedy}")
+    for key, value in document.values.items():
+        if (hidden := unprintable({key: value})) is not None:
+            inside = "" if hidden == shown(value, len(hidden) + 2)[1:-1] else f" has {hidden!r} and"
+            raise document.error((key,), f"{dotted((key,))}{inside} is {shown(value)}; {remedy}")
+
+
 # ----------------------------------------------------------------------------------------- words
 
 
@@ -180,6 +196,7 @@ def shown(value: object, most: int = 60) -> str:
         text = " ".join(_toml(value).split())
     except (ValueError, RecursionError):  # an integer of thousands of digits, a deep list
         return "too large to show"
+    text = visible(text)
     return text if len(text) <= most else f"{text[:most]}..."
 
 

@@ -116,8 +116,19 @@ def find(
         Its name, and the ``Document`` of its content.
 
     Raises:
-        GradbenchError: there is no such file, it is not TOML, or what is given is no name or path.
+        GradbenchError: there is no such file, it is not TOML, what is given is no name or path, or
+            a name or a text has characters that cannot be printed.
     """
+    from gradbench.suites.config import refuse_unprintable
+
+    name, document = _find(kind, name_or_path, beside)
+    refuse_unprintable(name, document)
+    return name, document
+
+
+def _find(
+    kind: str, name_or_path: str | os.PathLike[str], beside: str | None = None
+) -> tuple[str, Any]:
     from gradbench.suites.config import Document, parse_toml, read_toml, shown
 
     try:

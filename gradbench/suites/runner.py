@@ -7,8 +7,8 @@ import jax
 from tqdm import tqdm
 
 from gradbench import exact
-from gradbench.core.atomic import encode
 from gradbench.core.errors import GradbenchError
+from gradbench.core.names import file_name
 from gradbench.core.precision import float64
 from gradbench.estimators.registry import check_spec, families_of
 from gradbench.results.store import Results
@@ -135,7 +135,7 @@ def _resolve(
     for spec in suite.estimators:
         check_spec(spec)
     for name in (*suite.estimators, *(problem.name for problem in suite.problems)):
-        encode(name)  # refuses names that no folder can have, before anything is written
+        file_name(name)  # refuses names that no folder can have, before anything is written
     make_suite_plan(suite)
     return suite
 

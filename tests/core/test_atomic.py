@@ -1,7 +1,6 @@
 """Files are there as a whole or not at all, and what is damaged is told."""
 
 import os
-from urllib.parse import unquote
 
 import numpy as np
 import pytest
@@ -10,28 +9,8 @@ from hypothesis import strategies as st
 from stored import assert_one_sentence, contents, damaged
 
 from gradbench.core import atomic as files
-from gradbench.core.atomic import SCHEMA, CorruptFile, encode, pack, unpack, write_file
+from gradbench.core.atomic import SCHEMA, CorruptFile, pack, unpack, write_file
 from gradbench.core.errors import GradbenchError
-
-
-@settings(deadline=None)
-@given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=16))
-def test_a_file_name_maps_back_to_its_label_and_stays_in_its_directory(label):
-    name = encode(label)
-    assert unquote(name) == label
-    assert "/" not in name and not name.startswith(".") and name.isascii()
-
-
-def test_labels_of_estimators_stay_readable():
-    label = "concrete(temperature=0.1)"
-    assert encode(label) == label
-
-
-@pytest.mark.parametrize("label", ["", "x" * 201, "\N{SNOWMAN}" * 60])
-def test_a_label_that_fits_into_no_file_name_is_refused(label):
-    with pytest.raises(GradbenchError) as error:
-        encode(label)
-    assert_one_sentence(error, "does not fit into a file name")
 
 
 @settings(max_examples=80, deadline=None)

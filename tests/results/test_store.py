@@ -15,7 +15,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from jax import tree
-from stored import FLOATS, META, PLACE, assert_one_sentence, assert_same_blocks, block, contents
+from stored import (
+    FLOATS,
+    META,
+    PLACE,
+    assert_one_sentence,
+    assert_same_blocks,
+    block,
+    contents,
+    suite,
+)
 
 from gradbench.core.atomic import SCHEMA, CorruptFile, partial
 from gradbench.core.errors import GradbenchError
@@ -23,7 +32,8 @@ from gradbench.results.manifest import suite_hash
 from gradbench.results.store import Results
 from gradbench.suites.suite import load_suite
 
-SUITE = {"name": "psa", "averages": [9000], "problems": [{"name": "psa", "hidden": [5, 5]}]}
+HASHED = {"name": "psa", "averages": [9000], "problems": [{"name": "psa", "hidden": [5, 5]}]}
+SUITE = suite("psa", averages=[9000])
 
 
 @pytest.fixture(autouse=True)
@@ -55,6 +65,7 @@ def test_parameters_and_references_come_back_bit_by_bit(params, value):
     with tempfile.TemporaryDirectory() as directory:
         with Results.open_or_create(directory, SUITE, 1, 100) as results:
             results.save_checkpoint(PLACE, params)
+            gradient = gradient or [np.zeros(0)]
             results.save_reference(PLACE, value, gradient, {"route": "x", "loss": np.float32(0.5)})
         results = Results.open(directory)
         checkpoint, reference = results.load_checkpoint(PLACE), results.load_reference(PLACE)
@@ -123,7 +134,7 @@ def fill(directory):
         some_cell(results).append([block(0), block(1)], META)
         some_cell(results).append([block(2)], META)
         results.save_checkpoint(PLACE, [{"weight": np.ones((2, 3))}, {}])
-        results.save_reference(PLACE, 0.5, [np.arange(6.0), np.zeros(0)], {"agreement": 1e-12})
+        results.save_reference(PLACE, 0.5, [np.arange(6.0), np.zeros(0)], {"route": "x"})
     return contents(directory)
 
 
@@ -157,7 +168,7 @@ def test_a_directory_is_opened_again_for_the_same_run(tmp_path):
 
 def test_the_manifest_says_what_was_run(results):
     manifest = json.loads((results.directory / "manifest.json").read_text())
-    assert manifest == results.manifest
+    assert manifest.pop("digest") and manifest == results.manifest
     assert manifest["schema"] == SCHEMA and manifest["suite"] == SUITE
     assert (manifest["seed"], manifest["draws"]) == (1, 100)
     assert manifest["suite_hash"] == suite_hash(SUITE)
@@ -196,8 +207,8 @@ def test_the_manifest_says_what_continued_a_run_each_time_that_changed(tmp_path,
 def test_a_manifest_from_before_continuations_were_kept_is_continued(tmp_path, monkeypatch):
     fill(tmp_path)
     path = tmp_path / "manifest.json"
-    old = json.loads(path.read_text())
-    del old["continued"]
+    old = json.loads(path.read_text()) | {"schema": 2}
+    del old["continued"], old["digest"]
     path.write_text(json.dumps(old))
     assert continue_with(monkeypatch, tmp_path, jax="0") == old
     (origin,) = continue_with(monkeypatch, tmp_path, jax="1")["continued"]
@@ -218,9 +229,9 @@ def test_a_continuation_that_cannot_be_recorded_leaves_the_results_intact(tmp_pa
 def test_the_hash_is_that_of_the_suite():
     suite = load_suite("psa")
     assert suite_hash(suite.as_dict()) == suite_hash(json.loads(json.dumps(suite.as_dict())))
-    assert suite_hash(SUITE) == "7d9c4c3a374fc514"  # another one would orphan all stored results
-    assert suite_hash(dict(reversed(SUITE.items()))) == suite_hash(SUITE)
-    assert suite_hash(SUITE | {"averages": []}) != suite_hash(SUITE)
+    assert suite_hash(HASHED) == "7d9c4c3a374fc514"  # another one would orphan all stored results
+    assert suite_hash(dict(reversed(HASHED.items()))) == suite_hash(HASHED)
+    assert suite_hash(HASHED | {"averages": []}) != suite_hash(HASHED)
 
 
 @pytest.mark.parametrize(
@@ -279,6 +290,10 @@ def test_an_unreadable_manifest_is_named(tmp_path, content):
         {"provenance": None},
         {"continued": 1},
         {"continued": [{}]},
+        {"created": "2020"},
+        {"new": 1},
+        {"schema": 2},
+        {"provenance": {"jax": "0", "device": 1}},
     ],
 )
 def test_a_changed_manifest_is_noticed(tmp_path, changes):

@@ -2,7 +2,7 @@
 
 import argparse
 
-from gradbench.cli.options import FAILED
+from gradbench.cli.options import FAILED, say
 
 HELP = "find what an estimator is really exact for"
 
@@ -41,5 +41,5 @@ def _all_pass(options: argparse.Namespace) -> bool:
     if options.all:
         return check_all(options.seed, print)
     found = [check_estimator(name, options.claim, options.seed) for name in options.estimators]
-    print("\n\n".join(map(str, found)))
+    say("\n\n".join(map(str, found)))
     return all(certificate.passed for certificate in found)

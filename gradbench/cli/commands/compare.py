@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from gradbench.cli.options import FAILED, add_format
+from gradbench.cli.options import FAILED, add_format, say
 
 HELP = "what has changed between two results"
 
@@ -33,7 +33,7 @@ def run(options: argparse.Namespace) -> int:
     failing, margin = read_failures(options.fail_on)
     average = at_least(1, "--at", options.at)
     frame = compare(options.before, options.after, options.by, average, margin)
-    print(tables.comparison(frame, options.by, options.format))
+    say(tables.comparison(frame, options.by, options.format))
     for directory in (options.before, options.after):
         print_unfinished(directory)
     return FAILED if frame["change"].isin(failing).any() else 0

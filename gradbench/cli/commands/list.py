@@ -3,6 +3,8 @@
 import argparse
 import shutil
 
+from gradbench.cli.options import say
+
 HELP = "list what there is of a kind: estimators, problems, suites, metrics, ..."
 
 
@@ -19,6 +21,6 @@ def run(options: argparse.Namespace) -> None:
     # As wide as the terminal, if there is one; whole lines for other programs.
     width = shutil.get_terminal_size(fallback=(0, 0)).columns or None
     if options.kind is None:
-        print(catalogue.kinds())
+        say(catalogue.kinds())
     else:
-        print(catalogue.text(options.kind, width, options.markdown))
+        say(catalogue.text(options.kind, width, options.markdown))

@@ -3,6 +3,8 @@
 import argparse
 from pathlib import Path
 
+from gradbench.cli.options import say
+
 HELP = "draw the figures: PDF, SVG, PNG, with scripts"
 
 
@@ -19,4 +21,4 @@ def run(options: argparse.Namespace) -> None:
 
     print_figures(plot(options.directory))
     if line := unfinished_line(*unfinished(options.directory)):
-        print(line)
+        say(line)

@@ -4,7 +4,7 @@ import argparse
 import math
 from pathlib import Path
 
-from gradbench.cli.options import add_format
+from gradbench.cli.options import add_format, say
 
 HELP = "the estimators at an equal budget, best first"
 
@@ -46,9 +46,9 @@ def run(options: argparse.Namespace) -> None:
                 f"--reach is {options.reach!r}; give a relative RMSE as 10% or 0.1"
             )
         found = sample_complexity(options.directory, eps, options.layer)
-        print(tables.needed(found, eps, options.format))
+        say(tables.needed(found, eps, options.format))
     else:
         by, at = options.by or "rmse", budget(options.at_cost or "1-draw")
         frame = rank(options.directory, by, at, options.layer)
-        print(tables.ranking(frame, by, str(at), options.format))
+        say(tables.ranking(frame, by, str(at), options.format))
     print_unfinished(options.directory)

@@ -2,6 +2,8 @@
 
 import argparse
 
+from gradbench.cli.options import say
+
 HELP = "the best estimator for a problem of your own, measured on it"
 
 
@@ -52,4 +54,4 @@ def run(options: argparse.Namespace) -> None:
         found = recommend(*problem, options.budget, options.estimators, **how)
     finally:
         jax.config.update("jax_enable_x64", before)
-    print(found)
+    say(found)

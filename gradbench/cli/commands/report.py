@@ -3,6 +3,8 @@
 import argparse
 from pathlib import Path
 
+from gradbench.cli.options import say
+
 HELP = "write one HTML file: what to use, and why"
 
 
@@ -19,4 +21,4 @@ def run(options: argparse.Namespace) -> None:
 
     path = write_report(options.directory, options.out)
     print_unfinished(options.directory)
-    print(f"open {path}")
+    say(f"open {path}")

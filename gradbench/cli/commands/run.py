@@ -4,6 +4,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from gradbench.cli.options import say
+
 HELP = "measure a suite, or continue where it was"
 
 
@@ -40,8 +42,8 @@ def run(options: argparse.Namespace) -> None:
     if options.metrics:
         how["until_metrics"] = options.metrics.split(",")
     if options.dry_run:
-        print(runner.describe(options.suite, options.seed, options.draws, **how))
+        say(runner.describe(options.suite, options.seed, options.draws, **how))
         return
     results = runner.run(options.suite, options.out, options.seed, options.draws, **how)
     print_figures(plot(results.directory))
-    print(f"the table: gradbench show {results.directory}")
+    say(f"the table: gradbench show {results.directory}")

@@ -2,6 +2,8 @@
 
 import argparse
 
+from gradbench.cli.options import say
+
 HELP = "print the JSON Schema of suites or problems, for editors"
 
 
@@ -16,4 +18,4 @@ def run(options: argparse.Namespace) -> None:
 
     from gradbench.suites.json_schema import schema
 
-    print(json.dumps(schema(options.kind), indent=2))
+    say(json.dumps(schema(options.kind), indent=2))

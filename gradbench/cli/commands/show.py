@@ -3,6 +3,8 @@
 import argparse
 from pathlib import Path
 
+from gradbench.cli.options import say
+
 HELP = "print the table: bias, deviation, cosine per layer; or what an estimator, noise, ... is"
 
 
@@ -23,10 +25,10 @@ def run(options: argparse.Namespace) -> None:
 
     place, name = options.directory, options.name
     if name is not None:
-        print(catalogue.shown(place, name))
+        say(catalogue.shown(place, name))
     elif is_kind(place) and not Path(place).exists():
         raise GradbenchError(f"show {place} got no name; give one, as in show estimator psa")
     else:
         from gradbench.cli.show import show
 
-        print(show(place))
+        say(show(place))

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from gradbench.cli.options import add_format
+from gradbench.cli.options import add_format, say
 
 HELP = "print metrics of your choice, in several formats"
 
@@ -51,11 +51,11 @@ def run(options: argparse.Namespace) -> None:
         frame = frame[frame["layer"] == options.layer]
     if options.unbiasedness:
         tested = unbiasedness(options.directory)
-        print(tables.unbiased(tested[tested["layer"].isin(frame["layer"])], options.format))
+        say(tables.unbiased(tested[tested["layer"].isin(frame["layer"])], options.format))
     elif options.over_replicates:
         names = names or ["bias", "std", "rmse"]
         means, orders = over_replicates(frame, names), orderings(frame, names[0])
-        print(tables.replicates(means, orders, options.format))
+        say(tables.replicates(means, orders, options.format))
     else:
-        print(tables.table(frame, names, options.format, options.intervals))
+        say(tables.table(frame, names, options.format, options.intervals))
     print_unfinished(options.directory)
