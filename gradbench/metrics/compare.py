@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from gradbench.core.errors import GradbenchError
-from gradbench.metrics.accuracy import EXACT, Accuracy, mse_difference
+from gradbench.metrics.accuracy import EXACT, Accuracy, mse_gap
 from gradbench.metrics.directory import Measurements, measurements
 from gradbench.metrics.distributions import t_two_sided
 from gradbench.metrics.intervals import LEVEL, UNKNOWN, least_difference, quantile
@@ -130,17 +130,19 @@ def _test(
     toward = max(1.0 + math.copysign(margin, difference * old.value), 0.0)
     if by in ("mse", "rmse"):
         scale = toward**2 if by == "rmse" else toward
-        parts = mse_difference(b.accuracy, _scaled(a.accuracy, scale), (average, average))
-        size, se = parts[0] + parts[1], math.sqrt(max(parts[2].sum(), 0.0))
+        gap = mse_gap(b.accuracy, _scaled(a.accuracy, scale), (average, average))
+        size, se, dof = gap.size, gap.se, min(dof, gap.dof)
+        t = gap.t
         least = max(_SAME * max(old.value, new.value) ** (2 if by == "rmse" else 1), EXACT**2)
     else:
         old = old.times(toward)
         size = new.value - old.value
         se = least_difference(old, new) / quantile(a.level, dof)
+        t = size / se if se else math.copysign(math.inf, size)
         least = max(_SAME * max(abs(old.value), abs(new.value)), EXACT)
     if not size * difference > 0.0 or abs(size) <= least or math.isnan(se):
         return 1.0, 0.0
-    return (t_two_sided(abs(size) / se, dof) if se else 0.0), difference
+    return (t_two_sided(max(t * math.copysign(1.0, size), 0.0), dof) if se else 0.0), difference
 
 
 def _scaled(accuracy: Accuracy, factor: float) -> Accuracy:
