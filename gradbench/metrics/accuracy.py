@@ -31,6 +31,7 @@ from gradbench.metrics.skewness import Shape, difference_of, shape_of, skewed
 
 _FOREVER = 2.0**60  # draws
 EXACT = 1e-10  # an exact relative bias below this is rounding
+ROUNDING = 1e-8  # relative to |G|: values of one metric that are closer than this are the same
 
 
 class Accuracy(NamedTuple):
@@ -77,6 +78,23 @@ class Accuracy(NamedTuple):
         trace = self.reference_noise.trace if self.reference_noise else 0.0
         bias2 = max(self.bias2 + trace, 0.0)
         return bias2 / (bias2 + noise) if bias2 else 0.0
+
+    def unbiased(self) -> "Accuracy":
+        """Return the accuracy of an estimator whose bias is known to be zero."""
+        if math.isnan(self.variance):
+            return self
+        only = np.array([0.0, 1.0])
+        noise = self.reference_noise
+        if noise:
+            noise = noise.times(only)._replace(shrinkage=0.0, trace=0.0)
+        return self._replace(
+            bias2=0.0,
+            covariance=np.diag([0.0, self.covariance[1, 1]]),
+            at_zero=0.0,
+            slope=0.0,
+            influence=self.influence * only,
+            reference_noise=noise,
+        )
 
     def squared_bias(self, level: float = LEVEL) -> Estimate:
         """Return |b|^2 with its interval; the value may be negative, the limits are not."""
@@ -130,7 +148,7 @@ class Accuracy(NamedTuple):
         value = max(self.variance / excess, 1.0) if excess > 0.0 else math.inf
         if value == math.inf and self.mse(1, level).value <= target:
             value = 1.0  # without bias and variance, eps = 0
-        if math.isnan(self.covariance[0, 0]):
+        if np.isnan(self.covariance).any():
             return UNKNOWN._replace(value=value)
 
         def reached(limit: Callable[[Estimate], float]) -> float:

@@ -74,7 +74,8 @@ def crossovers(
     Returns:
         A frame with a row for each pair that crosses: problem, replicate, checkpoint, layer; first
         (better up to there) and then (better from there); at, low and high in the unit of the cost.
-        The limits are 0 and inf where it is not certain that the two cross at all.
+        The limits are 0 and inf where it is not certain that the two cross at all. first_source and
+        then_source say where the biases are known from, as ``bias_source`` of ``summary``.
 
     Raises:
         GradbenchError: an unknown cost or layer, or costs that were not stored.
@@ -90,8 +91,8 @@ def crossovers(
             at = -scatter / bias2
             low, high = _limits(a.accuracy, b.accuracy, costs, at, level)
             names = [*place, a.layer, a.cell.estimator, b.cell.estimator]
-            rows.append([*names, at, low, high])
-    columns = [*KEYS[:4], "first", "then", "at", "low", "high"]
+            rows.append([*names, at, low, high, a.source, b.source])
+    columns = [*KEYS[:4], "first", "then", "at", "low", "high", "first_source", "then_source"]
     return pd.DataFrame(rows, columns=columns)
 
 

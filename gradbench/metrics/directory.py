@@ -50,6 +50,7 @@ def read_cells(results: Directory) -> Iterator[Measurement]:
     results = opened(results)
     suite = results.manifest["suite"]
     labels = {problem["name"]: problem["label"] for problem in suite["problems"]}
+    claims = results.manifest.get("claims", {})
     families = index.families() | results.manifest.get("families", {})
     finished = False
     for cell in _in_order(results):
@@ -71,6 +72,8 @@ def read_cells(results: Directory) -> Iterator[Measurement]:
             reference.gradient,
             moments=results.load_moments(cell.place, cell.estimator),
             cost=results.load_cost(cell.place, cell.estimator) or {},
+            # The index knows the defaults, which any argument may change.
+            claim=claims.get(cell.estimator, index.claims().get(cell.estimator, "")),
             info={"family": families.get(family(cell.estimator), family(cell.estimator))}
             | {"loss": reference.value}
             | ({suite["by"]: label} if suite["by"] else {})

@@ -8,7 +8,7 @@ import pandas as pd
 
 from gradbench.core.errors import GradbenchError, did_you_mean
 from gradbench.core.specs import family
-from gradbench.metrics.accuracy import EXACT, Gap, mse_gap
+from gradbench.metrics.accuracy import EXACT, ROUNDING, Gap, mse_gap
 from gradbench.metrics.budget import Budget, budget
 from gradbench.metrics.directory import Measurements, measurements
 from gradbench.metrics.distributions import t_two_sided
@@ -68,8 +68,9 @@ def rank(
     Returns:
         A frame with a row per estimator, best first: problem, replicate, checkpoint, layer,
         estimator; rank (NaN where the budget pays for no draw, or the metric is not known); M; the
-        metric with ``_se``, ``_low`` and ``_high``; zero_gradient; exact; evaluations and seconds
-        per draw. A metric of groups is taken at the largest stored M that the budget pays for.
+        metric with ``_se``, ``_low`` and ``_high``; zero_gradient; exact; bias_source; evaluations
+        and seconds per draw. A metric of groups is taken at the largest stored M that the budget
+        pays for.
 
     Raises:
         GradbenchError: an unknown metric, budget or layer, costs that were not stored, gradients
@@ -91,6 +92,7 @@ def rank(
                 | value
                 | {"zero_gradient": one.metrics.zero_gradient}
                 | {"exact": one.metrics.exact and not METRICS[by].groups}
+                | {"bias_source": one.metrics.source}
                 | {cost: cell.cost.get(cost, math.nan) for cost in ("evaluations", "seconds")}
             )
     frame = pd.DataFrame(rows)
@@ -169,7 +171,7 @@ def differs(a: Ranked, b: Ranked, by: str, level: float = LEVEL) -> bool:
         least, rounding = least_difference(a.found, b.found), max(_ROUNDING * scale, EXACT)
         return math.isinf(gap) or (gap > least and gap > rounding)  # NaN where it is not known
     gap = _difference(a, b)
-    rounding = max(_ROUNDING * (scale**2 if by == "rmse" else scale), EXACT**2)
+    rounding = max(_ROUNDING * (scale**2 if by == "rmse" else scale), ROUNDING**2)
     return abs(gap.size) > rounding and gap.t * gap.size > quantile(level, gap.dof) * abs(gap.size)
 
 

@@ -64,10 +64,13 @@ def _refuse_other(directory: Path, manifest: Json, wanted: Json) -> None:
     )
 
 
-def _begin_or_continue(directory: Path, wanted: Json, families: Mapping[str, str]) -> Json:
+def _begin_or_continue(
+    directory: Path, wanted: Json, families: Mapping[str, str], claims: Mapping[str, str]
+) -> Json:
     """Return the manifest of a run; write it where the run is new or its provenance has changed.
 
     ``families`` are those of the estimators: figures draw them alike, wherever they come from.
+    ``claims`` are what the estimators are exact for: a theorem knows more than draws do.
     """
     path = directory / "manifest.json"
     manifest = _read_manifest(path) if path.exists() else None
@@ -81,8 +84,9 @@ def _begin_or_continue(directory: Path, wanted: Json, families: Mapping[str, str
         new = manifest | {"continued": [*_origins(manifest)[1:], origin]}
     else:
         new = manifest
-    known = new.get("families", {}) | families
-    new = new | ({"families": dict(sorted(known.items()))} if known else {})
+    for name, facts in (("families", families), ("claims", claims)):
+        known = new.get(name, {}) | facts
+        new = new | ({name: dict(sorted(known.items()))} if known else {})
     if new == manifest:
         return new
     write_file(path, json.dumps(new, indent=2).encode())
@@ -109,7 +113,11 @@ def _read_manifest(path: Path) -> Json:
             manifest["suite_hash"] != suite_hash(manifest["suite"])
             or not all(isinstance(manifest[key], int) for key in ("seed", "draws"))
             or not all(isinstance(by["provenance"], dict) for by in _origins(manifest))
-            or not all(isinstance(one, str) for one in manifest.get("families", {}).values())
+            or not all(
+                isinstance(one, str)
+                for name in ("families", "claims")
+                for one in manifest.get(name, {}).values()
+            )
         ):
             raise ValueError("changed")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
