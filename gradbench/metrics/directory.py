@@ -79,7 +79,8 @@ def read_cells(results: Directory) -> Iterator[Measurement]:
             | ({suite["by"]: label} if suite["by"] else {})
             | ({"epoch": epoch} if (epoch := _epoch(cell.place.checkpoint)) is not None else {}),
         )
-        if not _complete(found, meta, suite.get("until")):
+        # Before claims were stored, runs ended at the standard error alone.
+        if not _complete(found, meta, suite.get("until"), "claims" in results.manifest):
             continue
         finished = True
         yield found
@@ -89,13 +90,13 @@ def read_cells(results: Directory) -> Iterator[Measurement]:
         )
 
 
-def _complete(cell: Measurement, meta: Json, until: Json | None) -> bool:
+def _complete(cell: Measurement, meta: Json, until: Json | None, skewed: bool) -> bool:
     """Return whether a cell has all its draws or, if the run asks for a precision, reached it."""
     if sum(block.layers[0].count for block in cell.blocks) >= meta["draws"]:
         return True
     if until is None or not is_check_due(len(cell.blocks)):
         return False
-    return relative_error(cell, until["metrics"]) <= until["rel_se"]
+    return relative_error(cell, until["metrics"], skewed) <= until["rel_se"]
 
 
 def _epoch(checkpoint: str) -> int | None:

@@ -8,7 +8,7 @@ from gradbench.metrics.layers import layers_of
 from gradbench.metrics.measurement import Measurement
 
 
-def relative_error(cell: Measurement, names: Iterable[str]) -> float:
+def relative_error(cell: Measurement, names: Iterable[str], skewed: bool = True) -> float:
     """Return the largest relative standard error of some metrics of one draw, over all layers.
 
     Where errors are skewed it is the larger one that belongs to the interval.
@@ -19,6 +19,7 @@ def relative_error(cell: Measurement, names: Iterable[str]) -> float:
     Args:
         cell: a measurement.
         names: the names of metrics.
+        skewed: whether the interval counts as well as the standard error.
 
     Raises:
         GradbenchError: as ``layers_of``, or there is no such metric.
@@ -30,7 +31,8 @@ def relative_error(cell: Measurement, names: Iterable[str]) -> float:
             if se != 0.0:
                 reach = quantile(found.level, len(found.sample.counts) - 1)
                 width = (high - low) / 2.0 / reach  # more than the error, where it is skewed
-                relative = max(width, se) / abs(value) if value else math.inf
+                error = max(width, se) if skewed else se
+                relative = error / abs(value) if value else math.inf
                 errors.append(math.inf if math.isnan(relative) else relative)
     return max(errors)
 

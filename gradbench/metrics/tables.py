@@ -73,8 +73,8 @@ def legend(average: int, names: Sequence[str] = DEFAULT) -> str:
         f"Relative to the exact gradient, for {draws}. 0.213(4): 0.213, standard error 0.004;",
         "< x: may be zero, upper limit at 95 %"
         + ("; band: 15 % and 85 % quantiles of the cosine;" if "cosine" in names else ";"),
-        "=: exact, by enumeration, but for cosine, signs and P(descent). A bias is known by theorem",
-        "(the certified class), by enumeration (=), or by a test of the draws (all others).",
+        "=: exact, by enumeration, but for cosine, signs and P(descent). A bias is known by",
+        "theorem (the certified class), by enumeration (=), or by a test of draws (all others).",
     ]
     if "cosine" in names or "signs" in names:
         lines.append(f"too few: fewer than {FEW} groups of draws, which have no interval.")
@@ -108,8 +108,8 @@ def ranking(frame: pd.DataFrame, by: str, at: str, form: str = "terminal") -> st
         parts.append(render(rows, form, heading, right=2))
     note = (
         "M: draws averaged at this budget; rank: one more than the number of estimators that are\n"
-        "significantly better; (tie): no significant difference; =: exact; bias by: what it is known\n"
-        "from: a theorem says that it is zero, an enumeration is exact, a test has seen draws."
+        "significantly better; (tie): no significant difference; =: exact; bias by:\n"
+        "a theorem says that it is zero, an enumeration is exact, a test has seen draws."
     )
     return "\n\n".join([*parts, comment(note, form)])
 
