@@ -94,7 +94,7 @@ def ranking(frame: pd.DataFrame, by: str, at: str, form: str = "terminal") -> st
     (by,) = check_metrics([by])
     parts = []
     for (problem, replicate, checkpoint, layer), group in frame.groupby(KEYS[:4], sort=False):
-        rows = [["rank", "estimator", "M", _title(by, form), "bias by"]]
+        rows = [["rank", "estimator", "bias by", "M", _title(by, form)]]
         ranks = group["rank"].dropna().tolist()
         for row in group.to_dict("records"):
             place = f"{row['rank']:.0f}{' (tie)' * (ranks.count(row['rank']) > 1)}"
@@ -103,9 +103,9 @@ def ranking(frame: pd.DataFrame, by: str, at: str, form: str = "terminal") -> st
             number = shown(row, by) if row["M"] else "a draw costs more"
             if row["zero_gradient"]:
                 number = "zero gradient"
-            rows.append([place, _named(row), str(row["M"]), number, row["bias_source"]])
+            rows.append([place, _named(row), row["bias_source"], str(row["M"]), number])
         heading = f"{problem}, replicate {replicate}, {checkpoint}, {layer}: at {at}"
-        parts.append(render(rows, form, heading, right=2))
+        parts.append(render(rows, form, heading, right=3))
     note = (
         "M: draws averaged at this budget; rank: one more than the number of estimators that are\n"
         "significantly better; (tie): no significant difference; =: exact; bias by:\n"
@@ -160,17 +160,16 @@ def unbiased(frame: pd.DataFrame, form: str = "terminal") -> str:
         return in_full(frame)
     parts = []
     for (problem, replicate, checkpoint), group in frame.groupby(KEYS[:3], sort=False):
-        rows = [["layer", "estimator", "|bias|", "p", "detectable", "known by", "verdict"]]
+        rows = [["layer", "estimator", "bias by", "|bias|", "p", "detectable", "verdict"]]
         for layer, row in by_layer(group):
             bias = digits(row["bias"], math.nan if row["p"] >= 0.0 else 0.0)
             numbers = [
                 "" if math.isnan(row[name]) else f"{row[name]:.2g}"
                 for name in ("p_adjusted", "detectable")
             ]
-            rows.append(
-                [layer, label(row["estimator"]), bias, *numbers, row["source"], row["verdict"]]
-            )
-        parts.append(render(rows, form, f"{problem}, replicate {replicate}, {checkpoint}", right=2))
+            known = label(row["estimator"]), row["source"]
+            rows.append([layer, *known, bias, *numbers, row["verdict"]])
+        parts.append(render(rows, form, f"{problem}, replicate {replicate}, {checkpoint}", right=3))
     note = (
         "p: the probability of such a bias by chance, adjusted for all tests here (Sidak, Holm);\n"
         "detectable: the bias of one coordinate that would have been found with probability 0.9.\n"
@@ -195,7 +194,7 @@ def comparison(frame: pd.DataFrame, by: str, form: str = "terminal") -> str:
         return in_full(frame)
     parts = []
     for (problem, replicate, checkpoint), group in frame.groupby(KEYS[:3], sort=False):
-        rows = [["layer", "estimator", "before", "after", "ratio", "p", "change", "bias by"]]
+        rows = [["layer", "estimator", "bias by", "before", "after", "ratio", "p", "change"]]
         for layer, row in by_layer(group):
             numbers = [
                 number(Estimate(row[when], math.nan, math.nan, math.nan))
@@ -203,10 +202,10 @@ def comparison(frame: pd.DataFrame, by: str, form: str = "terminal") -> str:
             ]
             ratio = "-" if math.isnan(row["ratio"]) else f"{row['ratio']:.3f}"
             p = "-" if math.isnan(row["p_adjusted"]) else f"{row['p_adjusted']:.2g}"
-            ends = row["change"], row["bias_source"]
-            rows.append([layer, label(row["estimator"]), *numbers, ratio, p, *ends])
+            known = label(row["estimator"]), row["bias_source"]
+            rows.append([layer, *known, *numbers, ratio, p, row["change"]])
         heading = f"{problem}, replicate {replicate}, {checkpoint}: {METRICS.find(by).title}"
-        parts.append(render(rows, form, heading, right=2))
+        parts.append(render(rows, form, heading, right=3))
     count = frame["change"].value_counts()
     counts = ", ".join(f"{count[word]} {word}" for word in count.index)
     return "\n\n".join([*parts, comment(f"{counts}; p adjusted by Holm's method", form)])

