@@ -18,7 +18,7 @@ from gradbench.core.pytrees import closed, layer_vectors, layers_of
 from gradbench.core.seeds import named_seed
 from gradbench.core.specs import family, label
 from gradbench.estimators import ESTIMATORS, check_spec, make_estimator
-from gradbench.estimators.registry import get_estimator
+from gradbench.estimators.registry import claims_of, get_estimator
 from gradbench.measure.cell import prepare
 from gradbench.measure.reference import Reference, Samples, reference
 from gradbench.metrics import Budget, Measurement
@@ -187,6 +187,7 @@ class _Problem(NamedTuple):
             spec,
             gradient=[np.asarray(vector) for vector in layer_vectors(self.truth.gradient)],
             reference=self.truth.blocks,
+            claim=claims_of([spec])[spec],
             **found._asdict(),
         )
 
@@ -223,17 +224,26 @@ def _sentence(frame: pd.DataFrame, cells: Sequence[Measurement], budget: Budget)
         if known:
             return f"{start}; as good: {names}."
         remedy = "times vary by as much" if able["exact"].all() else "more draws would tell"
-        return f"{start}; not told apart from it: {names} (p up to {max(chance):.2g}); {remedy}."
+        return (
+            f"{start}; not told apart from it: {names} (p-values of equal errors up to "
+            f"{max(chance):.2g}); {remedy}."
+        )
     second = others.iloc[0]
     less = 1.0 - first["rmse"] / second["rmse"]
     share = f"{100 * less:.2g}" if less < 0.99 else f"{100 * less:.3g}"  # 1e+02 is no percentage
-    largest = max(*chance, 1e-16)
-    sure = f"p {'<' if largest == 1e-16 else '='} {largest:.1g} that another is as good"
+    # The chance of such a difference if the errors were equal, not the chance that they are.
+    sure = f"p-value of equality with the runner-up {_p_value(chance[0])}"
+    if max(chance) > chance[0]:
+        sure += f", with others up to {_p_value(max(chance))}"
     if known:
         sure = "exact, without doubt"
     if budget.cost == "seconds":
         sure += ", with times of this machine"
     return f"{start}, {share} % less than the runner-up {_with_error(second)}; {sure}."
+
+
+def _p_value(p: float) -> str:
+    return "below 1e-16" if p < 1e-16 else f"{p:.1g}"
 
 
 def _describe_truth(samples: Samples) -> str:

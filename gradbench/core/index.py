@@ -87,6 +87,15 @@ def families() -> dict[str, str]:
     return {name: facts["family"] for name, facts in _content()["estimators"].items()}
 
 
+@cache
+def claims() -> dict[str, str]:
+    """Return what each estimator of the package claims with its defaults, by name.
+
+    As that of ``families``, an index of older sources will do.
+    """
+    return {name: facts["exactness"] for name, facts in _content()["estimators"].items()}
+
+
 def sources_digest() -> str:
     """Return a digest of the sources of all estimators of the package."""
     found = hashlib.blake2b(digest_size=8)

@@ -229,6 +229,15 @@ def families_of(several: Sequence[str]) -> dict[str, str]:
     return {name: get_estimator(name)[0].family for name in map(specs.family, several)}
 
 
+def claims_of(several: Sequence[str]) -> dict[str, Exactness]:
+    """Return what the estimators of some specs claim to be exact for, by these specs.
+
+    Raises:
+        GradbenchError: see ``get_estimator``.
+    """
+    return {spec: get_estimator(spec)[0].claim(**get_estimator(spec)[1]) for spec in several}
+
+
 def less_exact(*several: str) -> Exactness:
     """Return the least exact class that some specs claim, for an estimator made of them all."""
     claims = [entry.claim(**arguments) for entry, arguments in map(get_estimator, several)]

@@ -4,8 +4,9 @@ N draws have the mean m and the covariance S. With the bias b and V = tr S (DESI
 mean of M draws has the squared error |b|^2 + V/M. Everything is in units of |G|.
 
 The interval of |b|^2 is a score interval: its variance is a function of the |b|^2 in question. At
-zero bias its upper limit errs to the safe side. The interval of the squared error follows from
-those of |b|^2 and V by variance recovery.
+zero bias its upper limit errs to the safe side. The interval of V knows the skewness of |g|^2, see
+``gradbench.metrics.skewness``. The interval of the squared error follows from those of |b|^2 and V
+by variance recovery.
 """
 
 import math
@@ -26,9 +27,11 @@ from gradbench.metrics.intervals import (
     score,
 )
 from gradbench.metrics.reference_noise import ReferenceNoise, alignment
+from gradbench.metrics.skewness import Shape, difference_of, shape_of, skewed
 
 _FOREVER = 2.0**60  # draws
 EXACT = 1e-10  # an exact relative bias below this is rounding
+ROUNDING = 1e-8  # relative to |G|: values of one metric that are closer than this are the same
 
 
 class Accuracy(NamedTuple):
@@ -76,6 +79,23 @@ class Accuracy(NamedTuple):
         bias2 = max(self.bias2 + trace, 0.0)
         return bias2 / (bias2 + noise) if bias2 else 0.0
 
+    def unbiased(self) -> "Accuracy":
+        """Return the accuracy of an estimator whose bias is known to be zero."""
+        if math.isnan(self.variance):
+            return self
+        only = np.array([0.0, 1.0])
+        noise = self.reference_noise
+        if noise:
+            noise = noise.times(only)._replace(shrinkage=0.0, trace=0.0)
+        return self._replace(
+            bias2=0.0,
+            covariance=np.diag([0.0, self.covariance[1, 1]]),
+            at_zero=0.0,
+            slope=0.0,
+            influence=self.influence * only,
+            reference_noise=noise,
+        )
+
     def squared_bias(self, level: float = LEVEL) -> Estimate:
         """Return |b|^2 with its interval; the value may be negative, the limits are not."""
         se = math.sqrt(self.covariance[0, 0])
@@ -87,7 +107,12 @@ class Accuracy(NamedTuple):
     def variance_of_draw(self, level: float = LEVEL) -> Estimate:
         """Return V with its interval."""
         se = math.sqrt(self.covariance[1, 1])
-        return logarithmic(self.variance, se, level, self.dof)
+        if not len(self.counts):  # exact, but for the noise of a reference
+            return logarithmic(self.variance, se, level, self.dof)
+        shape = shape_of(self.influence[:, 1], self.counts)
+        return skewed(
+            self.variance, se, shape._replace(dof=min(shape.dof, max(self.dof, 1))), level
+        )
 
     def mse(self, average: float = 1, level: float = LEVEL) -> Estimate:
         """Return |b|^2 + V/M, M = ``average``; its lower limit is at least that of V/M."""
@@ -123,7 +148,7 @@ class Accuracy(NamedTuple):
         value = max(self.variance / excess, 1.0) if excess > 0.0 else math.inf
         if value == math.inf and self.mse(1, level).value <= target:
             value = 1.0  # without bias and variance, eps = 0
-        if math.isnan(self.covariance[0, 0]):
+        if np.isnan(self.covariance).any():
             return UNKNOWN._replace(value=value)
 
         def reached(limit: Callable[[Estimate], float]) -> float:
@@ -173,8 +198,7 @@ def mse_difference(
         own = [part - x.shared(x) for part, x in zip(own, (one, two), strict=True)]
         if len(one.influence) == len(two.influence):
             covariance -= one.shared(two) + two.shared(one)
-    n = min(len(a.counts), len(b.counts))
-    if n > 1 and np.array_equal(a.counts[: n - 1], b.counts[: n - 1]):
+    if n := _shared_blocks(a, b):
         # First order tells the correlation; the errors themselves are known better.
         spread = [x.influence[:n] * s for x, s in zip((a, b), scale, strict=True)]
         cross = spread[0].T @ spread[1]
@@ -190,3 +214,52 @@ def mse_difference(
         shared = correlation * np.outer(*errors)
         covariance -= shared + shared.T
     return bias2, variance, covariance
+
+
+def _shared_blocks(a: Accuracy, b: Accuracy) -> int:
+    """Return how many blocks two estimators have of the same random numbers; 0 for just one."""
+    n = min(len(a.counts), len(b.counts))
+    return n if n > 1 and np.array_equal(a.counts[: n - 1], b.counts[: n - 1]) else 0
+
+
+class Gap(NamedTuple):
+    """The MSE of one estimator minus that of another: the difference ``size`` and its error."""
+
+    size: float
+    se: float
+    shape: Shape
+    least_dof: float  # of blocks alone; infinite where both are exact
+
+    @property
+    def t(self) -> float:
+        """Student's t of no difference, without skewness; infinite where there is no error."""
+        if self.se == 0.0:
+            return math.copysign(math.inf, self.size) if self.size else 0.0
+        return self.shape.t(self.size, self.se)
+
+    @property
+    def dof(self) -> float:
+        """The degrees of freedom of ``t``."""
+        return min(self.shape.dof, self.least_dof)
+
+
+def mse_gap(a: Accuracy, b: Accuracy, averages: tuple[float, float]) -> Gap:
+    """Return the difference of the MSE of two estimators at two numbers of draws.
+
+    ``a``, ``b`` and ``averages`` are those of ``mse_difference``.
+    """
+    bias2, variance, covariance = mse_difference(a, b, averages)
+    dof = min((float(x.dof) for x in (a, b) if len(x.counts)), default=math.inf)
+    parts = [
+        x.influence @ np.array([1.0, 1.0 / average])
+        for x, average in zip((a, b), averages, strict=True)
+    ]
+    n = _shared_blocks(a, b)
+    if n == len(a.counts) == len(b.counts) and n:
+        shape = shape_of(parts[0] - parts[1], a.counts)
+    else:
+        one, two = (shape_of(part, x.counts) for part, x in zip(parts, (a, b), strict=True))
+        shape = difference_of(
+            *(x if len(y.counts) else Shape(0.0, math.inf, 0.0) for x, y in ((one, a), (two, b)))
+        )
+    return Gap(bias2 + variance, math.sqrt(max(covariance.sum(), 0.0)), shape, dof)

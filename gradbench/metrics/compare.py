@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from gradbench.core.errors import GradbenchError
-from gradbench.metrics.accuracy import EXACT, Accuracy, mse_difference
+from gradbench.metrics.accuracy import ROUNDING, Accuracy, mse_gap
 from gradbench.metrics.directory import Measurements, measurements
 from gradbench.metrics.distributions import t_two_sided
 from gradbench.metrics.intervals import LEVEL, UNKNOWN, least_difference, quantile
@@ -18,6 +18,7 @@ from gradbench.metrics.registry import METRICS, check_metrics
 from gradbench.metrics.significance import holm
 
 ALPHA = 0.01  # the chance of reporting any change if nothing changed, over all rows together
+_SQUARES = ("mse", "bias2", "variance")
 _SAME = 1e-9  # exact gradients and exact moments differ by no more between machines
 
 
@@ -47,7 +48,8 @@ def compare(
     Returns:
         A frame with a row per layer and estimator: the keys; M; the metric before and after with
         their limits; ratio (after to before); p and p_adjusted; change: "better", "worse", "same"
-        (no significant change), "zero gradient", "gone" or "new" (only in one of the two).
+        (no significant change), "zero gradient", "gone" or "new" (only in one of the two);
+        bias_source (after, where it is known from). Values that differ by rounding are the same.
 
     Raises:
         GradbenchError: an unknown metric; no common cell; exact gradients that differ, so that the
@@ -70,6 +72,7 @@ def compare(
         ratio = row["after"] / row["before"] if row["before"] else math.nan
         row |= {"ratio": ratio, "p": math.nan, "sign": 0.0, "change": ""}
         a, b = pair
+        row["bias_source"] = next(one.source for one in (b, a) if one)
         if a and b:
             _same_gradient(name, a, b)
             row["p"], row["sign"] = _test(a, b, by, average, margin)
@@ -130,17 +133,24 @@ def _test(
     toward = max(1.0 + math.copysign(margin, difference * old.value), 0.0)
     if by in ("mse", "rmse"):
         scale = toward**2 if by == "rmse" else toward
-        parts = mse_difference(b.accuracy, _scaled(a.accuracy, scale), (average, average))
-        size, se = parts[0] + parts[1], math.sqrt(max(parts[2].sum(), 0.0))
-        least = max(_SAME * max(old.value, new.value) ** (2 if by == "rmse" else 1), EXACT**2)
+        gap = mse_gap(b.accuracy, _scaled(a.accuracy, scale), (average, average))
+        size, se, dof = gap.size, gap.se, min(dof, gap.dof)
+        t = gap.t
+        size = size if abs(difference) > _least(by, old.value, new.value) else 0.0
     else:
         old = old.times(toward)
         size = new.value - old.value
         se = least_difference(old, new) / quantile(a.level, dof)
-        least = max(_SAME * max(abs(old.value), abs(new.value)), EXACT)
-    if not size * difference > 0.0 or abs(size) <= least or math.isnan(se):
+        t = size / se if se else math.copysign(math.inf, size)
+        size = size if abs(size) > _least(by, old.value, new.value) else 0.0
+    if not size * difference > 0.0 or math.isnan(se):
         return 1.0, 0.0
-    return (t_two_sided(abs(size) / se, dof) if se else 0.0), difference
+    return (t_two_sided(max(t * math.copysign(1.0, size), 0.0), dof) if se else 0.0), difference
+
+
+def _least(by: str, *values: float) -> float:
+    """Return the largest difference of two values of a metric that is rounding."""
+    return max(_SAME * max(map(abs, values)), ROUNDING ** (2 if by in _SQUARES else 1))
 
 
 def _scaled(accuracy: Accuracy, factor: float) -> Accuracy:

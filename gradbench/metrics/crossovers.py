@@ -8,12 +8,14 @@ import pandas as pd
 
 from gradbench.core.errors import GradbenchError
 from gradbench.core.specs import family
-from gradbench.metrics.accuracy import EXACT, mse_difference
+from gradbench.metrics.accuracy import EXACT, Accuracy, mse_difference, mse_gap
 from gradbench.metrics.budget import price, prices
 from gradbench.metrics.directory import Measurements
-from gradbench.metrics.intervals import LEVEL, fieller, quantile
+from gradbench.metrics.intervals import LEVEL, quantile
 from gradbench.metrics.measurement import KEYS, NETWORK
-from gradbench.metrics.ranking import by_place, mse_gap
+from gradbench.metrics.ranking import by_place
+
+_FAR = 32.0  # of a logarithm: costs farther apart are as good as zero and infinity
 
 
 def best(frame: pd.DataFrame, cost: str = "draws") -> pd.DataFrame:
@@ -59,8 +61,9 @@ def crossovers(
     """Return where estimators with less bias overtake ones with less variance, with intervals.
 
     At the cost C, M = C / c draws have the squared error |b|^2 + V c / C: two such curves cross at
-    C = (V c - V' c') / (|b'|^2 - |b|^2). The interval is Fieller's, for estimates that share their
-    random numbers.
+    C = (V c - V' c') / (|b'|^2 - |b|^2). The interval has all C at which the two do not differ
+    significantly. This is Fieller's theorem, for estimates that share their random numbers and
+    whose errors are skewed.
 
     Args:
         results: a directory of results, its path, or measurements.
@@ -71,7 +74,8 @@ def crossovers(
     Returns:
         A frame with a row for each pair that crosses: problem, replicate, checkpoint, layer; first
         (better up to there) and then (better from there); at, low and high in the unit of the cost.
-        The limits are 0 and inf where it is not certain that the two cross at all.
+        The limits are 0 and inf where it is not certain that the two cross at all. first_source and
+        then_source say where the biases are known from, as ``bias_source`` of ``summary``.
 
     Raises:
         GradbenchError: an unknown cost or layer, or costs that were not stored.
@@ -81,16 +85,40 @@ def crossovers(
         for a, b in permutations(group, 2):
             costs = price(a.cell, cost), price(b.cell, cost)
             averages = 1.0 / costs[0], 1.0 / costs[1]
-            bias2, scatter, covariance = mse_difference(a.accuracy, b.accuracy, averages)
+            bias2, scatter, _ = mse_difference(a.accuracy, b.accuracy, averages)
             if not (bias2 > EXACT**2 and -scatter > bias2 * max(costs)):
                 continue  # never, or before a draw of both is paid
-            dof = mse_gap(a.accuracy, b.accuracy, averages)[2]
-            limits = fieller(bias2, scatter, covariance, quantile(level, dof))
-            low, high = limits or (0.0, math.inf)
+            at = -scatter / bias2
+            low, high = _limits(a.accuracy, b.accuracy, costs, at, level)
             names = [*place, a.layer, a.cell.estimator, b.cell.estimator]
-            rows.append([*names, -scatter / bias2, low, high])
-    columns = [*KEYS[:4], "first", "then", "at", "low", "high"]
+            rows.append([*names, at, low, high, a.source, b.source])
+    columns = [*KEYS[:4], "first", "then", "at", "low", "high", "first_source", "then_source"]
     return pd.DataFrame(rows, columns=columns)
+
+
+def _limits(
+    a: Accuracy, b: Accuracy, costs: tuple[float, float], at: float, level: float
+) -> tuple[float, float]:
+    """Return the limits of the costs around ``at`` where two squared errors may be equal."""
+
+    def equal(log: float) -> bool:
+        gap = mse_gap(a, b, (math.exp(log) / costs[0], math.exp(log) / costs[1]))
+        return not abs(gap.t) > quantile(level, gap.dof)
+
+    def last(side: float) -> float:
+        """Return the logarithm of the last cost on this side, infinite if there is none."""
+        inner = outer = math.log(at)
+        step = 0.125
+        while equal(outer):
+            if step > _FAR:
+                return side * math.inf
+            inner, outer, step = outer, math.log(at) + side * step, 2.0 * step
+        for _ in range(30):
+            middle = (inner + outer) / 2.0
+            inner, outer = (middle, outer) if equal(middle) else (inner, middle)
+        return inner
+
+    return math.exp(last(-1.0)), math.exp(last(1.0))
 
 
 def sample_complexity(

@@ -69,6 +69,13 @@ def direction_of(sample: Sample, accuracy: Accuracy, level: float = LEVEL) -> Di
     return Direction(descent, snr, sine)
 
 
+def known_direction(accuracy: Accuracy, level: float = LEVEL) -> Direction:
+    """Return the same where a theorem says that E g = G: only V is not known."""
+    variance = accuracy.variance_of_draw(level)
+    snr = ratio(known(1.0), variance).root() if variance.value else known(math.inf)
+    return Direction(known(1.0), snr, known(0.0))
+
+
 def _unit(sample: Sample) -> tuple[Floats, float]:
     """Return the unit vector [P] along the reference, and its length in units of |G|."""
     length = 1.0 if sample.noise is None else float(np.linalg.norm(sample.direction))

@@ -24,11 +24,15 @@ from gradbench.metrics.measurement import Measurement, Sample
 from gradbench.metrics.reference_noise import Noise
 
 BAND = (0.15, 0.85)  # of the cosine
+FEW = 16  # groups, below which their spread is not known: a mean over them has no interval
 _SURE = 3.0  # standard errors from zero beyond which a sampled reference tells a sign
 
 
 class Directions(NamedTuple):
     """The directions of the mean of M draws, over groups of M draws; NaN without a group.
+
+    Below ``FEW`` groups the cosine and the share of signs have no interval: 8 groups of one network
+    had a coverage of 60 % in place of 95 %.
 
     Each group was compared with the reference. If the reference is sampled, cosines are scaled to
     the estimate of |G|, and carry its noise. The intervals of the shares of signs and of descents
@@ -167,17 +171,12 @@ def _directions(sums: _Sums, steady: bool, level: float) -> Directions:
         band = (cosine, 0.0)
         return Directions(groups, known(cosine), band, band, known(signs), known(descends))
     chance = share(float(sums.histogram[: BINS // 2].sum()), groups, level)
-    if groups == 1:
-        alone = (cosine, math.nan)
-        return Directions(
-            groups,
-            UNKNOWN._replace(value=cosine),
-            alone,
-            alone,
-            UNKNOWN._replace(value=signs),
-            chance,
-        )
-    lower, upper = (_quantile(sums.histogram, part) for part in BAND)
+    lower, upper = (
+        _quantile(sums.histogram, part) if groups > 1 else (cosine, math.nan) for part in BAND
+    )
+    if groups < FEW:
+        few = UNKNOWN._replace(value=cosine), UNKNOWN._replace(value=signs)
+        return Directions(groups, few[0], lower, upper, few[1], chance)
     return Directions(
         groups,
         _mean(cosine, sums.cosine_sq, groups, -1.0, level),
@@ -194,6 +193,7 @@ def _with_reference_noise(
     """Return the directions with the noise of the reference in their errors."""
     if not sums.groups:
         return found
+    few = math.isnan(found.cosine.low)
     length = float(np.linalg.norm(sample.direction))
     reach = quantile(level, noise.dof)
     se = _cosine_se(found.cosine.value, sample, noise, average)
@@ -224,6 +224,8 @@ def _with_reference_noise(
     else:
         low = share(least, sums.groups, level).low
         high = share(most, sums.groups, level).high
+    if few:
+        cosine, signs = (UNKNOWN._replace(value=x.value) for x in (cosine, signs))
     return Directions(
         sums.groups, cosine, lower, upper, signs, descends._replace(low=low, high=high)
     )

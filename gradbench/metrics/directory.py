@@ -52,6 +52,7 @@ def read_cells(results: Directory) -> Iterator[Measurement]:
     results = opened(results)
     suite = results.manifest["suite"]
     labels = {problem["name"]: problem["label"] for problem in suite["problems"]}
+    claims = results.manifest.get("claims", {})
     families = index.families() | results.manifest.get("families", {})
     finished = False
     for cell in _in_order(results):
@@ -80,12 +81,15 @@ def read_cells(results: Directory) -> Iterator[Measurement]:
             reference.gradient,
             moments=moments,
             cost=results.load_cost(cell.place, cell.estimator) or {},
+            # The index knows the defaults, which any argument may change.
+            claim=claims.get(cell.estimator, index.claims().get(cell.estimator, "")),
             info={"family": families.get(family(cell.estimator), family(cell.estimator))}
             | {"loss": reference.value}
             | ({suite["by"]: label} if suite["by"] else {})
             | ({"epoch": epoch} if (epoch := _epoch(cell.place.checkpoint)) is not None else {}),
         )
-        if not _complete(found, meta, suite.get("until")):
+        # Before claims were stored, runs ended at the standard error alone.
+        if not _complete(found, meta, suite.get("until"), "claims" in results.manifest):
             continue
         finished = True
         yield found
@@ -110,13 +114,13 @@ def _refuse_unknown(results: Results, cell: CellStore) -> None:
         )
 
 
-def _complete(cell: Measurement, meta: Json, until: Json | None) -> bool:
+def _complete(cell: Measurement, meta: Json, until: Json | None, skewed: bool) -> bool:
     """Return whether a cell has all its draws or, if the run asks for a precision, reached it."""
     if sum(block.layers[0].count for block in cell.blocks) >= meta["draws"]:
         return True
     if until is None or not is_check_due(len(cell.blocks)):
         return False
-    return relative_error(cell, until["metrics"]) <= until["rel_se"]
+    return relative_error(cell, until["metrics"], skewed) <= until["rel_se"]
 
 
 def _epoch(checkpoint: str) -> int | None:

@@ -22,7 +22,8 @@ def summary(results: Measurements, average: int = 1, level: float = LEVEL) -> pd
     Returns:
         A frame with these columns: problem, replicate, checkpoint, layer, estimator; what the cells
         carry as ``info``; M, gradient_norm (absolute), draws, zero_gradient; exact (whether bias
-        and variance are exact, with errors of 0); every metric of ``METRICS``, relative to |G|,
+        and variance are exact, with errors of 0); bias_source (where the bias is known from:
+        "theorem", "enumeration" or "test"); every metric of ``METRICS``, relative to |G|,
         each with its standard error ``_se`` and the limits ``_low`` and ``_high`` of an interval;
         groups, cosine_q15 and cosine_q85 (quantiles of the cosine, with ``_se``), NaN at an M whose
         groups were not stored; p_unbiased (see ``unbiasedness``); evaluations and seconds per draw.

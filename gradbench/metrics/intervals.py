@@ -3,8 +3,8 @@
 The intervals cover at their level also where "estimate +- two standard errors" does not: squares
 near zero, ratios, shares. ``tests/metrics/test_coverage.py`` repeats experiments of 20 and 64
 blocks and counts: 94 to 96 % of the intervals at 95 % contain the truth, for draws that are normal,
-skewed, or come from REINFORCE. Where draws are few and very skewed, 92 to 93 % of the intervals of
-the variance and of the cosine do; intervals of shares near one contain it too often, up to 100 %.
+skewed, or come from REINFORCE. Intervals of shares near one contain it too often, up to 100 %.
+Those of a variance are corrected for skewness, see ``gradbench.metrics.skewness``.
 """
 
 import math
@@ -171,35 +171,6 @@ def ratio(a: Estimate, b: Estimate, correlation: float = 0.0) -> Estimate:
 def _log(above: float, below: float) -> float:
     """Return log(above / below) of numbers that are not negative."""
     return math.log(above / below) if below > 0.0 else math.inf
-
-
-def fieller(a: float, b: float, covariance: Floats, reach: float) -> tuple[float, float] | None:
-    """Return the limits of -b / a, the positive zero of a + b / x, by Fieller's theorem.
-
-    Args:
-        a: an estimate.
-        b: an estimate.
-        covariance: [2, 2] the covariance of the two.
-        reach: the half-width of intervals in standard errors.
-
-    Returns:
-        The lower limit, which may be zero, and the upper, which may be infinite; None where the
-        data allow any ratio, or no positive one.
-    """
-    # (a + y b)^2 <= reach^2 (Saa + 2 y Sab + y^2 Sbb) for y = 1 / x.
-    square = reach**2
-    two = b**2 - square * covariance[1, 1]
-    one = 2.0 * (a * b - square * covariance[0, 1])
-    zero = a**2 - square * covariance[0, 0]
-    root = one**2 - 4.0 * two * zero
-    if abs(root) < 1e-12 * one**2:  # rounding, where nothing is uncertain
-        root = 0.0
-    if two <= 0.0 or root < 0.0:
-        return None
-    ends = ((-one - math.sqrt(root)) / (2.0 * two), (-one + math.sqrt(root)) / (2.0 * two))
-    if ends[1] <= 0.0:
-        return None
-    return 1.0 / ends[1], 1.0 / ends[0] if ends[0] > 0.0 else math.inf
 
 
 def digits(value: float, se: float) -> str:

@@ -6,14 +6,16 @@ from functools import cached_property
 from typing import Any
 
 from gradbench.core.errors import GradbenchError
-from gradbench.metrics.accuracy import NO_ACCURACY, Accuracy
-from gradbench.metrics.direction import Direction, direction_of
+from gradbench.metrics.accuracy import EXACT, NO_ACCURACY, Accuracy
+from gradbench.metrics.direction import Direction, direction_of, known_direction
 from gradbench.metrics.directions import NO_DIRECTIONS, Directions, directions_of
 from gradbench.metrics.estimation import accuracy_of
 from gradbench.metrics.intervals import LEVEL, UNKNOWN, Estimate
 from gradbench.metrics.measurement import Measurement, Sample, samples
 from gradbench.metrics.registry import METRICS, all_metrics
 from gradbench.metrics.significance import unbiased_p
+
+THEOREMS = ("unbiased", "exact")  # classes that hold for any objective at any depth
 
 
 class LayerMetrics:
@@ -43,15 +45,38 @@ class LayerMetrics:
         return sample.moments is not None and sample.noise is None and not self.zero_gradient
 
     @cached_property
-    def accuracy(self) -> Accuracy:
-        """Bias and variance of one draw."""
+    def measured(self) -> Accuracy:
+        """Bias and variance of one draw, as if no theorem were known."""
         return NO_ACCURACY if self.zero_gradient else accuracy_of(self.sample)
+
+    @cached_property
+    def source(self) -> str:
+        """Where the bias is known from: "theorem", "enumeration", "test", or "" if it is not.
+
+        A theorem says that the bias is zero: the estimator is certified to be unbiased for any
+        objective at any depth. Classes that depend on the problem, such as one layer, are not used.
+        An enumeration that finds a bias refutes the theorem, and is used in its place.
+        """
+        if self.zero_gradient:
+            return ""
+        enumerated = self.exact or (self.measured.variance == 0.0 and self.sample.noise is None)
+        refuted = enumerated and self.measured.bias2 > EXACT**2
+        if self.cell.claim in THEOREMS and not refuted:
+            return "theorem"
+        return "enumeration" if enumerated else "test"
+
+    @cached_property
+    def accuracy(self) -> Accuracy:
+        """Bias and variance of one draw; the bias is zero where a theorem says so."""
+        return self.measured.unbiased() if self.source == "theorem" else self.measured
 
     @cached_property
     def direction(self) -> Direction:
         """Expected descent, signal-to-noise ratio and scale-free bias of one draw."""
         if self.zero_gradient:
             return Direction(UNKNOWN, UNKNOWN, UNKNOWN)
+        if self.source == "theorem":
+            return known_direction(self.accuracy, self.level)
         return direction_of(self.sample, self.accuracy, self.level)
 
     @cached_property
@@ -105,6 +130,7 @@ class LayerMetrics:
             "draws": self.sample.draws,
             "zero_gradient": self.zero_gradient,
             "exact": self.exact,
+            "bias_source": self.source,
         }
         for name, metric in all_metrics().items():
             here = grouped or not metric.groups

@@ -40,6 +40,7 @@ class Measurement(NamedTuple):
         reference: if the gradient is itself the mean of draws, their blocks for each layer. Every
             metric is then corrected for their noise, which its interval includes. These draws must
             be independent of those of the estimator.
+        claim: what the estimator is certified to be exact for, as "unbiased"; empty if not known.
     """
 
     problem: str
@@ -57,6 +58,7 @@ class Measurement(NamedTuple):
     moments: Sequence[tuple[Floats, Floats]] | None = None
     cost: Mapping[str, float] = {}
     reference: Sequence[Blocks] | None = None
+    claim: str = ""
 
     @classmethod
     def stored(

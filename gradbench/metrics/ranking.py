@@ -8,7 +8,7 @@ import pandas as pd
 
 from gradbench.core.errors import GradbenchError, did_you_mean
 from gradbench.core.specs import family
-from gradbench.metrics.accuracy import EXACT, Accuracy, mse_difference
+from gradbench.metrics.accuracy import EXACT, ROUNDING, Gap, mse_gap
 from gradbench.metrics.budget import Budget, budget
 from gradbench.metrics.directory import Measurements, measurements
 from gradbench.metrics.distributions import t_two_sided
@@ -68,8 +68,9 @@ def rank(
     Returns:
         A frame with a row per estimator, best first: problem, replicate, checkpoint, layer,
         estimator; rank (NaN where the budget pays for no draw, or the metric is not known); M; the
-        metric with ``_se``, ``_low`` and ``_high``; zero_gradient; exact; evaluations and seconds
-        per draw. A metric of groups is taken at the largest stored M that the budget pays for.
+        metric with ``_se``, ``_low`` and ``_high``; zero_gradient; exact; bias_source; evaluations
+        and seconds per draw. A metric of groups is taken at the largest stored M that the budget
+        pays for.
 
     Raises:
         GradbenchError: an unknown metric, budget or layer, costs that were not stored, gradients
@@ -91,6 +92,7 @@ def rank(
                 | value
                 | {"zero_gradient": one.metrics.zero_gradient}
                 | {"exact": one.metrics.exact and not METRICS[by].groups}
+                | {"bias_source": one.metrics.source}
                 | {cost: cell.cost.get(cost, math.nan) for cost in ("evaluations", "seconds")}
             )
     frame = pd.DataFrame(rows)
@@ -168,9 +170,9 @@ def differs(a: Ranked, b: Ranked, by: str, level: float = LEVEL) -> bool:
         gap = abs(a.found.value - b.found.value)
         least, rounding = least_difference(a.found, b.found), max(_ROUNDING * scale, EXACT)
         return math.isinf(gap) or (gap > least and gap > rounding)  # NaN where it is not known
-    gap, se, dof = _difference(a, b)
-    rounding = max(_ROUNDING * (scale**2 if by == "rmse" else scale), EXACT**2)
-    return abs(gap) > quantile(level, dof) * se and abs(gap) > rounding
+    gap = _difference(a, b)
+    rounding = max(_ROUNDING * (scale**2 if by == "rmse" else scale), ROUNDING**2)
+    return abs(gap.size) > rounding and gap.t * gap.size > quantile(level, gap.dof) * abs(gap.size)
 
 
 def difference_p(
@@ -195,23 +197,16 @@ def difference_p(
         (found,) = (x for x in layers_of(cell) if x.layer == row["layer"])
         ranked.append(_at_budget(found, "rmse", budget(at)))
     first, second = ranked
-    gap, se, dof = _difference(first, second)
-    if se == 0.0:
+    gap = _difference(first, second)
+    if gap.se == 0.0:
         return float(not differs(first, second, "rmse"))
-    return t_two_sided(abs(gap) / se, dof)
+    return t_two_sided(abs(gap.t), gap.dof)
 
 
 _CELL = ["problem", "replicate", "checkpoint", "estimator"]
 
 
-def _difference(a: Ranked, b: Ranked) -> tuple[float, float, float]:
-    """Return the MSE of a minus the MSE of b, its standard error and degrees of freedom."""
-    gap, se, dof = mse_gap(a.metrics.accuracy, b.metrics.accuracy, (a.average, b.average))
-    return gap, math.hypot(se, a.timing_se, b.timing_se), dof
-
-
-def mse_gap(a: Accuracy, b: Accuracy, averages: tuple[float, float]) -> tuple[float, float, float]:
-    """Return the MSE of a minus the MSE of b at two M, its error and degrees of freedom."""
-    bias2, variance, covariance = mse_difference(a, b, averages)
-    dof = min((x.dof for x in (a, b) if len(x.counts)), default=math.inf)
-    return bias2 + variance, math.sqrt(max(covariance.sum(), 0.0)), dof
+def _difference(a: Ranked, b: Ranked) -> Gap:
+    """Return the MSE of a minus the MSE of b, with the error of measured times."""
+    gap = mse_gap(a.metrics.accuracy, b.metrics.accuracy, (a.average, b.average))
+    return gap._replace(se=math.hypot(gap.se, a.timing_se, b.timing_se))

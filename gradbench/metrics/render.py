@@ -9,6 +9,9 @@ import pandas as pd
 from gradbench.core.text import FORMATS
 from gradbench.metrics.intervals import Estimate, digits
 
+_BIASES = ("bias", "bias2", "scale_free_bias")
+_MEANS = ("cosine", "signs")  # over groups
+
 
 def by_layer(frame: pd.DataFrame) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield the rows, layer by layer, each with the layer in its first column, once per layer."""
@@ -30,10 +33,17 @@ def render(rows: Sequence[Sequence[str]], form: str, heading: str, right: int) -
 
 
 def shown(row: Mapping[str, Any], name: str, intervals: bool = False) -> str:
-    """Return the text of a metric in a row of a frame, with its uncertain digits."""
-    return number(
-        Estimate(*(row[f"{name}{end}"] for end in ("", "_se", "_low", "_high"))), intervals
-    )
+    """Return the text of a metric in a row of a frame, with its uncertain digits.
+
+    A bias that a theorem says to be zero is "0 by theorem"; a mean over too few groups for an
+    interval is followed by "(too few)".
+    """
+    found = Estimate(*(row[f"{name}{end}"] for end in ("", "_se", "_low", "_high")))
+    if name in _BIASES and row.get("bias_source") == "theorem":
+        return "0 by theorem"
+    if name in _MEANS and math.isnan(found.low) and not math.isnan(found.value):
+        return f"{found.value:.2g} (too few)"
+    return number(found, intervals)
 
 
 def number(found: Estimate, intervals: bool = False) -> str:

@@ -10,10 +10,12 @@ from gradbench.core.errors import GradbenchError
 from gradbench.core.specs import label
 from gradbench.core.text import FORMATS
 from gradbench.metrics.budget import Budget
+from gradbench.metrics.directions import FEW
 from gradbench.metrics.intervals import Estimate, digits
 from gradbench.metrics.measurement import KEYS
 from gradbench.metrics.registry import METRICS, check_metrics
 from gradbench.metrics.render import by_layer, comment, number, render, shown
+from gradbench.metrics.unbiasedness import AGAINST, FALSE_ALARMS
 
 DEFAULT = ("rmse", "bias", "std", "cosine")
 
@@ -45,6 +47,7 @@ def table(
     names = check_metrics(metrics)
     if in_full := FORMATS.find(form).numbers:
         facts = ["loss"] * ("loss" in frame) + ["M", "draws", "zero_gradient", "exact"]
+        facts += ["bias_source"]
         numbers = [f"{name}{end}" for name in names for end in ("", "_se", "_low", "_high")]
         return in_full(frame.reindex(columns=[*KEYS, *facts, *numbers]))
     if frame.empty:
@@ -70,8 +73,11 @@ def legend(average: int, names: Sequence[str] = DEFAULT) -> str:
         f"Relative to the exact gradient, for {draws}. 0.213(4): 0.213, standard error 0.004;",
         "< x: may be zero, upper limit at 95 %"
         + ("; band: 15 % and 85 % quantiles of the cosine;" if "cosine" in names else ";"),
-        "=: exact, by enumeration, but for cosine, signs and P(descent).",
+        "=: exact, by enumeration, but for cosine, signs and P(descent). A bias is known by",
+        "theorem (the certified class), by enumeration (=), or by a test of draws (all others).",
     ]
+    if "cosine" in names or "signs" in names:
+        lines.append(f"too few: fewer than {FEW} groups of draws, which have no interval.")
     more = [name for name in names if name not in DEFAULT]
     lines += [f"{METRICS[name].title}: {METRICS[name].meaning}." for name in more]
     return "\n".join(lines)
@@ -88,7 +94,7 @@ def ranking(frame: pd.DataFrame, by: str, at: str, form: str = "terminal") -> st
     (by,) = check_metrics([by])
     parts = []
     for (problem, replicate, checkpoint, layer), group in frame.groupby(KEYS[:4], sort=False):
-        rows = [["rank", "estimator", "M", _title(by, form)]]
+        rows = [["rank", "estimator", "bias by", "M", _title(by, form)]]
         ranks = group["rank"].dropna().tolist()
         for row in group.to_dict("records"):
             place = f"{row['rank']:.0f}{' (tie)' * (ranks.count(row['rank']) > 1)}"
@@ -97,12 +103,13 @@ def ranking(frame: pd.DataFrame, by: str, at: str, form: str = "terminal") -> st
             number = shown(row, by) if row["M"] else "a draw costs more"
             if row["zero_gradient"]:
                 number = "zero gradient"
-            rows.append([place, _named(row), str(row["M"]), number])
+            rows.append([place, _named(row), row["bias_source"], str(row["M"]), number])
         heading = f"{problem}, replicate {replicate}, {checkpoint}, {layer}: at {at}"
-        parts.append(render(rows, form, heading, right=2))
+        parts.append(render(rows, form, heading, right=3))
     note = (
         "M: draws averaged at this budget; rank: one more than the number of estimators that are\n"
-        "significantly better; (tie): no significant difference; =: exact."
+        "significantly better; (tie): no significant difference; =: exact; bias by:\n"
+        "a theorem says that it is zero, an enumeration is exact, a test has seen draws."
     )
     return "\n\n".join([*parts, comment(note, form)])
 
@@ -153,20 +160,27 @@ def unbiased(frame: pd.DataFrame, form: str = "terminal") -> str:
         return in_full(frame)
     parts = []
     for (problem, replicate, checkpoint), group in frame.groupby(KEYS[:3], sort=False):
-        rows = [["layer", "estimator", "|bias|", "p", "detectable", "verdict"]]
+        rows = [["layer", "estimator", "bias by", "|bias|", "p", "detectable", "verdict"]]
         for layer, row in by_layer(group):
             bias = digits(row["bias"], math.nan if row["p"] >= 0.0 else 0.0)
             numbers = [
                 "" if math.isnan(row[name]) else f"{row[name]:.2g}"
                 for name in ("p_adjusted", "detectable")
             ]
-            rows.append([layer, label(row["estimator"]), bias, *numbers, row["verdict"]])
-        parts.append(render(rows, form, f"{problem}, replicate {replicate}, {checkpoint}", right=2))
+            known = label(row["estimator"]), row["source"]
+            rows.append([layer, *known, bias, *numbers, row["verdict"]])
+        parts.append(render(rows, form, f"{problem}, replicate {replicate}, {checkpoint}", right=3))
     note = (
         "p: the probability of such a bias by chance, adjusted for all tests here (Sidak, Holm);\n"
         "detectable: the bias of one coordinate that would have been found with probability 0.9.\n"
         "No p: the answer is known, from exact moments or because draws do not vary."
     )
+    if against := int(frame["verdict"].eq(AGAINST).sum()):
+        note += (
+            f"\n\n{AGAINST}: {against} of {len(frame)} rows have a bias where the estimator is\n"
+            "certified to have none. The estimator, its certificate or the machine is wrong: do\n"
+            f"not use these results. By chance this happens at a rate of {FALSE_ALARMS:g} at most."
+        )
     return "\n\n".join([*parts, comment(note, form)])
 
 
@@ -180,7 +194,7 @@ def comparison(frame: pd.DataFrame, by: str, form: str = "terminal") -> str:
         return in_full(frame)
     parts = []
     for (problem, replicate, checkpoint), group in frame.groupby(KEYS[:3], sort=False):
-        rows = [["layer", "estimator", "before", "after", "ratio", "p", "change"]]
+        rows = [["layer", "estimator", "bias by", "before", "after", "ratio", "p", "change"]]
         for layer, row in by_layer(group):
             numbers = [
                 number(Estimate(row[when], math.nan, math.nan, math.nan))
@@ -188,9 +202,10 @@ def comparison(frame: pd.DataFrame, by: str, form: str = "terminal") -> str:
             ]
             ratio = "-" if math.isnan(row["ratio"]) else f"{row['ratio']:.3f}"
             p = "-" if math.isnan(row["p_adjusted"]) else f"{row['p_adjusted']:.2g}"
-            rows.append([layer, label(row["estimator"]), *numbers, ratio, p, row["change"]])
+            known = label(row["estimator"]), row["bias_source"]
+            rows.append([layer, *known, *numbers, ratio, p, row["change"]])
         heading = f"{problem}, replicate {replicate}, {checkpoint}: {METRICS.find(by).title}"
-        parts.append(render(rows, form, heading, right=2))
+        parts.append(render(rows, form, heading, right=3))
     count = frame["change"].value_counts()
     counts = ", ".join(f"{count[word]} {word}" for word in count.index)
     return "\n\n".join([*parts, comment(f"{counts}; p adjusted by Holm's method", form)])

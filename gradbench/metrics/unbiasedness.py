@@ -6,20 +6,22 @@ import pandas as pd
 
 from gradbench.metrics.accuracy import EXACT
 from gradbench.metrics.directory import Measurements, measurements
-from gradbench.metrics.layers import layers_of
+from gradbench.metrics.layers import THEOREMS, layers_of
 from gradbench.metrics.measurement import KEYS, NETWORK, samples
 from gradbench.metrics.significance import detectable_bias, holm
 
+AGAINST = "AGAINST THE THEOREM"  # a verdict
 FALSE_ALARMS = 0.01  # of all tests of unbiasedness of a set of results together
 
 
 def unbiasedness(results: Measurements, alpha: float = FALSE_ALARMS) -> pd.DataFrame:
     """Return whether each estimator is unbiased in each layer.
 
-    With exact moments this is known. Else the p-value is that of the largest |t| over the
-    coordinates of the layer (Sidak), adjusted over all rows by Holm's method: the chance of any
-    false alarm is at most ``alpha``, given that means of draws are normal. Coordinates dominated by
-    rare events, whose means are not normal, are not tested.
+    A theorem, the certified class of an estimator, may say that it is; exact moments tell it too.
+    Both are checked as if nothing were known: by the moments, or else by a test. There the p-value
+    is that of the largest |t| over the coordinates of the layer (Sidak), adjusted over all rows by
+    Holm's method: the chance of any false alarm is at most ``alpha``, given that means of draws are
+    normal. Coordinates dominated by rare events, whose means are not normal, are not tested.
 
     Args:
         results: a directory of results, its path, or measurements.
@@ -28,24 +30,29 @@ def unbiasedness(results: Measurements, alpha: float = FALSE_ALARMS) -> pd.DataF
     Returns:
         A frame with a row per cell and layer: the keys; bias (relative, exact or estimated); p and
         p_adjusted, NaN where the answer is known; detectable, the relative bias of any single
-        coordinate that would have been found with probability 0.9; verdict: "unbiased" or "biased"
-        where it is known, "bias found", "no bias seen", or "zero gradient".
+        coordinate that would have been found with probability 0.9; source of the knowledge of the
+        bias, "theorem", "enumeration" or "test"; verdict: "unbiased by theorem"; "unbiased" or
+        "biased" where it is enumerated; "bias found" or "no bias seen" in a test; "AGAINST THE
+        THEOREM" where the bias of an estimator that is certified to have none was enumerated, or
+        found at the rate ``alpha``; or "zero gradient".
 
     Raises:
         GradbenchError: as ``summary``.
     """
-    rows, alone = [], []
+    rows, alone, claims = [], [], []
     for cell in measurements(results):
         for found, sample in zip(layers_of(cell), samples(cell), strict=True):
             if found.layer == NETWORK:
                 continue
             key = dict(zip(KEYS, [*cell.place, found.layer, cell.estimator], strict=True))
-            bias = found.estimate("bias").value
+            bias = found.measured.squared_bias().root().value
             steady = found.accuracy.variance == 0.0 and sample.noise is None
             known = found.exact or steady
             p = math.nan if known else found.unbiased_p
             rows.append(key | {"bias": bias, "p": p})
             alone.append((sample, found.zero_gradient, known))
+            rows[-1]["source"] = found.source
+            claims.append(found.cell.claim in THEOREMS)
     frame = pd.DataFrame(rows)
     if frame.empty:
         return frame
@@ -55,14 +62,19 @@ def unbiasedness(results: Measurements, alpha: float = FALSE_ALARMS) -> pd.DataF
         math.nan if zero or known else detectable_bias(sample, alpha / max(tests, 1))
         for sample, zero, known in alone
     ]
+    frame["source"] = frame.pop("source")
+    facts = zip(alone, claims, frame["bias"], frame["p_adjusted"], strict=True)
     frame["verdict"] = [
-        "zero gradient" if zero else _verdict(known, bias, p < alpha)
-        for (_, zero, known), bias, p in zip(alone, frame["bias"], frame["p_adjusted"], strict=True)
+        "zero gradient" if zero else _verdict(claim, known, bias, p < alpha)
+        for (_, zero, known), claim, bias, p in facts
     ]
     return frame
 
 
-def _verdict(known: bool, bias: float, found: bool) -> str:
+def _verdict(claim: bool, known: bool, bias: float, found: bool) -> str:
+    seen = bias > EXACT if known else found
+    if claim:
+        return AGAINST if seen else "unbiased by theorem"
     if known:
-        return "biased" if bias > EXACT else "unbiased"
-    return "bias found" if found else "no bias seen"
+        return "biased" if seen else "unbiased"
+    return "bias found" if seen else "no bias seen"

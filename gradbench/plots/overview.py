@@ -35,7 +35,7 @@ def _of_many(suite: Suite, summary: pd.DataFrame) -> Iterable[Part]:
     parts=_of_many,
     suites=["accuracy", "training"],
     caption="Bias (dots) and standard deviation (circles) of a draw of each estimator. Open "
-    "triangles are upper limits where no bias was seen.",
+    "triangles are upper limits where no bias was seen; a 0 is a bias that is zero by theorem.",
     order=65,
 )
 def overview(summary: pd.DataFrame, title: str = "") -> Figure:
@@ -43,7 +43,8 @@ def overview(summary: pd.DataFrame, title: str = "") -> Figure:
 
     A panel per problem and layer. Dots are biases, open circles deviations; an open triangle is the
     upper limit of a bias that is not seen, as in ``growth``. Zeros are not drawn; a "0" means that
-    both are zero. The layer "network" is left out unless it is given alone.
+    a theorem says that the bias is zero, or that both are zero. The layer "network" is left out
+    unless it is given alone.
 
     Args:
         summary: the ``summary`` of one checkpoint.
@@ -94,8 +95,8 @@ def _dots(rows: pd.DataFrame, ax: Axes, names: Sequence[str], look: dict[str, St
         if name not in points.index:
             continue
         color = look[name].color
-        bias, seen, std = points.loc[name]
-        if bias == std == 0.0:
+        bias, seen, std, theorem = points.loc[name]
+        if bias == 0.0 and (theorem or std == 0.0):
             edge = ax.get_yaxis_transform()
             zero = ax.text(0.02, place, "0", transform=edge, fontsize=6, color=color, va="center")
             owned(zero, name)

@@ -46,8 +46,9 @@ def bias_variance_plane(
 ) -> Axes:
     """Draw relative |bias| against the relative standard deviation of a draw, logarithmically.
 
-    A point per estimator; an open triangle is the upper limit of a bias that is not seen. Zeros are
-    in the grey edges. Grey lines have equal RMSE of one draw.
+    A point per estimator; an open triangle is the upper limit of a bias that is not seen, an open
+    diamond a bias that is zero by theorem. Zeros are in the grey edges. Grey lines have equal RMSE
+    of one draw.
 
     Args:
         summary: the rows of one layer and checkpoint at M = 1.
@@ -72,12 +73,15 @@ def _plane(points: pd.DataFrame, ax: Axes, style: Mapping[str, Style], span: _Sp
         look = style[name]
         limit = look.marker and not points.loc[name, "seen"]
         marker: dict[str, Any] = {"marker": look.marker or ".", "mew": 0}
+        if points.loc[name, "theorem"]:
+            marker = _THEOREM
         place = places.loc[name, ["x", "y"]]
         (mark,) = ax.plot(*place, color=look.color, ls="", **(_LIMIT if limit else marker))
         owned(mark, name).set_zorder(3 if look.marker else 2)
     return ax
 
 
+_THEOREM: dict[str, Any] = {"marker": "D", "mfc": "none", "ms": 3.5}
 _LIMIT: dict[str, Any] = {"marker": "v", "mfc": "none"}
 
 
@@ -153,7 +157,7 @@ def _panel(rows: pd.DataFrame, ax: Axes, style: Mapping[str, Style], cost: str) 
     panel=Panel(
         "Bias against deviation",
         "For one draw. Grey lines have equal RMSE; zero is in the grey edges; an open triangle is "
-        "an upper limit where no bias was seen.",
+        "an upper limit where no bias was seen, an open diamond a bias that is zero by theorem.",
         _panel,
     ),
     order=40,
@@ -207,6 +211,7 @@ def plane(summary: pd.DataFrame, title: str = "") -> Figure:
         direct = not rows[0].legend and len(layers) <= _WIDE
         marks = [
             limit_mark("0.4", "v", "no bias seen (limit)"),
+            Line2D([], [], color="0.4", ls="", label="0 by theorem", **_THEOREM),
             Line2D([], [], color="0.75", lw=0.5, label="equal RMSE of a draw"),
         ]
         legend = {} if direct or rows[0].legend else rows[0].style

@@ -39,7 +39,8 @@ def bias_and_deviation(summary: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         A frame indexed by estimator with the columns ``bias`` (root mean square, or the upper limit
-        where none is seen, as in ``growth``), ``seen`` and ``std``. Zero is 0, unknown is NaN.
+        where none is seen, as in ``growth``), ``seen``, ``std`` and ``theorem`` (whether one says
+        that the bias is zero, in all replicates). Zero is 0, unknown is NaN.
     """
     known = summary.dropna(subset=["bias2", "bias2_se"])
     bias = over_replicates(known.assign(square=known["bias2"], se=known["bias2_se"]), "estimator")
@@ -49,4 +50,8 @@ def bias_and_deviation(summary: pd.DataFrame) -> pd.DataFrame:
     # A known value without a point is rounding.
     for column, rows in (("bias", known), ("std", summary.dropna(subset=["variance"]))):
         points.loc[points[column].isna() & points.index.isin(rows["estimator"]), column] = 0.0
-    return points.assign(seen=points["seen"].ne(False))
+    theorem = pd.Series(False, points.index)
+    if "bias_source" in summary:
+        source = summary["bias_source"].eq("theorem")
+        theorem |= source.groupby(summary["estimator"]).all().reindex(points.index)
+    return points.assign(seen=points["seen"].ne(False), theorem=theorem)

@@ -1,10 +1,11 @@
 """Sentences on what is exact and what is uncertain."""
 
-from collections.abc import Sequence
+from typing import NamedTuple
 
 import pandas as pd
 from markupsafe import Markup
 
+from gradbench.metrics.unbiasedness import AGAINST
 from gradbench.report.numbers import SEVERAL, about, code, codes, span
 from gradbench.report.places import rivals
 
@@ -35,33 +36,59 @@ def what_is_exact(summary: pd.DataFrame) -> list[Markup]:
     return found
 
 
-def unbiased_estimators(bias: pd.DataFrame) -> tuple[list[str], dict[str, float]]:
-    """Return the estimators that are unbiased in all layers, and those where no bias was seen.
+class Unbiased(NamedTuple):
+    """The estimators without a bias in any layer, by how that is known.
 
-    The latter come with the bias of a single coordinate that would have been seen, relative to |G|.
+    ``tested`` has the bias of a single coordinate that would have been seen, relative to |G|.
+    ``against`` have a bias although a theorem says that they have none.
     """
-    known, unseen = [], {}
+
+    theorem: list[str]
+    enumerated: list[str]
+    tested: dict[str, float]
+    against: list[str]
+
+    @property
+    def known(self) -> list[str]:
+        """The ones that are certainly unbiased."""
+        return [*self.theorem, *self.enumerated]
+
+
+def unbiased_estimators(bias: pd.DataFrame) -> Unbiased:
+    """Return the estimators that are unbiased in all layers, or seem to be."""
+    found = Unbiased([], [], {}, [])
     for name, rows in bias.groupby("estimator", sort=False) if len(bias) else ():
-        if rows["verdict"].eq("unbiased").all():
-            known.append(str(name))
-        elif rows["verdict"].isin(["unbiased", "no bias seen"]).all():
-            unseen[str(name)] = float(rows["detectable"].max())
-    return known, unseen
+        verdicts = set(rows["verdict"])
+        if AGAINST in verdicts:
+            found.against.append(str(name))
+        elif verdicts == {"unbiased by theorem"}:
+            found.theorem.append(str(name))
+        elif verdicts <= {"unbiased by theorem", "unbiased"}:
+            found.enumerated.append(str(name))
+        elif verdicts <= {"unbiased by theorem", "unbiased", "no bias seen"}:
+            found.tested[str(name)] = float(rows["detectable"].max())
+    return found
 
 
-def what_is_unbiased(known: Sequence[str], unseen: dict[str, float]) -> Markup:
+def what_is_unbiased(found: Unbiased) -> Markup:
     """Return a sentence on which estimators are unbiased."""
     parts = []
-    if known:
-        parts.append(Markup("certainly unbiased in every layer: {}").format(codes(known)))
-    if unseen:
-        some = list(unseen.items())[:SEVERAL]
+    if found.against:
+        what = "warning: a bias was found against the theorem that there is none: {}"
+        parts.append(Markup(what).format(codes(found.against)))
+    if found.theorem:
+        parts.append(Markup("unbiased by theorem in every layer: {}").format(codes(found.theorem)))
+    if found.enumerated:
+        what = "unbiased by enumeration in every layer: {}"
+        parts.append(Markup(what).format(codes(found.enumerated)))
+    if found.tested:
+        some = list(found.tested.items())[:SEVERAL]
         text = Markup(", ").join(
             Markup("{} ({})").format(code(name), about(limit)) for name, limit in some
         )
-        more = f" and {len(unseen) - SEVERAL} more" if len(unseen) > SEVERAL else ""
-        what = "no bias seen in any layer: {}{} (in brackets the bias of a coordinate, relative to "
-        what += "|G|, that would have been seen)"
+        more = f" and {len(found.tested) - SEVERAL} more" if len(found.tested) > SEVERAL else ""
+        what = "no bias seen in tests of any layer, which is no proof: {}{} (in brackets the bias "
+        what += "of a coordinate, relative to |G|, that would have been seen)"
         parts.append(Markup(what).format(text, more))
     if not parts:
         return Markup("Every estimator is biased in some layer; the last table shows in which.")
@@ -71,7 +98,8 @@ def what_is_unbiased(known: Sequence[str], unseen: dict[str, float]) -> Markup:
 
 def unseen_biases(whole: pd.DataFrame) -> list[Markup]:
     """Return a sentence on how large biases may be that are not significant."""
-    rows = whole[(whole["bias2_low"] <= 0.0) & ~whole["exact"] & ~whole["zero_gradient"]]
+    rows = whole[(whole["bias2_low"] <= 0.0) & ~whole["zero_gradient"]]
+    rows = rows[rows["bias_source"] == "test"]
     if rows.empty:
         return []
     parts = [

@@ -8,6 +8,7 @@ import pandas as pd
 
 from gradbench.metrics import Metric, all_metrics
 from gradbench.metrics.render import shown
+from gradbench.metrics.unbiasedness import AGAINST
 from gradbench.plots.style import in_order
 from gradbench.report.numbers import about, duration
 from gradbench.report.places import Place
@@ -74,6 +75,8 @@ def _value(row: Mapping[str, Any], metric: str, first: bool) -> Value:
     if math.isnan(value):
         return Value(_NOTHING, None)
     text = shown(row, metric).replace("-", "\u2212")
+    if metric in ("bias", "bias2") and row["bias_source"] == "theorem":
+        return Value(text, value, "exact, by theorem")
     if se == 0.0 and low == high:
         return Value(f"= {text}", value, "exact")
     if math.isnan(low) or math.isnan(high):
@@ -108,6 +111,8 @@ def bias_grid(verdicts: pd.DataFrame) -> tuple[list[str], dict[str, list[Verdict
 def _verdict(rows: pd.DataFrame | None) -> Verdict | None:
     if rows is None:
         return None
+    if against := int(rows["verdict"].eq(AGAINST).sum()):
+        return Verdict(f"{AGAINST}, at {against} of {len(rows)} places", "biased")
     wrong = rows[rows["verdict"].isin(["biased", "bias found"])]
     if len(wrong):
         exact = "= " if wrong["verdict"].eq("biased").all() else ""
@@ -115,7 +120,9 @@ def _verdict(rows: pd.DataFrame | None) -> Verdict | None:
         size = f"{exact}{low}" if low == high else f"{exact}{low} to {high}"
         part = f", at {len(wrong)} of {len(rows)} places" if len(wrong) < len(rows) else ""
         return Verdict(f"biased: {size}{part}", "biased")
-    if rows["verdict"].eq("unbiased").all():
+    if rows["verdict"].eq("unbiased by theorem").all():
+        return Verdict("unbiased by theorem", "none")
+    if not rows["verdict"].eq("no bias seen").any():
         return Verdict("unbiased =", "none")
     limit = about(rows["detectable"].max())
-    return Verdict(f"none seen (below {limit})", "unseen")
+    return Verdict(f"tested: none seen, no proof (detectable: {limit})", "unseen")

@@ -62,8 +62,8 @@ def words(
     whole = whole[whole["estimator"].isin(rivals(whole["estimator"]))]
     usable = {tuple(key) for key in whole[~whole["zero_gradient"]][metrics.KEYS[:3]].to_numpy()}
     rival = [cell for cell in cells if cell.place in usable and rivals([cell.estimator])]
-    known, unseen = unbiased_estimators(bias)
-    unbiased = [*known, *unseen]
+    free = unbiased_estimators(bias)
+    unbiased = [*free.known, *free.tested]
     verdict, reasons, ties = None, [], []
     if rival:
         ranks = _ranks(rival)
@@ -83,7 +83,7 @@ def words(
         verdict,
         bool(rival),
         reasons,
-        [*what_is_exact(summary), what_is_unbiased(known, unseen)],
+        [*what_is_exact(summary), what_is_unbiased(free)],
         [*ties, *unseen_biases(whole), *how_times_vary(whole, device)],
     )
 

@@ -81,6 +81,7 @@ _MANIFEST: Shape = {
     "suite_hash": text,
     **_ORIGIN,
     "continued?": [_ORIGIN | {...: anything}],
+    "claims?": {...: text},
     "families?": {...: text},
     ...: anything,
 }
@@ -130,10 +131,13 @@ def _refuse_other(directory: Path, manifest: Json, wanted: Json) -> None:
     )
 
 
-def _begin_or_continue(directory: Path, wanted: Json, families: Mapping[str, str]) -> Json:
+def _begin_or_continue(
+    directory: Path, wanted: Json, families: Mapping[str, str], claims: Mapping[str, str]
+) -> Json:
     """Return the manifest of a run; write it where the run is new or its provenance has changed.
 
     ``families`` are those of the estimators: figures draw them alike, wherever they come from.
+    ``claims`` are what the estimators are exact for: a theorem knows more than draws do.
     """
     path = directory / "manifest.json"
     manifest = _read_manifest(path) if path.exists() else None
@@ -151,8 +155,9 @@ def _begin_or_continue(directory: Path, wanted: Json, families: Mapping[str, str
         new = manifest | {"continued": [*_origins(manifest)[1:], origin]}
     else:
         new = manifest
-    known = new.get("families", {}) | families
-    new = new | ({"families": dict(sorted(known.items()))} if known else {})
+    for name, facts in (("families", families), ("claims", claims)):
+        known = new.get(name, {}) | facts
+        new = new | ({name: dict(sorted(known.items()))} if known else {})
     if new == manifest:
         return new
     write_file(path, json.dumps(new | {"digest": _digest(new)}, indent=2).encode())

@@ -77,12 +77,13 @@ class Results:
         seed: int,
         draws: int,
         families: Mapping[str, str] | None = None,
+        claims: Mapping[str, str] | None = None,
     ) -> Self:
         """Open the results of a suite, seed and number of draws, or begin them, to write.
 
         Files that a killed run left half written are removed. Versions, commit or machine that
         differ from the last ones in the manifest are added to it, as are the ``families`` of
-        estimators, by their names without arguments.
+        estimators, by their names without arguments, and their ``claims``, by their specs.
 
         Raises:
             GradbenchError: the directory holds something else, has a newer schema, cannot be
@@ -96,7 +97,7 @@ class Results:
             lock = locked(directory)
             undo.callback(lock.release)
             remove_partials(directory)
-            manifest = _begin_or_continue(directory, wanted, families or {})
+            manifest = _begin_or_continue(directory, wanted, families or {}, claims or {})
             undo.pop_all()
         return cls(directory, manifest, lock)
 

@@ -14,6 +14,7 @@ from gradbench.core.contract import Params
 from gradbench.core.errors import GradbenchWarning
 from gradbench.core.names import visible_lines
 from gradbench.core.pytrees import layer_vectors
+from gradbench.estimators.registry import claims_of
 from gradbench.measure import exact_reference
 from gradbench.measure.blocks import Block
 from gradbench.measure.cell import Cell, coordinates_of, prepare
@@ -232,12 +233,14 @@ def _precision_check(
         return None
     from gradbench import metrics
 
+    claim = claims_of([store.estimator])[store.estimator]
+
     def enough(meta: dict[str, Any] | None, blocks: list[Block]) -> bool:
         if meta is None:
             return False
         moments = results.load_moments(store.place, store.estimator)
         found = metrics.Measurement.stored(
-            store.place, store.estimator, meta, blocks, gradient, moments=moments
+            store.place, store.estimator, meta, blocks, gradient, moments=moments, claim=claim
         )
         return metrics.relative_error(found, until.metrics) <= until.rel_se
 

@@ -10,7 +10,7 @@ from gradbench import exact
 from gradbench.core.errors import GradbenchError
 from gradbench.core.names import file_name
 from gradbench.core.precision import float64
-from gradbench.estimators.registry import check_spec, families_of
+from gradbench.estimators.registry import check_spec, claims_of, families_of
 from gradbench.results.store import Results
 from gradbench.suites.cells import list_tasks, make_suite_plan, measure_problem
 from gradbench.suites.instance import ProblemInstance, build, estimator
@@ -51,9 +51,13 @@ def run(
     """
     suite = _resolve(suite, draws, quick, until, until_metrics)
     problems = _build(suite, seed)
-    families = families_of(suite.estimators)
     results = Results.open_or_create(
-        out or Path("results") / suite.name, suite.as_dict(), seed, suite.draws, families
+        out or Path("results") / suite.name,
+        suite.as_dict(),
+        seed,
+        suite.draws,
+        families_of(suite.estimators),
+        claims_of(suite.estimators),
     )
     with results, float64():
         tasks = [list(list_tasks(results, suite, built)) for built in problems]

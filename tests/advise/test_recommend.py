@@ -209,7 +209,7 @@ def test_the_sentence_names_the_best_the_runner_up_how_much_and_how_sure():
 def test_what_is_sampled_is_said_with_its_p_value():
     cells = [sampled("psa", 0), sampled("arm", 1, 1.5)]
     sentence = said(cells, "1-draw").sentence
-    p = float(re.search(r"; p = ([\d.e-]+) that another is as good\.$", sentence)[1])
+    p = float(re.search(r"; p-value of equality with the runner-up ([\d.e-]+)\.$", sentence)[1])
     one, two = (row for _, row in rank(cells).iterrows())
     assert p == pytest.approx(metrics.difference_p(cells, (one, two), "1-draw"), rel=0.5)
     assert p < 0.01 and " use psa (relative RMSE " in sentence
@@ -221,7 +221,7 @@ def test_ties_are_said_to_be_ties():
     names = found.ranking["estimator"].tolist()
     start, end = found.sentence.split("; not told apart from it: ")
     assert start.startswith(f"At 100 draws use {names[0]} (")
-    assert end.startswith(f"{', '.join(names[1:4])} and 1 more (p up to ")
+    assert end.startswith(f"{', '.join(names[1:4])} and 1 more (p-values of equal errors up to ")
     assert end.endswith("); more draws would tell.")
     exact = said([exactly("psa", 0.1, 1.0), exactly("arm", 0.1, 1.0)]).sentence
     assert exact.endswith("mean of 100 draws); as good: arm.")

@@ -33,7 +33,6 @@ from gradbench.metrics.intervals import (
     bounded,
     combined,
     correlation,
-    fieller,
     known,
     logarithmic,
     quantile,
@@ -390,8 +389,8 @@ def test_averages_above_the_block_size_come_from_whole_blocks_and_heads():
         expected = (means @ GRADIENT) / np.linalg.norm(means, axis=1) / 5.0
         directions = found.directions(average)
         assert directions.groups == groups
-        error = expected.std(ddof=1) / math.sqrt(groups)
-        assert directions.cosine[:2] == pytest.approx((expected.mean(), error), rel=1e-9)
+        assert directions.cosine.value == pytest.approx(expected.mean(), rel=1e-9)
+        assert math.isnan(directions.cosine.low)  # too few groups
         assert expected.min() - 0.02 < directions.lower[0] <= directions.upper[0] <= 1.0
         agree = (np.sign(means[:, [0, 2]]) == [1, -1]).mean(1)
         error = agree.std(ddof=1) / math.sqrt(groups)
@@ -437,6 +436,7 @@ def test_the_network_is_its_layers_in_a_row():
     expected = layer(whole)
     for average in (1, 4, 64, 104, 192):
         mine, other = network.row(average), expected.row(average)
+        assert mine.pop("bias_source") == other.pop("bias_source") == "test"
         assert mine == pytest.approx(other, rel=1e-9, abs=1e-12, nan_ok=True)
     assert network.accuracy.bias2 != pytest.approx(layers[1].accuracy.bias2, rel=1e-3)
     assert network.accuracy.covariance == pytest.approx(expected.accuracy.covariance, rel=1e-9)
@@ -748,30 +748,3 @@ def test_errors_add_as_those_of_a_sum():
     assert correlation(np.array([[4.0, 3.0], [3.0, 9.0]])) == 0.5
     assert correlation(np.array([[4.0, 7.0], [7.0, 9.0]])) == 1.0
     assert correlation(np.zeros((2, 2))) == 0.0
-
-
-@given(
-    st.floats(0.01, 10.0), st.floats(-10.0, -0.01), st.floats(0.001, 3.0), st.floats(0.001, 3.0),
-    st.floats(-0.9, 0.9), st.floats(0.5, 3.0),
-)  # fmt: skip
-def test_limits_of_a_zero_are_those_that_the_data_allow(a, b, x, y, rho, reach):
-    """Every x with |a + b / x| within its error, from a grid."""
-    covariance = np.array([[x**2, rho * x * y], [rho * x * y, y**2]])
-    limits = fieller(a, b, covariance, reach)
-    u = np.geomspace(1e-4, 1e4, 2001)  # 1 / x
-    error = np.sqrt(x**2 + 2 * rho * x * y * u + y**2 * u**2)
-    allowed = np.abs(a + b * u) <= reach * error
-    if limits is None:
-        assert b**2 <= reach**2 * y**2  # b may be zero: the crossing may be anywhere or nowhere
-        return
-    low, high = limits
-    assert 0.0 < low <= -b / a <= high
-    inside = (1.0 / u > low * (1 + 1e-6)) & (1.0 / u < high * (1 - 1e-6))
-    outside = (1.0 / u < low * (1 - 1e-6)) | (1.0 / u > high * (1 + 1e-6))
-    assert allowed[inside].all() and not allowed[outside].any()
-
-
-def test_a_zero_without_errors_is_known():
-    assert fieller(2.0, -6.0, np.zeros((2, 2)), 1.96) == pytest.approx((3.0, 3.0))
-    assert fieller(2.0, -6.0, np.diag([2.0, 0.0]), 1.96)[1] == math.inf  # a may be zero
-    assert fieller(2.0, 6.0, np.zeros((2, 2)), 1.96) is None  # at a negative x

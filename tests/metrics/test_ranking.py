@@ -19,7 +19,6 @@ from gradbench import metrics
 from gradbench.core.errors import GradbenchError
 from gradbench.metrics import Budget, best, budget, crossovers, rank, sample_complexity, summary
 from gradbench.metrics import tables as table
-from gradbench.metrics.intervals import fieller
 from gradbench.metrics.ranking import difference_p
 from gradbench.metrics.significance import holm
 
@@ -476,20 +475,6 @@ def test_a_crossover_that_is_not_sure_has_no_limits():
     rows = crossovers(cells)
     for row in rows.to_dict("records"):
         assert (row["low"] == 0.0 or row["low"] <= row["at"]) and row["high"] == math.inf
-
-
-def test_the_limits_of_a_ratio_cover_it_at_their_level():
-    """Fieller's theorem is exact for normal estimates of known covariance."""
-    rng = np.random.default_rng(8)
-    covariance = np.array([[0.04, 0.01], [0.01, 0.09]])
-    for a in (2.0, 0.5, 0.2):  # far from zero, and so near that limits are infinite
-        estimates = rng.multivariate_normal([a, -1.5], covariance, size=1500)
-        limits = [fieller(*x, covariance, 1.959964) or (0.0, math.inf) for x in estimates]
-        covered = sum(low <= 1.5 / a <= high for low, high in limits)
-        assert covered >= binom.ppf(1e-6, 1500, 0.95)
-        if a > 1:
-            assert covered <= binom.isf(1e-6, 1500, 0.95)
-            assert np.mean([high < math.inf for _, high in limits]) > 0.99
 
 
 @settings(max_examples=60)
