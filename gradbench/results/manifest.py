@@ -155,9 +155,9 @@ def _begin_or_continue(
         new = manifest | {"continued": [*_origins(manifest)[1:], origin]}
     else:
         new = manifest
-    for name, facts in (("families", families), ("claims", claims)):
-        known = new.get(name, {}) | facts
-        new = new | ({name: dict(sorted(known.items()))} if known else {})
+    for entry, facts in (("families", families), ("claims", claims)):
+        known = new.get(entry, {}) | facts
+        new = new | ({entry: dict(sorted(known.items()))} if known else {})
     if new == manifest:
         return new
     write_file(path, json.dumps(new | {"digest": _digest(new)}, indent=2).encode())
