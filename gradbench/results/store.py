@@ -13,8 +13,8 @@
 Every file but the figures says which run, place and estimator it is of, and is refused elsewhere;
 the manifest has a digest of all of itself. How files are written and verified is in
 ``gradbench.core.atomic``, what a shard holds in ``gradbench.results.rows``. One process at a time
-may write, any number may read. The file has over 300 lines, as it holds what is said of each kind of
-file, which is to stand in one place.
+may write, any number may read. The file has over 300 lines, as it holds what is said of each kind
+of file, which is to stand in one place.
 """
 
 import contextlib
