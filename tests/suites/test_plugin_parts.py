@@ -181,6 +181,7 @@ def plugin(tmp_path):
     return tmp_path / "parts.py"
 
 
+@pytest.mark.slow  # tests/test_extending.py does as much with the examples of the documentation
 def test_a_suite_of_a_plugin_runs_on_the_command_line_with_all_its_parts(plugin, tmp_path):
     out = tmp_path / "results"
     assert main(["run", "twins", "--plugin", str(plugin), "--out", str(out)]) == 0
