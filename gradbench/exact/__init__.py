@@ -12,7 +12,8 @@ its model, ``route_of(model)``:
 A kind of model names one of these ``ROUTES``, or brings a ``Route`` of its own with its ``Size``.
 None takes more than ``memory`` bytes, ``MEMORY`` by default; ``check_size`` and ``is_small``
 answer before anything is computed. ``moments`` are the exact mean and variance of an estimator,
-without Monte-Carlo error, and ``moments_work`` is what they take. The exact gradient with the
+without Monte-Carlo error: by all paths, by pairs of branches for those of the ARM kind, or by an
+integral over the uniforms. ``moments_work`` is what they take. The exact gradient with the
 agreement of its checks is ``gradbench.reference``.
 """
 

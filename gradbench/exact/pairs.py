@@ -12,7 +12,7 @@ The file has over 300 lines, as it is one derivation, whose steps are read toget
 
 from functools import partial
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -25,11 +25,17 @@ from gradbench.core.noise import get_noise
 from gradbench.core.pytrees import real_type
 from gradbench.core.run import batch_size, sites_of
 from gradbench.core.surrogate import SurrogateLoss
+from gradbench.exact.pair_layers import (
+    Given,
+    gradient_moments,
+    layer_moments,
+    spread_of,
+    unit_pairs,
+)
 from gradbench.exact.routes import Size
 from gradbench.exact.size import TABLE
 from gradbench.exact.states import all_states, pair_rows, product_table, state_probabilities
 from gradbench.exact.sums import map_rows, sum_rows
-from gradbench.models.layer import units
 from gradbench.models.structure import Layered, is_layered
 
 PER_DRAW = 2000.0  # multiply-adds that take as long as a draw of one example
@@ -45,7 +51,7 @@ def compares_branches(loss: SurrogateLoss) -> bool:
     """
     model: Any = loss.model
     known = loss.branches is not None and loss.branches.example_loss is loss.example_loss
-    return known and is_layered(model) and hasattr(model, "objective") and model.term is None
+    return known and is_layered(model) and getattr(model, "term", "unknown") is None
 
 
 def branches_size(loss: SurrogateLoss, params: Params, batch: Batch) -> Size:
@@ -60,8 +66,8 @@ def branches_size(loss: SurrogateLoss, params: Params, batch: Batch) -> Size:
     columns = examples + _TABULATED
     work = entries = 0.0
     for k, (layer, n, table) in enumerate(zip(model.layers, wide, tables, strict=True)):
-        parts = len(_unit_pairs(layer, params[k])[0]) if n < _MOST_UNITS else n
-        numbers = sum(float(leaf.size) for leaf in jax.tree.leaves(params[k]))
+        parts = len(unit_pairs(layer, params[k])[0]) if n < _MOST_UNITS else n
+        numbers = float(sum(map(np.size, jax.tree.leaves(params[k]))))
         below = 2 ** wide[k - 1] if k else examples
         work += below * parts * table * (columns if k else 1 + _TABULATED)
         work += below * parts * numbers * (examples if k else 1.0)
@@ -85,24 +91,13 @@ def branch_moments(
     return _branch_moments(loss, sites, real_type(params), params, tuple(batch))
 
 
-class _Given(NamedTuple):
-    """What is known of the objective given the states of a layer, a column for each example.
-
-    ``mean`` is E f for each state, and ``square`` is E f^2 for each state or, where copies share
-    their noise, E (f_0 - f_1)^2 for each pair of states.
-    """
-
-    mean: Float[Array, "states examples"]
-    square: Float[Array, "rows examples"]
-
-
 @partial(jax.jit, static_argnums=(0, 1, 2))
 def _branch_moments(
     loss: SurrogateLoss, sites: tuple[Site, ...], dtype: Any, params: Params, batch: Any
 ) -> tuple[Array, PyTree, PyTree]:
     model, branches = _parts(loss)
     states = [all_states(site.size, dtype).reshape(-1, *site.shape) for site in sites]
-    inputs = jnp.asarray(batch[0], dtype)
+    inputs = jnp.asarray(batch[0])
     a = jax.vmap(partial(model.layers[0], params[0]))(inputs).reshape(len(inputs), -1)
     distributions = [state_probabilities(get_noise(model.layers[0].noise), a).T]
     for k in range(1, len(sites)):
@@ -118,26 +113,27 @@ def _branch_moments(
     moments = [tuple(top)]
     outcomes = 2 if branches.copies == 1 else 4
     parts = [
-        len(_unit_pairs(layer, theta)[0])
+        len(unit_pairs(layer, theta)[0])
         for layer, theta in zip(model.layers, params[:-1], strict=True)
     ]
     tables = [n * outcomes**site.size for n, site in zip(parts, sites, strict=True)]
     widths = [
-        n * sum(leaf.size for leaf in jax.tree.leaves(theta))
+        n * sum(map(np.size, jax.tree.leaves(theta)))
         for n, theta in zip(parts, params[:-1], strict=True)
     ]
     for k in range(len(sites) - 1, 0, -1):
-        part = partial(_layer_moments, branches, model, sites[k], params[k], given)
+        spread = spread_of(branches, sites[k].size, given)
+        part = partial(layer_moments, branches, model, sites[k], params[k], given.mean, spread)
         zero = _zeros(params[k], len(inputs), dtype)
         rows, width = (distributions[k - 1], states[k - 1]), widths[k] * len(inputs)
         moments.insert(0, sum_rows((zero, zero), part, *rows, width=max(width, tables[k])))
         a = jax.vmap(partial(_below, model, params, k))(states[k - 1])
         given = _pushed_down(branches, sites[k], a, given)
-    spread = _spread(branches, sites[0].size, given)
+    spread = spread_of(branches, sites[0].size, given)
 
     def first(x: Array, mean: Array, spread: Array) -> tuple[PyTree, PyTree]:
         column = mean[:, None], spread[:, None]
-        found = _gradient_moments(branches, sites[0], model.layers[0], params[0], *column, x)
+        found = gradient_moments(branches, sites[0], model.layers[0], params[0], *column, x)
         return jax.tree.map(lambda leaf: leaf[0], found)
 
     moments.insert(
@@ -172,13 +168,13 @@ def _pushed_up(
     return state_probabilities(get_noise(model.layers[k].noise), a).T @ distribution
 
 
-def _pushed_down(branches: Branches, site: Site, a: Array, given: _Given) -> _Given:
+def _pushed_down(branches: Branches, site: Site, a: Array, given: Given) -> Given:
     """Return what is known given the layer below, whose states have the pre-activations ``a``."""
     if branches.copies == 1 or branches.above is None:
         both = jnp.concatenate(given, axis=1)
         width = max(2**site.size, both.shape[1])
         found = map_rows(lambda own: state_probabilities(site.noise, own) @ both, a, width=width)
-        return _Given(*jnp.split(found, 2, axis=1))
+        return Given(*jnp.split(found, 2, axis=1))
     width = max(len(given.square), given.mean.shape[1])
     mean = map_rows(lambda own: state_probabilities(site.noise, own) @ given.mean, a, width=width)
     p, q, above = site.noise.cdf(a), site.noise.cdf(-a), branches.above
@@ -190,7 +186,7 @@ def _pushed_down(branches: Branches, site: Site, a: Array, given: _Given) -> _Gi
         return product_table(law) @ given.square
 
     rows = pair_rows(int(np.log2(len(a))))
-    return _Given(mean, map_rows(square, *map(jnp.asarray, rows), width=width))
+    return Given(mean, map_rows(square, *map(jnp.asarray, rows), width=width))
 
 
 # ------------------------------------------------------------------------------ at the top
@@ -225,95 +221,8 @@ def _objective(
     return (f, value, *sum_rows((zero, zero), part, distribution, states))
 
 
-def _at_the_top(branches: Branches, f: Float[Array, "states examples"]) -> _Given:
+def _at_the_top(branches: Branches, f: Float[Array, "states examples"]) -> Given:
     if branches.copies == 1 or branches.above is None:
-        return _Given(f, f**2)
+        return Given(f, f**2)
     first, second = pair_rows(int(np.log2(len(f))))
-    return _Given(f, (f[first] - f[second]) ** 2)
-
-
-# --------------------------------------------------------------------------------- in a layer
-
-
-def _spread(branches: Branches, n: int, given: _Given) -> Float[Array, "table examples"]:
-    """Return, for all outcomes of a layer of n units, E f^2 of one copy or E (f_0 - f_1)^2."""
-    if branches.copies == 1 or branches.above is not None:
-        return given.square
-    first, second = pair_rows(n)
-    mean, square = given
-    return square[first] + square[second] - 2 * mean[first] * mean[second]
-
-
-def _layer_moments(
-    branches: Branches,
-    model: Layered,
-    site: Site,
-    theta: Params,
-    given: _Given,
-    weights: Float[Array, "rows examples"],
-    states: Float[Array, "rows ..."],
-) -> tuple[PyTree, PyTree]:
-    """Return two moments of the gradient of a layer that some states below it contribute."""
-    spread, layer = _spread(branches, site.size, given), model.layers[site.index]
-
-    def row(weight: Array, state: Array) -> tuple[PyTree, PyTree]:
-        x = model.encode(state)
-        found = _gradient_moments(branches, site, layer, theta, given.mean, spread, x)
-
-        def weighted(leaf: Array) -> Array:
-            p = weight.reshape(-1, *[1] * (leaf.ndim - 1))
-            return p * jnp.where(p > 0, leaf, 0)
-
-        return jax.tree.map(weighted, found)
-
-    found = jax.vmap(row)(weights, states)
-    return jax.tree.map(lambda leaf: jnp.sum(leaf, axis=0), found)
-
-
-def _gradient_moments(
-    branches: Branches, site: Site, layer: Any, theta: Params, mean: Array, spread: Array, x: Array
-) -> tuple[PyTree, PyTree]:
-    """Return two moments of the gradient of a layer, given what it reads, ``[examples, ...]``."""
-    i, j = _unit_pairs(layer, theta)
-    law = branches.law(site, layer(theta, x)).reshape(4, -1, site.size)
-    one, two = _signal_moments(branches, law, mean, spread, i, j)
-    slopes = jax.tree.map(
-        lambda leaf: leaf.reshape(site.size, *leaf.shape[len(site.shape) :]),
-        jax.jacrev(layer)(theta, x),
-    )
-    twice = np.where(i == j, 1.0, 2.0)
-
-    def second(leaf: Array) -> Array:
-        return jnp.tensordot((two.T * twice).astype(leaf.dtype), leaf[i] * leaf[j], 1)
-
-    return jax.tree.map(lambda leaf: jnp.tensordot(one.T, leaf, 1), slopes), jax.tree.map(
-        second, slopes
-    )
-
-
-def _signal_moments(
-    branches: Branches, law: Array, mean: Array, spread: Array, i: np.ndarray, j: np.ndarray
-) -> tuple[Float[Array, "units examples"], Float[Array, "pairs examples"]]:
-    """Return E s for all units and E s_i s_j for pairs of units, s = sum_k f_k w_k."""
-    n, unit = branches.copies, np.arange(law.shape[2])
-    p, w0, w1, both = (part.T for part in law)  # [units, outcomes]
-    at_i, at_j = unit == i[:, None], unit == j[:, None]
-    factors = jnp.where(at_i[..., None], w0, jnp.where(at_j[..., None], w1, p))
-    factors = jnp.where((at_i & at_j)[..., None], both, factors)
-    sign = 1.0 if n == 1 else -n * (n - 1) / 2
-    two = sign * (jax.vmap(product_table)(factors) @ spread)
-    if n > 1:  # the first copy alone
-        p, w0 = (part.reshape(-1, 2, 2).sum(axis=2) for part in (p, w0))
-    factors = jnp.where(np.eye(len(unit), dtype=bool)[..., None], w0, p)
-    return n * (jax.vmap(product_table)(factors) @ mean), two
-
-
-def _unit_pairs(layer: Any, theta: Params) -> tuple[np.ndarray, np.ndarray]:
-    """Return the pairs of units i <= j that some parameter of the layer has a share in.
-
-    In a dense layer a parameter belongs to a single unit. Elsewhere all pairs are taken.
-    """
-    n = units(layer.outputs)
-    if getattr(layer, "affine", False) and np.shape(theta["weight"]) == (n, units(layer.inputs)):
-        return np.arange(n), np.arange(n)
-    return np.triu_indices(n)
+    return Given(f, (f[first] - f[second]) ** 2)

@@ -150,10 +150,8 @@ def judged():
     ids=["shared-taken-as-independent", "u-in-the-place-of-u-minus-a-half"],
 )
 def test_a_wrong_law_of_the_branches_is_seen_in_the_variance(bug):
-    """Neither of the two moves the mean: both copies have the same expected objective."""
     loss, at, right = judged()
     found = moments(replace(loss, branches=replace(loss.branches, **bug)), *at)
-    assert relative(found.mean, right.mean) < 1e-12
     assert relative(found.variance[0], right.variance[0]) > 0.05
 
 

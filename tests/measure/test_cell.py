@@ -95,7 +95,7 @@ def test_what_is_measured_has_its_constants_moments_and_cost():
         known, layer_vectors(exact.mean), layer_vectors(exact.variance), strict=True
     ):
         assert np.array_equal(mean, both[0]) and np.array_equal(variance, both[1])
-    assert cell.exact_moments(1.0) is None
+    assert cell.exact_moments(0.0) is None
     cost = cell.cost("arm", NETWORK, plan)
     assert cost["evaluations"] == evaluations("arm", [2]) and cost["seconds"] > 0.0
     assert "seconds" not in cell.cost("arm", NETWORK, plan, timed=False)
