@@ -128,7 +128,7 @@ def _test(
     difference = new.value - old.value  # NaN where both are infinite: no change
     if math.isinf(difference):
         return 0.0, difference
-    dof = max(min(len(x.sample.counts) for x in (a, b)) - 1, 1)
+    dof: float = max(min(len(x.sample.counts) for x in (a, b)) - 1, 1)
     # The nearest value within the margin, as a multiple of the old one, never of the other sign.
     toward = max(1.0 + math.copysign(margin, difference * old.value), 0.0)
     if by in ("mse", "rmse"):

@@ -170,9 +170,11 @@ def differs(a: Ranked, b: Ranked, by: str, level: float = LEVEL) -> bool:
         gap = abs(a.found.value - b.found.value)
         least, rounding = least_difference(a.found, b.found), max(_ROUNDING * scale, EXACT)
         return math.isinf(gap) or (gap > least and gap > rounding)  # NaN where it is not known
-    gap = _difference(a, b)
+    apart = _difference(a, b)
     rounding = max(_ROUNDING * (scale**2 if by == "rmse" else scale), ROUNDING**2)
-    return abs(gap.size) > rounding and gap.t * gap.size > quantile(level, gap.dof) * abs(gap.size)
+    return abs(apart.size) > rounding and apart.t * apart.size > quantile(level, apart.dof) * abs(
+        apart.size
+    )
 
 
 def difference_p(
