@@ -172,9 +172,8 @@ def differs(a: Ranked, b: Ranked, by: str, level: float = LEVEL) -> bool:
         return math.isinf(gap) or (gap > least and gap > rounding)  # NaN where it is not known
     apart = _difference(a, b)
     rounding = max(_ROUNDING * (scale**2 if by == "rmse" else scale), ROUNDING**2)
-    return abs(apart.size) > rounding and apart.t * apart.size > quantile(level, apart.dof) * abs(
-        apart.size
-    )
+    surely = math.copysign(1.0, apart.size) * apart.t > quantile(level, apart.dof)
+    return abs(apart.size) > rounding and surely
 
 
 def difference_p(
