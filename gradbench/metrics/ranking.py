@@ -170,10 +170,10 @@ def differs(a: Ranked, b: Ranked, by: str, level: float = LEVEL) -> bool:
         gap = abs(a.found.value - b.found.value)
         least, rounding = least_difference(a.found, b.found), max(_ROUNDING * scale, EXACT)
         return math.isinf(gap) or (gap > least and gap > rounding)  # NaN where it is not known
-    found = _difference(a, b)
+    apart = _difference(a, b)
     rounding = max(_ROUNDING * (scale**2 if by == "rmse" else scale), ROUNDING**2)
-    least_t = quantile(level, found.dof)
-    return abs(found.size) > rounding and math.copysign(1.0, found.size) * found.t > least_t
+    surely = math.copysign(1.0, apart.size) * apart.t > quantile(level, apart.dof)
+    return abs(apart.size) > rounding and surely
 
 
 def difference_p(

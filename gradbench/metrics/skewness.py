@@ -14,6 +14,10 @@ small too, and now and then far too large. Three things are put right, from the 
   mean, where s is the standard deviation of |g|^2: this adds 40 relative errors, in units of the
   error, to the upper limit. They are added as errors are. It vanishes with more draws, and was
   chosen by simulations of networks with s/V from 0.5 to 2.7.
+
+Coverage at 95 % is then 92 to 97 % on such networks (``tests/metrics/test_networks_cover.py``). No
+interval covers what draws have not shown: at s/V = 12, where units are nearly saturated under
+triangular noise, it is 72 % with 512 draws and 84 % with 8192.
 """
 
 import math

@@ -62,7 +62,9 @@ def draws_of(folder, spec):
 
 @pytest.mark.parametrize("spec", ["reinforce", "psa"])
 def test_the_summary_is_that_of_the_single_draws(finished_run, spec):
-    frame = metrics.summary(cell._replace(moments=None) for cell in cells_of(finished_run))
+    frame = metrics.summary(
+        cell._replace(moments=None, claim="") for cell in cells_of(finished_run)
+    )
     rows = frame[(frame["checkpoint"] == "epoch 10") & (frame["estimator"] == spec)]
     for (g, exact), row in zip(draws_of(finished_run, spec), rows.to_dict("records"), strict=True):
         norm = np.linalg.norm(exact)
@@ -126,21 +128,15 @@ def test_the_cosine_at_m_is_that_of_the_means_of_m_single_draws(finished_run, m)
 
 def test_the_columns_and_the_order_are_those_of_the_suite(finished_run):
     frame = summary(finished_run / "results")
+    sources = dict(zip(frame["estimator"], frame["bias_source"], strict=True))
+    assert (sources["arm"], sources["psa"]) == ("theorem", "enumeration")
     assert list(frame["checkpoint"].unique()) == ["epoch 0", "epoch 10"]
     assert list(frame["estimator"].unique()) == ESTIMATORS
     assert list(frame["layer"].unique()) == ["layer 1", "output", "network"]
     assert len(frame) == 2 * 4 * 3
     expected = {"problem", "replicate", "checkpoint", "epoch", "layer", "estimator", "loss", "M"}
-    expected |= {
-        "gradient_norm",
-        "family",
-        "draws",
-        "exact",
-        "zero_gradient",
-        "groups",
-        "p_unbiased",
-    }
-    expected |= {"evaluations", "seconds"}
+    expected |= {"gradient_norm", "draws", "exact", "zero_gradient", "groups", "p_unbiased"}
+    expected |= {"evaluations", "seconds", "family", "bias_source"}
     for name in ("cosine_q15", "cosine_q85", *metrics.METRICS):
         expected |= {name, f"{name}_se"}
     expected |= {f"{name}_{limit}" for name in metrics.METRICS for limit in ("low", "high")}

@@ -27,7 +27,7 @@ RATE = 1e-6
 POOL = 2**17
 NOISES = ("logistic", "laplace", "triangular")
 OBJECTIVES = {"softmax_cross_entropy": 2, "logistic_loss": 1, "squared_error": 2}
-DRAWS = {512: 400, 8192: 60}  # how often each is repeated
+DRAWS = {512: 400, 8192: 400}  # how often each is repeated
 LEAST = 0.91
 
 
