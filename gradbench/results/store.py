@@ -143,11 +143,10 @@ class Results:
         Raises:
             CorruptFile: the file is damaged.
         """
-        path = self._path("checkpoints", place)
-        if not path.exists():
+        if (found := self._load("checkpoints", place)) is None:
             return None
-        arrays, layers, info = self._load("checkpoints", place)
-        with as_written(path):
+        arrays, layers, info = found
+        with as_written(self._path("checkpoints", place)):
             tree = json.loads(info["tree"])
             if not isinstance(tree, list) or len(tree) != layers:
                 raise ValueError("tree")
@@ -170,11 +169,10 @@ class Results:
         Raises:
             CorruptFile: the file is damaged.
         """
-        path = self._path("references", place)
-        if not path.exists():
+        if (found := self._load("references", place)) is None:
             return None
-        arrays, layers, info = self._load("references", place)
-        with as_written(path):
+        arrays, layers, info = found
+        with as_written(self._path("references", place)):
             gradient = tuple(vector(arrays, str(n)) for n in range(layers))
             value = float(arrays["value"].reshape(()))
             if not gradient or not np.isfinite(value):
@@ -197,11 +195,10 @@ class Results:
         Raises:
             CorruptFile: the file is damaged.
         """
-        path = self._path("moments", place, estimator)
-        if not path.exists():
+        if (found := self._load("moments", place, estimator)) is None:
             return None
-        arrays, layers, _ = self._load("moments", place, estimator)
-        with as_written(path):
+        arrays, layers, _ = found
+        with as_written(self._path("moments", place, estimator)):
             pairs = tuple(
                 (vector(arrays, f"{n}/0"), vector(arrays, f"{n}/1")) for n in range(layers)
             )
@@ -222,8 +219,8 @@ class Results:
         Raises:
             CorruptFile: the file is damaged.
         """
-        path = self._path("costs", place, estimator)
-        return self._load("costs", place, estimator)[2] if path.exists() else None
+        found = self._load("costs", place, estimator)
+        return None if found is None else found[2]
 
     def cell(self, problem: str, replicate: int, checkpoint: str, estimator: str) -> CellStore:
         """Return the cell of an estimator at a checkpoint, whether it has blocks or not."""
@@ -282,15 +279,15 @@ class Results:
 
     def _load(
         self, kind: str, place: CheckpointId, estimator: str | None = None
-    ) -> tuple[dict[str, Floats], int, Json]:
-        """Return the content of a file, after a check of whose it is and of its facts."""
+    ) -> tuple[dict[str, Floats], int, Json] | None:
+        """Return the content of a file that says whose it is, None where there is none."""
         path, whose = self._path(kind, place, estimator), self._whose(kind, place, estimator)
+        if not path.exists():
+            return None
         arrays, layers, info = unpack(path, whose, self.manifest["schema"])
         if at := fault(info, FACTS[kind], "info"):
-            raise CorruptFile(
-                f"{str(path)!r} has no right {at.removeprefix('info.')[:80]!r}; delete it and run "
-                "again"
-            )
+            at = at.removeprefix("info.")[:80]
+            raise CorruptFile(f"{str(path)!r} has no right {at!r}; delete it and run again")
         return arrays, layers, info
 
     def _whose(self, kind: str, place: CheckpointId, estimator: str | None) -> Json:

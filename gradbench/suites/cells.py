@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import jax
 from tqdm import tqdm
 
-from gradbench.core.atomic import CorruptFile
+from gradbench.core.atomic import CorruptFile, plain
 from gradbench.core.contract import Params
 from gradbench.core.errors import GradbenchWarning
 from gradbench.core.names import visible_lines
@@ -19,6 +19,7 @@ from gradbench.measure.blocks import Block
 from gradbench.measure.cell import Cell, coordinates_of, prepare
 from gradbench.measure.draws import Plan, make_plan
 from gradbench.metrics.stopping import is_check_due
+from gradbench.results.consistent import Stored, contradiction
 from gradbench.results.shards import CellStore, CheckpointId, CorruptShard
 from gradbench.results.store import Results
 from gradbench.suites.build import ProblemInstance, estimator
@@ -150,6 +151,11 @@ def _load_or_compute_gradient(
         results.save_reference(place, reference.value, layer_vectors(reference.gradient), info)
         stored = results.load_reference(place)
         assert stored is not None
+    elif list(map(len, stored.gradient)) != [vector.size for vector in layer_vectors(params)]:
+        raise CorruptFile(
+            f"the exact gradient at {'/'.join(map(str, place))} in {str(results.directory)!r} is "
+            "that of another network; delete it and run again"
+        )
     return stored.gradient
 
 
@@ -236,6 +242,11 @@ def _precision_check(
         if meta is None:
             return False
         moments = results.load_moments(store.place, store.estimator)
+        if what := contradiction(Stored(plain(meta), blocks, gradient, moments)):
+            raise CorruptFile(
+                f"the cell in {str(store.directory)!r} is not as gradbench writes it, {what}; "
+                "delete it with its exact gradient and moments, and run again"
+            )
         found = metrics.Measurement.stored(
             store.place, store.estimator, meta, blocks, gradient, moments=moments
         )
