@@ -219,8 +219,7 @@ class Results:
         Raises:
             CorruptFile: the file is damaged.
         """
-        found = self._load("costs", place, estimator)
-        return None if found is None else found[2]
+        return (self._load("costs", place, estimator) or (None,))[-1]
 
     def cell(self, problem: str, replicate: int, checkpoint: str, estimator: str) -> CellStore:
         """Return the cell of an estimator at a checkpoint, whether it has blocks or not."""
@@ -229,7 +228,7 @@ class Results:
             CheckpointId(problem, replicate, checkpoint),
             estimator,
             directory=folder / file_name(checkpoint) / file_name(estimator),
-            run={key: self.manifest[key] for key in ("suite_hash", "seed", "draws")},
+            run=self._run,
             write=self.write,
         )
 
@@ -255,26 +254,20 @@ class Results:
         self._refuse_outside(path)
         write_file(path, data)
 
+    @property
+    def _run(self) -> Json:
+        return {key: self.manifest[key] for key in ("suite_hash", "seed", "draws")}
+
     def _refuse_outside(self, path: Path) -> None:
         """Refuse a path that a link leads out of the directory, as results of others may."""
         with guard("write", path):
             inside = path.resolve().is_relative_to(self.directory.resolve())
         if not inside:
-            raise GradbenchError(
-                f"{str(path)!r} leads out of the results by a link; delete the link, or copy what "
-                "it leads to"
-            )
+            raise GradbenchError(f"{str(path)!r} leads out of the results by a link; delete it")
 
-    def _save(
-        self,
-        kind: str,
-        place: CheckpointId,
-        estimator: str | None,
-        arrays: Mapping[str, Any],
-        layers: int,
-        info: Mapping[str, Any],
-    ) -> None:
-        data = pack(arrays, layers, info, self._whose(kind, place, estimator))
+    def _save(self, kind: str, place: CheckpointId, estimator: str | None, *content: Any) -> None:
+        """Write a file that says whose it is; ``content`` is that of ``pack``."""
+        data = pack(*content, whose=self._whose(kind, place, estimator))
         self.write(self._path(kind, place, estimator), data)
 
     def _load(
@@ -292,15 +285,12 @@ class Results:
 
     def _whose(self, kind: str, place: CheckpointId, estimator: str | None) -> Json:
         """Return what a file says that it belongs to."""
-        run = {key: self.manifest[key] for key in ("suite_hash", "seed", "draws")}
         of = {} if estimator is None else {"estimator": estimator}
         name = self.manifest["suite"]["name"]
-        return {"kind": kind, "suite": name, **run, **place._asdict(), **of}
+        return {"kind": kind, "suite": name, **self._run, **place._asdict(), **of}
 
     def _path(self, kind: str, place: CheckpointId, estimator: str | None = None) -> Path:
         """Return the path of a file about a checkpoint, or about one estimator there."""
+        names = [place.checkpoint] if estimator is None else [place.checkpoint, estimator]
         folder = self.directory / kind / file_name(place.problem) / str(place.replicate)
-        checkpoint = file_name(place.checkpoint)
-        if estimator is None:
-            return folder / f"{checkpoint}.npz"
-        return folder / checkpoint / f"{file_name(estimator)}.npz"
+        return folder / f"{'/'.join(map(file_name, names))}.npz"

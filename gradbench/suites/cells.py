@@ -19,7 +19,7 @@ from gradbench.measure.blocks import Block
 from gradbench.measure.cell import Cell, coordinates_of, prepare
 from gradbench.measure.draws import Plan, make_plan
 from gradbench.metrics.stopping import is_check_due
-from gradbench.results.consistent import Stored, contradiction
+from gradbench.results.consistent import Stored, refuse_contradiction
 from gradbench.results.shards import CellStore, CheckpointId, CorruptShard
 from gradbench.results.store import Results
 from gradbench.suites.build import ProblemInstance, estimator
@@ -242,11 +242,7 @@ def _precision_check(
         if meta is None:
             return False
         moments = results.load_moments(store.place, store.estimator)
-        if what := contradiction(Stored(plain(meta), blocks, gradient, moments)):
-            raise CorruptFile(
-                f"the cell in {str(store.directory)!r} is not as gradbench writes it, {what}; "
-                "delete it with its exact gradient and moments, and run again"
-            )
+        refuse_contradiction(store.directory, Stored(plain(meta), blocks, gradient, moments))
         found = metrics.Measurement.stored(
             store.place, store.estimator, meta, blocks, gradient, moments=moments
         )
