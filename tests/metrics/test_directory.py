@@ -19,6 +19,7 @@ from gradbench.core.pytrees import layer_vectors
 from gradbench.metrics import curves, summary
 from gradbench.metrics.directory import read_cells, unfinished, unfinished_line
 from gradbench.metrics.tables import table
+from gradbench.plots.parts import chosen
 from gradbench.plots.suite import plot
 from gradbench.results.shards import CheckpointId
 from gradbench.results.store import Results
@@ -132,7 +133,7 @@ def test_the_columns_and_the_order_are_those_of_the_suite(finished_run):
     assert len(frame) == 2 * 4 * 3
     expected = {"problem", "replicate", "checkpoint", "epoch", "layer", "estimator", "loss", "M"}
     expected |= {"gradient_norm", "draws", "exact", "zero_gradient", "groups", "p_unbiased"}
-    expected |= {"evaluations", "seconds"}
+    expected |= {"evaluations", "seconds", "family"}
     for name in ("cosine_q15", "cosine_q85", *metrics.METRICS):
         expected |= {name, f"{name}_se"}
     expected |= {f"{name}_{limit}" for name in metrics.METRICS for limit in ("low", "high")}
@@ -304,12 +305,12 @@ def test_every_replicate_has_its_figures(tmp_path):
     suite = tiny.write(tmp_path / "suite", text, tiny=tiny.PROBLEM.partition("[training]")[0])
     results = run(suite, tmp_path / "results", progress=False)
     drawings = list(plots.drawings(results.manifest["suite"], summary(results)))
-    wheres = {drawing.name: drawing.where for drawing in drawings}
+    wheres = {drawing.name: drawing.rows for drawing in drawings}
     own = [f"tiny-{k}-{kind}" for kind in ("rmse", "cosine", "cost", "bias-map") for k in (0, 1)]
     assert list(wheres) == [*own[:-2], "plane", "pareto", *own[-2:]]
-    assert [wheres[name] for name in own] == ["replicate == 0", "replicate == 1"] * 4
-    assert wheres["plane"] == wheres["pareto"] == ""
-    assert plots.accuracy(curves(results).query(wheres[own[1]])).keys() == {"rmse", "cosine"}
+    assert [wheres[name] for name in own] == [{"replicate": [0]}, {"replicate": [1]}] * 4
+    assert wheres["plane"] == wheres["pareto"] == {}
+    assert plots.accuracy(chosen(curves(results), wheres[own[1]])).keys() == {"rmse", "cosine"}
 
 
 def test_a_sweep_has_its_column_and_one_figure(tmp_path):
@@ -342,7 +343,7 @@ def test_results_without_costs_have_no_figures_of_cost(finished_run):
 
 def test_of_many_estimators_and_checkpoints_the_full_figures_have_one_each(finished_run):
     suite = Results.open(finished_run / "results").manifest["suite"]
-    frame = summary(finished_run / "results")
+    frame = summary(finished_run / "results").drop(columns="family")
     many = pd.concat(
         [
             frame.assign(estimator=f"{family}{k}")
@@ -359,7 +360,7 @@ def test_of_many_estimators_and_checkpoints_the_full_figures_have_one_each(finis
         f"epoch-{k}-{kind}" for kind in ("cost", "bias-map", "plane", "overview") for k in (0, 10)
     ]
     assert sorted(drawings) == sorted([*curves_of, *each, "pareto"])
-    assert drawings["epoch-10-plane"].where == "checkpoint == 'epoch 10'"
+    assert drawings["epoch-10-plane"].rows == {"checkpoint": ["epoch 10"]}
     assert drawings["rmse-relaxed"].arguments == {"title": "A tiny problem", "group": "relaxed"}
 
 
