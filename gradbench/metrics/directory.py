@@ -11,7 +11,7 @@ from gradbench.core.errors import GradbenchError
 from gradbench.core.specs import family
 from gradbench.metrics.measurement import Measurement
 from gradbench.metrics.stopping import is_check_due, relative_error
-from gradbench.results.consistent import Stored, contradiction
+from gradbench.results.consistent import Stored, refuse_contradiction
 from gradbench.results.shards import CellStore
 from gradbench.results.store import Results
 
@@ -67,11 +67,7 @@ def read_cells(results: Directory) -> Iterator[Measurement]:
                 f"{str(results.directory)!r}; run the suite again"
             )
         moments = results.load_moments(cell.place, cell.estimator)
-        if what := contradiction(Stored(meta, blocks, reference.gradient, moments)):
-            raise CorruptFile(
-                f"the cell in {str(cell.directory)!r} is not as gradbench writes it, {what}; "
-                "delete it with its exact gradient and moments, and run again"
-            )
+        refuse_contradiction(cell.directory, Stored(meta, blocks, reference.gradient, moments))
         label = labels[cell.place.problem]
         found = Measurement.stored(
             cell.place,

@@ -10,7 +10,6 @@ from typing import Any, TypeVar
 from matplotlib import rc_context
 from matplotlib.artist import Artist
 from matplotlib.figure import Figure
-from matplotlib.text import Text
 
 from gradbench.core.atomic import write_file
 from gradbench.core.errors import GradbenchError
@@ -44,19 +43,10 @@ def lay_out(figure: Figure) -> None:
         engine.execute(figure)
 
 
-def make_visible(figure: Figure) -> None:
-    """Write what cannot be printed in the texts of a figure as in Python: SVG must not have it."""
-    for text in figure.findobj(Text):
-        assert isinstance(text, Text)
-        if (shown := visible_lines(text.get_text())) != text.get_text():
-            text.set_text(shown)
-
-
 @contextmanager
 def _laid_out(figure: Figure) -> Iterator[None]:
     """Lay out a figure once and not for each file, as it takes as long as drawing it."""
     engine = figure.get_layout_engine()
-    make_visible(figure)
     lay_out(figure)
     figure.set_layout_engine(None)
     try:
@@ -93,7 +83,10 @@ def save(figure: Figure, path: str | Path) -> list[Path]:
                 content = io.BytesIO()
                 dpi = SETTINGS["figure.dpi"]
                 figure.savefig(content, format=form, dpi=dpi, metadata=values)
-                write_file(target, content.getvalue())  # which follows no link
+                data = content.getvalue()
+                if form == "svg":  # XML must not have what cannot be printed
+                    data = visible_lines(data.decode()).encode()
+                write_file(target, data)  # which follows no link
     except ValueError as error:
         if isinstance(error, GradbenchError):
             raise

@@ -12,8 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.markers import MarkerStyle
 from matplotlib.transforms import Affine2D
 
-from gradbench.core.names import visible
-from gradbench.plots.save import make_visible
+from gradbench.core.names import visible, visible_lines
 from gradbench.plots.style import SETTINGS, Style
 
 SVG = "http://www.w3.org/2000/svg"
@@ -38,7 +37,6 @@ def embedded(figure: Figure, prefix: str, numbers: Mapping[str, int], what: str)
         what: the figure in words, for readers who do not see it.
     """
     text = io.StringIO()
-    make_visible(figure)
     figure.patch.set_visible(False)
     for ax in figure.axes:
         ax.patch.set_visible(False)
@@ -46,7 +44,7 @@ def embedded(figure: Figure, prefix: str, numbers: Mapping[str, int], what: str)
         {**SETTINGS, "svg.fonttype": "none", "svg.hashsalt": prefix, "image.composite_image": False}
     ):
         figure.savefig(text, format="svg", metadata={"Date": None})
-    root = ElementTree.fromstring(text.getvalue())
+    root = ElementTree.fromstring(visible_lines(text.getvalue()))
     for tag in ("metadata", "defs"):  # one of the latter has a style for the whole page
         for one in root.findall(f"{{{SVG}}}{tag}"):
             if tag == "metadata" or one.find(f"{{{SVG}}}style") is not None:

@@ -5,11 +5,12 @@ them, and with what they can be: a count is positive, a cosine at most 1, a vari
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from gradbench.core.atomic import Floats, Json
+from gradbench.core.atomic import CorruptFile, Floats, Json
 from gradbench.core.names import unprintable
 from gradbench.measure.blocks import Block, LayerBlock
 from gradbench.results.shape import anything, count, fault, filled, name
@@ -34,6 +35,19 @@ class Stored(NamedTuple):
     blocks: Sequence[Block]
     gradient: Sequence[Floats]
     moments: Sequence[tuple[Floats, Floats]] | None
+
+
+def refuse_contradiction(directory: Path, cell: Stored) -> None:
+    """Refuse a cell whose files do not fit together.
+
+    Raises:
+        CorruptFile: names the ``directory`` of its blocks, and what is wrong.
+    """
+    if what := contradiction(cell):
+        raise CorruptFile(
+            f"the cell in {str(directory)!r} is not as gradbench writes it, {what}; "
+            "delete it with its exact gradient and moments, and run again"
+        )
 
 
 def contradiction(cell: Stored) -> str:

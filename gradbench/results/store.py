@@ -145,11 +145,10 @@ class Results:
         Raises:
             CorruptFile: the file is damaged.
         """
-        path = self._path("checkpoints", place)
-        if not path.exists():
+        if (found := self._load("checkpoints", place)) is None:
             return None
-        arrays, layers, info = self._load("checkpoints", place)
-        with as_written(path):
+        arrays, layers, info = found
+        with as_written(self._path("checkpoints", place)):
             tree = json.loads(info["tree"])
             if not isinstance(tree, list) or len(tree) != layers:
                 raise ValueError("tree")
@@ -172,11 +171,10 @@ class Results:
         Raises:
             CorruptFile: the file is damaged.
         """
-        path = self._path("references", place)
-        if not path.exists():
+        if (found := self._load("references", place)) is None:
             return None
-        arrays, layers, info = self._load("references", place)
-        with as_written(path):
+        arrays, layers, info = found
+        with as_written(self._path("references", place)):
             gradient = tuple(vector(arrays, str(n)) for n in range(layers))
             value = float(arrays["value"].reshape(()))
             if not gradient or not np.isfinite(value):
@@ -199,11 +197,10 @@ class Results:
         Raises:
             CorruptFile: the file is damaged.
         """
-        path = self._path("moments", place, estimator)
-        if not path.exists():
+        if (found := self._load("moments", place, estimator)) is None:
             return None
-        arrays, layers, _ = self._load("moments", place, estimator)
-        with as_written(path):
+        arrays, layers, _ = found
+        with as_written(self._path("moments", place, estimator)):
             pairs = tuple(
                 (vector(arrays, f"{n}/0"), vector(arrays, f"{n}/1")) for n in range(layers)
             )
@@ -224,8 +221,7 @@ class Results:
         Raises:
             CorruptFile: the file is damaged.
         """
-        path = self._path("costs", place, estimator)
-        return self._load("costs", place, estimator)[2] if path.exists() else None
+        return (self._load("costs", place, estimator) or (None,))[-1]
 
     def cell(self, problem: str, replicate: int, checkpoint: str, estimator: str) -> CellStore:
         """Return the cell of an estimator at a checkpoint, whether it has blocks or not."""
@@ -234,7 +230,7 @@ class Results:
             CheckpointId(problem, replicate, checkpoint),
             estimator,
             directory=folder / file_name(checkpoint) / file_name(estimator),
-            run={key: self.manifest[key] for key in ("suite_hash", "seed", "draws")},
+            run=self._run,
             write=self.write,
         )
 
@@ -260,52 +256,43 @@ class Results:
         self._refuse_outside(path)
         write_file(path, data)
 
+    @property
+    def _run(self) -> Json:
+        return {key: self.manifest[key] for key in ("suite_hash", "seed", "draws")}
+
     def _refuse_outside(self, path: Path) -> None:
         """Refuse a path that a link leads out of the directory, as results of others may."""
         with guard("write", path):
             inside = path.resolve().is_relative_to(self.directory.resolve())
         if not inside:
-            raise GradbenchError(
-                f"{str(path)!r} leads out of the results by a link; delete the link, or copy what "
-                "it leads to"
-            )
+            raise GradbenchError(f"{str(path)!r} leads out of the results by a link; delete it")
 
-    def _save(
-        self,
-        kind: str,
-        place: CheckpointId,
-        estimator: str | None,
-        arrays: Mapping[str, Any],
-        layers: int,
-        info: Mapping[str, Any],
-    ) -> None:
-        data = pack(arrays, layers, info, self._whose(kind, place, estimator))
+    def _save(self, kind: str, place: CheckpointId, estimator: str | None, *content: Any) -> None:
+        """Write a file that says whose it is; ``content`` is that of ``pack``."""
+        data = pack(*content, whose=self._whose(kind, place, estimator))
         self.write(self._path(kind, place, estimator), data)
 
     def _load(
         self, kind: str, place: CheckpointId, estimator: str | None = None
-    ) -> tuple[dict[str, Floats], int, Json]:
-        """Return the content of a file, after a check of whose it is and of its facts."""
+    ) -> tuple[dict[str, Floats], int, Json] | None:
+        """Return the content of a file that says whose it is, None where there is none."""
         path, whose = self._path(kind, place, estimator), self._whose(kind, place, estimator)
+        if not path.exists():
+            return None
         arrays, layers, info = unpack(path, whose, self.manifest["schema"])
         if at := fault(info, FACTS[kind], "info"):
-            raise CorruptFile(
-                f"{str(path)!r} has no right {at.removeprefix('info.')[:80]!r}; delete it and run "
-                "again"
-            )
+            at = at.removeprefix("info.")[:80]
+            raise CorruptFile(f"{str(path)!r} has no right {at!r}; delete it and run again")
         return arrays, layers, info
 
     def _whose(self, kind: str, place: CheckpointId, estimator: str | None) -> Json:
         """Return what a file says that it belongs to."""
-        run = {key: self.manifest[key] for key in ("suite_hash", "seed", "draws")}
         of = {} if estimator is None else {"estimator": estimator}
         name = self.manifest["suite"]["name"]
-        return {"kind": kind, "suite": name, **run, **place._asdict(), **of}
+        return {"kind": kind, "suite": name, **self._run, **place._asdict(), **of}
 
     def _path(self, kind: str, place: CheckpointId, estimator: str | None = None) -> Path:
         """Return the path of a file about a checkpoint, or about one estimator there."""
+        names = [place.checkpoint] if estimator is None else [place.checkpoint, estimator]
         folder = self.directory / kind / file_name(place.problem) / str(place.replicate)
-        checkpoint = file_name(place.checkpoint)
-        if estimator is None:
-            return folder / f"{checkpoint}.npz"
-        return folder / checkpoint / f"{file_name(estimator)}.npz"
+        return folder / f"{'/'.join(map(file_name, names))}.npz"

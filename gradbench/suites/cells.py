@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import jax
 from tqdm import tqdm
 
-from gradbench.core.atomic import CorruptFile
+from gradbench.core.atomic import CorruptFile, plain
 from gradbench.core.contract import Params
 from gradbench.core.errors import GradbenchWarning
 from gradbench.core.names import visible_lines
@@ -20,6 +20,7 @@ from gradbench.measure.blocks import Block
 from gradbench.measure.cell import Cell, coordinates_of, prepare
 from gradbench.measure.draws import Plan, make_plan
 from gradbench.metrics.stopping import is_check_due
+from gradbench.results.consistent import Stored, refuse_contradiction
 from gradbench.results.shards import CellStore, CheckpointId, CorruptShard
 from gradbench.results.store import Results
 from gradbench.suites.instance import ProblemInstance, estimator
@@ -151,6 +152,11 @@ def _load_or_compute_gradient(
         results.save_reference(place, reference.value, layer_vectors(reference.gradient), info)
         stored = results.load_reference(place)
         assert stored is not None
+    elif list(map(len, stored.gradient)) != [vector.size for vector in layer_vectors(params)]:
+        raise CorruptFile(
+            f"the exact gradient at {'/'.join(map(str, place))} in {str(results.directory)!r} is "
+            "that of another network; delete it and run again"
+        )
     return stored.gradient
 
 
@@ -239,6 +245,7 @@ def _precision_check(
         if meta is None:
             return False
         moments = results.load_moments(store.place, store.estimator)
+        refuse_contradiction(store.directory, Stored(plain(meta), blocks, gradient, moments))
         found = metrics.Measurement.stored(
             store.place, store.estimator, meta, blocks, gradient, moments=moments, claim=claim
         )

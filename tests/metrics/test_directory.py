@@ -19,6 +19,7 @@ from gradbench.core.pytrees import layer_vectors
 from gradbench.metrics import curves, summary
 from gradbench.metrics.directory import read_cells, unfinished, unfinished_line
 from gradbench.metrics.tables import table
+from gradbench.plots.parts import chosen
 from gradbench.plots.suite import plot
 from gradbench.results.shards import CheckpointId
 from gradbench.results.store import Results
@@ -308,12 +309,12 @@ def test_every_replicate_has_its_figures(tmp_path):
     suite = tiny.write(tmp_path / "suite", text, tiny=tiny.PROBLEM.partition("[training]")[0])
     results = run(suite, tmp_path / "results", progress=False)
     drawings = list(plots.drawings(results.manifest["suite"], summary(results)))
-    wheres = {drawing.name: drawing.where for drawing in drawings}
+    wheres = {drawing.name: drawing.rows for drawing in drawings}
     own = [f"tiny-{k}-{kind}" for kind in ("rmse", "cosine", "cost", "bias-map") for k in (0, 1)]
     assert list(wheres) == [*own[:-2], "plane", "pareto", *own[-2:]]
-    assert [wheres[name] for name in own] == ["replicate == 0", "replicate == 1"] * 4
-    assert wheres["plane"] == wheres["pareto"] == ""
-    assert plots.accuracy(curves(results).query(wheres[own[1]])).keys() == {"rmse", "cosine"}
+    assert [wheres[name] for name in own] == [{"replicate": [0]}, {"replicate": [1]}] * 4
+    assert wheres["plane"] == wheres["pareto"] == {}
+    assert plots.accuracy(chosen(curves(results), wheres[own[1]])).keys() == {"rmse", "cosine"}
 
 
 def test_a_sweep_has_its_column_and_one_figure(tmp_path):
@@ -363,7 +364,7 @@ def test_of_many_estimators_and_checkpoints_the_full_figures_have_one_each(finis
         f"epoch-{k}-{kind}" for kind in ("cost", "bias-map", "plane", "overview") for k in (0, 10)
     ]
     assert sorted(drawings) == sorted([*curves_of, *each, "pareto"])
-    assert drawings["epoch-10-plane"].where == "checkpoint == 'epoch 10'"
+    assert drawings["epoch-10-plane"].rows == {"checkpoint": ["epoch 10"]}
     assert drawings["rmse-relaxed"].arguments == {"title": "A tiny problem", "group": "relaxed"}
 
 
