@@ -91,7 +91,7 @@ def check_platform() -> None:
 
 def _backend() -> str:
     """Return the platform of the device that computes by default, such as "cpu"."""
-    device = jax.config.jax_default_device
+    device = jax.config.jax_default_device  # type: ignore[attr-defined]
     if device is None:
         return jax.default_backend()
     return device if isinstance(device, str) else str(device.platform)
