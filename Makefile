@@ -2,6 +2,7 @@
 # make test    what every change must pass: the checks of `make lint`, and the tests
 # make lint    lint, format, types, and where imports may point
 # make slow    the tests that take longer
+# make matrix  the tests on each Python that is installed, with the newest JAX and with the oldest
 # make notebooks   executes the notebooks and puts their outputs into them
 # make tables  writes what the registries say into the README and the index of estimators
 # make docs    the API reference as HTML, into build/api
@@ -10,13 +11,15 @@
 # make clean   removes what the targets above made
 
 # PYTHON is the interpreter that .venv is made of, JAX a version of JAX in the place of the newest
-# allowed: `make test PYTHON=python3.12 JAX="==0.12.*"` in a clean checkout.
+# allowed: `make test PYTHON=python3.12 JAX="==0.12.*"` in a clean checkout. TESTS are the files or
+# folders that `make matrix` tests, all of them by default: `make matrix TESTS=tests/core`.
 PYTHON ?= python3
 JAX ?=
+TESTS ?=
 BIN := .venv/bin
 PIN := $(if $(JAX),"jax$(JAX)" "jaxlib$(JAX)")
 
-.PHONY: demo lint test slow notebooks tables docs bench peer clean
+.PHONY: demo lint test slow matrix notebooks tables docs bench peer clean
 .NOTPARALLEL:
 
 demo: .venv/installed
@@ -34,6 +37,9 @@ test: lint
 
 slow: .venv/installed-for-tests
 	$(BIN)/pytest -m slow
+
+matrix:
+	tests/matrix.sh $(TESTS)
 
 notebooks: .venv/installed-for-tests
 	$(BIN)/python notebooks/execute.py
@@ -53,7 +59,7 @@ peer: .venv-peer/installed
 	.venv-peer/bin/python benchmarks/peer.py
 
 clean:
-	rm -rf .venv .venv-peer results/quick build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-matrix .venv-peer results/quick build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find gradbench tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The stamps are made last, so that an interrupted installation is begun again, and are older than

@@ -14,10 +14,14 @@ from scipy import stats
 
 # Most of the time of the tests is compilation, of programs that run for milliseconds: the plain
 # emitters of XLA compile in half the time. An unknown flag would be an error, so that only those
-# versions are asked which are known to have it.
-if version("jaxlib").startswith("0.10."):
-    flags = "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
-    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flags}"
+# releases 0.N are asked which are known to have it.
+FLAGS = {
+    "--xla_cpu_use_fusion_emitters=false": range(7, 11),
+    "--xla_cpu_parallel_codegen_split_count=1": range(7, 13),
+}
+release = int(version("jaxlib").split(".")[1])
+flags = [flag for flag, known in FLAGS.items() if release in known]
+os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *flags])
 
 
 def pytest_configure(config):

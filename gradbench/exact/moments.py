@@ -18,6 +18,7 @@ from jaxtyping import Array, Float, PyTree
 
 from gradbench.core.contract import Batch, Example, Loss, Params, Site
 from gradbench.core.errors import GradbenchError
+from gradbench.core.platform import check_platform
 from gradbench.core.pytrees import closed
 from gradbench.core.run import as_examples, batch_size, run_at_states
 from gradbench.core.surrogate import SurrogateLoss
@@ -73,14 +74,15 @@ def moments(
             are integrated.
 
     Raises:
-        GradbenchError: too many paths, pairs or points, or a loss that was not made by
-            ``surrogate_loss``.
+        GradbenchError: too many paths, pairs or points, a loss that was not made by
+            ``surrogate_loss``, or a platform that computes wrong values.
     """
     if not isinstance(loss, SurrogateLoss) or getattr(loss.model, "random", False):
         raise GradbenchError(
             "exact moments need an estimator made by surrogate_loss() on a model whose objective "
             "is not random, such as straight_through(model); measure draws of this one"
         )
+    check_platform()
     model, params = loss.model, closed(params, numbers=True)
     sites, dtype = sites_and_type(model, params, batch)
     examples = as_examples(model, any_key(), batch)

@@ -13,6 +13,7 @@ from jaxtyping import Array, Float
 from gradbench.core.contract import Batch, Model, Params
 from gradbench.core.errors import GradbenchError
 from gradbench.core.origins import modules_of
+from gradbench.core.platform import check_platform
 from gradbench.core.registry import Registry
 
 
@@ -59,7 +60,12 @@ class Route:
     second: "str | Route | None" = "brute_force"
 
     def __call__(self, model: Any, params: Params, batch: Batch) -> Float[Array, ""]:
-        """Return the expected loss of a model, mean over the batch."""
+        """Return the expected loss of a model, mean over the batch.
+
+        Raises:
+            GradbenchError: the platform computes wrong values.
+        """
+        check_platform()
         return self.expected_loss(model, params, batch)
 
 

@@ -19,6 +19,7 @@ from jaxtyping import Array, Float
 
 from gradbench.core.contract import Batch, Loss, Params, is_deterministic
 from gradbench.core.errors import GradbenchError
+from gradbench.core.platform import check_platform
 from gradbench.core.precision import float64
 from gradbench.core.pytrees import layer_vectors
 from gradbench.core.run import batch_size, sites_of
@@ -186,12 +187,23 @@ def _numbers(loss: Loss, params: Params, batch: Batch) -> int:
     return inputs + examples * sum(site.size for site in sites_of(loss.model, params, batch))
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2))
 def draw_block(
     loss: Loss, block: int, chunk: int, params: Params, batch: Batch, key: Array, first: int
 ) -> tuple[Float[Array, " block"], tuple[Float[Array, "block p"], ...]]:
-    """Return the values and, for each layer, the gradients of ``block`` draws from ``first`` on."""
+    """Return the values and, for each layer, the gradients of ``block`` draws from ``first`` on.
 
+    Raises:
+        GradbenchError: the platform computes wrong values.
+    """
+    check_platform()
+    values, gradients = _draw_block(loss, block, chunk, params, batch, key, first)
+    return values, gradients
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2))
+def _draw_block(
+    loss: Loss, block: int, chunk: int, params: Params, batch: Batch, key: Array, first: int
+) -> tuple[Float[Array, " block"], tuple[Float[Array, "block p"], ...]]:
     def some(_: None, numbers: Array) -> tuple[None, tuple[Array, tuple[Array, ...]]]:
         keys = jax.vmap(partial(jax.random.fold_in, key))(numbers)
         each = jax.vmap(jax.value_and_grad(loss), (None, 0, None))

@@ -12,6 +12,7 @@ from jaxtyping import Array, PyTree
 
 from gradbench.core.contract import Batch, Model, Params
 from gradbench.core.errors import GradbenchError
+from gradbench.core.platform import check_platform
 from gradbench.core.precision import doubled, float64
 from gradbench.core.run import batch_size
 from gradbench.exact.routes import Route, find_route, route_of
@@ -39,9 +40,11 @@ def exact_gradient(model: Model, params: Params, batch: Batch, memory: int = MEM
 
     Raises:
         GradbenchError: NaN or infinite parameters, data, loss or gradient; targets or shapes that
-            do not fit; a model too large to enumerate; or two routes that differ by more than 1e-9.
+            do not fit; a model too large to enumerate; two routes that differ by more than 1e-9; or
+            a platform that computes wrong values.
     """
     check_values(model, params, batch)
+    check_platform()
     with float64():
         params, batch = doubled((params, batch))
         check_size(model, params, batch, memory)

@@ -6,7 +6,7 @@ import subprocess
 from importlib import metadata
 from pathlib import Path
 
-from gradbench.core import plugins
+from gradbench.core import checked, plugins
 
 _SOURCE = Path(__file__).resolve().parents[1]
 
@@ -17,7 +17,8 @@ def provenance() -> dict[str, object]:
     ``device`` is the kind of the accelerator or "cpu" and ``devices`` the number that JAX sees.
     ``commit`` is the commit of the checkout that gradbench runs from, and ``modified`` says whether
     the package differs from it. ``plugins``, if any were loaded, are the names of files and
-    packages with their digests and versions.
+    packages with their digests and versions. ``canary`` holds the backends whose compiled code was
+    checked before anything was measured, see ``gradbench.core.platform``: {"cpu": "passed"}.
     """
     import jax  # imported late: reading results must not pay for it
 
@@ -33,6 +34,7 @@ def provenance() -> dict[str, object]:
         "device": devices[0].device_kind,
         "devices": len(devices),
         "cores": os.cpu_count(),
+        "canary": checked.passed() or None,
         **checkout(_SOURCE),
         **({"plugins": plugins.loaded()} if plugins.loaded() else {}),
     }

@@ -9,6 +9,7 @@ from tqdm import tqdm
 from gradbench import exact
 from gradbench.core.errors import GradbenchError
 from gradbench.core.names import file_name
+from gradbench.core.platform import check_platform
 from gradbench.core.precision import float64
 from gradbench.estimators.registry import check_spec, claims_of, families_of
 from gradbench.results.store import Results
@@ -47,10 +48,12 @@ def run(
         The results, closed to writing.
 
     Raises:
-        GradbenchError: anything wrong with the suite, its problems or the directory.
+        GradbenchError: anything wrong with the suite, its problems or the directory, or a platform
+            that computes wrong values.
     """
     suite = _resolve(suite, draws, quick, until, until_metrics)
     problems = _build(suite, seed)
+    check_platform()  # before anything is written: the provenance says that it passed
     results = Results.open_or_create(
         out or Path("results") / suite.name,
         suite.as_dict(),

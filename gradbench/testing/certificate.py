@@ -8,6 +8,7 @@ from typing import Any
 from gradbench.core import plugins
 from gradbench.core.contract import Loss, Model
 from gradbench.core.errors import GradbenchError
+from gradbench.core.platform import check_platform
 from gradbench.core.precision import float64
 from gradbench.core.text import aligned
 from gradbench.estimators import ESTIMATORS, get_estimator
@@ -147,11 +148,13 @@ def check_estimator(
         The certificate, whether passed or not.
 
     Raises:
-        GradbenchError: an unknown estimator or claim, or an estimator that takes no problem.
+        GradbenchError: an unknown estimator or claim, an estimator that takes no problem, or a
+            platform that computes wrong values.
     """
     if claim is not None and claim not in EXACTNESS:
         raise GradbenchError(f"the claim is {claim!r}; give one of {', '.join(EXACTNESS)}")
     name, make, entry, arguments = _resolve(estimator)
+    check_platform()
     with float64():
         found, refused, taken = _try_all(make, problems(seed), seed)
         if not taken:
