@@ -1,6 +1,7 @@
 """ARMS: several mutually antithetic copies of the states of every layer."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import jax.numpy as jnp
 from jaxtyping import Array
@@ -18,6 +19,7 @@ from gradbench.estimators.cost import Cost, Formula, L
 from gradbench.estimators.registry import register
 
 SAMPLES = Formula("samples")
+Both = Callable[[Array, int], Array]  # P(two of n copies are below q), from q and n
 
 
 @register(
@@ -51,6 +53,7 @@ def arms(
         raise GradbenchError(f"copula is {copula!r}; {did_you_mean(copula, COPULAS)}")
     branch_streams(descendants)  # refuses an unknown name
     coupled, both = COPULAS[copula]
+    scale = partial(_scale, samples, both)
 
     def example_loss(params, u, example):
         run = sampled(model, params, u[0], example)
@@ -66,23 +69,11 @@ def arms(
                 for copy, noise in zip(copies, above[1:], strict=True)
             ]
             f, bits = jnp.stack([run.f, *rollouts]), (jnp.stack([x, *copies]) + 1) / 2
-            signal = jnp.tensordot(f - jnp.mean(f), bits - p, 1) / (samples - 1)
-            loss += gradient_term(signal * inverse(site, a) * site.noise.logit_slope(a), a)
+            signal = jnp.tensordot(f - jnp.mean(f), bits - p, 1)
+            loss += gradient_term(signal * scale(site, a), a)
         return loss
 
-    def inverse(site: Site, a: Array) -> Array:
-        """Return p (1 - p) / (q - P(two copies are below q)), which is 1 / (1 - rho)."""
-        q = site.noise.cdf(-jnp.abs(a))
-        apart = jnp.where(q > 0, q - both(q, samples), 1)  # q (1 - q) (1 - rho)
-        return site.noise.cdf(jnp.abs(a)) * jnp.where(q > 0, q / apart, 1)
-
-    def law(site: Site, a: Array) -> Array:
-        q = site.noise.cdf(-jnp.abs(a))
-        together = [jnp.ones_like(q), q, *(dirichlet_below([q] * m, samples) for m in (2, 3, 4))]
-        scale = inverse(site, a) * site.noise.logit_slope(a) / (samples - 1)
-        rare = copies_law(together, samples, jnp.where(a > 0, -scale, scale))
-        return jnp.where(a > 0, rare[:, ::-1], rare)  # the bits that are rare where p > 1/2 are 0
-
+    law = partial(_law, samples, scale)
     known = samples == 2 or copula == "dirichlet"  # two copies are the same whatever the copula
     above = _dirichlet_above(samples) if descendants == "antithetic" else ABOVE[descendants]
     return surrogate_loss(
@@ -94,6 +85,26 @@ def arms(
         breakpoints=None if samples == 2 else _on_no_grid,
         branches=Branches(example_loss, law, samples, above) if known else None,
     )
+
+
+def _scale(samples: int, both: Both, site: Site, a: Array) -> Array:
+    """Return the factor of sum_k (f_k - mean f) (b_k - p) in the gradient in a.
+
+    It is F'(a) / (p (1 - p)), the derivative of the logit, over (n - 1) (1 - rho), where
+    1 - rho = (q - P(two copies are below q)) / (q (1 - q)) and q is the smaller of p and 1 - p.
+    """
+    q = site.noise.cdf(-jnp.abs(a))
+    apart = jnp.where(q > 0, q - both(q, samples), 1)  # q (1 - q) (1 - rho)
+    inverse = site.noise.cdf(jnp.abs(a)) * jnp.where(q > 0, q / apart, 1)
+    return inverse * site.noise.logit_slope(a) / (samples - 1)
+
+
+def _law(samples: int, scale: Callable[[Site, Array], Array], site: Site, a: Array) -> Array:
+    """Return the law of the copies under the Dirichlet copula, see ``Branches``."""
+    q = site.noise.cdf(-jnp.abs(a))
+    together = [jnp.ones_like(q), q, *(dirichlet_below([q] * m, samples) for m in (2, 3, 4))]
+    rare = copies_law(together, samples, jnp.where(a > 0, -1, 1) * scale(site, a))
+    return jnp.where(a > 0, rare[:, ::-1], rare)  # the bits that are rare where p > 1/2 are 0
 
 
 def _dirichlet_above(n: int) -> Above:

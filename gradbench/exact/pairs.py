@@ -6,8 +6,6 @@ where the tails are independent, from two moments of f for each state; else by t
 states under common uniforms, a product over units. The law of the branches of a layer given the
 states below is a product over units too, in which a factor w stands in one or two units. So all
 costs are those of pairs of states of neighbouring layers, at any depth.
-
-The file has over 300 lines, as it is one derivation, whose steps are read together.
 """
 
 from functools import partial
