@@ -10,7 +10,7 @@ stored, merged and resumed.
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -188,7 +188,13 @@ def _numbers(loss: Loss, params: Params, batch: Batch) -> int:
 
 
 def draw_block(
-    loss: Loss, block: int, chunk: int, params: Params, batch: Batch, key: Array, first: int
+    loss: Loss,
+    block: int,
+    chunk: int,
+    params: Params,
+    batch: Batch,
+    key: Array,
+    first: int | np.integer[Any],
 ) -> tuple[Float[Array, " block"], tuple[Float[Array, "block p"], ...]]:
     """Return the values and, for each layer, the gradients of ``block`` draws from ``first`` on.
 
@@ -202,7 +208,13 @@ def draw_block(
 
 @partial(jax.jit, static_argnums=(0, 1, 2))
 def _draw_block(
-    loss: Loss, block: int, chunk: int, params: Params, batch: Batch, key: Array, first: int
+    loss: Loss,
+    block: int,
+    chunk: int,
+    params: Params,
+    batch: Batch,
+    key: Array,
+    first: int | np.integer[Any],
 ) -> tuple[Float[Array, " block"], tuple[Float[Array, "block p"], ...]]:
     def some(_: None, numbers: Array) -> tuple[None, tuple[Array, tuple[Array, ...]]]:
         keys = jax.vmap(partial(jax.random.fold_in, key))(numbers)

@@ -34,7 +34,11 @@ class Drawing(NamedTuple):
     arguments: dict[str, Any]
 
     def script(self, folder: Path) -> str:
-        """Return a script in ``folder``, below the results, that draws and saves the same."""
+        """Return a script in ``folder``, below the results, that draws and saves the same.
+
+        Raises:
+            GradbenchError: there is no such figure.
+        """
         imports = [
             line
             for line in FIGURES[self.function].imports

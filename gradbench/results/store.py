@@ -267,9 +267,17 @@ class Results:
         if not inside:
             raise GradbenchError(f"{str(path)!r} leads out of the results by a link; delete it")
 
-    def _save(self, kind: str, place: CheckpointId, estimator: str | None, *content: Any) -> None:
-        """Write a file that says whose it is; ``content`` is that of ``pack``."""
-        data = pack(*content, whose=self._whose(kind, place, estimator))
+    def _save(
+        self,
+        kind: str,
+        place: CheckpointId,
+        estimator: str | None,
+        arrays: Mapping[str, Any],
+        layers: int,
+        info: Mapping[str, Any],
+    ) -> None:
+        """Write a file that says whose it is."""
+        data = pack(arrays, layers, info, self._whose(kind, place, estimator))
         self.write(self._path(kind, place, estimator), data)
 
     def _load(
