@@ -5,6 +5,7 @@
 # make matrix  the tests on each Python that is installed, with the newest JAX and with the oldest
 # make notebooks   executes the notebooks and puts their outputs into them
 # make tables  writes what the registries say into the README and the index of estimators
+# make published   runs the suites whose results come with the package, and writes those
 # make docs    the API reference as HTML, into build/api
 # make bench   draws per second, cost of exact gradients, time of the psa suite, on this machine
 # make peer    estimators side by side with storchastic, in an environment of its own (with torch)
@@ -19,7 +20,7 @@ TESTS ?=
 BIN := .venv/bin
 PIN := $(if $(JAX),"jax$(JAX)" "jaxlib$(JAX)")
 
-.PHONY: demo lint test slow matrix notebooks tables docs bench peer clean
+.PHONY: demo lint test slow matrix notebooks tables published docs bench peer clean
 .NOTPARALLEL:
 
 demo: .venv/installed
@@ -47,6 +48,9 @@ notebooks: .venv/installed-for-tests
 tables: .venv/installed-for-tests
 	$(BIN)/python -m gradbench.estimators
 	$(BIN)/python notebooks/readme_tables.py
+
+published: .venv/installed
+	$(BIN)/python -m gradbench.suites.publish
 
 docs: .venv/installed-for-tests
 	$(BIN)/python notebooks/api/make.py build/api

@@ -1,7 +1,6 @@
 """Two sets of results side by side: what has changed, and whether it is more than noise."""
 
 import math
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -9,16 +8,18 @@ import pandas as pd
 
 from gradbench.core.errors import GradbenchError
 from gradbench.metrics.accuracy import ROUNDING, Accuracy, mse_gap
-from gradbench.metrics.directory import Measurements, measurements
+from gradbench.metrics.comparable import Comparable, Key, comparables, retrained
+from gradbench.metrics.directory import Measurements
 from gradbench.metrics.distributions import t_two_sided
 from gradbench.metrics.intervals import LEVEL, UNKNOWN, least_difference, quantile
-from gradbench.metrics.layers import LayerMetrics, layers_of
-from gradbench.metrics.measurement import KEYS, Measurement
+from gradbench.metrics.measurement import KEYS
 from gradbench.metrics.registry import METRICS, check_metrics
 from gradbench.metrics.significance import holm
+from gradbench.results.shards import CheckpointId
 
 ALPHA = 0.01  # the chance of reporting any change if nothing changed, over all rows together
 _SQUARES = ("mse", "bias2", "variance")
+RETRAINED = "trained differently"
 _SAME = 1e-9  # exact gradients and exact moments differ by no more between machines
 
 
@@ -38,7 +39,8 @@ def compare(
     rows: if nothing changed, the chance of reporting any change is at most 1 %.
 
     Args:
-        before: a directory of results, its path, or measurements.
+        before: a directory of results, its path, ``gradbench:SUITE`` for the results that come
+            with the package, or measurements.
         after: the same of what it is compared with.
         by: the name of a metric.
         average: the number M of draws that are averaged.
@@ -48,7 +50,9 @@ def compare(
     Returns:
         A frame with a row per layer and estimator: the keys; M; the metric before and after with
         their limits; ratio (after to before); p and p_adjusted; change: "better", "worse", "same"
-        (no significant change), "zero gradient", "gone" or "new" (only in one of the two);
+        (no significant change), "zero gradient", "trained differently" (the same problem and
+        seed, but other parameters, as another machine or version has trained them, so that exact
+        gradients differ, by ``gradient_gap``), "gone" or "new" (only in one of the two);
         bias_source (after, where it is known from). Values that differ by rounding are the same.
 
     Raises:
@@ -56,7 +60,8 @@ def compare(
             problems are not the same; an M that was not stored; draws that are not finite.
     """
     (by,) = check_metrics([by])
-    old, new = (_by_name(measurements(one), level) for one in (before, after))
+    old, new = (comparables(one, level) for one in (before, after))
+    differs = retrained(before, after)
     if not old.keys() & new.keys():
         raise GradbenchError(
             f"the two results have no cell in common: the first has {_first(old)}, the second "
@@ -70,11 +75,17 @@ def compare(
             found = one.estimate(by, average) if one else UNKNOWN
             row |= {when: found.value, f"{when}_low": found.low, f"{when}_high": found.high}
         ratio = row["after"] / row["before"] if row["before"] else math.nan
-        row |= {"ratio": ratio, "p": math.nan, "sign": 0.0, "change": ""}
+        row |= {"ratio": ratio, "p": math.nan, "sign": 0.0, "change": "", "gradient_gap": 0.0}
         a, b = pair
         row["bias_source"] = next(one.source for one in (b, a) if one)
-        if a and b:
-            _same_gradient(name, a, b)
+        if a and b and (off := _gap(a, b)) > _SAME:
+            if not differs(CheckpointId(*name[:3])):
+                raise GradbenchError(
+                    f"the exact gradients at {'/'.join(map(str, name[:4]))} differ: the results "
+                    "are of different problems or seeds; compare runs of one suite with one seed"
+                )
+            row |= {"ratio": math.nan, "change": RETRAINED, "gradient_gap": off}
+        elif a and b:
             row["p"], row["sign"] = _test(a, b, by, average, margin)
         else:
             row["change"] = "gone" if a else "new"
@@ -89,37 +100,21 @@ def compare(
     return frame
 
 
-def _by_name(cells: Iterable[Measurement], level: float) -> dict[tuple[Any, ...], LayerMetrics]:
-    found = {}
-    for cell in cells:
-        for layer in layers_of(cell, level):
-            name = (*cell.place, layer.layer, cell.estimator)
-            if not np.isfinite(layer.sample.means).all():
-                raise GradbenchError(
-                    f"draws of {cell.estimator!r} at {'/'.join(map(str, name[:4]))} are not "
-                    "finite and cannot be compared; mend the estimator, or leave it out"
-                )
-            found[name] = layer
-    return found
-
-
-def _first(cells: dict[tuple[Any, ...], LayerMetrics]) -> str:
+def _first(cells: dict[Key, Comparable]) -> str:
     return repr("/".join(map(str, next(iter(cells))))) if cells else "none"
 
 
-def _same_gradient(name: tuple[Any, ...], a: LayerMetrics, b: LayerMetrics) -> None:
-    one, two = (x.sample.direction * x.sample.norm for x in (a, b))
-    if one.shape != two.shape or np.linalg.norm(one - two) > _SAME * max(
-        a.sample.norm, b.sample.norm
-    ):
-        raise GradbenchError(
-            f"the exact gradients at {'/'.join(map(str, name[:4]))} differ: the results are of "
-            "different problems or seeds; compare runs of one suite with one seed"
-        )
+def _gap(a: Comparable, b: Comparable) -> float:
+    """Return how far apart two exact gradients are, relative to the larger one."""
+    if a.gradient.shape != b.gradient.shape:
+        return math.inf
+    largest = max(np.linalg.norm(a.gradient), np.linalg.norm(b.gradient))
+    gap = np.linalg.norm(a.gradient - b.gradient)
+    return float(gap / largest) if largest else 0.0
 
 
 def _test(
-    a: LayerMetrics, b: LayerMetrics, by: str, average: int, margin: float
+    a: Comparable, b: Comparable, by: str, average: int, margin: float
 ) -> tuple[float, float]:
     """Return the p-value of no change beyond the margin, and the sign of the change."""
     if a.zero_gradient:
@@ -128,10 +123,10 @@ def _test(
     difference = new.value - old.value  # NaN where both are infinite: no change
     if math.isinf(difference):
         return 0.0, difference
-    dof: float = max(min(len(x.sample.counts) for x in (a, b)) - 1, 1)
+    dof = min(a.dof, b.dof)
     # The nearest value within the margin, as a multiple of the old one, never of the other sign.
     toward = max(1.0 + math.copysign(margin, difference * old.value), 0.0)
-    if by in ("mse", "rmse"):
+    if by in ("mse", "rmse") and a.accuracy and b.accuracy:
         scale = toward**2 if by == "rmse" else toward
         gap = mse_gap(b.accuracy, _scaled(a.accuracy, scale), (average, average))
         size, se, dof = gap.size, gap.se, min(dof, gap.dof)

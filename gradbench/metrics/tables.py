@@ -208,7 +208,16 @@ def comparison(frame: pd.DataFrame, by: str, form: str = "terminal") -> str:
         parts.append(render(rows, form, heading, right=3))
     count = frame["change"].value_counts()
     counts = ", ".join(f"{count[word]} {word}" for word in count.index)
-    return "\n\n".join([*parts, comment(f"{counts}; p adjusted by Holm's method", form)])
+    notes = [comment(f"{counts}; p adjusted by Holm's method", form)]
+    if (gap := frame["gradient_gap"].max()) > 0.0:
+        notes.append(
+            comment(
+                f"trained differently: exact gradients differ by up to {gap:.1g}, as another "
+                "machine or version has trained these networks; their metrics are not compared",
+                form,
+            )
+        )
+    return "\n\n".join([*parts, "\n".join(notes)])
 
 
 def replicates(frame: pd.DataFrame, orders: pd.DataFrame, form: str = "terminal") -> str:

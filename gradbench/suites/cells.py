@@ -76,7 +76,12 @@ def _places(built: ProblemInstance) -> list[CheckpointId]:
 
 
 def measure_problem(
-    results: Results, suite: Suite, built: ProblemInstance, tasks: list[Task], bar: tqdm
+    results: Results,
+    suite: Suite,
+    built: ProblemInstance,
+    tasks: list[Task],
+    bar: tqdm,
+    retrain: bool,
 ) -> None:
     """Measure the unfinished cells of a problem, after training it where it is not stored.
 
@@ -94,7 +99,7 @@ def measure_problem(
         return
     name = built.problem.name
     bar.set_description(f"{name}: training")
-    _train(results, built)
+    _train(results, built, retrain)
     for place in todo:
         params = results.load_checkpoint(place)
         assert params is not None  # by _train
@@ -113,12 +118,12 @@ def measure_problem(
             _store_blocks(task, cell, gradient, bar, enough)
 
 
-def _train(results: Results, built: ProblemInstance) -> None:
+def _train(results: Results, built: ProblemInstance, retrain: bool) -> None:
     """Store the parameters at all checkpoints of a problem, unless they are there."""
     places = _places(built)
     if all(results.load_checkpoint(place) is not None for place in places):
         return
-    for place, params in zip(places, built.checkpoints(), strict=True):
+    for place, params in zip(places, built.checkpoints(retrain), strict=True):
         results.save_checkpoint(place, params)
 
 

@@ -16,6 +16,7 @@ from gradbench.estimators import check_spec, make_estimator
 from gradbench.suites.data import Examples, load_data
 from gradbench.suites.initialise import get_initialisation
 from gradbench.suites.networks import AnyNetwork, check_network, make_network
+from gradbench.suites.pretrained import published_checkpoints
 from gradbench.suites.problem import Problem
 from gradbench.suites.train import check_batch, check_training, make_optimiser, train
 
@@ -52,13 +53,20 @@ class ProblemInstance:
         initialise = get_initialisation(network.initialisation)
         return initialise(self.network, self.key("initial"), self.data[0], network.scale)
 
-    def checkpoints(self) -> Iterator[tuple[Params, ...]]:
+    def checkpoints(self, retrain: bool = False) -> Iterator[tuple[Params, ...]]:
         """Yield the parameters at ``problem.checkpoints``, trained when they are asked for.
+
+        Those of the suites of the package with seed 0 come with the package, as machines and
+        versions train different networks. They are trained anew with ``retrain``.
 
         Raises:
             GradbenchError: the training does not fit the network, or ends in parameters that are
                 not finite.
         """
+        known = None if retrain else published_checkpoints(self.problem, self.seed, self.replicate)
+        if known is not None:
+            yield from known
+            return
         training = self.problem.training
         if training is None:
             yield self.initial()

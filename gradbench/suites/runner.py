@@ -29,6 +29,7 @@ def run(
     quick: bool = False,
     until: float | None = None,
     until_metrics: Sequence[str] = UNTIL_METRICS,
+    retrain: bool = False,
 ) -> Results:
     """Measure every cell of a suite that is not finished yet, and store it in a directory.
 
@@ -43,6 +44,8 @@ def run(
         until: draw every cell until this relative standard error, such as 0.01, is reached.
             ``draws`` is then the most that a cell may take, by default 64 times the suite's number.
         until_metrics: the metrics of one draw that must be so precise in every layer.
+        retrain: train anew also what comes trained with the package, see
+            ``ProblemInstance.checkpoints``.
 
     Returns:
         The results, closed to writing.
@@ -74,7 +77,7 @@ def run(
             disable=not progress,
         ) as bar:
             for built, group in zip(problems, tasks, strict=True):
-                measure_problem(results, suite, built, group, bar)
+                measure_problem(results, suite, built, group, bar, retrain)
     return results
 
 

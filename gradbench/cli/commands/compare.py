@@ -1,7 +1,6 @@
 """``gradbench compare``: two results of the same suite."""
 
 import argparse
-from pathlib import Path
 
 from gradbench.cli.options import FAILED, add_format, say
 
@@ -10,8 +9,9 @@ HELP = "what has changed between two results"
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
     """Add the options of ``gradbench compare``."""
-    command.add_argument("before", type=Path, metavar="BEFORE")
-    command.add_argument("after", type=Path, metavar="AFTER")
+    where = "a directory of results, or gradbench:SUITE for those that come with the package"
+    command.add_argument("before", metavar="BEFORE", help=where)
+    command.add_argument("after", metavar="AFTER", help="the same")
     command.add_argument("--by", default="rmse", metavar="METRIC", help="what is compared (rmse)")
     command.add_argument("--at", type=int, default=1, metavar="M", help="draws averaged (1)")
     command.add_argument(
@@ -28,12 +28,14 @@ def run(options: argparse.Namespace) -> int:
     from gradbench.core.arguments import at_least
     from gradbench.core.text import FORMATS
     from gradbench.metrics import compare, tables
+    from gradbench.results.published import has_estimates, located
 
     FORMATS.canonical(options.format)
     failing, margin = read_failures(options.fail_on)
     average = at_least(1, "--at", options.at)
     frame = compare(options.before, options.after, options.by, average, margin)
     say(tables.comparison(frame, options.by, options.format))
-    for directory in (options.before, options.after):
-        print_unfinished(directory)
+    for directory in map(located, (options.before, options.after)):
+        if not has_estimates(directory):
+            print_unfinished(directory)
     return FAILED if frame["change"].isin(failing).any() else 0

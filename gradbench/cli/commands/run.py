@@ -26,6 +26,9 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--metrics", metavar="NAMES", help="the metrics that --until is about (rmse,cosine), at M=1"
     )
+    command.add_argument(
+        "--retrain", action="store_true", help="train anew what comes trained with the package"
+    )
     command.add_argument("--dry-run", action="store_true", help="check, and say what would be run")
 
 
@@ -44,6 +47,7 @@ def run(options: argparse.Namespace) -> None:
     if options.dry_run:
         say(runner.describe(options.suite, options.seed, options.draws, **how))
         return
+    how["retrain"] = options.retrain
     results = runner.run(options.suite, options.out, options.seed, options.draws, **how)
     print_figures(plot(results.directory))
     say(f"the table: gradbench show {results.directory}")
