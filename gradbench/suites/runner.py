@@ -16,6 +16,7 @@ from gradbench.results.store import Results
 from gradbench.suites.cells import list_tasks, make_suite_plan, measure_problem
 from gradbench.suites.instance import ProblemInstance, build, estimator
 from gradbench.suites.suite import Suite, load_suite
+from gradbench.suites.times import Ready, measure_times
 
 UNTIL_METRICS = ("rmse", "cosine")  # made precise unless others are named
 
@@ -31,6 +32,8 @@ def run(
     until_metrics: Sequence[str] = UNTIL_METRICS,
 ) -> Results:
     """Measure every cell of a suite that is not finished yet, and store it in a directory.
+
+    At the end the times of draws are measured, of all cells in turns.
 
     Args:
         suite: the name of a suite of the package, the path of a TOML file, or a ``Suite``.
@@ -73,8 +76,10 @@ def run(
             dynamic_ncols=True,
             disable=not progress,
         ) as bar:
+            measured: Ready = {}
             for built, group in zip(problems, tasks, strict=True):
-                measure_problem(results, suite, built, group, bar)
+                measured |= measure_problem(results, suite, built, group, bar)
+            measure_times(results, suite, list(zip(problems, tasks, strict=True)), measured, bar)
     return results
 
 
