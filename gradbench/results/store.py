@@ -209,17 +209,11 @@ class Results:
             return pairs
 
     def save_cost(self, place: CheckpointId, estimator: str, cost: Mapping[str, Any]) -> None:
-        """Store what a draw costs: ``evaluations`` per example and, once measured, its times.
-
-        These are the fields of ``gradbench.measure.timing.DrawTime``, and the ``machine`` that they
-        were measured on.
-        """
+        """Store what a draw costs: ``evaluations`` and, once measured, a ``DrawTime``."""
         self._save("costs", place, estimator, {}, 0, cost)
 
     def load_cost(self, place: CheckpointId, estimator: str) -> Json | None:
-        """Return what was stored by ``save_cost``, None where nothing was.
-
-        Files of older gradbench have only ``seconds`` and ``evaluations``.
+        """Return what ``save_cost`` stored, in old files without a spread; None if nothing is.
 
         Raises:
             CorruptFile: the file is damaged.
