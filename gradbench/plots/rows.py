@@ -59,9 +59,9 @@ def whole(frame: pd.DataFrame, what: str) -> pd.DataFrame:
 def no_cost(what: str) -> GradbenchError:
     """Return the error of a figure that needs costs which were not stored."""
     return GradbenchError(
-        f"{what}() got results that do not say what a draw costs, as the run is not finished (times "
-        "are measured at its end) or was made by an older gradbench; continue the run, or run the "
-        "suite again in another directory"
+        f"{what}() got results that do not say what a draw costs, as the run is not finished "
+        "(times are measured at its end) or was made by an older gradbench; continue it, or run "
+        "the suite again in another directory"
     )
 
 
