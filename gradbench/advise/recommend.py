@@ -201,7 +201,7 @@ def _with_times(measured: Sequence[tuple[Cell, Measurement]], draws: int) -> lis
         latency=False,
     )
     return [
-        one._replace(cost={**one.cost, **time._asdict()})
+        one._replace(cost={**one.cost, **time.known()})
         for (_, one), time in zip(measured, times, strict=True)
     ]
 

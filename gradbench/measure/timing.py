@@ -104,6 +104,10 @@ class DrawTime(NamedTuple):
     latency: float = math.nan
     latency_spread: float = math.nan
 
+    def known(self) -> dict[str, float]:
+        """Return the fields that were measured, by name."""
+        return {name: value for name, value in self._asdict().items() if not math.isnan(value)}
+
 
 def time_draws(
     cells: Sequence[Timed],

@@ -60,7 +60,7 @@ def measure_times(
                 names.append(name)
                 timed.append(Timed(cell, task.plan, costs[name]["evaluations"]))
     for name, found in zip(names, time_draws(timed), strict=True):
-        results.save_cost(*name, costs[name] | found._asdict() | {"machine": machine})
+        results.save_cost(*name, costs[name] | found.known() | {"machine": machine})
 
 
 def is_comparable(cost: Mapping[str, object], machine: str) -> bool:

@@ -82,7 +82,7 @@ def known_times(protocol):
 
 def slow_spell_hits_all_alike(protocol):
     """From some moment on everything takes ten times as long: no ratio of times changes by it."""
-    for begin in np.linspace(0.05, 1.4, 10):
+    for begin in np.linspace(0.05, 1.4, 5):
         machine = Machine(lambda now, begin=begin: 10.0 if now > 4 * COMPILATION + begin else 1.0)
         programs = [machine.program(n, 1e-3) for n in range(4)]
         found = [one.seconds for one in protocol(programs, machine.clock)]
