@@ -50,8 +50,7 @@ def table(
         facts = ["loss"] * ("loss" in frame) + ["M", "draws", "zero_gradient", "exact"]
         facts += ["bias_source"]
         numbers = [f"{name}{end}" for name in names for end in ("", "_se", "_low", "_high")]
-        costs = ["evaluations", *times.COLUMNS]
-        return in_full(frame.reindex(columns=[*KEYS, *facts, *numbers, *costs]))
+        return in_full(frame.reindex(columns=[*KEYS, *facts, *numbers]))
     if frame.empty:
         return "no finished cells"
     _refuse_missing(frame, names)
