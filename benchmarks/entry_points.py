@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-from speed import best, machine
+from speed import machine, timings
 
 import gradbench
 from gradbench.models import SBN, Dense, Readout
@@ -24,14 +24,15 @@ def main() -> None:
     """Run all benchmarks of the entry points."""
     print(f"machine: {machine()}")
     print(f"\nbinarize of {UNITS} x {UNITS} units in float32, to jax.random.bernoulli of as many")
-    bernoulli, *times = best([_bernoulli(), *map(_states, STATES), *map(_gradient, STATES)])
+    tasks = [_bernoulli(), *map(_states, STATES), *map(_gradient, STATES)]
+    bernoulli, *times = (found.seconds for found in timings(tasks))
     print(f"{'':20}{'states':>8}{'states and gradient':>22}")
     for n, name in enumerate(STATES):
         states, gradient = times[n] / bernoulli, times[n + len(STATES)] / bernoulli
         print(f"{name:20}{states:8.2f}{gradient:22.2f}")
     print("\ndiagnose, 64 draws against 256 of disarm, batch 100, in steps of training with adam")
     for widths in ((64, 32, 32), (64, 256, 256)):
-        step, diagnosis = best(_training(widths))
+        step, diagnosis = (found.seconds for found in timings(_training(widths)))
         name = "-".join(map(str, (*widths, 10)))
         print(f"{name:20}{diagnosis / step:8.0f} steps of {1e3 * step:.2g} ms")
 

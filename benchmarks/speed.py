@@ -2,8 +2,8 @@
 
 Prints times of imports, draws per second of every estimator, time and peak memory of a gradient of
 a convolutional network and of exact gradients, and the time of the whole ``psa`` suite. Machines
-are noisy: every time is the best of several, that of an import their median, and ratios within one
-run say more than the numbers.
+are noisy: every time is the median of several that took turns, as suites measure the times of draws
+(``gradbench.measure.timing``), and ratios within one run say more than the numbers.
 """
 
 import argparse
@@ -27,6 +27,8 @@ from gradbench.estimators import make_estimator
 from gradbench.exact.enumeration import expected_loss
 from gradbench.exact.moments import moments
 from gradbench.measure.draws import make_plan, measure
+from gradbench.measure.timing import Program, Timing, in_turns
+from gradbench.metrics.times import UNSTABLE, percent
 from gradbench.models.conv import Conv
 from gradbench.models.losses import Readout
 from gradbench.models.network import SBN, dense_network
@@ -36,7 +38,6 @@ from gradbench.suites.read_problem import load_problem
 from gradbench.suites.suite import load_suite
 
 HIDDEN = [(5, 5, 5), (8, 8, 8), (10, 10, 10), (11, 11, 11), (12, 12, 12)]
-REPEATS = 10
 IMPORTS = 7  # processes for each statement
 DRAWS = 4096
 
@@ -60,9 +61,14 @@ def main() -> None:
     dtypes = (jnp.float64, jnp.float32)
     with float64():
         tasks = [some_draws(spec, dtype) for spec in specs for dtype in dtypes]
-        seconds = iter(best(tasks))
-    for spec in specs:
-        print(f"{spec:28}" + "".join(f"{DRAWS / next(seconds):12,.0f}" for _ in dtypes))
+        found = timings(tasks)
+    for spec, *both in zip(specs, found[::2], found[1::2], strict=True):
+        apart = max(one.spread for one in both)
+        print(
+            f"{spec:28}"
+            + "".join(f"{DRAWS / one.seconds:12,.0f}" for one in both)
+            + f"   repeats disagree by {percent(apart)}" * (apart > UNSTABLE)
+        )
     for title, lines in LINES.items():
         print(f"\n{title}; peak memory is that of the whole process")
         for name in lines:
@@ -110,18 +116,9 @@ def problem(hidden: tuple[int, ...], dtype: Any) -> tuple[Any, Any, Any]:
     return network, params, batch
 
 
-def best(tasks: Sequence[Callable[[], Any]]) -> list[float]:
-    """Seconds for each task, the best of several rounds, after a first one that compiles.
-
-    The tasks take turns, so that a slow moment of the machine does not fall on one of them alone.
-    """
-    times = np.empty((REPEATS + 1, len(tasks)))
-    for row in times:
-        for n, task in enumerate(tasks):
-            begin = time.perf_counter()
-            task()
-            row[n] = time.perf_counter() - begin
-    return times[1:].min(axis=0).tolist()
+def timings(tasks: Sequence[Callable[[], Any]]) -> list[Timing]:
+    """Median seconds of each task and their spread: the tasks take turns."""
+    return in_turns([Program(task) for task in tasks])
 
 
 def some_draws(spec: str, dtype: Any) -> Callable[[], None]:
@@ -202,8 +199,9 @@ def print_line(name: str) -> None:
             task = exact_moments(name.partition(":")[2])
         else:
             task = exact_gradient(tuple(map(int, name.split("-"))))
-        (seconds,) = best([task])
-    print(f"{name:26}{seconds * 1e3:10.1f} ms{peak_memory():>12}", flush=True)
+        (found,) = timings([task])
+    apart = f"   repeats disagree by {percent(found.spread)}" * (found.spread > UNSTABLE)
+    print(f"{name:26}{found.seconds * 1e3:10.1f} ms{peak_memory():>12}{apart}", flush=True)
 
 
 def peak_memory() -> str:

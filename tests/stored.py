@@ -198,4 +198,4 @@ def _write_place(results, place, draws):
         blocks = drawn(samples, gradient, size=16, heads=[8]).blocks
         results.cell(*place, spec).append(blocks, RUN_META | {"draws": draws})
         results.save_moments(place, spec, gradient, [np.ones_like(g) for g in gradient])
-        results.save_cost(place, spec, generator.random(), 2)
+        results.save_cost(place, spec, {"seconds": generator.random(), "evaluations": 2})

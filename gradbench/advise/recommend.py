@@ -19,8 +19,9 @@ from gradbench.core.seeds import named_seed
 from gradbench.core.specs import family, label
 from gradbench.estimators import ESTIMATORS, check_spec, make_estimator
 from gradbench.estimators.registry import claims_of, get_estimator
-from gradbench.measure.cell import prepare
+from gradbench.measure.cell import Cell, prepare
 from gradbench.measure.reference import Reference, Samples, reference
+from gradbench.measure.timing import Timed, time_draws
 from gradbench.metrics import Budget, Measurement
 from gradbench.metrics.intervals import digits
 from gradbench.metrics.tables import ranking
@@ -113,8 +114,8 @@ def recommend(
                 "the exact gradient is zero, so that no error is relative to it; give other "
                 "parameters, such as random ones"
             )
-        problem = _Problem(model, params, batch, truth, allowed, draws, seed)
-        cells = []
+        problem = _Problem(model, params, batch, truth, draws, seed)
+        measured: list[tuple[Cell, Measurement]] = []
         bar = tqdm([name for name in names if family(name) != "exact"], disable=not progress)
         for name in bar:
             bar.set_description(name)
@@ -122,7 +123,10 @@ def recommend(
             if isinstance(found, str):
                 unfit[name] = found
             else:
-                cells.append(found)
+                measured.append(found)
+        cells = [cell for _, cell in measured]
+        if allowed.cost == "seconds":
+            cells = _with_times(measured, draws)
     if not cells:
         raise GradbenchError(
             "no estimator takes the problem: "
@@ -151,12 +155,11 @@ class _Problem(NamedTuple):
     params: Params
     batch: Batch
     truth: Reference
-    budget: Budget
     draws: int
     seed: int
 
-    def measure_or_explain(self, spec: str) -> Measurement | str:
-        """Return the measurement of an estimator, or why it does not take the problem."""
+    def measure_or_explain(self, spec: str) -> tuple[Cell, Measurement] | str:
+        """Return an estimator with its measurement, or why it does not take the problem."""
         try:
             return self._measure(spec)
         except GradbenchError as error:
@@ -168,21 +171,20 @@ class _Problem(NamedTuple):
                 return f"needs an objective that JAX can differentiate in the states ({reason})"
             return reason
 
-    def _measure(self, spec: str) -> Measurement:
+    def _measure(self, spec: str) -> tuple[Cell, Measurement]:
         key, fit_key = (jax.random.key(named_seed(self.seed, name)) for name in ("draws", "fit"))
         loss = make_estimator(spec, self.model)
         cell = prepare(loss, self.params, self.batch, key=key, fit_key=fit_key, name=repr(spec))
         moments = cell.exact_moments(_ENUMERATED)
         plan = cell.plan(self.draws)
-        timed = self.budget.cost == "seconds"
         found = cell.measured(
             self.truth.gradient,
             plan,
             None if moments is None else [0],  # bias and variance are known
             moments=moments,
-            cost=cell.cost(spec, self.model, plan, chain=is_chain(self.model), timed=timed),
+            cost=cell.cost(spec, self.model, chain=is_chain(self.model)),
         )
-        return Measurement.stored(
+        return cell, Measurement.stored(
             ("problem", 0, "given"),
             spec,
             gradient=[np.asarray(vector) for vector in layer_vectors(self.truth.gradient)],
@@ -190,6 +192,18 @@ class _Problem(NamedTuple):
             claim=claims_of([spec])[spec],
             **found._asdict(),
         )
+
+
+def _with_times(measured: Sequence[tuple[Cell, Measurement]], draws: int) -> list[Measurement]:
+    """Return the measurements with the times of draws, which are measured in turns."""
+    times = time_draws(
+        [Timed(cell, cell.plan(draws), one.cost["evaluations"]) for cell, one in measured],
+        latency=False,
+    )
+    return [
+        one._replace(cost={**one.cost, **time.known()})
+        for (_, one), time in zip(measured, times, strict=True)
+    ]
 
 
 def _in_one_line(error: Exception) -> str:

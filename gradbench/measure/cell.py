@@ -6,8 +6,9 @@ Suites, recommendations, diagnoses and sampled references take the same steps, a
     moments = cell.exact_moments(work)              # where they can be had within a limit of work
     plan = cell.plan(draws)                         # how the draws are cut into blocks
     for block in cell.blocks(gradient, plan): ...   # measured as they are asked for, all finite
-    cost = cell.cost(spec, model, plan)             # of one draw
+    cost = cell.cost(spec, model)                   # of one draw, in evaluations
 
+How long a draw takes is measured apart, of all cells in turns: ``gradbench.measure.timing``.
 ``Cell.measured`` collects what ``gradbench.metrics.Measurement.stored`` is made from.
 """
 
@@ -35,7 +36,6 @@ from gradbench.measure.draws import (
     layer_moments,
     make_plan,
     measure,
-    seconds_per_draw,
 )
 
 REMEDY = "check the objective at all states that the units can take"
@@ -47,7 +47,7 @@ class MeasuredCell(NamedTuple):
 
     ``meta`` holds the constants of the cell: its plan and the names of its layers. ``moments`` are
     the exact mean and variance of a draw, for each layer, or None. ``cost`` is the price of a draw,
-    see ``Cell.cost``.
+    see ``Cell.cost``; its time is added where it is measured.
     """
 
     meta: dict[str, Any]
@@ -99,19 +99,14 @@ class Cell(NamedTuple):
         exact: LayerMoments | None = jax.tree.map(np.asarray, found)
         return exact
 
-    def cost(
-        self, spec: str, model: Model, plan: Plan, *, chain: bool = True, timed: bool = True
-    ) -> dict[str, float]:
-        """Return the cost of a draw: "evaluations" per example and, if ``timed``, "seconds".
+    def cost(self, spec: str, model: Model, *, chain: bool = True) -> dict[str, float]:
+        """Return the cost of a draw that is counted: its "evaluations" per example.
 
         ``spec`` and ``model`` are what the estimator was made from; ``chain`` says whether the
-        model is one, see ``gradbench.core.contract.is_chain``. Seconds are those of this machine.
+        model is one, see ``gradbench.core.contract.is_chain``.
         """
         units = [site.size for site in sites_of(model, self.params, self.batch)]
-        found: dict[str, float] = {"evaluations": evaluations(spec, units, chain)}
-        if timed:
-            found["seconds"] = seconds_per_draw(self.loss, self.params, self.batch, self.key, plan)
-        return found
+        return {"evaluations": evaluations(spec, units, chain)}
 
     def blocks(
         self, gradient: Params, plan: Plan, numbers: Iterable[int] | None = None

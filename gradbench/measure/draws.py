@@ -7,7 +7,6 @@ shared by all estimators, reduces it to the statistics of ``gradbench.measure.bl
 stored, merged and resumed.
 """
 
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -147,29 +146,6 @@ def layer_moments(
         return None
     found = moments(loss, params, batch)
     return tuple(zip(layer_vectors(found.mean), layer_vectors(found.variance), strict=True))
-
-
-def seconds_per_draw(
-    loss: Loss, params: Params, batch: Batch, key: Array, plan: Plan, limit: float = 0.5
-) -> float:
-    """Return the time of one draw among many: the least over several runs of a compiled block.
-
-    Runs are added until they have taken ``limit`` seconds, at least three of them. An estimator
-    without randomness is timed on a single draw, as ``measure`` runs it.
-    """
-    count = 1 if is_deterministic(loss) else plan.block
-    chunk = chunk_of(loss, params, batch, count)
-
-    def once() -> float:
-        begin = time.perf_counter()
-        jax.block_until_ready(draw_block(loss, count, chunk, params, batch, key, 0))
-        return time.perf_counter() - begin
-
-    once()  # compiles
-    times = [once()]
-    while len(times) < 3 or (sum(times) < limit and len(times) < 100):
-        times.append(once())
-    return min(times) / count
 
 
 def chunk_of(loss: Loss, params: Params, batch: Batch, block: int) -> int:

@@ -13,7 +13,8 @@ from gradbench.estimators import get_estimator, make_estimator
 from gradbench.estimators.registry import EXACTNESS
 from gradbench.measure.blocks import Blocks
 from gradbench.measure.cell import Cell, prepare
-from gradbench.measure.draws import make_plan, seconds_per_draw
+from gradbench.measure.draws import make_plan
+from gradbench.measure.timing import Timed, time_draws
 
 # One of each kind, as each is compiled: a baseline from the batch, one from other samples, flips of
 # one, some and all units, and, for the models that they are made for, PSA and VIMCO. None of them
@@ -28,7 +29,7 @@ CANDIDATES = (
     "vimco",
 )
 DRAWS = 256  # of each candidate
-_SECONDS = 0.1  # that each is timed for
+_SECONDS = 0.1  # that each is timed for, all in turns
 
 
 class Pilot(NamedTuple):
@@ -86,11 +87,8 @@ def compare_candidates(
         GradbenchError: a draw is not finite.
     """
     plan = make_plan(DRAWS)._replace(block=call)
-    seconds, noises, squares = [], [], []
+    noises, squares = [], []
     for cell in cells.values():
-        seconds.append(
-            seconds_per_draw(cell.loss, cell.params, cell.batch, cell.key, plan, _SECONDS)
-        )
         _, *parts = zip(*cell.moments(range(0, DRAWS, call), call), strict=True)
         layers = [Blocks.stack([block for blocks in layer for block in blocks]) for layer in parts]
         noise = np.array([layer.variances().sum() for layer in layers])
@@ -99,11 +97,12 @@ def compare_candidates(
     spread = np.array(noises)
     quietest = (spread.argmin(0), np.arange(spread.shape[1]))
     square = np.maximum(np.array(squares)[quietest], spread[quietest])
+    times = time_draws([Timed(cell, plan) for cell in cells.values()], _SECONDS, latency=False)
     # The noise is that of the mean of the pilot's draws.
     needed = np.divide(spread, square, out=np.zeros_like(spread), where=square > 0)
     draws = np.maximum(needed.max(1) * DRAWS / rel_se**2, least)
     rows = [
-        Pilot(spec, float(time), float(count), float(time * count))
-        for spec, time, count in zip(cells, seconds, draws, strict=True)
+        Pilot(spec, time.seconds, float(count), float(time.seconds * count))
+        for spec, time, count in zip(cells, times, draws, strict=True)
     ]
     return tuple(sorted(rows, key=lambda row: row.seconds))

@@ -34,7 +34,7 @@ class Budget(NamedTuple):
         Raises:
             GradbenchError: the results do not say what a draw costs.
         """
-        paid = self.amount / price(cell, self.cost) * (1.0 + 1e-12)
+        paid = self.amount / max(price(cell, self.cost), 1e-300) * (1.0 + 1e-12)
         return math.floor(min(paid, _MOST_DRAWS))
 
 
@@ -100,6 +100,7 @@ def prices(frame: pd.DataFrame, cost: str) -> pd.Series:
 
 def _no_cost(cost: str, estimator: str) -> GradbenchError:
     return GradbenchError(
-        f"the results do not say how many {cost} a draw of {estimator!r} takes, as they were "
-        "written by an older gradbench; run the suite again in another directory, or count draws"
+        f"the results do not say how many {cost} a draw of {estimator!r} takes, as the run is not "
+        "finished (times are measured at its end) or was made by an older gradbench; continue the "
+        "run, run the suite again in another directory, or count draws"
     )

@@ -1,6 +1,7 @@
 """Crossings of estimators with less bias and with less variance, and draws for a precision."""
 
 import math
+from collections.abc import Mapping, Sequence
 from itertools import permutations
 
 import numpy as np
@@ -14,6 +15,8 @@ from gradbench.metrics.directory import Measurements
 from gradbench.metrics.intervals import LEVEL, quantile
 from gradbench.metrics.measurement import KEYS, NETWORK
 from gradbench.metrics.ranking import by_place
+from gradbench.metrics.times import columns as cost_columns
+from gradbench.metrics.times import timing_se, with_timing
 
 _FAR = 32.0  # of a logarithm: costs farther apart are as good as zero and infinity
 
@@ -63,7 +66,7 @@ def crossovers(
     At the cost C, M = C / c draws have the squared error |b|^2 + V c / C: two such curves cross at
     C = (V c - V' c') / (|b'|^2 - |b|^2). The interval has all C at which the two do not differ
     significantly. This is Fieller's theorem, for estimates that share their random numbers and
-    whose errors are skewed.
+    whose errors are skewed. Times are as uncertain as their repeats spread.
 
     Args:
         results: a directory of results, its path, or measurements.
@@ -89,7 +92,9 @@ def crossovers(
             if not (bias2 > EXACT**2 and -scatter > bias2 * max(costs)):
                 continue  # never, or before a draw of both is paid
             at = -scatter / bias2
-            low, high = _limits(a.accuracy, b.accuracy, costs, at, level)
+            pair = a.accuracy, b.accuracy
+            timings = (a.cell.cost, b.cell.cost) if cost == "seconds" else ()
+            low, high = _limits(pair, timings, costs, at, level)
             names = [*place, a.layer, a.cell.estimator, b.cell.estimator]
             rows.append([*names, at, low, high, a.source, b.source])
     columns = [*KEYS[:4], "first", "then", "at", "low", "high", "first_source", "then_source"]
@@ -97,12 +102,22 @@ def crossovers(
 
 
 def _limits(
-    a: Accuracy, b: Accuracy, costs: tuple[float, float], at: float, level: float
+    pair: tuple[Accuracy, Accuracy],
+    timings: Sequence[Mapping[str, float]],
+    costs: tuple[float, float],
+    at: float,
+    level: float,
 ) -> tuple[float, float]:
-    """Return the limits of the costs around ``at`` where two squared errors may be equal."""
+    """Return the limits of the costs around ``at`` where two squared errors may be equal.
+
+    ``timings`` are the costs of both where the cost is a time, which is uncertain itself.
+    """
 
     def equal(log: float) -> bool:
-        gap = mse_gap(a, b, (math.exp(log) / costs[0], math.exp(log) / costs[1]))
+        averages = math.exp(log) / costs[0], math.exp(log) / costs[1]
+        gap = mse_gap(*pair, averages)
+        if timings:
+            gap = with_timing(gap, *map(timing_se, pair, averages, timings))
         return not abs(gap.t) > quantile(level, gap.dof)
 
     def last(side: float) -> float:
@@ -135,8 +150,8 @@ def sample_complexity(
     Returns:
         A frame with a row per place and estimator: problem, replicate, checkpoint, layer,
         estimator; draws, draws_low, draws_high (infinite where the bias alone exceeds eps); the
-        same cost in evaluations and seconds, NaN where these were not stored; zero_gradient, where
-        nothing is known.
+        same cost in evaluations and seconds, NaN where these were not stored; seconds_spread (see
+        ``summary``); zero_gradient, where nothing is known.
 
     Raises:
         GradbenchError: an ``eps`` that is not positive, or an unknown layer.
@@ -156,6 +171,7 @@ def sample_complexity(
                 for name in ("evaluations", "seconds")
             }
             key = [*place, found.layer, found.cell.estimator]
+            paid["seconds_spread"] = cost_columns(cost)["seconds_spread"]
             zero = {"zero_gradient": found.zero_gradient}
             rows.append(dict(zip(KEYS, key, strict=True)) | draws | paid | zero)
     return pd.DataFrame(rows)

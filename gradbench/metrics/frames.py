@@ -26,7 +26,10 @@ def summary(results: Measurements, average: int = 1, level: float = LEVEL) -> pd
         "theorem", "enumeration" or "test"); every metric of ``METRICS``, relative to |G|,
         each with its standard error ``_se`` and the limits ``_low`` and ``_high`` of an interval;
         groups, cosine_q15 and cosine_q85 (quantiles of the cosine, with ``_se``), NaN at an M whose
-        groups were not stored; p_unbiased (see ``unbiasedness``); evaluations and seconds per draw.
+        groups were not stored; p_unbiased (see ``unbiasedness``); what a draw costs, NaN where it
+        was not stored: evaluations of the objective per example, seconds (of a draw among many, the
+        median of repeats), seconds_spread (of the repeats, relative, one standard deviation),
+        latency (seconds of a single draw) and latency_spread.
         The layer "network" is all layers together, where there are several.
 
     Raises:

@@ -1,11 +1,11 @@
 """All metrics of one layer of a cell."""
 
-import math
 from collections.abc import Iterator
 from functools import cached_property
 from typing import Any
 
 from gradbench.core.errors import GradbenchError
+from gradbench.metrics import times
 from gradbench.metrics.accuracy import EXACT, NO_ACCURACY, Accuracy
 from gradbench.metrics.direction import Direction, direction_of, known_direction
 from gradbench.metrics.directions import NO_DIRECTIONS, Directions, directions_of
@@ -142,9 +142,7 @@ class LayerMetrics:
         row["cosine_q15"], row["cosine_q15_se"] = directions.lower
         row["cosine_q85"], row["cosine_q85_se"] = directions.upper
         row["p_unbiased"] = self.unbiased_p
-        row["evaluations"] = self.cell.cost.get("evaluations", math.nan)
-        row["seconds"] = self.cell.cost.get("seconds", math.nan)
-        return row
+        return row | times.columns(self.cell.cost)
 
 
 def layers_of(cell: Measurement, level: float = LEVEL) -> Iterator[LayerMetrics]:

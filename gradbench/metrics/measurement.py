@@ -36,7 +36,8 @@ class Measurement(NamedTuple):
         info: further columns of the frames, such as loss and width.
         moments: the exact mean and variance [P] of a draw of each layer, if known: bias and
             variance then come from them, without error, and directions from the blocks.
-        cost: what a draw costs: "seconds", "evaluations".
+        cost: what a draw costs: "evaluations", and times as ``gradbench.measure.timing.DrawTime``
+            has them: "seconds", "spread", "repeats", "latency", "latency_spread".
         reference: if the gradient is itself the mean of draws, their blocks for each layer. Every
             metric is then corrected for their noise, which its interval includes. These draws must
             be independent of those of the estimator.
@@ -56,7 +57,7 @@ class Measurement(NamedTuple):
     long_averages: Sequence[int] = ()
     info: Mapping[str, object] = {}
     moments: Sequence[tuple[Floats, Floats]] | None = None
-    cost: Mapping[str, float] = {}
+    cost: Mapping[str, Any] = {}
     reference: Sequence[Blocks] | None = None
     claim: str = ""
 

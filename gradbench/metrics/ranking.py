@@ -8,6 +8,7 @@ import pandas as pd
 
 from gradbench.core.errors import GradbenchError, did_you_mean
 from gradbench.core.specs import family
+from gradbench.metrics import times
 from gradbench.metrics.accuracy import EXACT, ROUNDING, Gap, mse_gap
 from gradbench.metrics.budget import Budget, budget
 from gradbench.metrics.directory import Measurements, measurements
@@ -18,7 +19,6 @@ from gradbench.metrics.measurement import KEYS, NETWORK, Measurement
 from gradbench.metrics.registry import METRICS, check_metrics
 
 ONE_DRAW = Budget(1, "draws")
-TIMING = 0.1  # the relative standard error that a measured time is assumed to have
 _ROUNDING = 1e-9  # relative; a smaller difference of exact numbers is rounding
 
 
@@ -55,8 +55,8 @@ def rank(
     Each averages as many draws M as the budget pays for. Its rank is one more than the number of
     estimators that are significantly better, so estimators that do not differ significantly may
     share a rank. Each pair is compared at ``level``, without a correction for the number of pairs;
-    squared errors of one run are compared block by block, as they share random numbers. Times are
-    assumed to be known to 10 %. The exact gradient is left out.
+    squared errors of one run are compared block by block, as they share random numbers. A time is
+    as uncertain as its repeats spread. The exact gradient is left out.
 
     Args:
         results: a directory of results, its path, or measurements.
@@ -68,9 +68,9 @@ def rank(
     Returns:
         A frame with a row per estimator, best first: problem, replicate, checkpoint, layer,
         estimator; rank (NaN where the budget pays for no draw, or the metric is not known); M; the
-        metric with ``_se``, ``_low`` and ``_high``; zero_gradient; exact; bias_source; evaluations
-        and seconds per draw. A metric of groups is taken at the largest stored M that the budget
-        pays for.
+        metric with ``_se``, ``_low`` and ``_high``; zero_gradient; exact; bias_source; evaluations,
+        seconds, seconds_spread, latency and latency_spread of a draw, as of ``summary``. A metric
+        of groups is taken at the largest stored M that the budget pays for.
 
     Raises:
         GradbenchError: an unknown metric, budget or layer, costs that were not stored, gradients
@@ -93,7 +93,7 @@ def rank(
                 | {"zero_gradient": one.metrics.zero_gradient}
                 | {"exact": one.metrics.exact and not METRICS[by].groups}
                 | {"bias_source": one.metrics.source}
-                | {cost: cell.cost.get(cost, math.nan) for cost in ("evaluations", "seconds")}
+                | times.columns(cell.cost)
             )
     frame = pd.DataFrame(rows)
     if frame["zero_gradient"].all():
@@ -140,9 +140,10 @@ def _at_budget(found: LayerMetrics, by: str, allowed: Budget) -> Ranked:
     if METRICS[by].groups:
         stored = [m for m in found.cell.average_sizes() if m <= average]
         average = max(stored, default=0)
-    noise = TIMING * found.accuracy.variance / max(average, 1)
-    timing_se = noise if allowed.cost == "seconds" else 0.0
-    return Ranked(found, average, found.estimate(by, max(average, 1)), timing_se)
+    noise = 0.0
+    if allowed.cost == "seconds":
+        noise = times.timing_se(found.accuracy, max(average, 1), found.cell.cost)
+    return Ranked(found, average, found.estimate(by, max(average, 1)), noise)
 
 
 def _ranks(ranked: Sequence[Ranked], by: str, level: float) -> list[float]:
@@ -210,4 +211,4 @@ _CELL = ["problem", "replicate", "checkpoint", "estimator"]
 def _difference(a: Ranked, b: Ranked) -> Gap:
     """Return the MSE of a minus the MSE of b, with the error of measured times."""
     gap = mse_gap(a.metrics.accuracy, b.metrics.accuracy, (a.average, b.average))
-    return gap._replace(se=math.hypot(gap.se, a.timing_se, b.timing_se))
+    return times.with_timing(gap, a.timing_se, b.timing_se)

@@ -9,7 +9,8 @@ import pandas as pd
 from gradbench.core.errors import GradbenchError
 from gradbench.core.specs import label
 from gradbench.core.text import FORMATS
-from gradbench.metrics.budget import Budget
+from gradbench.metrics import times
+from gradbench.metrics.budget import budget
 from gradbench.metrics.directions import FEW
 from gradbench.metrics.intervals import Estimate, digits
 from gradbench.metrics.measurement import KEYS
@@ -92,9 +93,11 @@ def ranking(frame: pd.DataFrame, by: str, at: str, form: str = "terminal") -> st
     if in_full := FORMATS.find(form).numbers:
         return in_full(frame)
     (by,) = check_metrics([by])
+    timed = budget(at).cost == "seconds"
     parts = []
     for (problem, replicate, checkpoint, layer), group in frame.groupby(KEYS[:4], sort=False):
         rows = [["rank", "estimator", "bias by", "M", _title(by, form)]]
+        rows[0] += ["time of a draw", "single draw"] * timed
         ranks = group["rank"].dropna().tolist()
         for row in group.to_dict("records"):
             place = f"{row['rank']:.0f}{' (tie)' * (ranks.count(row['rank']) > 1)}"
@@ -104,6 +107,9 @@ def ranking(frame: pd.DataFrame, by: str, at: str, form: str = "terminal") -> st
             if row["zero_gradient"]:
                 number = "zero gradient"
             rows.append([place, _named(row), row["bias_source"], str(row["M"]), number])
+            if timed:
+                rows[-1].append(times.time_text(row["seconds"], row["seconds_spread"]))
+                rows[-1].append(times.time_text(row["latency"], row["latency_spread"]))
         heading = f"{problem}, replicate {replicate}, {checkpoint}, {layer}: at {at}"
         parts.append(render(rows, form, heading, right=3))
     note = (
@@ -111,6 +117,12 @@ def ranking(frame: pd.DataFrame, by: str, at: str, form: str = "terminal") -> st
         "significantly better; (tie): no significant difference; =: exact; bias by:\n"
         "a theorem says that it is zero, an enumeration is exact, a test has seen draws."
     )
+    if timed:
+        note += (
+            "\ntime of a draw: of one among many that are made together; single draw: its latency\n"
+            "when it is made alone; ±: how far repeats spread, the uncertainty of a time."
+        )
+        note = "\n".join(filter(None, [note, times.notes(frame)]))
     return "\n\n".join([*parts, comment(note, form)])
 
 
@@ -128,26 +140,21 @@ def needed(frame: pd.DataFrame, eps: float, form: str = "terminal") -> str:
         for row in group.sort_values(["evaluations", "draws"]).to_dict("records"):
             low, high = (_count(row[f"draws_{end}"]) for end in ("low", "high"))
             limits = "" if low == high else f"{low} to {high}"
-            time = _time(row["seconds"])
+            time = times.time_text(row["seconds"], row["seconds_spread"])
             cells = [_count(row["draws"]), limits, _count(row["evaluations"]), time]
             if row["zero_gradient"]:
                 cells = ["zero gradient", "", "", ""]
             rows.append([label(row["estimator"]), *cells])
         heading = f"{problem}, replicate {replicate}, {checkpoint}, {layer}: a relative RMSE of"
         parts.append(render(rows, form, f"{heading} {eps:g} needs", right=1))
-    return "\n\n".join([*parts, comment("never: the bias alone exceeds this RMSE.", form)])
+    note = "never: the bias alone exceeds this RMSE."
+    return "\n\n".join([*parts, comment("\n".join(filter(None, [note, times.notes(frame)])), form)])
 
 
 def _count(number: float) -> str:
     if math.isnan(number):
         return "-"
     return "never" if math.isinf(number) else f"{math.ceil(number - 1e-6):,}"
-
-
-def _time(seconds: float) -> str:
-    if math.isnan(seconds):
-        return "-"
-    return "never" if math.isinf(seconds) else str(Budget(float(f"{seconds:.2g}"), "seconds"))
 
 
 def unbiased(frame: pd.DataFrame, form: str = "terminal") -> str:

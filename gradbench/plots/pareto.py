@@ -67,7 +67,8 @@ def pareto_front(
     """Draw relative RMSE of one draw against its cost, on logarithmic axes.
 
     The line joins the estimators that no other beats in both, which are filled; the others are
-    hollow. The cost of the exact estimator is written at the bottom.
+    hollow. The cost of the exact estimator is written at the bottom. Bars along a time show how far
+    its repeats spread.
 
     Args:
         summary: the rows of one layer and checkpoint at M = 1; replicates are taken together.
@@ -80,6 +81,7 @@ def pareto_front(
         GradbenchError: an unknown cost.
     """
     points = error_and_cost(summary, cost)
+    spread = _spreads(summary)
     ax.set(xscale="log", yscale="log", ylabel="relative RMSE of a draw")
     ax.set_xlabel(f"{AXES[cost]} per draw")
     ax.add_artist(Line2D(*_steps(points), color="0.6", lw=0.8, zorder=1))
@@ -93,9 +95,20 @@ def pareto_front(
             owned(ax.text(0.99, 0.02, what, color=look.color, **place), name)
             continue
         fill: dict[str, Any] = {"mew": 0} if on_front else {"mfc": "none", "alpha": 0.7}
+        if cost == "seconds" and spread.get(name, 0.0) > 0.0:
+            low, high = x / (1.0 + spread[name]), x * (1.0 + spread[name])
+            (bar,) = ax.plot([low, high], [y, y], color=look.color, lw=0.8, alpha=0.7)
+            owned(bar, name)
         (mark,) = ax.plot(x, y, color=look.color, ls="", marker=look.marker or "*", **fill)
         owned(mark, name)
     return ax
+
+
+def _spreads(summary: pd.DataFrame) -> dict[str, float]:
+    """Return how far the repeats of the time of a draw spread, the largest over the rows."""
+    if "seconds_spread" not in summary:
+        return {}
+    return summary.groupby("estimator")["seconds_spread"].max().dropna().to_dict()
 
 
 _AMOUNT = {
@@ -128,7 +141,7 @@ def _panel(rows: pd.DataFrame, ax: Axes, style: Mapping[str, Style], cost: str) 
     panel=Panel(
         "Error against cost of a draw",
         "RMSE of one draw. The line joins the estimators that no other beats in both; dominated "
-        "estimators are hollow.",
+        "estimators are hollow. Bars along a time show how far its repeats spread.",
         _panel,
         COSTS[1:],
     ),

@@ -57,10 +57,11 @@ def whole(frame: pd.DataFrame, what: str) -> pd.DataFrame:
 
 
 def no_cost(what: str) -> GradbenchError:
-    """Return the error of a figure that needs costs, for results of an older gradbench."""
+    """Return the error of a figure that needs costs which were not stored."""
     return GradbenchError(
-        f"{what}() got results that do not say what a draw costs, as they were written by an older "
-        "gradbench; run the suite again in another directory"
+        f"{what}() got results that do not say what a draw costs, as the run is not finished "
+        "(times are measured at its end) or was made by an older gradbench; continue it, or run "
+        "the suite again in another directory"
     )
 
 

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import pandas as pd
 from markupsafe import Markup
 
+from gradbench.metrics import times
 from gradbench.metrics.unbiasedness import AGAINST
 from gradbench.report.numbers import SEVERAL, about, code, codes, span
 from gradbench.report.places import rivals
@@ -117,9 +118,42 @@ def unseen_biases(whole: pd.DataFrame) -> list[Markup]:
 
 
 def how_times_vary(whole: pd.DataFrame, device: str) -> list[Markup]:
-    """Return a sentence on measured times."""
-    if whole["seconds"].isna().all():
+    """Return sentences on measured times: how they were measured, and which are uncertain."""
+    if whole["evaluations"].isna().all():
         return [Markup("The costs of draws were not stored; run the suite again to compare costs.")]
-    return [
+    if whole["seconds"].isna().any():
+        return [
+            Markup(
+                "The times of some draws were not stored, as they are measured at the end of a run."
+            )
+        ]
+    found = [
         Markup("Times were measured on one machine ({}) and vary with its load.").format(device)
     ]
+    if times.is_assumed(whole):
+        return [
+            *found,
+            Markup(
+                "An older gradbench did not store how far repeats of a time spread: {} is assumed."
+            ).format(times.percent(times.ASSUMED)),
+        ]
+    typical = times.percent(float(whole["seconds_spread"].median()))
+    found.append(
+        Markup(
+            "A time is the median of repeats, in which all estimators and checkpoints took turns; "
+            "they spread by {} in the median, which is the uncertainty of a time."
+        ).format(typical)
+    )
+    if apart := times.disagreeing(whole):
+        some = list(apart.items())
+        text = Markup(", ").join(
+            Markup("{} (by up to {})").format(code(name), times.percent(spread))
+            for name, spread in some[:SEVERAL]
+        )
+        more = f" and {len(some) - SEVERAL} more" if len(some) > SEVERAL else ""
+        found.append(
+            Markup("Repeats of the time of a draw disagree for {}{}: so uncertain is it.").format(
+                text, more
+            )
+        )
+    return found

@@ -161,7 +161,8 @@ def _columns() -> list[dict[str, str]]:
             for one in shown_metrics().values()
         ),
         {"title": "evaluations", "meaning": "of the objective, per draw and example", **cost},
-        {"title": "time", "meaning": "measured, per draw of the whole batch", **cost},
+        {"title": "time", "meaning": "measured, of a draw among many, of the whole batch", **cost},
+        {"title": "single draw", "meaning": "time of a draw that is made alone", **cost},
     ]
 
 

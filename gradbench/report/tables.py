@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from gradbench.metrics import Metric, all_metrics
+from gradbench.metrics import Metric, all_metrics, times
 from gradbench.metrics.render import shown
 from gradbench.metrics.unbiasedness import AGAINST
 from gradbench.plots.style import in_order
@@ -57,10 +57,17 @@ def rows_of(summary: pd.DataFrame, places: Sequence[Place]) -> tuple[list[Row], 
 def _values(row: Mapping[str, Any]) -> list[Value]:
     names = list(shown_metrics())
     values = [_value(row, name, name == names[0]) for name in names]
-    count, seconds = row["evaluations"], row["seconds"]
-    values.append(_known(count, about(count)))
-    values.append(_known(seconds, duration(seconds) if seconds == seconds else ""))
-    return values
+    values.append(_known(row["evaluations"], about(row["evaluations"])))
+    return [*values, _time(row, "seconds"), _time(row, "latency")]
+
+
+def _time(row: Mapping[str, Any], name: str) -> Value:
+    """Return a time, with the spread of its repeats where it was stored."""
+    seconds, spread = row[name], row[f"{name}_spread"]
+    if math.isnan(seconds):
+        return Value(_NOTHING, None)
+    said = "" if math.isnan(spread) else f"repeats spread by {times.percent(spread)}"
+    return Value(duration(seconds), seconds, said)
 
 
 def _known(value: float, text: str) -> Value:

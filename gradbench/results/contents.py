@@ -14,9 +14,12 @@ from gradbench.core.errors import GradbenchError
 from gradbench.results.shape import (
     Shape,
     anything,
+    count,
     name,
     not_negative,
     number,
+    positive,
+    text,
 )
 
 # The facts in the files of each kind; more of them may be there.
@@ -31,9 +34,15 @@ FACTS: dict[str, Shape] = {
         ...: anything,
     },
     "moments": {...: anything},
+    # The times, which are measured at the end of a run; the first of older gradbench has no spread.
     "costs": {
-        "seconds": not_negative,
         "evaluations": not_negative,
+        "seconds?": positive,
+        "spread?": not_negative,
+        "repeats?": count,
+        "latency?": positive,
+        "latency_spread?": not_negative,
+        "machine?": text,
         ...: (number, None, [number], name),
     },
 }

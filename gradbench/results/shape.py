@@ -101,6 +101,11 @@ def not_negative(value: Any) -> bool:
     return number(value) and value >= 0
 
 
+def positive(value: Any) -> bool:
+    """Return whether it is a finite number above 0 that one may divide by."""
+    return number(value) and value > 1e-300
+
+
 def integer(value: Any) -> bool:
     """Return whether it is a whole number of any sign."""
     return type(value) is int and abs(value) < 2**63

@@ -6,7 +6,7 @@
     DIR/references/PROBLEM/REPLICATE/CHECKPOINT.npz     the exact gradient per layer
     DIR/moments/PROBLEM/REPLICATE/CHECKPOINT/ESTIMATOR.npz    exact mean and variance per layer,
                                                         where they can be enumerated
-    DIR/costs/PROBLEM/REPLICATE/CHECKPOINT/ESTIMATOR.npz      seconds and evaluations per draw
+    DIR/costs/PROBLEM/REPLICATE/CHECKPOINT/ESTIMATOR.npz      evaluations and times of a draw
     DIR/shards/PROBLEM/REPLICATE/CHECKPOINT/ESTIMATOR/FIRST-LAST.DIGEST.parquet    blocks of a cell
     DIR/figures/
 
@@ -208,15 +208,12 @@ class Results:
                 raise ValueError("variance")
             return pairs
 
-    def save_cost(
-        self, place: CheckpointId, estimator: str, seconds: float, evaluations: int
-    ) -> None:
-        """Store the cost of a draw: measured seconds on this machine, evaluations per example."""
-        info = {"seconds": seconds, "evaluations": evaluations}
-        self._save("costs", place, estimator, {}, 0, info)
+    def save_cost(self, place: CheckpointId, estimator: str, cost: Mapping[str, Any]) -> None:
+        """Store what a draw costs: ``evaluations`` and, once measured, a ``DrawTime``."""
+        self._save("costs", place, estimator, {}, 0, cost)
 
     def load_cost(self, place: CheckpointId, estimator: str) -> Json | None:
-        """Return the stored ``seconds`` and ``evaluations`` per draw, None where there are none.
+        """Return what ``save_cost`` stored, in old files without a spread; None if nothing is.
 
         Raises:
             CorruptFile: the file is damaged.

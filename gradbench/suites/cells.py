@@ -82,10 +82,11 @@ def measure_problem(
     tasks: list[Task],
     bar: tqdm,
     retrain: bool,
-) -> None:
+) -> dict[tuple[CheckpointId, str], Cell]:
     """Measure the unfinished cells of a problem, after training it where it is not stored.
 
-    A reference that is missing is computed again, even if the cells that need it are finished.
+    A reference that is missing is computed again, even if the cells that need it are finished. The
+    cells that were measured are returned, by place and estimator.
 
     Raises:
         GradbenchError: a draw is not finite, or a file is damaged.
@@ -95,8 +96,9 @@ def measure_problem(
         if task.done < task.plan.blocks:
             left[task.cell.place].append(task)
     todo = [place for place in left if left[place] or results.load_reference(place) is None]
+    measured: dict[tuple[CheckpointId, str], Cell] = {}
     if not todo:
-        return
+        return measured
     name = built.problem.name
     bar.set_description(f"{name}: training")
     _train(results, built, retrain)
@@ -111,11 +113,13 @@ def measure_problem(
             enough = _precision_check(results, suite, task.cell, gradient)
             if enough and is_check_due(task.done) and enough(*task.cell.load()):
                 continue
-            cell = _prepare(task.cell, built, params)
+            cell = prepare_cell(task.cell, built, params)
             _store_moments(results, task.cell, cell)
             cell = cell.cast(suite.dtype)
-            _store_cost(results, task, cell, built)
+            _store_evaluations(results, task.cell, cell, built)
             _store_blocks(task, cell, gradient, bar, enough)
+            measured[place, task.cell.estimator] = cell
+    return measured
 
 
 def _train(results: Results, built: ProblemInstance, retrain: bool) -> None:
@@ -165,7 +169,7 @@ def _load_or_compute_gradient(
     return stored.gradient
 
 
-def _prepare(store: CellStore, built: ProblemInstance, params: Params) -> Cell:
+def prepare_cell(store: CellStore, built: ProblemInstance, params: Params) -> Cell:
     """Return the estimator of a cell at the parameters of its checkpoint, in float64."""
     checkpoint = store.place.checkpoint
     return prepare(
@@ -193,12 +197,12 @@ def _store_moments(results: Results, store: CellStore, cell: Cell) -> None:
         results.save_moments(store.place, store.estimator, mean, variance)
 
 
-def _store_cost(results: Results, task: Task, cell: Cell, built: ProblemInstance) -> None:
-    """Store the cost of a draw, unless it is there."""
-    store = task.cell
+def _store_evaluations(
+    results: Results, store: CellStore, cell: Cell, built: ProblemInstance
+) -> None:
+    """Store the evaluations of a draw, unless its cost is there; its time is measured later."""
     if results.load_cost(store.place, store.estimator) is None:
-        cost = cell.cost(store.estimator, built.network, task.plan)
-        results.save_cost(store.place, store.estimator, cost["seconds"], int(cost["evaluations"]))
+        results.save_cost(store.place, store.estimator, cell.cost(store.estimator, built.network))
 
 
 def _store_blocks(

@@ -16,6 +16,7 @@ from gradbench.results.store import Results
 from gradbench.suites.cells import list_tasks, make_suite_plan, measure_problem
 from gradbench.suites.instance import ProblemInstance, build, estimator
 from gradbench.suites.suite import Suite, load_suite
+from gradbench.suites.times import Ready, measure_times
 
 UNTIL_METRICS = ("rmse", "cosine")  # made precise unless others are named
 
@@ -32,6 +33,8 @@ def run(
     retrain: bool = False,
 ) -> Results:
     """Measure every cell of a suite that is not finished yet, and store it in a directory.
+
+    At the end the times of draws are measured, of all cells in turns.
 
     Args:
         suite: the name of a suite of the package, the path of a TOML file, or a ``Suite``.
@@ -76,8 +79,10 @@ def run(
             dynamic_ncols=True,
             disable=not progress,
         ) as bar:
+            measured: Ready = {}
             for built, group in zip(problems, tasks, strict=True):
-                measure_problem(results, suite, built, group, bar, retrain)
+                measured |= measure_problem(results, suite, built, group, bar, retrain)
+            measure_times(results, suite, list(zip(problems, tasks, strict=True)), measured, bar)
     return results
 
 

@@ -20,7 +20,7 @@ from gradbench.advise.recommend import Recommendation, recommend
 from gradbench.cli.main import main
 from gradbench.core import plugins
 from gradbench.core.errors import GradbenchError
-from gradbench.measure import cell as driver
+from gradbench.measure.timing import DrawTime
 from gradbench.metrics import Budget, rank
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -49,8 +49,9 @@ def black_box(params, example, binary):
 
 @pytest.fixture(autouse=True)
 def no_timing(monkeypatch):
-    """The time of a draw is what its evaluations are."""
-    monkeypatch.setattr(driver, "seconds_per_draw", lambda *arguments: 1e-3)
+    """The time of a draw is always a millisecond."""
+    found = DrawTime(1e-3, 0.0, 9)
+    monkeypatch.setattr(recommendation, "time_draws", lambda cells, **_: [found] * len(cells))
 
 
 @pytest.fixture(scope="module")

@@ -96,9 +96,8 @@ def test_what_is_measured_has_its_constants_moments_and_cost():
     ):
         assert np.array_equal(mean, both[0]) and np.array_equal(variance, both[1])
     assert cell.exact_moments(0.0) is None
-    cost = cell.cost("arm", NETWORK, plan)
-    assert cost["evaluations"] == evaluations("arm", [2]) and cost["seconds"] > 0.0
-    assert "seconds" not in cell.cost("arm", NETWORK, plan, timed=False)
+    cost = cell.cost("arm", NETWORK)
+    assert cost == {"evaluations": evaluations("arm", [2])}
     found = cell.measured(ZERO, plan, [4, 7], moments=known, cost=cost)
     assert [block.index for block in found.blocks] == [4, 7]
     assert found.meta == {**plan._asdict(), "layer_names": ("layer 1", "output")}
@@ -124,9 +123,9 @@ def test_a_cast_changes_the_type_of_real_numbers_alone():
 
 
 def test_nobody_else_draws():
-    """What makes or times draws is imported from ``measure.draws`` by the driver and the pilot."""
+    """What makes draws is imported from ``measure.draws`` by the driver and where it is timed."""
     root = Path(gradbench.__file__).parent
-    own = {"draw_block", "measure", "layer_moments", "seconds_per_draw", "chunk_of"}
+    own = {"draw_block", "measure", "layer_moments", "chunk_of"}
     users = {
         path.relative_to(root).as_posix()
         for path in root.rglob("*.py")
@@ -135,4 +134,4 @@ def test_nobody_else_draws():
         and node.module == "gradbench.measure.draws"
         and own & {alias.name for alias in node.names}
     }
-    assert users == {"measure/cell.py", "measure/pilot.py"}
+    assert users == {"measure/cell.py", "measure/timing.py"}

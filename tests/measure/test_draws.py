@@ -19,7 +19,7 @@ from gradbench.core.pytrees import layer_names, layer_vectors
 from gradbench.estimators import arm, exact, mean_field, nested, psa, reinforce
 from gradbench.measure import draws as module
 from gradbench.measure.blocks import BINS, pool
-from gradbench.measure.draws import Plan, make_plan, measure, seconds_per_draw
+from gradbench.measure.draws import Plan, make_plan, measure
 from gradbench.models.binary_weights import BinaryWeights
 from gradbench.models.network import RealNetwork
 
@@ -194,14 +194,6 @@ def test_another_key_gives_other_draws():
             for k in (0, 1)
         )
     assert not np.array_equal(one.layers[0].mean, two.layers[0].mean)
-
-
-def test_the_time_of_a_draw_is_known_with_and_without_randomness():
-    """How long it is is not asserted: machines differ, and are busy."""
-    network, params, batch = small((1, 1, 1))
-    for loss in (reinforce(network), mean_field(network)):
-        seconds = seconds_per_draw(loss, params, batch, KEY, Plan(7, 2, (1,), (), ()), 0.0)
-        assert 0.0 < seconds < np.inf
 
 
 # ------------------------------------------------------------------------- one draw for all

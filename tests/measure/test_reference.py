@@ -24,6 +24,7 @@ from gradbench.measure.blocks import Blocks
 from gradbench.measure.exact_reference import exact_gradient
 from gradbench.measure.pilot import Pilot
 from gradbench.measure.reference import reference
+from gradbench.measure.timing import DrawTime
 from gradbench.metrics import coordinates, layers_of
 from gradbench.metrics.accuracy import mse_difference
 
@@ -229,10 +230,14 @@ def test_a_directory_of_something_else_is_refused_and_a_damaged_file_named(tmp_p
 # --- which estimator ---
 
 
+def a_second(cells, *arguments, **more):
+    return [DrawTime(1.0, 0.0, 9) for _ in cells]
+
+
 def test_the_estimator_of_the_least_predicted_time_runs_and_the_pilot_says_why(monkeypatch):
     seconds = {"reinforce": 1.0, "rloo(samples=4)": 2.0, "disarm": 1e4}
-    times = iter(seconds.values())
-    monkeypatch.setattr(piloting, "seconds_per_draw", lambda *a: next(times))
+    times = [DrawTime(one, 0.0, 9) for one in seconds.values()]
+    monkeypatch.setattr(piloting, "time_draws", lambda *a, **b: times)
     found = ask(0.5, estimators=list(seconds))
     pilot = found.samples.pilot
     assert found.samples.estimator == pilot[0].estimator
@@ -244,7 +249,7 @@ def test_the_estimator_of_the_least_predicted_time_runs_and_the_pilot_says_why(m
 
 def test_the_draws_that_a_pilot_predicts_are_about_those_that_it_takes(monkeypatch):
     """The error of a pilot of 256 draws is below a factor of 4 here, of the doubling one of 2."""
-    monkeypatch.setattr(piloting, "seconds_per_draw", lambda *a: 1.0)
+    monkeypatch.setattr(piloting, "time_draws", a_second)
     found = ask(0.04, estimators=[SPEC, "reinforce"])
     (row,) = (row for row in found.samples.pilot if row.estimator == found.samples.estimator)
     assert row.estimator == SPEC
@@ -260,7 +265,7 @@ def test_black_boxes_are_for_estimators_without_a_derivative_and_psa_for_one_lay
         )
         return f
 
-    monkeypatch.setattr(piloting, "seconds_per_draw", lambda *a: 1.0)
+    monkeypatch.setattr(piloting, "time_draws", a_second)
     monkeypatch.setattr(sampled_reference, "CANDIDATES", ("muprop", "reinforce", "psa"))
     params = (np.array([[0.5, -1.0], [1.0, 0.3]]),)
     before = jax.config.read("jax_enable_x64")

@@ -128,7 +128,7 @@ def test_results_of_older_schemas_are_read_and_continued(tmp_path, monkeypatch, 
         again = Results.open_or_create(tmp_path, manifest["suite"], 0, manifest["draws"])
     with again:
         assert again.manifest["schema"] == schema
-        again.save_cost(place, "psa", 1.0, 2)
+        again.save_cost(place, "psa", {"seconds": 1.0, "evaluations": 2})
     new = Results.open(tmp_path)
     assert new.load_cost(place, "psa") == {"seconds": 1.0, "evaluations": 2}
     assert new.load_cost(place, "reinforce")
@@ -175,7 +175,7 @@ def test_nothing_is_written_through_a_link_out_of_the_results(run, tmp_path, kin
         Results.open_or_create(results, manifest["suite"], 0, manifest["draws"]) as opened,
     ):
         if kind == "costs":
-            opened.save_cost(places_of(opened)[0], "psa", 1.0, 1)
+            opened.save_cost(places_of(opened)[0], "psa", {"evaluations": 1})
         else:
             assert opened.figures
     assert_one_sentence(error, "leads out of the results by a link")

@@ -94,17 +94,39 @@ def test_nested_parameters_come_back_as_they_were(results):
 
 
 def test_what_a_draw_costs_comes_back_as_it_was(results):
-    results.save_cost(PLACE, "arm(x=1)", 1.25e-05, 7)
-    results.save_cost(PLACE, "psa", 0.5, 2)
+    arm = {"evaluations": 7, "seconds": 1.25e-05}  # as of an older gradbench
+    psa = {"evaluations": 2, "seconds": 0.5, "spread": 0.0, "repeats": 9, "latency": 0.75}
+    psa |= {"latency_spread": 0.25, "machine": "cpu, 2 cores"}
+    results.save_cost(PLACE, "leg", {"evaluations": 3})  # before its time is measured
+    results.save_cost(PLACE, "arm(x=1)", arm)
+    results.save_cost(PLACE, "psa", psa)
     results.close()
     found = Results.open(results.directory)
-    assert found.load_cost(PLACE, "arm(x=1)") == {"seconds": 1.25e-05, "evaluations": 7}
-    assert found.load_cost(PLACE, "psa") == {"seconds": 0.5, "evaluations": 2}
-    (path, _) = sorted(results.directory.glob("costs/psa/0/100/*.npz"))
+    assert found.load_cost(PLACE, "leg") == {"evaluations": 3}
+    assert found.load_cost(PLACE, "arm(x=1)") == arm
+    assert found.load_cost(PLACE, "psa") == psa
+    (path, *_) = sorted(results.directory.glob("costs/psa/0/100/*.npz"))
     path.write_bytes(path.read_bytes()[:50])
     with pytest.raises(CorruptFile) as error:
         found.load_cost(PLACE, "arm(x=1)")
     assert_one_sentence(error, path)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *((name, value) for name in ("seconds", "latency") for value in (0.0, -1.0, "1 s", None)),
+        *((name, value) for name in ("spread", "latency_spread") for value in (-0.1, 1e301, [])),
+        *(("repeats", value) for value in (0, 2.5, True)),
+        *(("evaluations", value) for value in (-1, "2")),
+        ("machine", 7),
+    ],
+)
+def test_a_cost_that_is_none_is_refused_by_its_name(results, name, value):
+    results.save_cost(PLACE, "psa", {"evaluations": 2, "seconds": 0.5} | {name: value})
+    with pytest.raises(CorruptFile) as error:
+        results.load_cost(PLACE, "psa")
+    assert_one_sentence(error, f"has no right {name!r}", "psa.npz")
 
 
 def test_what_was_not_stored_is_none(results):
@@ -347,7 +369,7 @@ def test_a_full_disk_leaves_earlier_results_intact(results, monkeypatch):
             lambda: some_cell(results).append([block(1)], META),
             lambda: results.save_checkpoint(PLACE, []),
             lambda: results.save_reference(PLACE, 0.0, [], {}),
-            lambda: results.save_cost(PLACE, "psa", 1.0, 1),
+            lambda: results.save_cost(PLACE, "psa", {"evaluations": 1}),
         ):
             with pytest.raises(GradbenchError) as error:
                 save()

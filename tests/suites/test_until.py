@@ -26,12 +26,13 @@ from gradbench.cli.show import show
 from gradbench.core.errors import GradbenchError, GradbenchWarning
 from gradbench.measure import cell as driver
 from gradbench.measure.reference import Reference
+from gradbench.measure.timing import DrawTime
 from gradbench.metrics import relative_error, summary
 from gradbench.metrics.directory import read_cells, unfinished
 from gradbench.metrics.intervals import quantile
 from gradbench.metrics.stopping import is_check_due
 from gradbench.results.store import Results
-from gradbench.suites import cells
+from gradbench.suites import cells, times
 from gradbench.suites.runner import describe, run
 from gradbench.suites.suite import load_suite
 
@@ -80,7 +81,7 @@ def ones(network, params, batch):
 def pretend(monkeypatch):
     monkeypatch.setattr(cells.exact_reference, "exact_gradient", ones)
     monkeypatch.setattr(cells, "estimator", lambda spec, network: Named(spec))
-    monkeypatch.setattr(driver, "seconds_per_draw", lambda *arguments: 1e-6)
+    monkeypatch.setattr(times, "time_draws", lambda cells: [DrawTime(1e-6, 0.0, 9)] * len(cells))
     monkeypatch.setattr(driver, "measure", normal)
 
 

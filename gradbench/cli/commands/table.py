@@ -26,6 +26,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     views.add_argument(
         "--unbiasedness", action="store_true", help="which biases are zero, known or tested"
     )
+    views.add_argument("--costs", action="store_true", help="what a draw costs, and its time")
     add_format(command)
 
 
@@ -35,11 +36,12 @@ def run(options: argparse.Namespace) -> None:
     from gradbench.core.arguments import at_least
     from gradbench.core.errors import GradbenchError, did_you_mean
     from gradbench.core.text import FORMATS
-    from gradbench.metrics import orderings, over_replicates, summary, tables, unbiasedness
+    from gradbench.metrics import orderings, over_replicates, summary, tables, times, unbiasedness
 
     FORMATS.canonical(options.format)
-    if options.unbiasedness and (options.metrics or options.at != 1 or options.intervals):
-        raise GradbenchError("--unbiasedness is of one draw and has no metrics; leave out the rest")
+    view = "--unbiasedness" if options.unbiasedness else "--costs" if options.costs else ""
+    if view and (options.metrics or options.at != 1 or options.intervals):
+        raise GradbenchError(f"{view} is of one draw and has no metrics; leave out the rest")
     frame = summary(options.directory, at_least(1, "--at", options.at))
     names = None if options.metrics is None else options.metrics.split(",")
     if options.layer:
@@ -52,6 +54,8 @@ def run(options: argparse.Namespace) -> None:
     if options.unbiasedness:
         tested = unbiasedness(options.directory)
         say(tables.unbiased(tested[tested["layer"].isin(frame["layer"])], options.format))
+    elif options.costs:
+        say(times.table_of_costs(frame, options.format))
     elif options.over_replicates:
         names = names or ["bias", "std", "rmse"]
         means, orders = over_replicates(frame, names), orderings(frame, names[0])

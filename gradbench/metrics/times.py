@@ -1,0 +1,128 @@
+"""Measured times: how uncertain they are, in numbers and in words.
+
+A time is the median of several repeats, and its uncertainty is their spread, relative and as large
+as one standard deviation of a repeat (``gradbench.measure.timing``). Results of an older gradbench
+have no spread; then ``ASSUMED`` is taken, and said.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from gradbench.core.specs import label
+from gradbench.core.text import FORMATS
+from gradbench.metrics.accuracy import Accuracy, Gap
+from gradbench.metrics.budget import Budget
+from gradbench.metrics.measurement import KEYS
+from gradbench.metrics.render import comment, render
+
+ASSUMED = 0.1  # the spread of times that were stored without one
+UNSTABLE = 0.1  # repeats that spread by more disagree
+COLUMNS = ("seconds", "seconds_spread", "latency", "latency_spread")  # of frames
+
+
+def columns(cost: Mapping[str, Any]) -> dict[str, float]:
+    """Return the evaluations and the times of a draw as columns of a frame, NaN if not stored."""
+    stored = ("evaluations", "seconds", "spread", "latency", "latency_spread")
+    values = (float(cost.get(name, math.nan)) for name in stored)
+    return dict(zip(("evaluations", *COLUMNS), values, strict=True))
+
+
+def timing_se(found: Accuracy, average: float, cost: Mapping[str, Any]) -> float:
+    """Return the standard error of an MSE whose M = ``average`` follows from a time.
+
+    M is the time over that of a draw, so that V/M is as uncertain as the time of a draw.
+    """
+    return float(cost.get("spread", ASSUMED)) * found.variance / max(average, 1e-300)
+
+
+def with_timing(gap: Gap, *errors: float) -> Gap:
+    """Return a difference of two MSE with the errors of times added to its own."""
+    return gap._replace(se=math.hypot(gap.se, *errors))
+
+
+def disagreeing(frame: pd.DataFrame) -> dict[str, float]:
+    """Return the estimators whose repeats disagree, with their largest spread, worst first."""
+    spread = frame["seconds_spread"].groupby(frame["estimator"]).max()
+    spread = spread[spread > UNSTABLE].sort_values(ascending=False, kind="stable")
+    return {str(name): float(value) for name, value in spread.items()}
+
+
+def is_assumed(frame: pd.DataFrame) -> bool:
+    """Return whether a frame has times whose spread was not stored."""
+    return bool((frame["seconds"].notna() & frame["seconds_spread"].isna()).any())
+
+
+def notes(frame: pd.DataFrame) -> str:
+    """Return what is to be said of the times of a frame, in lines; empty if there is nothing."""
+    lines = []
+    if found := disagreeing(frame):
+        names = [f"{label(name)} by {percent(spread)}" for name, spread in found.items()]
+        lines.append("Repeats of the time of a draw disagree; so uncertain are the times of:")
+        lines += [
+            ", ".join(names[k : k + 3]) + "," * (k + 3 < len(names))
+            for k in range(0, len(names), 3)
+        ]
+        lines[-1] += "."
+    if is_assumed(frame):
+        lines.append(
+            f"An older gradbench did not store how far repeats spread: {percent(ASSUMED)} is "
+            "assumed for its times."
+        )
+    return "\n".join(lines)
+
+
+def percent(share: float) -> str:
+    """Return a share as a percentage of two digits: "3.1 %"."""
+    return f"{float(f'{100.0 * share:.2g}'):g} %"
+
+
+def time_text(seconds: float, spread: float = math.nan) -> str:
+    """Return a time with its spread: "12 us ±3.1 %"; "-" if it is not known."""
+    if math.isnan(seconds):
+        return "-"
+    if math.isinf(seconds):
+        return "never"
+    text = str(Budget(float(f"{seconds:.2g}"), "seconds"))
+    return text if math.isnan(spread) else f"{text} ±{percent(spread)}"
+
+
+def table_of_costs(frame: pd.DataFrame, form: str = "terminal") -> str:
+    """Return what a draw of each estimator costs as text, place by place.
+
+    Args:
+        frame: a frame of ``gradbench.summary``.
+        form: the format: "terminal", "markdown", "latex" or "csv"; in the last, numbers are
+            written in full.
+
+    Raises:
+        GradbenchError: an unknown format.
+    """
+    keys = ["problem", "replicate", "checkpoint", "estimator"]
+    frame = frame.drop_duplicates(keys)
+    if in_full := FORMATS.find(form).numbers:
+        return in_full(frame.reindex(columns=[*keys, "evaluations", *COLUMNS]))
+    if frame.empty:
+        return "no finished cells"
+    parts = []
+    for (problem, replicate, checkpoint), group in frame.groupby(KEYS[:3], sort=False):
+        rows = [["estimator", "evaluations", "time of a draw", "single draw"]]
+        rows += [[label(row["estimator"]), *_costs(row)] for row in group.to_dict("records")]
+        parts.append(render(rows, form, f"{problem}, replicate {replicate}, {checkpoint}", right=1))
+    note = (
+        "evaluations: of the objective, per draw and example; time of a draw: of one among many\n"
+        "that are made together, for the whole batch; single draw: its latency when it is made\n"
+        "alone; ±: how far repeats spread (one standard deviation)."
+    )
+    return "\n\n".join([*parts, comment("\n".join(filter(None, [note, notes(frame)])), form)])
+
+
+def _costs(row: Mapping[str, Any]) -> Sequence[str]:
+    count = row["evaluations"]
+    return [
+        "-" if math.isnan(count) else f"{count:,.0f}",
+        time_text(row["seconds"], row["seconds_spread"]),
+        time_text(row["latency"], row["latency_spread"]),
+    ]

@@ -1,0 +1,83 @@
+"""The times of draws: measured in a pass of its own, after all draws of a run.
+
+Then everything is compiled, and the repeats of all cells take turns, so that no estimator and no
+checkpoint has a slow spell of the machine for itself. Times are stored when all are known. Nothing
+else depends on them.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from tqdm import tqdm
+
+from gradbench.core.atomic import Json
+from gradbench.measure.cell import Cell
+from gradbench.measure.timing import Timed, time_draws
+from gradbench.results.shards import CheckpointId
+from gradbench.results.store import Results
+from gradbench.suites.cells import Task, prepare_cell
+from gradbench.suites.instance import ProblemInstance
+from gradbench.suites.suite import Suite
+
+Ready = dict[tuple[CheckpointId, str], Cell]  # cells that were measured in this process
+
+
+def measure_times(
+    results: Results,
+    suite: Suite,
+    problems: Sequence[tuple[ProblemInstance, Sequence[Task]]],
+    ready: Ready,
+    bar: tqdm,
+) -> None:
+    """Measure and store how long a draw takes, in cells where this is not known.
+
+    If a run was interrupted, some cells may have their times already. They are kept, unless they
+    are from another machine or an older gradbench: times that cannot be compared would be no
+    ranking, so those cells are measured again with the others. A run whose cells all have a time
+    measures none.
+
+    Raises:
+        GradbenchError: a file is damaged, or the platform computes wrong values.
+    """
+    machine = machine_of(results)
+    costs = {
+        (task.cell.place, task.cell.estimator): results.load_cost(
+            task.cell.place, task.cell.estimator
+        )
+        or {}
+        for _, tasks in problems
+        for task in tasks
+    }
+    if all("seconds" in cost for cost in costs.values()):
+        return
+    bar.set_description("times of draws")
+    names, timed = [], []
+    for built, tasks in problems:
+        for task in tasks:
+            name = task.cell.place, task.cell.estimator
+            if not is_comparable(costs[name], machine):
+                cell = ready.get(name) or _again(results, suite, built, task)
+                costs[name] = cell.cost(task.cell.estimator, built.network)
+                names.append(name)
+                timed.append(Timed(cell, task.plan, costs[name]["evaluations"]))
+    for name, found in zip(names, time_draws(timed), strict=True):
+        results.save_cost(*name, costs[name] | found.known() | {"machine": machine})
+
+
+def is_comparable(cost: Mapping[str, object], machine: str) -> bool:
+    """Return whether a stored time was measured by the protocol of today on this machine."""
+    return "spread" in cost and cost.get("machine") == machine
+
+
+def machine_of(results: Results) -> str:
+    """Return what this run says of its machine, in a line that times are compared by."""
+    manifest: Json = results.manifest
+    made = [manifest, *manifest.get("continued", [])][-1]["provenance"]
+    facts = [made.get(key) for key in ("device", "platform", "backend", "jaxlib")]
+    return ", ".join([*map(str, facts), f"{made.get('cores')} cores"])
+
+
+def _again(results: Results, suite: Suite, built: ProblemInstance, task: Task) -> Cell:
+    """Return a cell that an earlier run has measured."""
+    params = results.load_checkpoint(task.cell.place)
+    assert params is not None  # by the measurement
+    return prepare_cell(task.cell, built, params).cast(suite.dtype)
