@@ -37,7 +37,6 @@ FREE = {"w": np.ones((3, 2), np.float32), "b": np.zeros(3, np.float32), "v": np.
 ENTRIES = {
     "expected_loss": exact.expected_loss,
     "brute_force": exact.brute_force,
-    "check_size": exact.check_size,
     "explain": lambda m, p, b: gradbench.explain("disarm", m, p, b),
     "disarm": lambda m, p, b: estimators.disarm(m)(p, KEY, b),
     "exact": lambda m, p, b: estimators.exact(m)(p, KEY, b),
@@ -47,9 +46,7 @@ ENTRIES = {
 # The same where a gradient in the parameters is taken.
 GRADIENTS = {
     "moments": lambda m, p, b: exact.moments(estimators.disarm(m), p, b),
-    "moments of states": lambda m, p, b: exact.moments(estimators.reinforce(m), p, b),
     "reference": gradbench.reference,
-    "exact reference": partial(gradbench.reference, method="exact"),
     "sampled reference": partial(gradbench.reference, method="sampled"),
     "diagnose": lambda m, p, b: gradbench.diagnose(estimators.disarm(m), p, b, KEY),
     "recommend": gradbench.recommend,

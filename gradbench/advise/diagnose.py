@@ -165,6 +165,8 @@ def diagnose(
     check_loss(loss)
     count = at_least(BLOCKS, "draws", draws)
     at_least(2 * BLOCKS, "reference_draws", reference_draws)
+    if not isinstance(by_example, bool | np.bool_):
+        raise GradbenchError(f"by_example is {by_example!r}; give True or False")
     check_options(loss, reference, unbiased, params)
     check_data(params, batch, key, differentiated=True)
     assert key is not None

@@ -160,14 +160,30 @@ def check_loss(loss: Any) -> None:
         )
 
 
-def _arguments(function: Any) -> tuple[list[str], bool] | None:
-    """Return the names of the arguments, and whether three can be given; None if not known."""
+def check_maker(make: Any) -> None:
+    """Refuse what cannot make a loss of a model.
+
+    Raises:
+        GradbenchError: no function, or a function of other arguments.
+    """
+    remedy = "give a spec such as 'psa', or a function make(model) -> loss"
+    if not callable(make):
+        raise GradbenchError(f"the estimator is {_short(make)}; {remedy}")
+    arguments = _arguments(make, 1)
+    if arguments and not arguments[1]:
+        raise GradbenchError(
+            f"the estimator {_name(make)} takes the arguments ({', '.join(arguments[0])}); {remedy}"
+        )
+
+
+def _arguments(function: Any, count: int = 3) -> tuple[list[str], bool] | None:
+    """Return the names of the arguments, and whether so many can be given; None if not known."""
     try:
         signature = inspect.signature(function)
     except (TypeError, ValueError):
         return None
     try:
-        signature.bind(None, None, None)
+        signature.bind(*[None] * count)
     except TypeError:
         return list(signature.parameters), False
     return list(signature.parameters), True

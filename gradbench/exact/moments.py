@@ -19,7 +19,7 @@ from jaxtyping import Array, Float, PyTree
 from gradbench.core.arguments import limit
 from gradbench.core.contract import Batch, Example, Loss, Params, Site
 from gradbench.core.errors import GradbenchError
-from gradbench.core.inputs import checked, is_finite, not_finite
+from gradbench.core.inputs import checked, is_finite, not_finite, refuse_traced
 from gradbench.core.platform import check_platform
 from gradbench.core.pytrees import real_type
 from gradbench.core.run import batch_size, run_at_states
@@ -111,6 +111,7 @@ def unchecked_moments(
     if loss.couples_batch:
         examples = jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], examples)
     if loss.randomness == "uniforms":
+        refuse_traced("moments", params, examples)
         lengths, grid = uniform_grid(loss, sites, params, examples, points)
         return _by_uniforms(loss, sites, dtype, lengths, params, examples, jnp.asarray(grid, dtype))
     size = paths_size(model, params, batch, loss.streams * copies)
@@ -130,6 +131,7 @@ def moments_work(
         GradbenchError: a model that breaks the contract, or parameters and a batch that do not fit
             it.
     """
+    limit("points", points)
     if not isinstance(loss, SurrogateLoss) or getattr(loss.model, "random", False):
         return math.inf
     _, examples, sites = checked(loss.model, params, batch)
@@ -141,6 +143,7 @@ def moments_work(
         bits = sum(site.size for site in sites) * loss.streams
         bits, n = (bits * n, 1) if loss.couples_batch else (bits, n)
         return n * 2.0**bits if bits < 1000 else math.inf
+    refuse_traced("moments_work", params, examples)
     try:
         lengths, _ = uniform_grid(loss, sites, params, examples, points)
     except GradbenchError:

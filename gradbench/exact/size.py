@@ -148,7 +148,7 @@ def paths_size(model: Model, params: Params, batch: Batch, streams: int = 1) -> 
         def f(example: Example) -> Array:
             return run_model(model, params, example, lambda site, a: jnp.full(site.shape, state)).f
 
-        return jax.vmap(f)(examples)
+        return jax.vmap(f, axis_size=batch_size(examples))(examples)
 
     given = (params, as_examples(model, any_key(), batch))
     one = jax.ShapeDtypeStruct((1,), dtype)
