@@ -10,14 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from gradbench.advise.truth import BLOCKS, as_estimator, find_truth
+from gradbench.advise.truth import BLOCKS, as_estimator, check_options, find_truth
 from gradbench.core.arguments import at_least
 from gradbench.core.contract import Batch, Loss, Params
 from gradbench.core.errors import GradbenchError
-from gradbench.core.pytrees import closed, layer_names, layer_vectors
-from gradbench.core.run import batch_size
+from gradbench.core.inputs import check_data, check_finite, check_loss, checked, refuse_traced
+from gradbench.core.pytrees import closed, layer_vectors
 from gradbench.core.text import aligned
-from gradbench.core.uniforms import check_key
 from gradbench.measure.cell import Cell
 from gradbench.measure.reference import Reference
 from gradbench.metrics import METRICS, Estimate, Measurement, check_metrics, layers_of
@@ -163,12 +162,18 @@ def diagnose(
             finite, a loss whose truth is not known, or a loss without randomness.
     """
     begin = time.perf_counter()
-    check_key(key)
-    assert key is not None
+    check_loss(loss)
     count = at_least(BLOCKS, "draws", draws)
     at_least(2 * BLOCKS, "reference_draws", reference_draws)
-    _check_real(params)
-    batch_size(batch)
+    if not isinstance(by_example, bool | np.bool_):
+        raise GradbenchError(f"by_example is {by_example!r}; give True or False")
+    check_options(loss, reference, unbiased, params)
+    check_data(params, batch, key, differentiated=True)
+    assert key is not None
+    refuse_traced("diagnose", params, key, batch)
+    check_finite("parameters", params)
+    if hasattr(loss, "model"):
+        checked(loss.model, params, batch, key, differentiated=True)
     params, batch = closed(params, numbers=True), jax.tree.map(jnp.asarray, batch)
     loss = as_estimator(loss)
     _check_loss(loss, params, key, batch)
@@ -194,26 +199,18 @@ def diagnose(
     return Diagnosis(layers, count, truth.description, time.perf_counter() - begin)
 
 
-def _check_real(params: Params) -> None:
-    """Refuse parameters with an array that is not real, or without any real array."""
-    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
-        if hasattr(leaf, "dtype") and not jnp.issubdtype(leaf.dtype, jnp.floating):
-            raise GradbenchError(
-                f"the parameters hold {leaf.dtype} at {jax.tree_util.keystr(path)}; remove what is "
-                "not trained, by equinox.partition or flax.nnx.split"
-            )
-    if not layer_names(closed(params, numbers=True)):
-        raise GradbenchError(
-            f"the parameters, of type {type(params).__name__}, hold no real array; give the "
-            "parameters of the loss"
-        )
-
-
 def _check_loss(loss: Loss, params: Params, key: Array, batch: Batch) -> None:
-    """Refuse a loss that is not a real scalar, and a call inside a transformation."""
-    if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((params, key, batch))):
-        raise GradbenchError("diagnose() is called inside a transformation; call it outside of jit")
-    value = jax.eval_shape(loss, params, key, batch)
+    """Refuse a loss that does not run, or is not a real scalar."""
+    try:
+        value = jax.eval_shape(loss, params, key, batch)
+    except GradbenchError:
+        raise
+    except Exception as error:  # of any kind: the loss is the user's
+        said = (str(error).splitlines() or [""])[0].rstrip(".")
+        raise GradbenchError(
+            f"the loss does not run on these parameters and this batch ({type(error).__name__}: "
+            f"{said}); make them fit it"
+        ) from error
     real = isinstance(value, jax.ShapeDtypeStruct) and jnp.issubdtype(value.dtype, jnp.floating)
     if not real or value.shape != ():
         what = f"{value.dtype}{list(value.shape)}" if hasattr(value, "dtype") else repr(type(value))

@@ -1,7 +1,8 @@
 """Explain an estimator on a model: its layers, its cost, and the route that it takes."""
 
 from gradbench.core.contract import Batch, Model, Params, is_chain
-from gradbench.core.run import one_layer, sites_of
+from gradbench.core.inputs import check_model, checked
+from gradbench.core.run import one_layer
 from gradbench.core.text import aligned
 from gradbench.estimators.registry import EXACTNESS, evaluations, get_estimator
 
@@ -27,8 +28,9 @@ def explain(estimator: str, model: Model, params: Params, batch: Batch) -> str:
             breaks the contract.
     """
     entry, arguments = get_estimator(estimator)
+    check_model(model)
     loss = entry.make(model, **arguments)
-    sites = sites_of(model, params, batch)
+    sites = checked(model, params, batch).sites
     if entry.layers == "one":
         one_layer(estimator, sites)
     units = [site.size for site in sites]

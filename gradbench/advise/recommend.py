@@ -1,7 +1,7 @@
 """Recommend an estimator for a problem of one's own: measured on it, at a budget."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -13,8 +13,9 @@ from gradbench import metrics
 from gradbench.core.arguments import at_least
 from gradbench.core.contract import Batch, Model, Params, is_chain
 from gradbench.core.errors import GradbenchError
+from gradbench.core.inputs import checked, refuse_traced
 from gradbench.core.precision import doubled, float64
-from gradbench.core.pytrees import closed, layer_vectors, layers_of
+from gradbench.core.pytrees import closed, layer_vectors
 from gradbench.core.seeds import named_seed
 from gradbench.core.specs import family, label
 from gradbench.estimators import ESTIMATORS, check_spec, make_estimator
@@ -95,17 +96,16 @@ def recommend(
             zero; an unknown estimator or budget; or a budget that pays no draw of any estimator.
     """
     allowed = metrics.budget(budget)
-    _check_problem(params)
-    params = closed(params, numbers=True)
     draws = at_least(2, "draws", draws)
-    names = list(estimators) if estimators is not None else sorted(ESTIMATORS)
-    for name in names:
-        check_spec(name)
+    names = _names(estimators)
+    key = jax.random.key(named_seed(seed, "reference"))
+    refuse_traced("recommend", params, batch)
+    checked(model, params, batch, finite=True, differentiated=True, own=True)
+    params = closed(params, numbers=True)
     unfit: dict[str, str] = {}
     with float64():
         params, batch = doubled((params, batch))
         try:
-            key = jax.random.key(named_seed(seed, "reference"))
             truth = reference(model, params, batch, rel_se=_REL_SE, key=key, progress=progress)
         except jax.errors.JaxRuntimeError as error:
             raise GradbenchError(_in_one_line(error)) from error
@@ -139,13 +139,22 @@ def recommend(
     return Recommendation(sentence, frame, allowed, unfit)
 
 
-def _check_problem(params: Params) -> None:
-    """Refuse parameters without a real array."""
-    if not layers_of(closed(params, numbers=True)):
+def _names(estimators: Sequence[str] | None) -> list[str]:
+    """Return the specs of the estimators to be measured, all of them by default.
+
+    Raises:
+        GradbenchError: no names, or an estimator that there is not.
+    """
+    if estimators is None:
+        return sorted(ESTIMATORS)
+    if not isinstance(estimators, Iterable) or isinstance(estimators, str | bytes):
         raise GradbenchError(
-            f"the parameters, of type {type(params).__name__}, hold no real array; give a pytree "
-            "of arrays, such as a tuple with an entry per layer and one for the objective"
+            f"estimators is {estimators!r}; give a list of names, such as ['psa', 'disarm']"
         )
+    names = list(estimators)
+    for name in names:
+        check_spec(name)
+    return names
 
 
 class _Problem(NamedTuple):

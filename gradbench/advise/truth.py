@@ -12,13 +12,14 @@ from jaxtyping import Array
 from gradbench.core.arguments import at_least
 from gradbench.core.contract import Batch, Loss, Model, Params
 from gradbench.core.errors import GradbenchError
+from gradbench.core.inputs import check_hash
 from gradbench.core.precision import float64
 from gradbench.core.pytrees import from_vectors, layer_vectors, opened
 from gradbench.core.run import batch_size
 from gradbench.estimators import make_estimator
 from gradbench.estimators.registry import get_estimator
 from gradbench.exact.enumeration import route_of
-from gradbench.exact.size import is_small
+from gradbench.exact.size import fits
 from gradbench.measure.blocks import Blocks
 from gradbench.measure.cell import Cell
 from gradbench.measure.reference import Reference
@@ -55,19 +56,65 @@ def find_truth(
             estimator or ``by_example`` do not fit the loss.
     """
     if reference is not None:
-        _check_reference(reference, params)
         words = "the exact gradient"
         if reference.samples:
             words = f"{reference.samples.draws} draws of {reference.samples.estimator}"
         return Truth(reference.gradient, reference.blocks, words)
     model = getattr(loss, "model", None)
-    if model is not None and unbiased is None and is_small(model, params, batch, work=_WORK):
+    if model is not None and not callable(unbiased):
+        check_hash(model)
+    if model is not None and unbiased is None and _is_little(model, params, batch):
         return Truth(_exact(model, params, batch), None, "the exact gradient")
     other, name = _unbiased(loss, model, unbiased, by_example)
     if model is None and unbiased is None and by_example and batch_size(batch) > 1:
         _check_mean(loss, params, batch, key)
     mean, blocks = _sampled(other, params, batch, key, draws)
     return Truth(mean, blocks, f"{blocks[0].draws} draws of {name}")
+
+
+def _is_little(model: Model, params: Params, batch: Batch) -> bool:
+    return fits(route_of(model).size(model, params, batch), params, work=_WORK)
+
+
+def check_options(
+    loss: Loss, reference: Reference | None, unbiased: str | Loss | None, params: Params
+) -> None:
+    """Refuse what is no reference or no unbiased estimator, whether it is used or not.
+
+    Raises:
+        GradbenchError: also a reference for other parameters, and the name of an estimator where
+            there is no model to make it for.
+    """
+    if unbiased is not None and not callable(unbiased):
+        model = getattr(loss, "model", None)
+        if model is None:
+            raise GradbenchError(
+                f"unbiased is {unbiased!r}, but the loss is no estimator of gradbench.estimators, "
+                "so that there is no model to make it for; give a loss"
+            )
+        _check_unbiased(unbiased)
+    if reference is None:
+        return
+    if not isinstance(reference, Reference):
+        raise GradbenchError(
+            f"reference is of type {type(reference).__name__}; give a result of gradbench.reference"
+        )
+    theirs, ours = (
+        [vector.size for vector in layer_vectors(tree)] for tree in (reference.gradient, params)
+    )
+    if theirs != ours:
+        raise GradbenchError(
+            f"the reference has layers of {theirs} parameters and the loss of {ours}; give the "
+            "reference of the same model"
+        )
+
+
+def _check_unbiased(spec: str) -> None:
+    entry, arguments = get_estimator(spec)
+    if entry.claim(**arguments) != "unbiased":
+        raise GradbenchError(
+            f"unbiased is {spec!r}, which is no unbiased estimator; take one such as {UNBIASED!r}"
+        )
 
 
 def _unbiased(
@@ -77,18 +124,8 @@ def _unbiased(
     if callable(unbiased):
         return as_estimator(unbiased), getattr(unbiased, "__name__", "the unbiased loss")
     if model is None:
-        if unbiased is not None:
-            raise GradbenchError(
-                f"unbiased is {unbiased!r}, but the loss is no estimator of gradbench.estimators, "
-                "so that there is no model to make it for; give a loss"
-            )
         return _counterpart(loss, by_example), "its unbiased counterpart"  # type: ignore[arg-type]
     spec = unbiased or UNBIASED
-    entry, arguments = get_estimator(spec)
-    if entry.claim(**arguments) != "unbiased":
-        raise GradbenchError(
-            f"unbiased is {spec!r}, which is no unbiased estimator; take one such as {UNBIASED!r}"
-        )
     return _made(spec, model), spec  # type: ignore[arg-type]
 
 
@@ -100,15 +137,14 @@ def as_estimator(loss: Loss) -> Loss:
     Raises:
         GradbenchError: the loss has no hash.
     """
-    if hasattr(loss, "model"):
-        return loss
     try:
-        return _opening(loss)  # type: ignore[arg-type]
+        hash(loss)
     except TypeError as error:
         raise GradbenchError(
             f"the loss of type {type(loss).__name__} has no hash, by which compiled functions are "
             "cached; give a function"
         ) from error
+    return loss if hasattr(loss, "model") else _opening(loss)  # type: ignore[arg-type]
 
 
 @lru_cache
@@ -134,6 +170,12 @@ def _check_mean(loss: Loss, params: Params, batch: Batch, key: Array) -> None:
         for each in (False, True)
     )
     spread = math.sqrt((whole.var(ddof=1) + parts.var(ddof=1)) / _FORWARD)
+    if np.isfinite(whole).all() and not np.isfinite(parts).all():
+        raise GradbenchError(
+            f"the loss of a single example is {parts[~np.isfinite(parts)][0]}, but that of the "
+            f"batch is {whole.mean():.4g}, so that it is not the mean of the losses of its "
+            "examples; give by_example=False"
+        )
     rounding = 1e-5 * max(abs(whole.mean()), abs(parts.mean()))
     if abs(whole.mean() - parts.mean()) > _TOO_FAR * spread + rounding:
         raise GradbenchError(
@@ -184,19 +226,3 @@ def _moments(rows: Array) -> tuple[Array, Array, Array]:
     rows = rows.astype(float)
     mean = jnp.mean(rows, axis=0)
     return jnp.float64(len(rows)), mean, jnp.sum((rows - mean) ** 2, axis=0)
-
-
-def _check_reference(reference: Reference, params: Params) -> None:
-    """Refuse what is no reference, and a reference for other parameters."""
-    if not isinstance(reference, Reference):
-        raise GradbenchError(
-            f"reference is of type {type(reference).__name__}; give a result of gradbench.reference"
-        )
-    theirs, ours = (
-        [vector.size for vector in layer_vectors(tree)] for tree in (reference.gradient, params)
-    )
-    if theirs != ours:
-        raise GradbenchError(
-            f"the reference has layers of {theirs} parameters and the loss of {ours}; give the "
-            "reference of the same model"
-        )

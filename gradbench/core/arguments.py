@@ -4,6 +4,7 @@ import contextlib
 import math
 import operator
 from numbers import Real
+from typing import Any
 
 from gradbench.core.errors import GradbenchError
 
@@ -53,6 +54,17 @@ def at_least(least: int, name: str, value: object) -> int:
     if not (number >= least and number.is_integer()):
         raise GradbenchError(f"{name} is {value!r}; give a whole number of at least {least}")
     return int(number)
+
+
+def limit(name: str, value: Any) -> Any:
+    """Return a value that has to be a positive number; infinity means no limit.
+
+    Raises:
+        GradbenchError: it is not.
+    """
+    if not _number(value) > 0:
+        raise GradbenchError(f"{name} is {value!r}; give a positive number")
+    return value
 
 
 def fraction(name: str, value: object) -> float:

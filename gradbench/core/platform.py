@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from gradbench.core import checked
+from gradbench.core import canary
 from gradbench.core.errors import GradbenchError
 from gradbench.core.precision import float64
 
@@ -84,7 +84,7 @@ def check_platform() -> None:
     if key not in _found:
         _found[key] = _find_wrong()
         if not _found[key]:
-            checked.record(key[0])
+            canary.record(key[0])
     if _found[key]:
         raise GradbenchError(_refusal(key[0], _found[key]))
 

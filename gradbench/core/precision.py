@@ -16,10 +16,15 @@ def float64() -> AbstractContextManager[None]:
 
 
 def doubled(tree: Any) -> Any:
-    """Return a pytree with its real numbers as arrays in float64; for use inside ``float64()``."""
+    """Return a pytree with its real numbers as arrays in float64; for use inside ``float64()``.
+
+    Keys stay as they are.
+    """
 
     def double(leaf: Any) -> jax.Array:
+        if jnp.issubdtype(getattr(leaf, "dtype", int), jax.dtypes.extended):
+            return jnp.asarray(leaf)
         leaf = np.asarray(leaf)
-        return jnp.asarray(leaf, jnp.float64 if np.issubdtype(leaf.dtype, np.floating) else None)
+        return jnp.asarray(leaf, jnp.float64 if jnp.issubdtype(leaf.dtype, jnp.floating) else None)
 
     return jax.tree.map(double, tree)

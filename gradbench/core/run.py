@@ -1,7 +1,8 @@
 """Runs of a model on one example, with given or sampled states."""
 
 from collections.abc import Sequence
-from typing import Literal, TypeAlias, get_args
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias, get_args
 
 import jax
 import jax.numpy as jnp
@@ -39,7 +40,13 @@ def run_model(
                 "its noise would be shared or lost; call it once per layer at the top level of the "
                 "model"
             )
-        pre = jnp.asarray(pre)
+        try:
+            pre = jnp.asarray(pre)
+        except (TypeError, ValueError) as error:
+            raise GradbenchError(
+                f"binary() got pre-activations of type {type(pre).__name__}; give an array of real "
+                "numbers"
+            ) from error
         if not jnp.issubdtype(pre.dtype, jnp.floating):
             raise GradbenchError(
                 f"binary() got pre-activations of type {pre.dtype}; give real numbers"
@@ -149,27 +156,52 @@ def flip(x: Float[Array, "..."], i: Array) -> Float[Array, "..."]:
     return jnp.where(jnp.arange(x.size).reshape(x.shape) == i, -x, x)
 
 
-def find_sites(model: Model, params: Params, example: Example) -> tuple[Site, ...]:
+@jax.tree_util.register_static
+@dataclass(frozen=True)
+class _Wrong:
+    """An objective of a type that JAX does not know, in the place of it."""
+
+    kind: type
+
+
+def _is_number(leaf: Any) -> bool:
+    return hasattr(leaf, "dtype") or isinstance(leaf, bool | int | float | complex)
+
+
+def find_sites(
+    model: Model, params: Params, example: Example, batched: bool = False
+) -> tuple[Site, ...]:
     """Return the stochastic layers of a model, found by tracing it on one example.
 
+    With ``batched`` this is the first one of several.
+
     Raises:
-        GradbenchError: the model never calls ``binary``, or calls it inside a JAX transformation
-            of its own, or its objective is not a real scalar.
+        GradbenchError: the model does not run on these shapes, never calls ``binary``, calls it
+            inside a JAX transformation of its own or for no units, or its objective is not a real
+            scalar.
     """
     sites: list[Site] = []
 
     def traced(params, example):
         sites.clear()
+        if batched:
+            example = jax.tree.map(lambda leaf: leaf[0], example)
         run = run_model(model, params, example, lambda site, a: a)
         sites.extend(run.sites)
-        return run.f
+        return run.f if all(map(_is_number, jax.tree.leaves(run.f))) else _Wrong(type(run.f))
 
-    f = jax.eval_shape(traced, closed(params), example)
+    try:
+        f = jax.eval_shape(traced, closed(params), example)
+    except GradbenchError:
+        raise
+    except _MISFITS as error:
+        raise GradbenchError(_does_not_run(error, params, example, batched)) from error
     if not sites:
         raise GradbenchError("the model never calls binary(); call it once per stochastic layer")
     if not hasattr(f, "dtype"):
+        kind = f.kind if isinstance(f, _Wrong) else type(f)
         raise GradbenchError(
-            f"the model returns an objective of type {type(f).__name__}; "
+            f"the model returns an objective of type {kind.__name__}; "
             "return one real number per example"
         )
     if jnp.shape(f) != () or not jnp.issubdtype(f.dtype, jnp.floating):
@@ -177,16 +209,54 @@ def find_sites(model: Model, params: Params, example: Example) -> tuple[Site, ..
             f"the model returns an objective of shape {jnp.shape(f)} and type {f.dtype}; "
             "return one real number per example"
         )
+    for site in sites:
+        if not site.size:
+            raise GradbenchError(
+                f"layer {site.index + 1} of the model has no units, as binary() got "
+                f"pre-activations of shape {site.shape}; give at least one, or leave the call out"
+            )
     return tuple(sites)
+
+
+# What a model raises at parameters or an example of another form; other errors are its own bugs.
+_MISFITS = (TypeError, ValueError, LookupError, AttributeError)
+_VALUES = (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError)
+
+
+def _does_not_run(error: Exception, params: Params, example: Example, batched: bool) -> str:
+    """Return what is wrong with a model that raises an exception, as a sentence."""
+    if isinstance(error, _VALUES):
+        return (
+            "the model needs the values of its arguments, as Python's if, float() and NumPy do; "
+            "use jnp.where, jax.numpy or jax.pure_callback"
+        )
+    leaves = jax.tree_util.tree_leaves_with_path(params)
+    numbers = [path for path, leaf in leaves if type(leaf) in (int, float)]
+    shapes = [str(jnp.shape(leaf)[batched:]) for leaf in jax.tree.leaves(example)]
+    said = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+    what = f"{type(error).__name__}: {said.rstrip('.')}" if said else type(error).__name__
+    some = ", ".join([*shapes[:4], *(["..."] if len(shapes) > 4 else [])])
+    sentence = (
+        f"the model does not run on these parameters and an example of shapes {some or 'none'} "
+        f"({what}); make model, parameters and batch fit each other"
+    )
+    if numbers:
+        place = jax.tree_util.keystr(numbers[0])
+        sentence += f", and give arrays where the parameters hold numbers of Python, as at {place}"
+    return sentence
 
 
 def batch_size(batch: Batch) -> int:
     """Return the number of examples, the common length of the first axis of all leaves.
 
+    A batch without a leaf, such as (), is one example that holds nothing.
+
     Raises:
-        GradbenchError: there is no leaf, a leaf without axes, no example, or different lengths.
+        GradbenchError: a leaf without axes, no example, or different lengths.
     """
     shapes = [jnp.shape(leaf) for leaf in jax.tree.leaves(batch)]
+    if not shapes:
+        return 1
     lengths = {shape[0] if shape else 0 for shape in shapes}
     if len(lengths) != 1 or 0 in lengths:
         raise GradbenchError(
@@ -219,7 +289,7 @@ def sites_of(model: Model, params: Params, batch: Batch) -> tuple[Site, ...]:
         GradbenchError: see ``find_sites`` and ``batch_size``.
     """
     examples = as_examples(model, jax.random.key(0), batch)  # nothing is drawn
-    return find_sites(model, params, jax.tree.map(lambda leaf: leaf[0], examples))
+    return find_sites(model, params, examples, batched=True)
 
 
 def one_layer(name: str, sites: Sequence[Site]) -> Site:

@@ -21,8 +21,9 @@ from gradbench.core.contract import (
     Site,
     Smoothness,
 )
-from gradbench.core.pytrees import closed, real_type
-from gradbench.core.run import as_examples, batch_size, find_sites, run_model
+from gradbench.core.inputs import checked
+from gradbench.core.pytrees import real_type
+from gradbench.core.run import batch_size, run_model
 from gradbench.core.uniforms import Uniforms, draw_uniforms
 
 
@@ -64,12 +65,9 @@ class SurrogateLoss:
 
     def __call__(self, params: Params, key: Array, batch: Batch) -> Float[Array, ""]:
         """Return the mean of the losses of the examples, see ``gradbench.core.contract.Loss``."""
-        params = closed(params)
-        batch = as_examples(self.model, key, batch)
-        examples = batch_size(batch)
-        sites = find_sites(self.model, params, jax.tree.map(lambda leaf: leaf[0], batch))
-        dtype = real_type(params)
-        u = draw_uniforms(key, [site.shape for site in sites], self.streams, examples, dtype)
+        params, batch, sites = checked(self.model, params, batch, key)
+        shapes = [site.shape for site in sites]
+        u = draw_uniforms(key, shapes, self.streams, batch_size(batch), real_type(params))
         if self.couples_batch:
             return self.example_loss(params, u, batch)
         losses = jax.vmap(self.example_loss, in_axes=(None, -1, 0))(params, u, batch)

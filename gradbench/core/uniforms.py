@@ -32,16 +32,27 @@ def check_key(key: Any) -> None:
         raise GradbenchError(
             "there is no key; give key=jax.random.key(seed), another for each call"
         )
+    if is_key(key):
+        return
     shape, dtype = getattr(key, "shape", None), getattr(key, "dtype", None)
-    typed = dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key)
-    raw = dtype == jnp.uint32 and shape in ((2,), (4,))  # PRNGKey, by the implementation
-    if typed and shape != ():
+    if isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
         raise GradbenchError(
             f"the key is an array of keys of shape {shape}; give one, and jax.vmap for several"
         )
-    if not (typed or raw):
-        what = type(key).__name__ if dtype is None else f"an array of {dtype} of shape {shape}"
-        raise GradbenchError(f"the key is {what}; give one of jax.random.key or jax.random.split")
+    what = type(key).__name__ if dtype is None else f"an array of {dtype} of shape {shape}"
+    raise GradbenchError(f"the key is {what}; give one of jax.random.key or jax.random.split")
+
+
+def is_key(key: Any) -> bool:
+    """Return whether it is one key of ``jax.random.key`` or ``jax.random.PRNGKey``."""
+    shape, dtype = getattr(key, "shape", None), getattr(key, "dtype", None)
+    if isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
+        return shape == ()
+    try:
+        raw = bool(dtype == jnp.uint32)
+    except TypeError:  # a type of another library
+        return False
+    return raw and shape in ((2,), (4,))  # PRNGKey, by the implementation
 
 
 def draw_uniforms(

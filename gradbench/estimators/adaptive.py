@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from gradbench.core.contract import Batch, Example, Loss, Model, Params, Randomness
+from gradbench.core.inputs import checked
 from gradbench.core.pytrees import real_type
 from gradbench.core.surrogate import SurrogateLoss
 
@@ -45,6 +46,7 @@ class Learned:
 
     def __call__(self, params: Params, key: Array, batch: Batch) -> Float[Array, ""]:
         """Return the surrogate loss at the initial state."""
+        checked(self.model, params, batch, key)
         return self.loss(params, key, batch, self.init(params, batch))
 
     def fit(self, params: Params, key: Array, batch: Batch, steps: int = STEPS) -> SurrogateLoss:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from jaxtyping import Array, Float
 
 from gradbench.core.contract import Batch, Loss, Model, Params
+from gradbench.core.inputs import check_order
 from gradbench.estimators.cost import Cost, D, L
 from gradbench.estimators.registry import register
 from gradbench.exact.enumeration import expected_loss
@@ -19,6 +20,7 @@ class Expected:
 
     def __call__(self, params: Params, key: Array, batch: Batch) -> Float[Array, ""]:
         """Return the expected loss, whatever the key."""
+        check_order(key, batch)
         return expected_loss(self.model, params, batch)
 
 

@@ -8,19 +8,20 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from gradbench.core.arguments import limit
 from gradbench.core.contract import Batch, Example, Loss, Model, Params
+from gradbench.core.errors import GradbenchError
+from gradbench.core.inputs import checked, is_finite, not_finite
 from gradbench.core.noise import get_noise
-from gradbench.core.pytrees import closed
-from gradbench.core.run import as_examples, batch_size, run_at_states
+from gradbench.core.pytrees import real_type
+from gradbench.core.run import batch_size, run_at_states
 from gradbench.exact.routes import ROUTES, Route, route_of
 from gradbench.exact.size import (
     MEMORY,
-    any_key,
-    check_size,
     closed_form_size,
     paths_size,
     recursion_size,
-    sites_and_type,
+    refuse_large,
 )
 from gradbench.exact.states import (
     all_states,
@@ -30,7 +31,7 @@ from gradbench.exact.states import (
 )
 from gradbench.exact.sums import expectation_of, sum_numbered, sum_rows
 from gradbench.models.layer import axes
-from gradbench.models.structure import LatentWeights, Layered, has_latent_weights
+from gradbench.models.structure import LatentWeights, Layered, has_latent_weights, is_layered
 
 
 def expected_loss(
@@ -43,12 +44,18 @@ def expected_loss(
     paths of its states.
 
     Raises:
-        GradbenchError: the enumeration would take more than ``memory`` bytes, or more than
-            ``gradbench.exact.size.WORK`` operations.
+        GradbenchError: a model, parameters or a batch that do not fit each other; NaN or infinity
+            in parameters, batch or result, where they are known; an enumeration that would take
+            more than ``memory`` bytes, or more than ``gradbench.exact.size.WORK`` operations.
     """
-    params = closed(params)
-    check_size(model, params, batch, memory)
-    return route_of(model)(model, params, batch)
+    memory = limit("memory", memory)
+    params = checked(model, params, batch, finite=True).params
+    route = route_of(model)
+    refuse_large(route.size(model, params, batch), params, batch, memory)
+    value = route(model, params, batch)
+    if not is_finite(value):
+        raise not_finite("expected loss")
+    return value
 
 
 def recursion(model: Layered, params: Params, batch: Batch) -> Float[Array, ""]:
@@ -58,9 +65,16 @@ def recursion(model: Layered, params: Params, batch: Batch) -> Float[Array, ""]:
     terms below are carried from layer to layer.
 
     Raises:
-        GradbenchError: a model that breaks the contract, or parameters and a batch that do not fit
-            it.
+        GradbenchError: a model that is no chain or breaks the contract, or parameters and a batch
+            that do not fit it.
     """
+    params = checked(model, params, batch).params
+    if not is_layered(model):
+        raise _other_route("recursion", "a chain of layers", model)
+    return _recursion(model, params, batch)
+
+
+def _recursion(model: Layered, params: Params, batch: Batch) -> Float[Array, ""]:
     term = model.term and partial(model.term, params)
     first, theta = model.layers[0], params[0]
     a = jax.vmap(partial(first, theta))(batch[0])
@@ -118,6 +132,14 @@ def closed_form(model: Layered, params: Params, batch: Batch) -> Float[Array, ""
         GradbenchError: a model that breaks the contract, or parameters and a batch that do not fit
             it.
     """
+    params = checked(model, params, batch).params
+    if not (is_layered(model) and len(model.layers) == 1 and hasattr(model.objective, "expected")):
+        kind = "one layer under an objective that knows its expectation"
+        raise _other_route("closed_form", kind, model)
+    return _closed_form(model, params, batch)
+
+
+def _closed_form(model: Layered, params: Params, batch: Batch) -> Float[Array, ""]:
     (layer,) = model.layers
     noise = get_noise(layer.noise)
 
@@ -150,9 +172,19 @@ def over_weights(model: LatentWeights, params: Params, batch: Batch) -> Float[Ar
         GradbenchError: a model that breaks the contract, or parameters and a batch that do not fit
             it.
     """
-    assert model.inner_model is not None
+    if not has_latent_weights(model) or model.inner_model is None:
+        kind = "binary weights over stochastic activations"
+        raise _other_route("over_weights", kind, model)
     activations = partial(_exactly, route_of(model.inner_model))
     return _over_paths(model.with_activations(activations), params, batch)
+
+
+def _other_route(name: str, kind: str, model: Any) -> GradbenchError:
+    """Return the error for a model that a route is not made for."""
+    return GradbenchError(
+        f"{name}() is for {kind}, and the model is of type {type(model).__name__}; call "
+        "expected_loss(), which takes the route of the model"
+    )
 
 
 def _exactly(route: Any, model: Model) -> Loss:
@@ -164,8 +196,8 @@ def _exactly(route: Any, model: Model) -> Loss:
 
 
 def _over_paths(model: Model, params: Params, batch: Batch) -> Float[Array, ""]:
-    sites, dtype = sites_and_type(model, params, batch)
-    batch = as_examples(model, any_key(), batch)
+    params, batch, sites = checked(model, params, batch)
+    dtype = real_type(params)
 
     def weighted(number: Array, example: Example) -> Array:
         run = run_at_states(model, params, example, states_of_path(number, sites, dtype))
@@ -177,10 +209,10 @@ def _over_paths(model: Model, params: Params, batch: Batch) -> Float[Array, ""]:
     return jnp.mean(sum_numbered(zero, weighted, batch, 2**units))
 
 
-for _route in (
-    Route("recursion", recursion, recursion_size),
-    Route("closed_form", closed_form, closed_form_size),
-    Route("over_weights", over_weights, paths_size),
-    Route("brute_force", brute_force, paths_size, second=None),
+for _route, _public in (
+    (Route("recursion", _recursion, recursion_size), recursion),
+    (Route("closed_form", _closed_form, closed_form_size), closed_form),
+    (Route("over_weights", over_weights, paths_size), over_weights),
+    (Route("brute_force", brute_force, paths_size, second=None), brute_force),
 ):
-    ROUTES.add(_route.name, _route, source=_route.expected_loss)
+    ROUTES.add(_route.name, _route, source=_public)

@@ -16,15 +16,17 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PyTree
 
+from gradbench.core.arguments import limit
 from gradbench.core.contract import Batch, Example, Loss, Params, Site
 from gradbench.core.errors import GradbenchError
+from gradbench.core.inputs import checked, is_finite, not_finite, refuse_traced
 from gradbench.core.platform import check_platform
-from gradbench.core.pytrees import closed
-from gradbench.core.run import as_examples, batch_size, run_at_states
+from gradbench.core.pytrees import real_type
+from gradbench.core.run import batch_size, run_at_states
 from gradbench.core.surrogate import SurrogateLoss
 from gradbench.exact.pairs import PER_DRAW, branch_moments, branches_size, compares_branches
 from gradbench.exact.quadrature import uniform_grid
-from gradbench.exact.size import MEMORY, any_key, fits, paths_size, refuse_large, sites_and_type
+from gradbench.exact.size import MEMORY, fits, paths_size, refuse_large
 from gradbench.exact.states import by_site, numbered_states, path_probability
 from gradbench.exact.sums import sum_numbered
 
@@ -74,18 +76,34 @@ def moments(
             are integrated.
 
     Raises:
-        GradbenchError: too many paths, pairs or points, a loss that was not made by
-            ``surrogate_loss``, or a platform that computes wrong values.
+        GradbenchError: parameters or a batch that do not fit the model; NaN or infinity in them or
+            in the moments, where they are known; too many paths, pairs or points; a loss that was
+            not made by ``surrogate_loss``; or a platform that computes wrong values.
     """
+    found = unchecked_moments(loss, params, batch, points, declared)
+    if not is_finite(found):
+        raise not_finite("mean or the variance of a draw")
+    return found
+
+
+def unchecked_moments(
+    loss: Loss, params: Params, batch: Batch, points: int = GRID, declared: bool = True
+) -> Moments:
+    """Return what ``moments`` does, also where it is not finite.
+
+    Raises:
+        GradbenchError: anything else that ``moments`` refuses.
+    """
+    limit("points", points)
     if not isinstance(loss, SurrogateLoss) or getattr(loss.model, "random", False):
         raise GradbenchError(
             "exact moments need an estimator made by surrogate_loss() on a model whose objective "
             "is not random, such as straight_through(model); measure draws of this one"
         )
     check_platform()
-    model, params = loss.model, closed(params, numbers=True)
-    sites, dtype = sites_and_type(model, params, batch)
-    examples = as_examples(model, any_key(), batch)
+    model = loss.model
+    params, examples, sites = checked(model, params, batch, finite=True, differentiated=True)
+    dtype = real_type(params)
     copies = batch_size(examples) if loss.couples_batch else 1
     if declared and compares_branches(loss):
         refuse_large(branches_size(loss, params, batch), params, batch, MEMORY)
@@ -93,6 +111,7 @@ def moments(
     if loss.couples_batch:
         examples = jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], examples)
     if loss.randomness == "uniforms":
+        refuse_traced("moments", params, examples)
         lengths, grid = uniform_grid(loss, sites, params, examples, points)
         return _by_uniforms(loss, sites, dtype, lengths, params, examples, jnp.asarray(grid, dtype))
     size = paths_size(model, params, batch, loss.streams * copies)
@@ -112,18 +131,19 @@ def moments_work(
         GradbenchError: a model that breaks the contract, or parameters and a batch that do not fit
             it.
     """
+    limit("points", points)
     if not isinstance(loss, SurrogateLoss) or getattr(loss.model, "random", False):
         return math.inf
-    sites, _ = sites_and_type(loss.model, params, batch)
+    _, examples, sites = checked(loss.model, params, batch)
     if declared and compares_branches(loss):
         size = branches_size(loss, params, batch)
         return size.work / PER_DRAW if fits(size, params) else math.inf
-    examples = as_examples(loss.model, any_key(), batch)
     n = batch_size(examples)
     if loss.randomness != "uniforms":
         bits = sum(site.size for site in sites) * loss.streams
         bits, n = (bits * n, 1) if loss.couples_batch else (bits, n)
         return n * 2.0**bits if bits < 1000 else math.inf
+    refuse_traced("moments_work", params, examples)
     try:
         lengths, _ = uniform_grid(loss, sites, params, examples, points)
     except GradbenchError:

@@ -98,7 +98,9 @@ def _breakpoints(
         return found
 
     states = numbered_states(jnp.arange(2**units), units, jnp.result_type(float))
-    return jax.vmap(jax.vmap(of_path, in_axes=(0, None)), in_axes=(None, 0))(states, examples)
+    each_path = jax.vmap(of_path, in_axes=(0, None))
+    each = jax.vmap(each_path, in_axes=(None, 0), axis_size=batch_size(examples))
+    return each(states, examples)
 
 
 def _points(ends: np.ndarray, smoothness: Smoothness, half: int) -> tuple[np.ndarray, np.ndarray]:

@@ -10,8 +10,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
+from gradbench.core.arguments import limit
 from gradbench.core.contract import Batch, Example, Model, Params, Site
 from gradbench.core.errors import GradbenchError
+from gradbench.core.inputs import checked
 from gradbench.core.pytrees import real_type
 from gradbench.core.run import as_examples, batch_size, run_model, sites_of
 from gradbench.exact.routes import Size, route_of
@@ -34,9 +36,12 @@ def check_size(model: Model, params: Params, batch: Batch, memory: int = MEMORY)
     Shapes and types of ``params`` are enough.
 
     Raises:
-        GradbenchError: the enumeration takes more than ``memory`` bytes, or more than ``WORK``
+        GradbenchError: a model, parameters and a batch that do not fit each other; or the
+            enumeration takes more than ``memory`` bytes, or more than ``WORK``
             operations; the sentence gives its size, the budget and the remedy.
     """
+    limit("memory", memory)
+    checked(model, params, batch)
     refuse_large(route_of(model).size(model, params, batch), params, batch, memory)
 
 
@@ -49,6 +54,9 @@ def is_small(
         GradbenchError: a model that breaks the contract, or parameters and a batch that do not fit
             it.
     """
+    limit("memory", memory)
+    limit("work", work)
+    checked(model, params, batch)
     return fits(route_of(model).size(model, params, batch), params, memory, work)
 
 
@@ -140,7 +148,7 @@ def paths_size(model: Model, params: Params, batch: Batch, streams: int = 1) -> 
         def f(example: Example) -> Array:
             return run_model(model, params, example, lambda site, a: jnp.full(site.shape, state)).f
 
-        return jax.vmap(f)(examples)
+        return jax.vmap(f, axis_size=batch_size(examples))(examples)
 
     given = (params, as_examples(model, any_key(), batch))
     one = jax.ShapeDtypeStruct((1,), dtype)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from gradbench.core.contract import Batch, Example
+from gradbench.core.run import batch_size
 from gradbench.exact.size import PATHS, TABLE, row_width
 
 _FEW = 64  # terms that are summed at once whatever they take
@@ -49,9 +50,10 @@ def sum_numbered(
 
     It must not be differentiated unless ``smooth``.
     """
+    examples = batch_size(batch)  # of which a batch without arrays has one
 
     def some(paths: Array) -> PyTree:
-        parts = jax.vmap(lambda n: jax.vmap(partial(weighted, n))(batch))(paths)
+        parts = jax.vmap(lambda n: jax.vmap(partial(weighted, n), axis_size=examples)(batch))(paths)
         return jax.tree.map(lambda leaf: jnp.sum(leaf, axis=0), parts)
 
     few = count <= _FEW  # the width of so few is not worth tracing

@@ -23,6 +23,7 @@ from jaxtyping import Array
 from gradbench.core.atomic import Floats
 from gradbench.core.contract import Batch, Loss, Model, Params
 from gradbench.core.errors import GradbenchError
+from gradbench.core.inputs import is_finite as all_finite
 from gradbench.core.pytrees import layer_names, layers_of
 from gradbench.core.run import sites_of
 from gradbench.estimators.adaptive import fitted
@@ -75,8 +76,8 @@ class Cell(NamedTuple):
         """Return the cell with real parameters and data of a type, such as "float32"."""
 
         def cast(leaf: Any) -> Array:
-            known = np.asarray(leaf).dtype
-            return jnp.asarray(leaf, dtype if np.issubdtype(known, np.floating) else known)
+            known = jnp.result_type(leaf)
+            return jnp.asarray(leaf, dtype if jnp.issubdtype(known, jnp.floating) else known)
 
         params, batch = jax.tree.map(cast, (self.params, self.batch))
         return self._replace(params=params, batch=batch)
@@ -94,9 +95,14 @@ class Cell(NamedTuple):
 
         To be called inside ``float64()``. ``work`` is the most that it may take, in draws of one
         example.
+
+        Raises:
+            GradbenchError: they are not finite.
         """
         found = layer_moments(self.loss, self.params, self.batch, work)
         exact: LayerMoments | None = jax.tree.map(np.asarray, found)
+        if not all_finite(exact):
+            raise self.not_finite()
         return exact
 
     def cost(self, spec: str, model: Model, *, chain: bool = True) -> dict[str, float]:

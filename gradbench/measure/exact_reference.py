@@ -12,11 +12,12 @@ from jaxtyping import Array, PyTree
 
 from gradbench.core.contract import Batch, Model, Params
 from gradbench.core.errors import GradbenchError
+from gradbench.core.inputs import check_hash, checked, refuse_traced
 from gradbench.core.platform import check_platform
 from gradbench.core.precision import doubled, float64
 from gradbench.core.run import batch_size
 from gradbench.exact.routes import Route, find_route, route_of
-from gradbench.exact.size import MEMORY, check_size, fits, path_units
+from gradbench.exact.size import MEMORY, fits, path_units, refuse_large
 from gradbench.measure.reference_types import Reference
 from gradbench.models.structure import has_latent_weights
 
@@ -47,8 +48,8 @@ def exact_gradient(model: Model, params: Params, batch: Batch, memory: int = MEM
     check_platform()
     with float64():
         params, batch = doubled((params, batch))
-        check_size(model, params, batch, memory)
         route = route_of(model)
+        refuse_large(route.size(model, params, batch), params, batch, memory)
         value, gradient = _value_and_gradient(route, model, params, batch)
         if not np.isfinite(_flat((value, gradient))).all():
             raise GradbenchError(
@@ -73,32 +74,13 @@ def check_values(model: Model, params: Params, batch: Batch) -> None:
     """Refuse parameters and data that are not finite, and what the model itself refuses.
 
     Raises:
-        GradbenchError: the sentence names the entry and the value.
+        GradbenchError: see ``gradbench.core.inputs.checked``; or a model without a hash.
     """
-    for name, tree in (("parameters", params), ("data", batch)):
-        for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-            array = np.asarray(leaf)
-            if name == "parameters" and not np.issubdtype(array.dtype, np.floating):
-                raise GradbenchError(
-                    f"the parameters hold {array.dtype} at {jax.tree_util.keystr(path)}; "
-                    "give real numbers"
-                )
-            if not np.all(np.isfinite(array)):
-                wrong = array[~np.isfinite(array)][0]
-                raise GradbenchError(
-                    f"the {name} hold {wrong} at {jax.tree_util.keystr(path)}; give finite numbers"
-                )
-    if hasattr(model, "check"):
-        model.check(params, batch)
+    refuse_traced("reference", params, batch)
+    checked(model, params, batch, finite=True, differentiated=True, own=True)
     if has_latent_weights(model):
         model.warn_outside(params)
-    try:
-        hash(model)
-    except TypeError:
-        raise GradbenchError(
-            f"the model of type {type(model).__name__} has no hash, by which compiled functions "
-            "are cached; give a function or a frozen dataclass"
-        ) from None
+    check_hash(model)
 
 
 @partial(jax.jit, static_argnums=(0, 1))

@@ -1,20 +1,22 @@
 """The gradient that estimators are compared with: enumerated where that can be done, or sampled."""
 
-import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import jax
 from jaxtyping import Array
 
-from gradbench import exact
+from gradbench.core.arguments import finite, limit, positive
 from gradbench.core.contract import Batch, Model, Params
 from gradbench.core.errors import GradbenchError, did_you_mean
+from gradbench.core.inputs import check_order
 from gradbench.core.precision import doubled, float64
 from gradbench.core.pytrees import closed, opened
 from gradbench.core.seeds import named_seed
 from gradbench.core.uniforms import check_key
-from gradbench.exact.size import MEMORY
+from gradbench.estimators import check_spec
+from gradbench.exact.routes import route_of
+from gradbench.exact.size import MEMORY, fits
 from gradbench.measure import exact_reference
 from gradbench.measure.reference_types import Pilot, Reference, Samples
 from gradbench.measure.sampled_reference import FILE, FIRST_DRAWS, MOST_DRAWS, SampledReference
@@ -66,39 +68,73 @@ def reference(
 
     Raises:
         GradbenchError: NaN or infinite parameters, data, loss or gradient; targets or shapes that
-            do not fit. For an exact reference: a model too large to enumerate, or two routes that
-            disagree. For a sampled one: an unknown or biased estimator, or one that does not take
-            the model; settings out of range; a directory of another model or other settings.
+            do not fit; an argument out of range, whether it is used or not. For an exact reference:
+            a model too large to enumerate, or two routes that disagree. For a sampled one: a biased
+            estimator, or one that does not take the model; a directory of another model or other
+            settings.
     """
     if method not in METHODS:
         raise GradbenchError(f"method is {method!r}; {did_you_mean(method, METHODS)}")
-    params = closed(params, numbers=True)
-    exact_reference.check_values(model, params, batch)
-    if method != "sampled":
-        with float64():
-            there, data = doubled((params, batch))
-            small = method == "exact" or exact.is_small(model, there, data, memory)
-        if small:
-            found = exact_reference.exact_gradient(model, params, batch, memory)
-            return found._replace(gradient=opened(found.gradient))
-    if not 0.0 < rel_se < math.inf:
-        raise GradbenchError(f"rel_se is {rel_se!r}; give a positive number such as 0.01")
-    if not FIRST_DRAWS <= most_draws <= 1 << 32:
+    limit("memory", memory)
+    positive("rel_se", rel_se)
+    if not FIRST_DRAWS <= finite("most_draws", most_draws) <= 1 << 32:
         raise GradbenchError(
             f"most_draws is {most_draws!r}; give a number from {FIRST_DRAWS} to 2^32"
         )
-    specs = [estimators] if isinstance(estimators, str) else estimators
-    if specs is not None and not specs:
-        raise GradbenchError("estimators is empty; name one, such as 'rloo(samples=4)'")
+    specs = _specs(estimators)
+    if key is not None:
+        check_order(key, batch)
+        check_key(key)
+    path = _file(directory)
+    exact_reference.check_values(model, params, batch)
+    params = closed(params, numbers=True)
+    if method != "sampled":
+        with float64():
+            there, data = doubled((params, batch))
+            size = route_of(model).size(model, there, data)
+            small = method == "exact" or fits(size, there, memory)
+        if small:
+            found = exact_reference.exact_gradient(model, params, batch, memory)
+            return found._replace(gradient=opened(found.gradient))
     if key is None:
         key = jax.random.key(named_seed(0, "reference"))
-    check_key(key)
     with float64():
         params, batch = doubled((params, batch))
         sampling = SampledReference(model, params, batch, key, specs)
-        path = Path(directory) / FILE if directory is not None else None
         state, cell = (
             (sampling.load(path), None) if path and path.exists() else sampling.begin(rel_se)
         )
         state = sampling.draw_until(state, cell, rel_se, most_draws, path, progress)
         return sampling.result(state, rel_se)
+
+
+def _specs(estimators: str | Sequence[str] | None) -> Sequence[str] | None:
+    """Return the specs that a sampled reference is chosen from; None for all candidates.
+
+    Raises:
+        GradbenchError: no names, or an estimator that there is not.
+    """
+    if estimators is None:
+        return None
+    if not isinstance(estimators, Iterable):
+        raise GradbenchError(f"estimators is {estimators!r}; give names, such as 'rloo(samples=4)'")
+    specs = [estimators] if isinstance(estimators, str) else list(estimators)
+    if not specs:
+        raise GradbenchError("estimators is empty; name one, such as 'rloo(samples=4)'")
+    for spec in specs:
+        check_spec(spec)
+    return specs
+
+
+def _file(directory: str | Path | None) -> Path | None:
+    """Return the file of the state in a folder.
+
+    Raises:
+        GradbenchError: it is no path.
+    """
+    if directory is None:
+        return None
+    try:
+        return Path(directory) / FILE
+    except TypeError as error:
+        raise GradbenchError(f"directory is {directory!r}; give a path") from error

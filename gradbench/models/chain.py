@@ -1,6 +1,7 @@
 """A chain of layers under an objective: the common part of all networks."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -85,8 +86,15 @@ class Chain:
         """Refuse parameters that are not one entry per layer and one for the objective.
 
         Raises:
-            GradbenchError: gives both numbers.
+            GradbenchError: no tuple, or another number, which it gives.
         """
+        if isinstance(params, str) or not isinstance(params, Sequence):
+            array = isinstance(params, jax.Array | np.ndarray)
+            kind = "array" if array else type(params).__name__
+            raise GradbenchError(
+                f"a network of {len(self.layers)} layers got parameters of type {kind}; give a "
+                "tuple with one entry per layer and one for the objective"
+            )
         if len(params) != len(self.layers) + 1:
             raise GradbenchError(
                 f"a network of {len(self.layers)} layers got {len(params)} parameter entries; give "

@@ -30,6 +30,11 @@ def affine(theta: Params, x: Float[Array, "... inputs"]) -> Float[Array, "... ou
         found = sorted(theta) if isinstance(theta, Mapping) else "that are not a dictionary"
         raise GradbenchError(f"an affine layer got parameters {found}; give a weight and a bias")
     weight, bias = theta["weight"], theta["bias"]
+    for name, value in theta.items():
+        if not hasattr(value, "shape"):
+            raise GradbenchError(
+                f"an affine layer got a {name} of type {type(value).__name__}; give arrays"
+            )
     if jnp.shape(x)[-1:] != jnp.shape(weight)[1:] or jnp.shape(bias) != jnp.shape(weight)[:1]:
         raise GradbenchError(
             f"an affine layer with weight {jnp.shape(weight)} and bias {jnp.shape(bias)} got an "

@@ -6,7 +6,7 @@ import subprocess
 from importlib import metadata
 from pathlib import Path
 
-from gradbench.core import checked, plugins
+from gradbench.core import canary, plugins
 
 _SOURCE = Path(__file__).resolve().parents[1]
 
@@ -34,7 +34,7 @@ def provenance() -> dict[str, object]:
         "device": devices[0].device_kind,
         "devices": len(devices),
         "cores": os.cpu_count(),
-        "canary": checked.passed() or None,
+        "canary": canary.passed() or None,
         **checkout(_SOURCE),
         **({"plugins": plugins.loaded()} if plugins.loaded() else {}),
     }

@@ -6,8 +6,10 @@ from functools import partial
 from typing import Any
 
 from gradbench.core import plugins
+from gradbench.core.arguments import at_least
 from gradbench.core.contract import Loss, Model
 from gradbench.core.errors import GradbenchError
+from gradbench.core.inputs import check_loss, check_maker
 from gradbench.core.platform import check_platform
 from gradbench.core.precision import float64
 from gradbench.core.text import aligned
@@ -151,9 +153,11 @@ def check_estimator(
         GradbenchError: an unknown estimator or claim, an estimator that takes no problem, or a
             platform that computes wrong values.
     """
-    if claim is not None and claim not in EXACTNESS:
+    if claim is not None and claim not in list(EXACTNESS):
         raise GradbenchError(f"the claim is {claim!r}; give one of {', '.join(EXACTNESS)}")
+    at_least(0, "seed", seed)
     name, make, entry, arguments = _resolve(estimator)
+    check_maker(make)
     check_platform()
     with float64():
         found, refused, taken = _try_all(make, problems(seed), seed)
@@ -188,10 +192,7 @@ def _resolve(
     if isinstance(estimator, str):
         known, arguments = get_estimator(estimator)
         return estimator, partial(known.make, **arguments), known, arguments
-    if not callable(estimator):
-        raise GradbenchError(
-            f"the estimator is {estimator!r}; give a spec or a function of a model"
-        )
+    check_maker(estimator)
     entry = next((e for e in ESTIMATORS.values() if e.make is estimator), None)
     return getattr(estimator, "__name__", repr(estimator)), estimator, entry, {}
 
@@ -205,7 +206,9 @@ def _try_all(
     taken: list[Problem] = []
     for problem in tried:
         try:
-            found += findings(make(problem.model), problem, seed, fit=not taken)
+            loss = make(problem.model)
+            check_loss(loss)
+            found += findings(loss, problem, seed, fit=not taken)
             taken.append(problem)
         except GradbenchError as error:
             refused[problem.name] = str(error)

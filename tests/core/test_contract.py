@@ -331,13 +331,12 @@ def test_an_unknown_noise_of_a_model_is_refused():
 @pytest.mark.parametrize(
     "batch",
     [
-        (),
         np.zeros((0, 2)),
         3.0,
         (np.zeros((3, 2)), np.zeros(4)),
         (np.zeros((3, 2)), 1.0),
     ],
-    ids=["nothing", "no example", "a number", "lengths", "one number"],
+    ids=["no example", "a number", "lengths", "one number"],
 )
 def test_a_batch_without_a_common_number_of_examples_is_refused(batch):
     with pytest.raises(GradbenchError, match="same number of examples, at least one"):

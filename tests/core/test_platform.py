@@ -12,7 +12,7 @@ from conftest import precision, small
 import gradbench
 from gradbench import exact
 from gradbench.cli.main import main
-from gradbench.core import checked, platform
+from gradbench.core import canary, platform
 from gradbench.core.errors import GradbenchError
 from gradbench.core.platform import PROBES, TYPES, check_platform
 from gradbench.estimators import reinforce
@@ -29,7 +29,7 @@ LOSS = reinforce(NETWORK)
 def unchecked(monkeypatch):
     """As in a process that has just begun."""
     monkeypatch.setattr(platform, "_found", {})
-    monkeypatch.setattr(checked, "_passed", set())
+    monkeypatch.setattr(canary, "_passed", set())
 
 
 @pytest.fixture
@@ -47,9 +47,9 @@ def looks(unchecked, monkeypatch):
 
 
 def test_values_are_right_here_and_it_is_recorded(unchecked):
-    assert checked.passed() == {}
+    assert canary.passed() == {}
     check_platform()
-    assert checked.passed() == {jax.default_backend(): "passed"}
+    assert canary.passed() == {jax.default_backend(): "passed"}
 
 
 def late_rows_mixed_up(x, result):
@@ -78,7 +78,7 @@ def test_a_compiled_computation_that_is_wrong_in_one_type_is_refused(
     monkeypatch.setattr(platform, "PROBES", probes)
     with pytest.raises(GradbenchError, match=rf"wrong values on .*{probe.what}, in {dtype}"):
         check_platform()
-    assert checked.passed() == {}
+    assert canary.passed() == {}
 
 
 @pytest.mark.parametrize(
@@ -115,7 +115,7 @@ def test_the_canary_runs_once_per_backend_and_compiler_option(looks, monkeypatch
     finally:
         jax.config.update(option, before)
     assert len(looks) == 3
-    assert set(checked.passed()) == {looks[0], "another"}
+    assert set(canary.passed()) == {looks[0], "another"}
 
 
 @pytest.mark.parametrize("double", [False, True])
@@ -129,7 +129,7 @@ def test_it_looks_with_real_values_also_inside_transformations(unchecked, double
         rows = jnp.arange(6.0).reshape(3, 2)
         gradient = np.asarray(jax.jit(jax.vmap(jax.grad(loss)))(rows))
     np.testing.assert_array_equal(gradient, 2 * np.asarray(rows))
-    assert checked.passed()
+    assert canary.passed()
 
 
 def entry_points(folder):

@@ -1,0 +1,334 @@
+"""The one check of what users hand in: a model, parameters, a batch and a key.
+
+Every entry point calls ``checked`` before anything else. It looks at types and shapes, and traces
+the model once on one example, which finds its stochastic layers; nothing is compiled or run. So it
+works under ``jit``, ``grad`` and ``vmap`` too. Values are looked at where that is asked for, as far
+as they are known.
+"""
+
+import inspect
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gradbench.core.contract import Batch, Model, Params, Site
+from gradbench.core.errors import GradbenchError
+from gradbench.core.pytrees import closed, layer_names
+from gradbench.core.run import as_examples, batch_size, find_sites
+from gradbench.core.uniforms import check_key, is_key
+
+_NO_KEY: Any = object()  # of entry points that take none
+_UNREAL = "remove what is not trained, by equinox.partition or flax.nnx.split"
+
+
+class Checked(NamedTuple):
+    """What ``checked`` has looked at.
+
+    ``params`` are the parameters as ``pytrees.closed`` makes them, ``examples`` the batch as the
+    model sees it, and ``sites`` the stochastic layers of the model.
+    """
+
+    params: Params
+    examples: Batch
+    sites: tuple[Site, ...]
+
+
+def checked(
+    model: Model,
+    params: Params,
+    batch: Batch,
+    key: Any = _NO_KEY,
+    *,
+    finite: bool = False,
+    differentiated: bool = False,
+    own: bool = False,
+) -> Checked:
+    """Refuse a model, parameters, a batch or a key that nothing can be computed from.
+
+    Shapes and types of ``params`` and ``batch`` are enough.
+
+    Args:
+        model: a function ``model(params, example, binary) -> f``, or a network.
+        params: any pytree. Leaves that are no arrays, such as functions and flags, stay as they
+            are.
+        batch: examples along the first axis of its leaves.
+        key: a key, where the entry point takes one.
+        finite: whether to refuse NaN and infinity in the parameters and the batch.
+        differentiated: whether the gradient in ``params`` is taken here, so that all arrays have to
+            be real and there has to be one. Floats of Python then become arrays.
+        own: whether the model is asked too, by its ``check(params, batch)``, which may refuse
+            values. They have to be known then.
+
+    Raises:
+        GradbenchError: the sentence names what is wrong and where.
+    """
+    check_model(model)
+    check_data(params, batch, key, finite=finite, differentiated=differentiated)
+    if own and hasattr(model, "check"):
+        model.check(params, batch)
+    params = closed(params, numbers=differentiated)
+    examples = as_examples(model, jax.random.key(0) if key is _NO_KEY else key, batch)
+    return Checked(params, examples, find_sites(model, params, examples, batched=True))
+
+
+def check_data(
+    params: Params,
+    batch: Batch,
+    key: Any = _NO_KEY,
+    *,
+    finite: bool = False,
+    differentiated: bool = False,
+) -> None:
+    """Do the part of ``checked`` that needs no model, for a loss of the user's own.
+
+    Raises:
+        GradbenchError: see ``checked``.
+    """
+    if key is not _NO_KEY:
+        check_order(key, batch)
+        check_key(key)
+    check_params(params, differentiated)
+    _check_batch(batch)
+    if finite:
+        check_finite("parameters", params)
+        check_finite("data", batch)
+
+
+def check_order(key: Any, batch: Batch) -> None:
+    """Refuse a key and a batch that are given in the wrong order.
+
+    Raises:
+        GradbenchError: the batch is a key, and the key is none.
+    """
+    if key is not None and is_key(batch) and not is_key(key):
+        raise GradbenchError(
+            "the batch is a key and the key is none, so that they seem to be exchanged; the key "
+            "comes before the batch: loss(params, key, batch)"
+        )
+
+
+def check_model(model: Any) -> None:
+    """Refuse what cannot be called as a model.
+
+    Raises:
+        GradbenchError: a class, no function, or a function of other arguments.
+    """
+    remedy = "give a function model(params, example, binary) -> f, or a network such as an SBN"
+    if isinstance(model, type):
+        raise GradbenchError(
+            f"the model is the class {model.__name__}; give an instance of it, or another function "
+            "model(params, example, binary) -> f"
+        )
+    if not callable(model):
+        raise GradbenchError(f"the model is {_short(model)}; {remedy}")
+    arguments = _arguments(model)
+    if arguments is None:
+        return
+    names, fits = arguments
+    if names[1:3] == ["key", "batch"]:
+        raise GradbenchError(
+            f"the model is {_name(model)}, a loss of (params, key, batch); give the model that it "
+            "is made from"
+        )
+    if not fits:
+        raise GradbenchError(
+            f"the model {_name(model)} takes the arguments ({', '.join(names)}); {remedy}"
+        )
+
+
+def check_loss(loss: Any) -> None:
+    """Refuse what cannot be called as a loss.
+
+    Raises:
+        GradbenchError: a class, no function, a model, or a function of other arguments.
+    """
+    remedy = "give a function loss(params, key, batch), such as gradbench.estimators.disarm(model)"
+    if isinstance(loss, type) or not callable(loss):
+        raise GradbenchError(f"the loss is {_short(loss)}; {remedy}")
+    arguments = _arguments(loss)
+    if arguments is None:
+        return
+    names, fits = arguments
+    if names[2:3] == ["binary"]:
+        raise GradbenchError(f"the loss is {_name(loss)}, a model; {remedy}")
+    if not fits:
+        raise GradbenchError(
+            f"the loss {_name(loss)} takes the arguments ({', '.join(names)}); {remedy}"
+        )
+
+
+def check_maker(make: Any) -> None:
+    """Refuse what cannot make a loss of a model.
+
+    Raises:
+        GradbenchError: no function, or a function of other arguments.
+    """
+    remedy = "give a spec such as 'psa', or a function make(model) -> loss"
+    if not callable(make):
+        raise GradbenchError(f"the estimator is {_short(make)}; {remedy}")
+    arguments = _arguments(make, 1)
+    if arguments and not arguments[1]:
+        raise GradbenchError(
+            f"the estimator {_name(make)} takes the arguments ({', '.join(arguments[0])}); {remedy}"
+        )
+
+
+def _arguments(function: Any, count: int = 3) -> tuple[list[str], bool] | None:
+    """Return the names of the arguments, and whether so many can be given; None if not known."""
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):
+        return None
+    try:
+        signature.bind(*[None] * count)
+    except TypeError:
+        return list(signature.parameters), False
+    return list(signature.parameters), True
+
+
+def check_hash(model: Model) -> None:
+    """Refuse a model that compiled functions cannot be cached by.
+
+    Raises:
+        GradbenchError: it has no hash.
+    """
+    try:
+        hash(model)
+    except TypeError:
+        raise GradbenchError(
+            f"the model of type {type(model).__name__} has no hash, by which compiled functions "
+            "are cached; give a function or a frozen dataclass"
+        ) from None
+
+
+def refuse_traced(name: str, *trees: Any) -> None:
+    """Refuse arrays whose values are not known.
+
+    Raises:
+        GradbenchError: the call is inside a transformation.
+    """
+    if any(isinstance(leaf, jax.core.Tracer) for _, leaf in _leaves(trees)):
+        raise GradbenchError(
+            f"{name}() is called inside a transformation; call it outside of jit, grad and vmap"
+        )
+
+
+def check_params(params: Params, differentiated: bool = False) -> None:
+    """Refuse parameters with an array that JAX cannot take, or cannot differentiate in.
+
+    Raises:
+        GradbenchError: names the type and the place.
+    """
+    for place, leaf in _leaves(params):
+        dtype = getattr(leaf, "dtype", None)
+        if not (hasattr(leaf, "shape") and dtype is not None):
+            continue  # a function or a flag, which stays as it is
+        if not _is_taken(leaf):
+            raise GradbenchError(
+                f"the parameters hold an array of {dtype} at {place}; give arrays of real numbers"
+            )
+        if differentiated and not jnp.issubdtype(dtype, jnp.floating):
+            raise GradbenchError(
+                f"the parameters hold {dtype} at {place}; give real numbers, or {_UNREAL}"
+            )
+    if differentiated and not layer_names(closed(params, numbers=True)):
+        raise GradbenchError(
+            f"the parameters, {_short(params)}, hold no real array; give a pytree of arrays, such "
+            "as a tuple with an entry per layer and one for the objective"
+        )
+
+
+def _check_batch(batch: Batch) -> None:
+    for place, leaf in _leaves(batch):
+        if not hasattr(leaf, "shape") or not hasattr(leaf, "dtype"):
+            raise GradbenchError(
+                f"the batch holds {_short(leaf)} at {place}, which is no array; give arrays with "
+                "the examples along their first axis, such as jnp.asarray(rows)"
+            )
+        if not _is_taken(leaf):
+            raise GradbenchError(
+                f"the batch holds an array of {leaf.dtype} at {place}; give arrays of numbers"
+                + (", with rows of one length" if leaf.dtype == object else "")
+            )
+    batch_size(batch)
+
+
+def check_finite(what: str, tree: Any) -> None:
+    """Refuse NaN and infinity in a pytree, as far as its values are known.
+
+    Args:
+        what: what the tree is called in the sentence.
+        tree: a pytree.
+
+    Raises:
+        GradbenchError: names the value and the place.
+    """
+    for place, leaf in _leaves(tree):
+        values = _values(leaf)
+        if values is not None and not (fine := np.isfinite(values)).all():
+            raise GradbenchError(
+                f"the {what} hold {values[~fine].flat[0]} at {place}; give finite numbers"
+            )
+
+
+def not_finite(what: str) -> GradbenchError:
+    """Return the error for a result that is not finite, where all that it is made of is."""
+    return GradbenchError(
+        f"the {what} is not finite; check the objective at all states that the units can take"
+    )
+
+
+def is_finite(tree: Any) -> bool:
+    """Return whether no leaf of a pytree is known to hold NaN or infinity."""
+    found = (_values(leaf) for leaf in jax.tree.leaves(tree))
+    return all(values is None or bool(np.isfinite(values).all()) for values in found)
+
+
+def _values(leaf: Any) -> np.ndarray | None:
+    """Return the values of a leaf of real or complex numbers; None where they are not known."""
+    if isinstance(leaf, float):
+        return np.asarray(leaf)
+    known = isinstance(leaf, np.ndarray | np.generic) or (
+        isinstance(leaf, jax.Array)
+        and not isinstance(leaf, jax.core.Tracer)
+        and leaf.is_fully_addressable
+    )
+    return np.asarray(leaf) if known and jnp.issubdtype(leaf.dtype, jnp.inexact) else None
+
+
+def _is_taken(leaf: Any) -> bool:
+    """Return whether JAX takes an array: numbers of any kind, booleans, keys."""
+    if isinstance(leaf, jax.Array | jax.ShapeDtypeStruct):
+        return True
+    try:
+        jax.eval_shape(lambda array: None, leaf)
+    except TypeError:
+        return False
+    return True
+
+
+def _leaves(tree: Any) -> Iterator[tuple[str, Any]]:
+    """Yield the leaves of a pytree with their places, such as "[0]['weight']"."""
+    try:
+        leaves = jax.tree_util.tree_leaves_with_path(tree)
+    except (TypeError, ValueError) as error:  # keys that cannot be compared
+        raise GradbenchError(
+            f"{_short(tree)} is no pytree ({error}); give dictionaries whose keys are all strings"
+        ) from error
+    for path, leaf in leaves:
+        yield jax.tree_util.keystr(path) or "its top", leaf
+
+
+def _name(function: Any) -> str:
+    return getattr(function, "__name__", type(function).__name__)
+
+
+def _short(value: Any) -> str:
+    """Return what a thing is, for a sentence: itself where that is short, else its type."""
+    if value is None or isinstance(value, bool | int | float | complex | str):
+        text = repr(value)
+        return text if len(text) <= 40 else f"{text[:37]}..."
+    return f"an object of type {type(value).__name__}"
