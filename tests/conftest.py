@@ -76,6 +76,17 @@ def quick_compilation():
     jax.config.update("jax_disable_most_optimizations", before)
 
 
+@pytest.fixture(autouse=True, scope="session")
+def times_in_a_moment():
+    """Runs measure times with few calls: no test is about how long something takes."""
+    from gradbench.measure import timing
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(timing, "BUDGET", 1e-3)
+        patch.setattr(timing, "SINGLE", 1e-3)
+        yield
+
+
 def flat(tree):
     """All leaves as one vector."""
     import jax

@@ -1,7 +1,7 @@
 """Recommend an estimator for a problem of one's own: measured on it, at a budget."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -147,7 +147,7 @@ def _names(estimators: Sequence[str] | None) -> list[str]:
     """
     if estimators is None:
         return sorted(ESTIMATORS)
-    if not isinstance(estimators, Iterable) or isinstance(estimators, str | bytes):
+    if isinstance(estimators, str | bytes) or not hasattr(estimators, "__iter__"):
         raise GradbenchError(
             f"estimators is {estimators!r}; give a list of names, such as ['psa', 'disarm']"
         )

@@ -13,6 +13,7 @@ How long a draw takes is measured apart, of all cells in turns: ``gradbench.meas
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -33,6 +34,7 @@ from gradbench.measure.draws import (
     BLOCKS,
     Plan,
     chunk_of,
+    draw,
     draw_block,
     layer_moments,
     make_plan,
@@ -207,7 +209,7 @@ def prepare(
     Raises:
         GradbenchError: the estimator does not take the model. Only shapes are computed before.
     """
-    jax.eval_shape(jax.grad(loss), params, key, batch)
+    jax.eval_shape(partial(draw, loss), params, key, batch)
     return Cell(fitted(loss, params, fit_key, batch), params, batch, key, name, remedy)
 
 

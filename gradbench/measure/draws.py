@@ -163,6 +163,15 @@ def _numbers(loss: Loss, params: Params, batch: Batch) -> int:
     return inputs + examples * sum(site.size for site in sites_of(loss.model, params, batch))
 
 
+@partial(jax.jit, static_argnums=0)
+def draw(loss: Loss, params: Params, key: Array, batch: Batch) -> tuple[Array, Params]:
+    """Return the value and the gradient of one draw.
+
+    It is traced once for a loss and the shapes of its arguments, and then known to all that draw.
+    """
+    return jax.value_and_grad(loss)(params, key, batch)
+
+
 def draw_block(
     loss: Loss,
     block: int,
@@ -194,7 +203,7 @@ def _draw_block(
 ) -> tuple[Float[Array, " block"], tuple[Float[Array, "block p"], ...]]:
     def some(_: None, numbers: Array) -> tuple[None, tuple[Array, tuple[Array, ...]]]:
         keys = jax.vmap(partial(jax.random.fold_in, key))(numbers)
-        each = jax.vmap(jax.value_and_grad(loss), (None, 0, None))
+        each = jax.vmap(partial(draw, loss), (None, 0, None))
         values, gradients = each(params, keys, batch)
         return None, (values, layer_vectors(gradients, 1))
 

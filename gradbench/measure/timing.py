@@ -38,7 +38,7 @@ REPEATS = 9
 _LEAST_REPEATS = 5  # of a program whose call takes long
 _SHARE = 1 / 16  # of the budget of a program, which a repeat takes at least, and twice at most
 BUDGET = 0.2  # seconds for the repeats of a block of draws
-_SINGLE = 0.032  # seconds for those of a single draw
+SINGLE = 0.032  # seconds for those of a single draw
 _MOST_CALLS = 1 << 16  # of a repeat, whatever the clock says
 
 Clock = Callable[[], float]
@@ -111,7 +111,7 @@ class DrawTime(NamedTuple):
 
 def time_draws(
     cells: Sequence[Timed],
-    budget: float = BUDGET,
+    budget: float | None = None,
     latency: bool = True,
     clock: Clock = time.perf_counter,
 ) -> list[DrawTime]:
@@ -119,14 +119,16 @@ def time_draws(
 
     Args:
         cells: the cells; to be called in the precision that they are measured in.
-        budget: the seconds for each, about. Seven blocks of draws are made at least.
+        budget: the seconds for each, about, ``BUDGET`` by default. Seven blocks of draws are made
+            at least.
         latency: whether to measure single draws as well, which compiles one more program each.
         clock: returns seconds.
 
     Raises:
         GradbenchError: the platform computes wrong values.
     """
-    programs = [program_of(one)._replace(budget=budget) for one in cells]
+    seconds = BUDGET if budget is None else budget
+    programs = [program_of(one)._replace(budget=seconds) for one in cells]
     count = len(programs)
     if latency:
         programs += [single_draw(one.cell) for one in cells]
@@ -150,7 +152,7 @@ def program_of(timed: Timed) -> Program:
 
 def single_draw(cell: Cell) -> Program:
     """Return the program of one draw."""
-    return Program(partial(_block, cell, 1, 1), 1, _SINGLE)
+    return Program(partial(_block, cell, 1, 1), 1, SINGLE)
 
 
 def _block(cell: Cell, block: int, chunk: int) -> object:
