@@ -143,7 +143,8 @@ def _names(estimators: Sequence[str] | None) -> list[str]:
     """
     if estimators is None:
         return sorted(ESTIMATORS)
-    if not isinstance(estimators, Iterable) or isinstance(estimators, str | bytes):
+    several: object = estimators
+    if isinstance(several, str) or not isinstance(several, Iterable):
         raise GradbenchError(
             f"estimators is {estimators!r}; give a list of names, such as ['psa', 'disarm']"
         )
