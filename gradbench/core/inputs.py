@@ -236,8 +236,8 @@ def check_params(params: Params, differentiated: bool = False) -> None:
             )
     if differentiated and not layer_names(closed(params, numbers=True)):
         raise GradbenchError(
-            f"the parameters, of type {type(params).__name__}, hold no real array; give a pytree of arrays, such "
-            "as a tuple with an entry per layer and one for the objective"
+            f"the parameters, of type {type(params).__name__}, hold no real array; give a "
+            "pytree of arrays, such as a tuple with an entry per layer and one for the objective"
         )
 
 
