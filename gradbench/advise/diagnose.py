@@ -12,9 +12,10 @@ from jaxtyping import Array
 
 from gradbench.advise.truth import BLOCKS, as_estimator, check_options, find_truth
 from gradbench.core.arguments import at_least
+from gradbench.core.callables import check_loss
 from gradbench.core.contract import Batch, Loss, Params
 from gradbench.core.errors import GradbenchError
-from gradbench.core.inputs import check_data, check_finite, check_loss, checked, refuse_traced
+from gradbench.core.inputs import check_data, check_finite, checked, refuse_traced
 from gradbench.core.pytrees import closed, layer_vectors
 from gradbench.core.text import aligned
 from gradbench.measure.cell import Cell

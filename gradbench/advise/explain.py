@@ -1,7 +1,8 @@
 """Explain an estimator on a model: its layers, its cost, and the route that it takes."""
 
+from gradbench.core.callables import check_model
 from gradbench.core.contract import Batch, Model, Params, is_chain
-from gradbench.core.inputs import check_model, checked
+from gradbench.core.inputs import checked
 from gradbench.core.run import one_layer
 from gradbench.core.text import aligned
 from gradbench.estimators.registry import EXACTNESS, evaluations, get_estimator

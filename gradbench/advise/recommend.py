@@ -147,7 +147,8 @@ def _names(estimators: Sequence[str] | None) -> list[str]:
     """
     if estimators is None:
         return sorted(ESTIMATORS)
-    if isinstance(estimators, str | bytes) or not hasattr(estimators, "__iter__"):
+    several: object = estimators
+    if isinstance(several, str) or not isinstance(several, Iterable):
         raise GradbenchError(
             f"estimators is {estimators!r}; give a list of names, such as ['psa', 'disarm']"
         )

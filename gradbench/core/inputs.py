@@ -6,7 +6,6 @@ works under ``jit``, ``grad`` and ``vmap`` too. Values are looked at where that 
 as they are known.
 """
 
-import inspect
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -14,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gradbench.core.callables import check_model, short
 from gradbench.core.contract import Batch, Model, Params, Site
 from gradbench.core.errors import GradbenchError
 from gradbench.core.pytrees import closed, layer_names
@@ -110,85 +110,6 @@ def check_order(key: Any, batch: Batch) -> None:
         )
 
 
-def check_model(model: Any) -> None:
-    """Refuse what cannot be called as a model.
-
-    Raises:
-        GradbenchError: a class, no function, or a function of other arguments.
-    """
-    remedy = "give a function model(params, example, binary) -> f, or a network such as an SBN"
-    if isinstance(model, type):
-        raise GradbenchError(
-            f"the model is the class {model.__name__}; give an instance of it, or another function "
-            "model(params, example, binary) -> f"
-        )
-    if not callable(model):
-        raise GradbenchError(f"the model is {_short(model)}; {remedy}")
-    arguments = _arguments(model)
-    if arguments is None:
-        return
-    names, fits = arguments
-    if names[1:3] == ["key", "batch"]:
-        raise GradbenchError(
-            f"the model is {_name(model)}, a loss of (params, key, batch); give the model that it "
-            "is made from"
-        )
-    if not fits:
-        raise GradbenchError(
-            f"the model {_name(model)} takes the arguments ({', '.join(names)}); {remedy}"
-        )
-
-
-def check_loss(loss: Any) -> None:
-    """Refuse what cannot be called as a loss.
-
-    Raises:
-        GradbenchError: a class, no function, a model, or a function of other arguments.
-    """
-    remedy = "give a function loss(params, key, batch), such as gradbench.estimators.disarm(model)"
-    if isinstance(loss, type) or not callable(loss):
-        raise GradbenchError(f"the loss is {_short(loss)}; {remedy}")
-    arguments = _arguments(loss)
-    if arguments is None:
-        return
-    names, fits = arguments
-    if names[2:3] == ["binary"]:
-        raise GradbenchError(f"the loss is {_name(loss)}, a model; {remedy}")
-    if not fits:
-        raise GradbenchError(
-            f"the loss {_name(loss)} takes the arguments ({', '.join(names)}); {remedy}"
-        )
-
-
-def check_maker(make: Any) -> None:
-    """Refuse what cannot make a loss of a model.
-
-    Raises:
-        GradbenchError: no function, or a function of other arguments.
-    """
-    remedy = "give a spec such as 'psa', or a function make(model) -> loss"
-    if not callable(make):
-        raise GradbenchError(f"the estimator is {_short(make)}; {remedy}")
-    arguments = _arguments(make, 1)
-    if arguments and not arguments[1]:
-        raise GradbenchError(
-            f"the estimator {_name(make)} takes the arguments ({', '.join(arguments[0])}); {remedy}"
-        )
-
-
-def _arguments(function: Any, count: int = 3) -> tuple[list[str], bool] | None:
-    """Return the names of the arguments, and whether so many can be given; None if not known."""
-    try:
-        signature = inspect.signature(function)
-    except (TypeError, ValueError):
-        return None
-    try:
-        signature.bind(*[None] * count)
-    except TypeError:
-        return list(signature.parameters), False
-    return list(signature.parameters), True
-
-
 def check_hash(model: Model) -> None:
     """Refuse a model that compiled functions cannot be cached by.
 
@@ -236,8 +157,8 @@ def check_params(params: Params, differentiated: bool = False) -> None:
             )
     if differentiated and not layer_names(closed(params, numbers=True)):
         raise GradbenchError(
-            f"the parameters, {_short(params)}, hold no real array; give a pytree of arrays, such "
-            "as a tuple with an entry per layer and one for the objective"
+            f"the parameters, of type {type(params).__name__}, hold no real array; give a "
+            "pytree of arrays, such as a tuple with an entry per layer and one for the objective"
         )
 
 
@@ -245,7 +166,7 @@ def _check_batch(batch: Batch) -> None:
     for place, leaf in _leaves(batch):
         if not hasattr(leaf, "shape") or not hasattr(leaf, "dtype"):
             raise GradbenchError(
-                f"the batch holds {_short(leaf)} at {place}, which is no array; give arrays with "
+                f"the batch holds {short(leaf)} at {place}, which is no array; give arrays with "
                 "the examples along their first axis, such as jnp.asarray(rows)"
             )
         if not _is_taken(leaf):
@@ -316,19 +237,7 @@ def _leaves(tree: Any) -> Iterator[tuple[str, Any]]:
         leaves = jax.tree_util.tree_leaves_with_path(tree)
     except (TypeError, ValueError) as error:  # keys that cannot be compared
         raise GradbenchError(
-            f"{_short(tree)} is no pytree ({error}); give dictionaries whose keys are all strings"
+            f"{short(tree)} is no pytree ({error}); give dictionaries whose keys are all strings"
         ) from error
     for path, leaf in leaves:
         yield jax.tree_util.keystr(path) or "its top", leaf
-
-
-def _name(function: Any) -> str:
-    return getattr(function, "__name__", type(function).__name__)
-
-
-def _short(value: Any) -> str:
-    """Return what a thing is, for a sentence: itself where that is short, else its type."""
-    if value is None or isinstance(value, bool | int | float | complex | str):
-        text = repr(value)
-        return text if len(text) <= 40 else f"{text[:37]}..."
-    return f"an object of type {type(value).__name__}"

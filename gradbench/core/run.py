@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 from gradbench.core.contract import Batch, Example, Model, Params, Site, Trace, Unit
 from gradbench.core.errors import GradbenchError, did_you_mean
 from gradbench.core.keys import evaluation, trace_state
+from gradbench.core.misfits import MISFITS, does_not_run
 from gradbench.core.noise import Noise, get_noise
 from gradbench.core.pytrees import closed, opened
 from gradbench.core.uniforms import Uniforms
@@ -194,8 +195,8 @@ def find_sites(
         f = jax.eval_shape(traced, closed(params), example)
     except GradbenchError:
         raise
-    except _MISFITS as error:
-        raise GradbenchError(_does_not_run(error, params, example, batched)) from error
+    except MISFITS as error:
+        raise GradbenchError(does_not_run(error, params, example, batched)) from error
     if not sites:
         raise GradbenchError("the model never calls binary(); call it once per stochastic layer")
     if not hasattr(f, "dtype"):
@@ -216,34 +217,6 @@ def find_sites(
                 f"pre-activations of shape {site.shape}; give at least one, or leave the call out"
             )
     return tuple(sites)
-
-
-# What a model raises at parameters or an example of another form; other errors are its own bugs.
-_MISFITS = (TypeError, ValueError, LookupError, AttributeError)
-_VALUES = (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError)
-
-
-def _does_not_run(error: Exception, params: Params, example: Example, batched: bool) -> str:
-    """Return what is wrong with a model that raises an exception, as a sentence."""
-    if isinstance(error, _VALUES):
-        return (
-            "the model needs the values of its arguments, as Python's if, float() and NumPy do; "
-            "use jnp.where, jax.numpy or jax.pure_callback"
-        )
-    leaves = jax.tree_util.tree_leaves_with_path(params)
-    numbers = [path for path, leaf in leaves if type(leaf) in (int, float)]
-    shapes = [str(jnp.shape(leaf)[batched:]) for leaf in jax.tree.leaves(example)]
-    said = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
-    what = f"{type(error).__name__}: {said.rstrip('.')}" if said else type(error).__name__
-    some = ", ".join([*shapes[:4], *(["..."] if len(shapes) > 4 else [])])
-    sentence = (
-        f"the model does not run on these parameters and an example of shapes {some or 'none'} "
-        f"({what}); make model, parameters and batch fit each other"
-    )
-    if numbers:
-        place = jax.tree_util.keystr(numbers[0])
-        sentence += f", and give arrays where the parameters hold numbers of Python, as at {place}"
-    return sentence
 
 
 def batch_size(batch: Batch) -> int:

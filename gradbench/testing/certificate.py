@@ -7,9 +7,9 @@ from typing import Any
 
 from gradbench.core import plugins
 from gradbench.core.arguments import at_least
+from gradbench.core.callables import check_loss, check_maker
 from gradbench.core.contract import Loss, Model
 from gradbench.core.errors import GradbenchError
-from gradbench.core.inputs import check_loss, check_maker
 from gradbench.core.platform import check_platform
 from gradbench.core.precision import float64
 from gradbench.core.text import aligned

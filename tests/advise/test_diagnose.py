@@ -416,7 +416,7 @@ def infinite(params, example, binary):
         ({"params": (jnp.arange(3),)}, r"the parameters hold int32 at \[0\]"),
         ({"loss": lambda p, k, b: jnp.sum(p[0])}, "the loss has no model, and calls neither"),
         ({"params": ()}, "the parameters, of type tuple, hold no real array"),
-        ({"batch": {}}, "the batch has leaves of shapes"),
+        ({"batch": jnp.zeros((0, 1))}, "the batch has leaves of shapes"),
         ({"loss": lambda p, k, b: (own()(p, k, b), 1)}, "the loss returns <class 'tuple'>; give"),
         ({"loss": lambda p, k, b: jnp.ones(2)}, r"the loss returns float32\[2\]; give one"),
         ({"loss": Unhashable()}, "the loss of type Unhashable has no hash"),
