@@ -121,11 +121,10 @@ def ranking(frame: pd.DataFrame, by: str, at: str, form: str = "terminal") -> st
     )
     if timed:
         note += (
-            "\ntime of a draw: of one among many that are made together; ±: how far repeats spread,\n"
-            "the uncertainty of a time."
-            + " single draw: its latency when it is made alone."
-            * alone
+            "\ntime of a draw: of one among many that are made together; ±: how far repeats\n"
+            "spread, the uncertainty of a time"
         )
+        note += "; single draw: its latency when it is made alone." if alone else "."
         note = "\n".join(filter(None, [note, times.notes(frame)]))
     return "\n\n".join([*parts, comment(note, form)])
 
