@@ -198,4 +198,6 @@ def _write_place(results, place, draws):
         blocks = drawn(samples, gradient, size=16, heads=[8]).blocks
         results.cell(*place, spec).append(blocks, RUN_META | {"draws": draws})
         results.save_moments(place, spec, gradient, [np.ones_like(g) for g in gradient])
-        results.save_cost(place, spec, {"seconds": generator.random(), "evaluations": 2})
+        cost = {"seconds": generator.random(), "spread": 0.2, "repeats": 9, "latency": 1.0}
+        cost |= {"evaluations": 2, "latency_spread": 0.0, "machine": "cpu, 2 cores"}
+        results.save_cost(place, spec, cost)

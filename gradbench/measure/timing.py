@@ -146,7 +146,7 @@ def program_of(timed: Timed) -> Program:
     count = 1 << max(1, int(chunk / max(evaluations, 1.0))).bit_length() - 1
     if count == 1:  # it takes so long that there is nothing to share
         return single_draw(cell)
-    batches = jax.tree.map(lambda leaf: jnp.array(np.stack([leaf] * count)), cell.batch)
+    batches = jax.tree.map(lambda leaf: jnp.stack([leaf] * count), cell.batch)
     return Program(partial(_equal_draws, cell, batches), count)
 
 

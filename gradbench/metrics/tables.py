@@ -94,10 +94,11 @@ def ranking(frame: pd.DataFrame, by: str, at: str, form: str = "terminal") -> st
         return in_full(frame)
     (by,) = check_metrics([by])
     timed = budget(at).cost == "seconds"
+    alone = timed and bool(frame["latency"].notna().any())
     parts = []
     for (problem, replicate, checkpoint, layer), group in frame.groupby(KEYS[:4], sort=False):
         rows = [["rank", "estimator", "bias by", "M", _title(by, form)]]
-        rows[0] += ["time of a draw", "single draw"] * timed
+        rows[0] += ["time of a draw"] * timed + ["single draw"] * alone
         ranks = group["rank"].dropna().tolist()
         for row in group.to_dict("records"):
             place = f"{row['rank']:.0f}{' (tie)' * (ranks.count(row['rank']) > 1)}"
@@ -109,6 +110,7 @@ def ranking(frame: pd.DataFrame, by: str, at: str, form: str = "terminal") -> st
             rows.append([place, _named(row), row["bias_source"], str(row["M"]), number])
             if timed:
                 rows[-1].append(times.time_text(row["seconds"], row["seconds_spread"]))
+            if alone:
                 rows[-1].append(times.time_text(row["latency"], row["latency_spread"]))
         heading = f"{problem}, replicate {replicate}, {checkpoint}, {layer}: at {at}"
         parts.append(render(rows, form, heading, right=3))
@@ -119,9 +121,10 @@ def ranking(frame: pd.DataFrame, by: str, at: str, form: str = "terminal") -> st
     )
     if timed:
         note += (
-            "\ntime of a draw: of one among many that are made together; single draw: its latency\n"
-            "when it is made alone; ±: how far repeats spread, the uncertainty of a time."
+            "\ntime of a draw: of one among many that are made together; ±: how far repeats\n"
+            "spread, the uncertainty of a time"
         )
+        note += "; single draw: its latency when it is made alone." if alone else "."
         note = "\n".join(filter(None, [note, times.notes(frame)]))
     return "\n\n".join([*parts, comment(note, form)])
 

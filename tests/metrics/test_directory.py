@@ -137,7 +137,8 @@ def test_the_columns_and_the_order_are_those_of_the_suite(finished_run):
     assert len(frame) == 2 * 4 * 3
     expected = {"problem", "replicate", "checkpoint", "epoch", "layer", "estimator", "loss", "M"}
     expected |= {"gradient_norm", "draws", "exact", "zero_gradient", "groups", "p_unbiased"}
-    expected |= {"evaluations", "seconds", "family", "bias_source"}
+    expected |= {"evaluations", "seconds", "seconds_spread", "latency", "latency_spread"}
+    expected |= {"family", "bias_source"}
     for name in ("cosine_q15", "cosine_q85", *metrics.METRICS):
         expected |= {name, f"{name}_se"}
     expected |= {f"{name}_{limit}" for name in metrics.METRICS for limit in ("low", "high")}

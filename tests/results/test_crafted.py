@@ -19,6 +19,7 @@ from gradbench.core.atomic import _content, digest
 from gradbench.results.manifest import _digest, suite_hash
 
 COMMANDS = (["show"], ["table", "--format", "csv"], ["rank"])
+TIMES = (["table", "--costs"], ["rank", "--at-cost", "1ms"], ["rank", "--reach", "10%"])
 VALUES = [
     None, True, False, 0, 1, -1, 2, 7, 10**20, -0.5, 1e308, float("nan"), float("inf"), "", "x",
     "epoch 1", "$\\bar$", "\x1b[31m", "../..", [], [1], ["x"], {}, {"a": 1}, [[]], [None],
@@ -176,7 +177,7 @@ def craft_and_read(run, kind, data):
     path.unlink()
     path.with_name(name).write_bytes(made)
     try:
-        for command in COMMANDS:
+        for command in [*COMMANDS, *(TIMES if kind == "costs" else ())]:
             code, out, err = answers(run, command)
             assert code in (0, 2) and (out or code)
             assert "\x1b" not in out + err
