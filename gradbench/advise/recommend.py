@@ -1,7 +1,7 @@
 """Recommend an estimator for a problem of one's own: measured on it, at a budget."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import jax
