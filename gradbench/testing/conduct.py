@@ -14,7 +14,8 @@ from gradbench.core.noise import NOISES
 from gradbench.models.dense import Dense
 from gradbench.models.network import SBN
 from gradbench.models.structure import is_layered
-from gradbench.testing.problems import Problem, polynomial
+from gradbench.testing.objectives import polynomial
+from gradbench.testing.problems import Problem
 
 # Pre-activations of ordinary size, and far beyond what any noise reaches.
 _NEAR, _FAR = 1.0, (40.0, 1e4)

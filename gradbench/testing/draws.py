@@ -1,0 +1,195 @@
+"""Real draws of an estimator, compared with what was enumerated of it.
+
+An enumeration runs the loss of one example on uniforms that it chooses, and trusts what the
+estimator says of itself. Here the estimator is called as a user calls it, on the whole batch and on
+its first example alone, in double and in single precision, under jit, scan and vmap.
+"""
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from gradbench.core.contract import Batch, Example, Loss, Model, Params
+from gradbench.core.precision import single
+from gradbench.core.pytrees import closed, layer_vectors, real_type
+from gradbench.core.run import as_examples, batch_size, find_sites, sampled
+from gradbench.core.surrogate import SurrogateLoss
+from gradbench.core.uniforms import Uniforms, draw_uniforms
+from gradbench.estimators.adaptive import Learned
+from gradbench.exact.moments import Moments
+from gradbench.testing.bias import threshold
+from gradbench.testing.conduct import Check
+from gradbench.testing.problems import Problem
+
+DRAWS = 1024
+_CHUNKS = 8
+_ROUNDING = {"float64": 1e-9, "float32": 2e-3}  # of the size of the draws of a layer
+
+
+def check_draws(
+    make: Any, loss: Loss, found: Moments | None, problem: Problem, seed: int
+) -> list[Check]:
+    """Compare draws of ``make(model)(params, key, batch)`` with the enumeration ``found`` of it.
+
+    Each difference is tested by z-tests of all coordinates: of the mean and the variance against
+    those enumerated, and of the mean and the mean square against draws with the same keys of what
+    was enumerated, which are usually the same numbers. What alarms at a rate of 1e-4 must alarm
+    again with another seed, so that the rate of false alarms is 1e-8 for each test. Where nothing
+    is enumerated, single precision is compared with double precision.
+
+    ``loss`` is what was enumerated: of learned parts, their initial state.
+    """
+    alarms: set[str] | None = None
+    for run in range(2):
+        new = _alarms(make, loss, found, problem, 1000 * (run + 1) + seed)
+        alarms = new if alarms is None else alarms & new
+        if not alarms:
+            break
+    assert alarms is not None
+    return [
+        Check(name, name not in alarms, seen)
+        for name, seen in {
+            "draws": "real draws differ from what was enumerated",
+            "one example": "draws on a batch of one example differ from what was enumerated",
+            "single precision": "draws in float32 differ from those in float64",
+        }.items()
+    ]
+
+
+def _alarms(
+    make: Any, loss: Loss, found: Moments | None, problem: Problem, seed: int
+) -> set[str]:
+    params, batch = jax.tree.map(jnp.asarray, (problem.params, problem.batches["any"]))
+    one = jax.tree.map(lambda leaf: leaf[:1], batch)
+    keys = jax.random.split(jax.random.key(seed), (_CHUNKS, DRAWS // _CHUNKS))
+    called = make(problem.model)
+    all_, alone = map(np.asarray, _draws(called, params, keys, (batch, one)))
+    alarms = set()
+    right, right_alone = all_, alone
+    if isinstance(loss, SurrogateLoss) and not getattr(loss.model, "random", False):
+        right, right_alone = map(np.asarray, _draws(_Enumerated(loss), params, keys, (batch, one)))
+        for name, mine, theirs in (("draws", all_, right), ("one example", alone, right_alone)):
+            if _differ(mine, theirs, params, "float64"):
+                alarms.add(name)
+    if found is not None and _disagree(all_, found, params):
+        alarms.add("draws")
+    if _differ(_in_single(make, problem, seed), right, params, "float32"):
+        alarms.add("single precision")
+    return alarms
+
+
+def _in_single(make: Any, problem: Problem, seed: int) -> np.ndarray:
+    """Return the draws in single precision with the keys of those in double precision."""
+    with single():
+        keys = jax.random.split(jax.random.key(seed), (_CHUNKS, DRAWS // _CHUNKS))
+        params, batch = jax.tree.map(jnp.asarray, (problem.params, problem.batches["any"]))
+        (draws,) = _draws(make(problem.model), params, keys, (batch,))
+        return np.asarray(draws, np.float64)
+
+
+@partial(jax.jit, static_argnums=0)
+def _draws(
+    loss: Loss, params: Params, keys: Array, batches: tuple[Batch, ...]
+) -> tuple[Float[Array, "draws coordinates"], ...]:
+    """Return the draws of value and gradient for every key, on each batch."""
+
+    def draw(key: Array) -> tuple[Array, ...]:
+        def on(batch: Batch) -> Array:
+            value, g = jax.value_and_grad(loss)(params, key, batch)
+            return jnp.concatenate([value[None], *layer_vectors(g)])
+
+        return tuple(map(on, batches))
+
+    found = jax.lax.map(jax.vmap(draw), keys)
+    return tuple(x.reshape(-1, x.shape[-1]) for x in found)
+
+
+class _Enumerated:
+    """The draws that were enumerated, of the paths that the keys of real draws give.
+
+    An estimator that is driven by states gets the uniforms 0 and 1 in the place of its own.
+    """
+
+    def __init__(self, loss: SurrogateLoss) -> None:
+        self.loss = loss
+
+    def __call__(self, params: Params, key: Array, batch: Batch) -> Array:
+        loss = self.loss
+        params = closed(params)
+        examples = as_examples(loss.model, key, batch)
+        n = batch_size(examples)
+        sites = find_sites(loss.model, params, jax.tree.map(lambda leaf: leaf[0], examples))
+        shapes = [site.shape for site in sites]
+        u = draw_uniforms(key, shapes, loss.streams, n, real_type(params))
+        if loss.randomness != "uniforms":
+
+            def of_path(stream: Uniforms, example: Example) -> Uniforms:
+                fixed = jax.lax.stop_gradient(params)
+                run = sampled(loss.model, fixed, stream, example)
+                return tuple((1 - x) / 2 for x in run.x)
+
+            u = tuple(jax.vmap(of_path, (-1, 0), -1)(stream, examples) for stream in u)
+        if loss.couples_batch:
+            return loss.example_loss(params, u, examples)
+        return jnp.mean(jax.vmap(loss.example_loss, (None, -1, 0))(params, u, examples))
+
+
+def _size(draws: np.ndarray, params: Params) -> np.ndarray:
+    """Return for every coordinate the size of the draws of its layer, at least 1e-6."""
+    lengths = [1, *(len(theta) for theta in layer_vectors(params))]
+    ends = np.cumsum([0, *lengths])
+    sizes = [np.sqrt(np.mean(draws[:, a:b] ** 2)) for a, b in zip(ends, ends[1:], strict=False)]
+    return np.repeat(np.maximum(sizes, 1e-6), lengths)
+
+
+def _differ(mine: np.ndarray, theirs: np.ndarray, params: Params, dtype: str) -> bool:
+    """Return whether draws of the same keys differ in their mean or their mean square."""
+    size = _size(theirs, params)
+    rounding = _ROUNDING[dtype] * size
+    with np.errstate(invalid="ignore", over="ignore"):
+        first = _far(mine - theirs, rounding)
+        second = _far(mine**2 - theirs**2, rounding * size)
+    return first or second
+
+
+def _far(d: np.ndarray, rounding: np.ndarray) -> bool:
+    """Return whether the mean of the rows is not 0, by a z-test beyond ``rounding``."""
+    if not np.all(np.isfinite(d)):
+        return True
+    error = np.std(d, axis=0) / np.sqrt(len(d))
+    return bool(np.any(np.abs(np.mean(d, axis=0)) > threshold(d.shape[1]) * error + rounding))
+
+
+def _disagree(draws: np.ndarray, found: Moments, params: Params) -> bool:
+    """Return whether mean or variance of draws are not those enumerated."""
+    mean = np.concatenate([np.ravel(found.value), *map(np.asarray, layer_vectors(found.mean))])
+    variance = np.concatenate([*map(np.asarray, layer_vectors(found.variance))])
+    rounding = 1e-6 * _size(draws, params)
+    z = threshold(len(mean))
+    d = draws - mean
+    error = np.sqrt(np.concatenate([[np.var(d[:, 0])], variance]) / len(d))
+    off = np.abs(np.mean(d, axis=0)) > z * error + rounding
+    squares = d[:, 1:] ** 2
+    spread = np.std(squares, axis=0) / np.sqrt(len(d))
+    other = np.abs(np.mean(squares, axis=0) - variance) > 1.5 * z * spread + rounding[1:] ** 2
+    return bool(off.any() or other.any())
+
+
+def at_start(loss: Loss, params: Params, batch: Batch) -> Loss:
+    """Return the estimator with learned parts frozen at their initial state."""
+    return loss.frozen(loss.init(params, batch)) if isinstance(loss, Learned) else loss
+
+
+def takes(make: Any, model: Model, params: Params, batch: Batch) -> Loss:
+    """Return the estimator of a model, traced once.
+
+    Raises:
+        GradbenchError: it refuses the model.
+    """
+    loss = make(model)
+    jax.eval_shape(jax.grad(loss), params, jax.random.key(0), batch)
+    return loss
