@@ -116,7 +116,7 @@ def _limits(found: Sequence[Finding]) -> list[str]:
     lines = []
     if any(not f.exact for f in found):
         lines.append(
-            f"A test does not see what is rarer than {RARE:.0e} a draw, however large. Its limit is "
+            f"A test sees nothing that is rarer than {RARE:.0e} a draw, however large. Its limit is "
             "not known where single draws have much of the variance."
         )
     if any(f.exact for f in found):
@@ -203,7 +203,9 @@ def check_estimator(
     if depth is None:
         depth = entry.claim_in_depth(**arguments) if entry and claim is None else ()
     if unknown := [d for d in depth if d not in DEPTHS]:
-        raise GradbenchError(f"the claim in depth is {unknown[0]!r}; give some of {', '.join(DEPTHS)}")
+        raise GradbenchError(
+            f"the claim in depth is {unknown[0]!r}; give some of {', '.join(DEPTHS)}"
+        )
     with float64():
         tried = _try_all(make, problems(seed), seed)
         if not tried.taken:

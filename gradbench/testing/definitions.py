@@ -118,7 +118,7 @@ def psa(model: Model, params: Params, u: Uniforms, example: Example) -> PyTree:
                 p = noise.probability(run.x[k], run.a[k]).ravel()[i]
                 own = jax.grad(lambda q, x=x: run_at_states(model, q, example, x).f)(params)
                 base = jax.grad(lambda q: run_at_states(model, q, example, run.x).f)(params)
-                part = jax.tree.map(lambda a, b, p=p: (1 - p) * (a - b) / size, own, base)
+                part = jax.tree.map(lambda a, b, c=(1 - p) / size: c * (a - b), own, base)
                 flipped_gradients = (
                     part
                     if flipped_gradients is None

@@ -1,4 +1,4 @@
-"""What an estimator claims for networks of several layers, enumerated on networks of these kinds."""
+"""What an estimator claims for networks of several layers, enumerated on such networks."""
 
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -38,7 +38,9 @@ def depth_checks(make: Callable[[Model], Loss], claims: Sequence[str], seed: int
                 f"the claim in depth {claim!r} needs an estimator that can be enumerated; leave it "
                 "out"
             )
-        found = jax.jit(lambda params, batch, loss=loss: moments(loss, params, batch))(params, batch)
+        found = jax.jit(lambda params, batch, loss=loss: moments(loss, params, batch))(
+            params, batch
+        )
         value, gradient = truth(problem, batch)
         _, units = biases(found.mean, gradient)
         bias = max(units[layer] for layer in layers) if layers else 0.0
@@ -86,7 +88,7 @@ def _special(claim: str, seed: int) -> Problem:
 
 
 def tree(params: Params, example: Any, binary: Any) -> Array:
-    """Return the objective of four units that feed two, which feed one; there are no other edges."""
+    """Return the objective of four units that feed two, which feed one, and nothing else."""
     first, second, third, theta = params
     x = binary(first["weight"] @ example[0] + first["bias"], "laplace")
     y = binary(jnp.sum((second * x).reshape(2, 2), axis=1), "logistic")

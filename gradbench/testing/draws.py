@@ -6,6 +6,7 @@ its first example alone, in double and in single precision, under jit, scan and 
 """
 
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import jax
@@ -60,9 +61,7 @@ def check_draws(
     ]
 
 
-def _alarms(
-    make: Any, loss: Loss, found: Moments | None, problem: Problem, seed: int
-) -> set[str]:
+def _alarms(make: Any, loss: Loss, found: Moments | None, problem: Problem, seed: int) -> set[str]:
     params, batch = jax.tree.map(jnp.asarray, (problem.params, problem.batches["any"]))
     one = jax.tree.map(lambda leaf: leaf[:1], batch)
     keys = jax.random.split(jax.random.key(seed), (_CHUNKS, DRAWS // _CHUNKS))
@@ -142,7 +141,7 @@ def _size(draws: np.ndarray, params: Params) -> np.ndarray:
     """Return for every coordinate the size of the draws of its layer, at least 1e-6."""
     lengths = [1, *(len(theta) for theta in layer_vectors(params))]
     ends = np.cumsum([0, *lengths])
-    sizes = [np.sqrt(np.mean(draws[:, a:b] ** 2)) for a, b in zip(ends, ends[1:], strict=False)]
+    sizes = [np.sqrt(np.mean(draws[:, a:b] ** 2)) for a, b in pairwise(ends)]
     return np.repeat(np.maximum(sizes, 1e-6), lengths)
 
 
