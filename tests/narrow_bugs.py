@@ -138,7 +138,8 @@ def _examples(batch):
     return len(jax.tree.leaves(batch)[0])
 
 
-def _in_scan():
+def in_scan():
+    """Whether it is traced as the body of a scan."""
     return any(frame.name == "scan" for frame in traceback.extract_stack())
 
 
@@ -148,7 +149,7 @@ less_in_single_precision = called(
 )
 wrong_for_five = called(lambda params, key, batch: 0.9 if _examples(batch) == 5 else 1.0)
 wrong_for_one = called(lambda params, key, batch: 0.9 if _examples(batch) == 1 else 1.0)
-wrong_under_scan = called(lambda *_: 0.9 if _in_scan() else 1.0)
+wrong_under_scan = called(lambda *_: 0.9 if in_scan() else 1.0)
 
 
 def noisier_when_called(model):

@@ -4,9 +4,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
-
-import jax
+from typing import Any
 
 from gradbench.core import plugins
 from gradbench.core.contract import Loss, Model
@@ -14,16 +12,15 @@ from gradbench.core.errors import GradbenchError
 from gradbench.core.precision import float64
 from gradbench.core.text import aligned
 from gradbench.estimators import ESTIMATORS, get_estimator
-from gradbench.estimators.adaptive import Learned, fitted
 from gradbench.estimators.registry import DEPTHS, EXACTNESS, Entry, Exactness
-from gradbench.exact.moments import Moments
-from gradbench.testing.bias import POWER, RARE, STEPS, Finding, exact_moments, findings
+from gradbench.testing.bias import POWER, RARE, Finding
 from gradbench.testing.conduct import Check, conduct, takes_black_box
 from gradbench.testing.definitions import definition_checks
 from gradbench.testing.depth import depth_checks
-from gradbench.testing.draws import DRAWS, at_start, check_draws, takes
+from gradbench.testing.draws import DRAWS
 from gradbench.testing.objectives import OBJECTIVES
-from gradbench.testing.problems import Problem, problems, special_problems
+from gradbench.testing.problems import problems, special_problems
+from gradbench.testing.trial import real_draws, try_all
 
 
 @dataclass(frozen=True)
@@ -207,16 +204,16 @@ def check_estimator(
             f"the claim in depth is {unknown[0]!r}; give some of {', '.join(DEPTHS)}"
         )
     with float64():
-        tried = _try_all(make, problems(seed), seed)
+        tried = try_all(make, problems(seed), seed)
         if not tried.taken:
-            tried = _try_all(make, special_problems(seed), seed)
+            tried = try_all(make, special_problems(seed), seed)
         if not tried.taken:
             reason = next(iter(tried.refused.values()))
             raise GradbenchError(
                 f"estimator {name!r} takes none of the problems of the check: {reason}"
             )
         checks = conduct(make, tried.taken[0])
-        checks += _real_draws(make, tried, seed)
+        checks += real_draws(make, tried, seed)
         checks += depth_checks(make, depth, seed)
         if entry is not None and not arguments:
             checks += definition_checks(make, entry.name, seed)
@@ -250,74 +247,6 @@ def _resolve(
         )
     entry = next((e for e in ESTIMATORS.values() if e.make is estimator), None)
     return getattr(estimator, "__name__", repr(estimator)), estimator, entry, {}
-
-
-class _Tried(NamedTuple):
-    """What was found on some problems.
-
-    ``refused`` has the reasons by the names of problems, ``enumerated`` the problems with exact
-    moments of their general objective, each with the loss whose moments they are.
-    """
-
-    found: list[Finding]
-    refused: dict[str, str]
-    taken: list[Problem]
-    enumerated: dict[str, tuple[Problem, Loss, Moments]]
-
-
-def _try_all(make: Callable[[Model], Loss], problems: Sequence[Problem], seed: int) -> _Tried:
-    """Return the findings on problems, why some of them are refused, and those that are taken."""
-    tried = _Tried([], {}, [], {})
-    for problem in problems:
-        params, batch = problem.params, problem.batches["any"]
-        try:
-            loss = takes(make, problem.model, params, batch)
-            driven = getattr(loss, "randomness", "uniforms") == "uniforms"
-            if not _settled(tried.found, problem, driven):
-                steps = 0 if tried.taken else STEPS
-                loss = fitted(loss, params, jax.random.key(seed), batch, steps)
-                enumerated = exact_moments(loss, problem)
-                tried.found.extend(findings(loss, enumerated, problem, seed))
-                if enumerated is not None:
-                    moments = enumerated(params, batch)
-                    tried.enumerated[problem.name] = (problem, loss, moments)
-            tried.taken.append(problem)
-        except GradbenchError as error:
-            tried.refused[problem.name] = str(error)
-    return tried
-
-
-def _settled(found: Sequence[Finding], problem: Problem, driven: bool) -> bool:
-    """Return whether a problem can no longer change the class that is found.
-
-    The wide problem of several layers is for real draws too, unless these are driven by uniforms.
-    """
-    biased = [f for f in found if not f.unbiased]
-    if any(f.objective == "linear" and not f.deep for f in biased):
-        return driven or not problem.deep or problem.narrow or _has_deep(found)
-    if problem.narrow and any(f.deep and f.exact for f in found):
-        return True
-    return problem.deep and any(f.deep for f in biased)
-
-
-def _has_deep(found: Sequence[Finding]) -> bool:
-    return any(f.deep for f in found)
-
-
-def _real_draws(make: Callable[[Model], Loss], tried: _Tried, seed: int) -> list[Check]:
-    """Check real draws on the widest problem that was enumerated, else on the widest of all."""
-    wide = ("skip connections", "two layers", "five units", "convolution")
-    of = tried.enumerated
-    for name in (*wide, *of):
-        if name in of:
-            problem, loss, moments = of[name]
-            if problem is tried.taken[0] and isinstance(make(problem.model), Learned):
-                loss = at_start(make(problem.model), problem.params, problem.batches["any"])
-                return check_draws(make, loss, None, problem, seed)
-            return check_draws(make, loss, moments, problem, seed)
-    problem = tried.taken[-1]
-    loss = at_start(make(problem.model), problem.params, problem.batches["any"])
-    return check_draws(make, loss, None, problem, seed)
 
 
 def _check_entry(

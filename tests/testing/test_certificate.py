@@ -14,6 +14,7 @@ from bugs import (
 )
 from jax.custom_batching import custom_vmap
 from jax.lax import stop_gradient
+from narrow_bugs import in_scan
 
 from gradbench.cli.main import main
 from gradbench.core.errors import GradbenchError
@@ -128,8 +129,9 @@ def mapped_otherwise(value, params, key, batch):
 @pytest.mark.parametrize(
     ("change", "failed"),
     [
-        (counted, ["jit", "vmap"]),
-        (lambda value, *_: value + np.random.default_rng().normal(), ["jit", "vmap"]),
+        (counted, ["jit", "vmap", "scan"]),
+        (lambda value, *_: value + np.random.default_rng().normal(), ["jit", "vmap", "scan"]),
+        (lambda value, *_: value * (1 + in_scan()), ["scan"]),
         (mapped_otherwise, ["vmap"]),
         (lambda value, *_: value.astype(jnp.float64), ["float32"]),
         (
