@@ -113,7 +113,7 @@ def _limits(found: Sequence[Finding]) -> list[str]:
     lines = []
     if any(not f.exact for f in found):
         lines.append(
-            f"A test sees nothing that is rarer than {RARE:.0e} a draw, however large. Its limit is "
+            f"A test sees nothing rarer than {RARE:.0e} a draw, however large. Its limit is "
             "not known where single draws have much of the variance."
         )
     if any(f.exact for f in found):

@@ -72,8 +72,8 @@ def _special(claim: str, seed: int) -> Problem:
         params = (first, random.uniform(0.6, 1.3, 4), random.uniform(0.6, 1.3, 2), np.array(0.4))
         model = tree
     elif claim == "width-1 tails":
-        layers = (Dense(2, 4, "triangular"), Dense(4, 1, "normal"), Dense(1, 1, "laplace"))
-        params, model = (*layer_params(layers, random), np.array(0.4)), SBN(layers, bent)
+        tail = (Dense(2, 4, "triangular"), Dense(4, 1, "normal"), Dense(1, 1, "laplace"))
+        params, model = (*layer_params(tail, random), np.array(0.4)), SBN(tail, bent)
     else:
         sizes = ((2, 3), (3, 3), (3, 2), (2, 2))
         layers = tuple(Dense(m, n, "uniform") for m, n in sizes)

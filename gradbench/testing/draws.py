@@ -1,8 +1,8 @@
 """Real draws of an estimator, compared with what was enumerated of it.
 
 An enumeration runs the loss of one example on uniforms that it chooses, and trusts what the
-estimator says of itself. Here the estimator is called as a user calls it, on the whole batch and on
-its first example alone, in double and in single precision, under jit, scan and vmap.
+estimator says of itself. Here the estimator is called as a user calls it, on the whole batch in
+double precision and on its first example alone in single precision, under jit, scan and vmap.
 """
 
 from functools import partial
@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from gradbench.core.contract import Batch, Example, Loss, Model, Params
+from gradbench.core.contract import Batch, Example, Loss, Params
 from gradbench.core.precision import single
 from gradbench.core.pytrees import closed, layer_vectors, real_type
 from gradbench.core.run import as_examples, batch_size, find_sites, sampled
@@ -55,8 +55,7 @@ def check_draws(
         Check(name, name not in alarms, seen)
         for name, seen in {
             "draws": "real draws differ from what was enumerated",
-            "one example": "draws on a batch of one example differ from what was enumerated",
-            "single precision": "draws in float32 differ from those in float64",
+            "one example": "draws in float32 on a single example differ from those in float64",
         }.items()
     ]
 
@@ -65,76 +64,93 @@ def _alarms(make: Any, loss: Loss, found: Moments | None, problem: Problem, seed
     params, batch = jax.tree.map(jnp.asarray, (problem.params, problem.batches["any"]))
     one = jax.tree.map(lambda leaf: leaf[:1], batch)
     keys = jax.random.split(jax.random.key(seed), (_CHUNKS, DRAWS // _CHUNKS))
-    called = make(problem.model)
-    all_, alone = map(np.asarray, _draws(called, params, keys, (batch, one)))
+    draws = np.asarray(_draws(make(problem.model), params, keys, batch))
     alarms = set()
-    right, right_alone = all_, alone
     if isinstance(loss, SurrogateLoss) and not getattr(loss.model, "random", False):
-        right, right_alone = map(np.asarray, _draws(_Enumerated(loss), params, keys, (batch, one)))
-        for name, mine, theirs in (("draws", all_, right), ("one example", alone, right_alone)):
-            if _differ(mine, theirs, params, "float64"):
-                alarms.add(name)
-    if found is not None and _disagree(all_, found, params):
+        right, right_alone = map(np.asarray, _enumerated(loss, params, keys, batch))
+        if _differ(draws, right, params, "float64"):
+            alarms.add("draws")
+    else:
+        right_alone = np.asarray(_draws(make(problem.model), params, keys, one))
+    if found is not None and _disagree(draws, found, params):
         alarms.add("draws")
-    if _differ(_in_single(make, problem, seed), right, params, "float32"):
-        alarms.add("single precision")
+    if _differ(_in_single(make, problem, seed), right_alone, params, "float32"):
+        alarms.add("one example")
     return alarms
 
 
 def _in_single(make: Any, problem: Problem, seed: int) -> np.ndarray:
-    """Return the draws in single precision with the keys of those in double precision."""
+    """Return draws of the first example in single precision, for the keys of the others."""
     with single():
         keys = jax.random.split(jax.random.key(seed), (_CHUNKS, DRAWS // _CHUNKS))
         params, batch = jax.tree.map(jnp.asarray, (problem.params, problem.batches["any"]))
-        (draws,) = _draws(make(problem.model), params, keys, (batch,))
-        return np.asarray(draws, np.float64)
+        one = jax.tree.map(lambda leaf: leaf[:1], batch)
+        return np.asarray(_draws(make(problem.model), params, keys, one), np.float64)
+
+
+def _vector(value: Array, gradient: Params) -> Float[Array, " coordinates"]:
+    return jnp.concatenate([value[None], *layer_vectors(gradient)])
 
 
 @partial(jax.jit, static_argnums=0)
 def _draws(
-    loss: Loss, params: Params, keys: Array, batches: tuple[Batch, ...]
-) -> tuple[Float[Array, "draws coordinates"], ...]:
-    """Return the draws of value and gradient for every key, on each batch."""
+    loss: Loss, params: Params, keys: Array, batch: Batch
+) -> Float[Array, "draws coordinates"]:
+    """Return the draws of value and gradient for every key."""
 
-    def draw(key: Array) -> tuple[Array, ...]:
-        def on(batch: Batch) -> Array:
-            value, g = jax.value_and_grad(loss)(params, key, batch)
-            return jnp.concatenate([value[None], *layer_vectors(g)])
-
-        return tuple(map(on, batches))
+    def draw(key: Array) -> Array:
+        return _vector(*jax.value_and_grad(loss)(params, key, batch))
 
     found = jax.lax.map(jax.vmap(draw), keys)
-    return tuple(x.reshape(-1, x.shape[-1]) for x in found)
+    return found.reshape(-1, found.shape[-1])
 
 
-class _Enumerated:
-    """The draws that were enumerated, of the paths that the keys of real draws give.
+@partial(jax.jit, static_argnums=0)
+def _enumerated(
+    loss: SurrogateLoss, params: Params, keys: Array, batch: Batch
+) -> tuple[Array, Array]:
+    """Return the draws that were enumerated, of the paths that the keys of real draws give.
 
-    An estimator that is driven by states gets the uniforms 0 and 1 in the place of its own.
+    They are on the whole batch and on its first example, both ``[draws, coordinates]``. An
+    estimator that is driven by states gets the uniforms 0 and 1 in the place of its own.
     """
+    opened = jax.tree.map(lambda leaf: leaf[:1], batch)
 
-    def __init__(self, loss: SurrogateLoss) -> None:
-        self.loss = loss
-
-    def __call__(self, params: Params, key: Array, batch: Batch) -> Array:
-        loss = self.loss
-        params = closed(params)
-        examples = as_examples(loss.model, key, batch)
-        n = batch_size(examples)
+    def uniforms(params: Params, key: Array, examples: Batch) -> tuple[Uniforms, ...]:
         sites = find_sites(loss.model, params, jax.tree.map(lambda leaf: leaf[0], examples))
-        shapes = [site.shape for site in sites]
+        shapes, n = [site.shape for site in sites], batch_size(examples)
         u = draw_uniforms(key, shapes, loss.streams, n, real_type(params))
-        if loss.randomness != "uniforms":
+        if loss.randomness == "uniforms":
+            return u
 
-            def of_path(stream: Uniforms, example: Example) -> Uniforms:
-                fixed = jax.lax.stop_gradient(params)
-                run = sampled(loss.model, fixed, stream, example)
-                return tuple((1 - x) / 2 for x in run.x)
+        def of_path(stream: Uniforms, example: Example) -> Uniforms:
+            run = sampled(loss.model, params, stream, example)
+            return tuple((1 - x) / 2 for x in run.x)
 
-            u = tuple(jax.vmap(of_path, (-1, 0), -1)(stream, examples) for stream in u)
+        return tuple(jax.vmap(of_path, (-1, 0), -1)(stream, examples) for stream in u)
+
+    def gradients(u: tuple[Uniforms, ...], examples: Batch) -> Array:
+        """Return value and gradient of each example, or of all together where they are coupled."""
+        draw = jax.value_and_grad(loss.example_loss)
         if loss.couples_batch:
-            return loss.example_loss(params, u, examples)
-        return jnp.mean(jax.vmap(loss.example_loss, (None, -1, 0))(params, u, examples))
+            return _vector(*draw(closed(params), u, examples))[None]
+        return jax.vmap(lambda u, e: _vector(*draw(closed(params), u, e)), (-1, 0))(u, examples)
+
+    def one(key: Array) -> tuple[Array, Array]:
+        parts = []
+        for few in (batch, opened):
+            examples = as_examples(loss.model, key, few)
+            parts.append((uniforms(closed(params), key, examples), examples))
+        if loss.couples_batch or hasattr(loss.model, "as_single_example"):
+            whole, first = (jnp.mean(gradients(*part), axis=0) for part in parts)
+            return whole, first
+        u = jax.tree.map(lambda a, b: jnp.concatenate([a, b], axis=-1), parts[0][0], parts[1][0])
+        examples = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), parts[0][1], parts[1][1])
+        every = gradients(u, examples)  # of one program
+        return jnp.mean(every[:-1], axis=0), every[-1]
+
+    found = jax.lax.map(jax.vmap(one), keys)
+    return tuple(x.reshape(-1, x.shape[-1]) for x in found)  # type: ignore[return-value]
 
 
 def _size(draws: np.ndarray, params: Params) -> np.ndarray:
@@ -183,12 +199,10 @@ def at_start(loss: Loss, params: Params, batch: Batch) -> Loss:
     return loss.frozen(loss.init(params, batch)) if isinstance(loss, Learned) else loss
 
 
-def takes(make: Any, model: Model, params: Params, batch: Batch) -> Loss:
-    """Return the estimator of a model, traced once.
+def trace(loss: Loss, params: Params, batch: Batch) -> None:
+    """Trace an estimator without running it.
 
     Raises:
         GradbenchError: it refuses the model.
     """
-    loss = make(model)
-    jax.eval_shape(jax.grad(loss), params, jax.random.key(0), batch)
-    return loss
+    jax.eval_shape(loss, params, jax.random.key(0), batch)

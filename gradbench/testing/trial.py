@@ -11,7 +11,7 @@ from gradbench.estimators.adaptive import Learned, fitted
 from gradbench.exact.moments import Moments
 from gradbench.testing.bias import STEPS, Finding, exact_moments, findings
 from gradbench.testing.conduct import Check
-from gradbench.testing.draws import at_start, check_draws, takes
+from gradbench.testing.draws import at_start, check_draws, trace
 from gradbench.testing.problems import Problem
 
 
@@ -34,9 +34,11 @@ def try_all(make: Callable[[Model], Loss], problems: Sequence[Problem], seed: in
     for problem in problems:
         params, batch = problem.params, problem.batches["any"]
         try:
-            loss = takes(make, problem.model, params, batch)
+            loss = make(problem.model)
             driven = getattr(loss, "randomness", "uniforms") == "uniforms"
-            if not _settled(tried.found, problem, driven):
+            if _settled(tried.found, problem, driven):
+                trace(loss, params, batch)
+            else:
                 steps = 0 if tried.taken else STEPS
                 loss = fitted(loss, params, jax.random.key(seed), batch, steps)
                 enumerated = exact_moments(loss, problem)
