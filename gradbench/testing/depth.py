@@ -1,7 +1,7 @@
 """What an estimator claims for networks of several layers, enumerated on such networks."""
 
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import jax
@@ -12,7 +12,7 @@ from jaxtyping import Array
 from gradbench.core.contract import Loss, Model, Params
 from gradbench.core.errors import GradbenchError
 from gradbench.estimators.registry import DEPTHS
-from gradbench.exact.moments import moments, moments_work
+from gradbench.exact.moments import Moments, moments, moments_work
 from gradbench.models.dense import Dense
 from gradbench.models.network import SBN
 from gradbench.testing.bias import EXACT, biases
@@ -29,19 +29,13 @@ def depth_checks(make: Callable[[Model], Loss], claims: Sequence[str], seed: int
         GradbenchError: nothing can be enumerated of the estimator.
     """
     checks = []
+    done: dict[str, Moments] = {}
     for claim in claims:
         problem, layers = _problem(claim, seed)
-        params, batch = problem.params, problem.batches["any"]
-        loss = make(problem.model)
-        if moments_work(loss, params, batch, _MOST) > _MOST:
-            raise GradbenchError(
-                f"the claim in depth {claim!r} needs an estimator that can be enumerated; leave it "
-                "out"
-            )
-        found = jax.jit(lambda params, batch, loss=loss: moments(loss, params, batch))(
-            params, batch
-        )
-        value, gradient = truth(problem, batch)
+        if problem.name not in done:
+            done[problem.name] = _enumerated(make, claim, problem)
+        found = done[problem.name]
+        value, gradient = truth(problem, problem.batches["any"])
         _, units = biases(found.mean, gradient)
         bias = max(units[layer] for layer in layers) if layers else 0.0
         if claim == "value":
@@ -52,10 +46,20 @@ def depth_checks(make: Callable[[Model], Loss], claims: Sequence[str], seed: int
     return checks
 
 
+def _enumerated(make: Callable[[Model], Loss], claim: str, problem: Problem) -> Moments:
+    params, batch = problem.params, problem.batches["any"]
+    loss = make(problem.model)
+    if moments_work(loss, params, batch, _MOST) > _MOST:
+        raise GradbenchError(
+            f"the claim in depth {claim!r} needs an estimator that can be enumerated; leave it out"
+        )
+    return jax.jit(partial(moments, loss))(params, batch)
+
+
 def _problem(claim: str, seed: int) -> tuple[Problem, list[int]]:
     """Return a problem of a kind of network, and the entries of its parameters to look at."""
     if claim in ("value", "last layer"):
-        (deep,) = (p for p in problems(seed) if p.name == "four layers")
+        (deep,) = (p for p in problems(seed) if p.name == "skip connections")
         return deep, [-1 if claim == "value" else -2]
     found = _special(claim, seed)
     return found, list(range(len(found.params)))
