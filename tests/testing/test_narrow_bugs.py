@@ -8,11 +8,10 @@ import pytest
 from gradbench.core.precision import float64
 from gradbench.estimators import psa, reinforce, straight_through
 from gradbench.estimators.registry import ESTIMATORS
-from gradbench.testing import certificate, check_estimator
+from gradbench.testing import check_estimator
 from gradbench.testing.bias import RARE
 from gradbench.testing.definitions import definition_checks
 from gradbench.testing.depth import depth_checks
-from gradbench.testing.problems import problems
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -33,18 +32,6 @@ BUGS = {
     "wrong_under_scan": ("skip connections", "draws"),
     "less_in_single_precision": ("skip connections", "one example"),
 }
-
-
-@pytest.fixture
-def only(monkeypatch):
-    """The check is made on the problems of some names, without that of the conduct."""
-
-    def choose(*names):
-        chosen = lambda seed: tuple(p for p in problems(seed) if p.name in names)  # noqa: E731
-        monkeypatch.setattr(certificate, "problems", chosen)
-        monkeypatch.setattr(certificate, "conduct", lambda *_: [])
-
-    return choose
 
 
 def assert_seen(name, by):
