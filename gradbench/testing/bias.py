@@ -86,9 +86,10 @@ def findings(
     for name, batch in problem.batches.items():
         if name != "any":
             found.append(_find(loss, enumerated, problem, name, batch, seed))
-    if enumerated and not _by_uniforms(loss):
-        far = problem._replace(name=f"{problem.name}, saturated")
-        for name, batch in problem.saturated.items():
+    far = problem._replace(name=f"{problem.name}, saturated")
+    for name, batch in problem.saturated.items() if enumerated else ():
+        # Between breakpoints that are so near to 0 and 1, smooth draws have too few points.
+        if not _by_uniforms(loss) or (name == "any" and loss.smoothness != "smooth"):
             found.append(_find(loss, enumerated, far, name, batch, seed))
     return [*found[1:], last]
 
@@ -108,8 +109,8 @@ def _find(
         found = enumerated(params, batch)
         limit = _limit(loss)
         by_layer, by_unit = biases(found.mean, gradient)
-        bias = max(by_layer)
-        unbiased = max(by_layer if _by_uniforms(loss) else by_unit) < limit
+        bias = float(np.max(by_layer))  # NaN where one is
+        unbiased = bool(np.max(by_layer if _by_uniforms(loss) else by_unit) < limit)
         off = abs(float(found.value - value)) / max(1.0, abs(float(value)))
         random = any(float(jnp.max(v)) > 1e-20 for v in layer_vectors(found.variance))
         return Finding(*where, bias, unbiased, True, 0.0, off < limit, random)
@@ -132,7 +133,7 @@ def biases(mean: Params, gradient: Params) -> tuple[list[float], list[float]]:
             for m, g in both
             for axes in [tuple(range(1, g.ndim))]
         ]
-        units.append(max(float(np.max(error / (g + _FLOOR * norm))) for error, g in rows))
+        units.append(float(np.max([np.max(e / (g + _FLOOR * norm)) for e, g in rows])))
     return layers, units
 
 
@@ -190,7 +191,8 @@ def _tested(
     norms = [np.linalg.norm(exact[layer]) for layer in layers]
     reach = far_out + NormalDist().inv_cdf(POWER)
     scale = np.where(share > _SHARE, np.inf, scale)
-    bias = max(np.linalg.norm(error[layer]) / n for layer, n in zip(layers, norms, strict=True))
+    relative = [np.linalg.norm(error[layer]) / n for layer, n in zip(layers, norms, strict=True)]
+    bias = np.max(relative)
     bound = max(
         reach * np.linalg.norm(scale[layer]) / n for layer, n in zip(layers, norms, strict=True)
     )

@@ -24,14 +24,15 @@ from gradbench.models.network import SBN, RealNetwork
 from gradbench.testing.objectives import OBJECTIVES, Bound, EveryLayer, polynomial, targets
 
 # The probabilities of the rarer state of the units of a saturated batch.
-SATURATED = (0.3, 1e-3, 1e-6, 1e-9, 1e-12)
+SATURATED = (0.3, 1e-3, 1e-6, 1e-9, 1e-12)  # of five units, summed over their states
+NEARLY = 1e-4  # of two units, which are integrated over the uniforms too
 
 
 class Problem(NamedTuple):
     """A model with parameters, and a batch for each class of objectives, all of one shape.
 
     ``saturated`` has further batches, in which the unit with number i is in its rarer state with
-    the probability ``SATURATED[i]``. ``narrow`` problems of several layers are for estimators that
+    the probability ``SATURATED[i]``, or all with the probability ``NEARLY``. ``narrow`` problems of several layers are for estimators that
     wider ones are too much for.
     """
 
@@ -85,6 +86,22 @@ def _weights(random: np.random.Generator) -> Problem:
     return Problem("binary weights", model, (theta, np.array(0.2)), batches)
 
 
+def _convolution(random: np.random.Generator) -> Problem:
+    """Return a convolution with two units of states 0 and 1."""
+    one = _network("convolution", (Conv((3, 1), 1, 2),), random, states=(0, 1))
+    (v, w), (b,) = one.params[0]["weight"].ravel(), one.params[0]["bias"]
+    far = np.array([[1.0, 1.0], [-1.0, 1.0], [1.0, -1.0]]) * _logit(NEARLY)
+    middle = np.full(3, 0.3)
+    x = np.stack([(far[:, 0] - b - w * middle) / v, middle, (far[:, 1] - b - v * middle) / w], 1)
+    saturated = {name: (x[:, :, None], of) for name, (_, of) in one.batches.items()}
+    return one._replace(saturated=saturated)
+
+
+def _logit(p: Any) -> Any:
+    """Return the quantile of the logistic distribution."""
+    return np.log(p) - np.log1p(-np.asarray(p))
+
+
 def _five_units(random: np.random.Generator) -> Problem:
     """Return one layer of five units under an evidence bound, on five examples.
 
@@ -93,10 +110,8 @@ def _five_units(random: np.random.Generator) -> Problem:
     layer, n = Dense(5, 5, "logistic"), 5
     (theta,) = layer_params((layer,), random)
     theta["weight"] *= np.where(np.eye(n), 1, 0.35)
-    noise, signs = get_noise("logistic"), random.choice([-1.0, 1.0], (n, n))
-    rare = np.log(SATURATED) - np.log1p(-np.array(SATURATED))  # the quantile, in full precision
-    assert noise.name == "logistic"
-    far = np.linalg.solve(theta["weight"], (signs * rare - theta["bias"]).T).T
+    signs = random.choice([-1.0, 1.0], (n, n))
+    far = np.linalg.solve(theta["weight"], (signs * _logit(SATURATED) - theta["bias"]).T).T
     near = 0.8 * random.standard_normal((n, n))
     batches, saturated = {}, {}
     for name in OBJECTIVES:
@@ -170,7 +185,7 @@ def problems(seed: int) -> tuple[Problem, ...]:
     """Return the problems for every estimator: all five noises, one to four layers."""
     random = np.random.default_rng(seed)
     return (
-        _network("convolution", (Conv((3, 1), 1, 2),), random, states=(0, 1)),
+        _convolution(random),
         _weights(random),
         _five_units(random),
         _skips(random),
