@@ -81,8 +81,8 @@ class Bound:
 class EveryLayer:
     """An objective with a term of every layer, as an evidence bound has them.
 
-    The term of layer k is ``theta[k]`` times a function of its states and of what it reads, plus
-    log q(x | a) and a term of its pre-activations and biases.
+    The term of layer k is ``theta[k]`` times a function of its states and of what it reads, plus a
+    term of its pre-activations and biases, and log q(x | a) of the first layer.
     """
 
     def term(self, params: Params, k: int, noise: Noise, below: Any, a: Array, x: Array) -> Array:
@@ -90,9 +90,6 @@ class EveryLayer:
         read = jnp.ravel(below if k else below[1])
         x, a = jnp.ravel(x), jnp.ravel(a)
         inner = jnp.sum(x * (1 + 0.5 * jnp.arange(x.size))) + 0.7 * jnp.sum(read)
-        return (
-            params[-1][k] * (jnp.sin(inner) + 0.4 * jnp.sum(x) + 0.5 * inner)
-            + 0.2 * noise.log_probability(x, a)
-            + jnp.sum(jnp.cos(a)) / 5
-            + jnp.sum(params[k]["bias"] ** 2) / 3
-        )
+        f = params[-1][k] * (jnp.sin(inner) + 0.4 * jnp.sum(x) + 0.5 * inner)
+        f += jnp.sum(jnp.cos(a)) / 5 + jnp.sum(params[k]["bias"] ** 2) / 3
+        return f if k else f + 0.3 * noise.log_probability(x, a)

@@ -24,7 +24,7 @@ from gradbench.models.network import SBN, RealNetwork
 from gradbench.testing.objectives import OBJECTIVES, Bound, EveryLayer, polynomial, targets
 
 # The probabilities of the rarer state of the units of a saturated batch.
-SATURATED = (0.3, 1e-3, 1e-6, 1e-9, 1e-12)  # of five units, summed over their states
+SATURATED = (0.3, 1e-3, 1e-6, 1e-9, 1e-12)  # of five units, which are summed over states
 NEARLY = 1e-4  # of two units, which are integrated over the uniforms too
 
 
@@ -32,8 +32,8 @@ class Problem(NamedTuple):
     """A model with parameters, and a batch for each class of objectives, all of one shape.
 
     ``saturated`` has further batches, in which the unit with number i is in its rarer state with
-    the probability ``SATURATED[i]``, or all with the probability ``NEARLY``. ``narrow`` problems of several layers are for estimators that
-    wider ones are too much for.
+    the probability ``SATURATED[i]``, or all with the probability ``NEARLY``. ``narrow`` problems of
+    several layers are for estimators that wider ones are too much for.
     """
 
     name: str
@@ -125,7 +125,7 @@ def _five_units(random: np.random.Generator) -> Problem:
 
 def _four_layers(random: np.random.Generator) -> Problem:
     """Return four layers of states 0 and 1 with a term of every layer, on one example."""
-    noises, sizes = ("normal", "laplace", "triangular", "logistic"), (2, 3, 2, 2, 1)
+    noises, sizes = ("logistic", "laplace", "normal", "triangular"), (2, 3, 2, 2, 1)
     layers = tuple(Dense(m, n, z) for m, n, z in zip(sizes, sizes[1:], noises, strict=False))
     network = SBN(layers, EveryLayer(), states=(0, 1))
     params = (*layer_params(layers, random), np.array([0.9, -0.8, 1.1, 1.3]))
