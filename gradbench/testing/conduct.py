@@ -14,7 +14,8 @@ from gradbench.core.noise import NOISES
 from gradbench.models.dense import Dense
 from gradbench.models.network import SBN
 from gradbench.models.structure import is_layered
-from gradbench.testing.problems import Problem, polynomial
+from gradbench.testing.objectives import polynomial
+from gradbench.testing.problems import Problem
 
 # Pre-activations of ordinary size, and far beyond what any noise reaches.
 _NEAR, _FAR = 1.0, (40.0, 1e4)
@@ -34,20 +35,28 @@ def conduct(make: Callable[[Model], Loss], problem: Problem) -> list[Check]:
     params, batch = jax.tree.map(jnp.asarray, (problem.params, problem.batches["any"]))
     keys = jax.random.split(jax.random.key(5), 4)
     draw = jax.value_and_grad(make(problem.model))
-    mapped = jax.jit(jax.vmap(draw, (None, 0, None)))
+    mapped = jax.vmap(draw, (None, 0, None))
+    scanned = jax.jit(
+        lambda params, keys, batch: jax.lax.map(
+            lambda few: mapped(params, few, batch), keys.reshape(2, 2)
+        )
+    )
     before = jax.tree.map(np.array, (params, batch))
-    together, again = mapped(params, keys, batch), mapped(params, keys, batch)
+    together, again = scanned(params, keys, batch), scanned(params, keys, batch)
     eager = jax.value_and_grad(make(problem.model))(params, keys[-1], batch)
-    last = jax.tree.map(lambda leaf: leaf[-1], together)
-    same = under_jit = under_vmap = _close(last, eager)
-    if not same:  # find out which of the two changes a draw
+    last = jax.tree.map(lambda leaf: leaf[-1, -1], together)
+    same = under_jit = under_vmap = under_scan = _close(last, eager)
+    if not same:  # find out which of the three changes a draw
         compiled = jax.jit(draw)(params, keys[-1], batch)
-        under_jit, under_vmap = _close(compiled, eager), _close(last, compiled)
+        mine = jax.tree.map(lambda leaf: leaf[-1], jax.jit(mapped)(params, keys, batch))
+        under_jit, under_vmap = _close(compiled, eager), _close(mine, compiled)
+        under_scan = _close(last, mine)
     return [
         Check("pure", _equal((params, batch), before), "it changes its arguments"),
         Check("deterministic", _equal(together, again), "a key gives different draws"),
         Check("jit", under_jit, "draws differ under jit, or made anew"),
         Check("vmap", under_vmap, "draws differ under vmap"),
+        Check("scan", under_scan, "draws differ under scan"),
         Check("pytree", _alike(eager[1], params), "its gradient has another structure than params"),
         *_single_precision(make, problem),
     ]
