@@ -74,7 +74,7 @@ def _total(
 
 
 def straight_through(model: Model, params: Params, u: Uniforms, example: Example) -> PyTree:
-    """The chain of slopes: s_k = 2F'(a_k) (df/dx_k + sum_{j > k} (da_j/dx_k)^T s_j).
+    """Return the chain of slopes: s_k = 2F'(a_k) (df/dx_k + sum_{j > k} (da_j/dx_k)^T s_j).
 
     The derivatives are those at the sampled states, of f and a as functions of all states.
     """
@@ -93,7 +93,7 @@ def straight_through(model: Model, params: Params, u: Uniforms, example: Example
 
 
 def psa(model: Model, params: Params, u: Uniforms, example: Example) -> PyTree:
-    """The recursion over single flips, and the objective averaged over flips of the last layer.
+    """Return the recursion over single flips; f is averaged over flips of the last layer.
 
     delta_i = f(x with i flipped) - f(x) + sum over the units j of all layers above of
     -x_j delta_j (F(a_j with i flipped) - F(a_j)); the gradient in a_i is -x_i delta_i F'(a_i).
