@@ -18,6 +18,7 @@ from gradbench.core.run import batch_size
 from gradbench.core.surrogate import SurrogateLoss
 from gradbench.exact.moments import Moments, moments, moments_work
 from gradbench.testing.problems import Problem, truth
+from gradbench.testing.rows import row_moments
 
 EXACT = 1e-10  # relative bias that counts as none where it is enumerated
 _SMOOTH = 1e-6  # the same where smooth draws are integrated
@@ -146,12 +147,17 @@ def _by_uniforms(loss: Loss) -> TypeGuard[SurrogateLoss]:
 
 
 def exact_moments(loss: Loss, problem: Problem) -> Enumerate | None:
-    """Return the exact moments on a problem, None where there are none or they are much work."""
+    """Return the exact moments on a problem, None where there are none or they are much work.
+
+    The draws are what is judged: what an estimator declares of its branches is not believed.
+    """
     at = problem.params, problem.batches["any"]
     if moments_work(loss, *at, _POINTS, declared=False) > _WORK:
         return None
-    found = partial(moments, loss, points=_POINTS, declared=False)  # its draws are what is judged
-    return found if _by_uniforms(loss) else jax.jit(found)  # a grid needs concrete arrays
+    assert isinstance(loss, SurrogateLoss)
+    if loss.couples_batch:  # all examples are one draw
+        return jax.jit(partial(moments, loss, declared=False))
+    return partial(row_moments, loss, points=_POINTS)
 
 
 def threshold(coordinates: int) -> float:
@@ -174,7 +180,7 @@ def _tested(
     chunk = min(1 << 11, 1 << (_AT_ONCE // path_width(loss, params, batch)).bit_length())
     for run, draws in enumerate((_SHORT, _LONG, _LONG)):
         key = jax.random.fold_in(jax.random.key(seed), run)
-        found = _statistics(loss, params, key, batch, draws // chunk, chunk)
+        found = _statistics(loss, params, key, batch, chunk, draws // chunk)
         mean, deviation, share = map(np.asarray, found)
         scale = deviation / math.sqrt(draws)
         error = np.where(np.isfinite(mean), mean - exact, np.inf)
@@ -206,9 +212,9 @@ def path_width(loss: Loss, params: Params, batch: Batch) -> int:
     return sum(np.size(x) for x in jax.tree.leaves(params)) * batch_size(batch)
 
 
-@partial(jax.jit, static_argnums=(0, 4, 5))
+@partial(jax.jit, static_argnums=(0, 4))
 def _statistics(
-    loss: Loss, params: Params, key: Array, batch: Batch, chunks: int, chunk: int
+    loss: Loss, params: Params, key: Array, batch: Batch, chunk: int, chunks: int
 ) -> tuple[Array, Array, Array]:
     """Return mean and standard deviation of value and gradient, as vectors.
 

@@ -15,13 +15,14 @@ from gradbench.core.text import aligned
 from gradbench.estimators import ESTIMATORS, get_estimator
 from gradbench.estimators.registry import DEPTHS, EXACTNESS, Entry, Exactness
 from gradbench.testing.bias import POWER, RARE, Finding
-from gradbench.testing.conduct import Check, conduct, takes_black_box
+from gradbench.testing.conduct import conduct, takes_black_box
 from gradbench.testing.definitions import definition_checks
 from gradbench.testing.depth import depth_checks
 from gradbench.testing.draws import DRAWS
 from gradbench.testing.objectives import OBJECTIVES
 from gradbench.testing.problems import problems, special_problems
-from gradbench.testing.trial import real_draws, try_all
+from gradbench.testing.requirement import Check
+from gradbench.testing.trial import places, real_draws, try_all
 
 
 @dataclass(frozen=True)
@@ -216,7 +217,7 @@ def check_estimator(
                 f"estimator {name!r} takes none of the problems of the check: {reason}"
             )
         checks = conduct(make, tried.taken[0])
-        checks += real_draws(make, tried, seed)
+        checks += real_draws(places(make, tried), seed)
         checks += depth_checks(make, depth, seed)
         if entry is not None and not arguments:
             checks += definition_checks(make, entry.name, seed)

@@ -13,8 +13,8 @@ from gradbench.core.contract import Example, Loss, Model, Params, Trace
 from gradbench.core.pytrees import layer_vectors
 from gradbench.core.run import batch_size, find_sites, flip, run_at_states, sampled
 from gradbench.core.uniforms import Uniforms, draw_uniforms
-from gradbench.testing.conduct import Check
 from gradbench.testing.problems import problems
+from gradbench.testing.requirement import Check
 
 _KEYS = 16
 _ROUNDING = 1e-9

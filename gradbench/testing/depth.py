@@ -16,8 +16,8 @@ from gradbench.exact.moments import Moments, moments, moments_work
 from gradbench.models.dense import Dense
 from gradbench.models.network import SBN
 from gradbench.testing.bias import EXACT, biases
-from gradbench.testing.conduct import Check
 from gradbench.testing.problems import Problem, layer_params, problems, truth
+from gradbench.testing.requirement import Check
 
 _MOST = 1 << 16  # draws of one example that an enumeration may take
 

@@ -5,48 +5,68 @@ estimator says of itself. Here the estimator is called as a user calls it, on th
 double precision and on its first example alone in single precision, under jit, scan and vmap.
 """
 
+from contextlib import nullcontext
 from functools import partial
 from itertools import pairwise
-from typing import Any
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from gradbench.core.contract import Batch, Example, Loss, Params
+from gradbench.core.contract import Batch, Loss, Params
 from gradbench.core.precision import single
-from gradbench.core.pytrees import closed, layer_vectors, real_type
-from gradbench.core.run import as_examples, batch_size, find_sites, sampled
+from gradbench.core.pytrees import layer_vectors
 from gradbench.core.surrogate import SurrogateLoss
-from gradbench.core.uniforms import Uniforms, draw_uniforms
 from gradbench.estimators.adaptive import Learned
 from gradbench.exact.moments import Moments
 from gradbench.testing.bias import threshold
-from gradbench.testing.conduct import Check
 from gradbench.testing.problems import Problem
+from gradbench.testing.requirement import Check
+from gradbench.testing.rows import draws_at, uniforms_of_keys, vector
 
 DRAWS = 1024
 _CHUNKS = 8
 _ROUNDING = {"float64": 1e-9, "float32": 2e-3}  # of the size of the draws of a layer
 
 
+class Variant(NamedTuple):
+    """How an estimator is called: on how many examples, and whether in single precision."""
+
+    one: bool
+    single: bool
+
+
+_USUAL = (Variant(one=False, single=False), Variant(one=True, single=True))
+_OTHER = (Variant(one=True, single=False), Variant(one=False, single=True))
+
+
+def called_as_made(called: Loss) -> bool:
+    """Return whether the loss of a batch is made by ``surrogate_loss``, and not by its own means.
+
+    It is the mean of the losses of its examples by construction then, and two calls see both sizes
+    of batches and both precisions. Any other loss needs all four.
+    """
+    return type(called).__call__ in (SurrogateLoss.__call__, Learned.__call__)
+
+
 def check_draws(
-    make: Any, loss: Loss, found: Moments | None, problem: Problem, seed: int
+    called: Loss, loss: Loss, found: Moments | None, problem: Problem, seed: int
 ) -> list[Check]:
-    """Compare draws of ``make(model)(params, key, batch)`` with the enumeration ``found`` of it.
+    """Compare draws of ``called(params, key, batch)`` with the enumeration ``found`` of ``loss``.
 
     Each difference is tested by z-tests of all coordinates: of the mean and the variance against
     those enumerated, and of the mean and the mean square against draws with the same keys of what
     was enumerated, which are usually the same numbers. What alarms at a rate of 1e-4 must alarm
     again with another seed, so that the rate of false alarms is 1e-8 for each test. Where nothing
-    is enumerated, single precision is compared with double precision.
+    is enumerated, the calls are compared with those in double precision.
 
     ``loss`` is what was enumerated: of learned parts, their initial state.
     """
     alarms: set[str] | None = None
     for run in range(2):
-        new = _alarms(make, loss, found, problem, 1000 * (run + 1) + seed)
+        new = _alarms(called, loss, found, problem, 1000 * (run + 1) + seed)
         alarms = new if alarms is None else alarms & new
         if not alarms:
             break
@@ -55,102 +75,71 @@ def check_draws(
         Check(name, name not in alarms, seen)
         for name, seen in {
             "draws": "real draws differ from what was enumerated",
-            "one example": "draws in float32 on a single example differ from those in float64",
+            "one example": "real draws on a single example differ from what was enumerated",
+            "single precision": "draws in float32 differ from those in float64",
         }.items()
     ]
 
 
-def _alarms(make: Any, loss: Loss, found: Moments | None, problem: Problem, seed: int) -> set[str]:
+def keys_of(seed: int) -> Array:
+    """Return keys for draws of one program, ``[chunks, keys]``."""
+    return jax.random.split(jax.random.key(seed), (_CHUNKS, DRAWS // _CHUNKS))
+
+
+def _alarms(called: Loss, loss: Loss, found: Moments | None, problem: Problem, seed: int) -> set:
     params, batch = jax.tree.map(jnp.asarray, (problem.params, problem.batches["any"]))
     one = jax.tree.map(lambda leaf: leaf[:1], batch)
-    keys = jax.random.split(jax.random.key(seed), (_CHUNKS, DRAWS // _CHUNKS))
-    draws = np.asarray(_draws(make(problem.model), params, keys, batch))
+    known = isinstance(loss, SurrogateLoss) and not getattr(loss.model, "random", False)
     alarms = set()
-    if isinstance(loss, SurrogateLoss) and not getattr(loss.model, "random", False):
-        right, right_alone = map(np.asarray, _enumerated(loss, params, keys, batch))
-        if _differ(draws, right, params, "float64"):
+    right: dict[bool, np.ndarray] = {}
+    if known:
+        right = {
+            alone: _expected(loss, params, seed, b) for alone, b in ((False, batch), (True, one))
+        }
+    for alone, in_single in _USUAL if called_as_made(called) else _USUAL + _OTHER:
+        name = "one example" if alone and not in_single else "draws"
+        draws = _called(called, problem, seed, alone, in_single)
+        if not known and alone not in right:
+            right[alone] = draws if not in_single else _called(called, problem, seed, alone, False)
+        if _differ(draws, right[alone], params, "float32" if in_single else "float64"):
+            alarms.add("single precision" if in_single else name)
+        if found is not None and not alone and not in_single and _disagree(draws, found, params):
             alarms.add("draws")
-    else:
-        right_alone = np.asarray(_draws(make(problem.model), params, keys, one))
-    if found is not None and _disagree(draws, found, params):
-        alarms.add("draws")
-    if _differ(_in_single(make, problem, seed), right_alone, params, "float32"):
-        alarms.add("one example")
     return alarms
 
 
-def _in_single(make: Any, problem: Problem, seed: int) -> np.ndarray:
-    """Return draws of the first example in single precision, for the keys of the others."""
-    with single():
-        keys = jax.random.split(jax.random.key(seed), (_CHUNKS, DRAWS // _CHUNKS))
+def _called(called: Loss, problem: Problem, seed: int, alone: bool, in_single: bool) -> np.ndarray:
+    """Return draws of a batch, or of its first example alone, perhaps in single precision."""
+    with single() if in_single else nullcontext():
         params, batch = jax.tree.map(jnp.asarray, (problem.params, problem.batches["any"]))
-        one = jax.tree.map(lambda leaf: leaf[:1], batch)
-        return np.asarray(_draws(make(problem.model), params, keys, one), np.float64)
-
-
-def _vector(value: Array, gradient: Params) -> Float[Array, " coordinates"]:
-    return jnp.concatenate([value[None], *layer_vectors(gradient)])
+        batch = jax.tree.map(lambda leaf: leaf[:1], batch) if alone else batch
+        return np.asarray(draws_of(called, params, keys_of(seed), batch), np.float64)
 
 
 @partial(jax.jit, static_argnums=0)
-def _draws(
+def draws_of(
     loss: Loss, params: Params, keys: Array, batch: Batch
 ) -> Float[Array, "draws coordinates"]:
-    """Return the draws of value and gradient for every key."""
+    """Return the draws of value and gradient for every key, under jit, scan and vmap."""
 
     def draw(key: Array) -> Array:
-        return _vector(*jax.value_and_grad(loss)(params, key, batch))
+        return vector(*jax.value_and_grad(loss)(params, key, batch))
 
     found = jax.lax.map(jax.vmap(draw), keys)
     return found.reshape(-1, found.shape[-1])
 
 
-@partial(jax.jit, static_argnums=0)
-def _enumerated(
-    loss: SurrogateLoss, params: Params, keys: Array, batch: Batch
-) -> tuple[Array, Array]:
-    """Return the draws that were enumerated, of the paths that the keys of real draws give.
-
-    They are on the whole batch and on its first example, both ``[draws, coordinates]``. An
-    estimator that is driven by states gets the uniforms 0 and 1 in the place of its own.
-    """
-    opened = jax.tree.map(lambda leaf: leaf[:1], batch)
-
-    def uniforms(params: Params, key: Array, examples: Batch) -> tuple[Uniforms, ...]:
-        sites = find_sites(loss.model, params, jax.tree.map(lambda leaf: leaf[0], examples))
-        shapes, n = [site.shape for site in sites], batch_size(examples)
-        u = draw_uniforms(key, shapes, loss.streams, n, real_type(params))
-        if loss.randomness == "uniforms":
-            return u
-
-        def of_path(stream: Uniforms, example: Example) -> Uniforms:
-            run = sampled(loss.model, params, stream, example)
-            return tuple((1 - x) / 2 for x in run.x)
-
-        return tuple(jax.vmap(of_path, (-1, 0), -1)(stream, examples) for stream in u)
-
-    def gradients(u: tuple[Uniforms, ...], examples: Batch) -> Array:
-        """Return value and gradient of each example, or of all together where they are coupled."""
-        draw = jax.value_and_grad(loss.example_loss)
-        if loss.couples_batch:
-            return _vector(*draw(closed(params), u, examples))[None]
-        return jax.vmap(lambda u, e: _vector(*draw(closed(params), u, e)), (-1, 0))(u, examples)
-
-    def one(key: Array) -> tuple[Array, Array]:
-        parts = []
-        for few in (batch, opened):
-            examples = as_examples(loss.model, key, few)
-            parts.append((uniforms(closed(params), key, examples), examples))
-        if loss.couples_batch or hasattr(loss.model, "as_single_example"):
-            whole, first = (jnp.mean(gradients(*part), axis=0) for part in parts)
-            return whole, first
-        u = jax.tree.map(lambda a, b: jnp.concatenate([a, b], axis=-1), parts[0][0], parts[1][0])
-        examples = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), parts[0][1], parts[1][1])
-        every = gradients(u, examples)  # of one program
-        return jnp.mean(every[:-1], axis=0), every[-1]
-
-    found = jax.lax.map(jax.vmap(one), keys)
-    return tuple(x.reshape(-1, x.shape[-1]) for x in found)  # type: ignore[return-value]
+def _expected(loss: SurrogateLoss, params: Params, seed: int, batch: Batch) -> np.ndarray:
+    """Return the draws that were enumerated, of the paths that the keys of real draws give."""
+    keys = keys_of(seed).ravel()
+    by_states = loss.randomness != "uniforms"
+    u, examples = uniforms_of_keys(loss.model, loss.streams, by_states, params, keys, batch)
+    if loss.couples_batch:  # all examples are one draw, and their axis is the last
+        u = jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 1, -1), u)
+        return draws_at(loss, params, u, examples)
+    flat = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), (u, examples))
+    draws = draws_at(loss, params, *flat)
+    return np.mean(draws.reshape(len(keys), -1, draws.shape[-1]), axis=1)
 
 
 def _size(draws: np.ndarray, params: Params) -> np.ndarray:

@@ -10,9 +10,9 @@ from gradbench.core.errors import GradbenchError
 from gradbench.estimators.adaptive import Learned, fitted
 from gradbench.exact.moments import Moments
 from gradbench.testing.bias import STEPS, Finding, exact_moments, findings
-from gradbench.testing.conduct import Check
-from gradbench.testing.draws import at_start, check_draws, trace
+from gradbench.testing.draws import at_start, called_as_made, check_draws, trace
 from gradbench.testing.problems import Problem
+from gradbench.testing.requirement import Check
 
 
 class Tried(NamedTuple):
@@ -69,17 +69,51 @@ def _has_deep(found: Sequence[Finding]) -> bool:
     return any(f.deep for f in found)
 
 
-def real_draws(make: Callable[[Model], Loss], tried: Tried, seed: int) -> list[Check]:
-    """Check real draws on the widest problem that was enumerated, else on the widest of all."""
+class Place(NamedTuple):
+    """Where real draws are made: of ``called``, which are compared with what ``loss`` gives.
+
+    ``moments`` are those that were enumerated, None where there are none.
+    """
+
+    problem: Problem
+    called: Loss
+    loss: Loss
+    moments: Moments | None
+
+
+def places(make: Callable[[Model], Loss], tried: Tried) -> list[Place]:
+    """Return where to make real draws, the widest problem that was enumerated first.
+
+    An estimator that is called in a way of its own is drawn from on every problem that was
+    enumerated. Where none was, it is the widest of all.
+    """
     wide = ("skip connections", "two layers", "five units", "convolution")
     of = tried.enumerated
-    for name in (*wide, *of):
-        if name in of:
-            problem, loss, moments = of[name]
-            if problem is tried.taken[0] and isinstance(make(problem.model), Learned):
-                loss = at_start(make(problem.model), problem.params, problem.batches["any"])
-                return check_draws(make, loss, None, problem, seed)
-            return check_draws(make, loss, moments, problem, seed)
+    names = [name for name in wide if name in of]
+    names += [name for name in of if name not in wide]
+    found = []
+    for name in names:
+        problem, loss, moments = of[name]
+        called = make(problem.model)
+        if problem is tried.taken[0] and isinstance(called, Learned):  # it was fitted there
+            loss = at_start(called, problem.params, problem.batches["any"])
+            found.append(Place(problem, called, loss, None))
+        else:
+            found.append(Place(problem, called, loss, moments))
+        if called_as_made(called):
+            break
+    if found:
+        return found
     problem = tried.taken[-1]
-    loss = at_start(make(problem.model), problem.params, problem.batches["any"])
-    return check_draws(make, loss, None, problem, seed)
+    called = make(problem.model)
+    loss = at_start(called, problem.params, problem.batches["any"])
+    return [Place(problem, called, loss, None)]
+
+
+def real_draws(where: Sequence[Place], seed: int) -> list[Check]:
+    """Check real draws at some places; a requirement is met if it is at all of them."""
+    every = [check_draws(p.called, p.loss, p.moments, p.problem, seed) for p in where]
+    return [
+        next((check for check in same if not check.passed), same[0])
+        for same in zip(*every, strict=True)
+    ]

@@ -30,7 +30,7 @@ BUGS = {
     "wrong_for_five": ("skip connections", "draws"),
     "wrong_for_one": ("skip connections", "one example"),
     "wrong_under_scan": ("skip connections", "draws"),
-    "less_in_single_precision": ("skip connections", "one example"),
+    "less_in_single_precision": ("skip connections", "single precision"),
 }
 
 
