@@ -51,18 +51,51 @@ wrong_for_convolutions_above = weighted(
 )
 
 
-def clipped_score(model):
-    """A score whose probabilities are clipped at 1e-3."""
+wrong_for_four_units = weighted(lambda model, site, run: 0.9 if site.size >= 4 else 1.0)
 
-    def example_loss(params, u, example):
-        run = sampled(model, params, u[0], example)
-        loss = run.f
-        for site, x, a in zip(run.sites, run.x, run.a, strict=True):
-            p = jnp.clip(site.noise.probability(x, a), 1e-3, 1)
-            loss += gradient_term(run.f * x * site.noise.pdf(a) / p, a)
-        return loss
 
-    return surrogate_loss(model, example_loss)
+def clipped_at(least):
+    """A score whose probabilities are clipped."""
+
+    def make(model):
+        def example_loss(params, u, example):
+            run = sampled(model, params, u[0], example)
+            loss = run.f
+            for site, x, a in zip(run.sites, run.x, run.a, strict=True):
+                p = jnp.clip(site.noise.probability(x, a), least, 1)
+                loss += gradient_term(run.f * x * site.noise.pdf(a) / p, a)
+            return loss
+
+        return surrogate_loss(model, example_loss)
+
+    return make
+
+
+clipped_score = clipped_at(1e-3)
+clipped_far_out = clipped_at(1e-11)
+
+
+def direct(change):
+    """REINFORCE whose direct gradient of the objective is that at ``change(params)``."""
+
+    def make(model):
+        def example_loss(params, u, example):
+            run = sampled(model, params, u[0], example)
+            f = run_at_states(model, change(params), example, run.x).f
+            parts = zip(run.a, scores(run), strict=True)
+            return f + sum(gradient_term(run.f * score, a) for a, score in parts)
+
+        return surrogate_loss(model, example_loss)
+
+    return make
+
+
+def _half(x):
+    return x / 2 + stop_gradient(x / 2)
+
+
+half_of_the_objectives_own = direct(lambda params: (*params[:-1], jax.tree.map(_half, params[-1])))
+no_direct_terms = direct(lambda params: (*stop_gradient(params[:-1]), params[-1]))
 
 
 def _local_expectations(model, objective, likelihood):
@@ -149,7 +182,18 @@ less_in_single_precision = called(
 )
 wrong_for_five = called(lambda params, key, batch: 0.9 if _examples(batch) == 5 else 1.0)
 wrong_for_one = called(lambda params, key, batch: 0.9 if _examples(batch) == 1 else 1.0)
+less_in_single_batches = called(
+    lambda params, key, batch: (
+        0.9 if real_type(params) == jnp.float32 and _examples(batch) > 1 else 1.0
+    )
+)
+wrong_under_jit = called(lambda p, key, b: 0.9 if isinstance(key, jax.core.Tracer) else 1.0)
 wrong_under_scan = called(lambda *_: 0.9 if in_scan() else 1.0)
+
+
+def half_for_bits_when_called(model):
+    """Right for states -1 and +1 however it is called, and for 0 and 1 only by example."""
+    return called(lambda *_: 0.5 if getattr(model, "states", None) == (0, 1) else 1.0)(model)
 
 
 def noisier_when_called(model):

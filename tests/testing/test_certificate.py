@@ -85,7 +85,9 @@ def test_a_planted_bug_is_caught(make, claim, only):
     certificate = check_estimator(make, claim)
     assert not certificate.passed
     assert certificate.found != claim
-    assert all(check.passed for check in certificate.checks if check.name != "value")
+    # It is said to be driven by states and is not: its draws are not those that were enumerated.
+    assert ("draws" in certificate.failed) == (make is wrong_arm)
+    assert set(certificate.failed) <= {"value", "draws"}
     if make is kept_descendants:  # right in one layer: only the deep problems tell
         assert certificate.found == "one layer"
 
