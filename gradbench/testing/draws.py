@@ -87,10 +87,11 @@ def keys_of(seed: int) -> Array:
     return jax.random.split(jax.random.key(seed), (_CHUNKS, DRAWS // _CHUNKS))
 
 
-def _alarms(called: Loss, loss: Loss, found: Moments | None, problem: Problem, seed: int) -> set:
+def _alarms(
+    called: Loss, loss: Loss, found: Moments | None, problem: Problem, seed: int
+) -> set[str]:
     params, batch = jax.tree.map(jnp.asarray, (problem.params, problem.batches["any"]))
     one = jax.tree.map(lambda leaf: leaf[:1], batch)
-    known = isinstance(loss, SurrogateLoss) and not getattr(loss.model, "random", False)
     alarms = set()
     right: dict[bool, np.ndarray] = {}
     if known:
@@ -100,7 +101,7 @@ def _alarms(called: Loss, loss: Loss, found: Moments | None, problem: Problem, s
     for alone, in_single in _USUAL if called_as_made(called) else _USUAL + _OTHER:
         name = "one example" if alone and not in_single else "draws"
         draws = _called(called, problem, seed, alone, in_single)
-        if not known and alone not in right:
+        if alone not in right:
             right[alone] = draws if not in_single else _called(called, problem, seed, alone, False)
         if _differ(draws, right[alone], params, "float32" if in_single else "float64"):
             alarms.add("single precision" if in_single else name)

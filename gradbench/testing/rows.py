@@ -145,7 +145,8 @@ def _by_uniforms(
 
 def _by_site(rows: np.ndarray, sites: tuple[Site, ...]) -> Uniforms:
     parts = np.split(rows, np.cumsum([site.size for site in sites])[:-1], axis=1)
-    return tuple(x.reshape(len(x), *s.shape) for x, s in zip(parts, sites, strict=True))
+    shaped = [x.reshape(len(x), *s.shape) for x, s in zip(parts, sites, strict=True)]
+    return tuple(shaped)  # type: ignore[arg-type]
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2))
