@@ -94,10 +94,9 @@ def _alarms(
     one = jax.tree.map(lambda leaf: leaf[:1], batch)
     alarms = set()
     right: dict[bool, np.ndarray] = {}
-    if known:
-        right = {
-            alone: _expected(loss, params, seed, b) for alone, b in ((False, batch), (True, one))
-        }
+    if isinstance(loss, SurrogateLoss) and not getattr(loss.model, "random", False):
+        right[False] = _expected(loss, params, seed, batch)
+        right[True] = _expected(loss, params, seed, one)
     for alone, in_single in _USUAL if called_as_made(called) else _USUAL + _OTHER:
         name = "one example" if alone and not in_single else "draws"
         draws = _called(called, problem, seed, alone, in_single)
