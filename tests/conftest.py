@@ -1,10 +1,8 @@
 """What the tests share: the Hypothesis profile, double precision, small networks, statistics."""
 
-import gc
 import os
 import shutil
 from contextlib import nullcontext
-from importlib.metadata import version
 from itertools import pairwise
 
 import numpy as np
@@ -12,16 +10,9 @@ import pytest
 from hypothesis import settings
 from scipy import stats
 
-# Most of the time of the tests is compilation, of programs that run for milliseconds: the plain
-# emitters of XLA compile in half the time. An unknown flag would be an error, so that only those
-# releases 0.N are asked which are known to have it.
-FLAGS = {
-    "--xla_cpu_use_fusion_emitters=false": range(7, 11),
-    "--xla_cpu_parallel_codegen_split_count=1": range(7, 13),
-}
-release = int(version("jaxlib").split(".")[1])
-flags = [flag for flag, known in FLAGS.items() if release in known]
-os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *flags])
+from gradbench.core.compiling import compile_quickly
+
+compile_quickly()  # most of the time of the tests is compilation
 
 
 def pytest_configure(config):
@@ -29,8 +20,6 @@ def pytest_configure(config):
     if config.option.markexpr == "not slow":
         os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"  # read when JAX is imported
 
-
-gc.set_threshold(50_000, 20, 20)  # tracing makes many objects, and hardly any garbage
 
 settings.register_profile("gradbench", deadline=None, derandomize=True, max_examples=100)
 settings.load_profile("gradbench")

@@ -15,6 +15,12 @@ def float64() -> AbstractContextManager[None]:
     return home.enable_x64(True)
 
 
+def single() -> AbstractContextManager[None]:
+    """Return a context in which JAX computes in float32, as it does unless told otherwise."""
+    home = jax if hasattr(jax, "enable_x64") else jax.experimental
+    return home.enable_x64(False)
+
+
 def doubled(tree: Any) -> Any:
     """Return a pytree with its real numbers as arrays in float64; for use inside ``float64()``.
 

@@ -21,6 +21,7 @@ from gradbench.models.flips import generic_route, one_by_one
     family="psa",
     exactness="one layer",
     cost=Cost(n + 1, layers=2 * L - 1),
+    depth_claims=("value", "last layer", "in-trees", "width-1 tails", "linear uniform"),
     source="Shekhovtsov, Yanush & Flach 2020, Path sample-analytic gradient estimators",
 )
 def psa(model: Model) -> Loss:

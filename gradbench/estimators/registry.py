@@ -25,6 +25,14 @@ EXACTNESS: dict[str, str] = {
     "biased": "nothing",
 }  # what each class is exact for; each but "unbiased" includes those below it
 
+DEPTHS: dict[str, str] = {
+    "value": "the value of the loss and the parameters of the objective, at any depth",
+    "last layer": "the last layer of units, at any depth",
+    "in-trees": "networks in which each unit feeds at most one unit above",
+    "width-1 tails": "networks whose layers above the first have one unit each",
+    "linear uniform": "any depth with uniform noise, no saturation and a linear objective",
+}  # what an estimator that is not "unbiased" may be exact for beside its class
+
 
 class Entry(NamedTuple):
     """An estimator and the facts about it.
@@ -36,6 +44,8 @@ class Entry(NamedTuple):
     ``differentiable``: the objective must be differentiable in the states. ``value_unbiased``: the
     value of the surrogate loss estimates J without bias. ``needs``: what a model must have, empty
     where any model will do. ``layers``: "any" number, or "one" where a deeper model is refused.
+    ``depth_claims``: names of ``DEPTHS``, what it is exact for in networks of several layers beside
+    its class; a tuple, or a function of the hyper-parameters.
     """
 
     name: str
@@ -48,6 +58,7 @@ class Entry(NamedTuple):
     source: str
     needs: str = ""
     layers: Literal["any", "one"] = "any"
+    depth_claims: tuple[str, ...] | Callable[..., tuple[str, ...]] = ()
 
     @property
     def summary(self) -> str:
@@ -73,6 +84,10 @@ class Entry(NamedTuple):
     def claim(self, **hyperparameters: Any) -> Exactness:
         """Return what it claims to be exact for with these ``hyperparameters``."""
         return self._at(self.exactness, hyperparameters)
+
+    def claim_in_depth(self, **hyperparameters: Any) -> tuple[str, ...]:
+        """Return the names of ``DEPTHS`` that it claims with these hyper-parameters."""
+        return self._at(self.depth_claims, hyperparameters)
 
     def price(self, **hyperparameters: Any) -> Cost:
         """Return the cost per draw with these ``hyperparameters``."""
@@ -132,6 +147,7 @@ def register(
     value_unbiased: bool | Callable[..., bool] = True,
     needs: str = "",
     layers: Literal["any", "one"] = "any",
+    depth_claims: tuple[str, ...] | Callable[..., tuple[str, ...]] = (),
     aliases: Sequence[str] = (),
 ) -> Callable[[Callable[..., Loss]], Callable[..., Loss]]:
     """Return a decorator that registers an estimator ``name(model, *, hyper-parameters) -> loss``.
@@ -156,6 +172,7 @@ def register(
             source,
             needs,
             layers,
+            depth_claims,
         )
         ESTIMATORS.add(entry.name, entry, aliases=aliases, source=make)
         return make

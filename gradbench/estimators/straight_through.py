@@ -60,6 +60,9 @@ def _proxy(proxy: str, slope: float) -> Callable[[Noise, Array, Array], Array]:
 @register_backprop(
     family="straight_through",
     exactness=lambda proxy, slope: "multilinear" if proxy == "density" and slope == 1 else "biased",
+    depth_claims=lambda proxy, slope: (
+        ("linear uniform",) if proxy == "density" and slope == 1 else ()
+    ),
     source="Bengio et al. 2013; Shekhovtsov & Yanush 2021",
 )
 def straight_through(model: Model, *, proxy: str = "density", slope: float = 1.0) -> Loss:

@@ -11,7 +11,8 @@ from gradbench.core.contract import Batch, Example
 from gradbench.core.run import batch_size
 from gradbench.exact.size import PATHS, TABLE, row_width
 
-_FEW = 64  # terms that are summed at once whatever they take
+# Terms that are summed at once whatever they take, and terms of all examples together.
+_FEW, _FEW_ALL = 64, 2048
 
 
 def sum_rows(
@@ -56,7 +57,8 @@ def sum_numbered(
         parts = jax.vmap(lambda n: jax.vmap(partial(weighted, n), axis_size=examples)(batch))(paths)
         return jax.tree.map(lambda leaf: jnp.sum(leaf, axis=0), parts)
 
-    few = count <= _FEW  # the width of so few is not worth tracing
+    # The width of so few is not worth tracing.
+    few = count <= _FEW or count * batch_size(batch) <= _FEW_ALL
     size = count if few else _chunk(count, PATHS // row_width(some, jnp.arange(1)))
     whole, rest = divmod(count, size)
 

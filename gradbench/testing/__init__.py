@@ -6,6 +6,6 @@ all estimators of the registry.
 
 from gradbench.testing.bias import Finding
 from gradbench.testing.certificate import Certificate, check_all, check_estimator
-from gradbench.testing.conduct import Check
+from gradbench.testing.requirement import Check
 
 __all__ = ["Certificate", "Check", "Finding", "check_all", "check_estimator"]

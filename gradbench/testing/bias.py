@@ -13,14 +13,16 @@ import numpy as np
 from jaxtyping import Array
 
 from gradbench.core.contract import Batch, Loss, Params
-from gradbench.core.pytrees import layer_vectors
+from gradbench.core.pytrees import layer_vectors, layers_of
+from gradbench.core.run import batch_size
 from gradbench.core.surrogate import SurrogateLoss
-from gradbench.estimators.adaptive import fitted
 from gradbench.exact.moments import Moments, moments_work, unchecked_moments
 from gradbench.testing.problems import Problem, truth
+from gradbench.testing.rows import row_moments
 
 EXACT = 1e-10  # relative bias that counts as none where it is enumerated
 _SMOOTH = 1e-6  # the same where smooth draws are integrated
+_FLOOR = 2e-4  # of the gradient of a layer: that of a unit counts as at least this large
 
 # The rate of one test. A short run that is far beyond the threshold shows a bias at once. Else a
 # long run that alarms at the root of this rate has to be confirmed by another one of another seed.
@@ -29,8 +31,13 @@ POWER = 0.975  # probability with which a bias of the size stated as ``bound`` i
 _WORK = 1 << 19  # draws of one example that an enumeration may take, beyond which bias is tested
 _POINTS = 1 << 17  # the same for each example, if they are points of an integral over uniforms
 _SHORT, _LONG = 1 << 12, 1 << 16  # draws
-_CHUNK = 1 << 11
-_STEPS = 100  # of the fit of learned parts
+_AT_ONCE = 1 << 13  # units of all examples in draws that are made at a time
+_SHARE = 0.02  # of a sum of squares; where one draw has more of it, its variance is not known
+STEPS = 100  # of the fit of learned parts
+
+# A test sees no event that does not happen in it. One of this probability, or of a larger one,
+# happens in a long run with the probability POWER.
+RARE = -math.log(1 - POWER) / _LONG
 
 
 class Finding(NamedTuple):
@@ -42,9 +49,11 @@ class Finding(NamedTuple):
         deep: True if there are several layers.
         bias: the largest over the layers, relative to the norm of the exact gradient; NaN where a
             gradient is not finite.
-        unbiased: True if no bias was found.
+        unbiased: True if no bias was found, in any unit of any layer.
         exact: True if the bias was enumerated, False if it was tested.
-        bound: the size of a bias that a test would have detected with probability 97.5 %.
+        bound: the size of a bias that a test would have detected with probability 97.5 %, unless it
+            is made by events that are rarer than ``RARE``. Infinite where it is not known, since
+            single draws have much of the variance.
         value_unbiased: True if no bias of the value was found.
         random: True if draws differ.
     """
@@ -60,46 +69,73 @@ class Finding(NamedTuple):
     random: bool
 
 
-def findings(loss: Loss, problem: Problem, seed: int, fit: bool) -> list[Finding]:
-    """Return one finding for each class of objectives of a problem.
+Enumerate = Callable[[Params, Batch], Moments]
+
+
+def findings(
+    loss: Loss, enumerated: Enumerate | None, problem: Problem, seed: int
+) -> list[Finding]:
+    """Return one finding for each class of objectives of a problem, one more where it saturates.
 
     Where bias is only tested, and there is none for the general objective, the other classes are
-    left out. If ``fit``, learned parts are fitted first, else they are at their initial state.
+    left out. ``enumerated`` gives the exact moments, see ``exact_moments``.
     """
-    key = jax.random.key(seed)
-    steps = _STEPS if fit else 0
-    loss = fitted(loss, problem.params, key, problem.batches["any"], steps)
-    enumerated = _moments(loss, problem)
-    last = _find(loss, enumerated, problem, "any", seed)
+    last = _find(loss, enumerated, problem, "any", problem.batches["any"], seed)
+    found = [last]
     if last.unbiased and not last.exact:
-        return [last]
-    others = [name for name in problem.batches if name != "any"]
-    return [_find(loss, enumerated, problem, name, seed) for name in others] + [last]
+        return found
+    for name, batch in problem.batches.items():
+        if name != "any":
+            found.append(_find(loss, enumerated, problem, name, batch, seed))
+    far = problem._replace(name=f"{problem.name}, saturated")
+    for name, batch in problem.saturated.items() if enumerated else ():
+        # Between breakpoints that are so near to 0 and 1, smooth draws have too few points.
+        if not _by_uniforms(loss) or (name == "any" and loss.smoothness != "smooth"):
+            found.append(_find(loss, enumerated, far, name, batch, seed))
+    return [*found[1:], last]
 
 
 def _find(
     loss: Loss,
-    enumerated: Callable[[Params, Batch], Moments] | None,
+    enumerated: Enumerate | None,
     problem: Problem,
     objective: str,
+    batch: Batch,
     seed: int,
 ) -> Finding:
-    params, batch = problem.params, problem.batches[objective]
-    value, gradient = truth(seed, problem.name, objective)
-    truths = layer_vectors(gradient)
+    params = problem.params
+    value, gradient = truth(problem, batch)
     where = (problem.name, objective, problem.deep)
     if enumerated:
         found = enumerated(params, batch)
-        means, limit = layer_vectors(found.mean), _limit(loss)
-        bias = max(_relative(m - g, g) for m, g in zip(means, truths, strict=True))
+        limit = _limit(loss)
+        by_layer, by_unit = biases(found.mean, gradient)
+        bias = float(np.max(by_layer))  # NaN where one is
+        unbiased = bool(np.max(by_layer if _by_uniforms(loss) else by_unit) < limit)
         off = abs(float(found.value - value)) / max(1.0, abs(float(value)))
         random = any(float(jnp.max(v)) > 1e-20 for v in layer_vectors(found.variance))
-        return Finding(*where, bias, bias < limit, True, 0.0, off < limit, random)
-    return Finding(*where, *_tested(loss, params, batch, value, truths, seed))
+        return Finding(*where, bias, unbiased, True, 0.0, off < limit, random)
+    return Finding(*where, *_tested(loss, params, batch, value, layer_vectors(gradient), seed))
 
 
-def _relative(error: Array, gradient: Array) -> float:
-    return float(jnp.linalg.norm(error) / jnp.linalg.norm(gradient))
+def biases(mean: Params, gradient: Params) -> tuple[list[float], list[float]]:
+    """Return the relative bias of every layer, and the largest of the units of every layer.
+
+    The parameters of a unit are a row of the weights or a bias. Its gradient counts as at least
+    2e-4 of that of its layer, since it has no more digits than this leaves.
+    """
+    layers, units = [], []
+    for (_, found), (_, right) in zip(layers_of(mean), layers_of(gradient), strict=True):
+        both = [(np.asarray(m), np.asarray(g)) for m, g in zip(found, right, strict=True)]
+        norm = np.sqrt(sum(np.sum(g**2) for _, g in both))
+        layers.append(float(np.sqrt(sum(np.sum((m - g) ** 2) for m, g in both)) / norm))
+        rows = [
+            (np.sum((m - g) ** 2, axis=axes) ** 0.5, np.sum(g**2, axis=axes) ** 0.5)
+            for m, g in both
+            for axes in [tuple(range(1, g.ndim))]
+        ]
+        units.append(float(np.max([np.max(e / (g + _FLOOR * norm)) for e, g in rows])))
+    return layers, units
 
 
 def _limit(loss: Loss) -> float:
@@ -110,14 +146,23 @@ def _by_uniforms(loss: Loss) -> TypeGuard[SurrogateLoss]:
     return isinstance(loss, SurrogateLoss) and loss.randomness == "uniforms"
 
 
-def _moments(loss: Loss, problem: Problem) -> Callable[[Params, Batch], Moments] | None:
-    """Return the exact moments on a problem, None where there are none or they are much work."""
+def exact_moments(loss: Loss, problem: Problem) -> Enumerate | None:
+    """Return the exact moments on a problem, None where there are none or they are much work.
+
+    The draws are what is judged: what an estimator declares of its branches is not believed.
+    """
     at = problem.params, problem.batches["any"]
     if moments_work(loss, *at, _POINTS, declared=False) > _WORK:
         return None
-    # Its draws are what is judged, and a bias of NaN is a finding.
-    found = partial(unchecked_moments, loss, points=_POINTS, declared=False)
-    return found if _by_uniforms(loss) else jax.jit(found)  # a grid needs concrete arrays
+    assert isinstance(loss, SurrogateLoss)
+    if loss.couples_batch:  # all examples are one draw
+        return jax.jit(partial(unchecked_moments, loss, declared=False))
+    return partial(row_moments, loss, points=_POINTS)
+
+
+def threshold(coordinates: int) -> float:
+    """Return the threshold of a z-test of so many coordinates that has to be confirmed."""
+    return -NormalDist().inv_cdf(math.sqrt(FALSE_ALARM) / (2 * coordinates))
 
 
 def _tested(
@@ -129,16 +174,18 @@ def _tested(
         The fields of a ``Finding``, from ``bias`` on.
     """
     coordinates = 1 + sum(len(g) for g in truths)
-    threshold = -NormalDist().inv_cdf(math.sqrt(FALSE_ALARM) / (2 * coordinates))
+    far_out = threshold(coordinates)
     exact = np.concatenate([np.ravel(value), *map(np.asarray, truths)])
     alarms = np.ones(coordinates, bool)
+    chunk = min(1 << 11, 1 << (_AT_ONCE // path_width(loss, params, batch)).bit_length())
     for run, draws in enumerate((_SHORT, _LONG, _LONG)):
         key = jax.random.fold_in(jax.random.key(seed), run)
-        mean, deviation = map(np.asarray, _statistics(loss, params, key, batch, draws // _CHUNK))
+        found = _statistics(loss, params, key, batch, chunk, draws // chunk)
+        mean, deviation, share = map(np.asarray, found)
         scale = deviation / math.sqrt(draws)
         error = np.where(np.isfinite(mean), mean - exact, np.inf)
         far = 2 if draws == _SHORT else 1
-        beyond = np.abs(error) > far * threshold * scale + 1e-9 * (1 + np.abs(exact))
+        beyond = np.abs(error) > far * far_out * scale + 1e-9 * (1 + np.abs(exact))
         if draws == _SHORT and beyond[1:].any():
             alarms = beyond
             break
@@ -149,8 +196,10 @@ def _tested(
     ends = np.cumsum([1, *(len(g) for g in truths)])
     layers = [slice(a, b) for a, b in pairwise(ends)]
     norms = [np.linalg.norm(exact[layer]) for layer in layers]
-    reach = threshold + NormalDist().inv_cdf(POWER)
-    bias = max(np.linalg.norm(error[layer]) / n for layer, n in zip(layers, norms, strict=True))
+    reach = far_out + NormalDist().inv_cdf(POWER)
+    scale = np.where(share > _SHARE, np.inf, scale)
+    relative = [np.linalg.norm(error[layer]) / n for layer, n in zip(layers, norms, strict=True)]
+    bias = np.max(relative)
     bound = max(
         reach * np.linalg.norm(scale[layer]) / n for layer, n in zip(layers, norms, strict=True)
     )
@@ -158,25 +207,38 @@ def _tested(
     return float(bias), not alarms[1:].any(), False, float(bound), not alarms[0], random
 
 
-@partial(jax.jit, static_argnums=0)
+def path_width(loss: Loss, params: Params, batch: Batch) -> int:
+    """Return the number of parameters times that of the examples, a measure of the work."""
+    return sum(np.size(x) for x in jax.tree.leaves(params)) * batch_size(batch)
+
+
+@partial(jax.jit, static_argnums=(0, 4))
 def _statistics(
-    loss: Loss, params: Params, key: Array, batch: Batch, chunks: int
-) -> tuple[Array, Array]:
-    """Return the mean and the standard deviation of value and gradient, as vectors."""
+    loss: Loss, params: Params, key: Array, batch: Batch, chunk: int, chunks: int
+) -> tuple[Array, Array, Array]:
+    """Return mean and standard deviation of value and gradient, as vectors.
+
+    The third result is the largest part that a single draw has of a sum of squares.
+    """
 
     def draw(key: Array) -> Array:
         value, g = jax.value_and_grad(loss)(params, key, batch)
         return jnp.concatenate([value[None], *layer_vectors(g)])
 
-    def some(number: Array, total: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
-        shift, first, second = total
-        keys = jax.random.split(jax.random.fold_in(key, number), _CHUNK)
+    def some(number: Array, total: tuple[Array, ...]) -> tuple[Array, ...]:
+        shift, first, second, low, high = total
+        keys = jax.random.split(jax.random.fold_in(key, number), chunk)
         draws = jax.vmap(draw)(keys)
         shift = jnp.where(number == 0, draws[0], shift)  # sums of small numbers keep their digits
         d = draws - shift
-        return shift, first + jnp.sum(d, axis=0), second + jnp.sum(d**2, axis=0)
+        low, high = jnp.minimum(low, jnp.min(d, axis=0)), jnp.maximum(high, jnp.max(d, axis=0))
+        return shift, first + jnp.sum(d, axis=0), second + jnp.sum(d**2, axis=0), low, high
 
     zero = jnp.zeros(1 + sum(len(theta) for theta in layer_vectors(params)))
-    shift, first, second = jax.lax.fori_loop(0, chunks, some, (zero, zero, zero))
-    mean = first / (chunks * _CHUNK)
-    return shift + mean, jnp.sqrt(jnp.maximum(second / (chunks * _CHUNK) - mean**2, 0))
+    shift, first, second, low, high = jax.lax.fori_loop(0, chunks, some, (zero,) * 5)
+    n = chunks * chunk
+    mean = first / n
+    variance = jnp.maximum(second / n - mean**2, 0)
+    far = jnp.maximum(high - mean, mean - low) ** 2
+    share = jnp.where(variance > 1e-20, far / jnp.where(variance > 1e-20, n * variance, 1), 0)
+    return shift + mean, jnp.sqrt(variance), share

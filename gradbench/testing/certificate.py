@@ -1,5 +1,6 @@
 """Certificates: the classes of exactness that estimators claim, checked on small problems."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -7,17 +8,23 @@ from typing import Any
 
 from gradbench.core import plugins
 from gradbench.core.arguments import at_least
-from gradbench.core.callables import check_loss, check_maker
+from gradbench.core.callables import check_maker
 from gradbench.core.contract import Loss, Model
 from gradbench.core.errors import GradbenchError
 from gradbench.core.platform import check_platform
 from gradbench.core.precision import float64
 from gradbench.core.text import aligned
 from gradbench.estimators import ESTIMATORS, get_estimator
-from gradbench.estimators.registry import EXACTNESS, Entry, Exactness
-from gradbench.testing.bias import Finding, findings
-from gradbench.testing.conduct import Check, conduct, takes_black_box
-from gradbench.testing.problems import OBJECTIVES, Problem, problems, special_problems
+from gradbench.estimators.registry import DEPTHS, EXACTNESS, Entry, Exactness
+from gradbench.testing.bias import POWER, RARE, Finding
+from gradbench.testing.conduct import conduct, takes_black_box
+from gradbench.testing.definitions import definition_checks
+from gradbench.testing.depth import depth_checks
+from gradbench.testing.draws import DRAWS
+from gradbench.testing.objectives import OBJECTIVES
+from gradbench.testing.problems import problems, special_problems
+from gradbench.testing.requirement import Check
+from gradbench.testing.trial import places, real_draws, try_all
 
 
 @dataclass(frozen=True)
@@ -59,8 +66,13 @@ class Certificate:
 
     @property
     def evidence(self) -> str:
-        """The evidence that there is no bias: an enumeration, or tests of some power."""
-        return "enumerated" if not self.bound else f"tested, would see {self.bound:.1%}"
+        """How the absence of bias was established: by enumeration, or by tests of some power.
+
+        No test sees events that are so rare that they did not happen in its draws.
+        """
+        if not self.bound:
+            return "enumerated"
+        return f"tested, {_limit_in_words(self.bound)}, but nothing rarer than {RARE:.0e}"
 
     @property
     def failed(self) -> list[str]:
@@ -75,7 +87,7 @@ class Certificate:
                 f.problem,
                 f.objective,
                 "none" if f.unbiased else f"{f.bias:.2g}",
-                "enumeration" if f.exact else f"test, would see {f.bound:.1%}",
+                "enumeration" if f.exact else f"test, {_limit_in_words(f.bound)}",
             ]
             for f in self.findings
         ]
@@ -85,6 +97,7 @@ class Certificate:
                 "",
                 *aligned([header, *rows]),
                 *(f"{name}: refused ({reason})" for name, reason in self.refused.items()),
+                *_limits(self.findings),
                 "",
                 *(
                     f"{c.name}: {'passed' if c.passed else f'FAILED, {c.seen}'}"
@@ -93,6 +106,27 @@ class Certificate:
                 "passed" if self.passed else "FAILED",
             ]
         )
+
+
+def _limit_in_words(bound: float) -> str:
+    return "its limit is not known" if bound == math.inf else f"would see {bound:.1%}"
+
+
+def _limits(found: Sequence[Finding]) -> list[str]:
+    """Return in words what no draws can tell."""
+    lines = []
+    if any(not f.exact for f in found):
+        lines.append(
+            f"A test sees nothing rarer than {RARE:.0e} a draw, however large. Its limit is "
+            "not known where single draws have much of the variance."
+        )
+    if any(f.exact for f in found):
+        lines.append(
+            f"{DRAWS} real draws stand for the enumeration: what is rarer than "
+            f"{-math.log(1 - POWER) / DRAWS:.0e} a draw may be missed if it is no function of the "
+            "states or uniforms that were enumerated."
+        )
+    return lines
 
 
 def check_all(seed: int = 0, say: Callable[[str], None] = lambda line: None) -> bool:
@@ -110,7 +144,7 @@ def check_all(seed: int = 0, say: Callable[[str], None] = lambda line: None) -> 
     """
     plugins.load_installed("estimators")
     width = max(map(len, ESTIMATORS))
-    form = f"{{:{width}}}  {{:11}}  {{:11}}  {{:26}}  {{}}"
+    form = f"{{:{width}}}  {{:11}}  {{:11}}  {{:48}}  {{}}"
     say(form.format("estimator", "claims", "found", "no bias is", "requirements"))
     passed = True
     for name in sorted(ESTIMATORS):
@@ -124,16 +158,27 @@ def check_all(seed: int = 0, say: Callable[[str], None] = lambda line: None) -> 
 
 
 def check_estimator(
-    estimator: str | Callable[..., Loss], claim: Exactness | None = None, seed: int = 0
+    estimator: str | Callable[..., Loss],
+    claim: Exactness | None = None,
+    seed: int = 0,
+    depth: Sequence[str] | None = None,
 ) -> Certificate:
     """Find out what an estimator is exact for, and check how it behaves as a function.
 
-    The mean of a draw is compared with the exact gradient on small random problems: one to three
-    layers, dense, convolution, binary weights, all noises, balanced and saturated units; linear,
-    multilinear, quadratic, cubic and other objectives. Where possible the mean is computed by
-    enumeration of all paths or by integration over the uniforms, and must agree to 1e-10 (to 1e-6
-    for smooth draws). Else it is tested by a z-test with a false-alarm rate of 1e-8, whose power is
-    stated. Learned parts are fitted on the first problem and at their initial state on the others.
+    The mean of a draw is compared with the exact gradient on small random problems: one to four
+    layers of up to five units, dense, convolutions, skip connections, binary weights, states -1 and
+    +1 or 0 and 1, all noises, units whose rarer state has a probability down to 1e-12, objectives
+    with terms of every layer and parameter; linear, multilinear, quadratic, cubic and other
+    objectives. Where possible the mean is computed by enumeration of all paths or by integration
+    over the uniforms, and must agree to 1e-10 (to 1e-6 for smooth draws), for every unit. Else it
+    is tested by a z-test with a false-alarm rate of 1e-8, whose power is stated. Learned parts are
+    fitted on the first problem and at their initial state on the others. Problems that can no
+    longer change the class are left out.
+
+    Real draws of the whole loss, on batches of five and one, in double and single precision, must
+    have the mean and the variance that were enumerated. What the registry claims for networks of
+    several layers (``DEPTHS``) is enumerated on networks of these kinds, and draws are compared
+    with the definition of the estimator where there is one.
 
     A draw must be a pure function of its arguments, be the same under jit and vmap, have the
     structure and types of the parameters, and be finite where units saturate. Its value must
@@ -145,6 +190,7 @@ def check_estimator(
         claim: a class of exactness (``unbiased``, ``one layer``, ``quadratic``, ``multilinear``,
             ``linear``, ``biased``) to check instead of the registry's.
         seed: of problems and draws.
+        depth: names of ``DEPTHS`` to check instead of the registry's.
 
     Returns:
         The certificate, whether passed or not.
@@ -159,25 +205,36 @@ def check_estimator(
     name, make, entry, arguments = _resolve(estimator)
     check_maker(make)
     check_platform()
+    if depth is None:
+        depth = entry.claim_in_depth(**arguments) if entry and claim is None else ()
+    if unknown := [d for d in depth if d not in DEPTHS]:
+        raise GradbenchError(
+            f"the claim in depth is {unknown[0]!r}; give some of {', '.join(DEPTHS)}"
+        )
     with float64():
-        found, refused, taken = _try_all(make, problems(seed), seed)
-        if not taken:
-            found, refused, taken = _try_all(make, special_problems(seed), seed)
-        if not taken:
-            reason = next(iter(refused.values()))
+        tried = try_all(make, problems(seed), seed)
+        if not tried.taken:
+            tried = try_all(make, special_problems(seed), seed)
+        if not tried.taken:
+            reason = next(iter(tried.refused.values()))
             raise GradbenchError(
                 f"estimator {name!r} takes none of the problems of the check: {reason}"
             )
-        checks = conduct(make, taken[0])
-        black_box = takes_black_box(make, taken[0])
+        checks = conduct(make, tried.taken[0])
+        checks += real_draws(places(make, tried), seed)
+        checks += depth_checks(make, depth, seed)
+        if entry is not None and not arguments:
+            checks += definition_checks(make, entry.name, seed)
+        black_box = takes_black_box(make, tried.taken[0])
+    found = tried.found
     if entry is None or entry.estimates_value(**arguments):
         valued = all(finding.value_unbiased for finding in found)
         checks.append(Check("value", valued, "it does not estimate the loss"))
     claimed = claim
     if entry is not None:
         claimed = claim or entry.claim(**arguments)
-        checks += _check_entry(entry, arguments, black_box, refused)
-    return Certificate(name, claimed, _classify(found), tuple(found), tuple(checks), refused)
+        checks += _check_entry(entry, arguments, black_box, tried.refused)
+    return Certificate(name, claimed, _classify(found), tuple(found), tuple(checks), tried.refused)
 
 
 def _resolve(
@@ -197,24 +254,6 @@ def _resolve(
     return getattr(estimator, "__name__", repr(estimator)), estimator, entry, {}
 
 
-def _try_all(
-    make: Callable[[Model], Loss], tried: Sequence[Problem], seed: int
-) -> tuple[list[Finding], dict[str, str], list[Problem]]:
-    """Return the findings on problems, why some of them are refused, and those that are taken."""
-    found: list[Finding] = []
-    refused: dict[str, str] = {}
-    taken: list[Problem] = []
-    for problem in tried:
-        try:
-            loss = make(problem.model)
-            check_loss(loss)
-            found += findings(loss, problem, seed, fit=not taken)
-            taken.append(problem)
-        except GradbenchError as error:
-            refused[problem.name] = str(error)
-    return found, refused, taken
-
-
 def _check_entry(
     entry: Entry, arguments: dict[str, Any], black_box: bool | None, refused: dict[str, str]
 ) -> list[Check]:
@@ -224,9 +263,9 @@ def _check_entry(
         word = "a black box" if black_box else "only a differentiable one"
         agrees = black_box != entry.needs_derivative(**arguments)
         checks.append(Check("objective", agrees, f"it takes {word}"))
-    deep = {name for name in refused if name.endswith("layers")}
     if entry.layers == "one":
-        checks.append(Check("depth", len(deep) == 2, "it is for one layer and takes several"))
+        deep = {problem.name for problem in problems(0) if problem.deep}
+        checks.append(Check("depth", deep <= set(refused), "it is for one layer and takes several"))
     elif not entry.needs:
         checks.append(Check("depth", not refused, f"it refuses {', '.join(refused)}"))
     return checks

@@ -1,7 +1,7 @@
 """The conduct of an estimator as a function: purity, transformations, types, saturation."""
 
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -10,45 +10,49 @@ from jaxtyping import Array
 
 from gradbench.core.contract import Loss, Model, Params
 from gradbench.core.errors import GradbenchError
-from gradbench.core.noise import NOISES
 from gradbench.models.dense import Dense
 from gradbench.models.network import SBN
 from gradbench.models.structure import is_layered
-from gradbench.testing.problems import Problem, polynomial
+from gradbench.testing.draws import draws_of
+from gradbench.testing.objectives import polynomial
+from gradbench.testing.problems import Problem
+from gradbench.testing.requirement import Check
+from gradbench.testing.rows import vector
 
 # Pre-activations of ordinary size, and far beyond what any noise reaches.
 _NEAR, _FAR = 1.0, (40.0, 1e4)
 _ROUNDING = 1e-9
-
-
-class Check(NamedTuple):
-    """A requirement: its ``name``, whether it ``passed``, and what was ``seen`` if it did not."""
-
-    name: str
-    passed: bool
-    seen: str = ""
+# Exponential tails, those of a normal distribution, and none.
+_NOISES = ("logistic", "normal", "uniform")
 
 
 def conduct(make: Callable[[Model], Loss], problem: Problem) -> list[Check]:
     """Check the requirements on a loss as a function, on one problem and at saturation."""
     params, batch = jax.tree.map(jnp.asarray, (problem.params, problem.batches["any"]))
-    keys = jax.random.split(jax.random.key(5), 4)
-    draw = jax.value_and_grad(make(problem.model))
-    mapped = jax.jit(jax.vmap(draw, (None, 0, None)))
+    called = make(problem.model)
+    keys = jax.random.split(jax.random.key(5), (2, 2))
     before = jax.tree.map(np.array, (params, batch))
-    together, again = mapped(params, keys, batch), mapped(params, keys, batch)
-    eager = jax.value_and_grad(make(problem.model))(params, keys[-1], batch)
-    last = jax.tree.map(lambda leaf: leaf[-1], together)
-    same = under_jit = under_vmap = _close(last, eager)
-    if not same:  # find out which of the two changes a draw
-        compiled = jax.jit(draw)(params, keys[-1], batch)
-        under_jit, under_vmap = _close(compiled, eager), _close(last, compiled)
+    together, again = (draws_of(called, params, keys, batch) for _ in range(2))
+    value, gradient = jax.value_and_grad(make(problem.model))(params, keys[-1, -1], batch)
+    pure = _equal((params, batch), before)
+    alike = _alike(gradient, params)
+    eager, last = vector(value, gradient), together[-1]
+    same = under_jit = under_vmap = under_scan = _close(last, eager)
+    if not same:  # find out which of the three changes a draw
+
+        def draw(key: Array) -> Array:
+            return vector(*jax.value_and_grad(called)(params, key, batch))
+
+        compiled, mine = jax.jit(draw)(keys[-1, -1]), jax.jit(jax.vmap(draw))(keys[-1, -2:])[-1]
+        under_jit, under_vmap = _close(compiled, eager), _close(mine, compiled)
+        under_scan = _close(last, mine)
     return [
-        Check("pure", _equal((params, batch), before), "it changes its arguments"),
+        Check("pure", pure, "it changes its arguments"),
         Check("deterministic", _equal(together, again), "a key gives different draws"),
         Check("jit", under_jit, "draws differ under jit, or made anew"),
         Check("vmap", under_vmap, "draws differ under vmap"),
-        Check("pytree", _alike(eager[1], params), "its gradient has another structure than params"),
+        Check("scan", under_scan, "draws differ under scan"),
+        Check("pytree", alike, "its gradient has another structure than params"),
         *_single_precision(make, problem),
     ]
 
@@ -60,11 +64,9 @@ def _equal(a: Any, b: Any) -> bool:
     )
 
 
-def _close(a: Any, b: Any) -> bool:
-    return all(
-        np.allclose(x, y, rtol=_ROUNDING, atol=_ROUNDING, equal_nan=True)
-        for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
-    )
+def _close(a: Array, b: Array) -> bool:
+    same = np.shape(a) == np.shape(b)
+    return same and np.allclose(a, b, rtol=_ROUNDING, atol=_ROUNDING, equal_nan=True)
 
 
 def _alike(gradient: Any, params: Params) -> bool:
@@ -91,7 +93,7 @@ def _single_precision(make: Callable[[Model], Loss], problem: Problem) -> tuple[
 def _float32_draws(
     make: Callable[[Model], Loss], problem: Problem
 ) -> Iterator[tuple[float, list[Array]]]:
-    """Yield draws in float32 through all noises, each with the size of its pre-activations."""
+    """Yield draws in float32 through ``_NOISES``, each with the size of its pre-activations."""
     params, (inputs, targets) = jax.tree.map(
         lambda leaf: jnp.asarray(leaf, jnp.float32), (problem.params, problem.batches["any"])
     )
@@ -102,7 +104,7 @@ def _float32_draws(
         for a, theta in ((_NEAR, params), (40.0, (*far, params[-1]))):
             yield a, jax.tree.leaves(draw(theta, key, (inputs, targets)))
         return
-    layers = tuple(Dense(1, 1, noise) for noise in NOISES)
+    layers = tuple(Dense(1, 1, noise) for noise in _NOISES)
     for part in (layers, *((layer,) for layer in layers)):
         try:
             draw = jax.jit(jax.value_and_grad(make(SBN(part, polynomial))))
@@ -117,7 +119,7 @@ def _float32_draws(
         except GradbenchError:
             continue  # the estimator refuses this number of layers
         if part is layers:
-            return  # one chain through all noises is enough
+            return  # one chain through all of them is enough
 
 
 def takes_black_box(make: Callable[[Model], Loss], problem: Problem) -> bool | None:

@@ -1,69 +1,48 @@
 """Small random problems that show what an estimator is exact for.
 
-The objectives are polynomials in the first and the last state. Their coefficients are data of the
-examples, so that one compiled program serves all classes of objectives.
+They are few, and each has several things at once that an estimator may get wrong. Narrow ones are
+there for estimators that can only be integrated over the uniforms of two or three units.
 """
 
-import math
 from functools import cache
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array
 
 from gradbench.core.contract import Batch, Model, Params
+from gradbench.core.noise import get_noise
 from gradbench.estimators.exact import exact
 from gradbench.exact.enumeration import brute_force
 from gradbench.models.binary_weights import BinaryWeights
 from gradbench.models.conv import Conv
 from gradbench.models.dense import Dense
+from gradbench.models.layer import axes
 from gradbench.models.network import SBN, RealNetwork
+from gradbench.testing.objectives import OBJECTIVES, Bound, EveryLayer, polynomial, targets
 
-# The classes of objectives, each with the largest degree in one unit and in both units together.
-OBJECTIVES = {
-    "linear": (1, 1),
-    "multilinear": (1, 2),
-    "quadratic": (2, 4),
-    "cubic": (3, 6),
-    "any": (3, 6),
-}
-_POWERS = 4  # from 0 to 3
+# The probabilities of the rarer state of the units of a saturated batch.
+SATURATED = (0.3, 1e-3, 1e-6, 1e-9, 1e-12)  # of five units, which are summed over states
+NEARLY = 1e-4  # of two units, which are integrated over the uniforms too
 
 
 class Problem(NamedTuple):
-    """A model with parameters, and a batch for each class of objectives, all of one shape."""
+    """A model with parameters, and a batch for each class of objectives, all of one shape.
+
+    ``saturated`` has further batches, in which the unit with number i is in its rarer state with
+    the probability ``SATURATED[i]``, or all with the probability ``NEARLY``. ``narrow`` problems of
+    several layers are for estimators that wider ones are too much for.
+    """
 
     name: str
     model: Model
     params: Params
     batches: dict[str, Batch]
     deep: bool = False
-
-
-@jax.jit  # so that it is traced once, although an estimator calls it many times in a draw
-def polynomial(theta: Array, x: Array, target: Any) -> Float[Array, ""]:
-    """Return a polynomial of the first and the last unit, times 1 + theta.
-
-    Its coefficients are ``target["powers"]`` [4, 4]. A function of all units that is no polynomial
-    is added with the weight ``target["other"]``.
-    """
-    units = list(x.ravel())
-    first, last = units[0], units[-1]
-    a, b = (jnp.stack([jnp.ones((), x.dtype), v, v * v, v * v * v]) for v in (first, last))
-    rest = jnp.exp(0.7 * first - 0.5 * last) + jnp.sin((2 * first + 1) * last) + math.prod(units)
-    return (1 + theta) * (a @ target["powers"] @ b + target["other"] * rest)
-
-
-def _targets(name: str, examples: int, random: np.random.Generator) -> dict[str, Any]:
-    single, both = OBJECTIVES[name]
-    i, j = np.indices((_POWERS, _POWERS))
-    allowed = (np.maximum(i, j) <= single) & (i + j <= both)
-    powers = random.uniform(0.3, 1, (examples, _POWERS, _POWERS))
-    powers *= random.choice([-1.0, 1.0], powers.shape)
-    other = np.full(examples, 1.0 if name == "any" else 0.0)
-    return {"powers": np.where(allowed, powers, 0), "other": other}
+    narrow: bool = False
+    saturated: dict[str, Batch] = {}  # noqa: RUF012 - never changed
 
 
 def _params(shapes: Any, random: np.random.Generator) -> Params:
@@ -80,18 +59,21 @@ def _params(shapes: Any, random: np.random.Generator) -> Params:
     return tuple(map(one, shapes))
 
 
-def _network(name: str, layers: tuple[Any, ...], random: np.random.Generator) -> Problem:
+def layer_params(layers: tuple[Any, ...], random: np.random.Generator) -> tuple[Params, ...]:
+    """Return random parameters of affine layers."""
+    return _params([jax.eval_shape(x.init, jax.random.key(0)) for x in layers], random)
+
+
+def _network(name: str, layers: tuple[Any, ...], random: np.random.Generator, **more) -> Problem:
     """Return a chain on three examples, one of which drives the first layer into saturation."""
-    network = SBN(layers, polynomial)
-    params = (*_params(jax.eval_shape(network.init, jax.random.key(0))[:-1], random), np.array(0.2))
-    shape = (layers[0].inputs,) if isinstance(layers[0].inputs, int) else layers[0].inputs
-    inputs = random.standard_normal((3, *shape)) * np.array([0.4, 1, 4]).reshape(
-        3, *[1] * len(shape)
-    )
+    network = SBN(layers, polynomial, **more)
+    params = (*layer_params(layers, random), np.array(0.2))
+    inputs, units = axes(layers[0].inputs), int(np.prod(axes(layers[-1].outputs)))
+    x = random.standard_normal((3, *inputs)) * np.array([0.4, 1, 3]).reshape(3, *[1] * len(inputs))
     deep = len(layers) > 1
-    names = ("any",) if deep else OBJECTIVES
-    batches = {objective: (inputs, _targets(objective, 3, random)) for objective in names}
-    return Problem(name, network, params, batches, deep)
+    names = ("any",) if deep else tuple(OBJECTIVES)
+    batches = {objective: (x, targets(objective, units, 3, random)) for objective in names}
+    return Problem(name, network, params, batches, deep, narrow=deep)
 
 
 def _weights(random: np.random.Generator) -> Problem:
@@ -100,8 +82,85 @@ def _weights(random: np.random.Generator) -> Problem:
         RealNetwork((Dense(1, 2),), polynomial, lambda x: x), noise="triangular", entries=(0,)
     )
     theta = {"weight": random.uniform(-0.8, 0.8, (2, 1)), "bias": random.uniform(-0.3, 0.3, 2)}
-    batches = {name: (np.ones((3, 1)), _targets(name, 3, random)) for name in OBJECTIVES}
+    batches = {name: (np.ones((3, 1)), targets(name, 2, 3, random)) for name in OBJECTIVES}
     return Problem("binary weights", model, (theta, np.array(0.2)), batches)
+
+
+def _convolution(random: np.random.Generator) -> Problem:
+    """Return a convolution with two units of states 0 and 1."""
+    one = _network("convolution", (Conv((3, 1), 1, 2),), random, states=(0, 1))
+    (v, w), (b,) = one.params[0]["weight"].ravel(), one.params[0]["bias"]
+    far = np.array([[1.0, 1.0], [-1.0, 1.0], [1.0, -1.0]]) * _logit(NEARLY)
+    middle = np.full(3, 0.3)
+    x = np.stack([(far[:, 0] - b - w * middle) / v, middle, (far[:, 1] - b - v * middle) / w], 1)
+    saturated = {name: (x[:, :, None], of) for name, (_, of) in one.batches.items()}
+    return one._replace(saturated=saturated)
+
+
+def _logit(p: Any) -> Any:
+    """Return the quantile of the logistic distribution."""
+    return np.log(p) - np.log1p(-np.asarray(p))
+
+
+def _five_units(random: np.random.Generator) -> Problem:
+    """Return one layer of five units under an evidence bound, on five examples.
+
+    There are as many inputs as units, so that inputs can be found for any pre-activations.
+    """
+    layer, n = Dense(5, 5, "logistic"), 5
+    (theta,) = layer_params((layer,), random)
+    theta["weight"] *= np.where(np.eye(n), 1, 0.35)
+    signs = random.choice([-1.0, 1.0], (n, n))
+    far = np.linalg.solve(theta["weight"], (signs * _logit(SATURATED) - theta["bias"]).T).T
+    near = 0.8 * random.standard_normal((n, n))
+    batches, saturated = {}, {}
+    for name in OBJECTIVES:
+        of = targets(name, n, n, random)
+        batches[name] = (near, of)
+        saturated[name] = (far, of | {"direct": np.zeros(n)})
+    params = (theta, np.array(0.2))
+    network = SBN((layer,), Bound())
+    return Problem("five units", network, params, batches, saturated=saturated)
+
+
+def _four_layers(random: np.random.Generator) -> Problem:
+    """Return four layers of states 0 and 1 with a term of every layer, on one example."""
+    noises, sizes = ("logistic", "laplace", "normal", "triangular"), (2, 3, 2, 2, 1)
+    layers = tuple(Dense(m, n, z) for m, n, z in zip(sizes, sizes[1:], noises, strict=False))
+    network = SBN(layers, EveryLayer(), states=(0, 1))
+    params = (*layer_params(layers, random), np.array([0.9, -0.8, 1.1, 1.3]))
+    batch = (np.array([[0.7, -0.5]]), np.array([0.4]))
+    return Problem("four layers", network, params, {"any": batch}, deep=True)
+
+
+_LOW, _HIGH = Conv((5, 1), 1, 2, noise="logistic"), Conv((4, 1), 1, 3, noise="laplace")
+_TOP = Dense(6, 1, "uniform")
+
+
+def skipping(params: Params, example: Any, binary: Any) -> Array:
+    """Return the objective of a convolution above a convolution, with skip connections.
+
+    The last unit reads both convolutions, and the objective all states, parameters and inputs.
+    """
+    x, target = example
+    a = _LOW(params[0], x)
+    first = binary(a, _LOW.noise)
+    b = _HIGH(params[1], first) + x[1:3] / 2
+    second = binary(b, _HIGH.noise)
+    both = jnp.concatenate([first.ravel(), second.ravel()])
+    third = binary(_TOP(params[2], both) / 4, _TOP.noise)
+    theta, units = params[3], jnp.concatenate([both, third])
+    bound = get_noise(_LOW.noise).log_probability(first.ravel(), a.ravel())
+    direct = jnp.sum(jnp.sin(b)) / 4 + jnp.sum(params[2]["weight"] ** 2) / 5
+    odd = jnp.sin(jnp.sum(theta * units) + target) + third[0] * second[0, 0] * first[1, 0]
+    return 1.5 * odd + jnp.sum(theta * units * target) + bound / 5 + direct
+
+
+def _skips(random: np.random.Generator) -> Problem:
+    """Return the problem of ``skipping``, a function written by hand, on five examples."""
+    params = (*layer_params((_LOW, _HIGH, _TOP), random), random.uniform(0.4, 1.1, 7))
+    batch = (0.8 * random.standard_normal((5, 5, 1)), random.uniform(0.5, 1.5, 5))
+    return Problem("skip connections", skipping, params, {"any": batch}, deep=True)
 
 
 def _several_samples(random: np.random.Generator) -> Problem:
@@ -115,7 +174,7 @@ def _several_samples(random: np.random.Generator) -> Problem:
 def _weights_and_states(random: np.random.Generator) -> Problem:
     network = SBN((Dense(1, 2, "normal"),), polynomial)
     theta = {"weight": random.uniform(-0.8, 0.8, (2, 1)), "bias": random.uniform(-0.3, 0.3, 2)}
-    batch = (np.ones((3, 1)), _targets("any", 3, random))
+    batch = (np.ones((3, 1)), targets("any", 2, 3, random))
     model = BinaryWeights(network, activations=exact, entries=(0,))
     name = "binary weights and activations"
     return Problem(name, model, (theta, np.array(0.2)), {"any": batch}, deep=True)
@@ -123,17 +182,15 @@ def _weights_and_states(random: np.random.Generator) -> Problem:
 
 @cache
 def problems(seed: int) -> tuple[Problem, ...]:
-    """Return the problems for every estimator: all five noises, one to three layers."""
+    """Return the problems for every estimator: all five noises, one to four layers."""
     random = np.random.default_rng(seed)
     return (
-        _network("convolution", (Conv((3, 1), 1, 2, noise="logistic"),), random),
+        _convolution(random),
         _weights(random),
+        _five_units(random),
+        _skips(random),
         _network("two layers", (Dense(2, 1, "normal"), Dense(1, 3, "laplace")), random),
-        _network(
-            "three layers",
-            (Dense(2, 1, "triangular"), Dense(1, 1, "logistic"), Dense(1, 2, "uniform")),
-            random,
-        ),
+        _four_layers(random),
     )
 
 
@@ -144,13 +201,9 @@ def special_problems(seed: int) -> tuple[Problem, ...]:
     return (_several_samples(random), _weights_and_states(random))
 
 
-@cache
-def truth(seed: int, name: str, objective: str) -> tuple[Array, Params]:
+def truth(problem: Problem, batch: Batch) -> tuple[Array, Params]:
     """Return the exact value and gradient of a problem, by enumeration of all paths."""
-    found = [p for p in problems(seed) if p.name == name]
-    (problem,) = found or [p for p in special_problems(seed) if p.name == name]
-    of_model = _value_and_gradient(problem.model)  # type: ignore[arg-type]
-    return of_model(problem.params, problem.batches[objective])
+    return _value_and_gradient(problem.model)(problem.params, batch)  # type: ignore[arg-type]
 
 
 @cache

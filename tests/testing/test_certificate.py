@@ -14,6 +14,7 @@ from bugs import (
 )
 from jax.custom_batching import custom_vmap
 from jax.lax import stop_gradient
+from narrow_bugs import in_scan
 
 from gradbench.cli.main import main
 from gradbench.core.errors import GradbenchError
@@ -29,7 +30,13 @@ pytestmark = pytest.mark.usefixtures("quick_compilation")
 # ---------------------------------------------------------------- the classes that are claimed
 
 
-@pytest.mark.parametrize("name", sorted(ESTIMATORS))
+FEW = ("straight_through", "disarm")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [n if n in FEW else pytest.param(n, marks=pytest.mark.slow) for n in sorted(ESTIMATORS)],
+)
 def test_every_estimator_is_found_to_be_what_it_claims(name):
     certificate = check_estimator(name)
     assert certificate.passed, str(certificate)
@@ -40,7 +47,7 @@ def test_every_estimator_is_found_to_be_what_it_claims(name):
 @pytest.mark.parametrize(
     ("spec", "found"),
     [
-        ("darn(phi=0.2)", "multilinear"),
+        pytest.param("darn(phi=0.2)", "multilinear", marks=pytest.mark.slow),
         pytest.param("reinmax(temperature=2)", "biased", marks=pytest.mark.slow),
         pytest.param("straight_through(proxy='identity')", "biased", marks=pytest.mark.slow),
     ],
@@ -73,15 +80,19 @@ def hidden(make):
         (wrong_arm, "unbiased"),
     ],
 )
-def test_a_planted_bug_is_caught(make, claim):
+def test_a_planted_bug_is_caught(make, claim, only):
+    only("convolution", "two layers")
     certificate = check_estimator(make, claim)
     assert not certificate.passed
     assert certificate.found != claim
-    assert all(check.passed for check in certificate.checks if check.name != "value")
+    # It is said to be driven by states and is not: its draws are not those that were enumerated.
+    assert ("draws" in certificate.failed) == (make is wrong_arm)
+    assert set(certificate.failed) <= {"value", "draws"}
     if make is kept_descendants:  # right in one layer: only the deep problems tell
         assert certificate.found == "one layer"
 
 
+@pytest.mark.slow
 def test_a_tenth_of_a_layer_is_also_seen_by_a_test_where_nothing_can_be_enumerated():
     certificate = check_estimator(hidden(layer_scaled), "unbiased")
     assert not any(finding.exact for finding in certificate.findings)
@@ -128,8 +139,9 @@ def mapped_otherwise(value, params, key, batch):
 @pytest.mark.parametrize(
     ("change", "failed"),
     [
-        (counted, ["jit", "vmap"]),
-        (lambda value, *_: value + np.random.default_rng().normal(), ["jit", "vmap"]),
+        (counted, ["jit", "vmap", "scan"]),
+        (lambda value, *_: value + np.random.default_rng().normal(), ["jit", "vmap", "scan"]),
+        (lambda value, *_: value * (1 + in_scan()), ["scan"]),
         (mapped_otherwise, ["vmap"]),
         (lambda value, *_: value.astype(jnp.float64), ["float32"]),
         (
@@ -144,7 +156,8 @@ def test_what_is_no_proper_loss_fails_its_requirement(change, failed):
     assert [check.name for check in checks if not check.passed] == failed
 
 
-def test_a_value_that_does_not_estimate_the_loss_fails_the_certificate():
+def test_a_value_that_does_not_estimate_the_loss_fails_the_certificate(only):
+    only("convolution")
     certificate = check_estimator(broken(lambda value, *_: 2 * value - stop_gradient(value) + 1))
     assert certificate.failed == ["value"]
     assert not certificate.passed
@@ -153,7 +166,8 @@ def test_a_value_that_does_not_estimate_the_loss_fails_the_certificate():
 # -------------------------------------------------------------------------- the command line
 
 
-def test_the_command_prints_the_evidence_and_fails_with_1(capsys, tmp_path, monkeypatch):
+def test_the_command_prints_the_evidence_and_fails_with_1(capsys, tmp_path, monkeypatch, only):
+    only("convolution", "two layers")
     assert main(["check", "zgr"]) == 0
     text = capsys.readouterr().out
     assert text.startswith("zgr: claims quadratic, found quadratic (")

@@ -21,6 +21,9 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print certificates of estimators; return 1 where a claim is wrong."""
+    from gradbench.core.compiling import compile_quickly
+
+    compile_quickly()
     import jax
 
     # The many small programs run for milliseconds: compiling them is what takes time.

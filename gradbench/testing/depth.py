@@ -1,0 +1,110 @@
+"""What an estimator claims for networks of several layers, enumerated on such networks."""
+
+from collections.abc import Callable, Sequence
+from functools import cache, partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from gradbench.core.contract import Loss, Model, Params
+from gradbench.core.errors import GradbenchError
+from gradbench.estimators.registry import DEPTHS
+from gradbench.exact.moments import Moments, moments, moments_work
+from gradbench.models.dense import Dense
+from gradbench.models.network import SBN
+from gradbench.testing.bias import EXACT, biases
+from gradbench.testing.problems import Problem, layer_params, problems, truth
+from gradbench.testing.requirement import Check
+
+_MOST = 1 << 16  # draws of one example that an enumeration may take
+
+
+def depth_checks(make: Callable[[Model], Loss], claims: Sequence[str], seed: int) -> list[Check]:
+    """Check claims of ``DEPTHS`` by enumeration, each on a network of its kind.
+
+    Raises:
+        GradbenchError: nothing can be enumerated of the estimator.
+    """
+    checks = []
+    done: dict[str, Moments] = {}
+    for claim in claims:
+        problem, layers = _problem(claim, seed)
+        if problem.name not in done:
+            done[problem.name] = _enumerated(make, claim, problem)
+        found = done[problem.name]
+        value, gradient = truth(problem, problem.batches["any"])
+        _, units = biases(found.mean, gradient)
+        bias = max(units[layer] for layer in layers) if layers else 0.0
+        if claim == "value":
+            bias = max(bias, float(abs(found.value - value) / abs(value)))
+        checks.append(
+            Check(f"exact for {claim}", bias < EXACT, f"a bias of {bias:.2g} for {DEPTHS[claim]}")
+        )
+    return checks
+
+
+def _enumerated(make: Callable[[Model], Loss], claim: str, problem: Problem) -> Moments:
+    params, batch = problem.params, problem.batches["any"]
+    loss = make(problem.model)
+    if moments_work(loss, params, batch, _MOST) > _MOST:
+        raise GradbenchError(
+            f"the claim in depth {claim!r} needs an estimator that can be enumerated; leave it out"
+        )
+    return jax.jit(partial(moments, loss))(params, batch)
+
+
+def _problem(claim: str, seed: int) -> tuple[Problem, list[int]]:
+    """Return a problem of a kind of network, and the entries of its parameters to look at."""
+    if claim in ("value", "last layer"):
+        (deep,) = (p for p in problems(seed) if p.name == "skip connections")
+        return deep, [-1 if claim == "value" else -2]
+    found = _special(claim, seed)
+    return found, list(range(len(found.params)))
+
+
+@cache
+def _special(claim: str, seed: int) -> Problem:
+    random = np.random.default_rng(seed)
+    x, target = random.standard_normal((2, 2)), random.uniform(0.5, 1.5, 2)
+    params: Params
+    model: Any
+    if claim == "in-trees":
+        (first,) = layer_params((Dense(2, 4),), random)
+        params = (first, random.uniform(0.6, 1.3, 4), random.uniform(0.6, 1.3, 2), np.array(0.4))
+        model = tree
+    elif claim == "width-1 tails":
+        tail = (Dense(2, 4, "triangular"), Dense(4, 1, "normal"), Dense(1, 1, "laplace"))
+        params, model = (*layer_params(tail, random), np.array(0.4)), SBN(tail, bent)
+    else:
+        sizes = ((2, 3), (3, 3), (3, 2), (2, 2))
+        layers = tuple(Dense(m, n, "uniform") for m, n in sizes)
+        # The sum of the sizes of all that a unit reads is at most 1: it is never saturated.
+        small = tuple(
+            {"weight": 0.25 * theta["weight"] * 2 / m, "bias": 0.4 * theta["bias"]}
+            for theta, (m, _) in zip(layer_params(layers, random), sizes, strict=True)
+        )
+        params, model = (*small, random.uniform(0.5, 1, 2)), SBN(layers, linear)
+        x = random.uniform(-1, 1, (2, 2))
+    return Problem(claim, model, params, {"any": (x, target)}, deep=True)
+
+
+def tree(params: Params, example: Any, binary: Any) -> Array:
+    """Return the objective of four units that feed two, which feed one, and nothing else."""
+    first, second, third, theta = params
+    x = binary(first["weight"] @ example[0] + first["bias"], "laplace")
+    y = binary(jnp.sum((second * x).reshape(2, 2), axis=1), "logistic")
+    z = binary(jnp.sum(third * y, keepdims=True) + 0.1, "normal")
+    return bent(theta, z, example[1])
+
+
+def bent(theta: Array, x: Array, target: Array) -> Array:
+    """Return an objective of the last unit that is not linear."""
+    return jnp.exp(theta * jnp.sum(x)) * target
+
+
+def linear(theta: Array, x: Array, target: Array) -> Array:
+    """Return a linear objective of the last states."""
+    return jnp.sum(theta * x) * target

@@ -1,0 +1,199 @@
+"""Real draws of an estimator, compared with what was enumerated of it.
+
+An enumeration runs the loss of one example on uniforms that it chooses, and trusts what the
+estimator says of itself. Here the estimator is called as a user calls it, on the whole batch in
+double precision and on its first example alone in single precision, under jit, scan and vmap; the
+other two ways are added where the loss of a batch is not made by ``surrogate_loss``.
+"""
+
+from contextlib import nullcontext
+from functools import partial
+from itertools import pairwise
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from gradbench.core.contract import Batch, Loss, Params
+from gradbench.core.precision import single
+from gradbench.core.pytrees import layer_vectors
+from gradbench.core.surrogate import SurrogateLoss
+from gradbench.estimators.adaptive import Learned
+from gradbench.exact.moments import Moments
+from gradbench.testing.bias import threshold
+from gradbench.testing.problems import Problem
+from gradbench.testing.requirement import Check
+from gradbench.testing.rows import draws_at, uniforms_of_keys, vector
+
+DRAWS = 1024
+_CHUNKS = 8
+_ROUNDING = {"float64": 1e-9, "float32": 2e-3}  # of the size of the draws of a layer
+
+
+class Variant(NamedTuple):
+    """How an estimator is called: on how many examples, and whether in single precision."""
+
+    one: bool
+    single: bool
+
+
+_USUAL = (Variant(one=False, single=False), Variant(one=True, single=True))
+_OTHER = (Variant(one=True, single=False), Variant(one=False, single=True))
+
+
+def called_as_made(called: Loss) -> bool:
+    """Return whether the loss of a batch is made by ``surrogate_loss``, and not by its own means.
+
+    It is the mean of the losses of its examples by construction then, and two calls see both sizes
+    of batches and both precisions. Any other loss needs all four.
+    """
+    return type(called).__call__ in (SurrogateLoss.__call__, Learned.__call__)
+
+
+def check_draws(
+    called: Loss, loss: Loss, found: Moments | None, problem: Problem, seed: int
+) -> list[Check]:
+    """Compare draws of ``called(params, key, batch)`` with the enumeration ``found`` of ``loss``.
+
+    Each difference is tested by z-tests of all coordinates: of the mean and the variance against
+    those enumerated, and of the mean and the mean square against draws with the same keys of what
+    was enumerated, which are usually the same numbers. What alarms at a rate of 1e-4 must alarm
+    again with another seed, so that the rate of false alarms is 1e-8 for each test. Where nothing
+    is enumerated, the calls are compared with those in double precision.
+
+    ``loss`` is what was enumerated: of learned parts, their initial state.
+    """
+    alarms: set[str] | None = None
+    for run in range(2):
+        new = _alarms(called, loss, found, problem, 1000 * (run + 1) + seed)
+        alarms = new if alarms is None else alarms & new
+        if not alarms:
+            break
+    assert alarms is not None
+    return [
+        Check(name, name not in alarms, seen)
+        for name, seen in {
+            "draws": "real draws differ from what was enumerated",
+            "one example": "real draws on a single example differ from what was enumerated",
+            "single precision": "draws in float32 differ from those in float64",
+        }.items()
+    ]
+
+
+def keys_of(seed: int) -> Array:
+    """Return keys for draws of one program, ``[chunks, keys]``."""
+    return jax.random.split(jax.random.key(seed), (_CHUNKS, DRAWS // _CHUNKS))
+
+
+def _alarms(
+    called: Loss, loss: Loss, found: Moments | None, problem: Problem, seed: int
+) -> set[str]:
+    params, batch = jax.tree.map(jnp.asarray, (problem.params, problem.batches["any"]))
+    one = jax.tree.map(lambda leaf: leaf[:1], batch)
+    alarms = set()
+    right: dict[bool, np.ndarray] = {}
+    if isinstance(loss, SurrogateLoss) and not getattr(loss.model, "random", False):
+        right[False] = _expected(loss, params, seed, batch)
+        right[True] = _expected(loss, params, seed, one)
+    for alone, in_single in _USUAL if called_as_made(called) else _USUAL + _OTHER:
+        name = "one example" if alone and not in_single else "draws"
+        draws = _called(called, problem, seed, alone, in_single)
+        if alone not in right:
+            right[alone] = draws if not in_single else _called(called, problem, seed, alone, False)
+        if _differ(draws, right[alone], params, "float32" if in_single else "float64"):
+            alarms.add("single precision" if in_single else name)
+        if found is not None and not alone and not in_single and _disagree(draws, found, params):
+            alarms.add("draws")
+    # Those in single precision are compared with what was enumerated too.
+    return alarms - {"single precision"} if "draws" in alarms else alarms
+
+
+def _called(called: Loss, problem: Problem, seed: int, alone: bool, in_single: bool) -> np.ndarray:
+    """Return draws of a batch, or of its first example alone, perhaps in single precision."""
+    with single() if in_single else nullcontext():
+        params, batch = jax.tree.map(jnp.asarray, (problem.params, problem.batches["any"]))
+        batch = jax.tree.map(lambda leaf: leaf[:1], batch) if alone else batch
+        return np.asarray(draws_of(called, params, keys_of(seed), batch), np.float64)
+
+
+@partial(jax.jit, static_argnums=0)
+def draws_of(
+    loss: Loss, params: Params, keys: Array, batch: Batch
+) -> Float[Array, "draws coordinates"]:
+    """Return the draws of value and gradient for every key, under jit, scan and vmap."""
+
+    def draw(key: Array) -> Array:
+        return vector(*jax.value_and_grad(loss)(params, key, batch))
+
+    found = jax.lax.map(jax.vmap(draw), keys)
+    return found.reshape(-1, found.shape[-1])
+
+
+def _expected(loss: SurrogateLoss, params: Params, seed: int, batch: Batch) -> np.ndarray:
+    """Return the draws that were enumerated, of the paths that the keys of real draws give."""
+    keys = keys_of(seed).ravel()
+    by_states = loss.randomness != "uniforms"
+    u, examples = uniforms_of_keys(loss.model, loss.streams, by_states, params, keys, batch)
+    if loss.couples_batch:  # all examples are one draw, and their axis is the last
+        u = jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 1, -1), u)
+        return draws_at(loss, params, u, examples)
+    flat = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), (u, examples))
+    draws = draws_at(loss, params, *flat)
+    return np.mean(draws.reshape(len(keys), -1, draws.shape[-1]), axis=1)
+
+
+def _size(draws: np.ndarray, params: Params) -> np.ndarray:
+    """Return for every coordinate the size of the draws of its layer, at least 1e-6."""
+    lengths = [1, *(len(theta) for theta in layer_vectors(params))]
+    ends = np.cumsum([0, *lengths])
+    sizes = [np.sqrt(np.mean(draws[:, a:b] ** 2)) for a, b in pairwise(ends)]
+    return np.repeat(np.maximum(sizes, 1e-6), lengths)
+
+
+def _differ(mine: np.ndarray, theirs: np.ndarray, params: Params, dtype: str) -> bool:
+    """Return whether draws of the same keys differ in their mean or their mean square."""
+    size = _size(theirs, params)
+    rounding = _ROUNDING[dtype] * size
+    with np.errstate(invalid="ignore", over="ignore"):
+        first = _far(mine - theirs, rounding)
+        second = _far(mine**2 - theirs**2, rounding * size)
+    return first or second
+
+
+def _far(d: np.ndarray, rounding: np.ndarray) -> bool:
+    """Return whether the mean of the rows is not 0, by a z-test beyond ``rounding``."""
+    if not np.all(np.isfinite(d)):
+        return True
+    error = np.std(d, axis=0) / np.sqrt(len(d))
+    return bool(np.any(np.abs(np.mean(d, axis=0)) > threshold(d.shape[1]) * error + rounding))
+
+
+def _disagree(draws: np.ndarray, found: Moments, params: Params) -> bool:
+    """Return whether mean or variance of draws are not those enumerated."""
+    mean = np.concatenate([np.ravel(found.value), *map(np.asarray, layer_vectors(found.mean))])
+    variance = np.concatenate([*map(np.asarray, layer_vectors(found.variance))])
+    rounding = 1e-6 * _size(draws, params)
+    z = threshold(len(mean))
+    d = draws - mean
+    error = np.sqrt(np.concatenate([[np.var(d[:, 0])], variance]) / len(d))
+    off = np.abs(np.mean(d, axis=0)) > z * error + rounding
+    squares = d[:, 1:] ** 2
+    spread = np.std(squares, axis=0) / np.sqrt(len(d))
+    other = np.abs(np.mean(squares, axis=0) - variance) > 1.5 * z * spread + rounding[1:] ** 2
+    return bool(off.any() or other.any())
+
+
+def at_start(loss: Loss, params: Params, batch: Batch) -> Loss:
+    """Return the estimator with learned parts frozen at their initial state."""
+    return loss.frozen(loss.init(params, batch)) if isinstance(loss, Learned) else loss
+
+
+def trace(loss: Loss, params: Params, batch: Batch) -> None:
+    """Trace an estimator without running it.
+
+    Raises:
+        GradbenchError: it refuses the model.
+    """
+    jax.eval_shape(loss, params, jax.random.key(0), batch)

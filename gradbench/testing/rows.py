@@ -1,0 +1,175 @@
+"""Draws of single examples at given uniforms: what an enumeration is made of.
+
+One small program of some rows serves all batches of a problem, and the comparison with real draws.
+"""
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Float
+
+from gradbench.core.contract import Batch, Model, Params, Site
+from gradbench.core.pytrees import closed, real_type
+from gradbench.core.run import as_examples, batch_size, find_sites, run_at_states, sampled
+from gradbench.core.surrogate import SurrogateLoss
+from gradbench.core.uniforms import Uniforms, draw_uniforms
+from gradbench.exact.moments import Moments
+from gradbench.exact.quadrature import uniform_grid
+from gradbench.exact.size import any_key, sites_and_type
+from gradbench.exact.states import path_probability, states_of_path
+
+_ROWS = 512  # of one program
+_MORE = 1 << 13  # where there are at least as many
+
+# ``rule(e, number)`` gives the weights of draws of the examples e, and their uniforms.
+_Rule = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, tuple[Uniforms, ...]]]
+
+
+def vector(value: Array, gradient: Params) -> Float[Array, " coordinates"]:
+    """Return value and gradient as one vector."""
+    return jnp.concatenate([jnp.reshape(value, 1), ravel_pytree(gradient)[0]])
+
+
+def draws_at(
+    loss: SurrogateLoss, params: Params, u: tuple[Uniforms, ...], examples: Batch
+) -> Float[np.ndarray, "rows coordinates"]:
+    """Return value and gradient of the draws of some examples, one a row of all arrays."""
+    n = batch_size(examples)
+    size = _MORE if n >= _MORE else _ROWS
+    found = []
+    for start in range(0, n, size):
+        rows = np.minimum(np.arange(start, start + size), n - 1)  # the last is repeated
+        part = jax.tree.map(partial(_take, rows=rows), (u, examples))
+        found.append(np.asarray(_draws_at(loss, params, *part)))
+    return np.concatenate(found)[:n]
+
+
+@partial(jax.jit, static_argnums=0)
+def _draws_at(
+    loss: SurrogateLoss, params: Params, u: tuple[Uniforms, ...], examples: Batch
+) -> Float[Array, "rows coordinates"]:
+    draw = jax.value_and_grad(loss.example_loss)
+    return jax.vmap(lambda u, example: vector(*draw(closed(params), u, example)))(u, examples)
+
+
+def _take(leaf: Any, rows: np.ndarray) -> Any:
+    """Return rows of an array, in numpy, which compiles nothing, unless they are random keys."""
+    key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    return leaf[rows] if key else np.asarray(leaf)[rows]
+
+
+def row_moments(loss: SurrogateLoss, params: Params, batch: Batch, points: int) -> Moments:
+    """Return what ``moments`` does: of draws at all states, or at ``points`` of all uniforms.
+
+    Raises:
+        GradbenchError: see ``moments``.
+    """
+    examples = as_examples(loss.model, any_key(), batch)
+    sites, _ = sites_and_type(loss.model, params, batch)
+    n = batch_size(examples)
+    if loss.randomness == "uniforms":
+        count, rule = _by_uniforms(loss, sites, params, examples, points)
+    else:
+        count, rule = _by_states(loss, sites, params, examples)
+    first = second = np.zeros((n, 1 + sum(np.size(leaf) for leaf in jax.tree.leaves(params))))
+    for start in range(0, n * count, _MORE):
+        rows = np.arange(start, min(start + _MORE, n * count))
+        e, number = rows // count, rows % count
+        weight, u = rule(e, number)
+        own = jax.tree.map(partial(_take, rows=e), examples)
+        draws = np.where(weight[:, None] > 0, draws_at(loss, params, u, own), 0)
+        of = weight * (np.arange(n)[:, None] == e)  # [examples, rows]
+        first, second = first + of @ draws, second + of @ draws**2
+    mean = np.mean(first, axis=0)
+    variance = np.mean(np.maximum(second - first**2, 0), axis=0) / n
+    tree = ravel_pytree(params)[1]
+    return Moments(jnp.asarray(mean[0]), tree(mean[1:]), tree(variance[1:]))
+
+
+def _by_states(
+    loss: SurrogateLoss, sites: tuple[Site, ...], params: Params, examples: Batch
+) -> tuple[int, _Rule]:
+    """Return how many draws of one example there are, and how they are made: one path a stream."""
+    table = np.asarray(_path_probabilities(loss.model, params, examples))
+    units = sum(site.size for site in sites)
+
+    def rule(e: np.ndarray, number: np.ndarray) -> tuple[np.ndarray, tuple[Uniforms, ...]]:
+        weight, streams = np.ones(len(e)), []
+        for stream in range(loss.streams):
+            path = (number >> (units * stream)) % (1 << units)
+            weight = weight * table[e, path]
+            bits = (path[:, None] >> np.arange(units - 1, -1, -1)) & 1
+            streams.append(_by_site(1.0 - bits, sites))
+        return weight, tuple(streams)
+
+    return 1 << (units * loss.streams), rule
+
+
+@partial(jax.jit, static_argnums=0)
+def _path_probabilities(
+    model: Model, params: Params, examples: Batch
+) -> Float[Array, "examples paths"]:
+    sites = find_sites(model, params, jax.tree.map(lambda leaf: leaf[0], examples))
+    units = sum(site.size for site in sites)
+
+    def one(number: Array, example: Any) -> Array:
+        states = states_of_path(number, sites, real_type(params))
+        return path_probability(run_at_states(model, params, example, states))
+
+    every = jax.vmap(jax.vmap(one, (0, None)), (None, 0))
+    return every(jnp.arange(1 << units), examples)
+
+
+def _by_uniforms(
+    loss: SurrogateLoss, sites: tuple[Site, ...], params: Params, examples: Batch, points: int
+) -> tuple[int, _Rule]:
+    """Return the same for the product of quadrature rules of all uniforms."""
+    lengths, grid = uniform_grid(loss, sites, params, examples, points)
+    strides = np.cumprod([1, *lengths[:0:-1]])[::-1][: len(lengths)]
+    axis = np.arange(len(lengths))
+
+    def rule(e: np.ndarray, number: np.ndarray) -> tuple[np.ndarray, tuple[Uniforms, ...]]:
+        index = (number[:, None] // strides) % np.array(lengths)
+        u, weight = np.moveaxis(grid[e[:, None], axis, :, index], -1, 0)
+        streams = np.split(u, loss.streams, axis=1)
+        return np.prod(weight, axis=1), tuple(_by_site(part, sites) for part in streams)
+
+    return math.prod(lengths), rule
+
+
+def _by_site(rows: np.ndarray, sites: tuple[Site, ...]) -> Uniforms:
+    parts = np.split(rows, np.cumsum([site.size for site in sites])[:-1], axis=1)
+    shaped = [x.reshape(len(x), *s.shape) for x, s in zip(parts, sites, strict=True)]
+    return tuple(shaped)  # type: ignore[arg-type]
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2))
+def uniforms_of_keys(
+    model: Model, streams: int, by_states: bool, params: Params, keys: Array, batch: Batch
+) -> tuple[tuple[Uniforms, ...], Batch]:
+    """Return the uniforms of real draws and their examples, ``[keys, examples, ...]``.
+
+    An estimator that is driven by states gets the uniforms 0 and 1 of its path in their place.
+    """
+
+    def one(key: Array) -> tuple[tuple[Uniforms, ...], Batch]:
+        examples = as_examples(model, key, batch)
+        sites = find_sites(model, params, jax.tree.map(lambda leaf: leaf[0], examples))
+        shapes, n = [site.shape for site in sites], batch_size(examples)
+        u = draw_uniforms(key, shapes, streams, n, real_type(params))
+        u = jax.tree.map(lambda leaf: jnp.moveaxis(leaf, -1, 0), u)
+        if by_states:
+
+            def of_path(stream: Uniforms, example: Any) -> Uniforms:
+                return tuple((1 - x) / 2 for x in sampled(model, params, stream, example).x)
+
+            u = tuple(jax.vmap(of_path)(stream, examples) for stream in u)
+        return u, examples
+
+    return jax.vmap(one)(keys)
