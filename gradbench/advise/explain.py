@@ -5,7 +5,8 @@ from gradbench.core.contract import Batch, Model, Params, is_chain
 from gradbench.core.inputs import checked
 from gradbench.core.run import one_layer
 from gradbench.core.text import aligned
-from gradbench.estimators.registry import EXACTNESS, evaluations, get_estimator
+from gradbench.estimators.exactness import EXACTNESS
+from gradbench.estimators.registry import evaluations, get_estimator
 
 
 def explain(estimator: str, model: Model, params: Params, batch: Batch) -> str:

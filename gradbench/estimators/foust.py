@@ -16,7 +16,8 @@ from gradbench.core.run import draw_state, run_model, sampled
 from gradbench.core.surrogate import surrogate_loss
 from gradbench.core.uniforms import Uniforms
 from gradbench.estimators.cost import Cost, L
-from gradbench.estimators.registry import Exactness, register
+from gradbench.estimators.exactness import Exactness
+from gradbench.estimators.registry import register
 from gradbench.estimators.straight_through import with_derivative
 
 

@@ -10,7 +10,7 @@ from gradbench.core.contract import Batch, Model, Params
 from gradbench.core.errors import GradbenchError
 from gradbench.core.run import sites_of
 from gradbench.estimators import get_estimator, make_estimator
-from gradbench.estimators.registry import EXACTNESS
+from gradbench.estimators.exactness import EXACTNESS
 from gradbench.measure.blocks import Blocks
 from gradbench.measure.cell import Cell, prepare
 from gradbench.measure.draws import make_plan

@@ -15,7 +15,8 @@ from gradbench.core.platform import check_platform
 from gradbench.core.precision import float64
 from gradbench.core.text import aligned
 from gradbench.estimators import ESTIMATORS, get_estimator
-from gradbench.estimators.registry import DEPTHS, EXACTNESS, Entry, Exactness
+from gradbench.estimators.exactness import DEPTHS, EXACTNESS, Exactness
+from gradbench.estimators.registry import Entry
 from gradbench.testing.bias import POWER, RARE, Finding
 from gradbench.testing.conduct import conduct, takes_black_box
 from gradbench.testing.definitions import definition_checks

@@ -11,7 +11,7 @@ from jaxtyping import Array
 
 from gradbench.core.contract import Loss, Model, Params
 from gradbench.core.errors import GradbenchError
-from gradbench.estimators.registry import DEPTHS
+from gradbench.estimators.exactness import DEPTHS
 from gradbench.exact.moments import Moments, moments, moments_work
 from gradbench.models.dense import Dense
 from gradbench.models.network import SBN

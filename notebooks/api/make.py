@@ -13,7 +13,7 @@ from gradbench.cli.catalogue import facts
 from gradbench.core.atomic import Floats
 from gradbench.core.contract import Model
 from gradbench.estimators import ESTIMATORS
-from gradbench.estimators.registry import Exactness
+from gradbench.estimators.exactness import Exactness
 
 HERE = Path(__file__).resolve().parent
 

@@ -35,7 +35,7 @@ from gradbench.estimators import (
     reinforce,
     straight_through,
 )
-from gradbench.estimators.registry import EXACTNESS
+from gradbench.estimators.exactness import EXACTNESS
 from gradbench.exact.enumeration import brute_force
 from gradbench.exact.moments import moments
 from gradbench.models.dense import Dense
