@@ -76,6 +76,20 @@ def times_in_a_moment():
         yield
 
 
+@pytest.fixture
+def only(monkeypatch):
+    """``only("two layers", ...)``: the certificate checks these problems, without the conduct."""
+    from gradbench.testing import certificate
+    from gradbench.testing.problems import problems
+
+    def choose(*names):
+        chosen = lambda seed: tuple(p for p in problems(seed) if p.name in names)  # noqa: E731
+        monkeypatch.setattr(certificate, "problems", chosen)
+        monkeypatch.setattr(certificate, "conduct", lambda *_: [])
+
+    return choose
+
+
 def flat(tree):
     """All leaves as one vector."""
     import jax
