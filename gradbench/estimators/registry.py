@@ -66,7 +66,7 @@ class Entry(NamedTuple):
         return self._at(self.exactness, hyperparameters)
 
     def claim_in_depth(self, **hyperparameters: Any) -> tuple[str, ...]:
-        """Return the names of ``DEPTHS`` that it claims with these hyper-parameters."""
+        """Return the names of ``DEPTHS`` that it claims with these ``hyperparameters``."""
         return self._at(self.depth_claims, hyperparameters)
 
     def price(self, **hyperparameters: Any) -> Cost:
@@ -133,8 +133,8 @@ def register(
     """Return a decorator that registers an estimator ``name(model, *, hyper-parameters) -> loss``.
 
     It is registered under the name of the function, and found by ``aliases`` too. ``family``,
-    ``exactness``, ``source``, ``cost``, ``differentiable``, ``value_unbiased``, ``needs`` and
-    ``layers`` are those of ``Entry``.
+    ``exactness``, ``source``, ``cost``, ``differentiable``, ``value_unbiased``, ``needs``,
+    ``layers`` and ``depth_claims`` are those of ``Entry``.
 
     Raises:
         GradbenchError: something else has one of these names, or there is no docstring.
