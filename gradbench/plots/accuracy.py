@@ -15,7 +15,7 @@ from gradbench.plots.layout import finish, grid, logarithmic, notice_zero_gradie
 from gradbench.plots.parts import Part, Suite, each_replicate, none
 from gradbench.plots.registry import Panel, figure
 from gradbench.plots.rows import groups, groups_to_draw, layers_only, only_one, place_of
-from gradbench.plots.style import SETTINGS, Style, styles
+from gradbench.plots.style import PLAIN, Style, styles
 
 
 def _each_group(suite: Suite, summary: pd.DataFrame) -> Iterator[Part]:
@@ -67,7 +67,7 @@ def rmse(curves: pd.DataFrame, title: str = "", group: str | None = None) -> Fig
         GradbenchError: no rows, or several problems or replicates.
     """
     figure, axes, shown, name, style = _panels(curves, title, group, rmse_curve)
-    with rc_context(SETTINGS):
+    with rc_context(PLAIN):
         for ax in axes.flat:
             logarithmic(ax, "x")
             logarithmic(ax, "y")
@@ -101,7 +101,7 @@ def cosine(curves: pd.DataFrame, title: str = "", group: str | None = None) -> F
         GradbenchError: no rows, or several problems or replicates.
     """
     figure, axes, _, name, style = _panels(curves, title, group, cosine_curve)
-    with rc_context(SETTINGS):
+    with rc_context(PLAIN):
         for ax in axes.flat:
             logarithmic(ax, "x")
             end_below_one(ax)
@@ -140,7 +140,7 @@ def _panels(
         title = f"{title}: {group}"
     style = styles(curves)
     checkpoints, layers = curves["checkpoint"].unique(), curves["layer"].unique()
-    with rc_context(SETTINGS):
+    with rc_context(PLAIN):
         share: Literal["row", "all"] = "row" if draw is rmse_curve else "all"
         figure, axes = grid(len(checkpoints), len(layers), share)
         for (i, j), ax in np.ndenumerate(axes):

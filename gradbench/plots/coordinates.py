@@ -21,7 +21,7 @@ from gradbench.plots.parts import Part, Suite, checkpoints_of_many, each_replica
 from gradbench.plots.registry import Panel, figure
 from gradbench.plots.rows import only_one
 from gradbench.plots.save import owned
-from gradbench.plots.style import SETTINGS, Style, in_order, styles
+from gradbench.plots.style import PLAIN, Style, in_order, styles
 
 SEEN = 4.0  # standard errors: of some hundred coordinates, hardly any is that far off by chance
 _SMALL = 0.1  # the scale is linear up to here
@@ -139,7 +139,7 @@ def bias_map(coordinates: pd.DataFrame, title: str = "") -> Figure:
     reach = _reach(coordinates[coordinates["estimator"].isin(names)])
     colors = styles(coordinates)
     height = 0.125 * (len(names) + 2) + 0.25
-    with rc_context(SETTINGS):
+    with rc_context(PLAIN):
         figure = Figure(figsize=(FULL_WIDTH, height * len(checkpoints) + 1.1), layout="constrained")
         axes = figure.subplots(
             len(checkpoints), len(layers), squeeze=False, width_ratios=np.sqrt(sizes)

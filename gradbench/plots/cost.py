@@ -12,7 +12,7 @@ from gradbench.plots.layout import finish, logarithmic, notice_zero_gradient, pa
 from gradbench.plots.parts import Part, Suite, checkpoints_of_many, each_replicate, has_costs
 from gradbench.plots.registry import figure
 from gradbench.plots.rows import no_cost, only_one, rows_of, whole
-from gradbench.plots.style import CROWDED, SETTINGS
+from gradbench.plots.style import CROWDED, PLAIN
 
 
 def _with_costs(suite: Suite, summary: pd.DataFrame) -> Iterator[Part]:
@@ -47,7 +47,7 @@ def cost(curves: pd.DataFrame, title: str = "") -> Figure:
         raise no_cost("cost")
     rows = rows_of(curves, "cost")
     draws = (rmse_curve, cosine_curve) if (curves["groups"] > 0).any() else (rmse_curve,)
-    with rc_context(CROWDED if rows[0].legend else SETTINGS):
+    with rc_context(CROWDED if rows[0].legend else PLAIN):
         figure, axes = panels(rows, 2 * len(draws), sharex="col", sharey="none")
         for row, line in zip(rows, axes, strict=True):
             for k, ax in enumerate(line):

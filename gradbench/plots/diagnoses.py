@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 
 from gradbench.core.errors import GradbenchError
 from gradbench.plots.layout import band, curve, finish, grid, limit_mark, logarithmic
-from gradbench.plots.style import LINES, SETTINGS, Style
+from gradbench.plots.style import LINES, PLAIN, Style
 
 if TYPE_CHECKING:
     from gradbench.advise.diagnose import Diagnosis
@@ -49,7 +49,7 @@ def diagnoses(found: Mapping[int, "Diagnosis"], title: str = "") -> Figure:
             "diagnoses() has nothing to draw, as no layer has a gradient significantly different "
             "from zero; raise reference_draws"
         )
-    with rc_context(SETTINGS):
+    with rc_context(PLAIN):
         figure, axes = grid(2, 2, "none")
         for ax, (metric, words) in zip(axes.flat, _PANELS.items(), strict=True):
             ax.set(ylabel=words)

@@ -25,7 +25,7 @@ from gradbench.plots.registry import figure
 from gradbench.plots.replicates import over_replicates
 from gradbench.plots.rows import layers_only, only_one
 from gradbench.plots.save import owned
-from gradbench.plots.style import SETTINGS, Style, styles
+from gradbench.plots.style import PLAIN, Style, styles
 
 
 def _sweep(suite: Suite, summary: pd.DataFrame) -> Iterator[Part]:
@@ -85,7 +85,7 @@ def draw_against(
         )
     layers = _common_layers(summary, by)
     style = styles(summary)
-    with rc_context(SETTINGS):
+    with rc_context(PLAIN):
         figure, axes = grid(2, len(layers), "row")
         for j, layer in enumerate(layers):
             rows = summary[(summary["layer"] == layer) & ~summary["zero_gradient"]]

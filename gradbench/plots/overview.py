@@ -22,7 +22,7 @@ from gradbench.plots.registry import FIGURES, figure
 from gradbench.plots.replicates import bias_and_deviation
 from gradbench.plots.rows import MANY, layers_only, member, only_one
 from gradbench.plots.save import owned
-from gradbench.plots.style import SETTINGS, Style, families_in, family_of, in_order, styles
+from gradbench.plots.style import PLAIN, Style, families_in, family_of, in_order, styles
 
 
 def _of_many(suite: Suite, summary: pd.DataFrame) -> Iterable[Part]:
@@ -59,7 +59,7 @@ def overview(summary: pd.DataFrame, title: str = "") -> Figure:
     look, known = styles(summary), families_in(summary)
     panels = list(summary.groupby(["problem", "layer"], sort=False))
     several = summary["problem"].nunique() > 1
-    with rc_context(SETTINGS):
+    with rc_context(PLAIN):
         figure = Figure(figsize=(FULL_WIDTH, 0.125 * len(names) + 1.3), layout="constrained")
         axes = figure.subplots(1, len(panels), squeeze=False, sharey=True, sharex=True)[0]
         for ax, ((problem, layer), rows) in zip(axes, panels, strict=True):

@@ -28,7 +28,7 @@ from gradbench.plots.plane import label_all
 from gradbench.plots.registry import Panel, figure
 from gradbench.plots.rows import MANY, no_cost, only_one, place_of, whole
 from gradbench.plots.save import lay_out, number_owned, owned
-from gradbench.plots.style import SETTINGS, Style, families_in, family_of, family_styles, styles
+from gradbench.plots.style import PLAIN, Style, families_in, family_of, family_styles, styles
 
 
 def error_and_cost(summary: pd.DataFrame, cost: str) -> pd.DataFrame:
@@ -168,7 +168,7 @@ def pareto(summary: pd.DataFrame, title: str = "") -> Figure:
     parts = [part for _, part in frame.groupby("checkpoint", sort=False)]
     few = frame["estimator"].nunique() <= MANY
     style = styles(frame) if few else family_styles(frame)
-    with rc_context(SETTINGS):
+    with rc_context(PLAIN):
         figure, axes = grid(len(parts), 2, "row", sharex="col")
         figure.set_size_inches(FULL_WIDTH, (2.2 if few else 3.2) * len(parts) + 0.8)
         for part, line in zip(parts, axes, strict=True):

@@ -22,7 +22,7 @@ from gradbench.plots.registry import Panel, figure
 from gradbench.plots.replicates import bias_and_deviation
 from gradbench.plots.rows import layers_only, only_one, rows_of
 from gradbench.plots.save import lay_out, number_owned, owned
-from gradbench.plots.style import SETTINGS, Style, styles
+from gradbench.plots.style import PLAIN, Style, styles
 
 _WIDE = 2  # panels side by side that have room for names
 
@@ -193,7 +193,7 @@ def plane(summary: pd.DataFrame, title: str = "") -> Figure:
     }
     nothing = bias_and_deviation(frame.head(0))
     span = _Span(pd.concat([nothing, *points.values()]))
-    with rc_context(SETTINGS):
+    with rc_context(PLAIN):
         figure, axes = panels(rows, len(layers), lines=False, sharex=True, sharey="all")
         named = {}
         for row, line in zip(rows, axes, strict=True):

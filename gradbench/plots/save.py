@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from gradbench.core.atomic import write_file
 from gradbench.core.errors import GradbenchError
 from gradbench.core.names import visible, visible_lines
-from gradbench.plots.style import SETTINGS
+from gradbench.plots.style import PLAIN, SETTINGS
 
 _OWNER = "estimator="  # how the id of an artist that belongs to an estimator begins
 Own = TypeVar("Own", bound=Artist)
@@ -78,7 +78,7 @@ def save(figure: Figure, path: str | Path) -> list[Path]:
     }
     paths = [Path(f"{path}.{suffix}") for suffix in metadata]
     try:
-        with rc_context(SETTINGS), _laid_out(figure):
+        with rc_context(PLAIN), _laid_out(figure):
             for target, (form, values) in zip(paths, metadata.items(), strict=True):
                 content = io.BytesIO()
                 dpi = SETTINGS["figure.dpi"]

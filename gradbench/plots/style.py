@@ -36,16 +36,16 @@ SETTINGS: Any = {
     "lines.markeredgewidth": 0.8,
     "legend.frameon": False,
     "legend.fontsize": 7.5,
-    "text.usetex": False,
-    "text.parse_math": False,  # a name with dollar signs is no formula
     "pdf.fonttype": 42,
     "svg.fonttype": "none",
     "svg.hashsalt": "gradbench",  # ids that are the same each time
     "image.composite_image": False,  # each keeps its id
 }
+# Those of figures that show names: one with dollar signs is no formula.
+PLAIN: Any = SETTINGS | {"text.usetex": False, "text.parse_math": False}
 
 # Where there are too many lines for these markers.
-CROWDED: Any = SETTINGS | {"lines.markersize": 2.4, "lines.linewidth": 0.8}
+CROWDED: Any = PLAIN | {"lines.markersize": 2.4, "lines.linewidth": 0.8}
 
 
 class Style(NamedTuple):

@@ -109,7 +109,7 @@ def drawings(suite: Mapping[str, Any], summary: pd.DataFrame) -> Iterator[Drawin
 def _arguments(figure: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
     """Return the arguments of a figure; those of a plugin have no dollar signs of formulas.
 
-    The figures of the package take no text for a formula, see ``SETTINGS``.
+    The figures of the package take no text for a formula, see ``PLAIN``.
     """
     if FIGURES.facts(figure).module.startswith("gradbench."):
         return dict(arguments)

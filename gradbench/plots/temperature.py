@@ -20,7 +20,7 @@ from gradbench.plots.registry import figure
 from gradbench.plots.replicates import over_replicates
 from gradbench.plots.rows import layers_only, member, only_one
 from gradbench.plots.save import owned
-from gradbench.plots.style import SETTINGS, Style, styles
+from gradbench.plots.style import PLAIN, Style, styles
 
 
 def _with_units(suite: Suite, summary: pd.DataFrame) -> Iterator[Part]:
@@ -63,7 +63,7 @@ def temperature(
     panels = list(frame.groupby(["problem", "layer"], sort=False))
     several = frame["layer"].nunique() > 1
     look = styles(frame.assign(estimator=frame["series"]))
-    with rc_context(SETTINGS):
+    with rc_context(PLAIN):
         figure, axes = grid(2, len(panels), "row")
         figure.set_size_inches(FULL_WIDTH, 5.2)
         for column, ((problem, layer), rows) in zip(axes.T, panels, strict=True):

@@ -11,7 +11,7 @@ from gradbench.plots.layout import band, curve, finish, grid
 from gradbench.plots.parts import each_problem
 from gradbench.plots.registry import figure
 from gradbench.plots.rows import only_one
-from gradbench.plots.style import LINES, SETTINGS, Style
+from gradbench.plots.style import LINES, PLAIN, Style
 
 
 @figure(
@@ -49,7 +49,7 @@ def losses(summary: pd.DataFrame, title: str = "") -> Figure:
     require_column(summary, "epoch")
     problems = list(summary["problem"].unique())
     look = {name: LINES[k % len(LINES)] for k, name in enumerate(problems)}
-    with rc_context(SETTINGS):
+    with rc_context(PLAIN):
         figure, axes = grid(1, 1, "row")
         ax = axes[0, 0]
         figure.set_size_inches(5.0, 3.0)

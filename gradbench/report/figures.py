@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from gradbench import metrics, plots
 from gradbench.plots.parts import chosen
 from gradbench.plots.registry import FIGURES, Panel, all_figures
-from gradbench.plots.style import SETTINGS, Style, styles
+from gradbench.plots.style import PLAIN, Style, styles
 from gradbench.report.places import Place
 from gradbench.report.svg import embedded
 
@@ -177,7 +177,7 @@ def _drawn(
 ) -> Markup:
     with rc_context(
         {
-            **SETTINGS,
+            **PLAIN,
             "font.size": 9,
             "xtick.labelsize": 8,
             "ytick.labelsize": 8,

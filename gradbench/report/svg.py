@@ -13,7 +13,7 @@ from matplotlib.markers import MarkerStyle
 from matplotlib.transforms import Affine2D
 
 from gradbench.core.names import visible, visible_lines
-from gradbench.plots.style import SETTINGS, Style
+from gradbench.plots.style import PLAIN, Style
 
 SVG = "http://www.w3.org/2000/svg"
 _HREF = "{http://www.w3.org/1999/xlink}href"
@@ -41,7 +41,7 @@ def embedded(figure: Figure, prefix: str, numbers: Mapping[str, int], what: str)
     for ax in figure.axes:
         ax.patch.set_visible(False)
     with rc_context(
-        {**SETTINGS, "svg.fonttype": "none", "svg.hashsalt": prefix, "image.composite_image": False}
+        {**PLAIN, "svg.fonttype": "none", "svg.hashsalt": prefix, "image.composite_image": False}
     ):
         figure.savefig(text, format="svg", metadata={"Date": None})
     root = ElementTree.fromstring(visible_lines(text.getvalue()))

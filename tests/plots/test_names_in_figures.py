@@ -16,7 +16,7 @@ from gradbench.core.names import figure_name, visible, visible_lines
 from gradbench.metrics.temperature import Unit
 from gradbench.plots.layout import finish
 from gradbench.plots.save import owned, save
-from gradbench.plots.style import SETTINGS, styles
+from gradbench.plots.style import PLAIN, styles
 from gradbench.plots.suite import Drawing
 from gradbench.report.numbers import code, codes
 from gradbench.report.svg import SVG, embedded
@@ -76,7 +76,7 @@ def test_a_script_has_the_code_of_its_template_alone(name):
 
 def drawn(name):
     """A figure with a name in every kind of text."""
-    with rc_context(SETTINGS):
+    with rc_context(PLAIN):
         figure = Figure(figsize=(2, 2))
         ax = figure.subplots()
         owned(ax.plot([1, 2], label=name)[0], name)
