@@ -34,7 +34,7 @@ lint: .venv/installed-for-tests
 	$(BIN)/lint-imports
 
 test: lint
-	$(BIN)/pytest -n 2
+	$(BIN)/pytest -n 2 --dist loadfile
 
 slow: .venv/installed-for-tests
 	$(BIN)/pytest -m slow

@@ -65,6 +65,7 @@ def test_the_simulator_is_refused_by_an_estimator_that_differentiates_it():
         loaded("black_box").main("zgr", steps=1)
 
 
+@pytest.mark.slow
 def test_an_estimator_of_another_package_is_known_by_name_and_certified(tmp_path):
     install = ["install", "--quiet", "--no-deps", "--no-index", "--no-build-isolation"]
     package = str(EXAMPLES / "own_estimator")

@@ -73,9 +73,6 @@ def arms(
             loss += gradient_term(signal * scale(site, a), a)
         return loss
 
-    law = partial(_law, samples, scale)
-    known = samples == 2 or copula == "dirichlet"  # two copies are the same whatever the copula
-    above = _dirichlet_above(samples) if descendants == "antithetic" else ABOVE[descendants]
     return surrogate_loss(
         model,
         example_loss,
@@ -83,7 +80,7 @@ def arms(
         randomness="uniforms",
         smoothness="constant",
         breakpoints=None if samples == 2 else _on_no_grid,
-        branches=Branches(example_loss, law, samples, above) if known else None,
+        branches=_branches(samples, copula, descendants, scale, example_loss),
     )
 
 
@@ -97,6 +94,20 @@ def _scale(samples: int, both: Both, site: Site, a: Array) -> Array:
     apart = jnp.where(q > 0, q - both(q, samples), 1)  # q (1 - q) (1 - rho)
     inverse = site.noise.cdf(jnp.abs(a)) * jnp.where(q > 0, q / apart, 1)
     return inverse * site.noise.logit_slope(a) / (samples - 1)
+
+
+def _branches(
+    samples: int,
+    copula: str,
+    descendants: str,
+    scale: Callable[[Site, Array], Array],
+    example_loss: Callable[..., Array],
+) -> Branches | None:
+    """Return what is declared of the branches, None where their law is not known."""
+    if samples > 2 and copula != "dirichlet":  # two copies are the same whatever the copula
+        return None
+    above = _dirichlet_above(samples) if descendants == "antithetic" else ABOVE[descendants]
+    return Branches(example_loss, partial(_law, samples, scale), samples, above)
 
 
 def _law(samples: int, scale: Callable[[Site, Array], Array], site: Site, a: Array) -> Array:

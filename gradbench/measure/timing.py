@@ -224,7 +224,6 @@ def _turns(budget: float, seconds: float) -> set[int]:
 def _no_collection() -> Iterator[None]:
     """Keep Python from collecting garbage, which takes longer the more was compiled before."""
     enabled = gc.isenabled()
-    gc.collect()
     gc.disable()
     try:
         yield

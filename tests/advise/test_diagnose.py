@@ -134,6 +134,7 @@ def recurrent(params, key, batch):
     return jnp.mean((x + 0.3) ** 3) + x[0] * x[1] * x[2] + 0 * jnp.sum(batch)
 
 
+@pytest.mark.slow
 def test_the_counterpart_goes_through_scan_and_leaves_the_loss_as_it_was():
     params, batch = (jnp.array([0.3, -0.5, 1.0]),), jnp.zeros((1, 1))
     draw = jax.grad(recurrent)
@@ -171,6 +172,7 @@ def test_a_loss_of_ones_own_is_diagnosed(moments):
         assert abs(std.value - deviation) < 5 * std.se
 
 
+@pytest.mark.slow
 def test_expectations_inside_a_loss_are_made_unbiased():
     def loss(params, key, batch):
         g = expectation(lambda x, t: jnp.sum(x) ** 3 + t * x[0] * x[1], "straight_through")
@@ -226,6 +228,7 @@ def test_a_loss_is_traced_once_however_often_it_is_diagnosed():
     assert len(traced) - first < first / 3  # looking for the sites, not compiling
 
 
+@pytest.mark.slow
 def test_the_same_key_gives_the_same_diagnosis_and_another_one_another():
     loss = own()
     one, two, other = (
@@ -327,6 +330,7 @@ def test_a_loss_whose_gradient_does_not_come_back_to_the_states_is_refused(name,
         draw(THREE, KEY, jnp.zeros((1, 1)))
 
 
+@pytest.mark.slow
 def test_a_module_with_functions_among_its_leaves_is_diagnosed():
     net = eqx.nn.MLP(2, 3, 4, 1, key=KEY)
 

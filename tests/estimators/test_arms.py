@@ -219,6 +219,7 @@ def test_the_correlation_of_two_copies_is_well_defined_where_units_saturate(copu
     assert np.all(q[1:] - both[1:] >= q[1:] / 2)
 
 
+@pytest.mark.slow
 def test_more_copies_are_unbiased_in_deep_networks_with_either_copula():
     network, params, batch = small((2, 2, 2, 1), ("logistic", "normal"), seed=5)
     losses = [

@@ -268,6 +268,7 @@ def test_a_corrupted_checkpoint_is_named_and_is_trained_again_the_same(
     assert tiny.numbers(tmp_path) == tiny.numbers(finished_run / "results")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("function", ["fsync", "replace"])
 @pytest.mark.parametrize("writes", [0, 1, 4, 7])  # the manifest; checkpoints; a shard; a later one
 def test_a_full_disk_is_one_sentence_and_the_run_continues_afterwards(

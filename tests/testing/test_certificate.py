@@ -30,7 +30,7 @@ pytestmark = pytest.mark.usefixtures("quick_compilation")
 # ---------------------------------------------------------------- the classes that are claimed
 
 
-FEW = ("straight_through", "disarm")
+FEW = ("straight_through", "reinforce")
 
 
 @pytest.mark.parametrize(

@@ -231,7 +231,7 @@ def of_each_layer(spec):
 
 
 @pytest.mark.usefixtures("shortly")
-@pytest.mark.parametrize("spec", ["reinforce", "zgr", "disarm", "arm", "psa"])
+@pytest.mark.parametrize("spec", ["reinforce", "disarm", "arm"])
 def test_nested_expectations_have_the_class_of_their_estimator(spec):
     assert_found(nested, spec, of_each_layer(spec))
 
