@@ -202,11 +202,13 @@ def test_a_thing_without_a_docstring_of_its_own_is_refused_with_file_and_line(tw
 def test_the_same_module_may_register_again(shapes, tmp_path):
     write(tmp_path, "shape_one", name="circle")
     module = importlib.import_module("shape_one")
-    (tmp_path / "shape_one.py").write_text(SHAPE.format(name="circle").replace('"ball"', '"disc"'))
+    (tmp_path / "shape_one.py").write_text(
+        SHAPE.format(name="circle").replace('"ball"', '"round_disc"')
+    )
     importlib.invalidate_caches()
     importlib.reload(module)
     assert shapes["circle"] is module.circle
-    assert shapes.canonical("disc") == "circle" and shapes.resolve("ball") is None
+    assert shapes.canonical("round_disc") == "circle" and shapes.resolve("ball") is None
 
 
 # ------------------------------------------------------------------------------ what is loaded
