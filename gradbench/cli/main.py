@@ -25,6 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     The code is 0, 1 where a check fails, 2 for bad input, and 130 after Ctrl-C.
     """
+    _open_closed_streams()
     options = _parser().parse_args(arguments)
     warnings.showwarning = _print_warning
     try:
@@ -34,6 +35,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()  # an error of the output is to be seen here, not at exit
     except GradbenchError as error:
         say(f"gradbench: {error}", error=True)
+        return BAD_INPUT
+    except MemoryError as error:
+        reason = str(error) or "this machine has not enough memory"
+        say(f"gradbench: {reason}; ask for less, such as narrower networks", error=True)
+        return BAD_INPUT
+    except RuntimeError as error:  # JAX has no class of its own for this
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        reason = str(error).splitlines()[0].removeprefix("RESOURCE_EXHAUSTED: ")
+        say(f"gradbench: {reason}; ask for less, such as narrower networks", error=True)
         return BAD_INPUT
     except KeyboardInterrupt:
         print(
@@ -92,6 +103,16 @@ def _print_warning(
 
 
 _print_other_warning = warnings.showwarning
+
+
+def _open_closed_streams() -> None:
+    """Send what is printed nowhere where standard output or error is closed, as with ``>&-``.
+
+    Else Python has None in its place, and the next file that is opened gets its number.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115 - to the end of the process
 
 
 def _discard_output() -> None:

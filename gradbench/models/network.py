@@ -25,6 +25,8 @@ from gradbench.models.flips import flip_each, one_by_one
 from gradbench.models.layer import axes
 from gradbench.models.losses import LossFunction, Readout
 
+LARGEST = 1e6  # what a state may be: squares of sums of states are numbers still
+
 
 @dataclass(frozen=True)
 class SBN(Chain):
@@ -50,11 +52,12 @@ class SBN(Chain):
         if not (
             isinstance(states, tuple | list)
             and len(states) == 2
-            and all(isinstance(value, Real) and math.isfinite(value) for value in states)
+            and all(isinstance(value, Real) and abs(value) <= LARGEST for value in states)
             and states[0] != states[1]
         ):
             raise GradbenchError(
-                f"the states are {states!r}; give two different numbers, such as (0, 1)"
+                f"the states are {states!r}; give two different numbers of at most {LARGEST:.0e}, "
+                "such as (0, 1)"
             )
         object.__setattr__(self, "states", tuple(states))
         super().__post_init__()

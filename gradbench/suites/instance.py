@@ -120,9 +120,10 @@ def build(problem: Problem, seed: int = 0, replicate: int = 0) -> ProblemInstanc
         GradbenchError: unknown names, or data that do not fit the objective or the training.
     """
     check_problem(problem)
-    data, batch = (
-        load_data(part.name, part.arguments, seed, replicate)
-        for part in (problem.data, problem.measured)
+    parts = (problem.data, problem.measured)
+    data, batch = _named(
+        problem,
+        lambda: [load_data(part.name, part.arguments, seed, replicate) for part in parts],
     )
     batches = [_as_batch(problem, part) for part in (data, batch)]
     network = _named(problem, lambda: make_network(problem.network, data.inputs.shape[1]))
@@ -132,11 +133,20 @@ def build(problem: Problem, seed: int = 0, replicate: int = 0) -> ProblemInstanc
 
 
 def _named(problem: Problem, make: Callable[[], T]) -> T:
-    """Return what ``make`` does; its errors begin with the name of the problem."""
+    """Return what ``make`` does; its errors begin with the name of the problem.
+
+    Numbers that are too large for the machine are refused like those that are wrong.
+    """
     try:
         return make()
     except GradbenchError as error:
         raise GradbenchError(f"problem {problem.name!r}: {error}") from None
+    except MemoryError as error:
+        remedy = "ask for fewer units, examples or parameters"
+        raise GradbenchError(f"problem {problem.name!r}: {error}; {remedy}") from None
+    except OverflowError as error:
+        reason = f"a number is too large ({error.args[-1]}); give smaller ones"
+        raise GradbenchError(f"problem {problem.name!r}: {reason}") from None
 
 
 def _check_built(built: ProblemInstance) -> None:

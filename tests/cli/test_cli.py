@@ -5,6 +5,7 @@ import io
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -544,3 +545,24 @@ def test_a_full_disk_behind_the_output_is_one_sentence(environment):
         )
     assert answer.returncode == 2
     assert "No space left on device" in answer.stderr and answer.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&- <&-"])
+def test_closed_standard_streams_are_no_error(closed):
+    command = f"{shlex.join(COMMAND)} list noises {closed}"
+    answer = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+    assert (answer.returncode, answer.stderr) == (0, "")
+    assert ("logistic" in answer.stdout) == (closed == "2>&-")
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes.")]
+)
+def test_too_little_memory_is_one_sentence(monkeypatch, capsys, error):
+    def exhausted(options):
+        raise error
+
+    monkeypatch.setattr(list_command, "run", exhausted)
+    assert main(["list", "noises"]) == 2
+    said = capsys.readouterr().err
+    assert "memory" in said and "ask for less" in said and said.count("\n") == 1

@@ -111,6 +111,7 @@ def test_an_objective_can_be_any_function_without_parameters():
         (lambda: SBN((Dense(2, 3), jnp.tanh), Readout(3, 1)), "layer 2 is .*; wrap a function in"),
         (lambda: SBN((Dense(2, 3),), "logistic_loss"), "the objective is 'logistic_loss'; give a"),
         (lambda: SBN((Dense(2, 3),), Readout(3, 1), (0, np.nan)), "the states are .*; give two"),
+        (lambda: SBN((Dense(2, 3),), Readout(3, 1), (0, 1e200)), "the states are .*; give two"),
         (lambda: SBN((Dense(2, 3),), Readout(3, 1), 1), "the states are 1; give two different"),
         (lambda: Dense(2, 3, "gauss"), "unknown noise 'gauss'"),
         (lambda: Readout(0, 1), "a readout got .0, 1.; give whole numbers"),

@@ -393,6 +393,14 @@ REFUSED = {
         [ELBO_, ('"fan_in"', '"fixed_scale"')],
         "the initialisation got ELBO, which has no known moments; take 'fan_in'",
     ),
+    "data beyond memory": (
+        [('"binary_digits"\nexamples = 8', '"quadratic_form"\nunits = 10000000')],
+        "Unable to allocate",
+    ),
+    "states beyond numbers": (
+        [("hidden", "states = [-1, 1e200]\nhidden")],
+        "the states are (-1.0, 1e+200); give two different numbers of at most 1e+06",
+    ),
 }
 
 
