@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from collections import Counter
 from contextlib import nullcontext
 from itertools import pairwise
 
@@ -19,6 +20,19 @@ def pytest_configure(config):
     """All but the slow tests compile much and compute little, also in processes of their own."""
     if config.option.markexpr == "not slow":
         os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"  # read when JAX is imported
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Of the cases of a test that is marked `first(n)`, those after the first n are slow."""
+    cases = Counter()
+    for item in items:
+        marker = item.get_closest_marker("first")
+        if marker and not item.get_closest_marker("slow"):
+            name = item.nodeid.partition("[")[0]
+            cases[name] += 1
+            if cases[name] > marker.args[0]:
+                item.add_marker(pytest.mark.slow)
 
 
 settings.register_profile("gradbench", deadline=None, derandomize=True, max_examples=100)

@@ -23,6 +23,7 @@ def test_an_example_has_less_than_60_lines(path):
     assert len(path.read_text().splitlines()) < 60
 
 
+@pytest.mark.slow
 def test_the_flax_classifier_is_diagnosed_while_it_learns(tmp_path):
     from gradbench import plots
 
@@ -38,6 +39,7 @@ def test_the_flax_classifier_is_diagnosed_while_it_learns(tmp_path):
     plots.diagnoses(found).savefig(tmp_path / "diagnosis.png")
 
 
+@pytest.mark.slow
 def test_the_equinox_classifier_learns_through_its_binary_layer():
     accuracy, diagnosis = loaded("equinox_layer").main(steps=150, units=32)
     assert accuracy > 0.7  # of ten classes
@@ -46,11 +48,13 @@ def test_the_equinox_classifier_learns_through_its_binary_layer():
 
 
 @pytest.mark.parametrize("estimator", ["disarm", "zgr"])
+@pytest.mark.slow
 def test_the_bound_of_the_autoencoder_improves(estimator):
     start, end = loaded("vae_expectation").main(estimator, steps=200)
     assert end < start - 8  # nats
 
 
+@pytest.mark.slow
 def test_the_schedule_is_better_than_an_open_and_a_closed_counter():
     example = loaded("black_box")
     schedule, cost = example.main(steps=120)

@@ -41,7 +41,6 @@ COMMANDS = {
     "run": ["run", "my_suite", "--out", "results"],
     "table": ["table", "results", "--metrics", "rmse,my_largest_bias"],
     "rank": ["rank", "results", "--by", "my_largest_bias"],
-    "plot": ["plot", "results"],
     "report": ["report", "results"],
     "check": ["check", "my_average"],
 }
@@ -112,7 +111,7 @@ def test_a_suite_of_the_plugin_uses_all_of_it(printed):
 
 def test_its_figure_is_drawn_with_a_script_and_is_in_the_report(folder, printed):
     for ending in ("pdf", "svg", "png", "py"):
-        assert f"my-mean-error.{ending}" in printed["plot"]
+        assert f"my-mean-error.{ending}" in printed["run"]
         assert (folder / "results" / "figures" / f"my-mean-error.{ending}").stat().st_size > 0
     page = (folder / "results" / "report.html").read_text()
     assert "Longer bars are worse." in page and "my_average" in page and "largest bias" in page

@@ -181,6 +181,7 @@ each_kind = pytest.mark.parametrize(
 
 
 @each_kind
+@pytest.mark.slow
 def test_a_draw_is_the_same_in_plain_jax_equinox_and_flax(spec):
     right = draw_of_tuple(spec)
     assert all(np.any(leaf != 0) for leaf in jax.tree.leaves(right[1][1:]))
@@ -222,6 +223,7 @@ def test_estimators_for_one_layer_have_the_same_draw_on_a_module(spec):
     assert_same_draw((found, [vars(own)]), (value, [g]))
 
 
+@pytest.mark.slow
 def test_per_layer_goes_by_the_layers_of_a_module_as_by_the_entries_of_a_tuple():
     right = draw_of_tuple("per_layer(layers='reinforce, zgr, psa')")
     for draw in WAYS:
@@ -325,6 +327,7 @@ OF_BFLOAT16 = 0.05
 
 
 @each_kind
+@pytest.mark.slow
 def test_parameters_in_bfloat16_have_the_gradient_of_float32_within_their_digits(spec):
     half = tuple_params(jnp.bfloat16)
     single = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), half)  # the same numbers

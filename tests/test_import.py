@@ -16,6 +16,7 @@ def loaded(statements):
     return set(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split())
 
 
+@pytest.mark.slow
 def test_gradbench_alone_loads_nothing_and_its_entry_points_jax_and_numpy():
     """And jaxtyping; not what data, figures, training and modules take."""
     alone = loaded(LAZY) - set(sys.stdlib_module_names)

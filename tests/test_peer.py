@@ -84,6 +84,7 @@ def test_our_side_is_right_by_exact_moments(peer, truth, spec):
     assert peer.our_verdict(wrong, truth, False).startswith("wrong")
 
 
+@pytest.mark.slow
 def test_what_has_no_exact_moments_is_judged_by_its_draws(peer, truth, monkeypatch):
     monkeypatch.setattr(peer, "DRAWS", 20_000)
     monkeypatch.setattr(peer, "INTEGRAL", 1)

@@ -52,6 +52,7 @@ TAKEN = {
 
 
 @pytest.mark.parametrize("name", TAKEN)
+@pytest.mark.first(1)
 def test_all_entry_points_take_alike_what_is_no_plain_array(name):
     """By their shapes alone, and a reference of a batch with keys by its values."""
     problem, params, batch = TAKEN[name]
@@ -93,6 +94,7 @@ def test_what_all_entry_points_take_has_the_same_values_in_all(name):
 
 
 @pytest.mark.parametrize("batch", [None, (), {}, [], np.zeros((1, 0))], ids=repr)
+@pytest.mark.first(1)
 def test_a_model_without_data_is_given_nothing_or_an_example_of_no_numbers(batch):
     params = jnp.array([0.1, -0.3])
     g = jax.eval_shape(jax.grad(estimators.disarm(alone)), params, KEY, batch)

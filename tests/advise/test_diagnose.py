@@ -77,6 +77,7 @@ def moments(truth):
 
 @pytest.mark.parametrize("name", ["straight_through", "psa"])
 @pytest.mark.parametrize("source", ["exact", "sampled", "given"])
+@pytest.mark.slow
 def test_bias_and_deviation_are_those_of_exact_moments(name, source, moments, truth):
     more = {"sampled": {"unbiased": "disarm", "reference_draws": 8192}, "given": {}}
     more["given"]["reference"] = truth
@@ -115,6 +116,7 @@ def test_a_bias_is_seen_and_none_where_there_is_none():
 
 @pytest.mark.parametrize("by_example", [True, False])
 @pytest.mark.parametrize("inside", ["plain", "jit"])
+@pytest.mark.slow
 def test_the_counterpart_of_a_loss_has_the_exact_gradient_in_the_mean(by_example, inside, truth):
     loss = jax.jit(own()) if inside == "jit" else own()
     unbiased = counterpart(loss, by_example)
@@ -190,6 +192,7 @@ def test_expectations_inside_a_loss_are_made_unbiased():
     assert found.layers["output"].estimate("bias").low > 0.1  # the only entry
 
 
+@pytest.mark.slow
 def test_a_loss_with_a_regulariser_takes_an_unbiased_one_with_it():
     def regularised(estimator):
         inner = estimator(model)
@@ -249,6 +252,7 @@ def test_what_is_found_comes_as_numbers_a_frame_and_a_table():
     assert "64 draws against the exact gradient" in str(found)
 
 
+@pytest.mark.slow
 def test_a_module_of_equinox_is_diagnosed_as_it_is():
     class Net(eqx.Module):
         first: eqx.nn.Linear
@@ -318,6 +322,7 @@ KEPT = {
 
 @pytest.mark.parametrize("compiled", [False, True])
 @pytest.mark.parametrize("name", [*LOST, *KEPT])
+@pytest.mark.first(4)
 def test_a_loss_whose_gradient_does_not_come_back_to_the_states_is_refused(name, compiled):
     """The counterpart adds the score where it comes back: without it there would be none."""
     f = (LOST | KEPT)[name]
@@ -347,6 +352,7 @@ def test_a_module_with_functions_among_its_leaves_is_diagnosed():
     assert found.layers["network"].gradient_norm > 0
 
 
+@pytest.mark.slow
 def test_an_exact_expectation_stays_exact_in_the_counterpart():
     def loss(params, key, batch):
         inner = expectation(lambda x: x.sum() ** 2, "exact")

@@ -387,6 +387,7 @@ def test_the_command_recommends_for_a_real_problem(call, tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_parameters_in_another_form_have_the_same_recommendation():
     def of_dict(params, example, binary):
         return model((params["a"], params["b"]), example, binary)

@@ -80,6 +80,7 @@ def test_run_writes_to_results_and_the_name_of_the_suite_unless_told(call, tmp_p
 
 
 @pytest.mark.parametrize("suite", list_suites())
+@pytest.mark.slow
 def test_a_dry_run_of_every_suite_says_its_size_and_writes_nothing(suite, call, tmp_path):
     code, out, error = call("run", suite, "--dry-run")
     assert (code, error) == (0, "")
@@ -111,6 +112,7 @@ def test_a_dry_run_of_every_suite_says_its_size_and_writes_nothing(suite, call, 
         ),
     ],
 )
+@pytest.mark.first(1)
 def test_a_dry_run_of_a_quick_form_says_what_is_enumerated_and_writes_nothing(
     suite, lines, call, tmp_path
 ):
@@ -122,6 +124,7 @@ def test_a_dry_run_of_a_quick_form_says_what_is_enumerated_and_writes_nothing(
 
 
 @pytest.mark.usefixtures("no_figures")
+@pytest.mark.slow
 def test_a_quick_run_writes_to_a_directory_of_its_own(call, tmp_path):
     text = changed(tiny.SUITE, (', "arm", "straight_through"', ""))
     suite = tiny.write(tmp_path / "suite", f'{text}[quick]\ndraws = 12\n"data.points" = 4\n')
@@ -132,6 +135,7 @@ def test_a_quick_run_writes_to_a_directory_of_its_own(call, tmp_path):
     assert manifest["suite"]["problems"][0]["data"]["arguments"] == {"points": 4}
 
 
+@pytest.mark.slow
 def test_show_prints_the_table_and_plot_draws_the_figures(finished, call):
     code, out, error = call("show", finished / "results")
     assert (code, error) == (0, "")
@@ -442,14 +446,22 @@ def test_an_interrupted_command_says_how_to_continue_with_exit_code_130(call, mo
 # --- real processes ---
 
 
+# In the background, processes inherit that SIGINT is ignored; a terminal's do not.
+AT_A_TERMINAL = """
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from gradbench.cli.main import main
+sys.exit(main())
+"""
+
+
 @pytest.mark.usefixtures("no_figures")
 def test_ctrl_c_keeps_what_was_measured_and_the_same_command_continues(
     finished_run, call, tmp_path
 ):
     arguments = ["run", str(finished_run / "suite.toml"), "--out", str(tmp_path / "results")]
-    process = subprocess.Popen(
-        [*COMMAND, *arguments], stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
+    command = [sys.executable, "-c", AT_A_TERMINAL, *arguments]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
     error = ""
     while not error.endswith(": arm"):  # the second estimator; the bar ends its lines with \r
         letter = process.stderr.read(1)

@@ -119,6 +119,7 @@ def measured(tmp_path_factory):
     return folder / "results"
 
 
+@pytest.mark.slow
 def test_a_run_with_a_plugin_measures_its_estimators_and_names_it_in_the_provenance(measured):
     facts = json.loads((measured / "manifest.json").read_text())["provenance"]
     (told,) = facts["plugins"]
@@ -128,11 +129,13 @@ def test_a_run_with_a_plugin_measures_its_estimators_and_names_it_in_the_provena
     assert mine == same != []
 
 
+@pytest.mark.slow
 def test_an_alias_in_a_suite_is_stored_as_the_name(measured):
     suite = json.loads((measured / "manifest.json").read_text())["suite"]
     assert suite["estimators"] == ["reinforce", "mine", "straight_through", "psa"]
 
 
+@pytest.mark.slow
 def test_the_families_of_estimators_travel_with_the_results(measured):
     assert "mine" not in ESTIMATORS
     manifest = json.loads((measured / "manifest.json").read_text())

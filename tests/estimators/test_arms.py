@@ -53,6 +53,7 @@ def test_the_family_is_unbiased_at_every_depth_and_noise(make, sizes, noise):
     assert_unbiased(make(network), *at)
 
 
+@pytest.mark.slow
 def test_arm_with_independent_descendants_is_unbiased_on_a_hand_written_model():
     model, *at = skipping_problem()
     assert_unbiased(arm(model, descendants="independent"), *at)
@@ -241,6 +242,7 @@ def test_more_copies_are_unbiased_in_deep_networks_with_either_copula():
 # ------------------------------------------------------------------------- descendants
 
 
+@pytest.mark.slow
 def test_the_variance_of_disarm_grows_from_shared_to_independent_to_antithetic_descendants():
     losses = [disarm(tiny((1, 1, 1, 1))[0], descendants=d) for d in DESCENDANTS]
     for seed in (3, 4, 5):
@@ -257,6 +259,7 @@ def test_the_variance_of_disarm_grows_from_shared_to_independent_to_antithetic_d
         (partial(arms, samples=3, copula="gaussian"), ("normal",)),
     ],
 )
+@pytest.mark.first(1)
 def test_saturated_units_have_finite_and_vanishing_gradients_in_float32(make, noises):
     assert_finite_and_zero_where_saturated(make, noises)
 

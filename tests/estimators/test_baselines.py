@@ -209,6 +209,7 @@ def test_learned_baselines_start_as_reinforce():
     np.testing.assert_array_equal(plain, regressed)
 
 
+@pytest.mark.slow
 def test_nvil_learns_what_the_example_and_the_states_below_say_of_the_objective():
     def objective(theta, x, target):
         return 4 * target + jnp.sum(x)

@@ -95,6 +95,7 @@ def test_mean_and_variance_of_zgr(noise):
 
 
 @pytest.mark.parametrize("noise", NOISES)
+@pytest.mark.first(1)
 def test_zgr_is_darn_at_the_midpoint_and_reinmax_at_temperature_one_draw_by_draw(noise):
     keys = jax.random.split(jax.random.key(0), 50)
     params = (jnp.linspace(-0.9, 0.9, 7), jnp.asarray(C))
@@ -116,6 +117,7 @@ def test_zgr_is_darn_at_the_midpoint_and_reinmax_at_temperature_one_draw_by_draw
 
 @pytest.mark.parametrize("phi", [0.0, 0.3, 1.0])
 @pytest.mark.parametrize("noise", ["logistic", "triangular"])
+@pytest.mark.first(1)
 def test_darn_is_unbiased_for_multilinear_objectives_whatever_phi_and_not_beyond(phi, noise):
     def tensor(params, example, binary):
         x = binary(params[0], noise=noise)

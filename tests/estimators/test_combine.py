@@ -101,6 +101,7 @@ def same(a, b, tolerance=1e-12):
         (one_unit, "st_gumbel_softmax(temperature=0.5)", 2, 1e-9),  # smooth in them
     ],
 )
+@pytest.mark.first(1)
 def test_the_mean_of_k_draws_has_the_same_mean_and_a_kth_of_the_variance(
     case, spec, count, tolerance
 ):
@@ -206,6 +207,7 @@ def test_an_average_is_one_of_the_same_noise():
     assert relative(both.variance, exactly(one_unit, "reinforce").variance) < 1e-12
 
 
+@pytest.mark.slow
 def test_an_average_with_the_exact_gradient_halves_the_deviation_of_every_draw():
     network, params, batch = chain()
     loss = average(network, first="exact", second="straight_through")
@@ -234,6 +236,7 @@ def by_hand_case():
 
 
 @pytest.mark.parametrize("case", [chain, by_hand_case], ids=["chain", "by hand"])
+@pytest.mark.first(1)
 def test_every_layer_has_the_gradient_of_its_own_estimator_draw_by_draw(case):
     model, params, batch = case()
     specs = ("reinforce", "zgr", "psa")
@@ -251,6 +254,7 @@ def multilinear():
     return chain(loss=lambda out, target: out[0] * target)
 
 
+@pytest.mark.slow
 def test_layers_with_estimators_that_are_unbiased_there_have_no_bias():
     """Straight-through is exact in the last layer on a multilinear objective, biased below."""
     right = truth(multilinear)
@@ -408,6 +412,7 @@ def test_an_estimator_for_one_layer_is_refused_for_several_inside_a_combination_
         jax.eval_shape(mean_of(network, estimator="top_c"), params, KEY, batch)
 
 
+@pytest.mark.slow
 def test_combinations_work_for_binary_weights_with_and_without_activations():
     layers, batch = (Dense(2, 2),), (jnp.ones((3, 2)), jnp.ones(3))
     alone = BinaryWeights(RealNetwork(layers, Readout(2, 1)))

@@ -183,6 +183,7 @@ def test_a_factor_2_in_reinforce_is_seen():
         ),
     ],
 )
+@pytest.mark.first(1)
 def test_arm_and_disarm_are_unbiased_at_every_depth_and_noise(sizes, noise, make):
     network, params, batch = small(sizes, noise, seed=3)
     bias, value = integrated_bias(make, network, params, batch)
@@ -299,6 +300,7 @@ def tree():
     return network, params, batch
 
 
+@pytest.mark.slow
 def test_psa_is_unbiased_if_each_unit_feeds_at_most_one_unit_above():
     network, params, batch = tree()
     bias, value = exact_bias(psa, network, params, batch)
@@ -412,6 +414,7 @@ def literal_psa(model):
     return surrogate_loss(model, example_loss)
 
 
+@pytest.mark.slow
 def test_psa_of_a_model_with_skip_connections_is_the_literal_recursion():
     params, batch = by_hand_params(), random_batch(2)
 

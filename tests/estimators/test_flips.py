@@ -265,6 +265,7 @@ def test_the_path_integral_is_unbiased_with_a_point_per_unit_and_not_with_one_fo
         (partial(stochastic_triples, side="two"), NOISES),
     ],
 )
+@pytest.mark.slow
 def test_saturated_units_have_finite_and_vanishing_gradients_in_float32(make, noises):
     assert_finite_and_zero_where_saturated(make, noises)
 

@@ -83,6 +83,7 @@ SWITCHES = [
 
 
 @pytest.mark.parametrize("switches", SWITCHES, ids=str)
+@pytest.mark.first(1)
 def test_each_switch_is_exact_for_what_is_claimed_and_for_nothing_more(switches):
     exact = {}
     for name, h in OBJECTIVES.items():

@@ -107,6 +107,7 @@ def test_every_draw_is_the_mean_of_relaxed_units_with_noise_of_the_state(noise):
         np.testing.assert_allclose(g, soft(z, t=0.7).mean(1), rtol=1e-10)
 
 
+@pytest.mark.slow
 def test_the_mean_is_that_of_st_gumbel_softmax_and_the_variance_falls_with_the_samples(monkeypatch):
     """Var(K) = Var of the mean given the state + (what is left of Var ST-GS) / K."""
     monkeypatch.setattr(_quadrature, "_SMOOTH", (16,))  # precise enough, and fewer points

@@ -112,6 +112,7 @@ SPECS = (  # besides the defaults, which test_certificate.py has
 
 
 @pytest.mark.parametrize("spec", SPECS)
+@pytest.mark.first(1)
 def test_a_rule_is_exact_for_what_it_claims_and_for_nothing_more(spec):
     entry, arguments = get_estimator(spec)
     assert found_class(lambda model: entry.make(model, **arguments)) == entry.claim(**arguments)
@@ -482,6 +483,7 @@ def test_exact_moments_of_real_states_that_jump_are_refused_in_deep_models(make)
 
 
 @pytest.mark.parametrize(("t", "m"), [(0.5, 1.0), (1.0, 2.0), (0.7, 0.4)])
+@pytest.mark.first(1)
 def test_straight_through_gumbel_softmax_is_that_of_two_temperatures_draw_by_draw(t, m):
     a = -0.4
 

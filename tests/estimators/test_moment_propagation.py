@@ -146,6 +146,7 @@ def mean_of_local_reparameterization():
     return found.value, found.mean
 
 
+@pytest.mark.slow
 def test_with_normal_noise_and_a_linear_objective_ap2_is_the_mean_of_local_reparameterization():
     """E Phi(a) = Phi(m / sqrt(1 + v)) for normal a."""
     found = run(ap2(CHAIN), CHAIN_PARAMS, CHAIN_BATCH)
@@ -190,6 +191,7 @@ def test_ap2_is_closer_than_mean_field_to_the_mean_of_a_deep_network():
 # ------------------------------------------------------------------- layers and coding
 
 
+@pytest.mark.slow
 def test_convolutions_and_pools_pass_variances_as_any_affine_layer_does():
     """The squared kernel, the Jacobian of the same function, and that of a pool before a kernel."""
     first, conv = Conv((3, 3, 1), 2, 2), Conv((2, 2, 2), 2, 2, padding=1, noise="normal")
@@ -295,6 +297,7 @@ def test_binary_weights_of_an_objective_stand_at_their_means():
     np.testing.assert_allclose(g[1]["weight"], h[1]["weight"] * slope, rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_local_reparameterization_of_weights_is_exact_for_a_quadratic_of_each_activation():
     """Mean and variance of a are those of the sum of weights: a Gaussian has no other moments."""
 
@@ -318,6 +321,7 @@ def test_local_reparameterization_of_weights_is_exact_for_a_quadratic_of_each_ac
 
 @pytest.mark.parametrize("make", BOTH)
 @pytest.mark.parametrize("noise", NOISES)
+@pytest.mark.first(1)
 def test_single_precision_and_saturated_units_leave_draws_finite(noise, make):
     network, params, batch = small((2, 3, 2, 1), noise)
     params[0]["bias"][:] = [40, -40, 1e4]

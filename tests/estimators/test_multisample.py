@@ -69,6 +69,7 @@ def test_rloo_and_rodeo_are_unbiased_at_every_depth_and_noise(case):
     assert_unbiased({"rloo": rloo(given[0]), "rodeo": made_up(*given)}, *given)
 
 
+@pytest.mark.slow
 def test_rloo_rodeo_and_double_cv_are_unbiased_with_three_samples():
     model, *_ = given = one_hidden("triangular")
     losses = {"rloo": rloo(model, samples=3), "rodeo": made_up(*given, samples=3)}
@@ -116,6 +117,7 @@ def two_paths(model):
     return surrogate_loss(model, example_loss, streams=2)
 
 
+@pytest.mark.slow
 def test_two_samples_are_the_literal_rule_and_double_cv_and_rodeo_start_from_it():
     """Draw by draw; the first path is that of all estimators."""
     network, params, batch = small((2, 3, 1), "normal")
@@ -131,6 +133,7 @@ def test_two_samples_are_the_literal_rule_and_double_cv_and_rodeo_start_from_it(
     np.testing.assert_array_equal(value[:, 0], plain[:, 0])
 
 
+@pytest.mark.slow
 def test_a_linear_objective_leaves_double_cv_no_variance_and_what_is_learned_lowers_it():
     def objective(theta, x, target):
         return target * jnp.dot(x, np.array([0.3, 0.5, -0.9]))
@@ -248,6 +251,7 @@ def test_vimco_is_unbiased_and_so_is_ovis_only_with_gamma_0_or_auxiliary_samples
         pytest.param(2, (2, 2, 1, 1), ("normal", "laplace"), marks=pytest.mark.slow),
     ],
 )
+@pytest.mark.slow
 def test_vimco_is_unbiased_with_more_samples_and_at_every_depth_and_noise(samples, sizes, noise):
     network, params, batch = one_example(*small(sizes, noise))
     model = MultiSample(network, samples)
@@ -274,6 +278,7 @@ def test_a_weight_in_its_own_signal_of_vimco_is_seen():
     assert value < EXACT
 
 
+@pytest.mark.slow
 def test_other_estimators_run_on_several_samples_with_more_variance_than_vimco():
     network, params, batch = one_hidden()
     model = MultiSample(network, 2)

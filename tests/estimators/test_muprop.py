@@ -77,6 +77,7 @@ def test_the_last_factor_at_the_mean_field_is_seen_in_the_second_layer():
     assert value < EXACT
 
 
+@pytest.mark.slow
 def test_muprop_has_no_variance_in_one_layer_on_a_linear_objective_where_others_have():
     def objective(theta, x, target):
         return target * jnp.dot(x, np.array([0.3, 0.5, -0.9]))
@@ -89,6 +90,7 @@ def test_muprop_has_no_variance_in_one_layer_on_a_linear_objective_where_others_
     assert found["reinforce"][2] > BIASED
 
 
+@pytest.mark.slow
 def test_saturated_units_give_finite_draws_in_single_precision():
     network, *given = saturated()
     single = jax.tree.map(lambda w: jnp.asarray(w, jnp.float32), given)

@@ -132,6 +132,7 @@ def test_rebar_is_unbiased_with_every_noise(noises, monkeypatch):
     assert value < EXACT
 
 
+@pytest.mark.slow
 def test_rebar_is_unbiased_of_several_units_in_a_layer(gauss):
     gauss(5)
     network, params, batch = one_example((1, 2, 1), scale=0.5)
@@ -140,6 +141,7 @@ def test_rebar_is_unbiased_of_several_units_in_a_layer(gauss):
     assert value < EXACT
 
 
+@pytest.mark.slow
 def test_rebar_is_unbiased_through_two_layers_and_hard_states_above_a_relaxed_one_are_seen(gauss):
     def hard(at, z):
         def unit(site, a):
@@ -181,6 +183,7 @@ def wrong_logit(site, x, a, v):
     return conditional(replace(site, noise=noise), x, a, v)
 
 
+@pytest.mark.slow
 def test_planted_bugs_are_seen(gauss):
     gauss(6)
     network, params, batch = one_example((1, 1, 1))
@@ -243,6 +246,7 @@ def test_a_draw_is_the_formula_of_the_paper():
     np.testing.assert_allclose(g[0]["bias"], jax.jit(paper)(a), rtol=1e-10)
 
 
+@pytest.mark.slow
 def test_what_is_learned_starts_as_rebar_or_as_reinforce_draw_by_draw():
     network, params, batch = small((2, 3, 1), "normal", seed=3)
     same = {"temperature": 0.3, "scale": 0.7}
@@ -293,6 +297,7 @@ def test_relax_is_unbiased_at_its_fitted_state_and_has_less_variance_there(gauss
     assert variance[1, 0] < 0.5 * variance[0, 0] < 0.5 * variance[2, 0]
 
 
+@pytest.mark.slow
 def test_relax_alone_needs_no_differentiable_objective_and_rebar_does(gauss):
     gauss(8)
     network = SBN(

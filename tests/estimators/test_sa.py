@@ -65,6 +65,7 @@ def errors(model, params, batch):
 
 
 @pytest.mark.parametrize("noise", NOISES)
+@pytest.mark.first(1)
 def test_without_smoothing_it_is_unbiased_in_one_layer_on_any_objective(noise):
     network = SBN((Dense(2, 3, noise),), peculiar)
     params = (*random_params((2, 3)), np.array(0.4))
@@ -152,6 +153,7 @@ def draws(makes, model, params, batch):
     return run(jax.tree.map(jnp.asarray, params))
 
 
+@pytest.mark.slow
 def test_a_smoothed_draw_is_the_recursion_with_its_integrals_by_quadrature():
     """The quadrature has kinks; the two agree as far as it goes, and bugs are far beyond."""
     model, params, batch = small((2, 2, 2, 1), ("laplace", "logistic"))
@@ -174,6 +176,7 @@ def test_a_smoothed_draw_is_the_recursion_with_its_integrals_by_quadrature():
         assert relative(bug[1][:-1], right[1][:-1]) > 0.05
 
 
+@pytest.mark.slow
 def test_the_structure_of_a_chain_gives_the_draws_of_the_same_function():
     network, params, batch = small(CHAIN, ("normal", "laplace"), states=(0, 1))
 
@@ -256,6 +259,7 @@ def test_with_much_smoothing_the_gradient_is_that_of_psa_at_the_same_states():
     np.testing.assert_allclose(relative(coarse, right) / relative(fine, right), 10, rtol=0.02)
 
 
+@pytest.mark.slow
 def test_a_little_smoothing_is_nearly_none():
     network, params, batch = small(CHAIN, "normal")
     makes = [partial(sa, smoothing=t) for t in (0.0, 1e-4)]
@@ -269,6 +273,7 @@ def test_a_little_smoothing_is_nearly_none():
 @pytest.mark.parametrize(
     ("noise", "smoothing"), [("normal", 0.0), ("triangular", 0.0), *((n, 1.0) for n in NOISES)]
 )
+@pytest.mark.first(1)
 def test_single_precision_and_saturated_units_leave_draws_finite(noise, smoothing):
     network, params, batch = small((2, 3, 2, 1), noise)
     params[0]["bias"][:] = [40, -40, 0.3]

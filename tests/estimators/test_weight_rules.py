@@ -78,6 +78,7 @@ def by_hand(noise, temperature, epsilon):
 
 
 @pytest.mark.parametrize("noise", NOISES)
+@pytest.mark.first(1)
 def test_a_draw_of_bayesbinn_is_that_of_its_formulas(noise):
     """The value is that of the relaxed weights; the objective's own parameters are among them."""
     params = with_weights(lambda eta: eta / 2, PARAMS)  # inside the support of every noise
@@ -194,6 +195,7 @@ RULES = ("bayesbinn", "bayesbinn(temperature=1e-10)", "magnitude_aware")
 
 
 @pytest.mark.parametrize("noise", NOISES)
+@pytest.mark.first(1)
 def test_single_precision_and_saturated_weights_leave_draws_finite(noise):
     params = with_weights(lambda eta: 1e2 * np.sign(eta) * (np.abs(eta) > 0.5) + 0.4 * eta, PARAMS)
     with jax.enable_x64(False):
@@ -205,6 +207,7 @@ def test_single_precision_and_saturated_weights_leave_draws_finite(noise):
             assert np.all(np.isfinite(flat(leaves))), spec
 
 
+@pytest.mark.slow
 def test_they_run_over_stochastic_activations_and_as_a_part_of_specs():
     network = SBN((Dense(2, 2, "normal"),), Readout(2, 1))
     model = BinaryWeights(network, exact)

@@ -61,6 +61,7 @@ def uniforms_of(numbers, p):
     return np.array([path, *extra]), probability
 
 
+@pytest.mark.slow
 def test_the_unordered_set_is_unbiased_over_all_ordered_draws_of_three_of_eight_states():
     network, params, batch = tiny((1, 3, 1), "logistic")
     example = jax.tree.map(lambda leaf: leaf[0], batch)
@@ -83,6 +84,7 @@ def test_the_unordered_set_is_unbiased_over_all_ordered_draws_of_three_of_eight_
         np.testing.assert_allclose(draws[same], draws[same[:1]].repeat(6, 0), rtol=1e-9, atol=1e-13)
 
 
+@pytest.mark.slow
 def test_one_state_alone_is_reinforce_and_all_states_are_the_gradient_itself():
     network, params, batch = tiny(ONE)
     example = jax.tree.map(lambda leaf: leaf[0], batch)
@@ -100,6 +102,7 @@ def test_one_state_alone_is_reinforce_and_all_states_are_the_gradient_itself():
         np.testing.assert_allclose(draws, np.tile(truth, (20, 1)), rtol=1e-9, atol=1e-13)
 
 
+@pytest.mark.slow
 def test_both_have_less_variance_than_reinforce():
     network, *at = tiny(ONE, seed=5)
     one, pair, top = (
@@ -143,6 +146,7 @@ def test_states_without_replacement_weighted_as_if_with_are_seen():
         top_c,
     ],
 )
+@pytest.mark.slow
 def test_saturated_units_have_finite_and_vanishing_gradients_in_float32(make):
     for noise in ("logistic", "triangular"):
         assert_finite_and_zero_where_saturated(make, (noise,))

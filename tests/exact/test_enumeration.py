@@ -72,6 +72,7 @@ def by_loops(params, batch, noise):
         ((3, 1, 4, 1), ("normal", "logistic")),
     ],
 )
+@pytest.mark.first(1)
 def test_two_routes_a_finite_difference_and_plain_loops_agree(sizes, noise):
     network, params, _ = small(sizes, noise, seed=5)
     batch = random_batch(sizes[0], examples=3)  # not a power of two
@@ -95,6 +96,7 @@ def test_two_routes_a_finite_difference_and_plain_loops_agree(sizes, noise):
         (("uniform", "laplace"), brute_force),
     ],
 )
+@pytest.mark.first(1)
 def test_saturated_pre_activations_give_the_finite_and_right_gradient(noise, route):
     """Units at |a| = 1e4 are constants: the gradient is that of the network without their noise."""
     network, params, batch = small((2, 3, 2, 1), noise, scale=0.3)
@@ -406,6 +408,7 @@ def test_integer_parameters_are_refused():
 
 
 @pytest.mark.parametrize("scale", [0.0, 1e-7])
+@pytest.mark.slow
 def test_layers_whose_gradient_vanishes_have_a_reference(scale):
     """A readout of zeros, as at some initialisations: below it nothing but rounding is left."""
     network, params, batch = small((2, 3, 3, 1))

@@ -57,6 +57,7 @@ def first_two(batch):
         ),
     ],
 )
+@pytest.mark.first(1)
 def test_sums_over_pairs_are_the_integrals_over_the_uniforms(make, sizes, noise, states, scale):
     network, params, batch = small(sizes, noise, scale=scale, states=states)
     loss, at = make(network), (params, first_two(batch))
@@ -81,6 +82,7 @@ class Tied:
 @pytest.mark.parametrize(
     "below", [pytest.param((), marks=pytest.mark.slow), (Dense(2, 2, "normal"),)], ids=["", "deep"]
 )
+@pytest.mark.slow
 def test_a_parameter_shared_by_units_counts_their_products(below):
     network = SBN((*below, Tied()), Readout(2, 1))
     dense, readout = random_params((2, 2, 1))

@@ -52,6 +52,7 @@ def test_an_estimator_that_does_not_take_the_model_is_refused_before_it_is_fitte
         prepare(loss, PARAMS, BATCH, key=KEY, fit_key=FIT, name="'mine'")
 
 
+@pytest.mark.slow
 def test_learned_parts_are_fitted_with_the_key_of_the_fit_and_frozen():
     spec = "moving_average"
     loss = make_estimator(spec, NETWORK)
@@ -86,6 +87,7 @@ def test_blocks_are_measured_as_they_are_asked_for_and_refused_where_they_are_no
         cell.measured(ZERO, cell.plan(64))
 
 
+@pytest.mark.slow
 def test_what_is_measured_has_its_constants_moments_and_cost():
     cell = prepared("arm")
     plan = cell.plan(64, (3,))

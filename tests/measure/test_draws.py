@@ -148,6 +148,7 @@ def test_any_subset_of_blocks_in_any_order_is_the_same_bit_for_bit():
     assert check(plan, []) == []
 
 
+@pytest.mark.slow
 def test_the_size_of_chunks_changes_rounding_only(monkeypatch):
     network, params, batch = small((2, 2, 1), scale=1.0)
     plan = Plan(32, 16, (1, 4), (), ())
@@ -219,6 +220,7 @@ class Counted:
 
 
 @pytest.mark.parametrize("estimator", [exact, mean_field])
+@pytest.mark.slow
 def test_an_estimator_without_randomness_is_run_once_with_the_statistics_of_all_its_draws(
     estimator,
 ):

@@ -99,6 +99,7 @@ def test_a_model_that_can_be_enumerated_is_unless_asked_otherwise(truth):
     assert gradbench.reference is reference
 
 
+@pytest.mark.slow
 def test_without_a_key_it_is_always_the_same_and_with_another_another():
     one, two = ask(), ask()
     assert bits(one) == bits(two)
@@ -124,6 +125,7 @@ def test_the_relative_error_is_that_of_the_whole_layer_with_a_norm_without_bias(
     assert layer(np.zeros((64, 2))).relative_error() == 0.0
 
 
+@pytest.mark.slow
 def test_it_stops_at_the_first_doubling_at_which_every_layer_is_known(sampled):
     """The last one decides: the other layers were known earlier."""
     errors = sampled.samples.rel_se
@@ -164,6 +166,7 @@ def test_a_layer_of_zero_gradient_with_noise_is_told_and_one_without_noise_is_kn
 # --- how it goes on ---
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_ends_in_the_bits_of_one_that_was_not(tmp_path, monkeypatch):
     whole = ask(0.03, directory=tmp_path / "whole")
     write, stages = sampled_reference.write_file, []
@@ -234,6 +237,7 @@ def a_second(cells, *arguments, **more):
     return [DrawTime(1.0, 0.0, 9) for _ in cells]
 
 
+@pytest.mark.slow
 def test_the_estimator_of_the_least_predicted_time_runs_and_the_pilot_says_why(monkeypatch):
     seconds = {"reinforce": 1.0, "rloo(samples=4)": 2.0, "disarm": 1e4}
     times = [DrawTime(one, 0.0, 9) for one in seconds.values()]
@@ -247,6 +251,7 @@ def test_the_estimator_of_the_least_predicted_time_runs_and_the_pilot_says_why(m
     assert isinstance(pilot[0], Pilot) and pilot[-1].estimator == "disarm"
 
 
+@pytest.mark.slow
 def test_the_draws_that_a_pilot_predicts_are_about_those_that_it_takes(monkeypatch):
     """The error of a pilot of 256 draws is below a factor of 4 here, of the doubling one of 2."""
     monkeypatch.setattr(piloting, "time_draws", a_second)
@@ -488,6 +493,7 @@ def _with_constant(c, how):
 
 
 @pytest.mark.parametrize("how", ["jit", "callback"])
+@pytest.mark.first(1)
 def test_a_model_that_differs_in_a_constant_of_an_inner_function_is_another_one(how, tmp_path):
     given = ((jnp.ones(3),), jnp.ones(2))
     with precision(True):

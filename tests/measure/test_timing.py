@@ -262,6 +262,7 @@ def network():
     return small((2, 3, 2, 1))
 
 
+@pytest.mark.slow
 def test_equal_draws_are_all_made_and_each_is_the_draw(network):
     """Compiled code makes one draw for all keys: these would be draws that take no time."""
     model, params, batch = network

@@ -269,6 +269,7 @@ def forget_moments(directory):
         path.unlink()
 
 
+@pytest.mark.slow
 def test_a_directory_compared_with_itself_is_the_same_and_passes(finished_run, call):
     results = finished_run / "results"
     for failing in ("different", "5%"):
@@ -291,6 +292,7 @@ def test_a_directory_compared_with_itself_is_the_same_and_passes(finished_run, c
         (0.81, "different", 1),
     ],
 )
+@pytest.mark.first(1)
 def test_a_regression_fails_when_asked_for(finished_run, finished, call, factor, failing, code):
     scaled(finished / "results", "arm", factor)
     asked = [] if failing is None else ["--fail-on", failing]
@@ -303,6 +305,7 @@ def test_a_regression_fails_when_asked_for(finished_run, finished, call, factor,
     assert ratios == {f"{math.sqrt(factor):.3f}"}  # it is unbiased
 
 
+@pytest.mark.slow
 def test_another_estimator_under_the_same_name_is_found_from_its_draws(
     finished_run, finished, call
 ):
@@ -331,6 +334,7 @@ def test_results_of_another_seed_or_problem_are_one_sentence(finished_run, finis
     assert "the exact gradients at tiny/0/epoch 0/layer 1 differ" in error
 
 
+@pytest.mark.slow
 def test_what_is_not_finished_is_said_of_the_directory_that_lacks_it(finished_run, finished, call):
     for shard in (finished / "results").glob("shards/*/*/epoch*10/psa/*.parquet"):
         shard.unlink()

@@ -178,6 +178,7 @@ def assert_covered(hits, repeats, what):
 
 
 @pytest.mark.parametrize("bias", BIASES)
+@pytest.mark.first(1)
 def test_intervals_of_a_skewed_estimator_cover_and_are_not_absurdly_wide(bias):
     names = ("bias", "mse 100", "snr", "cosine 8", "signs 1")
     hits, ratios = experiment("skewed", bias, 20, 300, names)
@@ -221,6 +222,7 @@ SAFE = ("signs", "descent_probability", "draws_needed")  # conservative, or with
 
 
 @pytest.mark.parametrize(("bias", "moments"), [("zero", True), ("large", False)])
+@pytest.mark.first(1)
 def test_intervals_against_a_noisy_reference_cover(bias, moments):
     names = ("bias2", "mse 1", "variance", "descent", "scale_free_bias", "cosine 8")
     hits, ratios = experiment("skewed", bias, 20, 200, names, rel_se=0.15, moments=moments)

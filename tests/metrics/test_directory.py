@@ -62,6 +62,7 @@ def draws_of(folder, spec):
 
 
 @pytest.mark.parametrize("spec", ["reinforce", "psa"])
+@pytest.mark.first(1)
 def test_the_summary_is_that_of_the_single_draws(finished_run, spec):
     frame = metrics.summary(
         cell._replace(moments=None, claim="") for cell in cells_of(finished_run)
@@ -114,6 +115,7 @@ def test_damaged_exact_moments_are_named_and_without_them_the_draws_speak(finish
 
 
 @pytest.mark.parametrize("m", [2, 3, 10, 16, 32])
+@pytest.mark.first(1)
 def test_the_cosine_at_m_is_that_of_the_means_of_m_single_draws(finished_run, m):
     """In blocks (2), of whole blocks (10, 16, 32), and with the head of another one (3)."""
     frame = curves(finished_run / "results")
@@ -159,6 +161,7 @@ def test_curves_hold_the_powers_of_two_and_what_the_suite_names(finished_run):
     pd.testing.assert_series_equal(single["cosine"], rows["cosine"])
 
 
+@pytest.mark.slow
 def test_cells_stand_in_the_order_of_the_suite_whatever_their_names(tmp_path):
     """Also where a problem is called as an estimator is; and epoch 2 comes before epoch 10."""
     text = changed(
@@ -192,6 +195,7 @@ def files(names):
 
 
 @pytest.mark.parametrize("stored", [0, 1, 35])  # of 36 blocks
+@pytest.mark.first(2)
 def test_unfinished_cells_are_left_out(finished_run, finished, stored):
     results = finished / "results"
     complete = summary(results)
@@ -318,6 +322,7 @@ def test_every_replicate_has_its_figures(tmp_path):
     assert plots.accuracy(chosen(curves(results), wheres[own[1]])).keys() == {"rmse", "cosine"}
 
 
+@pytest.mark.slow
 def test_a_sweep_has_its_column_and_one_figure(tmp_path):
     text = changed(tiny.SUITE, ('"reinforce", "arm", "straight_through"', '"exact"'))
     text += 'figure = "growth"\n[sweep]\nby = "width"\n"network.hidden" = [[2], [1]]\n'

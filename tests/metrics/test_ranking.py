@@ -295,6 +295,7 @@ def told_apart(frames):
     return sum(frame["rank"].tolist() == [1, 2] for frame in frames)
 
 
+@pytest.mark.slow
 def test_estimators_of_equal_error_are_told_apart_no_more_often_than_stated():
     """At M = 1 both have the MSE 1; one by bias, and they share their random numbers."""
     frames = rankings(
@@ -453,6 +454,7 @@ def test_a_crossover_is_the_closed_form_and_the_ranking_flips_there(one, two, co
         assert (before["estimator"][0], after["estimator"][0]) == names
 
 
+@pytest.mark.slow
 def test_the_limits_of_a_crossover_cover_it():
     """Of 200, with the variance and the squared bias of draws that share random numbers."""
     rng = np.random.default_rng(6)

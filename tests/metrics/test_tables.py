@@ -131,6 +131,7 @@ def test_the_terminal_form_has_straight_columns(tables, kind):
 
 
 @given(st.text(max_size=20))
+@pytest.mark.slow
 def test_any_text_is_escaped_for_latex(text):
     found = re.sub(r"\\text\w+\{\}|\$[<>|]\$|\\[&%$#_{}]", "", in_latex(text))
     assert not re.search(r"[\\~^&%$#_{}<>|]", found)

@@ -177,6 +177,7 @@ def case(name, examples=2):
 
 
 @pytest.mark.parametrize("name", MODELS)
+@pytest.mark.first(1)
 def test_the_exact_gradient_is_that_of_a_plain_enumeration(name):
     model, params, batch = case(name)
     found = exact_gradient(model, params, batch)
@@ -436,6 +437,7 @@ def all_draws():
         return params, *jax.device_get(run(params, keys))
 
 
+@pytest.mark.slow
 def test_every_estimator_gives_finite_gradients_like_the_parameters(all_draws):
     params, _, rows = all_draws
     for spec, (value, gradient) in rows.items():
@@ -447,6 +449,7 @@ def test_every_estimator_gives_finite_gradients_like_the_parameters(all_draws):
             assert np.all(np.isfinite(leaf)), spec
 
 
+@pytest.mark.slow
 def test_nested_is_the_one_estimator_with_the_other_inside_draw_by_draw(all_draws):
     params, _, rows = all_draws
     first = jax.tree.map(lambda leaf: leaf[:5], rows)
@@ -459,6 +462,7 @@ def test_nested_is_the_one_estimator_with_the_other_inside_draw_by_draw(all_draw
     assert relative(first["psa"], found) > BIASED
 
 
+@pytest.mark.slow
 def test_the_same_key_gives_the_same_weights_in_every_estimator(all_draws):
     params, _, rows = all_draws
     bias, p = params[0]["bias"], CDF["triangular"](params[0]["weight"])
@@ -473,6 +477,7 @@ def test_the_same_key_gives_the_same_weights_in_every_estimator(all_draws):
         np.testing.assert_array_equal(np.sign(shown), right, err_msg=spec)
 
 
+@pytest.mark.slow
 def test_the_value_estimates_the_loss_where_the_registry_says_so(all_draws):
     _, (truth, _), rows = all_draws
 
@@ -489,6 +494,7 @@ def test_the_value_estimates_the_loss_where_the_registry_says_so(all_draws):
     assert_mean(values, np.full(len(random), truth))
 
 
+@pytest.mark.slow
 def test_the_unbiased_are_so_also_with_estimators_of_the_activations_inside(all_draws):
     """One hidden layer: PSA is unbiased for it too. What is biased is seen by the same test."""
     _, (_, truth), rows = all_draws
@@ -532,6 +538,7 @@ def test_every_estimator_runs_in_single_precision_and_is_pure():
 
 
 @pytest.mark.parametrize("noise", ["uniform", pytest.param("triangular", marks=pytest.mark.slow)])
+@pytest.mark.slow
 def test_latent_weights_outside_the_support_are_fixed_and_have_no_gradient(noise):
     model = BinaryWeights(TANH, noise=noise)
     params, batch = random_like(TANH), (inputs(2, 2), targets(2))

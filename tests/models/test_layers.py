@@ -118,6 +118,7 @@ def by_xla(conv, theta, x):
 @settings(max_examples=8)
 @given(convolutions())
 @example(Conv((5, 4, 2), 3, (2, 3), (2, 1), "same"))
+@pytest.mark.slow
 def test_a_convolution_and_its_gradient_equal_those_of_xla(conv):
     theta, x = initial(conv), random(0, *conv.inputs)
     weights = random(1, *conv.outputs)
@@ -182,6 +183,7 @@ def denses(draw):
 @example(Compose((Conv((3, 3, 1), 2, 2),)), False, 1 << 17)
 @example(Compose((Conv((3, 3, 1), 2, 2),), noise="uniform"), False, 1 << 17)
 @example(Compose((jnp.sin, Dense(4, 2)), inputs=4), False, 50)
+@pytest.mark.slow
 def test_flip_pull_equals_flipping_every_unit_at_once_or_in_chunks(layer, coded, at_once):
     theta, shape = initial(layer), axes(layer.inputs)
     x = bits(1, *shape) if coded else signs(1, *shape)
@@ -416,6 +418,7 @@ def enumerated_image(params, image, target):
     return total
 
 
+@pytest.mark.slow
 def test_a_convolution_of_4_by_4_states_is_exact_as_by_a_plain_enumeration():
     network = SBN((Conv((4, 4, 1), 1, 3, padding=1), Dense(16, 2)), Readout(2, 1))
     params = jax.tree.map(np.asarray, initial(network))
@@ -454,6 +457,7 @@ def deep_image():
     )
 
 
+@pytest.mark.slow
 def test_reinforce_is_unbiased_on_convolutions_and_on_layers_that_are_not_affine():
     bias, value = exact_bias(reinforce, mixed(Readout(2, 1)))
     assert np.all(bias < EXACT)
@@ -499,6 +503,7 @@ def test_psa_is_exact_in_the_last_layer_and_the_objective_and_biased_below():
     assert np.all(bias[:2] > BIASED)
 
 
+@pytest.mark.slow
 def test_psa_is_unbiased_if_no_windows_of_convolutions_of_one_channel_overlap():
     first, halved = Conv((4, 1), 1, 3, padding=1, noise="laplace"), Conv((4, 1), 1, 2, 2)
     bias, value = exact_bias(psa, SBN((first, halved, Conv((2, 1), 1, 2)), Readout(1, 1)))
@@ -517,6 +522,7 @@ def test_straight_through_is_unbiased_in_one_convolution_on_multilinear_objectiv
 
 
 @every_kind
+@pytest.mark.slow
 def test_every_estimator_runs_on_convolutions_and_on_layers_that_are_not_affine(kinds):
     network = mixed(Readout(2, 1))
     params, batch = initial(network), batch_of(network)
@@ -553,6 +559,7 @@ def plain(network):
         ),
     ],
 )
+@pytest.mark.slow
 def test_psa_of_a_chain_equals_psa_by_flips_of_the_whole_model_draw_by_draw(
     make, at_once, monkeypatch
 ):

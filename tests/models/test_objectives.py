@@ -109,6 +109,7 @@ TARGETS = {
 @pytest.mark.parametrize(
     "loss", [name for name in OBJECTIVES if not isinstance(OBJECTIVES[name], type)]
 )
+@pytest.mark.first(1)
 def test_every_loss_gives_a_gradient_and_takes_its_shape_of_targets(loss):
     outputs = 1 if loss == "logistic_loss" else 3
     network = dense_network((2, 2, outputs), loss)
@@ -321,6 +322,7 @@ def sampled_too(network):
         ((3, 3, 2), ("triangular", "uniform"), 2),
     ],
 )
+@pytest.mark.first(1)
 def test_the_bound_and_its_gradient_are_those_of_the_definition(sizes, noises, hidden):
     network, params, batch = autoencoder(sizes, noises, hidden)
 
@@ -356,6 +358,7 @@ def test_recursion_equals_brute_force_for_a_bound_of_three_layers():
 
 
 @pytest.mark.parametrize("noise", ["uniform", pytest.param("triangular", marks=pytest.mark.slow)])
+@pytest.mark.slow
 def test_saturated_encoders_of_bounded_noise_have_finite_and_right_bounds(noise):
     network, params, batch = autoencoder((4, 3), (noise,))
     a = np.abs(forward(params[0], batch[0]))
@@ -452,6 +455,7 @@ def assert_draws(draws, exact):
 
 
 @every_kind
+@pytest.mark.slow
 def test_the_gradient_in_the_objective_s_own_parameters_is_unbiased_in_every_estimator(kinds):
     network, params, batch = autoencoder((3, 2, 2), ("logistic", "normal"))
     entries = [(name, ESTIMATORS[name]) for name in kinds]
@@ -474,6 +478,7 @@ def test_the_gradient_in_the_objective_s_own_parameters_is_unbiased_in_every_est
         assert per_layer(found["psa"], truth)[1] < EXACT  # the last layer
 
 
+@pytest.mark.slow
 def test_arm_is_unbiased_for_the_bound_in_all_its_parameters():
     network, params, batch = autoencoder((3, 2), ("logistic",), 2)
     keys = jax.random.split(jax.random.key(5), 20_000)
@@ -652,6 +657,7 @@ def test_targets_of_another_size_than_the_decoder_s_are_refused():
 
 
 @pytest.mark.parametrize("noise", ["uniform", pytest.param("triangular", marks=pytest.mark.slow)])
+@pytest.mark.slow
 def test_states_that_a_flip_makes_impossible_count_nothing_in_the_sampled_divergence(noise):
     """PSA keeps the states above a flip; the logarithm of their probability 0 is no number."""
     layers = (Dense(3, 3, noise), Dense(3, 2, noise))

@@ -113,6 +113,7 @@ def potential(noise, p, q):
 
 
 @pytest.mark.parametrize("noise", NOISES)
+@pytest.mark.first(1)
 def test_a_mirror_step_minimises_the_linearised_loss_plus_the_divergence_of_its_potential(noise):
     """rate g p' + D(p', p), D the Bregman divergence of Phi; g = dE/dw is half of dE/dp."""
     for eta, g in [(0.3, 0.8), (-0.6, 1.5), (-0.6, -1.0), (0.5, -2.5), (-0.8, 3.0)]:
@@ -258,6 +259,7 @@ def test_training_by_the_identity_rule_is_a_descent_on_p_beside_real_biases(nois
         np.testing.assert_allclose(theta["bias"], right, rtol=EXACT)
 
 
+@pytest.mark.slow
 def test_gradient_descent_on_eta_is_the_identity_rule_with_the_slope_of_the_noise():
     """The chain rule, for every noise: a step of -rate 2F'(eta) dE/dw on the same draw."""
     params = start()
@@ -311,6 +313,7 @@ OPTIMISERS = {
 
 
 @pytest.mark.parametrize("name", OPTIMISERS)
+@pytest.mark.first(1)
 def test_every_optimiser_is_part_of_a_chain_and_keeps_structure_and_precision(name):
     latent = OPTIMISERS[name]
     chain = optax.chain(optax.clip(0.1), latent)

@@ -114,6 +114,7 @@ def test_the_exact_gradient_of_a_kind_of_model_is_by_its_own_route_and_checked_b
     assert relative(found.gradient, truth) < 1e-12
 
 
+@pytest.mark.slow
 def test_a_model_too_large_for_all_paths_is_exact_by_its_own_route():
     long = Markov(30)
     assert is_small(long, MARKOV_PARAMS, EXAMPLES)
@@ -152,6 +153,7 @@ def test_the_size_that_a_kind_of_model_gives_is_what_is_refused():
                 refused(model, MARKOV_PARAMS, EXAMPLES)
 
 
+@pytest.mark.slow
 def test_a_route_may_name_its_own_second_route():
     class Checked(Markov):
         exact_route = replace(
@@ -259,6 +261,7 @@ def program(loss, *args):
         ("nested", ("nested(weights='arm', activations='psa')", "ap2")),
     ],
 )
+@pytest.mark.first(1)
 def test_an_estimator_treats_a_kind_of_model_as_the_one_whose_members_it_has(kind, specs):
     model, params, batch = small_model(kind)
     params, key = jax.tree.map(jnp.asarray, params), jax.random.key(3)
@@ -271,6 +274,7 @@ def test_an_estimator_treats_a_kind_of_model_as_the_one_whose_members_it_has(kin
 
 
 @pytest.mark.parametrize("kind", ["chain", "weights", "nested"])
+@pytest.mark.first(1)
 def test_the_exact_routes_treat_a_kind_of_model_as_the_one_whose_members_it_has(kind):
     model, params, batch = small_model(kind)
     route, other = route_of(model), Wrapped(model)

@@ -76,6 +76,7 @@ KINDS_OF_RULES = ("zgr", "concrete", "foust(rho=0.5)", "deterministic_straight_t
         ("float16", KINDS_OF_RULES),
     ],
 )
+@pytest.mark.first(1)
 def test_states_are_exactly_binary_in_the_shape_and_type_of_the_pre_activations(dtype, specs):
     with precision(dtype == "float64"):
         a = A.astype(dtype)
@@ -153,6 +154,7 @@ def one_layer(f, noise):
     ],
     ids=["kinds", "all", "all with bounded noise"],
 )
+@pytest.mark.slow
 def test_the_gradient_is_the_draw_of_the_estimator_on_a_model_of_one_layer(
     noise, specs, monkeypatch
 ):
@@ -334,6 +336,7 @@ print("the same everywhere")
 """
 
 
+@pytest.mark.slow
 def test_sharded_pre_activations_have_the_states_of_one_device_and_stay_where_they_are():
     four = "--xla_force_host_platform_device_count=4"
     environment = {
@@ -530,6 +533,7 @@ def two_layers(a, key, other):
     ],
     ids=["jit", "grad", "jit of grad", "vmap", "eval_shape", "jvp", "checkpoint"],
 )
+@pytest.mark.first(1)
 def test_one_key_for_two_layers_of_a_traced_function_is_refused_and_two_keys_are_not(under):
     key, other = jax.random.split(KEY)
     same = under(lambda a, key: two_layers(a, key, key))

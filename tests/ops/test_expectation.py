@@ -140,6 +140,7 @@ def quick(names, now=QUICK):
 
 
 @pytest.mark.parametrize("name", quick(UNBIASED + QUADRATIC))
+@pytest.mark.first(1)
 def test_what_is_right_for_a_quadratic_function_is_so_on_average(name):
     """Both gradients, and the value where the estimator's has no bias."""
     (value, *slopes), (right, *gradients) = draws_and_truth(name, quadratic, 4000)
@@ -172,6 +173,7 @@ def test_samples_are_averaged_in_value_and_gradient():
 
 
 @pytest.mark.parametrize("name", quick(FREE, (*KINDS, "per_layer")))
+@pytest.mark.first(1)
 def test_what_f_closes_over_has_the_gradient_that_it_has_as_an_argument(name):
     """Draw by draw: some estimators leave parameters out, and know none but those that they get."""
 
@@ -197,6 +199,7 @@ def test_a_batch_is_mapped_and_is_a_loop_over_its_rows():
         assert_close(jax.tree.map(lambda leaf, k=k: leaf[k], together), alone)
 
 
+@pytest.mark.slow
 def test_a_scan_over_keys_is_the_sum_of_its_steps():
     g = expectation(quadratic, "arm")
     keys = jax.random.split(KEY, 4)
@@ -226,6 +229,7 @@ def nested_by_hand(a, w):
     return jnp.cos(a[0]) * enumerated(f, jnp.tanh(a) * w)
 
 
+@pytest.mark.slow
 def test_expectations_nest_and_live_inside_a_differentiated_program():
     a, w = jnp.array([0.5, -0.8]), jnp.array([1.2, 0.6])
     right = jax.value_and_grad(nested_by_hand, (0, 1))(a, w)
@@ -297,6 +301,7 @@ def simulated(x, method="expand_dims"):
 
 
 @pytest.mark.parametrize("name", quick(BLACK_BOX))
+@pytest.mark.first(1)
 def test_a_simulator_behind_a_callback_has_the_draws_of_the_function_that_it_computes(name):
     keys = jax.random.split(KEY, 3)
 

@@ -78,6 +78,7 @@ def test_a_figure_is_drawn_for_the_suites_that_it_names_and_for_those_that_name_
     assert names_of(asking_for(finished_run, "pareto")) == ["pareto"]
 
 
+@pytest.mark.slow
 def test_a_plugins_figure_is_plotted_with_a_script_that_draws_it_again_the_same(plugin, finished):
     results = asking_for(finished, "mean_error")
     paths = plot(results)

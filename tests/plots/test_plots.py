@@ -289,6 +289,7 @@ SLOW = {
 @pytest.mark.parametrize(
     "kind", [*FULL, *(pytest.param(kind, marks=pytest.mark.slow) for kind in SLOW)]
 )
+@pytest.mark.slow
 def test_panels_legend_and_title_do_not_overlap(kind):
     figure = (FULL | SLOW)[kind]()
     boxes = [ax.get_tightbbox() for ax in axes_of(figure)]
@@ -361,6 +362,7 @@ def test_temperatures_go_to_the_right_with_levels_and_closed_forms():
         temperature(frame[frame["estimator"] == "zgr"])
 
 
+@pytest.mark.slow
 def test_the_exact_estimator_does_not_stretch_the_logarithmic_axis():
     frame = curves_frame()
     figures = accuracy(frame)
@@ -795,6 +797,7 @@ def points_of(ax):
     }
 
 
+@pytest.mark.slow
 def test_the_layer_network_has_a_panel_only_where_it_is_given_alone():
     curves, points = curves_frame(["layer 1", "output", "network"]), points_frame(["layer 1"])
     assert "network" not in {ax.get_title().partition("\n")[0] for ax in rmse(curves).axes}
@@ -921,6 +924,7 @@ def test_a_layer_without_gradient_has_no_map():
 
 
 @pytest.mark.parametrize("kind", ["curves", "training", "pareto", "bias-map", "temperature"])
+@pytest.mark.slow
 def test_in_an_svg_every_estimator_has_ids_of_its_own_and_text_is_text(kind, tmp_path):
     figure = rmse(curves_frame(["layer 1"]), "toy") if kind == "curves" else FULL[kind]()
     svg = ElementTree.parse(save(figure, tmp_path / kind)[1])

@@ -326,6 +326,7 @@ def test_a_file_that_cannot_be_written_is_refused_in_a_sentence(finished_run, tm
         reporting.write_report(finished_run / "results", tmp_path / "file" / "report.html")
 
 
+@pytest.mark.slow
 def test_the_command_says_which_file_to_open(finished, capsys, no_figures):
     results = finished / "results"
     assert main(["report", str(results)]) == 0

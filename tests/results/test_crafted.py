@@ -194,6 +194,7 @@ KINDS = ("manifest", "references", "moments", "costs", "shards")
 @pytest.mark.parametrize("kind", KINDS)
 @settings(max_examples=12, suppress_health_check=list(HealthCheck))
 @given(st.data())
+@pytest.mark.slow
 def test_a_crafted_file_is_shown_or_refused_in_one_sentence(run, kind, data):
     craft_and_read(run, kind, data)
 

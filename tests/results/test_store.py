@@ -391,6 +391,7 @@ some_cell(results).append([block(1)], META)
 """
 
 
+@pytest.mark.slow
 def test_after_a_kill_in_the_middle_of_a_write_the_run_goes_on(tmp_path):
     here = Path(__file__).parent
     run = subprocess.run(

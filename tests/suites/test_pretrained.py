@@ -46,6 +46,7 @@ def test_published_results_are_small():
     assert files and sum(path.stat().st_size for path in files) < MOST
 
 
+@pytest.mark.slow
 def test_published_parameters_are_close_to_those_trained_here_and_are_taken():
     built = build(load_problem("quick"), 0)
     taken, trained = numbers(built.checkpoints()), numbers(built.checkpoints(retrain=True))
@@ -87,6 +88,7 @@ def published_from(finished, tmp_path):
     return kept
 
 
+@pytest.mark.slow
 def test_results_are_the_same_as_what_was_published_of_them(finished, tmp_path):
     kept = published_from(finished, tmp_path)
     assert (kept / FILE).stat().st_size < 1e5

@@ -447,6 +447,7 @@ def independent_images():
 
 @pytest.mark.parametrize("states", [(0.0, 1.0), (-1.0, 1.0)])
 @pytest.mark.parametrize("name", ["normalised", "fixed_scale"])
+@pytest.mark.slow
 def test_pre_activations_of_channels_have_mean_zero_and_the_scale_on_the_average_over_positions(
     name, states
 ):
@@ -596,6 +597,7 @@ PLACES = {
 
 
 @pytest.mark.parametrize("name", PLACES)
+@pytest.mark.slow
 def test_a_run_stores_every_cell_checkpoint_and_reference_and_draws_all_figures(runs, name):
     results = Results.open(runs / name / "results")
     places = [(*place, estimator) for place in PLACES[name] for estimator in estimators(results)]
@@ -621,6 +623,7 @@ def estimators(results):
     return results.manifest["suite"]["estimators"]
 
 
+@pytest.mark.slow
 def test_only_the_exact_estimator_of_weights_has_no_error(runs):
     frame = summary(runs / "weights" / "results")
     exact = frame["estimator"] == "exact"
@@ -630,6 +633,7 @@ def test_only_the_exact_estimator_of_weights_has_no_error(runs):
 
 
 @pytest.mark.parametrize("name", PLACES)
+@pytest.mark.slow
 def test_every_row_has_the_exact_loss_and_the_epoch_of_its_checkpoint(runs, name):
     results = Results.open(runs / name / "results")
     for row in summary(results).to_dict("records"):
@@ -640,6 +644,7 @@ def test_every_row_has_the_exact_loss_and_the_epoch_of_its_checkpoint(runs, name
 
 
 @pytest.mark.parametrize(("problem", "checkpoint"), PLACES["networks"])
+@pytest.mark.slow
 def test_nested_parameters_are_stored_and_found_again(runs, problem, checkpoint):
     built = build(load_problem(runs / "networks" / f"{problem}.toml"))
     results, place = (
@@ -655,6 +660,7 @@ def test_nested_parameters_are_stored_and_found_again(runs, problem, checkpoint)
     assert results.load_reference(place).value == pytest.approx(float(loss), rel=1e-12)
 
 
+@pytest.mark.slow
 def test_variants_begin_at_the_same_parameters_and_part(runs):
     results = Results.open(runs / "weights" / "results")
     before, after = (
@@ -666,6 +672,7 @@ def test_variants_begin_at_the_same_parameters_and_part(runs):
 
 
 @pytest.mark.parametrize("name", PLACES)
+@pytest.mark.slow
 def test_the_columns_of_the_table_line_up_with_their_headings(runs, name):
     text = show(runs / name / "results")
     headings = {line for line in text.splitlines() if "RMSE" in line and "band" in line}

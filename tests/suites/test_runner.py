@@ -81,6 +81,7 @@ def test_draws_that_are_not_finite_are_refused_and_the_other_cells_are_kept(fini
 
 # 0: before anything; 36: after the last block of the first cell; 200: in the second checkpoint
 @pytest.mark.parametrize("blocks", [0, 1, 36, 37, 200])
+@pytest.mark.slow
 def test_a_run_interrupted_after_any_block_ends_with_the_same_bits(
     finished_run, tmp_path, interrupt, blocks
 ):
@@ -93,6 +94,7 @@ def test_a_run_interrupted_after_any_block_ends_with_the_same_bits(
     assert tiny.numbers(tmp_path) == tiny.numbers(finished_run / "results")
 
 
+@pytest.mark.slow
 def test_a_run_interrupted_again_and_again_ends_with_the_same_bits(
     finished_run, tmp_path, interrupt, monkeypatch
 ):
@@ -251,6 +253,7 @@ def test_a_corrupted_reference_is_named_and_comes_back_the_same(finished):
     }
 
 
+@pytest.mark.slow
 def test_a_corrupted_checkpoint_is_named_and_is_trained_again_the_same(
     finished_run, tmp_path, interrupt
 ):
@@ -479,6 +482,7 @@ def test_reinforce_arm_and_straight_through_draw_the_same_paths(finished_run):
                 assert not np.allclose(one.layers[0].mean, other.layers[0].mean)
 
 
+@pytest.mark.slow
 def test_replicates_differ_in_data_parameters_and_draws_and_the_first_is_that_of_one(
     finished_run, tmp_path
 ):
@@ -511,6 +515,7 @@ def test_float32_draws_are_those_of_float64_to_single_precision(tmp_path):
     assert 0 < np.median(difference) < 1e-6
 
 
+@pytest.mark.slow
 def test_a_sweep_measures_every_value(tmp_path):
     text = 'figure = "growth"\n[sweep]\nby = "width"\n"network.hidden" = [[1], [2]]\n'
     suite = tiny.write(

@@ -74,6 +74,7 @@ def change(directory, checkpoint, estimator, cost):
             results.save_cost(cell.place, estimator, cost)
 
 
+@pytest.mark.slow
 def test_all_cells_are_timed_together_after_all_draws_and_no_number_depends_on_it(
     finished_run, tmp_path, passes
 ):

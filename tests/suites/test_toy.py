@@ -47,6 +47,7 @@ TOYS = {
 
 
 @pytest.mark.parametrize("toy", TOYS)
+@pytest.mark.first(3)
 def test_the_closed_form_of_a_toy_is_the_sum_over_all_paths(toy):
     objective, states, batch = TOYS[toy]
     noise = NOISES[list(TOYS).index(toy) % len(NOISES)]
@@ -72,6 +73,7 @@ def test_the_closed_form_reads_inputs_and_averages_over_examples_too():
     assert relative(one, two) < 1e-12
 
 
+@pytest.mark.slow
 def test_a_network_of_two_layers_has_no_closed_form():
     network = SBN((Dense(2, 3), Dense(3, 2)), Polynomial((1.0, 0.5)))
     batch = (jnp.ones((1, 2)), jnp.zeros(1))
@@ -94,6 +96,7 @@ def test_a_wrong_closed_form_is_refused():
         exact_gradient(SBN((Logits(4),), WithoutItsVariance()), params, batch)
 
 
+@pytest.mark.slow
 def test_the_toy_of_rebar_has_a_gradient_as_small_as_its_target_is_even():
     gradients = {}
     for problem in load_suite("toy").problems:

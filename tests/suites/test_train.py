@@ -103,6 +103,7 @@ def test_divergence_is_refused_after_the_checkpoints_before_it():
 
 
 @pytest.mark.parametrize("loss", [PSA, REINFORCE], ids=["psa", "reinforce"])
+@pytest.mark.first(1)
 def test_training_lowers_the_exact_loss(loss):
     data = random_batch(2, examples=10)
     run = trained((0, 200), loss=loss, rate=0.03)
@@ -162,6 +163,7 @@ NESTED = WEIGHTS.partition("estimator = ")[2].partition("\n")[0]
 
 
 @pytest.mark.parametrize(("optimiser", "noise"), STEPS)
+@pytest.mark.slow
 def test_training_of_binary_weights_equals_a_plain_loop_and_biases_go_their_own_way(
     problem_of, optimiser, noise
 ):
@@ -206,6 +208,7 @@ def test_latent_weights_of_bounded_noise_stay_in_its_support(problem_of):
     assert np.abs(weights[1]).max() == 1.0 and np.abs(weights[0]).max() < 1.0
 
 
+@pytest.mark.slow
 def test_without_an_optimiser_of_their_own_weights_are_trained_as_biases_are(problem_of):
     text = WEIGHTS[WEIGHTS.index("\n[training.weights]") :]
     problem = problem_of((text, ""), (NESTED, '"straight_through"'), ("[0, 2, 20]", "[1]"))
@@ -295,6 +298,7 @@ def grid():
 
 @pytest.mark.parametrize("states", [(0.0, 1.0), (-1.0, 1.0)])
 @pytest.mark.parametrize("name", ["normalised", "fixed_scale"])
+@pytest.mark.first(1)
 def test_normalised_pre_activations_have_mean_zero_and_the_standard_deviation_asked_for(
     name, states
 ):

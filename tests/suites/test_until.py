@@ -164,6 +164,7 @@ def test_the_metrics_that_are_asked_for_decide(whole, suite, tmp_path):
     assert one["straight_through"] == both["straight_through"]  # whose cosine is near one
 
 
+@pytest.mark.slow
 def test_half_the_error_takes_four_times_the_draws(suite, tmp_path):
     found = []
     for rel_se in (0.03, 0.015):
@@ -207,6 +208,7 @@ def test_blocks_and_averages_are_those_of_the_suite_without_a_precision(whole, s
 
 # 127: before the last block of the first cell; 128: after it; the others end within the run.
 @pytest.mark.parametrize("blocks", [0, 9, 127, 128, 150])
+@pytest.mark.first(1)
 def test_a_run_interrupted_after_any_block_ends_with_the_same_bits(
     whole, suite, tmp_path, interrupt, blocks
 ):
@@ -219,6 +221,7 @@ def test_a_run_interrupted_after_any_block_ends_with_the_same_bits(
     assert tiny.numbers(tmp_path / "results") == tiny.numbers(whole / "results")
 
 
+@pytest.mark.slow
 def test_a_run_interrupted_again_and_again_ends_with_the_same_bits(
     whole, suite, tmp_path, interrupt, monkeypatch
 ):
@@ -255,6 +258,7 @@ def test_cells_that_are_precise_are_finished(whole):
 
 
 @pytest.mark.parametrize(("blocks", "left"), [(127, 4), (128, 3), (130, 3)])
+@pytest.mark.first(1)
 def test_a_cell_that_was_interrupted_is_not_finished(suite, tmp_path, interrupt, blocks, left):
     interrupt(blocks)
     with pytest.raises(KeyboardInterrupt):
@@ -299,6 +303,7 @@ def test_results_of_another_precision_are_left_alone(whole, suite, other, words)
 # --- exact moments, and what is measured in earnest ---
 
 
+@pytest.mark.slow
 def test_where_moments_are_exact_draws_are_needed_for_directions_alone(tmp_path):
     text = changed(tiny.SUITE, ('"reinforce", "arm", "straight_through", "psa"', '"reinforce"'))
     suite = tiny.write(tmp_path / "suite", text, tiny=UNTRAINED)

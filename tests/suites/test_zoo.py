@@ -122,6 +122,7 @@ def of_moments(make, network, params, batch, temperatures=SMALL):
 
 @pytest.mark.parametrize("make", [concrete, st_gumbel_softmax])
 @pytest.mark.parametrize(("coefficients", "power"), [((1.5,), 2), ((1.5, 0.5), 1)])
+@pytest.mark.first(1)
 def test_bias_and_deviation_have_the_slopes_of_the_closed_forms(make, coefficients, power):
     network = SBN((Logits(1),), Polynomial(coefficients))
     batch = (jnp.zeros((1, 0)), jnp.zeros(1))
@@ -141,6 +142,7 @@ def test_bias_and_deviation_have_the_slopes_of_the_closed_forms(make, coefficien
         assert errors[0] < 0.01 and all(a < b for a, b in pairwise(errors))  # tends to it
 
 
+@pytest.mark.slow
 def test_a_random_form_has_the_slopes_of_its_diagonal():
     batch = tuple(map(jnp.asarray, load_data("quadratic_form", {"units": 2})))
     network, params = SBN((Logits(2),), Quadratic()), ({"bias": jnp.array([1.0, -0.5])}, ())
@@ -221,6 +223,7 @@ def small_run(tmp_path_factory):
     return folder / "results"
 
 
+@pytest.mark.slow
 def test_a_suite_of_temperatures_ends_its_table_with_the_slopes(small_run):
     text = gradbench.show(small_run)
     _, _, after = text.partition("log-log slopes of |bias| and std")

@@ -41,6 +41,7 @@ FEW = ("straight_through", "reinforce")
     "name",
     [n if n in FEW else pytest.param(n, marks=pytest.mark.slow) for n in sorted(ESTIMATORS)],
 )
+@pytest.mark.first(1)
 def test_every_estimator_is_found_to_be_what_it_claims(name):
     certificate = check_estimator(name)
     assert certificate.passed, str(certificate)
@@ -85,6 +86,7 @@ def hidden(make):
         (wrong_arm, "unbiased"),
     ],
 )
+@pytest.mark.first(2)
 def test_a_planted_bug_is_caught(make, claim, only):
     only("convolution", "two layers")
     certificate = check_estimator(make, claim)
@@ -155,12 +157,14 @@ def mapped_otherwise(value, params, key, batch):
         ),
     ],
 )
+@pytest.mark.first(3)
 def test_what_is_no_proper_loss_fails_its_requirement(change, failed):
     with float64():
         checks = conduct(broken(change), problems(0)[0])
     assert [check.name for check in checks if not check.passed] == failed
 
 
+@pytest.mark.slow
 def test_a_value_that_does_not_estimate_the_loss_fails_the_certificate(only):
     only("convolution")
     certificate = check_estimator(broken(lambda value, *_: 2 * value - stop_gradient(value) + 1))

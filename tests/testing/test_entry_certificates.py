@@ -185,6 +185,7 @@ def assert_found(make, spec, found):
 
 @pytest.mark.usefixtures("shortly")
 @pytest.mark.parametrize("spec", ["straight_through", "zgr", "darn(phi=0.2)", "mve", "swish_sign"])
+@pytest.mark.slow
 def test_binarize_has_the_class_of_its_estimator_by_enumeration(spec):
     assert_found(binarized, spec, claimed(spec))
 
@@ -232,6 +233,7 @@ def of_each_layer(spec):
 
 @pytest.mark.usefixtures("shortly")
 @pytest.mark.parametrize("spec", ["reinforce", "disarm", "arm"])
+@pytest.mark.slow
 def test_nested_expectations_have_the_class_of_their_estimator(spec):
     assert_found(nested, spec, of_each_layer(spec))
 
@@ -246,6 +248,7 @@ def test_nested_expectations_have_the_class_and_the_conduct_of_every_estimator(s
 
 
 @pytest.mark.usefixtures("shortly")
+@pytest.mark.slow
 def test_a_value_that_is_no_longer_differentiated_is_seen():
     """The gradient of what f closes over: here that of the layers below."""
 

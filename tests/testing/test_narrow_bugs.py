@@ -58,6 +58,7 @@ FAST = ("first_unit_only", "clipped_score", "half_when_called", "less_in_single_
 @pytest.mark.parametrize(
     "name", [n if n in FAST else pytest.param(n, marks=pytest.mark.slow) for n in BUGS]
 )
+@pytest.mark.first(2)
 def test_a_bug_is_seen_on_the_problem_that_is_there_for_it(name, only):
     problem, by = BUGS[name]
     only(problem)
@@ -81,6 +82,7 @@ def test_the_bugs_are_in_estimators_that_pass_without_them():
 # ----------------------------------------------------------------------- claims for deep networks
 
 
+@pytest.mark.slow
 def test_a_doubled_deep_part_of_psa_breaks_what_is_claimed_for_deep_networks():
     with float64():
         claims = ("in-trees",)
