@@ -5,7 +5,7 @@
 # make matrix  the tests on each Python that is installed, with the newest JAX and with the oldest
 # make notebooks   executes the notebooks and puts their outputs into them
 # make tables  writes what the registries say into the README and the index of estimators
-# make published   runs the suites whose results come with the package, and writes those
+# make published   trains the networks that come with the package, and runs the suites that do
 # make docs    the API reference as HTML, into build/api
 # make bench   draws per second, cost of exact gradients, time of the psa suite, on this machine
 # make peer    estimators side by side with storchastic, in an environment of its own (with torch)

@@ -302,6 +302,7 @@ INSIDE = (
 )
 
 
+@pytest.mark.slow
 def test_binary_inside_a_transformation_is_refused_by_every_estimator_in_the_same_sentence():
     def model(params, example, binary, wrap):
         return jnp.sum(wrap(binary, params["w"]) * example)

@@ -15,10 +15,12 @@ from gradbench.metrics.intervals import Estimate
 from gradbench.metrics.layers import LayerMetrics, layers_of
 from gradbench.metrics.measurement import KEYS, NETWORK
 from gradbench.results.published import (
+    PREFIX,
     Estimates,
     has_estimates,
     load_estimates,
     located,
+    published_suites,
     save_estimates,
 )
 from gradbench.results.shards import CheckpointId
@@ -55,9 +57,15 @@ def comparables(results: Measurements, level: float) -> dict[Key, Comparable]:
         GradbenchError: there are no results, files are damaged, or draws are not finite.
     """
     if isinstance(results, str | os.PathLike):
-        results = located(os.fspath(results))
+        given, results = os.fspath(results), located(os.fspath(results))
         if has_estimates(results):
             return _published(opened(results))
+        if given.startswith(PREFIX):
+            some = ", ".join(f"{PREFIX}{suite}" for suite in published_suites(estimates=True))
+            raise GradbenchError(
+                f"the package has the networks and exact gradients of {given.removeprefix(PREFIX)!r} "
+                f"but no estimates; choose one of {some}, or a directory of results"
+            )
     found = {}
     for cell in measurements(results):
         for layer in layers_of(cell, level):

@@ -1,7 +1,7 @@
 """Results that come with the package: of its suites with seed 0, without the draws.
 
     gradbench/suites/published/SUITE/manifest.json, checkpoints/, references/    as in any results
-    gradbench/suites/published/SUITE/estimates.npz    every metric with its interval
+    gradbench/suites/published/SUITE/estimates.npz    every metric with its interval, of some suites
 
 ``python -m gradbench.suites.publish`` makes them. Commands name them ``gradbench:SUITE``. A trained
 network differs between instruction sets and versions of the compiler: runs with seed 0 take the
@@ -47,9 +47,10 @@ class Estimates(NamedTuple):
     level: float
 
 
-def published_suites() -> list[str]:
-    """Return the names of the suites whose results come with the package."""
-    return sorted(path.parent.name for path in FOLDER.glob("*/manifest.json"))
+def published_suites(estimates: bool = False) -> list[str]:
+    """Return the names of the suites whose results, or also estimates, come with the package."""
+    file = FILE if estimates else "manifest.json"
+    return sorted(path.parent.name for path in FOLDER.glob(f"*/{file}"))
 
 
 def located(where: str | Path) -> Path:

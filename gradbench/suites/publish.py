@@ -1,7 +1,8 @@
 """Write the results that come with the package: ``python -m gradbench.suites.publish [SUITE]...``.
 
-Each suite is run as a whole with seed 0, its networks trained anew, and what
-``gradbench.results.published`` lists is kept. Without names, those that are there are made again.
+The networks of every suite are trained anew with seed 0, and kept with their exact gradients, as
+``gradbench.results.published`` lists them. Suites of ``MEASURED`` are run as a whole, so that the
+metrics of their estimators are kept too. Without names, all suites are made again.
 """
 
 import shutil
@@ -9,36 +10,63 @@ import sys
 import tempfile
 from pathlib import Path
 
+from tqdm import tqdm
+
+from gradbench.core.platform import check_platform
+from gradbench.core.precision import float64
 from gradbench.metrics.comparable import publish
 from gradbench.metrics.intervals import LEVEL
 from gradbench.metrics.registry import METRICS
-from gradbench.results.published import FOLDER, published_suites
+from gradbench.results.published import FOLDER
+from gradbench.results.store import Results
+from gradbench.suites.cells import measure_problem
+from gradbench.suites.instance import build
 from gradbench.suites.runner import run
+from gradbench.suites.suite import list_suites, load_suite
 
+MEASURED = ("psa", "quick")
 _KEPT = ("manifest.json", "checkpoints", "references")
 
 
 def publish_suite(suite: str, folder: Path = FOLDER) -> Path:
-    """Run a suite with seed 0 and write its results, without draws, to ``folder``/SUITE.
+    """Train the networks of a suite with seed 0 and write its results to ``folder``/SUITE.
 
     Raises:
         GradbenchError: as ``run``.
     """
     with tempfile.TemporaryDirectory() as temporary:
         made = Path(temporary) / suite
-        run(suite, made, seed=0, retrain=True)
+        if suite in MEASURED:
+            run(suite, made, seed=0, retrain=True)
+        else:
+            _train(suite, made)
         kept = Path(temporary) / "kept"
         kept.mkdir()
         for name in _KEPT:
             copy = shutil.copytree if (made / name).is_dir() else shutil.copyfile
             copy(made / name, kept / name)
-        publish(kept, made, list(METRICS), LEVEL)
+        if suite in MEASURED:
+            publish(kept, made, list(METRICS), LEVEL)
         target = folder / suite
         shutil.rmtree(target, ignore_errors=True)
         shutil.move(kept, target)
     return target
 
 
+def _train(name: str, directory: Path) -> None:
+    """Store the trained networks of a suite and their exact gradients, and measure no estimator."""
+    check_platform()
+    suite = load_suite(name)
+    with (
+        Results.open_or_create(directory, suite.as_dict(), 0, suite.draws) as results,
+        float64(),
+        tqdm(disable=True) as bar,
+    ):
+        for problem in suite.problems:
+            for replicate in range(suite.replicates):
+                measure_problem(results, suite, build(problem, 0, replicate), [], bar, retrain=True)
+
+
 if __name__ == "__main__":
-    for name in sys.argv[1:] or published_suites():
+    for name in sys.argv[1:] or list_suites():
         print(publish_suite(name))

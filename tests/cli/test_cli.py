@@ -58,6 +58,7 @@ def no_figures(monkeypatch):
 # --- what the commands do ---
 
 
+@pytest.mark.slow
 def test_run_measures_draws_the_figures_and_says_where_they_are(finished, call):
     results = finished / "results"
     before = tiny.files(results)

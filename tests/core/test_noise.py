@@ -198,7 +198,7 @@ def test_the_derivative_of_the_integral_is_the_cdf(name):
 
 
 @each_noise
-@pytest.mark.first(2)
+@pytest.mark.slow
 def test_the_noises_of_the_package_pass_the_checks_and_could_be_left_to_quadrature(name):
     noise = get_noise(name)
     check_noise(noise)

@@ -151,6 +151,7 @@ def test_an_estimator_without_randomness_is_drawn_once():
     assert price_of("mean_of(estimator='mean_field')") == price_of("mean_field")
 
 
+@pytest.mark.slow
 def test_draws_of_binary_weights_have_activations_of_their_own():
     """With weights that are certain all randomness is that of the activations."""
     layers = (Dense(1, 3),)
@@ -236,7 +237,7 @@ def by_hand_case():
 
 
 @pytest.mark.parametrize("case", [chain, by_hand_case], ids=["chain", "by hand"])
-@pytest.mark.first(1)
+@pytest.mark.slow
 def test_every_layer_has_the_gradient_of_its_own_estimator_draw_by_draw(case):
     model, params, batch = case()
     specs = ("reinforce", "zgr", "psa")
@@ -429,6 +430,7 @@ def test_combinations_work_for_binary_weights_with_and_without_activations():
         assert np.any(flat(g) != 0)
 
 
+@pytest.mark.slow
 def test_combinations_are_finite_at_saturation_in_float32():
     with jax.enable_x64(False):
         network, params, batch = small((2, 3, 2, 1), ("triangular", "logistic"))

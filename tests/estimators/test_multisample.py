@@ -233,6 +233,7 @@ def variational():
     return autoencoder, random_params((3, 2, 3), scale=1.5, seed=2), x
 
 
+@pytest.mark.slow
 def test_vimco_is_unbiased_and_so_is_ovis_only_with_gamma_0_or_auxiliary_samples():
     network, params, batch = variational()
     model = MultiSample(network, 2)

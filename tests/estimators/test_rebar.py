@@ -284,6 +284,7 @@ def test_a_constant_in_the_objective_costs_rebar_nothing_and_reinforce_much():
 # --------------------------------------------------------------------------- learned
 
 
+@pytest.mark.slow
 def test_relax_is_unbiased_at_its_fitted_state_and_has_less_variance_there(gauss):
     gauss(8)
     network, params, batch = one_example((1, 1, 1), "uniform", scale=0.5)

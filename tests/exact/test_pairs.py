@@ -112,6 +112,7 @@ def test_states_that_never_happen_do_not_count():
     ],
     ids=["arm", "arms-3", "arms-3-independent", "arms-4-antithetic"],
 )
+@pytest.mark.slow
 def test_mean_and_variance_are_those_of_draws(make):
     """Two tests of all coordinates, each with a false-alarm rate of 1e-6."""
     network, params, batch = small((3, 3, 2, 1), ("logistic", "triangular"), scale=1.5)

@@ -194,6 +194,7 @@ def test_an_interrupted_run_ends_in_the_bits_of_one_that_was_not(tmp_path, monke
     assert calls[0] == whole.samples.draws and more.samples.draws > whole.samples.draws
 
 
+@pytest.mark.slow
 def test_a_directory_of_something_else_is_refused_and_a_damaged_file_named(tmp_path):
     ask(directory=tmp_path)
     moved = jax.tree.map(lambda x: x + 1e-9, PARAMS)

@@ -141,6 +141,7 @@ def test_losing_an_infinite_signal_to_noise_ratio_is_worse():
     assert compare([noisy], [still], "snr")["change"].item() == "better"
 
 
+@pytest.mark.slow
 def test_nothing_is_called_changed_in_independent_results_of_the_same_estimators():
     """150 comparisons of three estimators with other random numbers: at most 1 % of them."""
     rng = np.random.default_rng(5)

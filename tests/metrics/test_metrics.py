@@ -108,7 +108,7 @@ def test_bias_variance_and_rmse_agree_with_the_closed_form(bias, draws):
         (2.0, ROOT, (0.85, 1.2)),
     ],
 )
-@pytest.mark.first(1)
+@pytest.mark.slow
 def test_standard_errors_are_the_spread_of_repeats_with_and_without_bias(bias, root, limits):
     """1500 repeats of 20 blocks, the last one shorter.
 

@@ -167,6 +167,7 @@ def recode(params):
     )
 
 
+@pytest.mark.slow
 def test_a_network_coded_01_equals_the_one_coded_pm1_with_transformed_weights():
     sizes = (2, 3, 2, 1)
     coded, params, batch = small(sizes, states=(0, 1))

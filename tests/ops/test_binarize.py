@@ -76,7 +76,7 @@ KINDS_OF_RULES = ("zgr", "concrete", "foust(rho=0.5)", "deterministic_straight_t
         ("float16", KINDS_OF_RULES),
     ],
 )
-@pytest.mark.first(1)
+@pytest.mark.slow
 def test_states_are_exactly_binary_in_the_shape_and_type_of_the_pre_activations(dtype, specs):
     with precision(dtype == "float64"):
         a = A.astype(dtype)
@@ -92,6 +92,7 @@ def test_states_are_exactly_binary_in_the_shape_and_type_of_the_pre_activations(
             np.testing.assert_array_equal(found[name][0], found["zgr"][0])
 
 
+@pytest.mark.slow
 def test_half_precision_has_the_states_and_the_rounded_gradients_of_float32():
     """Of the same numbers: what is computed in half precision differs in the second digit."""
     rounded = A.astype(jnp.bfloat16)
@@ -112,6 +113,7 @@ def test_bits_are_half_of_a_sign_and_one_half_and_so_is_their_gradient():
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.slow
 def test_the_frequency_of_plus_one_is_f_for_every_noise(dtype):
     """In bfloat16 too: F(6) = 0.9975 would be 0.9961 or 1 there."""
     a = np.array([-6.0, -1.25, -0.5, 0.25, 0.75, 3.0, 6.0])  # all are numbers of bfloat16

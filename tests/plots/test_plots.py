@@ -141,6 +141,7 @@ def filled(ax, estimator, style):
     return points[:, ~np.isnan(points[1])]
 
 
+@pytest.mark.slow
 def test_accuracy_has_a_panel_per_layer_and_checkpoint_titled_with_both():
     figures = accuracy(curves_frame(), "toy")
     assert list(figures) == ["rmse", "cosine"]
@@ -303,6 +304,7 @@ def test_panels_legend_and_title_do_not_overlap(kind):
             assert not box.padded(-1).overlaps(other.padded(-1))
 
 
+@pytest.mark.slow
 def test_many_estimators_are_drawn_in_one_figure_for_each_group_of_families():
     frame = of_the_zoo(curves_frame(["layer 1"], ["epoch 1"]))
     figures = accuracy(frame, "toy")
@@ -537,6 +539,7 @@ def test_the_lines_of_problems_are_told_apart_by_colour_and_by_marker_and_line()
     assert all(look.marker for look in LINES)
 
 
+@pytest.mark.slow
 def test_growth_draws_the_layers_that_every_size_has():
     for by, layers in [("width", ["layer 1", "layer 2"]), ("depth", ["layer 1", "layer 2"])]:
         figure = growth(summary_frame(by), by, "growth")
@@ -663,6 +666,7 @@ def test_what_cannot_be_drawn_is_refused_with_the_remedy(draw, sentence):
         draw()
 
 
+@pytest.mark.slow
 def test_all_three_files_are_written_and_the_same_each_time(tmp_path):
     for folder in ("a", "b"):
         figure = rmse(curves_frame(["layer 1"], ["epoch 1"]))
@@ -686,6 +690,7 @@ def test_an_unwritable_place_is_one_sentence(tmp_path):
         save(figure, tmp_path / "file" / "rmse")
 
 
+@pytest.mark.slow
 def test_the_settings_of_the_user_are_left_as_they_were(tmp_path):
     before = dict(matplotlib.rcParams)
     save(growth(summary_frame(), "width"), tmp_path / "width")
@@ -754,6 +759,7 @@ def test_a_circle_is_where_the_curves_of_the_best_estimators_cross():
     assert not len(crossings(two.assign(bias2=0.0, bias2_low=0.0), "evaluations"))
 
 
+@pytest.mark.slow
 def test_cost_has_a_row_per_checkpoint_and_error_and_cosine_against_both_costs():
     frame = curves_frame(["layer 1", "output", "network"])
     axes = cost(frame, "toy").axes
@@ -767,6 +773,7 @@ def test_cost_has_a_row_per_checkpoint_and_error_and_cosine_against_both_costs()
         cost(frame[frame["layer"] != "network"])
 
 
+@pytest.mark.slow
 def test_of_many_estimators_each_group_has_a_row_and_a_legend_and_the_others_are_grey():
     axes = plane(zoo_points()).axes
     legends = [ax.get_legend() for ax in axes if ax.get_legend()]

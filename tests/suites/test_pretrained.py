@@ -15,11 +15,12 @@ from gradbench.metrics import compare, summary
 from gradbench.metrics.comparable import publish
 from gradbench.results.manifest import suite_hash
 from gradbench.results.published import FILE, FOLDER, located, published_suites
+from gradbench.results.shards import CheckpointId
 from gradbench.results.store import Results
 from gradbench.suites.instance import build
 from gradbench.suites.pretrained import published_checkpoints
 from gradbench.suites.read_problem import load_problem
-from gradbench.suites.suite import load_suite
+from gradbench.suites.suite import list_suites, load_suite
 
 pytestmark = pytest.mark.usefixtures("float64")
 MOST = 3e6  # bytes of all published results, in the wheel
@@ -34,11 +35,30 @@ def test_published_results_are_those_of_the_suite_as_it_is_now(name):
     results = Results.open(located(f"gradbench:{name}"))
     assert results.manifest["seed"] == 0
     assert results.manifest["suite_hash"] == suite_hash(load_suite(name).as_dict())
-    for problem in load_suite(name).problems:
-        known = published_checkpoints(problem, 0, 0)
-        assert known is not None and len(known) == len(problem.checkpoints)
+    suite = load_suite(name)
+    for problem in suite.problems:
+        for replicate in range(suite.replicates):
+            known = published_checkpoints(problem, 0, replicate)
+            assert known is not None and len(known) == len(problem.checkpoints)
+            for checkpoint in map(problem.checkpoint_name, problem.checkpoints):
+                place = CheckpointId(problem.name, replicate, checkpoint)
+                assert results.load_reference(place) is not None
+
+
+def test_every_suite_of_the_package_is_published():
+    assert published_suites() == sorted(list_suites())
+
+
+@pytest.mark.parametrize("name", published_suites(estimates=True))
+def test_published_estimates_are_the_same_as_themselves(name):
     frame = compare(f"gradbench:{name}", f"gradbench:{name}")
     assert set(frame["change"]) <= {"same", "zero gradient"}
+
+
+def test_networks_without_estimates_are_not_compared():
+    with pytest.raises(GradbenchError) as caught:
+        compare("gradbench:zoo", "gradbench:psa")
+    assert_one_sentence(caught, "no estimates", "gradbench:psa, gradbench:quick")
 
 
 def test_published_results_are_small():

@@ -202,6 +202,7 @@ def assert_finite(built):
 
 @given(chain=chains(), noise=st.sampled_from(NOISES), zero_one=st.booleans())
 @settings(max_examples=5)
+@pytest.mark.slow
 def test_every_chain_is_built_with_its_shapes_and_has_a_finite_exact_loss(chain, noise, zero_one):
     inputs, layers, shapes = chain
     states = [0, 1] if zero_one else [-1, 1]
@@ -217,6 +218,7 @@ def test_every_chain_is_built_with_its_shapes_and_has_a_finite_exact_loss(chain,
     noise=st.sampled_from(NOISES[:2]),
 )
 @settings(max_examples=2)
+@pytest.mark.slow
 def test_every_elbo_is_built_with_decoders_that_mirror_its_encoder(units, through, kl, noise):
     layers = [{"dense": n, "through": through} if through else n for n in units]
     built = build(described([64], layers, "elbo", kl=kl, noise=noise))
@@ -498,6 +500,7 @@ def weights_and_rest(tree):
 
 
 @pytest.mark.parametrize("objective", ["elbo", "readout"])
+@pytest.mark.slow
 def test_fan_in_scales_every_weight_by_what_its_unit_reads_and_has_no_biases(objective):
     dense = [Dense(400, 300), Compose((Dense(300, 50), jnp.tanh, Dense(50, 200)))]
     mirror = (Compose((Dense(300, 400),)), Dense(200, 300))

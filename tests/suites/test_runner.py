@@ -55,6 +55,7 @@ def interrupt(monkeypatch):
     return interrupt
 
 
+@pytest.mark.slow
 def test_draws_that_are_not_finite_are_refused_and_the_other_cells_are_kept(finished, monkeypatch):
     results = finished / "results"
     kept = tiny.numbers(results)
@@ -128,6 +129,7 @@ runner.run(sys.argv[1], sys.argv[2], progress=False)
 """
 
 
+@pytest.mark.slow
 def test_a_killed_process_loses_one_shard_and_the_run_ends_with_the_same_bits(
     finished_run, tmp_path
 ):
@@ -141,6 +143,7 @@ def test_a_killed_process_loses_one_shard_and_the_run_ends_with_the_same_bits(
     assert tiny.numbers(tmp_path) == tiny.numbers(finished_run / "results")
 
 
+@pytest.mark.slow
 def test_an_interrupted_training_is_begun_again(finished_run, tmp_path, monkeypatch):
     def interrupted(*_):
         raise KeyboardInterrupt
@@ -436,6 +439,7 @@ def of(directory, *names):
     return {key: blocks for key, blocks in cells if all(name in key for name in names)}
 
 
+@pytest.mark.slow
 def test_another_seed_gives_other_numbers_and_parameters(finished_run, tmp_path):
     quietly(finished_run / "suite.toml", tmp_path, seed=1)
     mine, others = tiny.numbers(tmp_path), tiny.numbers(finished_run / "results")
@@ -443,6 +447,7 @@ def test_another_seed_gives_other_numbers_and_parameters(finished_run, tmp_path)
     assert all(mine[cell] != others[cell] for cell in mine)
 
 
+@pytest.mark.slow
 def test_a_cell_does_not_depend_on_what_else_is_in_the_suite(finished_run, tmp_path):
     text = changed(
         tiny.SUITE,
@@ -458,6 +463,7 @@ def test_a_cell_does_not_depend_on_what_else_is_in_the_suite(finished_run, tmp_p
         assert blocks != tiny.numbers(tmp_path / "results")["second", *rest]
 
 
+@pytest.mark.slow
 def test_more_draws_begin_with_the_same_draws(finished_run, tmp_path):
     """71 and 100 draws are both cut into blocks of two."""
     quietly(finished_run / "suite.toml", tmp_path, draws=100)
@@ -501,6 +507,7 @@ def test_replicates_differ_in_data_parameters_and_draws_and_the_first_is_that_of
     assert all((a != b).all() for a, b in itertools.combinations(params, 2))
 
 
+@pytest.mark.slow
 def test_float32_draws_are_those_of_float64_to_single_precision(tmp_path):
     """The states are the same unless a uniform lies within rounding of a probability."""
     means = {}
@@ -531,6 +538,7 @@ def test_a_sweep_measures_every_value(tmp_path):
     }
 
 
+@pytest.mark.slow
 def test_a_suite_can_be_given_as_an_object(finished_run, tmp_path):
     quietly(load_suite(finished_run / "suite.toml"), tmp_path)
     assert tiny.numbers(tmp_path) == tiny.numbers(finished_run / "results")
@@ -539,6 +547,7 @@ def test_a_suite_can_be_given_as_an_object(finished_run, tmp_path):
 # --- progress ---
 
 
+@pytest.mark.slow
 def test_the_progress_bar_counts_all_draws_and_can_be_switched_off(
     finished_run, tmp_path, capsys, interrupt
 ):

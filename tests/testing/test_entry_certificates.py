@@ -212,6 +212,7 @@ def test_binarize_with_keys_of_its_own_has_the_class_of_zgr():
 
 
 @pytest.mark.usefixtures("shortly")
+@pytest.mark.slow
 def test_a_wrong_slope_in_binarize_is_seen():
     right = binarization.states
 

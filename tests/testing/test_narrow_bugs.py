@@ -106,6 +106,7 @@ def test_what_is_not_claimed_for_deep_networks_does_not_hold():
             assert not depth_checks(straight_through, (claim,), 0)[0].passed
 
 
+@pytest.mark.slow
 def test_draws_that_are_not_those_of_the_definition_are_seen():
     with float64():
         assert not definition_checks(bugs.doubled_below, "psa", 0)[0].passed
