@@ -61,10 +61,11 @@ def comparables(results: Measurements, level: float) -> dict[Key, Comparable]:
         if has_estimates(results):
             return _published(opened(results))
         if given.startswith(PREFIX):
-            some = ", ".join(f"{PREFIX}{suite}" for suite in published_suites(estimates=True))
+            suite = given.removeprefix(PREFIX)
+            some = ", ".join(f"{PREFIX}{one}" for one in published_suites(estimates=True))
             raise GradbenchError(
-                f"the package has the networks and exact gradients of {given.removeprefix(PREFIX)!r} "
-                f"but no estimates; choose one of {some}, or a directory of results"
+                f"the package has the networks and exact gradients of {suite!r} but no estimates; "
+                f"choose one of {some}, or a directory of results"
             )
     found = {}
     for cell in measurements(results):
