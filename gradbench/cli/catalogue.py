@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["available", "estimator", "facts", "kinds", "shown", "text"]
 _Rows = list[dict[str, str]]
+_ALIASES = "also called"  # by the literature
 
 
 def available(kind: str) -> "pd.DataFrame":
@@ -42,6 +43,8 @@ def text(kind: str, width: int | None = None, markdown: bool = False) -> str:
         GradbenchError: an unknown kind, or a plugin that fails.
     """
     table = _rows(kind)
+    if not markdown:  # a terminal has no room for them; ``shown`` has
+        table = [{name: cell for name, cell in row.items() if name != _ALIASES} for row in table]
     columns, rows = [*table[0]], [[*row.values()] for row in table]
     if not markdown:
         return "\n".join(aligned(_wrapped([columns, *rows], width)))
@@ -155,6 +158,7 @@ def facts(spec: str) -> list[tuple[str, str]]:
 def _described(spec: str) -> index.Description:
     """Return what is known about an estimator, from the index where that has it."""
     name, arguments = parse_spec(spec)
+    arguments = index.preset(name) | arguments
     known = index.indexed()
     if known is not None and not arguments and (found := known.get(index.registered_name(name))):
         return found
@@ -166,8 +170,13 @@ def _described(spec: str) -> index.Description:
 def _facts(found: index.Description) -> list[tuple[str, str]]:
     claim = found.exactness
     objective, gradient, layers = found.evaluations
+
+    def called(alias: str) -> str:
+        means = found.presets.get(alias)
+        return f"{alias} ({format_spec(found.name, means)})" if means else alias
+
     return [
-        *([("aliases", ", ".join(found.aliases))] if found.aliases else []),
+        *([(_ALIASES, ", ".join(map(called, found.aliases)))] if found.aliases else []),
         ("family", found.family),
         ("exact for", claim if claim == "exact" else f"{found.exact_for} ({claim})"),
         ("value", "unbiased" if found.value_unbiased else "biased"),
@@ -226,6 +235,7 @@ def _estimators() -> _Rows:
     return [
         {
             "estimator": format_spec(found.name, found.hyperparameters),
+            _ALIASES: ", ".join(found.aliases),
             "exact for": found.exactness,
             "randomness": found.randomness,
             "cost per draw": found.cost,

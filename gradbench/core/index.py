@@ -23,6 +23,7 @@ FILE = FOLDER / "index.json"
 class Description(NamedTuple):
     """An estimator in words, for given hyper-parameters; see ``gradbench.estimators.Entry``.
 
+    ``aliases`` has all other names, ``presets`` the hyper-parameters of those that mean some.
     ``doc`` is the docstring and ``exact_for`` says in words what ``exactness`` is. ``cost`` has the
     evaluations of a draw in short, ``evaluations`` those of the objective, of its gradient and of
     the layers. ``unitwise`` says whether the estimator is a rule for single units.
@@ -30,6 +31,7 @@ class Description(NamedTuple):
 
     name: str
     aliases: tuple[str, ...]
+    presets: dict[str, dict[str, Any]]
     hyperparameters: dict[str, Any]
     doc: str
     family: str
@@ -59,6 +61,15 @@ def registered_name(name: str) -> str:
             return name
     estimators: Registry[Any] = registry("estimators")
     return estimators.resolve(name) or name
+
+
+def preset(name: str) -> dict[str, Any]:
+    """Return the hyper-parameters that an alias of an estimator means, none of other names."""
+    if (known := indexed()) is not None and (found := _spellings().get(spelled(name))):
+        return known[found].presets.get(spelled(name), {})
+    estimators: Registry[Any] = registry("estimators")
+    resolved = estimators.resolve(name)
+    return {} if resolved is None else dict(estimators[resolved].presets.get(spelled(name), {}))
 
 
 def remedy(name: str) -> str | None:

@@ -28,7 +28,8 @@ def parse_spec(text: str) -> Spec:
     """Return the name and the arguments of ``"name"`` or ``"name(key=literal, ...)"``.
 
     Literals are numbers, strings, True, False and None. In the name, hyphens are read as
-    underscores. The registry of estimators checks whether name and arguments exist.
+    underscores, and so is the point of a number at its end. The registry of estimators checks
+    whether name and arguments exist.
 
     Raises:
         GradbenchError: the text has another form.
@@ -59,14 +60,14 @@ def format_spec(name: str, arguments: Mapping[str, Value] | None = None) -> str:
 def canonical(text: str) -> str:
     """Return the canonical text of an estimator specification and of those inside it.
 
-    It has the names that estimators are registered by in the place of aliases, and both parts of a
-    nested estimator. A name that is unknown stays as it is.
+    It has the names that estimators are registered by in the place of aliases, with what these
+    mean, and both parts of a nested estimator. A name that is unknown stays as it is.
 
     Raises:
         GradbenchError: the specification is malformed.
     """
     name, arguments = parse_spec(text)
-    name = index.registered_name(name)
+    name, arguments = index.registered_name(name), index.preset(name) | arguments
     if name == "nested":
         arguments = NESTED | arguments
     for key in _INNER.get(name, ()):
@@ -128,7 +129,8 @@ def format_value(value: Value) -> str:
 def _parse(text: str) -> ast.expr:
     if not isinstance(text, str):
         raise _malformed(text)
-    source = re.sub(r"^\s*[^\W\d][\w-]*", lambda name: name[0].replace("-", "_"), text).strip()
+    name = r"^\s*[^\W\d][\w-]*(\.\d+)?"  # with a number at its end in "gst-1.0"
+    source = re.sub(name, lambda found: re.sub("[-.]", "_", found[0]), text).strip()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")  # text that Python only warns about is malformed too

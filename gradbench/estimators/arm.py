@@ -62,6 +62,7 @@ def arm(model: Model, *, descendants: str = "shared") -> Loss:
     exactness="unbiased",
     cost=Cost(L + 1, layers=L * (L + 1)),
     source="Dong et al. 2020, DisARM; Yin et al. 2020, U2G",
+    aliases=("u2g",),
 )
 def disarm(model: Model, *, descendants: str = "shared") -> Loss:
     """(f(b) - f(b~)) (b - b~) max(p, 1-p) / 2 per layer, b~ the state that 1 - u makes.

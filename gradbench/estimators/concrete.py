@@ -57,6 +57,7 @@ def _in_one_layer(name: str, jumps: Callable[[Site, Array], list[Array]]) -> Bre
     exactness="biased",
     value_unbiased=False,
     source="Maddison et al. 2017; Jang et al. 2017",
+    aliases=("gumbel_softmax", "gs", "relaxed_bernoulli"),
 )
 def concrete(model: Model, *, temperature: float = 1.0, relaxation: str = "concrete") -> Loss:
     """Soft states x = tanh((a - z) / 2t) in the place of sign(a - z), differentiated.
@@ -147,6 +148,7 @@ def stochastic_times_smooth(model: Model) -> Loss:
     family="concrete",
     exactness="biased",
     source="Jang et al. 2017, Categorical reparameterization with Gumbel-Softmax",
+    aliases=("stgs", "st_gs"),
 )
 def st_gumbel_softmax(model: Model, *, temperature: float = 1.0, slope: float = 1.0) -> Loss:
     """Hard states x = sign(a - z) with the derivative of the soft ones, tanh((a - z) / 2t).
@@ -175,6 +177,8 @@ def st_gumbel_softmax(model: Model, *, temperature: float = 1.0, slope: float = 
     family="concrete",
     exactness="biased",
     source="Fan et al. 2022, Training discrete deep generative models via gapped straight-through",
+    aliases=("gst", "gst_1_0"),
+    presets={"gst_p": {"gap": "auto"}},
 )
 def gapped_straight_through(
     model: Model, *, gap: float | str = 1.0, temperature: float = 1.0

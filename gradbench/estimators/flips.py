@@ -56,6 +56,7 @@ def leg(model: Model) -> Loss:
     exactness="unbiased",
     cost=Cost(D + 1, layers=L * (D + 1)),
     source="Tokui & Sato 2017, Evaluating the variance of likelihood-ratio gradient estimators",
+    aliases=("go", "indecater"),
 )
 def ram(model: Model, *, descendants: str = "shared") -> Loss:
     """F'(a_i) (f(b_i = 1) - f(b_i = 0)), the layers above run anew after the flip.
@@ -91,6 +92,7 @@ def ram(model: Model, *, descendants: str = "shared") -> Loss:
     exactness="unbiased",
     cost=Cost(2 * D + 1, layers=L * (2 * D + 1)),
     source="Mohamed et al. 2020, Monte Carlo gradient estimation in machine learning",
+    aliases=("mvd",),
 )
 def measure_valued(model: Model, *, descendants: str = "independent") -> Loss:
     """F'(a_i) (f(b_i = 1) - f(b_i = 0)), both parts run anew through the layers above.

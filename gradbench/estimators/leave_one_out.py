@@ -50,6 +50,7 @@ def _leave_one_out(samples: int, dtype: Any) -> Float[Array, "samples samples"]:
     exactness="unbiased",
     cost=Cost(SAMPLES, layers=SAMPLES * L),
     source="Kool et al. 2019, Buy 4 REINFORCE samples, get a baseline for free!",
+    aliases=("loorf", "vargrad"),
 )
 def rloo(model: Model, *, samples: int = 2) -> Loss:
     """1/K sum_k (f_k - mean_{j != k} f_j) d log P(x_k) / da over K whole paths.

@@ -22,6 +22,7 @@ AFFINE = "an SBN of affine layers, with binary weights or without"
     exactness="multilinear",
     value_unbiased=False,
     source="Shekhovtsov et al. 2018 (AP1); the 'tanh' of Shekhovtsov, Yanush & Flach 2020",
+    aliases=("tanh", "ap1"),
 )
 def mean_field(model: Model) -> Loss:
     """Replace every state by its mean 2F(a) - 1, which is tanh(a/2) for logistic noise."""
@@ -42,6 +43,7 @@ def mean_field(model: Model) -> Loss:
     source="Shekhovtsov, Flach & Busta 2018, Feed-forward uncertainty propagation in belief and "
     "neural networks (AP2, assumed density filtering)",
     needs=AFFINE,
+    aliases=("adf",),
 )
 def ap2(model: Model) -> Loss:
     """Pass on means and variances: a ~ (W m + b, W^2 v), m' = 2F(E a / sqrt(1 + V a / V_S)) - 1.
@@ -75,6 +77,7 @@ def ap2(model: Model) -> Loss:
     source="Shekhovtsov, Yanush & Flach 2020, in their released code; after Shayer et al. 2018 and "
     "Peters & Welling 2018 (PBNet)",
     needs=f"{AFFINE}, or a RealNetwork with binary weights",
+    aliases=("pbnet",),
 )
 def local_reparameterization(model: Model) -> Loss:
     """Draw a = W m + b - sqrt(W^2 v) Phi^-1(u), from mean m = 2F(a) - 1 and v of the layer below.

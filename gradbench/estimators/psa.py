@@ -23,6 +23,7 @@ from gradbench.models.flips import generic_route, one_by_one
     cost=Cost(n + 1, layers=2 * L - 1),
     depth_claims=("value", "last layer", "in-trees", "width-1 tails", "linear uniform"),
     source="Shekhovtsov, Yanush & Flach 2020, Path sample-analytic gradient estimators",
+    aliases=("sah",),
 )
 def psa(model: Model) -> Loss:
     """-x_j delta_j F'(a_j): effects of single flips, carried down one sampled path analytically.

@@ -1,7 +1,7 @@
 """The registry of estimators: the facts about each function, and specs such as "psa"."""
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
@@ -9,7 +9,7 @@ from gradbench.core import specs
 from gradbench.core.contract import Loss, Model, Randomness
 from gradbench.core.errors import GradbenchError, did_you_mean
 from gradbench.core.index import Description
-from gradbench.core.registry import Registry
+from gradbench.core.registry import Registry, spelled
 from gradbench.estimators.cost import ONE, Cost
 from gradbench.estimators.exactness import EXACTNESS, Exactness
 
@@ -25,7 +25,8 @@ class Entry(NamedTuple):
     value of the surrogate loss estimates J without bias. ``needs``: what a model must have, empty
     where any model will do. ``layers``: "any" number, or "one" where a deeper model is refused.
     ``depth_claims``: names of ``DEPTHS``, what it is exact for in networks of several layers beside
-    its class; a tuple, or a function of the hyper-parameters.
+    its class; a tuple, or a function of the hyper-parameters. ``presets``: names of the literature
+    for it with other hyper-parameters than the defaults, and these.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Entry(NamedTuple):
     needs: str = ""
     layers: Literal["any", "one"] = "any"
     depth_claims: tuple[str, ...] | Callable[..., tuple[str, ...]] = ()
+    presets: Mapping[str, Mapping[str, Any]] = {}
 
     @property
     def summary(self) -> str:
@@ -89,6 +91,7 @@ class Entry(NamedTuple):
         return Description(
             name=self.name,
             aliases=ESTIMATORS.facts(self.name).aliases,
+            presets={alias: dict(arguments) for alias, arguments in self.presets.items()},
             hyperparameters=self.hyperparameters | hyperparameters,
             doc=inspect.getdoc(self.make) or "",
             family=self.family,
@@ -129,12 +132,14 @@ def register(
     layers: Literal["any", "one"] = "any",
     depth_claims: tuple[str, ...] | Callable[..., tuple[str, ...]] = (),
     aliases: Sequence[str] = (),
+    presets: Mapping[str, Mapping[str, Any]] = {},
 ) -> Callable[[Callable[..., Loss]], Callable[..., Loss]]:
     """Return a decorator that registers an estimator ``name(model, *, hyper-parameters) -> loss``.
 
-    It is registered under the name of the function, and found by ``aliases`` too. ``family``,
-    ``exactness``, ``source``, ``cost``, ``differentiable``, ``value_unbiased``, ``needs``,
-    ``layers`` and ``depth_claims`` are those of ``Entry``.
+    It is registered under the name of the function, and found by ``aliases`` too, which are names
+    of the literature, and by those of ``presets``. ``family``, ``exactness``, ``source``, ``cost``,
+    ``differentiable``, ``value_unbiased``, ``needs``, ``layers``, ``depth_claims`` and ``presets``
+    are those of ``Entry``.
 
     Raises:
         GradbenchError: something else has one of these names, or there is no docstring.
@@ -153,8 +158,9 @@ def register(
             needs,
             layers,
             depth_claims,
+            presets,
         )
-        ESTIMATORS.add(entry.name, entry, aliases=aliases, source=make)
+        ESTIMATORS.add(entry.name, entry, aliases=(*aliases, *presets), source=make)
         return make
 
     return enter
@@ -173,16 +179,26 @@ def get_estimator(spec: str) -> tuple[Entry, dict[str, Any]]:
     name, arguments = specs.parse_spec(spec)
     entry = ESTIMATORS.find(name)
     for argument in arguments:
-        if argument not in entry.hyperparameters:
-            remedy = (
-                did_you_mean(argument, entry.hyperparameters)
-                if entry.hyperparameters
-                else "it has none"
-            )
+        if argument not in (known := entry.hyperparameters):
+            remedy = did_you_mean(argument, known, _synonyms(known)) if known else "it has none"
             raise GradbenchError(
                 f"estimator {entry.name!r} has no hyper-parameter {argument!r}; {remedy}"
             )
-    return entry, arguments
+    return entry, {**entry.presets.get(spelled(name), {}), **arguments}
+
+
+# What the literature calls hyper-parameters.
+_SYNONYMS = {
+    "temperature": ("tau", "t", "temp", "lambda"),
+    "samples": ("K", "k", "n", "num_samples", "n_samples"),
+    "draws": ("K", "k", "n"),
+    "rate": ("lr", "learning_rate"),
+    "slope": ("beta", "scale"),
+}
+
+
+def _synonyms(names: Iterable[str]) -> dict[str, str]:
+    return {other: own for own in names for other in _SYNONYMS.get(own, ())}
 
 
 def make_estimator(spec: str, model: Model) -> Loss:

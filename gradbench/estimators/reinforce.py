@@ -58,6 +58,7 @@ def _with_baseline(model: Model, c: float | Array) -> SurrogateLoss:
     family="reinforce",
     exactness="unbiased",
     source="Williams 1992, Simple statistical gradient-following algorithms",
+    aliases=("score_function",),
 )
 def reinforce(model: Model, *, baseline: float = 0.0) -> Loss:
     """(f - baseline) d log P(x) / da: the same return for all layers, less a constant.

@@ -64,6 +64,7 @@ def _proxy(proxy: str, slope: float) -> Callable[[Noise, Array, Array], Array]:
         ("linear uniform",) if proxy == "density" and slope == 1 else ()
     ),
     source="Bengio et al. 2013; Shekhovtsov & Yanush 2021",
+    aliases=("st", "ste"),
 )
 def straight_through(model: Model, *, proxy: str = "density", slope: float = 1.0) -> Loss:
     """dx/da = 2F'(a) at sampled states, twice the density of the injected noise.
@@ -90,6 +91,8 @@ def straight_through(model: Model, *, proxy: str = "density", slope: float = 1.0
     exactness="biased",
     value_unbiased=False,
     source="Courbariaux et al. 2016, Binarized neural networks",
+    aliases=("hubara",),
+    presets={"binaryconnect": {"proxy": "identity"}},
 )
 def deterministic_straight_through(
     model: Model, *, proxy: str = "hardtanh", slope: float = 1.0

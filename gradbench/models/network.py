@@ -52,7 +52,7 @@ class SBN(Chain):
         if not (
             isinstance(states, tuple | list)
             and len(states) == 2
-            and all(isinstance(value, Real) and abs(value) <= LARGEST for value in states)
+            and all(isinstance(x, Real) and abs(x) <= LARGEST for x in states)  # type: ignore[operator]
             and states[0] != states[1]
         ):
             raise GradbenchError(

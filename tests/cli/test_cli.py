@@ -242,7 +242,7 @@ def test_the_table_in_markdown_has_every_cell(call):
     assert (code, lines[:2]) == (0, ["| suite | title |", "| --- | --- |"])
     assert [line.split(" | ")[0] for line in lines[2:]] == [f"| `{s}`" for s in list_suites()]
     estimators = call("list", "estimators", "--markdown")[1].splitlines()
-    assert {line.count(" | ") for line in estimators} == {6}
+    assert {line.count(" | ") for line in estimators} == {7}
 
 
 def test_show_estimator_tells_formula_class_cost_and_source(call):

@@ -1,0 +1,119 @@
+"""Estimators are found by the names of the literature, and hyper-parameters by theirs."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from stored import assert_one_sentence
+
+from gradbench.core.errors import GradbenchError
+from gradbench.core.specs import canonical
+from gradbench.estimators import ESTIMATORS, get_estimator
+from gradbench.estimators.registry import claims_of, evaluations
+
+NAMES = {
+    "u2g": "disarm",
+    "sah": "psa",
+    "ste": "straight_through",
+    "st": "straight_through",
+    "gumbel_softmax": "concrete",
+    "gs": "concrete",
+    "relaxed_bernoulli": "concrete",
+    "stgs": "st_gumbel_softmax",
+    "st_gs": "st_gumbel_softmax",
+    "gst": "gapped_straight_through",
+    "gst-1.0": "gapped_straight_through",
+    "gst-p": "gapped_straight_through(gap='auto')",
+    "mvd": "measure_valued",
+    "loorf": "rloo",
+    "vargrad": "rloo",
+    "go": "ram",
+    "indecater": "ram",
+    "adf": "ap2",
+    "pbnet": "local_reparameterization",
+    "tanh": "mean_field",
+    "ap1": "mean_field",
+    "score_function": "reinforce",
+    "score-function": "reinforce",
+    "Score_Function": "reinforce",
+    "hubara": "deterministic_straight_through",
+    "binaryconnect": "deterministic_straight_through(proxy='identity')",
+    "binaryconnect(slope=2)": "deterministic_straight_through(proxy='identity', slope=2)",
+    "gst-p(gap=2)": "gapped_straight_through(gap=2)",
+    "mean_of(estimator='u2g', draws=3)": "mean_of(draws=3, estimator='disarm')",
+    "nested(weights='ste', activations='sah')": (
+        "nested(activations='psa', weights='straight_through')"
+    ),
+}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_name_of_the_literature_means_a_spec(name):
+    assert canonical(name) == NAMES[name]
+    (entry, arguments), (known, right) = get_estimator(name), get_estimator(NAMES[name])
+    assert entry is known
+    assert {
+        k: canonical(v) if k in ("estimator", "weights", "activations") else v
+        for k, v in arguments.items()
+    } == right
+    assert evaluations(name, (3, 2)) == evaluations(NAMES[name], (3, 2))
+    assert [*claims_of([name]).values()] == [*claims_of([NAMES[name]]).values()]
+
+
+def test_the_index_means_the_same_without_loading_the_registry():
+    code = (
+        "import json, sys\nfrom gradbench.core.specs import canonical\n"
+        "found = {name: canonical(name) for name in json.loads(sys.argv[1])}\n"
+        "assert 'jax' not in sys.modules\nprint(json.dumps(found))"
+    )
+    command = [sys.executable, "-c", code, json.dumps([*NAMES])]
+    answer = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert json.loads(answer.stdout) == NAMES
+
+
+def test_what_an_alias_means_is_shown(capsys):
+    from gradbench.cli.main import main
+
+    assert main(["show", "estimator", "u2g"]) == 0
+    assert capsys.readouterr().out.startswith("disarm(descendants='shared')")
+    assert main(["show", "estimator", "gst-p"]) == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith("gapped_straight_through(gap='auto'")
+    assert "gst_p (gapped_straight_through(gap='auto'))" in shown
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [("gumbel_softmx", "concrete"), ("loorff", "rloo"), ("relaxed-bernouli", "concrete")],
+)
+def test_a_misspelt_name_of_the_literature_is_answered_by_meaning(name, meant):
+    with pytest.raises(GradbenchError) as caught:
+        get_estimator(name)
+    assert_one_sentence(caught, f"did you mean {meant!r}")
+
+
+@pytest.mark.parametrize(
+    ("spec", "meant"),
+    [
+        ("concrete(tau=0.1)", "temperature"),
+        ("concrete(t=0.1)", "temperature"),
+        ("st_gumbel_softmax(temp=1)", "temperature"),
+        ("rloo(K=3)", "samples"),
+        ("gumbel_rao(n=3)", "samples"),
+        ("unordered_set(k=3)", "samples"),
+        ("mean_of(K=3)", "draws"),
+        ("nvil(lr=0.1)", "rate"),
+    ],
+)
+def test_hyperparameters_have_the_names_of_the_literature_too(spec, meant):
+    with pytest.raises(GradbenchError) as caught:
+        get_estimator(spec)
+    assert_one_sentence(caught, f"did you mean {meant!r}")
+
+
+def test_an_alias_with_hyperparameters_has_those_of_its_estimator():
+    for entry in ESTIMATORS.values():
+        for arguments in entry.presets.values():
+            assert set(arguments) <= set(entry.hyperparameters)
+            assert arguments != entry.hyperparameters
