@@ -1,8 +1,13 @@
-"""Checks of arguments that are numbers, of Python or of numpy; booleans are none."""
+"""Checks of arguments that are numbers, of Python, numpy or JAX; booleans are none.
+
+Hyper-parameters that train or anneal (``finite``, ``positive``, ``not_negative``, ``fraction``) may
+be real numbers that JAX traces, in ``jit``, ``vmap`` or ``grad``: their values cannot be checked.
+"""
 
 import contextlib
 import math
 import operator
+import sys
 from numbers import Real
 from typing import Any
 
@@ -20,9 +25,9 @@ def finite(name: str, value: object) -> float:
         GradbenchError: it is no finite number.
     """
     number = _number(value)
-    if not math.isfinite(number):
+    if not (_is_traced(value) or math.isfinite(number)):
         raise GradbenchError(f"{name} is {value!r}; give a number")
-    return number
+    return _known(number, value)
 
 
 def positive(name: str, value: object) -> float:
@@ -32,16 +37,50 @@ def positive(name: str, value: object) -> float:
         GradbenchError: it is not.
     """
     number = _number(value)
-    if not 0 < number < math.inf:
+    if not (_is_traced(value) or 0 < number < math.inf):
         raise GradbenchError(f"{name} is {value!r}; give a positive number")
-    return number
+    return _known(number, value)
 
 
-def _number(value: object) -> float:
+def not_negative(name: str, value: object) -> float:
+    """Return a value that has to be a finite number of at least 0.
+
+    Raises:
+        GradbenchError: it is not.
+    """
+    number = _number(value)
+    if not (_is_traced(value) or 0 <= number < math.inf):
+        raise GradbenchError(f"{name} is {value!r}; give a number of at least 0")
+    return _known(number, value)
+
+
+def are_known(*numbers: float) -> bool:
+    """Return whether none of some numbers, as these functions return them, is traced by JAX."""
+    return not any(map(_is_traced, numbers))
+
+
+def _number(value: Any) -> float:
+    if _is_traced(value):
+        return math.nan
+    if getattr(value, "shape", None) == () and value.dtype.kind in "iufV":
+        value = value.item()  # of an array
     if not isinstance(value, bool) and isinstance(value, Real):
         with contextlib.suppress(OverflowError):  # an integer too large for a float
             return float(value)
     return math.nan
+
+
+def _is_traced(value: Any) -> bool:
+    """Return whether JAX traces a real number: these modules do not import JAX."""
+    jax = sys.modules.get("jax")
+    if jax is None or not isinstance(value, jax.core.Tracer):
+        return False
+    return value.shape == () and value.dtype.kind in "iufV"  # V are half precisions of JAX
+
+
+def _known(number: float, value: Any) -> float:
+    """Return the number, or what is traced in its place, which computes like one."""
+    return value if _is_traced(value) else number
 
 
 def at_least(least: int, name: str, value: object) -> int:
@@ -74,9 +113,9 @@ def fraction(name: str, value: object) -> float:
         GradbenchError: it is not.
     """
     number = _number(value)
-    if not 0 <= number <= 1:
+    if not (_is_traced(value) or 0 <= number <= 1):
         raise GradbenchError(f"{name} is {value!r}; give a number from 0 to 1")
-    return number
+    return _known(number, value)
 
 
 def as_int(value: object) -> int | None:

@@ -1,6 +1,7 @@
 """The two functions by which estimators set a gradient by hand."""
 
 from collections.abc import Callable
+from dataclasses import is_dataclass
 from functools import partial
 from typing import Any
 
@@ -9,7 +10,6 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 
-@partial(jax.custom_jvp, nondiff_argnums=(0,))
 def surrogate_gradient(slope: Callable[..., Array], x: Array, a: Array, *args: Any) -> Array:
     """Return the value ``x``, with the gradient ``slope(x, a, *args)`` in ``a``.
 
@@ -22,14 +22,35 @@ def surrogate_gradient(slope: Callable[..., Array], x: Array, a: Array, *args: A
         a: what is differentiated, of the same shape.
         args: further arrays for ``slope``, without a gradient.
     """
+    if _sees_tracer(slope):  # such as a temperature that anneals: it has to be an argument
+        slope, own = jax.closure_convert(slope, x, a, *args)
+        args = (*args, *own)
+    return _surrogate_gradient(slope, x, a, *args)
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _surrogate_gradient(slope: Callable[..., Array], x: Array, a: Array, *args: Any) -> Array:
     # Nominally a function of a too, see gradient_term.
     return jnp.where(False, a, x).astype(jnp.result_type(x))
 
 
-@surrogate_gradient.defjvp
+@_surrogate_gradient.defjvp
 def _surrogate_gradient_jvp(slope, primals, tangents):
     x, a, *args = primals
-    return surrogate_gradient(slope, x, a, *args), slope(x, a, *args) * tangents[1]
+    return _surrogate_gradient(slope, x, a, *args), slope(x, a, *args) * tangents[1]
+
+
+def _sees_tracer(thing: Any, depth: int = 6) -> bool:
+    """Return whether a function closes over a number that JAX traces, itself or by another one."""
+    if isinstance(thing, jax.core.Tracer):
+        return True
+    if isinstance(thing, partial):
+        inner = (thing.func, *thing.args, *thing.keywords.values())
+    elif is_dataclass(thing):
+        inner = tuple(vars(thing).values())
+    else:
+        inner = tuple(cell.cell_contents for cell in getattr(thing, "__closure__", None) or ())
+    return depth > 0 and any(_sees_tracer(one, depth - 1) for one in inner)
 
 
 @jax.custom_jvp

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax.scipy.special import logit
 from jaxtyping import Array
 
-from gradbench.core.arguments import finite, positive
+from gradbench.core.arguments import are_known, finite, positive
 from gradbench.core.contract import Breakpoints, Loss, Model, Rule, Site, Trace
 from gradbench.core.errors import GradbenchError, did_you_mean
 from gradbench.core.surrogate import unitwise
@@ -102,7 +102,7 @@ def hard_concrete(
     """
     t = positive("temperature", temperature)
     low, high = finite("low", low), finite("high", high)
-    if not low <= 0 < 1 <= high:
+    if are_known(low, high) and not low <= 0 < 1 <= high:
         raise GradbenchError(
             f"low is {low!r} and high {high!r}; give a low of at most 0 and a high of at least 1"
         )

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax.lax import stop_gradient
 from jaxtyping import Array, Float
 
-from gradbench.core.arguments import fraction, positive
+from gradbench.core.arguments import are_known, fraction, positive
 from gradbench.core.autodiff import gradient_term, surrogate_gradient
 from gradbench.core.contract import Example, Loss, Model, Params, Site, Trace
 from gradbench.core.noise import Noise
@@ -61,7 +61,7 @@ def foust(
     """
     rho = positive("rho", fraction("rho", rho))
     moves = _Moves(weight, bool(uniform_point), rho)
-    if not uniform_point and rho == 1:
+    if moves.streams == 1:
         return with_derivative(model, moves.slope)
 
     def example_loss(params, u, example):
@@ -97,8 +97,13 @@ class _Moves:
     rho: float
 
     @property
+    def noisy(self) -> bool:
+        """Whether there is a noise operator; a rho that JAX traces may be below 1."""
+        return not are_known(self.rho) or self.rho < 1
+
+    @property
     def streams(self) -> int:
-        return 1 + self.uniform_point + (self.rho < 1)
+        return 1 + self.uniform_point + self.noisy
 
     def slope(self, noise: Noise, x: Array, a: Array) -> Array:
         """Return the derivative of a state in its pre-activation."""
@@ -110,7 +115,7 @@ class _Moves:
         Its derivative in a is the slope of the sampled state.
         """
         y, slope = x, self.slope(site.noise, x, at)
-        if self.rho < 1:
+        if self.noisy:
             w = u[-1]
             bit = jnp.where(w < (1 + self.rho) / 2, 1, -1).astype(y.dtype)
             y = jnp.where(w < self.rho, y, bit)
@@ -121,7 +126,7 @@ class _Moves:
 
     def breakpoints(self, stream: int, run: Trace) -> list[Array]:
         """Return where a draw jumps in the uniforms of a stream."""
-        noisy = self.rho < 1 and stream == self.streams - 1
+        noisy = self.noisy and stream == self.streams - 1
         ends = (self.rho, (1 + self.rho) / 2) if noisy else (1.0,)
         return [jnp.stack([jnp.full_like(a, end) for end in ends]) for a in run.a]
 

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax.lax import stop_gradient
 from jaxtyping import Array, Float
 
-from gradbench.core.arguments import finite, positive
+from gradbench.core.arguments import are_known, finite, positive
 from gradbench.core.autodiff import gradient_term
 from gradbench.core.contract import Batch, Example, Model, Params, Site, Trace
 from gradbench.core.pytrees import real_type
@@ -106,7 +106,7 @@ def _learned_rebar(
         part = phi[at.k]
         return part["scale"] * relaxed(model, jnp.exp(part["log_temperature"]), at, z)
 
-    return {"log_temperature": math.log(t), "scale": c}, control
+    return {"log_temperature": (math.log if are_known(t) else jnp.log)(t), "scale": c}, control
 
 
 def _learned(

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax.lax import stop_gradient
 from jaxtyping import Array, Float
 
-from gradbench.core.arguments import finite
+from gradbench.core.arguments import are_known, not_negative
 from gradbench.core.autodiff import gradient_term
 from gradbench.core.contract import Example, Loss, Model, Params, Site, Trace, is_chain
 from gradbench.core.errors import GradbenchError
@@ -56,15 +56,13 @@ def sa(model: Model, *, smoothing: float = 0.0) -> Loss:
         GradbenchError: a smoothing that is negative or not finite; when called with one above 0,
             noise whose integral is infinite.
     """
-    t = finite("smoothing", smoothing)
-    if t < 0:
-        raise GradbenchError(f"smoothing is {smoothing!r}; give a number of at least 0")
+    t = not_negative("smoothing", smoothing)
 
     def breakpoints(stream, run):
         return [_chance(site.noise, a, t)[None] for site, a in zip(run.sites, run.a, strict=True)]
 
     smoothed = {"randomness": "uniforms", "smoothness": "constant", "breakpoints": breakpoints}
-    options: Any = smoothed if t else {}
+    options: Any = {} if _is_zero(t) else smoothed
     return surrogate_loss(model, partial(_draw, model, t), route=partial(_route, model), **options)
 
 
@@ -105,12 +103,14 @@ def _draw(
 
 def _chance(noise: Noise, a: Array, t: float) -> Array:
     """Return G(a), the probability of +1."""
-    return (_integral(noise, a + t) - _integral(noise, a - t)) / (2 * t) if t else noise.cdf(a)
+    if _is_zero(t):
+        return noise.cdf(a)
+    return (_integral(noise, a + t) - _integral(noise, a - t)) / (2 * t)
 
 
 def _lost(noise: Noise, a: Array, other: Array, t: float) -> Array:
     """Return D = E max(F(a + s) - F(other), 0)."""
-    if not t:
+    if _is_zero(t):
         return jnp.maximum(noise.cdf(a) - noise.cdf(other), 0)
     b = jnp.clip(other - a, -t, t)
     area = _integral(noise, a + t) - _integral(noise, a + b) - (t - b) * noise.cdf(other)
@@ -121,6 +121,11 @@ def _given(site: Site, x: Array, a: Array, joint: Array, t: float) -> Array:
     """Return ``joint`` / P_j; a state of probability 0 is never seen."""
     p = _chance(site.noise, x * a, t)
     return jnp.where(p > 0, joint / jnp.where(p > 0, p, 1), 0)
+
+
+def _is_zero(t: float) -> bool:
+    """Return whether there is no smoothing; one that JAX traces has to be positive."""
+    return are_known(t) and t == 0
 
 
 def _integral(noise: Noise, a: Array) -> Array:

@@ -5,9 +5,8 @@ A rule is a derivative J = db/da of b = (x + 1) / 2; the slope of x is 2J.
 
 import jax
 
-from gradbench.core.arguments import finite, positive
+from gradbench.core.arguments import finite, not_negative, positive
 from gradbench.core.contract import Loss, Model
-from gradbench.core.errors import GradbenchError
 from gradbench.estimators.registry import register_backprop
 from gradbench.estimators.straight_through import with_derivative
 
@@ -84,9 +83,7 @@ def mve(model: Model, *, tau: float = 1.0) -> Loss:
     Raises:
         GradbenchError: a tau that is negative or not finite.
     """
-    tau = finite("tau", tau)
-    if tau < 0:
-        raise GradbenchError(f"tau is {tau!r}; give a number of at least 0")
+    tau = not_negative("tau", tau)
 
     def slope(noise, x, a):
         p, other = noise.cdf(x * a), noise.cdf(-x * a)
