@@ -166,8 +166,8 @@ def _check_mean(loss: Loss, params: Params, batch: Batch, key: Array) -> None:
             f"the loss does not run on one example ({type(error).__name__}); give by_example=False"
         ) from error
     whole, parts = (
-        np.asarray(_values(_unbiased(loss, None, None, each)[0], params, batch, keys), np.float64)
-        for each in (False, True)
+        np.asarray(_values(_unbiased(loss, None, None, each)[0], params, batch, same), np.float64)
+        for each, same in ((False, keys), (True, jax.random.clone(keys)))  # common random numbers
     )
     spread = math.sqrt((whole.var(ddof=1) + parts.var(ddof=1)) / _FORWARD)
     if np.isfinite(whole).all() and not np.isfinite(parts).all():

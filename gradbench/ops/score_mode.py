@@ -128,7 +128,8 @@ def counterpart(loss: Loss, by_example: bool = True, samples: int = 4) -> Loss:
             return value
 
         def all_of(params: Params, weights: Array) -> Array:
-            keys = jax.random.split(key, weights.shape)
+            # Both times with the same noise, on purpose.
+            keys = jax.random.split(jax.random.clone(key), weights.shape)
             per_sample = jax.vmap(one, (None, 0, None, 0))
             return jax.vmap(per_sample, (None, 0, 0, 0))(params, keys, parts, weights)
 
