@@ -24,5 +24,12 @@ def did_you_mean(
     """
     known = sorted(known)
     names = {**{own: own for own in known}, **(aliases or {})}
-    close = difflib.get_close_matches(str(name), names, n=1)
-    return f"did you mean {names[close[0]]!r}?" if close else f"choose one of {', '.join(known)}"
+    close = difflib.get_close_matches(str(name), names, n=5)
+    if not close:
+        return f"choose one of {', '.join(known)}"
+
+    def likeness(other: str) -> tuple[float, bool]:
+        """Return how like the name another is; of two that are alike, a name beats an alias."""
+        return difflib.SequenceMatcher(None, other, str(name)).ratio(), other in known
+
+    return f"did you mean {names[max(close, key=likeness)]!r}?"

@@ -65,8 +65,11 @@ def registered_name(name: str) -> str:
 
 def preset(name: str) -> dict[str, Any]:
     """Return the hyper-parameters that an alias of an estimator means, none of other names."""
-    if (known := indexed()) is not None and (found := _spellings().get(spelled(name))):
-        return known[found].presets.get(spelled(name), {})
+    if (known := indexed()) is not None:
+        if found := _spellings().get(spelled(name)):
+            return known[found].presets.get(spelled(name), {})
+        if not plugins.has_entry_points("estimators"):
+            return {}
     estimators: Registry[Any] = registry("estimators")
     resolved = estimators.resolve(name)
     return {} if resolved is None else dict(estimators[resolved].presets.get(spelled(name), {}))

@@ -549,7 +549,7 @@ def test_saturated_units_give_every_proxy_a_finite_derivative_in_float32():
         ("deterministic_straight_through(proxy='dens')", "did you mean 'density'?"),
         ("swish_sign(beta=-1)", "beta is -1; give a positive number"),
         ("st_zgr(alpha='half')", "alpha is 'half'; give a number"),
-        ("mve(tau=-1)", "tau is -1.0; give a number of at least 0"),
+        ("mve(tau=-1)", "tau is -1; give a number of at least 0"),
         ("darn(phi='q')", "phi is 'q'; give a number"),
         ("concrete(relaxation='rebarr')", "relaxation is 'rebarr'; did you mean 'rebar'?"),
         ("hard_concrete(low=0.1)", "low is 0.1 and high 1.1; give a low of at most 0"),
