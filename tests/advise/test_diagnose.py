@@ -217,6 +217,7 @@ def test_a_loss_with_a_regulariser_takes_an_unbiased_one_with_it():
         assert norms[0] != pytest.approx(norms[1], rel=0.05)
 
 
+@pytest.mark.slow
 def test_a_loss_is_traced_once_however_often_it_is_diagnosed():
     traced = []
 

@@ -164,6 +164,7 @@ def test_table_prints_the_metrics_and_the_layer_that_are_asked_for(finished_run,
     assert "verdict" in call("table", results, "--unbiasedness")[1]
 
 
+@pytest.mark.slow
 def test_rank_prints_the_estimators_at_a_budget_or_what_an_error_takes(finished_run, call):
     results = finished_run / "results"
     asked = ["--by", "bias", "--at-cost", "20-evaluations", "--layer", "layer 1"]
@@ -177,6 +178,7 @@ def test_rank_prints_the_estimators_at_a_budget_or_what_an_error_takes(finished_
     assert (code, error) == (0, "") and "network: a relative RMSE of 0.1 needs" in out
 
 
+@pytest.mark.slow
 def test_what_is_not_finished_is_said_beside_tables_and_rankings(finished, call):
     for shard in (finished / "results").glob("shards/*/*/epoch*10/psa/*.parquet"):
         shard.unlink()

@@ -129,6 +129,7 @@ def own_states(model):
     return surrogate_loss(model, example_loss)
 
 
+@pytest.mark.slow
 def test_a_baseline_that_contains_its_own_sample_is_seen_it_shrinks_the_gradient():
     model, params, batch = deep("logistic")
     found = exact({"mean": batch_mean(model), "own": own_states(model)}, model, params, batch)

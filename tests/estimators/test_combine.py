@@ -101,7 +101,7 @@ def same(a, b, tolerance=1e-12):
         (one_unit, "st_gumbel_softmax(temperature=0.5)", 2, 1e-9),  # smooth in them
     ],
 )
-@pytest.mark.first(1)
+@pytest.mark.slow
 def test_the_mean_of_k_draws_has_the_same_mean_and_a_kth_of_the_variance(
     case, spec, count, tolerance
 ):
@@ -194,6 +194,7 @@ def test_in_one_layer_the_average_of_straight_through_and_zgr_is_st_zgr_draw_by_
         ),
     ],
 )
+@pytest.mark.slow
 def test_the_mean_of_an_average_is_that_of_the_exact_means(case, first, second, tolerance):
     one, other = exactly(case, first), exactly(case, second)
     both = exactly(case, f"average(first={first!r}, second={second!r}, weight=0.25)")
@@ -268,6 +269,7 @@ def test_layers_with_estimators_that_are_unbiased_there_have_no_bias():
     assert relative(bad[1:], right[1:]) < 1e-10
 
 
+@pytest.mark.slow
 def test_a_gradient_of_the_objective_that_is_counted_for_every_estimator_is_seen():
     network, params, batch = one_unit()
     parts = [make_estimator(spec, network) for spec in ("reinforce", "zgr")]
@@ -292,6 +294,7 @@ def test_an_estimator_driven_by_uniforms_makes_a_mixture_of_that_kind():
 # --------------------------------------------------------------------------- learned parts
 
 
+@pytest.mark.slow
 def test_a_combination_has_the_learned_parts_of_its_parts():
     network, params, batch = one_unit()
     part = make_estimator("moving_average", network)

@@ -346,6 +346,7 @@ def linearised_psa(model):
 
 
 @pytest.mark.parametrize("noise", [pytest.param("logistic", marks=pytest.mark.slow), "triangular"])
+@pytest.mark.slow
 def test_linearised_psa_is_straight_through_draw_by_draw(noise):
     network, params, batch = small(DEEP, noise)
 

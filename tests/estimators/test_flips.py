@@ -107,6 +107,7 @@ def other_path(model):
     return surrogate_loss(model, example_loss, 2, randomness="uniforms", smoothness="constant")
 
 
+@pytest.mark.slow
 def test_descendants_of_another_path_are_seen():
     """By an objective of two layers; one of the last alone does not see the states below."""
     model, *at = skipping_problem()

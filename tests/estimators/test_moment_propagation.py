@@ -153,6 +153,7 @@ def test_with_normal_noise_and_a_linear_objective_ap2_is_the_mean_of_local_repar
     assert relative(mean_of_local_reparameterization(), found) < 1e-9  # as good as that integral
 
 
+@pytest.mark.slow
 def test_a_wrong_variance_of_the_noise_is_seen():
     wrong = replace(get_noise("normal"), variance=1.05)
     chain = SBN((Dense(2, 1), Dense(1, 1, wrong)), two_units)

@@ -62,6 +62,7 @@ def literal_muprop(model, last_factor):
     return surrogate_loss(model, example_loss)
 
 
+@pytest.mark.slow
 def test_muprop_is_the_literal_rule_draw_by_draw():
     network, params, batch = small((2, 3, 2, 2, 1), ("laplace", "logistic", "normal"))
     left, right = draws([muprop(network), literal_muprop(network, "sampled")], params, batch)

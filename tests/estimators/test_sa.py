@@ -273,7 +273,7 @@ def test_a_little_smoothing_is_nearly_none():
 @pytest.mark.parametrize(
     ("noise", "smoothing"), [("normal", 0.0), ("triangular", 0.0), *((n, 1.0) for n in NOISES)]
 )
-@pytest.mark.first(1)
+@pytest.mark.slow
 def test_single_precision_and_saturated_units_leave_draws_finite(noise, smoothing):
     network, params, batch = small((2, 3, 2, 1), noise)
     params[0]["bias"][:] = [40, -40, 0.3]

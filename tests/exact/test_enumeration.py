@@ -299,6 +299,7 @@ def test_networks_of_the_issue_fit_the_budget():
 
 @double
 @pytest.mark.parametrize("make", [reinforce, straight_through])
+@pytest.mark.slow
 def test_exact_moments_are_the_average_over_all_paths_of_all_examples(make):
     """Literally: for a batch of two, all pairs of paths, each draw made by the public loss."""
     sizes = (2, 2, 1, 1)

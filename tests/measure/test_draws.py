@@ -97,6 +97,7 @@ def test_blocks_agree_with_numpy_on_the_stored_draws(draws, averages):
     assert sum(block.layers[0].count for block in found) == draws
 
 
+@pytest.mark.slow
 def test_averages_that_do_not_divide_the_block_and_a_shorter_last_block():
     found = check(Plan(300, 64, (1, 3, 7, 64), (3, 8, 20, 50), (67, 72)))
     assert [block.layers[0].count for block in found] == [64, 64, 64, 64, 44]
@@ -277,6 +278,7 @@ def test_what_is_random_given_the_weights_is_not_taken_for_the_same():
     assert not is_deterministic(random_gradient)
 
 
+@pytest.mark.slow
 def test_mean_field_weights_over_sampled_activations_vary():
     model, params, batch = weighted(reinforce)
     with precision(True):

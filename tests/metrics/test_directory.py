@@ -115,7 +115,7 @@ def test_damaged_exact_moments_are_named_and_without_them_the_draws_speak(finish
 
 
 @pytest.mark.parametrize("m", [2, 3, 10, 16, 32])
-@pytest.mark.first(1)
+@pytest.mark.slow
 def test_the_cosine_at_m_is_that_of_the_means_of_m_single_draws(finished_run, m):
     """In blocks (2), of whole blocks (10, 16, 32), and with the head of another one (3)."""
     frame = curves(finished_run / "results")
@@ -195,7 +195,7 @@ def files(names):
 
 
 @pytest.mark.parametrize("stored", [0, 1, 35])  # of 36 blocks
-@pytest.mark.first(2)
+@pytest.mark.slow
 def test_unfinished_cells_are_left_out(finished_run, finished, stored):
     results = finished / "results"
     complete = summary(results)

@@ -67,6 +67,7 @@ def test_a_metric_of_a_plugin_is_a_column_of_every_frame(plugin, finished_run):
     assert list(frame.columns).index("largest_bias") > list(frame.columns).index("rmse")
 
 
+@pytest.mark.slow
 def test_a_metric_of_a_plugin_is_listed_printed_ranked_and_compared(plugin, finished_run, capsys):
     def printed(*arguments):
         assert main([*map(str, arguments), "--plugin", str(plugin)]) == 0

@@ -101,6 +101,7 @@ MARKOV_PARAMS = (
 EXAMPLES = np.array([0.5, -1.1, 0.2])
 
 
+@pytest.mark.slow
 def test_the_exact_gradient_of_a_kind_of_model_is_by_its_own_route_and_checked_by_all_paths():
     Markov.asked.clear()
     found = exact_gradient(Markov(), MARKOV_PARAMS, EXAMPLES)
@@ -185,6 +186,7 @@ def test_a_route_that_does_not_exist_is_refused_with_the_closest_one():
 
 
 @double
+@pytest.mark.slow
 def test_estimators_and_moments_take_the_route_of_a_kind_of_model():
     model = Markov(3)
     truth = exact_gradient(model, MARKOV_PARAMS, EXAMPLES)
@@ -261,7 +263,7 @@ def program(loss, *args):
         ("nested", ("nested(weights='arm', activations='psa')", "ap2")),
     ],
 )
-@pytest.mark.first(1)
+@pytest.mark.slow
 def test_an_estimator_treats_a_kind_of_model_as_the_one_whose_members_it_has(kind, specs):
     model, params, batch = small_model(kind)
     params, key = jax.tree.map(jnp.asarray, params), jax.random.key(3)
@@ -373,6 +375,7 @@ def test_nothing_outside_of_models_asks_for_the_class_of_a_model():
     assert {name: lines for name, lines in found.items() if lines} == {}
 
 
+@pytest.mark.slow
 def test_the_folder_offers_its_public_names_and_loads_optax_for_optimisers_alone():
     program = (
         "import sys, gradbench.models as models\n"

@@ -104,6 +104,7 @@ def test_half_precision_has_the_states_and_the_rounded_gradients_of_float32():
         np.testing.assert_array_equal(half[name][1], right.astype(jnp.bfloat16), err_msg=name)
 
 
+@pytest.mark.slow
 def test_bits_are_half_of_a_sign_and_one_half_and_so_is_their_gradient():
     signs = states_and_gradients(A, "signs", KINDS_OF_RULES)
     bits = states_and_gradients(A, "bits", KINDS_OF_RULES)
@@ -186,6 +187,7 @@ def test_the_gradient_is_the_draw_of_the_estimator_on_a_model_of_one_layer(
         np.testing.assert_allclose(found[case], right, rtol=1e-10, err_msg=str(case))
 
 
+@pytest.mark.slow
 def test_hard_false_gives_the_relaxed_states_of_those_that_have_some():
     a = jnp.linspace(-1.0, 1.0, 11)
     soft = {name for name in LOCAL if ESTIMATORS[name].make(lambda *_: 0).soft}
@@ -204,6 +206,7 @@ def test_what_is_deterministic_needs_no_key():
 
 
 @pytest.mark.usefixtures("float64")
+@pytest.mark.slow
 def test_second_derivatives_are_those_of_the_relaxed_states():
     a = jnp.array([0.3, -0.8])
 
@@ -240,6 +243,7 @@ def test_jit_and_forward_mode_change_nothing():
     np.testing.assert_allclose(x_dot, g, rtol=1e-6)  # elementwise: the Jacobian is a diagonal
 
 
+@pytest.mark.slow
 def test_mapped_with_a_key_per_row_it_is_a_loop_over_rows_and_with_one_key_noise_is_shared():
     rows = jnp.zeros((8, 16))
     keys = jax.random.split(KEY, 8)

@@ -76,6 +76,7 @@ def test_laplace_of_this_file_is_that_of_scipy():
     np.testing.assert_allclose(laplace_cdf(A), SCIPY["laplace"].cdf(A), rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_logits_are_any_pytree_and_the_states_have_its_form():
     logits = {
         "a": A[:2],

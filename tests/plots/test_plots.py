@@ -443,6 +443,7 @@ def test_nested_estimators_have_the_colour_of_their_weights_and_another_marker_a
     assert styles([NESTED[0]])[NESTED[0]] == FAMILIES["arm"]
 
 
+@pytest.mark.slow
 def test_legends_call_nested_estimators_by_their_two_parts():
     figure = training(nested_frame())
     names = {text.get_text() for text in figure.legends[0].get_texts()}
@@ -560,6 +561,7 @@ def open_markers(ax, estimator, style):
     return limits.get_xydata().T
 
 
+@pytest.mark.slow
 def test_growth_shows_the_bias_or_its_limit_and_the_deviation():
     frame = summary_frame()
     bias, _, deviation, _ = axes_of(growth(frame, "width"))
@@ -683,6 +685,7 @@ def test_all_three_files_are_written_and_the_same_each_time(tmp_path):
     )  # Type 42: fonts embedded as TrueType
 
 
+@pytest.mark.slow
 def test_an_unwritable_place_is_one_sentence(tmp_path):
     (tmp_path / "file").write_text("")
     figure = accuracy(curves_frame(["layer 1"], ["epoch 1"]))["rmse"]

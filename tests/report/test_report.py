@@ -214,6 +214,7 @@ def test_only_ranges_that_somebody_can_use_are_told():
     assert [one.text for one in usable_ranges(frame, at, "seconds")] == seconds
 
 
+@pytest.mark.slow
 def test_suites_of_training_show_its_figures(finished_run, no_figures):
     results = Results.open(finished_run / "results")
     results.manifest["suite"]["figure"] = "training"
@@ -243,6 +244,7 @@ def test_figures_are_marked_by_place_layer_cost_and_estimator(page, finished_run
     assert owned == set(map(str, range(names)))
 
 
+@pytest.mark.slow
 def test_every_kind_of_figure_marks_all_estimators(finished_run):
     frame = summary(finished_run / "results")
     numbers = {name: number for number, name in enumerate(frame["estimator"].unique())}
@@ -425,6 +427,7 @@ def test_a_header_sorts_by_click_and_by_key_in_both_directions(visit):
     assert tab.locator("[aria-sort]").count() == 1
 
 
+@pytest.mark.slow
 def test_the_table_is_filtered_by_place_layer_and_name(visit):
     tab = visit()
     assert shown(tab, "#main tbody tr") == 4
@@ -448,6 +451,7 @@ def test_intervals_are_shown_on_demand(visit):
     assert " to " in tab.locator("#main small:visible").first.inner_text() or shown(tab, "small")
 
 
+@pytest.mark.slow
 def test_pickers_show_the_figures_of_a_place_layer_and_cost(visit):
     tab = visit()
     places = tab.locator("#pick-place option").all_inner_texts()
@@ -520,6 +524,7 @@ CONTRASTS = """() => {
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.slow
 def test_all_text_has_the_contrast_of_wcag_aa_in_both_schemes(visit, scheme):
     tab = visit(color_scheme=scheme)
     tab.check("#intervals")

@@ -984,6 +984,7 @@ def mutated(text: str, rng: random.Random) -> str:
     which=st.sampled_from([SUITE, UNSWEPT + VARIANTS + QUICK, PROBLEM]),
     quick=st.booleans(),
 )
+@pytest.mark.slow
 def test_a_mutated_file_is_read_or_refused_in_one_sentence(folder, seed, which, quick):
     changed = mutated(which, random.Random(seed))
     suite, problem = (SUITE, changed) if which is PROBLEM else (changed, PROBLEM)

@@ -98,6 +98,7 @@ def test_a_finished_run_times_nothing_wherever_it_is_continued(finished, passes,
     assert passes.found == [] and tiny.files(finished / "results") == before
 
 
+@pytest.mark.slow
 def test_an_interrupted_pass_is_made_again_without_any_draw(
     finished_run, tmp_path, passes, monkeypatch
 ):

@@ -103,7 +103,7 @@ def test_divergence_is_refused_after_the_checkpoints_before_it():
 
 
 @pytest.mark.parametrize("loss", [PSA, REINFORCE], ids=["psa", "reinforce"])
-@pytest.mark.first(1)
+@pytest.mark.slow
 def test_training_lowers_the_exact_loss(loss):
     data = random_batch(2, examples=10)
     run = trained((0, 200), loss=loss, rate=0.03)

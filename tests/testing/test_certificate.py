@@ -157,7 +157,7 @@ def mapped_otherwise(value, params, key, batch):
         ),
     ],
 )
-@pytest.mark.first(3)
+@pytest.mark.slow
 def test_what_is_no_proper_loss_fails_its_requirement(change, failed):
     with float64():
         checks = conduct(broken(change), problems(0)[0])
