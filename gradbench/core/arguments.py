@@ -26,7 +26,7 @@ def finite(name: str, value: object) -> float:
     """
     number = _number(value)
     if not (_is_traced(value) or math.isfinite(number)):
-        raise GradbenchError(f"{name} is {value!r}; give a number")
+        raise GradbenchError(f"{name} is {_shown(value)}; give a number")
     return _known(number, value)
 
 
@@ -38,7 +38,7 @@ def positive(name: str, value: object) -> float:
     """
     number = _number(value)
     if not (_is_traced(value) or 0 < number < math.inf):
-        raise GradbenchError(f"{name} is {value!r}; give a positive number")
+        raise GradbenchError(f"{name} is {_shown(value)}; give a positive number")
     return _known(number, value)
 
 
@@ -50,7 +50,7 @@ def not_negative(name: str, value: object) -> float:
     """
     number = _number(value)
     if not (_is_traced(value) or 0 <= number < math.inf):
-        raise GradbenchError(f"{name} is {value!r}; give a number of at least 0")
+        raise GradbenchError(f"{name} is {_shown(value)}; give a number of at least 0")
     return _known(number, value)
 
 
@@ -62,7 +62,7 @@ def are_known(*numbers: float) -> bool:
 def _number(value: Any) -> float:
     if _is_traced(value):
         return math.nan
-    if getattr(value, "shape", None) == () and value.dtype.kind in "iufV":
+    if _is_scalar(value):
         value = value.item()  # of an array
     if not isinstance(value, bool) and isinstance(value, Real):
         with contextlib.suppress(OverflowError):  # an integer too large for a float
@@ -73,9 +73,18 @@ def _number(value: Any) -> float:
 def _is_traced(value: Any) -> bool:
     """Return whether JAX traces a real number: these modules do not import JAX."""
     jax = sys.modules.get("jax")
-    if jax is None or not isinstance(value, jax.core.Tracer):
-        return False
-    return value.shape == () and value.dtype.kind in "iufV"  # V are half precisions of JAX
+    return jax is not None and isinstance(value, jax.core.Tracer) and _is_scalar(value)
+
+
+def _is_scalar(value: Any) -> bool:
+    """Return whether this is a real array of no dimension; V are half precisions of JAX."""
+    kind = getattr(getattr(value, "dtype", None), "kind", None)  # keys have a dtype without one
+    return getattr(value, "shape", None) == () and kind in ("i", "u", "f", "V")
+
+
+def _shown(value: object) -> str:
+    """Return a value as a sentence shows it: arrays and keys are written on several lines."""
+    return " ".join(repr(value).split())
 
 
 def _known(number: float, value: Any) -> float:
@@ -91,7 +100,7 @@ def at_least(least: int, name: str, value: object) -> int:
     """
     number = _number(value)
     if not (number >= least and number.is_integer()):
-        raise GradbenchError(f"{name} is {value!r}; give a whole number of at least {least}")
+        raise GradbenchError(f"{name} is {_shown(value)}; give a whole number of at least {least}")
     return int(number)
 
 
@@ -102,7 +111,7 @@ def limit(name: str, value: Any) -> Any:
         GradbenchError: it is not.
     """
     if not _number(value) > 0:
-        raise GradbenchError(f"{name} is {value!r}; give a positive number")
+        raise GradbenchError(f"{name} is {_shown(value)}; give a positive number")
     return value
 
 
@@ -114,7 +123,7 @@ def fraction(name: str, value: object) -> float:
     """
     number = _number(value)
     if not (_is_traced(value) or 0 <= number <= 1):
-        raise GradbenchError(f"{name} is {value!r}; give a number from 0 to 1")
+        raise GradbenchError(f"{name} is {_shown(value)}; give a number from 0 to 1")
     return _known(number, value)
 
 

@@ -104,11 +104,13 @@ def test_numbers_of_numpy_and_jax_are_numbers(value):
     assert found == right
 
 
-@pytest.mark.parametrize("value", [jnp.array([0.5, 1.0]), jnp.array(True), jnp.array(-1.0)])
+@pytest.mark.parametrize(
+    "value", [jnp.array([0.5, 1.0]), jnp.array(True), jnp.array(-1.0), KEY, np.datetime64("2020")]
+)
 def test_arrays_that_are_no_such_number_are_refused(value):
     model, _, _ = small((2, 2, 1))
     with pytest.raises(GradbenchError, match=r"temperature is .*; give a positive number"):
         gradbench.estimators.concrete(model, temperature=value)
-    if value.dtype == bool or value.ndim:
+    if value is KEY or value.dtype == bool or value.ndim:
         with pytest.raises(GradbenchError, match=r"temperature is .*; give a positive number"):
             jax.jit(lambda t: gradbench.estimators.concrete(model, temperature=t) and t)(value)
