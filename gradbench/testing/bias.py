@@ -17,26 +17,26 @@ from gradbench.core.pytrees import layer_vectors, layers_of
 from gradbench.core.run import batch_size
 from gradbench.core.surrogate import SurrogateLoss
 from gradbench.exact.moments import Moments, moments_work, unchecked_moments
+from gradbench.testing.draws import DRAWS, draws_of, made_of_rows, threshold
 from gradbench.testing.problems import Problem, truth
-from gradbench.testing.rows import row_moments
+from gradbench.testing.rows import real_rows, row_moments
 
 EXACT = 1e-10  # relative bias that counts as none where it is enumerated
 _SMOOTH = 1e-6  # the same where smooth draws are integrated
 _FLOOR = 2e-4  # of the gradient of a layer: that of a unit counts as at least this large
 
-# The rate of one test. A short run that is far beyond the threshold shows a bias at once. Else a
-# long run that alarms at the root of this rate has to be confirmed by another one of another seed.
-FALSE_ALARM = 1e-8
+# A short run that is far beyond the threshold shows a bias at once. Else a long run that alarms has
+# to be confirmed by another one of another seed.
 POWER = 0.975  # probability with which a bias of the size stated as ``bound`` is detected
 _WORK = 1 << 19  # draws of one example that an enumeration may take, beyond which bias is tested
 _POINTS = 1 << 17  # the same for each example, if they are points of an integral over uniforms
-_SHORT, _LONG = 1 << 12, 1 << 16  # draws
-_AT_ONCE = 1 << 13  # units of all examples in draws that are made at a time
+_SHORT, _LONG = 1 << 12, 1 << 16  # draws of single examples
+_AT_ONCE = 1 << 12  # draws of single examples that are made at a time
 _SHARE = 0.02  # of a sum of squares; where one draw has more of it, its variance is not known
 STEPS = 100  # of the fit of learned parts
 
-# A test sees no event that does not happen in it. One of this probability, or of a larger one,
-# happens in a long run with the probability POWER.
+# A test sees no event that does not happen in it. One of this probability in a draw of an example,
+# or of a larger one, happens in a long run with the probability POWER.
 RARE = -math.log(1 - POWER) / _LONG
 
 
@@ -75,24 +75,39 @@ Enumerate = Callable[[Params, Batch], Moments]
 def findings(
     loss: Loss, enumerated: Enumerate | None, problem: Problem, seed: int
 ) -> list[Finding]:
-    """Return one finding for each class of objectives of a problem, one more where it saturates.
+    """Return findings for the classes of objectives of a problem, also where it saturates.
 
-    Where bias is only tested, and there is none for the general objective, the other classes are
-    left out. ``enumerated`` gives the exact moments, see ``exact_moments``.
+    Where there is no bias for the general objective, which has a term of every kind, the other
+    classes are left out. ``enumerated`` gives the exact moments, see ``exact_moments``.
     """
-    last = _find(loss, enumerated, problem, "any", problem.batches["any"], seed)
-    found = [last]
-    if last.unbiased and not last.exact:
-        return found
-    for name, batch in problem.batches.items():
-        if name != "any":
-            found.append(_find(loss, enumerated, problem, name, batch, seed))
-    far = problem._replace(name=f"{problem.name}, saturated")
-    for name, batch in problem.saturated.items() if enumerated else ():
-        # Between breakpoints that are so near to 0 and 1, smooth draws have too few points.
-        if not _by_uniforms(loss) or (name == "any" and loss.smoothness != "smooth"):
-            found.append(_find(loss, enumerated, far, name, batch, seed))
-    return [*found[1:], last]
+    found = _by_class(loss, enumerated, problem, problem.batches, seed)
+    # Between breakpoints that are so near to 0 and 1, smooth draws have too few points.
+    if enumerated and not (_by_uniforms(loss) and loss.smoothness == "smooth"):
+        far = problem._replace(name=f"{problem.name}, saturated")
+        batches = problem.saturated
+        if _by_uniforms(loss) and batches:
+            batches = {"any": batches["any"]}
+        found[:0] = _by_class(loss, enumerated, far, batches, seed)
+    return found
+
+
+def _by_class(
+    loss: Loss,
+    enumerated: Enumerate | None,
+    problem: Problem,
+    batches: dict[str, Batch],
+    seed: int,
+) -> list[Finding]:
+    if not batches:
+        return []
+    general = _find(loss, enumerated, problem, "any", batches["any"], seed)
+    if general.unbiased:
+        return [general]
+    rest = [(name, batch) for name, batch in batches.items() if name != "any"]
+    return [
+        *(_find(loss, enumerated, problem, name, batch, seed) for name, batch in rest),
+        general,
+    ]
 
 
 def _find(
@@ -160,15 +175,12 @@ def exact_moments(loss: Loss, problem: Problem) -> Enumerate | None:
     return partial(row_moments, loss, points=_POINTS)
 
 
-def threshold(coordinates: int) -> float:
-    """Return the threshold of a z-test of so many coordinates that has to be confirmed."""
-    return -NormalDist().inv_cdf(math.sqrt(FALSE_ALARM) / (2 * coordinates))
-
-
 def _tested(
     loss: Loss, params: Params, batch: Batch, value: Array, truths: tuple[Array, ...], seed: int
 ) -> tuple[float, bool, bool, float, bool, bool]:
     """Test every coordinate by a z-test; a run that alarms is repeated with another seed.
+
+    A draw of a batch is made of independent draws of its examples, and counts as so many.
 
     Returns:
         The fields of a ``Finding``, from ``bias`` on.
@@ -177,12 +189,9 @@ def _tested(
     far_out = threshold(coordinates)
     exact = np.concatenate([np.ravel(value), *map(np.asarray, truths)])
     alarms = np.ones(coordinates, bool)
-    chunk = min(1 << 11, 1 << (_AT_ONCE // path_width(loss, params, batch)).bit_length())
     for run, draws in enumerate((_SHORT, _LONG, _LONG)):
         key = jax.random.fold_in(jax.random.key(seed), run)
-        found = _statistics(loss, params, key, batch, chunk, draws // chunk)
-        mean, deviation, share = map(np.asarray, found)
-        scale = deviation / math.sqrt(draws)
+        mean, deviation, scale, share = _statistics(loss, params, key, batch, draws)
         error = np.where(np.isfinite(mean), mean - exact, np.inf)
         far = 2 if draws == _SHORT else 1
         beyond = np.abs(error) > far * far_out * scale + 1e-9 * (1 + np.abs(exact))
@@ -207,38 +216,25 @@ def _tested(
     return float(bias), not alarms[1:].any(), False, float(bound), not alarms[0], random
 
 
-def path_width(loss: Loss, params: Params, batch: Batch) -> int:
-    """Return the number of parameters times that of the examples, a measure of the work."""
-    return sum(np.size(x) for x in jax.tree.leaves(params)) * batch_size(batch)
-
-
-@partial(jax.jit, static_argnums=(0, 4))
 def _statistics(
-    loss: Loss, params: Params, key: Array, batch: Batch, chunk: int, chunks: int
-) -> tuple[Array, Array, Array]:
-    """Return mean and standard deviation of value and gradient, as vectors.
+    loss: Loss, params: Params, key: Array, batch: Batch, draws: int
+) -> tuple[np.ndarray, ...]:
+    """Return mean, standard deviation and error of the mean of value and gradient, as vectors.
 
-    The third result is the largest part that a single draw has of a sum of squares.
+    There are ``draws`` of single examples. The last result is the largest part that a single draw
+    of the batch has of a sum of squares.
     """
-
-    def draw(key: Array) -> Array:
-        value, g = jax.value_and_grad(loss)(params, key, batch)
-        return jnp.concatenate([value[None], *layer_vectors(g)])
-
-    def some(number: Array, total: tuple[Array, ...]) -> tuple[Array, ...]:
-        shift, first, second, low, high = total
-        keys = jax.random.split(jax.random.fold_in(key, number), chunk)
-        draws = jax.vmap(draw)(keys)
-        shift = jnp.where(number == 0, draws[0], shift)  # sums of small numbers keep their digits
-        d = draws - shift
-        low, high = jnp.minimum(low, jnp.min(d, axis=0)), jnp.maximum(high, jnp.max(d, axis=0))
-        return shift, first + jnp.sum(d, axis=0), second + jnp.sum(d**2, axis=0), low, high
-
-    zero = jnp.zeros(1 + sum(len(theta) for theta in layer_vectors(params)))
-    shift, first, second, low, high = jax.lax.fori_loop(0, chunks, some, (zero,) * 5)
-    n = chunks * chunk
-    mean = first / n
-    variance = jnp.maximum(second / n - mean**2, 0)
-    far = jnp.maximum(high - mean, mean - low) ** 2
-    share = jnp.where(variance > 1e-20, far / jnp.where(variance > 1e-20, n * variance, 1), 0)
-    return shift + mean, jnp.sqrt(variance), share
+    by_rows, width = made_of_rows(loss), 1 << (batch_size(batch) - 1).bit_length()
+    count = _AT_ONCE // width if by_rows else DRAWS  # keys
+    found = []
+    for start in range(0, draws // width, count):
+        keys = jax.random.split(jax.random.fold_in(key, start), count)
+        if by_rows:
+            found.append(real_rows(loss, params, keys, batch))
+        else:
+            found.append(np.asarray(draws_of(loss, params, keys.reshape(8, -1), batch)))
+    d = np.concatenate(found)
+    mean, deviation = np.mean(d, axis=0), np.std(d, axis=0)
+    far = np.max((d - mean) ** 2, axis=0)
+    share = np.where(deviation > 1e-10, far / np.where(deviation > 1e-10, deviation**2, 1), 0)
+    return mean, deviation, deviation / math.sqrt(len(d)), share / len(d)

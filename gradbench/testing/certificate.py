@@ -221,12 +221,14 @@ def check_estimator(
             raise GradbenchError(
                 f"estimator {name!r} takes none of the problems of the check: {reason}"
             )
-        checks = conduct(make, tried.taken[0])
-        checks += real_draws(places(make, tried), seed)
-        checks += depth_checks(make, depth, seed)
+        where = places(make, tried)
+        checks = conduct(make, where[0].problem, where[0].called)
+        checks += real_draws(where, seed)
+        known = {name: found for name, (_, _, found) in tried.enumerated.items()}
+        checks += depth_checks(make, depth, seed, known)
         if entry is not None and not arguments:
             checks += definition_checks(make, entry.name, seed)
-        black_box = takes_black_box(make, tried.taken[0])
+        black_box = takes_black_box(make, tried.taken)
     found = tried.found
     if entry is None or entry.estimates_value(**arguments):
         valued = all(finding.value_unbiased for finding in found)

@@ -1,35 +1,43 @@
 """What an estimator claims for networks of several layers, enumerated on such networks."""
 
-from collections.abc import Callable, Sequence
-from functools import cache, partial
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
 from gradbench.core.contract import Loss, Model, Params
 from gradbench.core.errors import GradbenchError
+from gradbench.core.surrogate import SurrogateLoss
 from gradbench.estimators.exactness import DEPTHS
-from gradbench.exact.moments import Moments, moments, moments_work
+from gradbench.exact.moments import Moments, moments_work
 from gradbench.models.dense import Dense
 from gradbench.models.network import SBN
 from gradbench.testing.bias import EXACT, biases
-from gradbench.testing.problems import Problem, layer_params, problems, truth
+from gradbench.testing.problems import Problem, layer_params, problems, traced_once, truth
 from gradbench.testing.requirement import Check
+from gradbench.testing.rows import row_moments
 
 _MOST = 1 << 16  # draws of one example that an enumeration may take
 
 
-def depth_checks(make: Callable[[Model], Loss], claims: Sequence[str], seed: int) -> list[Check]:
+def depth_checks(
+    make: Callable[[Model], Loss],
+    claims: Sequence[str],
+    seed: int,
+    known: Mapping[str, Moments] | None = None,
+) -> list[Check]:
     """Check claims of ``DEPTHS`` by enumeration, each on a network of its kind.
+
+    ``known`` are the moments on some problems, by their names.
 
     Raises:
         GradbenchError: nothing can be enumerated of the estimator.
     """
     checks = []
-    done: dict[str, Moments] = {}
+    done = dict(known or {})
     for claim in claims:
         problem, layers = _problem(claim, seed)
         if problem.name not in done:
@@ -49,17 +57,18 @@ def depth_checks(make: Callable[[Model], Loss], claims: Sequence[str], seed: int
 def _enumerated(make: Callable[[Model], Loss], claim: str, problem: Problem) -> Moments:
     params, batch = problem.params, problem.batches["any"]
     loss = make(problem.model)
-    if moments_work(loss, params, batch, _MOST) > _MOST:
+    if moments_work(loss, params, batch, _MOST, declared=False) > _MOST:
         raise GradbenchError(
             f"the claim in depth {claim!r} needs an estimator that can be enumerated; leave it out"
         )
-    return jax.jit(partial(moments, loss))(params, batch)
+    assert isinstance(loss, SurrogateLoss)
+    return row_moments(loss, params, batch, _MOST)
 
 
 def _problem(claim: str, seed: int) -> tuple[Problem, list[int]]:
     """Return a problem of a kind of network, and the entries of its parameters to look at."""
     if claim in ("value", "last layer"):
-        (deep,) = (p for p in problems(seed) if p.name == "skip connections")
+        (deep,) = (p for p in problems(seed) if p.name == "four layers")
         return deep, [-1 if claim == "value" else -2]
     found = _special(claim, seed)
     return found, list(range(len(found.params)))
@@ -76,11 +85,12 @@ def _special(claim: str, seed: int) -> Problem:
         params = (first, random.uniform(0.6, 1.3, 4), random.uniform(0.6, 1.3, 2), np.array(0.4))
         model = tree
     elif claim == "width-1 tails":
-        tail = (Dense(2, 4, "triangular"), Dense(4, 1, "normal"), Dense(1, 1, "laplace"))
+        sizes, noises = ((2, 4), (4, 1), (1, 1)), ("triangular", "normal", "laplace")
+        tail = tuple(Dense(*s, traced_once(z)) for s, z in zip(sizes, noises, strict=True))
         params, model = (*layer_params(tail, random), np.array(0.4)), SBN(tail, bent)
     else:
         sizes = ((2, 3), (3, 3), (3, 2), (2, 2))
-        layers = tuple(Dense(m, n, "uniform") for m, n in sizes)
+        layers = tuple(Dense(*size, traced_once("uniform")) for size in sizes)
         # The sum of the sizes of all that a unit reads is at most 1: it is never saturated.
         small = tuple(
             {"weight": 0.25 * theta["weight"] * 2 / m, "bias": 0.4 * theta["bias"]}
@@ -94,9 +104,9 @@ def _special(claim: str, seed: int) -> Problem:
 def tree(params: Params, example: Any, binary: Any) -> Array:
     """Return the objective of four units that feed two, which feed one, and nothing else."""
     first, second, third, theta = params
-    x = binary(first["weight"] @ example[0] + first["bias"], "laplace")
-    y = binary(jnp.sum((second * x).reshape(2, 2), axis=1), "logistic")
-    z = binary(jnp.sum(third * y, keepdims=True) + 0.1, "normal")
+    x = binary(first["weight"] @ example[0] + first["bias"], traced_once("laplace"))
+    y = binary(jnp.sum((second * x).reshape(2, 2), axis=1), traced_once("logistic"))
+    z = binary(jnp.sum(third * y, keepdims=True) + 0.1, traced_once("normal"))
     return bent(theta, z, example[1])
 
 

@@ -1,15 +1,19 @@
 """Real draws of an estimator, compared with what was enumerated of it.
 
 An enumeration runs the loss of one example on uniforms that it chooses, and trusts what the
-estimator says of itself. Here the estimator is called as a user calls it, on the whole batch in
-double precision and on its first example alone in single precision, under jit, scan and vmap; the
-other two ways are added where the loss of a batch is not made by ``surrogate_loss``.
+estimator says of itself. Here the estimator is called as a user calls it, under jit, scan and vmap:
+on the whole batch of a small problem in double precision, and on a single example of a wide one in
+single precision; on all problems in all ways where the loss of a batch is not made by
+``surrogate_loss``.
 """
 
+import math
+from collections.abc import Sequence
 from contextlib import nullcontext
 from functools import partial
 from itertools import pairwise
-from typing import NamedTuple
+from statistics import NormalDist
+from typing import NamedTuple, TypeGuard
 
 import jax
 import jax.numpy as jnp
@@ -22,13 +26,14 @@ from gradbench.core.pytrees import layer_vectors
 from gradbench.core.surrogate import SurrogateLoss
 from gradbench.estimators.adaptive import Learned
 from gradbench.exact.moments import Moments
-from gradbench.testing.bias import threshold
 from gradbench.testing.problems import Problem
 from gradbench.testing.requirement import Check
-from gradbench.testing.rows import draws_at, uniforms_of_keys, vector
+from gradbench.testing.rows import real_rows, vector
 
 DRAWS = 1024
 _CHUNKS = 8
+FALSE_ALARM = 1e-8  # rate of a test that alarms twice, each time at the root of this rate
+_FAR = (40.0, 1e4)  # times the parameters: far beyond what any noise reaches
 _ROUNDING = {"float64": 1e-9, "float32": 2e-3}  # of the size of the draws of a layer
 
 
@@ -39,8 +44,8 @@ class Variant(NamedTuple):
     single: bool
 
 
-_USUAL = (Variant(one=False, single=False), Variant(one=True, single=True))
-_OTHER = (Variant(one=True, single=False), Variant(one=False, single=True))
+USUAL = (Variant(one=False, single=False), Variant(one=True, single=True))
+VARIANTS = (*USUAL, Variant(one=True, single=False), Variant(one=False, single=True))
 
 
 def called_as_made(called: Loss) -> bool:
@@ -53,7 +58,12 @@ def called_as_made(called: Loss) -> bool:
 
 
 def check_draws(
-    called: Loss, loss: Loss, found: Moments | None, problem: Problem, seed: int
+    called: Loss,
+    loss: Loss,
+    found: Moments | None,
+    problem: Problem,
+    variants: Sequence[Variant],
+    seed: int,
 ) -> list[Check]:
     """Compare draws of ``called(params, key, batch)`` with the enumeration ``found`` of ``loss``.
 
@@ -67,7 +77,7 @@ def check_draws(
     """
     alarms: set[str] | None = None
     for run in range(2):
-        new = _alarms(called, loss, found, problem, 1000 * (run + 1) + seed)
+        new = _alarms(called, loss, found, problem, variants, 1000 * (run + 1) + seed)
         alarms = new if alarms is None else alarms & new
         if not alarms:
             break
@@ -82,22 +92,38 @@ def check_draws(
     ]
 
 
+def made_of_rows(loss: Loss) -> TypeGuard[SurrogateLoss]:
+    """Return whether draws are those of ``real_rows``."""
+    return isinstance(loss, SurrogateLoss) and not getattr(loss.model, "random", False)
+
+
+def threshold(coordinates: int) -> float:
+    """Return the threshold of a z-test of so many coordinates that has to be confirmed."""
+    return -NormalDist().inv_cdf(math.sqrt(FALSE_ALARM) / (2 * coordinates))
+
+
 def keys_of(seed: int) -> Array:
     """Return keys for draws of one program, ``[chunks, keys]``."""
     return jax.random.split(jax.random.key(seed), (_CHUNKS, DRAWS // _CHUNKS))
 
 
 def _alarms(
-    called: Loss, loss: Loss, found: Moments | None, problem: Problem, seed: int
+    called: Loss,
+    loss: Loss,
+    found: Moments | None,
+    problem: Problem,
+    variants: Sequence[Variant],
+    seed: int,
 ) -> set[str]:
     params, batch = jax.tree.map(jnp.asarray, (problem.params, problem.batches["any"]))
     one = jax.tree.map(lambda leaf: leaf[:1], batch)
     alarms = set()
     right: dict[bool, np.ndarray] = {}
-    if isinstance(loss, SurrogateLoss) and not getattr(loss.model, "random", False):
-        right[False] = _expected(loss, params, seed, batch)
-        right[True] = _expected(loss, params, seed, one)
-    for alone, in_single in _USUAL if called_as_made(called) else _USUAL + _OTHER:
+    if made_of_rows(loss):
+        for alone in {variant.one for variant in variants}:
+            keys, by_states = keys_of(seed).ravel(), loss.randomness != "uniforms"
+            right[alone] = real_rows(loss, params, keys, one if alone else batch, by_states)
+    for alone, in_single in variants:
         name = "one example" if alone and not in_single else "draws"
         draws = _called(called, problem, seed, alone, in_single)
         if alone not in right:
@@ -110,12 +136,28 @@ def _alarms(
     return alarms - {"single precision"} if "draws" in alarms else alarms
 
 
-def _called(called: Loss, problem: Problem, seed: int, alone: bool, in_single: bool) -> np.ndarray:
-    """Return draws of a batch, or of its first example alone, perhaps in single precision."""
+def _called(
+    called: Loss, problem: Problem, seed: int, alone: bool, in_single: bool, scale: float = 1
+) -> np.ndarray:
+    """Return draws of a batch, or of its first example alone, perhaps in single precision.
+
+    All parameters but those of the objective, the last, are multiplied by ``scale``.
+    """
     with single() if in_single else nullcontext():
         params, batch = jax.tree.map(jnp.asarray, (problem.params, problem.batches["any"]))
+        *layers, objective = params
+        params = (*jax.tree.map(lambda leaf: scale * leaf, layers), objective)
         batch = jax.tree.map(lambda leaf: leaf[:1], batch) if alone else batch
         return np.asarray(draws_of(called, params, keys_of(seed), batch), np.float64)
+
+
+def saturation(called: Loss, problem: Problem, seed: int) -> Check:
+    """Check that draws in single precision are finite far out, where units saturate."""
+    for scale in _FAR:
+        if not np.all(np.isfinite(_called(called, problem, seed, True, True, scale))):
+            seen = f"not finite in single precision with parameters times {scale:g}"
+            return Check("saturation", False, seen)
+    return Check("saturation", True, "")
 
 
 @partial(jax.jit, static_argnums=0)
@@ -129,19 +171,6 @@ def draws_of(
 
     found = jax.lax.map(jax.vmap(draw), keys)
     return found.reshape(-1, found.shape[-1])
-
-
-def _expected(loss: SurrogateLoss, params: Params, seed: int, batch: Batch) -> np.ndarray:
-    """Return the draws that were enumerated, of the paths that the keys of real draws give."""
-    keys = keys_of(seed).ravel()
-    by_states = loss.randomness != "uniforms"
-    u, examples = uniforms_of_keys(loss.model, loss.streams, by_states, params, keys, batch)
-    if loss.couples_batch:  # all examples are one draw, and their axis is the last
-        u = jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 1, -1), u)
-        return draws_at(loss, params, u, examples)
-    flat = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), (u, examples))
-    draws = draws_at(loss, params, *flat)
-    return np.mean(draws.reshape(len(keys), -1, draws.shape[-1]), axis=1)
 
 
 def _size(draws: np.ndarray, params: Params) -> np.ndarray:

@@ -1,9 +1,12 @@
 """Small random problems that show what an estimator is exact for.
 
 They are few, and each has several things at once that an estimator may get wrong. Narrow ones are
-there for estimators that can only be integrated over the uniforms of two or three units.
+there for estimators that can only be integrated over the uniforms of a few units, or that take
+nothing but chains. What a model calls often is traced once for all estimators: its noises and the
+terms of its objective.
 """
 
+from dataclasses import replace
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -13,7 +16,7 @@ import numpy as np
 from jaxtyping import Array
 
 from gradbench.core.contract import Batch, Model, Params
-from gradbench.core.noise import get_noise
+from gradbench.core.noise import Noise, get_noise
 from gradbench.estimators.exact import exact
 from gradbench.exact.enumeration import brute_force
 from gradbench.models.binary_weights import BinaryWeights
@@ -32,8 +35,10 @@ class Problem(NamedTuple):
     """A model with parameters, and a batch for each class of objectives, all of one shape.
 
     ``saturated`` has further batches, in which the unit with number i is in its rarer state with
-    the probability ``SATURATED[i]``, or all with the probability ``NEARLY``. ``narrow`` problems of
-    several layers are for estimators that wider ones are too much for.
+    the probability ``SATURATED[i]``, or all with the probability ``NEARLY``.
+
+    ``stands_for`` is the name of a problem that this one stands for where that one is refused, or,
+    if this one is ``narrow``, where it cannot be enumerated either.
     """
 
     name: str
@@ -41,8 +46,17 @@ class Problem(NamedTuple):
     params: Params
     batches: dict[str, Batch]
     deep: bool = False
+    stands_for: str = ""
     narrow: bool = False
     saturated: dict[str, Batch] = {}  # noqa: RUF012 - never changed
+
+
+@cache
+def traced_once(name: str) -> Noise:
+    """Return a noise whose functions are traced once for arrays of one shape."""
+    noise = get_noise(name)
+    functions = ("cdf", "pdf", "quantile", "hazard", "log_cdf")
+    return replace(noise, **{of: jax.jit(getattr(noise, of)) for of in functions})
 
 
 def _params(shapes: Any, random: np.random.Generator) -> Params:
@@ -73,13 +87,15 @@ def _network(name: str, layers: tuple[Any, ...], random: np.random.Generator, **
     deep = len(layers) > 1
     names = ("any",) if deep else tuple(OBJECTIVES)
     batches = {objective: (x, targets(objective, units, 3, random)) for objective in names}
-    return Problem(name, network, params, batches, deep, narrow=deep)
+    return Problem(name, network, params, batches, deep)
 
 
 def _weights(random: np.random.Generator) -> Problem:
     """Return a problem of two binary weights, read by a polynomial; its biases are real."""
     model = BinaryWeights(
-        RealNetwork((Dense(1, 2),), polynomial, lambda x: x), noise="triangular", entries=(0,)
+        RealNetwork((Dense(1, 2),), polynomial, lambda x: x),
+        noise=traced_once("triangular"),
+        entries=(0,),
     )
     theta = {"weight": random.uniform(-0.8, 0.8, (2, 1)), "bias": random.uniform(-0.3, 0.3, 2)}
     batches = {name: (np.ones((3, 1)), targets(name, 2, 3, random)) for name in OBJECTIVES}
@@ -88,13 +104,14 @@ def _weights(random: np.random.Generator) -> Problem:
 
 def _convolution(random: np.random.Generator) -> Problem:
     """Return a convolution with two units of states 0 and 1."""
-    one = _network("convolution", (Conv((3, 1), 1, 2),), random, states=(0, 1))
+    layer = Conv((3, 1), 1, 2, noise=traced_once("logistic"))
+    one = _network("convolution", (layer,), random, states=(0, 1))
     (v, w), (b,) = one.params[0]["weight"].ravel(), one.params[0]["bias"]
     far = np.array([[1.0, 1.0], [-1.0, 1.0], [1.0, -1.0]]) * _logit(NEARLY)
     middle = np.full(3, 0.3)
     x = np.stack([(far[:, 0] - b - w * middle) / v, middle, (far[:, 1] - b - v * middle) / w], 1)
     saturated = {name: (x[:, :, None], of) for name, (_, of) in one.batches.items()}
-    return one._replace(saturated=saturated)
+    return one._replace(saturated=saturated, stands_for="five units", narrow=True)
 
 
 def _logit(p: Any) -> Any:
@@ -103,15 +120,16 @@ def _logit(p: Any) -> Any:
 
 
 def _five_units(random: np.random.Generator) -> Problem:
-    """Return one layer of five units under an evidence bound, on five examples.
+    """Return one layer of five units of states 0 and 1 under an evidence bound, on five examples.
 
     There are as many inputs as units, so that inputs can be found for any pre-activations.
     """
-    layer, n = Dense(5, 5, "logistic"), 5
+    layer, n = Dense(5, 5, traced_once("laplace")), 5
     (theta,) = layer_params((layer,), random)
     theta["weight"] *= np.where(np.eye(n), 1, 0.35)
     signs = random.choice([-1.0, 1.0], (n, n))
-    far = np.linalg.solve(theta["weight"], (signs * _logit(SATURATED) - theta["bias"]).T).T
+    quantiles = np.log(2 * np.array(SATURATED))  # of the Laplace distribution
+    far = np.linalg.solve(theta["weight"], (signs * quantiles - theta["bias"]).T).T
     near = 0.8 * random.standard_normal((n, n))
     batches, saturated = {}, {}
     for name in OBJECTIVES:
@@ -119,48 +137,63 @@ def _five_units(random: np.random.Generator) -> Problem:
         batches[name] = (near, of)
         saturated[name] = (far, of | {"direct": np.zeros(n)})
     params = (theta, np.array(0.2))
-    network = SBN((layer,), Bound())
+    network = SBN((layer,), Bound(), states=(0, 1))
     return Problem("five units", network, params, batches, saturated=saturated)
 
 
-def _four_layers(random: np.random.Generator) -> Problem:
-    """Return four layers of states 0 and 1 with a term of every layer, on one example."""
-    noises, sizes = ("logistic", "laplace", "normal", "triangular"), (2, 3, 2, 2, 1)
-    layers = tuple(Dense(m, n, z) for m, n, z in zip(sizes, sizes[1:], noises, strict=False))
-    network = SBN(layers, EveryLayer(), states=(0, 1))
-    params = (*layer_params(layers, random), np.array([0.9, -0.8, 1.1, 1.3]))
-    batch = (np.array([[0.7, -0.5]]), np.array([0.4]))
-    return Problem("four layers", network, params, {"any": batch}, deep=True)
-
-
-_LOW, _HIGH = Conv((5, 1), 1, 2, noise="logistic"), Conv((4, 1), 1, 3, noise="laplace")
-_TOP = Dense(6, 1, "uniform")
+_FIRST = Conv((4, 1), 1, 2, noise=traced_once("normal"))
+_SECOND = Conv((3, 1), 1, 2, noise=traced_once("logistic"))
+_THIRD = Dense(5, 2, traced_once("logistic"))
+_FOURTH = Dense(7, 1, traced_once("uniform"))
 
 
 def skipping(params: Params, example: Any, binary: Any) -> Array:
-    """Return the objective of a convolution above a convolution, with skip connections.
+    """Return the objective of four layers, two of them convolutions, with skip connections.
 
-    The last unit reads both convolutions, and the objective all states, parameters and inputs.
+    The third layer reads both convolutions and the fourth all three layers below it. The objective
+    has a term of every layer and of all states, pre-activations, parameters and inputs.
     """
     x, target = example
-    a = _LOW(params[0], x)
-    first = binary(a, _LOW.noise)
-    b = _HIGH(params[1], first) + x[1:3] / 2
-    second = binary(b, _HIGH.noise)
-    both = jnp.concatenate([first.ravel(), second.ravel()])
-    third = binary(_TOP(params[2], both) / 4, _TOP.noise)
-    theta, units = params[3], jnp.concatenate([both, third])
-    bound = get_noise(_LOW.noise).log_probability(first.ravel(), a.ravel())
-    direct = jnp.sum(jnp.sin(b)) / 4 + jnp.sum(params[2]["weight"] ** 2) / 5
-    odd = jnp.sin(jnp.sum(theta * units) + target) + third[0] * second[0, 0] * first[1, 0]
-    return 1.5 * odd + jnp.sum(theta * units * target) + bound / 5 + direct
+    a = _FIRST(params[0], x)
+    first = binary(a, _FIRST.noise)
+    b = _SECOND(params[1], first) + x[1:3] / 2
+    second = binary(b, _SECOND.noise)
+    c = _THIRD(params[2], jnp.concatenate([first.ravel(), second.ravel()])) / 2
+    third = binary(c, _THIRD.noise)
+    below = jnp.concatenate([first.ravel(), second.ravel(), third])
+    fourth = binary(_FOURTH(params[3], below) / 10, _FOURTH.noise)
+    states = jnp.concatenate([below, fourth])
+    return _of_all(params, states, (a.ravel(), b.ravel(), c), target)
+
+
+@jax.jit
+def _of_all(params: Params, x: Array, a: tuple[Array, ...], target: Array) -> Array:
+    theta = params[4]
+    terms = jnp.sum(jnp.sin(a[0])) / 5 + jnp.sum(a[1] ** 2) / 7
+    terms += sum(jnp.sum(p["bias"] ** 2) for p in params[:4]) / 3
+    bound = _THIRD.noise.log_probability(x[5:7], a[2])  # type: ignore[union-attr]
+    odd = jnp.sin(jnp.sum(theta * x) + target) + x[7] * (x[3] + x[6]) * x[1]
+    return 1.5 * odd + jnp.sum(theta * x * target) + bound / 5 + terms
 
 
 def _skips(random: np.random.Generator) -> Problem:
-    """Return the problem of ``skipping``, a function written by hand, on five examples."""
-    params = (*layer_params((_LOW, _HIGH, _TOP), random), random.uniform(0.4, 1.1, 7))
-    batch = (0.8 * random.standard_normal((5, 5, 1)), random.uniform(0.5, 1.5, 5))
-    return Problem("skip connections", skipping, params, {"any": batch}, deep=True)
+    """Return the problem of ``skipping``, a function written by hand, on one example."""
+    layers = (_FIRST, _SECOND, _THIRD, _FOURTH)
+    params = (*layer_params(layers, random), random.uniform(0.4, 1.1, 8))
+    batch = (0.8 * random.standard_normal((1, 4, 1)), random.uniform(0.5, 1.5, 1))
+    return Problem("four layers", skipping, params, {"any": batch}, deep=True)
+
+
+def _chain(random: np.random.Generator) -> Problem:
+    """Return a chain of four layers of states 0 and 1 with a term of every layer."""
+    sizes, noises = (2, 3, 2, 2, 1), ("logistic", "laplace", "logistic", "triangular")
+    layers = tuple(
+        Dense(m, n, traced_once(z)) for m, n, z in zip(sizes, sizes[1:], noises, strict=False)
+    )
+    network = SBN(layers, EveryLayer(), states=(0, 1))
+    params = (*layer_params(layers, random), np.array([0.9, -0.8, 1.1, 1.3]))
+    batch = (np.array([[0.7, -0.5]]), np.array([0.4]))
+    return Problem("chain", network, params, {"any": batch}, True, stands_for="four layers")
 
 
 def _several_samples(random: np.random.Generator) -> Problem:
@@ -184,13 +217,14 @@ def _weights_and_states(random: np.random.Generator) -> Problem:
 def problems(seed: int) -> tuple[Problem, ...]:
     """Return the problems for every estimator: all five noises, one to four layers."""
     random = np.random.default_rng(seed)
+    two = (Dense(2, 1, traced_once("normal")), Dense(1, 3, traced_once("laplace")))
     return (
-        _convolution(random),
-        _weights(random),
         _five_units(random),
+        _weights(random),
+        _convolution(random),
         _skips(random),
-        _network("two layers", (Dense(2, 1, "normal"), Dense(1, 3, "laplace")), random),
-        _four_layers(random),
+        _chain(random),
+        _network("two layers", two, random)._replace(stands_for="four layers", narrow=True),
     )
 
 

@@ -24,8 +24,8 @@ from gradbench.exact.quadrature import uniform_grid
 from gradbench.exact.size import any_key, sites_and_type
 from gradbench.exact.states import path_probability, states_of_path
 
-_ROWS = 512  # of one program
-_MORE = 1 << 13  # where there are at least as many
+_ROWS = 1024  # of one program
+_MORE, _MANY = 1 << 13, 1 << 17  # the same where an enumeration has many
 
 # ``rule(e, number)`` gives the weights of draws of the examples e, and their uniforms.
 _Rule = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, tuple[Uniforms, ...]]]
@@ -37,11 +37,17 @@ def vector(value: Array, gradient: Params) -> Float[Array, " coordinates"]:
 
 
 def draws_at(
-    loss: SurrogateLoss, params: Params, u: tuple[Uniforms, ...], examples: Batch
+    loss: SurrogateLoss,
+    params: Params,
+    u: tuple[Uniforms, ...],
+    examples: Batch,
+    size: int = _ROWS,
 ) -> Float[np.ndarray, "rows coordinates"]:
-    """Return value and gradient of the draws of some examples, one a row of all arrays."""
+    """Return value and gradient of the draws of some examples, one a row of all arrays.
+
+    They are made by one program for each ``size``, which is the number of rows at a time.
+    """
     n = batch_size(examples)
-    size = _MORE if n >= _MORE else _ROWS
     found = []
     for start in range(0, n, size):
         rows = np.minimum(np.arange(start, start + size), n - 1)  # the last is repeated
@@ -78,12 +84,13 @@ def row_moments(loss: SurrogateLoss, params: Params, batch: Batch, points: int) 
     else:
         count, rule = _by_states(loss, sites, params, examples)
     first = second = np.zeros((n, 1 + sum(np.size(leaf) for leaf in jax.tree.leaves(params))))
+    size = _MORE if n * count >= _MANY else _ROWS
     for start in range(0, n * count, _MORE):
         rows = np.arange(start, min(start + _MORE, n * count))
         e, number = rows // count, rows % count
         weight, u = rule(e, number)
         own = jax.tree.map(partial(_take, rows=e), examples)
-        draws = np.where(weight[:, None] > 0, draws_at(loss, params, u, own), 0)
+        draws = np.where(weight[:, None] > 0, draws_at(loss, params, u, own, size), 0)
         of = weight * (np.arange(n)[:, None] == e)  # [examples, rows]
         first, second = first + of @ draws, second + of @ draws**2
     mean = np.mean(first, axis=0)
@@ -173,3 +180,19 @@ def uniforms_of_keys(
         return u, examples
 
     return jax.vmap(one)(keys)
+
+
+def real_rows(
+    loss: SurrogateLoss, params: Params, keys: Array, batch: Batch, by_states: bool = False
+) -> Float[np.ndarray, "keys coordinates"]:
+    """Return value and gradient of the draws of a batch, a row for each key.
+
+    They are made of those of its examples, see ``uniforms_of_keys``.
+    """
+    u, examples = uniforms_of_keys(loss.model, loss.streams, by_states, params, keys, batch)
+    if loss.couples_batch:  # all examples are one draw, and their axis is the last
+        u = jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 1, -1), u)
+        return draws_at(loss, params, u, examples)
+    flat = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), (u, examples))
+    draws = draws_at(loss, params, *flat)
+    return np.mean(draws.reshape(len(keys), -1, draws.shape[-1]), axis=1)

@@ -88,7 +88,7 @@ def hidden(make):
 )
 @pytest.mark.first(2)
 def test_a_planted_bug_is_caught(make, claim, only):
-    only("convolution", "two layers")
+    only("five units", "four layers")
     certificate = check_estimator(make, claim)
     assert not certificate.passed
     assert certificate.found != claim
@@ -166,7 +166,7 @@ def test_what_is_no_proper_loss_fails_its_requirement(change, failed):
 
 @pytest.mark.slow
 def test_a_value_that_does_not_estimate_the_loss_fails_the_certificate(only):
-    only("convolution")
+    only("five units")
     certificate = check_estimator(broken(lambda value, *_: 2 * value - stop_gradient(value) + 1))
     assert certificate.failed == ["value"]
     assert not certificate.passed
@@ -176,11 +176,11 @@ def test_a_value_that_does_not_estimate_the_loss_fails_the_certificate(only):
 
 
 def test_the_command_prints_the_evidence_and_fails_with_1(capsys, tmp_path, monkeypatch, only):
-    only("convolution", "two layers")
+    only("five units", "four layers")
     assert main(["check", "zgr"]) == 0
     text = capsys.readouterr().out
     assert text.startswith("zgr: claims quadratic, found quadratic (")
-    assert "two layers" in text and text.endswith("passed\n")
+    assert "four layers" in text and text.endswith("passed\n")
     assert main(["check", "zgr", "--claim", "unbiased"]) == 1
     assert capsys.readouterr().out.endswith("FAILED\n")
     (tmp_path / "own_estimators.py").write_text(
