@@ -224,12 +224,12 @@ def _statistics(
     There are ``draws`` of single examples. The last result is the largest part that a single draw
     of the batch has of a sum of squares.
     """
-    by_rows, width = made_of_rows(loss), 1 << (batch_size(batch) - 1).bit_length()
-    count = _AT_ONCE // width if by_rows else DRAWS  # keys
+    width = 1 << (batch_size(batch) - 1).bit_length()
+    count = _AT_ONCE // width if made_of_rows(loss) else DRAWS  # keys
     found = []
     for start in range(0, draws // width, count):
         keys = jax.random.split(jax.random.fold_in(key, start), count)
-        if by_rows:
+        if made_of_rows(loss):
             found.append(real_rows(loss, params, keys, batch))
         else:
             found.append(np.asarray(draws_of(loss, params, keys.reshape(8, -1), batch)))

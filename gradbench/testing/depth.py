@@ -85,8 +85,8 @@ def _special(claim: str, seed: int) -> Problem:
         params = (first, random.uniform(0.6, 1.3, 4), random.uniform(0.6, 1.3, 2), np.array(0.4))
         model = tree
     elif claim == "width-1 tails":
-        sizes, noises = ((2, 4), (4, 1), (1, 1)), ("triangular", "normal", "laplace")
-        tail = tuple(Dense(*s, traced_once(z)) for s, z in zip(sizes, noises, strict=True))
+        kinds = ((2, 4, "triangular"), (4, 1, "normal"), (1, 1, "laplace"))
+        tail = tuple(Dense(m, n, traced_once(noise)) for m, n, noise in kinds)
         params, model = (*layer_params(tail, random), np.array(0.4)), SBN(tail, bent)
     else:
         sizes = ((2, 3), (3, 3), (3, 2), (2, 2))

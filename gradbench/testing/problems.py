@@ -56,7 +56,8 @@ def traced_once(name: str) -> Noise:
     """Return a noise whose functions are traced once for arrays of one shape."""
     noise = get_noise(name)
     functions = ("cdf", "pdf", "quantile", "hazard", "log_cdf")
-    return replace(noise, **{of: jax.jit(getattr(noise, of)) for of in functions})
+    once: dict[str, Any] = {of: jax.jit(getattr(noise, of)) for of in functions}
+    return replace(noise, **once)
 
 
 def _params(shapes: Any, random: np.random.Generator) -> Params:
