@@ -151,6 +151,7 @@ def sample_complexity(
         A frame with a row per place and estimator: problem, replicate, checkpoint, layer,
         estimator; draws, draws_low, draws_high (infinite where the bias alone exceeds eps); the
         same cost in evaluations and seconds, NaN where these were not stored; seconds_spread (see
+        ``summary``); bias_source, where the bias that they are computed with is known from (see
         ``summary``); zero_gradient, where nothing is known.
 
     Raises:
@@ -172,6 +173,6 @@ def sample_complexity(
             }
             key = [*place, found.layer, found.cell.estimator]
             paid["seconds_spread"] = cost_columns(cost)["seconds_spread"]
-            zero = {"zero_gradient": found.zero_gradient}
+            zero = {"bias_source": found.source, "zero_gradient": found.zero_gradient}
             rows.append(dict(zip(KEYS, key, strict=True)) | draws | paid | zero)
     return pd.DataFrame(rows)

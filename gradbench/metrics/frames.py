@@ -78,8 +78,8 @@ def coordinates(results: Measurements) -> pd.DataFrame:
     Returns:
         A frame with a row per cell, layer and coordinate: the keys; coordinate (from 0; the leaves
         of a layer in the order of JAX, each row by row); gradient, bias and bias_se (0 where
-        moments and reference are exact), in units of |G|. Layers whose gradient is zero are left
-        out.
+        moments and reference are exact), in units of |G|; bias_source (see ``summary``). Layers
+        whose gradient is zero are left out.
 
     Raises:
         GradbenchError: as ``summary``.
@@ -97,6 +97,7 @@ def coordinates(results: Measurements) -> pd.DataFrame:
                 "gradient": sample.direction,
                 "bias": mean - sample.direction,
                 "bias_se": np.sqrt(variances),
+                "bias_source": LayerMetrics(cell, sample).source,
             }
             parts.append(pd.DataFrame(values).assign(**key, **family)[[*KEYS, *family, *values]])
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=KEYS)

@@ -139,14 +139,15 @@ def needed(frame: pd.DataFrame, eps: float, form: str = "terminal") -> str:
         return in_full(frame)
     parts = []
     for (problem, replicate, checkpoint, layer), group in frame.groupby(KEYS[:4], sort=False):
-        rows = [["estimator", "draws", "95 %", "evaluations", "time"]]
+        rows = [["estimator", "draws", "95 %", "evaluations", "time", "bias known by"]]
         for row in group.sort_values(["evaluations", "draws"]).to_dict("records"):
             low, high = (_count(row[f"draws_{end}"]) for end in ("low", "high"))
             limits = "" if low == high else f"{low} to {high}"
             time = times.time_text(row["seconds"], row["seconds_spread"])
-            cells = [_count(row["draws"]), limits, _count(row["evaluations"]), time]
+            known = row["bias_source"] or "-"
+            cells = [_count(row["draws"]), limits, _count(row["evaluations"]), time, known]
             if row["zero_gradient"]:
-                cells = ["zero gradient", "", "", ""]
+                cells = ["zero gradient", "", "", "", ""]
             rows.append([label(row["estimator"]), *cells])
         heading = f"{problem}, replicate {replicate}, {checkpoint}, {layer}: a relative RMSE of"
         parts.append(render(rows, form, f"{heading} {eps:g} needs", right=1))

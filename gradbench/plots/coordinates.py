@@ -28,6 +28,7 @@ _SMALL = 0.1  # the scale is linear up to here
 _UNSEEN = "0.88"
 _COLORS = colormaps["RdBu_r"].with_extremes(bad=_UNSEEN)
 _GRADIENT = "exact gradient"
+_THEOREM = "0 by theorem"
 
 
 def bias_heat_map(
@@ -36,7 +37,8 @@ def bias_heat_map(
     """Draw the bias of each coordinate, a row per estimator, below the exact gradient.
 
     Values are relative to |G| / sqrt(P), the root mean square of the P coordinates of the gradient.
-    Red is too great, blue too small, grey a bias within four standard errors of zero.
+    Red is too great, blue too small, grey a bias within four standard errors of zero, or one that
+    a theorem says to be zero, with a note.
 
     Args:
         coordinates: the rows of one layer and checkpoint of ``gradbench.metrics.coordinates``.
@@ -53,6 +55,18 @@ def bias_heat_map(
     for place, (name, own) in enumerate(rows.items()):
         own = own.sort_values("coordinate")
         unseen = (own["bias_se"] > 0.0) & (own["bias"].abs() <= SEEN * own["bias_se"])
+        if len(own) and "bias_source" in own and own["bias_source"].eq("theorem").all():
+            unseen[:] = True
+            note = ax.text(
+                (len(own) - 1) / 2,
+                place,
+                _THEOREM,
+                ha="center",
+                va="center",
+                fontsize=5,
+                color="0.4",
+            )
+            owned(note, name).set_in_layout(False)
         if len(own):
             _row(ax, np.ma.masked_where(unseen, scale * own["bias"]), place, norm, name)
     ax.set(xlim=(-0.5, len(gradient) - 0.5), ylim=(len(names) - 0.5, -2.0), aspect="auto")

@@ -36,7 +36,7 @@ def _sweep(suite: Suite, summary: pd.DataFrame) -> Iterator[Part]:
 @figure(
     parts=_sweep,
     caption="Bias and standard deviation of a draw against size. Open triangles are upper limits "
-    "where no bias was seen.",
+    "where no bias was seen; a 0 by theorem is certified.",
     order=70,
 )
 def growth(summary: pd.DataFrame, by: str, title: str = "") -> Figure:
@@ -46,7 +46,8 @@ def growth(summary: pd.DataFrame, by: str, title: str = "") -> Figure:
     over replicates, with a band from the least replicate to the greatest. Where the mean of the
     squared biases is within three standard errors of zero, no bias is seen: an open triangle marks
     the upper limit, three standard errors above the mean. The exact estimator and biases of unknown
-    error are left out; a value of zero at all sizes is a line at the bottom.
+    error are left out; a value of zero at all sizes is a line at the bottom, with a note that says
+    where it is zero by theorem.
 
     Args:
         summary: the ``summary`` of a sweep.
@@ -113,9 +114,15 @@ def bias_growth(
     summary: pd.DataFrame, by: str, ax: Axes, style: dict[str, Style] | None = None
 ) -> Axes:
     """Draw relative |bias| of one layer against ``by``, as ``growth`` does."""
-    frame = summary.assign(square=summary["bias2"], se=summary["bias2_se"])
+    frame = as_bias(summary)
     ax.set(yscale="log", xlabel=by, ylabel="relative |bias|")
     return growth_lines(frame, by, ax, style)
+
+
+def as_bias(summary: pd.DataFrame) -> pd.DataFrame:
+    """Return a ``summary`` with the columns of ``growth_lines`` for its biases."""
+    source = summary.get("bias_source", pd.Series("", summary.index))
+    return summary.assign(square=summary["bias2"], se=summary["bias2_se"], source=source)
 
 
 def deviation_growth(
@@ -128,12 +135,16 @@ def deviation_growth(
 
 
 def growth_lines(frame: pd.DataFrame, by: str, ax: Axes, style: dict[str, Style] | None) -> Axes:
-    """Draw a line per estimator through the root mean of ``square``, and mark upper limits."""
+    """Draw a line per estimator through the root mean of ``square``, and mark upper limits.
+
+    Zeros by theorem, which a column ``source`` tells, are said to be that.
+    """
     for estimator, look in (style or styles(frame)).items():
         rows = frame[frame["estimator"] == estimator]
         if len(rows) and (rows["square"].abs() < NOTHING**2).all() and not rows["se"].any():
             ax.margins(y=0.18)  # room for the note
-            zero_line(ax, look, estimator)
+            theorem = "source" in rows and bool(rows["source"].eq("theorem").all())
+            zero_line(ax, look, estimator, theorem=theorem)
             continue
         points = over_replicates(rows, by)
         limits = points[~points["seen"]]

@@ -79,8 +79,12 @@ def band(ax: Axes, look: Style, x: Any, low: Any, high: Any, estimator: str = ""
         owned(ax.fill_between(x, low, high, color=look.color, alpha=0.13, lw=0), estimator)
 
 
-def zero_line(ax: Axes, look: Style, estimator: str, start: float = 0.0) -> None:
+def zero_line(
+    ax: Axes, look: Style, estimator: str, start: float = 0.0, theorem: bool = False
+) -> None:
     """Draw a line near the bottom edge of a panel with a note: zero, on a logarithmic axis.
+
+    The note says whether the value is zero by ``theorem``.
 
     It begins at the left edge or at ``start``, the cost of the estimator. In the latter case call
     it when all else is drawn, since the note is put where there is room.
@@ -92,7 +96,7 @@ def zero_line(ax: Axes, look: Style, estimator: str, start: float = 0.0) -> None
     after = not start or start**2 < math.prod(ax.get_xlim())
     right, up = _beside_notes(ax)
     text = ax.annotate(
-        f"{label(estimator)}{_ZERO}",
+        f"{label(estimator)}{_ZERO}{_BY_THEOREM if theorem else ''}",
         (ends[0], 0.03),
         xytext=(1 + right, 2 + up) if after else (-2, -2),
         ha="left" if after else "right",
@@ -112,14 +116,14 @@ def pixels_per_inch(ax: Axes) -> float:
     return figure.dpi
 
 
-_ZERO = ": 0"
+_ZERO, _BY_THEOREM = ": 0", " by theorem"
 
 
 def _beside_notes(ax: Axes) -> tuple[float, float]:
     """Return how far right and up, in points, there is room for the next note of a zero."""
     right, up = 0.0, 0.0
     for text in ax.texts:
-        if text.get_text().endswith(_ZERO):
+        if text.get_text().removesuffix(_BY_THEOREM).endswith(_ZERO):
             right += 72.0 * text.get_window_extent().width / pixels_per_inch(ax) + 5.0
             if right > 55.0:  # of about 90 in the narrowest panels
                 right, up = 0.0, up + 7.0

@@ -13,8 +13,8 @@ from matplotlib.lines import Line2D
 from gradbench.core.errors import GradbenchError
 from gradbench.core.specs import family
 from gradbench.metrics.temperature import Unit, unit_of, with_temperatures
-from gradbench.plots.growth import growth_lines
-from gradbench.plots.layout import FULL_WIDTH, finish, grid, limit_mark, logarithmic
+from gradbench.plots.growth import as_bias, growth_lines
+from gradbench.plots.layout import FULL_WIDTH, finish, grid, limit_mark, logarithmic, zero_line
 from gradbench.plots.parts import Part, Suite
 from gradbench.plots.registry import figure
 from gradbench.plots.replicates import over_replicates
@@ -33,7 +33,7 @@ def _with_units(suite: Suite, summary: pd.DataFrame) -> Iterator[Part]:
 @figure(
     parts=_with_units,
     caption="Bias and standard deviation of a draw against the temperature. Open triangles are "
-    "upper limits where no bias was seen.",
+    "upper limits where no bias was seen; a 0 by theorem is certified.",
     order=75,
     imports=["from gradbench.metrics.temperature import Unit"],
 )
@@ -42,8 +42,9 @@ def temperature(
 ) -> Figure:
     """Draw relative |bias| and standard deviation against the temperature, a column per problem.
 
-    A line per estimator that has a temperature, and a horizontal line for each that has none. Thin
-    grey lines are the limits of Concrete as the temperature goes to 0.
+    A line per estimator that has a temperature, and a horizontal line for each that has none, at
+    the bottom where its bias is zero by theorem. Thin grey lines are the limits of Concrete as the
+    temperature goes to 0.
 
     Args:
         summary: the ``summary`` of one checkpoint.
@@ -69,8 +70,7 @@ def temperature(
         for column, ((problem, layer), rows) in zip(axes.T, panels, strict=True):
             rows = rows[~rows["zero_gradient"]]
             name = f"{member(problem)}\n{layer}" if several else member(problem)
-            bias = rows.assign(square=rows["bias2"], se=rows["bias2_se"])
-            _temperature_lines(bias, column[0], look).set_title(name)
+            _temperature_lines(as_bias(rows), column[0], look).set_title(name)
             _temperature_lines(rows.assign(square=rows["variance"], se=0.0), column[1], look)
             if unit := (units or {}).get(problem):
                 _asymptotes(unit, rows["temperature"], column)
@@ -93,6 +93,9 @@ def _temperature_lines(frame: pd.DataFrame, ax: Axes, look: dict[str, Style]) ->
     flat = frame["temperature"].isna()
     growth_lines(frame[~flat].assign(estimator=frame["series"]), "temperature", ax, look)
     for name, rows in frame[flat].assign(one=0).groupby("series"):
+        if "source" in rows and rows["source"].eq("theorem").all():
+            zero_line(ax, look[name], str(name), theorem=True)
+            continue
         for point in over_replicates(rows, "one").itertuples():
             if point.seen:
                 level = ax.axhline(point.value, color=look[name].color, ls=look[name].line, lw=0.8)

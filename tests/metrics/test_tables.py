@@ -304,7 +304,7 @@ def test_the_draws_that_are_needed_are_whole_and_never_is_a_word(cells):
     lines = needed(frame, 0.4).splitlines()
     assert lines[0].endswith("layer 1: a relative RMSE of 0.4 needs")
     rows = {line.split()[0]: line.split()[1:] for line in lines[2:6]}
-    assert rows["straight_through"] == ["never", "never", "never"]
+    assert rows["straight_through"] == ["never", "never", "never", "enumeration"]
     least, low, high, cost = (int(rows["psa"][k]) for k in (0, 1, 3, 4))
     assert low <= least <= high and cost == 2 * least
     # Not less than what it takes, V / eps^2, and less than one draw more.

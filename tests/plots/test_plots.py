@@ -631,6 +631,27 @@ def test_an_estimator_without_any_bias_is_a_line_at_the_bottom():
     assert not deviation.texts
 
 
+@pytest.mark.parametrize("draw", ["growth", "temperature", "map"])
+def test_a_bias_that_is_zero_by_theorem_is_said_to_be_that(draw):
+    tested = replicates([0.04, 0.05], 0.001).assign(bias_source="test")
+    certified = replicates([0.0, 0.0], 0.0, "arm").assign(bias_source="theorem")
+    frame = pd.concat([tested, certified], ignore_index=True)
+    if draw == "map":
+        frame = coordinates_frame(checkpoints=["epoch 1"]).query("layer == 'output'")
+        frame = frame.assign(bias_source=np.where(frame["estimator"] == "arm", "theorem", "test"))
+        ax = bias_heat_map(frame, panel())
+        assert [text.get_text() for text in ax.texts] == ["0 by theorem"]
+        assert images_of(ax)["estimator=arm"].get_array().mask.all()
+        return
+    if draw == "growth":
+        bias, deviation = axes_of(growth(frame, "width"))
+    else:
+        frame["estimator"] = frame["estimator"].replace("psa", "concrete(temperature=0.5)")
+        bias, deviation = axes_of(temperature(frame.assign(problem="one")))
+    assert [text.get_text() for text in bias.texts] == ["arm: 0 by theorem"]
+    assert not deviation.texts
+
+
 def only_exact():
     frame = summary_frame()
     return frame[frame["estimator"] == "exact"]
