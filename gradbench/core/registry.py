@@ -29,6 +29,7 @@ T = TypeVar("T")
 # Where the registry of each kind is made, by the plural that commands and entry points know it by.
 KINDS = {
     "estimators": "gradbench.estimators.registry:ESTIMATORS",
+    "proxies": "gradbench.estimators.proxies:PROXIES",
     "noises": "gradbench.core.noise:NOISES",
     "layers": "gradbench.models.layer:LAYERS",
     "objectives": "gradbench.models.losses:OBJECTIVES",
@@ -279,7 +280,11 @@ def kind_of(name: object) -> str:
 
 
 def _kinds() -> dict[str, str]:
-    return {spelled(form): kind for kind in KINDS for form in (kind, kind.removesuffix("s"))}
+    return {spelled(form): kind for kind in KINDS for form in (kind, _singular(kind))}
+
+
+def _singular(kind: str) -> str:
+    return f"{kind[:-3]}y" if kind.endswith("ies") else kind.removesuffix("s")
 
 
 def registry(kind: str) -> Registry[Any]:
