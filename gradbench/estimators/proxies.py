@@ -87,10 +87,10 @@ def _checked(slope: Any, what: str) -> Slope:
             f"{remedy}"
         ) from error
     shape, dtype = getattr(found, "shape", None), getattr(found, "dtype", None)
-    if shape != (2, 3) or not jnp.issubdtype(dtype, jnp.floating):
+    if dtype is None or shape != (2, 3) or not jnp.issubdtype(dtype, jnp.floating):
         got = short(found) if shape is None else f"{dtype}{list(shape)}"
         raise GradbenchError(f"the proxy {what} gives {got} for pre-activations [2, 3]; {remedy}")
-    return slope  # type: ignore[no-any-return]
+    return slope
 
 
 PROXIES.add(
