@@ -128,7 +128,7 @@ def _on_no_grid(stream: int, run: Trace) -> Sequence[Array]:
     aliases=("fgd",),
 )
 def forward_gradient(model: Model, *, direction: str = "normal") -> Loss:
-    """(g . e) e: the derivative of straight-through along a random e, by one forward pass.
+    """g_e = (g . e) e: straight-through along a random direction e, by one forward pass.
 
     g is the draw of ``straight_through`` in the pre-activations of all layers, and g . e its
     Jacobian-vector product, so that nothing is kept for a backward pass. The mean is that of
