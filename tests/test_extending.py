@@ -21,6 +21,7 @@ PAGE = (Path(__file__).parents[1] / "notebooks" / "guide" / "add_your_own.md").r
 PLUGIN = "\n\n".join(re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL))
 MINE = {
     "estimators": "my_average",
+    "proxies": "my_gauss",
     "noises": "my_sech",
     "layers": "my_maxout",
     "objectives": "my_hinge",

@@ -16,7 +16,7 @@ closest known one. No name is ever redefined.
 """
 
 import importlib
-from collections.abc import Callable, Iterator, MutableMapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple, TypeVar
 
@@ -29,6 +29,7 @@ T = TypeVar("T")
 # Where the registry of each kind is made, by the plural that commands and entry points know it by.
 KINDS = {
     "estimators": "gradbench.estimators.registry:ESTIMATORS",
+    "proxies": "gradbench.estimators.proxies:PROXIES",
     "noises": "gradbench.core.noise:NOISES",
     "layers": "gradbench.models.layer:LAYERS",
     "objectives": "gradbench.models.losses:OBJECTIVES",
@@ -69,8 +70,8 @@ class Registry(MutableMapping[str, T]):
             name of the group of entry points.
         modules: modules of the package that register things of this kind. They are imported when
             the registry is first asked for a name, so that making a registry loads nothing.
-        accept: called with the group and the object of each entry point that is loaded. By default
-            nothing more is done, as importing a module registers what is in it.
+        accept: called with the group and the object of each entry point, beside its import.
+        absent: names that are known and have nothing here, with what to take instead.
     """
 
     def __init__(
@@ -79,8 +80,10 @@ class Registry(MutableMapping[str, T]):
         plural: str = "",
         modules: Sequence[str] = (),
         accept: Callable[[str, Any], object] | None = None,
+        absent: Mapping[str, str] = {},
     ) -> None:
         self.kind = kind
+        self._absent = absent
         self.plural = plural or f"{kind}s"
         self._modules = list(modules)
         self._accept = accept
@@ -195,11 +198,10 @@ class Registry(MutableMapping[str, T]):
         return self._names.get(spelled(name))
 
     def suggestion(self, name: object) -> str:
-        """Return the remedy for an unknown name: the closest known one, or the list of them."""
+        """Return the remedy for an unknown name: what to take instead, the closest, or the list."""
         self.load_installed()
-        return did_you_mean(
-            spelled(name) if isinstance(name, str) else name, self._things, self._names
-        )
+        given = spelled(name) if isinstance(name, str) else name
+        return self._absent.get(str(given)) or did_you_mean(given, self._things, self._names)
 
     def facts(self, name: str) -> Facts:
         """Return what is known about a thing.
@@ -279,7 +281,7 @@ def kind_of(name: object) -> str:
 
 
 def _kinds() -> dict[str, str]:
-    return {spelled(form): kind for kind in KINDS for form in (kind, kind.removesuffix("s"))}
+    return {spelled(f): k for k in KINDS for f in (k, k.replace("ies", "y").removesuffix("s"))}
 
 
 def registry(kind: str) -> Registry[Any]:

@@ -12,6 +12,7 @@ from gradbench.core.index import Description
 from gradbench.core.registry import Registry, spelled
 from gradbench.estimators.cost import ONE, Cost
 from gradbench.estimators.exactness import EXACTNESS, Exactness
+from gradbench.estimators.literature import ABSENT, SYNONYMS
 
 
 class Entry(NamedTuple):
@@ -117,7 +118,7 @@ class Entry(NamedTuple):
         return getattr(self.make(any_model, **(hyperparameters or {})), name, default)
 
 
-ESTIMATORS: Registry[Entry] = Registry("estimator")
+ESTIMATORS: Registry[Entry] = Registry("estimator", absent=ABSENT)
 
 
 def register(
@@ -187,18 +188,8 @@ def get_estimator(spec: str) -> tuple[Entry, dict[str, Any]]:
     return entry, {**entry.presets.get(spelled(name), {}), **arguments}
 
 
-# What the literature calls hyper-parameters.
-_SYNONYMS = {
-    "temperature": ("tau", "t", "temp", "lambda"),
-    "samples": ("K", "k", "n", "num_samples", "n_samples"),
-    "draws": ("K", "k", "n"),
-    "rate": ("lr", "learning_rate"),
-    "slope": ("beta", "scale"),
-}
-
-
 def _synonyms(names: Iterable[str]) -> dict[str, str]:
-    return {other: own for own in names for other in _SYNONYMS.get(own, ())}
+    return {other: own for own in names for other in SYNONYMS.get(own, ())}
 
 
 def make_estimator(spec: str, model: Model) -> Loss:

@@ -5,31 +5,16 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.scipy.stats import norm
 from jaxtyping import Array
 
 from gradbench.core.arguments import positive
 from gradbench.core.autodiff import surrogate_gradient
 from gradbench.core.contract import Loss, Model
-from gradbench.core.errors import GradbenchError, did_you_mean
 from gradbench.core.noise import Noise
 from gradbench.core.run import draw_state
 from gradbench.core.surrogate import unitwise
+from gradbench.estimators.proxies import Slope, find_proxy
 from gradbench.estimators.registry import register_backprop
-
-# The derivative of x in a. All but the first ignore the noise of the model. All but the first two
-# are 2F' of the noise named behind them, and exact if that is the noise of the model.
-PROXIES: dict[str, Callable[[Noise, Array], Array]] = {
-    "density": lambda noise, a: 2 * noise.pdf(a),
-    "identity": lambda noise, a: jnp.ones_like(a),
-    "sigmoid": lambda noise, a: 2 * jax.nn.sigmoid(a) * jax.nn.sigmoid(-a),  # logistic
-    "tanh": lambda noise, a: 4 * jax.nn.sigmoid(2 * a) * jax.nn.sigmoid(-2 * a),  # logistic(2a)
-    "hardtanh": lambda noise, a: jnp.where(jnp.abs(a) < 1, 1.0, 0.0).astype(a.dtype),  # uniform
-    "approxsign": lambda noise, a: 2 * jnp.clip(1 - jnp.abs(a), min=0),  # triangular
-    "erf": lambda noise, a: 2 * norm.pdf(a),  # normal
-    "exponential": lambda noise, a: jnp.exp(-jnp.abs(a)),  # Laplace
-    "arctan": lambda noise, a: 2 / jnp.pi / (1 + a**2),  # Cauchy
-}
 
 
 def with_derivative(
@@ -49,12 +34,10 @@ def with_derivative(
     return unitwise(model, rule, streams, **options)
 
 
-def _proxy(proxy: str, slope: float) -> Callable[[Noise, Array, Array], Array]:
-    """Return the derivative m proxy(m a) of the proxy with slope m."""
-    if proxy not in PROXIES:
-        raise GradbenchError(f"proxy is {proxy!r}; {did_you_mean(proxy, PROXIES)}")
-    m = positive("slope", slope)
-    return lambda noise, x, a: m * PROXIES[proxy](noise, m * a)
+def _derivative(proxy: str | Slope, slope: float) -> Callable[[Noise, Array, Array], Array]:
+    """Return the derivative of the proxy with slope m."""
+    found, m = find_proxy(proxy), positive("slope", slope)
+    return lambda noise, x, a: found(noise, a, m)
 
 
 @register_backprop(
@@ -66,24 +49,27 @@ def _proxy(proxy: str, slope: float) -> Callable[[Noise, Array, Array], Array]:
     source="Bengio et al. 2013; Shekhovtsov & Yanush 2021",
     aliases=("st", "ste"),
 )
-def straight_through(model: Model, *, proxy: str = "density", slope: float = 1.0) -> Loss:
+def straight_through(model: Model, *, proxy: str | Slope = "density", slope: float = 1.0) -> Loss:
     """dx/da = 2F'(a) at sampled states, twice the density of the injected noise.
 
     ``proxy="identity"`` has the derivative 1 instead (Hinton 2012). It is exact for nothing; for
     binary weights it is the gradient that ``gradbench.optimisers`` turn into mirror descent. The
     other proxies are empirical and do not depend on the noise: "sigmoid", "tanh", "hardtanh" (the
-    clipped identity, Hubara 2016), "approxsign" (Liu 2018), "erf", and, from spiking networks,
-    "exponential" and "arctan". Each is 2F' of one noise, and exact for multilinear objectives only
-    with that noise.
+    clipped identity, Hubara 2016), "approxsign" (Liu 2018), "erf", "ede" (IR-Net), "reste", and,
+    from spiking networks, "exponential", "arctan" and "fast_sigmoid" (SuperSpike). Most are 2F' of
+    one noise, and exact for multilinear objectives only with that noise. A function of a, or the
+    place of one as "module:function", is a proxy too; ``gradbench list proxies`` has all names.
 
-    A ``slope`` m makes the derivative m proxy(m a) and leaves the states. Slope annealing (Chung
-    2017, with "hardtanh" on units without noise) raises it along the training. With m the ratio of
-    the forward to the backward temperature it is decoupled straight-through (Shah 2024).
+    A ``slope`` m makes the derivative m proxy(m a) and leaves the states; "ede" and "reste" have it
+    in a form of their own. Slope annealing (Chung 2017, with "hardtanh" on units without noise)
+    raises it along the training. With m the ratio of the forward to the backward temperature it is
+    decoupled straight-through (Shah 2024) in a that is divided by the forward temperature; see
+    ``decoupled_st``.
 
     Raises:
-        GradbenchError: an unknown proxy, or a slope that is not positive.
+        GradbenchError: an unknown proxy, a function that is none, or a slope that is not positive.
     """
-    return with_derivative(model, _proxy(proxy, slope))
+    return with_derivative(model, _derivative(proxy, slope))
 
 
 @register_backprop(
@@ -95,7 +81,7 @@ def straight_through(model: Model, *, proxy: str = "density", slope: float = 1.0
     presets={"binaryconnect": {"proxy": "identity"}},
 )
 def deterministic_straight_through(
-    model: Model, *, proxy: str = "hardtanh", slope: float = 1.0
+    model: Model, *, proxy: str | Slope = "hardtanh", slope: float = 1.0
 ) -> Loss:
     """States x = sign(a) without noise, with the derivative of a proxy as ``straight_through``.
 
@@ -106,7 +92,7 @@ def deterministic_straight_through(
     Raises:
         GradbenchError: an unknown proxy, or a slope that is not positive.
     """
-    derivative = _proxy(proxy, slope)
+    derivative = _derivative(proxy, slope)
 
     def rule(site, a, *u):
         x = jnp.where(a > 0, 1, -1).astype(a.dtype)

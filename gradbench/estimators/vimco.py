@@ -1,26 +1,29 @@
-"""VIMCO and OVIS: a baseline for each sample of a multi-sample bound, from the other samples.
+"""VIMCO, OVIS and local DisARM: a signal for each sample of a multi-sample bound.
 
-The signal of sample k is f - c_k, with f = -log mean_j w_j the objective of a ``MultiSample``. If
+The signal of sample k is f - c_k, with f = -log mean_j w_j the objective of a ``MultiSample`` and a
+baseline c_k from the other samples; local DisARM has the weight of an antithetic twin there. If
 the weights depend on the parameters, the gradient contains their own derivative too, sum_k (w_k /
 sum_j w_j) dlog w_k, as the derivative of the objective itself.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
 from gradbench.core.arguments import at_least, finite
-from gradbench.core.contract import Loss, Model
+from gradbench.core.autodiff import gradient_term
+from gradbench.core.contract import Example, Loss, Model, Params
 from gradbench.core.errors import GradbenchError
-from gradbench.core.run import sampled
+from gradbench.core.run import branch_noise, branch_streams, draw_state, run_model, sampled
 from gradbench.core.surrogate import surrogate_loss
 from gradbench.estimators.cost import Cost, Formula, L
 from gradbench.estimators.registry import any_model, register
 from gradbench.estimators.reinforce import scores
 from gradbench.models.multisample import bound
-from gradbench.models.structure import has_samples
+from gradbench.models.structure import Samples, has_samples
 
 NEEDS = "a MultiSample model"
 
@@ -102,6 +105,56 @@ def ovis_mc(model: Model, *, auxiliary: int = 1) -> Loss:
     return _lifted("ovis_mc", model, signals, 1 + auxiliary)
 
 
+@register(
+    family="vimco",
+    exactness="unbiased",
+    cost=Cost(2, layers=2 * L),
+    source="Dong et al. 2020, DisARM: the local form for multi-sample bounds",
+    needs=NEEDS,
+)
+def local_disarm(model: Model, *, descendants: str = "shared") -> Loss:
+    """(L - L with w_k replaced by w~_k) (b_k - b~_k) max(p, 1-p) / 2, L = -log mean_j w_j.
+
+    b~_k is the antithetic twin of the states b_k of sample k, which 1 - u makes, and w~_k its
+    weight; the other samples stay. The formula is for the logit of p. In the twin the layers above
+    have the noise that ``descendants`` names, as in ``disarm``, which this is for one sample. The
+    cost is that of one layer in each sample; every further one takes a run more.
+
+    Raises:
+        GradbenchError: a model that is no MultiSample, or unknown ``descendants``.
+    """
+    streams = branch_streams(descendants)
+    if model is any_model:
+        return surrogate_loss(model, _nothing, streams, randomness="uniforms")
+    several = _with_samples("local_disarm", model, 1)
+
+    def example_loss(params, u, example):
+        run, above = sampled(several.losses, params, u[0], example), branch_noise(descendants, u)
+        fixed, layers = jax.lax.stop_gradient(params), len(run.sites) // several.samples
+        loss = bound(run.f)
+
+        for layer in range(layers):
+
+            def unit(site, a, layer=layer):
+                own, n = site.index % layers, site.index
+                if own < layer:
+                    return run.x[n]
+                return draw_state(site, a, 1 - u[0][n] if own == layer else above[n])
+
+            other = run_model(several.losses, fixed, example, unit)
+            signal = bound(run.f) - bound(_replaced(run.f, other.f))
+            for k in range(several.samples):
+                n = k * layers + layer
+                noise, a, change = run.sites[n].noise, run.a[n], run.x[n] - other.x[n]
+                most = noise.cdf(jnp.abs(a)) * noise.logit_slope(a)
+                loss += gradient_term(signal[k] * change / 4 * most, a)
+        return loss
+
+    return surrogate_loss(
+        model, example_loss, streams, randomness="uniforms", smoothness="constant"
+    )
+
+
 def _replaced(losses: Array, other: float | Array) -> Array:
     """Return ``[samples, samples]``, whose row k has another loss in the place of f_k."""
     rows = jnp.broadcast_to(other, losses.shape)[:, None]
@@ -111,19 +164,31 @@ def _replaced(losses: Array, other: float | Array) -> Array:
 def _lifted(name: str, model: Model, signals: Callable[..., Array], streams: int = 1) -> Loss:
     """Return the bound with ``signals(losses of stream 0, of stream 1, ...)``, one per sample."""
     if model is any_model:
-        return surrogate_loss(model, lambda params, u, example: jnp.zeros(()), streams)
-    if not has_samples(model) or model.samples < 2:
-        what = "1 sample" if has_samples(model) else "no MultiSample"
-        raise GradbenchError(
-            f"{name} got a model that is {what}; give a MultiSample of at least 2 samples"
-        )
+        return surrogate_loss(model, _nothing, streams)
+    several = _with_samples(name, model)
 
     def example_loss(params, u, example):
         fixed = jax.lax.stop_gradient(params)
-        further = [sampled(model.losses, fixed, v, example).f for v in u[1:]]
-        run = sampled(model.losses, params, u[0], example)
+        further = [sampled(several.losses, fixed, v, example).f for v in u[1:]]
+        run = sampled(several.losses, params, u[0], example)
         signal = signals(run.f, *further)
-        layers = len(run.sites) // model.samples
+        layers = len(run.sites) // several.samples
         return bound(run.f) + scores(run, [signal[site.index // layers] for site in run.sites])
 
     return surrogate_loss(model, example_loss, streams)
+
+
+def _nothing(params: Params, u: Any, example: Example) -> Array:
+    """Stand for the draws of an estimator that is made and not run."""
+    return jnp.zeros(())
+
+
+def _with_samples(name: str, model: Model, least: int = 2) -> Samples:
+    """Return the model, which has to be a MultiSample."""
+    if not has_samples(model) or model.samples < least:
+        what = f"{model.samples} sample" if has_samples(model) else "no MultiSample"
+        raise GradbenchError(
+            f"{name} got a model that is {what}; give a MultiSample"
+            + (f" of at least {least} samples" if least > 1 else "")
+        )
+    return model

@@ -94,24 +94,29 @@ def mve(model: Model, *, tau: float = 1.0) -> Loss:
 
 @register_backprop(
     family="zgr",
-    exactness=lambda temperature: "quadratic" if temperature == 1 else "biased",
+    exactness=lambda temperature, alpha: (
+        "quadratic" if temperature == 1 and alpha == 1 else "biased"
+    ),
     source="Liu et al. 2023, Bridging discrete and backpropagation",
 )
-def reinmax(model: Model, *, temperature: float = 1.0) -> Loss:
-    """J = 2 J0((p_t + b) / 2) - J0(p) / 2, with J0(q) = q(1 - q) and p_t = sig(logit(p) / t).
+def reinmax(model: Model, *, temperature: float = 1.0, alpha: float = 1.0) -> Loss:
+    """J = 2 J0(q) - J0(p) / 2, J0(q) = q(1 - q), q = (1 - c) p_t + c b, p_t = sig(logit(p) / t).
 
-    t is the ``temperature``: at 1 it is ZGR, at others it is exact for no class of objectives. The
-    formula is for the logit of p.
+    t is the ``temperature`` and c = 1 / (2 ``alpha``). At t = 1 and alpha = 1, where q = (p + b) /
+    2, it is ZGR. Other alphas are the generalised ReinMax, whose weights are those of all methods
+    of Runge and Kutta of second order; alpha = 1 is the one of Heun. At all others of both it is
+    exact for no class of objectives. With t = 1 its mean on linear objectives is (3 - 4c^2) / 2
+    times the right one. The formula is for the logit of p.
 
     Raises:
-        GradbenchError: a temperature that is not positive.
+        GradbenchError: a temperature or an alpha that is not positive.
     """
-    temperature = positive("temperature", temperature)
+    temperature, c = positive("temperature", temperature), 1 / (2 * positive("alpha", alpha))
 
     def slope(noise, x, a):
         p, b = noise.cdf(a), (x + 1) / 2
         logit = noise.log_cdf(a) - noise.log_cdf(-a)
-        middle = (jax.nn.sigmoid(logit / temperature) + b) / 2
+        middle = (1 - c) * jax.nn.sigmoid(logit / temperature) + c * b
         j = 2 * middle * (1 - middle) - p * noise.cdf(-a) / 2
         return 2 * j * noise.logit_slope(a)
 

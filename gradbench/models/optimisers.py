@@ -1,4 +1,4 @@
-"""Optimisers of latent weights, as optax gradient transformations; ``for_weights`` applies them.
+"""Optimisers of binary weights, as optax gradient transformations; ``for_weights`` applies them.
 
 A weight w = sign(eta - z) has P(w = +1) = p = F(eta). All but plain gradient descent read the
 gradient in w, dE/dw, which ``straight_through(model, proxy="identity")`` gives: it takes
@@ -22,7 +22,7 @@ from gradbench.core.errors import GradbenchError
 from gradbench.core.noise import Noise, get_noise
 from gradbench.models.binary_weights import BinaryWeights
 
-__all__ = ["exponentiated_gradient", "for_weights", "mirror_descent", "proximal_kl"]
+__all__ = ["bop", "exponentiated_gradient", "for_weights", "mirror_descent", "proximal_kl"]
 
 
 def _stateless(step: Callable[[Array, Array], Array], name: str) -> optax.GradientTransformation:
@@ -132,3 +132,38 @@ def proximal_kl(rate: float, strength: float) -> optax.GradientTransformation:
     _check_rate(rate)
     _check("strength", strength, lambda v: 0 <= v < math.inf, "give at least 0")
     return _stateless(lambda eta, g: (eta - rate * g) / (1 + rate * strength), "proximal_kl")
+
+
+def bop(rate: float = 1e-4, threshold: float = 1e-8) -> optax.GradientTransformation:
+    """Return Bop: m' = (1 - rate) m + rate dE/dw, and the weights w with w m' > threshold flip.
+
+    It is an optimiser of states: the sign of a latent weight is the weight w, and a flip turns it
+    and leaves its size. So it is meant for weights without noise, of which
+    ``deterministic_straight_through(model, proxy="identity")`` gives dE/dw; with noise, the more
+    probable state is w. Source: Helwegen et al. 2019, Latent weights do not exist. The defaults are
+    those of the paper for CIFAR-10, where the rate falls along the training.
+
+    Args:
+        rate: the adaptivity rate gamma, above 0 and at most 1.
+        threshold: the size of the average gradient at which a weight flips, at least 0.
+
+    Raises:
+        GradbenchError: a rate or threshold outside its range.
+    """
+    _check("rate", rate, lambda v: 0 < v <= 1, "give a number above 0 and at most 1")
+    _check("threshold", threshold, lambda v: 0 <= v < math.inf, "give at least 0")
+
+    def average(m: Array, g: Array) -> Array:
+        return (1 - rate) * m + rate * g
+
+    def change(m: Array, eta: Array) -> Array:
+        flips = jnp.where(eta > 0, m, -m) > threshold
+        return jnp.where(flips, jnp.where(eta == 0, 1, -2 * eta), 0).astype(eta.dtype)
+
+    def update(gradient: Params, state: Any, params: Params | None = None) -> tuple[Params, Any]:
+        if params is None:
+            raise GradbenchError("bop needs the latent weights; give update(g, state, params)")
+        state = jax.tree.map(average, state, gradient)
+        return jax.tree.map(change, state, params), state
+
+    return optax.GradientTransformation(lambda params: jax.tree.map(jnp.zeros_like, params), update)

@@ -65,6 +65,7 @@ FAMILIES = {
     "multisample": Style("#D6A400", "d"),
     "vimco": Style("#999933", "H", "-."),
     "without_replacement": Style("#CC6677", "8", (0, (3, 1))),
+    "perturbation": Style("#44AA99", "^", "-."),
     "arm": Style("#56B4E9", "D"),
     "flips": Style("#117733", "v"),
     "path_integral": Style("#999933", "<", "-."),
@@ -83,7 +84,15 @@ FAMILIES = {
 
 # Where one figure of all estimators would be too full, there is one for each of these.
 GROUPS = {
-    "score": ("reinforce", "nvil", "muprop", "multisample", "vimco", "without_replacement"),
+    "score": (
+        "reinforce",
+        "nvil",
+        "muprop",
+        "multisample",
+        "vimco",
+        "without_replacement",
+        "perturbation",
+    ),
     "differences": ("arm", "flips", "path_integral", "rebar"),
     "straight-through": ("straight_through", "zgr", "foust", "combination", "weights"),
     "relaxed": ("concrete", "gumbel_rao", "mean_field", "psa"),

@@ -79,12 +79,14 @@ class Network:
 class WeightTraining:
     """The training of latent weights, where it differs from that of the other parameters.
 
-    ``strength`` is the strength of a proximal term, where the optimiser has one.
+    ``strength`` is the strength of a proximal term, where the optimiser has one, ``threshold`` the
+    one at which weights flip.
     """
 
     optimiser: Annotated[str, Named("weight_optimisers")]
     rate: Positive
     strength: NotNegative = 0.0
+    threshold: NotNegative | None = None
 
 
 @dataclass(frozen=True)

@@ -16,12 +16,13 @@ from gradbench.core.registry import Registry
 from gradbench.core.run import batch_size
 from gradbench.core.specs import parse_spec
 from gradbench.models.optimisers import (
+    bop,
     exponentiated_gradient,
     for_weights,
     mirror_descent,
     proximal_kl,
 )
-from gradbench.suites.problem import Network, Training
+from gradbench.suites.problem import Network, Training, WeightTraining
 
 Optimiser: TypeAlias = optax.GradientTransformation
 OPTIMISERS: Registry[Callable[[float, float], Optimiser]] = Registry("optimiser")
@@ -45,7 +46,8 @@ class WeightOptimiser:
     """An optimiser of the latent weights of binary weights.
 
     ``make(rate, noise)`` returns it, where ``noise`` is the name of the noise of the weights; with
-    ``proximal`` it is ``make(rate, noise, strength)``. It reads dE/dw, the gradient of
+    ``proximal`` it is ``make(rate, noise, strength)``, and with ``flips``, an optimiser of states,
+    it has the optional argument ``threshold``. It reads dE/dw, the gradient of
     ``straight_through`` with the identity as its proxy, unless ``reads_latent``: then dE/deta.
     ``noises`` are those that it is made for, any if there are none.
     """
@@ -54,6 +56,7 @@ class WeightOptimiser:
     reads_latent: bool = False
     proximal: bool = False
     noises: tuple[str, ...] = ()
+    flips: bool = False
 
 
 def weight_optimiser(
@@ -62,11 +65,12 @@ def weight_optimiser(
     reads_latent: bool = False,
     proximal: bool = False,
     noises: tuple[str, ...] = (),
+    flips: bool = False,
 ) -> Callable[[Callable[..., Optimiser]], Callable[..., Optimiser]]:
     """Return a decorator that registers a ``WeightOptimiser``, under its own name by default."""
 
     def enter(make: Callable[..., Optimiser]) -> Callable[..., Optimiser]:
-        found = WeightOptimiser(make, reads_latent, proximal, noises)
+        found = WeightOptimiser(make, reads_latent, proximal, noises, flips)
         WEIGHT_OPTIMISERS.add(name or make.__name__, found, source=make)
         return make
 
@@ -89,6 +93,12 @@ def _proximal_kl(rate: float, noise: str, strength: float) -> Optimiser:
     return proximal_kl(rate, strength)
 
 
+@weight_optimiser("bop", flips=True)
+def _bop(rate: float, noise: str, **threshold: float) -> Optimiser:
+    """Flips of states against an average gradient beyond a threshold (Helwegen et al. 2019)."""
+    return bop(rate, **threshold)
+
+
 def check_training(training: Training, network: Network) -> None:
     """Refuse optimisers that are not known or do not fit the network and the estimator.
 
@@ -109,17 +119,27 @@ def check_training(training: Training, network: Network) -> None:
             f"the optimiser {name!r} of weights reads {reads} but the estimator is "
             f"{training.estimator!r}; take straight_through {use} proxy='identity'"
         )
-    if weights.strength and not found.proximal:
-        others = [other for other, known in WEIGHT_OPTIMISERS.items() if known.proximal]
-        raise GradbenchError(
-            f"the optimiser {name!r} of weights got strength = {weights.strength:g}; take it out, "
-            f"or take {' or '.join(others)}"
-        )
+    for key, fact in (("strength", "proximal"), ("threshold", "flips")):
+        if (value := getattr(weights, key)) and not getattr(found, fact):
+            others = [other for other, known in WEIGHT_OPTIMISERS.items() if getattr(known, fact)]
+            raise GradbenchError(
+                f"the optimiser {name!r} of weights got {key} = {value:g}; take it out, or take "
+                f"{' or '.join(others)}"
+            )
     if found.noises and network.weights.noise not in found.noises:
         raise GradbenchError(
             f"{name} got weights with {network.weights.noise} noise; take "
             f"{' or '.join(found.noises)} noise"
         )
+    _latent_optimiser(weights, network.weights.noise)  # refuses numbers that it cannot have
+
+
+def _latent_optimiser(weights: WeightTraining, noise: Any) -> Optimiser:
+    found = WEIGHT_OPTIMISERS.find(weights.optimiser)
+    more: dict[str, float] = {"strength": weights.strength} if found.proximal else {}
+    if found.flips and weights.threshold is not None:
+        more["threshold"] = weights.threshold
+    return found.make(weights.rate, noise, **more)
 
 
 def _reads_identity(spec: str) -> bool:
@@ -140,9 +160,7 @@ def make_optimiser(training: Training, network: Any) -> Optimiser:
     weights = training.weights
     if weights is None:
         return real
-    found = WEIGHT_OPTIMISERS.find(weights.optimiser)
-    strength = (weights.strength,) if found.proximal else ()
-    return for_weights(network, found.make(weights.rate, network.noise, *strength), real)
+    return for_weights(network, _latent_optimiser(weights, network.noise), real)
 
 
 def check_batch(batch: int, data: Batch) -> None:

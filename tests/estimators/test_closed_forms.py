@@ -141,6 +141,25 @@ def test_reinmax_at_other_temperatures_is_biased_on_linear_objectives():
 
 
 @pytest.mark.parametrize("noise", ["logistic", "uniform"])
+@pytest.mark.parametrize("alpha", [0.5, 0.75, 2.0])
+def test_mean_and_variance_of_generalised_reinmax(noise, alpha):
+    """J at both states in plain numpy; on linear objectives the mean is off by a known factor."""
+    p, density = SCIPY[noise].cdf(POINTS), SCIPY[noise].pdf(POINTS)
+    c = 1 / (2 * alpha)
+    q = {b: (1 - c) * p + c * b for b in (0, 1)}
+    j = {b: (2 * q[b] * (1 - q[b]) - p * (1 - p) / 2) * density / (p * (1 - p)) for b in q}
+    high, low = 2 * j[1] * derivative(1, C), 2 * j[0] * derivative(-1, C)
+    make = partial(reinmax, alpha=alpha)
+    mean, variance = unit_moments(make, noise)
+    right = p * high + (1 - p) * low
+    np.testing.assert_allclose(mean, right, rtol=1e-10)
+    np.testing.assert_allclose(variance, p * (1 - p) * (high - low) ** 2, rtol=1e-9)
+    linear, _ = unit_moments(make, noise, np.array([1.0, 0.0, 0.0, 0.0]))
+    np.testing.assert_allclose(linear / (2 * density), (3 - 4 * c**2) / 2, rtol=1e-11)
+    assert abs((3 - 4 * c**2) / 2 - 1) > 0.05
+
+
+@pytest.mark.parametrize("noise", ["logistic", "uniform"])
 def test_psa_of_one_unit_is_the_exact_gradient_in_every_draw(noise):
     density = SCIPY[noise].pdf(POINTS)
     mean, variance = unit_moments(psa, noise)

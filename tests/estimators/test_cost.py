@@ -128,7 +128,11 @@ def assert_cost(entry, arguments, layers):
 
 COUNTED = pytest.mark.parametrize(
     "entry",
-    [e for _, e in sorted(ESTIMATORS.items()) if not e.needs and e.name != "exact"],
+    [
+        e
+        for _, e in sorted(ESTIMATORS.items())
+        if not e.needs and e.name not in ("exact", "forward_gradient")
+    ],
     ids=lambda entry: entry.name,
 )
 
@@ -143,6 +147,15 @@ def test_a_draw_costs_what_the_registry_says(entry):
 def test_a_draw_costs_what_the_registry_says_at_other_depths(entry):
     for layers in (1,) if entry.layers == "one" else (1, 3):
         assert_cost(entry, {}, layers)
+
+
+def test_a_forward_gradient_takes_two_runs_of_which_one_is_differentiated_forward(monkeypatch):
+    """No gradient arrives in the states: what the registry counts as one is the forward pass."""
+    monkeypatch.setitem(globals(), "tick_gradient", lambda x: x)
+    make = ESTIMATORS["forward_gradient"].make
+    for layers in (1, 2):
+        assert count(make, layers) == (2, 0, 2 * layers)
+    assert ESTIMATORS["forward_gradient"].price() == Cost(2, 1, 2 * L)
 
 
 def test_an_evaluation_that_is_not_claimed_is_counted():

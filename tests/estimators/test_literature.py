@@ -38,6 +38,10 @@ NAMES = {
     "score-function": "reinforce",
     "Score_Function": "reinforce",
     "hubara": "deterministic_straight_through",
+    "BitFlip-1": "bitflip",
+    "es": "evolution_strategies",
+    "i-mle": "imle",
+    "perturb_and_map": "imle",
     "binaryconnect": "deterministic_straight_through(proxy='identity')",
     "binaryconnect(slope=2)": "deterministic_straight_through(proxy='identity', slope=2)",
     "gst-p(gap=2)": "gapped_straight_through(gap=2)",
@@ -94,8 +98,26 @@ def test_a_misspelt_name_of_the_literature_is_answered_by_meaning(name, meant):
 
 
 @pytest.mark.parametrize(
+    ("name", "nearest"), [("igr", "concrete"), ("IW-ST", "zgr"), ("reinmax-cv", "reinmax_rao")]
+)
+def test_what_is_not_here_is_said_with_the_nearest(name, nearest):
+    for call in (get_estimator, claims_of, lambda name: evaluations(name, (2,))):
+        with pytest.raises(GradbenchError) as caught:
+            call([name] if call is claims_of else name)
+        assert_one_sentence(caught, "not here", f"take {nearest!r}")
+
+
+def test_names_of_the_collection_are_estimators():
+    for name in ("spsa", "bitflip", "decoupled_st", "ugc", "local_disarm", "forward_gradient"):
+        assert get_estimator(name)[0].name == name
+
+
+@pytest.mark.parametrize(
     ("spec", "meant"),
     [
+        ("imle(lam=2)", "step"),
+        ("decoupled_st(tau_f=2)", "forward"),
+        ("spsa(sigma=0.1)", "scale"),
         ("concrete(tau=0.1)", "temperature"),
         ("concrete(t=0.1)", "temperature"),
         ("st_gumbel_softmax(temp=1)", "temperature"),

@@ -16,12 +16,13 @@ from scipy import integrate, optimize
 
 from gradbench.core.errors import GradbenchError
 from gradbench.core.noise import get_noise
-from gradbench.estimators import straight_through
+from gradbench.estimators import deterministic_straight_through, straight_through
 from gradbench.models.binary_weights import BinaryWeights
 from gradbench.models.dense import Dense
 from gradbench.models.losses import Readout
 from gradbench.models.network import RealNetwork
 from gradbench.models.optimisers import (
+    bop,
     exponentiated_gradient,
     for_weights,
     mirror_descent,
@@ -214,6 +215,54 @@ def test_the_proximal_step_without_strength_is_mirror_descent():
     np.testing.assert_allclose(one, two, rtol=1e-13)
 
 
+# ------------------------------------------------------------------------------------- Bop
+
+
+@pytest.mark.parametrize(("rate", "threshold"), [(0.3, 0.05), (0.05, 0.0), (1.0, 0.4)])
+def test_bop_flips_states_where_the_average_gradient_exceeds_the_threshold(rate, threshold):
+    """In plain numpy, by the two conditions of the paper: |m| above it, and of the sign of w."""
+    gradients, w, m, right = random_gradients(), np.sign(starts()), np.zeros(SIZE), []
+    for g in gradients:
+        m = (1 - rate) * m + rate * g
+        w = np.where((np.abs(m) > threshold) & (np.sign(m) == np.sign(w)), -w, w)
+        right.append(w)
+    for size in (np.ones(SIZE), np.abs(starts())):
+        found = trajectory(bop(rate, threshold), size * np.sign(starts()), gradients)
+        np.testing.assert_allclose(found, size * np.array(right), rtol=1e-13)
+    assert 0 < np.mean(np.diff(right, axis=0) != 0) < 0.9
+
+
+def test_bop_at_its_defaults_has_those_of_the_paper_and_moves_a_weight_of_0():
+    g = np.array([-1.1e-4, -0.9e-4, 1.0, 2.0])
+    eta = np.array([-1.0, -1.0, 0.0, 3.0])
+    np.testing.assert_array_equal(moved(bop(), eta, g), [1, -1, 0, -3])
+    np.testing.assert_array_equal(moved(bop(), np.zeros(2), np.array([-1.0, 1.0])), [1, 0])
+
+
+def test_bop_lowers_a_loss_of_weights_without_noise():
+    """Five weights of which each has a better state, beside biases with their own optimiser."""
+    target = np.array([1.0, -1.0, 1.0, 1.0, -1.0])
+    network = RealNetwork((Dense(5, 1),), lambda theta, a, y: jnp.mean((a - y) ** 2), lambda a: a)
+    inputs = np.random.default_rng(0).standard_normal((64, 5))
+    batch = (jnp.asarray(inputs), jnp.asarray(inputs @ target))
+    model = BinaryWeights(network, entries=(0,))
+    loss = deterministic_straight_through(model, proxy="identity")
+    optimiser = for_weights(model, bop(0.2, 1e-3), optax.set_to_zero())
+    params = ({"weight": -jnp.asarray(target)[None], "bias": jnp.zeros(1)}, ())
+
+    @jax.jit
+    def step(params, state):
+        g = jax.grad(loss)(params, KEY, batch)
+        change, state = optimiser.update(g, state, params)
+        return optax.apply_updates(params, change), state
+
+    state = optimiser.init(params)
+    for _ in range(60):
+        params, state = step(params, state)
+    np.testing.assert_array_equal(params[0]["weight"][0], target)
+    np.testing.assert_array_equal(params[0]["bias"], 0)
+
+
 # ------------------------------------------------------------- on gradients of binary weights
 
 NETWORK = RealNetwork((Dense(2, 3),), Readout(3, 1))
@@ -309,6 +358,7 @@ OPTIMISERS = {
     "mirror_descent, bounded": mirror_descent(RATE, "uniform", momentum=0.5),
     "exponentiated_gradient": exponentiated_gradient(RATE, "normal"),
     "proximal_kl": proximal_kl(RATE, 0.1),
+    "bop": bop(RATE, 0.01),
 }
 
 
@@ -331,7 +381,8 @@ def test_every_optimiser_is_part_of_a_chain_and_keeps_structure_and_precision(na
             one, two = step(params, jax.tree.map(jnp.ones_like, params))
         assert jax.tree.structure(one) == jax.tree.structure(params)
         np.testing.assert_array_equal(flat(one), flat(two))
-        assert np.all(flat(one) < flat(params))  # down, where all gradients are 1
+        down = flat(one) < flat(params)  # where all gradients are 1
+        assert np.all(down | (flat(params) < 0) if name == "bop" else down)
         assert {leaf.dtype.itemsize for leaf in jax.tree.leaves(one)} == {8 if double else 4}
     # Single precision stays so where double is allowed.
     single = jax.tree.map(jnp.float32, start())
@@ -357,6 +408,9 @@ def test_an_update_without_the_latent_weights_is_refused(name):
         (lambda: exponentiated_gradient(-1), "the rate is -1; give a positive number"),
         (lambda: proximal_kl(0, 1.0), "the rate is 0; give a positive number"),
         (lambda: proximal_kl(0.1, -1.0), "the strength is -1.0; give at least 0"),
+        (lambda: bop(0.0), "the rate is 0.0; give a number above 0 and at most 1"),
+        (lambda: bop(1.5), "the rate is 1.5; give a number above 0 and at most 1"),
+        (lambda: bop(threshold=-1.0), "the threshold is -1.0; give at least 0"),
         (lambda: proximal_kl(0.1, np.nan), "the strength is nan; give at least 0"),
         (lambda: mirror_descent(0.1, "cauchy"), "unknown noise 'cauchy'; choose one of laplace"),
         (lambda: exponentiated_gradient(0.1, "normall"), "unknown noise .*; did you mean 'normal'"),

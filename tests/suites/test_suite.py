@@ -859,7 +859,7 @@ def test_what_is_wrong_in_a_suite_is_told_in_one_sentence(folder, old, new, sent
             "[training]",
             '[training.weights]\noptimiser = "sgd"\nrate = 1\nmomentum = 0.9\n[training]',
             "mine.toml, line 20: unknown key training.weights.momentum; choose one of "
-            "optimiser, rate, strength",
+            "optimiser, rate, strength, threshold",
         ),
         (
             'title = "A problem"',

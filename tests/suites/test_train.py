@@ -198,6 +198,27 @@ def test_training_of_binary_weights_equals_a_plain_loop_and_biases_go_their_own_
     assert relative(initial, params) > 0.1
 
 
+@pytest.mark.slow
+def test_bop_flips_the_weights_of_a_problem_without_noise_and_no_more(problem_of):
+    """At the given threshold; at a large one no weight flips."""
+    spec = "nested(weights='deterministic_straight_through(proxy=\"identity\")', activations='psa')"
+    literal = '"' + spec.replace('"', '\\"') + '"'
+
+    def weights(threshold):
+        bop = [("mirror_descent", "bop"), ("rate = 1.5", f"rate = 0.1\nthreshold = {threshold}")]
+        built = build(problem_of((NESTED, literal), *bop))
+        return [
+            np.concatenate([np.ravel(theta["weight"]) for theta in params])
+            for params in built.checkpoints()
+        ]
+
+    first, *_, last = weights("1e-6")
+    assert np.any(last == -first)
+    np.testing.assert_array_equal(np.abs(last), np.abs(first))
+    first, *_, last = weights("1e3")
+    np.testing.assert_array_equal(last, first)
+
+
 def test_latent_weights_of_bounded_noise_stay_in_its_support(problem_of):
     """Steps of 1.5 leave [-1, 1] at once where they are not clipped."""
     weights = [
@@ -263,6 +284,18 @@ MISMATCHES = {
         [("rate = 1.5", "rate = 1.5\nstrength = 0.1")],
         "the optimiser 'mirror_descent' of weights got strength = 0.1; take it out, or take "
         "proximal_kl",
+    ),
+    "threshold": (
+        [("rate = 1.5", "rate = 1.5\nthreshold = 0.1")],
+        "the optimiser 'mirror_descent' of weights got threshold = 0.1; take it out, or take bop",
+    ),
+    "bop without identity": (
+        [(NESTED, '"nested"'), ("mirror_descent", "bop")],
+        "the optimiser 'bop' of weights reads dE/dw but the estimator is",
+    ),
+    "rate of bop": (
+        [("mirror_descent", "bop")],
+        "the rate is 1.5; give a number above 0 and at most 1",
     ),
     "real units": (
         [
