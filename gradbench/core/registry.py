@@ -29,6 +29,7 @@ T = TypeVar("T")
 # Where the registry of each kind is made, by the plural that commands and entry points know it by.
 KINDS = {
     "estimators": "gradbench.estimators.registry:ESTIMATORS",
+    "baselines": "gradbench.estimators.baselines:BASELINES",
     "noises": "gradbench.core.noise:NOISES",
     "layers": "gradbench.models.layer:LAYERS",
     "objectives": "gradbench.models.losses:OBJECTIVES",

@@ -97,7 +97,11 @@ def _repeat(model: Model, part: Loss, draws: int) -> Loss:
             )
 
         return replace(
-            inner, example_loss=example_loss, streams=streams * draws, breakpoints=breakpoints
+            inner,
+            example_loss=example_loss,
+            streams=streams * draws,
+            breakpoints=breakpoints,
+            scored=None,
         )
 
     def loss(params: Params, key: Array, batch: Batch) -> Array:
