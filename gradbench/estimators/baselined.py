@@ -1,10 +1,13 @@
 """A baseline around any estimator that multiplies something with the score."""
 
+import inspect
 from typing import Any
 
 from gradbench.core.contract import Loss, Model
+from gradbench.core.errors import GradbenchError, did_you_mean
+from gradbench.core.specs import parse_spec
 from gradbench.estimators.adaptive import Learned
-from gradbench.estimators.baselines import get_baseline, learned, subtracted
+from gradbench.estimators.baselines import BASELINES, Baseline, constant, learned, subtracted
 from gradbench.estimators.registry import (
     derivative_of,
     less_exact,
@@ -50,3 +53,23 @@ def baselined(model: Model, *, estimator: str = "muprop", baseline: Any = "nvil"
     if own.init is None and not isinstance(part, Learned):
         return subtracted(part, own)
     return learned(part, own)
+
+
+def get_baseline(baseline: Any) -> Baseline:
+    """Return a baseline from a number, a spec such as ``"nvil(hidden=10)"``, or as it is.
+
+    Raises:
+        GradbenchError: it is none of these, or a spec of an unknown baseline or hyper-parameter.
+    """
+    if isinstance(baseline, Baseline):
+        return baseline
+    if not isinstance(baseline, str):
+        return constant(baseline)
+    name, arguments = parse_spec(baseline)
+    make = BASELINES.find(name)
+    known = list(inspect.signature(make).parameters)
+    for argument in arguments:
+        if argument not in known:
+            remedy = did_you_mean(argument, known) if known else "it has none"
+            raise GradbenchError(f"baseline {name!r} has no hyper-parameter {argument!r}; {remedy}")
+    return make(**arguments)

@@ -5,7 +5,6 @@ weight w multiplies the gradient by 1 - w. It may depend on past draws, on the e
 states of the layers below, and on other independent samples.
 """
 
-import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -17,11 +16,10 @@ from jaxtyping import Array, PyTree
 
 from gradbench.core.arguments import finite, fraction
 from gradbench.core.contract import Batch, Example, Loss, Model, Params, Scored, Site, Trace
-from gradbench.core.errors import GradbenchError, did_you_mean
+from gradbench.core.errors import GradbenchError
 from gradbench.core.pytrees import real_type
 from gradbench.core.registry import Registry
 from gradbench.core.run import sites_of
-from gradbench.core.specs import parse_spec
 from gradbench.core.surrogate import SurrogateLoss, surrogate_loss
 from gradbench.core.uniforms import Uniforms
 from gradbench.estimators.adaptive import Learned, State
@@ -285,23 +283,3 @@ def batch() -> Baseline:
         return found
 
     return Baseline(subtract, couples_batch=True)
-
-
-def get_baseline(baseline: Any) -> Baseline:
-    """Return a baseline from a number, a spec such as ``"nvil(hidden=10)"``, or as it is.
-
-    Raises:
-        GradbenchError: it is none of these, or a spec of an unknown baseline or hyper-parameter.
-    """
-    if isinstance(baseline, Baseline):
-        return baseline
-    if not isinstance(baseline, str):
-        return constant(baseline)
-    name, arguments = parse_spec(baseline)
-    make = BASELINES.find(name)
-    known = list(inspect.signature(make).parameters)
-    for argument in arguments:
-        if argument not in known:
-            remedy = did_you_mean(argument, known) if known else "it has none"
-            raise GradbenchError(f"baseline {name!r} has no hyper-parameter {argument!r}; {remedy}")
-    return make(**arguments)

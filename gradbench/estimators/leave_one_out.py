@@ -1,5 +1,6 @@
 """RLOO, several sampled paths that are each other's baselines, and control variates built on it."""
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -10,6 +11,7 @@ from jaxtyping import Array, Float, PyTree
 from gradbench.core.arguments import at_least, finite, positive
 from gradbench.core.autodiff import gradient_term
 from gradbench.core.contract import Batch, Example, Loss, Model, Params, Scored, Trace
+from gradbench.core.errors import GradbenchError
 from gradbench.core.pytrees import real_type
 from gradbench.core.run import (
     as_examples,
@@ -19,6 +21,7 @@ from gradbench.core.run import (
     run_model,
     sampled,
 )
+from gradbench.core.surrogate import surrogate_loss
 from gradbench.core.uniforms import Uniforms
 from gradbench.estimators.adaptive import (
     Learned,
@@ -29,6 +32,7 @@ from gradbench.estimators.adaptive import (
 )
 from gradbench.estimators.cost import Cost, Formula, L
 from gradbench.estimators.registry import register
+from gradbench.estimators.sampling import is_lattice, lattice, lattice_breakpoints
 from gradbench.estimators.score import returns, score_loss, stacked, with_terms
 
 SAMPLES = Formula("samples")
@@ -51,23 +55,56 @@ def _leave_one_out(samples: int, dtype: Any) -> Float[Array, "samples samples"]:
     source="Kool et al. 2019, Buy 4 REINFORCE samples, get a baseline for free!",
     aliases=("loorf", "vargrad"),
 )
-def rloo(model: Model, *, samples: int = 2, signals: str = "local") -> Loss:
+def rloo(
+    model: Model, *, samples: int = 2, signals: str = "local", sampling: str = "independent"
+) -> Loss:
     """1/K sum_k (f_k - mean_{j != k} f_j) d log P(x_k) / da over K whole paths.
 
     K is the number of ``samples``. The value and the objective's own gradient are means too. It is
     also known as LOORF. ``signals`` are those of ``reinforce``: f is the return of a layer.
 
+    The samples have to be independent: among the points of one lattice the others would know of
+    sample k, which is a bias. So ``sampling="lattice"`` draws two lattices of K/2 points that are
+    independent of each other, and the baseline of each is the mean over the other one.
+
     Raises:
-        GradbenchError: ``samples`` below 2, or other ``signals`` than "local" and "whole".
+        GradbenchError: ``samples`` below 2, other ``signals`` than "local" and "whole", other
+            ``sampling`` than "independent" and "lattice", or lattices for fewer than 4 or for an
+            odd number of samples.
     """
     samples, split = at_least(2, "samples", samples), with_terms(model, signals)
 
-    def scored(params, u, example):
-        run = stacked(lambda v: sampled(split, params, v, example), 0, _together(u))
+    def scored(together, baseline, params, u, example):
+        run = stacked(lambda v: sampled(split, params, v, example), 0, together(u))
         own = returns(run)
-        return Scored(jnp.mean(own[0]), run, [r - others(r) for r in own])
+        return Scored(jnp.mean(own[0]), run, [r - baseline(r) for r in own])
 
-    return score_loss(model, scored, streams=samples)
+    if not is_lattice(sampling):
+        return score_loss(model, partial(scored, _together, others), streams=samples)
+    if samples < 4 or samples % 2:
+        raise GradbenchError(
+            f"samples is {samples}; give an even number of at least 4 for sampling='lattice', "
+            "since the baseline of the points of one lattice has to be the mean over another"
+        )
+    half = samples // 2
+
+    def two_lattices(u: tuple[Uniforms, ...]) -> Uniforms:
+        both = [lattice(shift, half) for shift in u]
+        return jax.tree.map(lambda *v: jnp.concatenate(v), *both)
+
+    def other_half(values: Array) -> Array:
+        means = jnp.mean(values.reshape(2, half, *values.shape[1:]), axis=1)
+        return jnp.repeat(means[::-1], half, axis=0)
+
+    path = surrogate_loss(model, lambda params, u, example: jnp.zeros(()))  # of one sample
+    return score_loss(
+        model,
+        partial(scored, two_lattices, other_half),
+        streams=2,
+        randomness="uniforms",
+        smoothness="constant",
+        breakpoints=lattice_breakpoints(path, half),
+    )
 
 
 @register(

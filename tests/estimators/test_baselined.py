@@ -23,7 +23,8 @@ from gradbench.estimators import (
     reinforce_leave_one_out,
 )
 from gradbench.estimators.adaptive import Learned
-from gradbench.estimators.baselines import Baseline, constant, get_baseline
+from gradbench.estimators.baselined import get_baseline
+from gradbench.estimators.baselines import Baseline, constant
 from gradbench.estimators.registry import price_of
 from gradbench.exact.enumeration import expected_loss
 from gradbench.exact.moments import moments
