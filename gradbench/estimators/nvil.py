@@ -69,7 +69,7 @@ def nvil(
 
 @BASELINES.register("nvil")
 def input_dependent(hidden: int = HIDDEN, rate: float = RATE, decay: float = DECAY) -> Baseline:
-    """Return a moving average and a network of the example and the states below, regressed on it.
+    """Return a moving average, and a network of example and states below for what it leaves.
 
     The hyper-parameters are those of the estimator ``nvil``.
 
