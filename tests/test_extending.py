@@ -87,7 +87,7 @@ def printed(folder):
 
 
 def test_the_page_has_an_example_of_every_kind_that_users_add():
-    inner = {"activations", "weight_optimisers", "exact_routes", "formats"}
+    inner = {"activations", "baselines", "weight_optimisers", "exact_routes", "formats"}
     assert set(MINE) == set(KINDS) - inner
     assert all(name in PLUGIN for name in MINE.values())
     for group in re.findall(r"`gradbench\.(\w+)`", PAGE):

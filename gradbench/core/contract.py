@@ -84,6 +84,19 @@ class Trace(NamedTuple):
     sites: tuple[Site, ...]
 
 
+class Scored(NamedTuple):
+    """A draw of one example in parts: sum_k ``signals[k]`` d log P(x_k) / da_k beside the ``rest``.
+
+    The rest has the value of the loss. ``run`` is a run of the model, or several, stacked along
+    first axes, over which the scores are averaged. A signal has an entry for each run, ``[*runs]``,
+    or for each unit too, ``[*runs, *units]``.
+    """
+
+    rest: Float[Array, ""]
+    run: Trace
+    signals: Sequence[Float[Array, "..."]]
+
+
 Unit: TypeAlias = Callable[[Site, Array], Array]  # the states of a site, from its pre-activations
 Rule: TypeAlias = Callable[..., Array]  # a unit that gets its own uniforms too, an array per stream
 Randomness: TypeAlias = Literal["none", "states", "uniforms"]

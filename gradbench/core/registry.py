@@ -30,6 +30,7 @@ T = TypeVar("T")
 KINDS = {
     "estimators": "gradbench.estimators.registry:ESTIMATORS",
     "proxies": "gradbench.estimators.proxies:PROXIES",
+    "baselines": "gradbench.estimators.baselines:BASELINES",
     "noises": "gradbench.core.noise:NOISES",
     "layers": "gradbench.models.layer:LAYERS",
     "objectives": "gradbench.models.losses:OBJECTIVES",

@@ -97,12 +97,13 @@ def parse_specs(text: str) -> tuple[str, ...]:
 # The default hyper-parameters of the estimator "nested".
 NESTED: dict[str, Value] = {"weights": "straight_through", "activations": "psa"}
 
-# Estimators that are made of others, and which of their hyper-parameters name these.
+# Estimators that are made of others, and which of their hyper-parameters are specs of these.
 _INNER = {
     "nested": tuple(NESTED),
     "mean_of": ("estimator",),
     "average": ("first", "second"),
     "per_layer": ("layers",),
+    "baselined": ("estimator", "baseline"),
 }
 
 

@@ -18,6 +18,7 @@ from gradbench.core.contract import (
     Params,
     Randomness,
     Rule,
+    Scored,
     Site,
     Smoothness,
 )
@@ -47,6 +48,8 @@ class SurrogateLoss:
             such a rule, see ``unitwise``.
         soft: whether the states of the rule are real numbers, not -1 and +1.
         branches: the law of the branches that a draw compares, if it is nothing else than that.
+        scored: ``scored(params, u, example)`` gives the parts of a draw, if it multiplies signals
+            with the score; a baseline may be subtracted from these.
         route: says in words how the estimator computes on a model with some sites, for
             ``gradbench.explain``.
     """
@@ -61,6 +64,7 @@ class SurrogateLoss:
     rule: Rule | None = None
     soft: bool = False
     branches: Branches | None = None
+    scored: Callable[[Params, tuple[Uniforms, ...], Example], Scored] | None = None
     route: Callable[[Sequence[Site]], Sequence[str]] | None = None
 
     def __call__(self, params: Params, key: Array, batch: Batch) -> Float[Array, ""]:
@@ -71,7 +75,7 @@ class SurrogateLoss:
         if self.couples_batch:
             return self.example_loss(params, u, batch)
         losses = jax.vmap(self.example_loss, in_axes=(None, -1, 0))(params, u, batch)
-        return jnp.mean(losses)
+        return jax.tree.map(lambda leaf: jnp.mean(leaf, axis=0), losses)
 
 
 def surrogate_loss(

@@ -32,6 +32,8 @@ class Learned:
         frozen: ``frozen(state)`` is the estimator at a state, an ordinary surrogate loss.
         adapt: ``adapt(state, params, key, batch)`` gives the state after one step.
         randomness: what draws of a frozen estimator depend on, see ``SurrogateLoss``.
+        within: ``within(change)`` is the estimator with its frozen form changed. Parts that
+            minimise the variance have to know of it; None for others.
     """
 
     model: Model
@@ -39,6 +41,11 @@ class Learned:
     frozen: Callable[[State], SurrogateLoss]
     adapt: Callable[[State, Params, Array, Batch], State]
     randomness: Randomness = "states"
+    within: "Callable[[Callable[[SurrogateLoss], SurrogateLoss]], Learned] | None" = None
+
+    def inside(self, change: Callable[[SurrogateLoss], SurrogateLoss]) -> "Learned":
+        """Return what adapts the learned parts to a change of the frozen estimator."""
+        return self.within(change) if self.within else self
 
     def loss(self, params: Params, key: Array, batch: Batch, state: State) -> Float[Array, ""]:
         """Return the surrogate loss at a state."""
@@ -90,7 +97,12 @@ def least_variance(model: Model, rate: float, start: Any, frozen: Any) -> Learne
     def at(state: Any) -> SurrogateLoss:
         return frozen(state[0])
 
-    return Learned(model, lambda params, batch: begin(start(params, batch)), at, step)
+    def within(change: Callable[[SurrogateLoss], SurrogateLoss]) -> Learned:
+        return least_variance(model, rate, start, lambda parts: change(frozen(parts)))
+
+    return Learned(
+        model, lambda params, batch: begin(start(params, batch)), at, step, within=within
+    )
 
 
 def start_network(

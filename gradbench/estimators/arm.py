@@ -13,6 +13,7 @@ from gradbench.core.run import branch_noise, branch_streams, draw_state, rollout
 from gradbench.core.surrogate import surrogate_loss
 from gradbench.estimators.cost import Cost, L
 from gradbench.estimators.registry import register
+from gradbench.estimators.score import returns, with_terms
 
 
 @register(
@@ -20,18 +21,24 @@ from gradbench.estimators.registry import register
     exactness="unbiased",
     source="Yin & Zhou 2019, ARM: Augment-REINFORCE-merge gradient",
 )
-def ar(model: Model) -> Loss:
+def ar(model: Model, *, signals: str = "local") -> Loss:
     """f([u < p]) (1 - 2u) per layer: ARM before its two terms are merged.
 
     It takes one evaluation, the same return f for all layers, and no baseline. Its variance does
-    not vanish where units saturate.
+    not vanish where units saturate. ``signals`` are those of ``reinforce``: terms of f that the
+    layer cannot change are left out of its return.
+
+    Raises:
+        GradbenchError: other ``signals`` than "local" and "whole".
     """
+    split = with_terms(model, signals)
 
     def example_loss(params, u, example):
-        run = sampled(model, params, u[0], example)
-        loss = run.f
-        for site, a, v in zip(run.sites, run.a, u[0], strict=True):
-            loss += gradient_term(run.f * (1 - 2 * v) * site.noise.logit_slope(a), a)
+        run = sampled(split, params, u[0], example)
+        own = returns(run)
+        loss = own[0]
+        for site, a, v, f in zip(run.sites, run.a, u[0], own, strict=True):
+            loss += gradient_term(f * (1 - 2 * v) * site.noise.logit_slope(a), a)
         return loss
 
     branches = Branches(example_loss, single_law(lambda site, a, u: 1 - 2 * u), copies=1)

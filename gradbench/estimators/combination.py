@@ -21,9 +21,11 @@ from gradbench.core.contract import (
     Trace,
     is_deterministic,
 )
+from gradbench.core.errors import GradbenchError
 from gradbench.core.surrogate import SurrogateLoss, surrogate_loss
 from gradbench.estimators.adaptive import Learned
 from gradbench.estimators.registry import make_estimator
+from gradbench.estimators.sampling import is_lattice, lattice, lattice_breakpoints
 
 _DRAW = 0xD2A3  # folded into the keys of further draws; streams of uniforms are folded in from 0
 
@@ -77,10 +79,16 @@ def _combine(
     return Learned(model, init, frozen, adapt, _worst(_RANDOMNESS, randomness))
 
 
-def _repeat(model: Model, part: Loss, draws: int) -> Loss:
-    """Return the mean of several draws, each with its own streams or, failing that, its own key."""
+def _repeat(model: Model, part: Loss, draws: int, sampling: str = "independent") -> Loss:
+    """Return the mean of several draws, each with its own streams or, failing that, its own key.
+
+    Raises:
+        GradbenchError: draws from a lattice of an estimator that is not driven by uniforms.
+    """
     if draws == 1 or is_deterministic(part):
         return part
+    if is_lattice(sampling):
+        return _lattice_mean(part, draws)
     if isinstance(part, SurrogateLoss) and not getattr(part.model, "random", False):
         inner, streams = part, part.streams
 
@@ -97,7 +105,11 @@ def _repeat(model: Model, part: Loss, draws: int) -> Loss:
             )
 
         return replace(
-            inner, example_loss=example_loss, streams=streams * draws, breakpoints=breakpoints
+            inner,
+            example_loss=example_loss,
+            streams=streams * draws,
+            breakpoints=breakpoints,
+            scored=None,
         )
 
     def loss(params: Params, key: Array, batch: Batch) -> Array:
@@ -105,6 +117,30 @@ def _repeat(model: Model, part: Loss, draws: int) -> Loss:
         return jnp.mean(jax.vmap(lambda own: part(params, own, batch))(jnp.stack(keys)))
 
     return _Combined(model, loss, "uniforms")
+
+
+def _lattice_mean(part: Loss, draws: int) -> Loss:
+    """Return the mean of draws whose uniforms are the points of a lattice."""
+    if not isinstance(part, SurrogateLoss) or getattr(part.model, "random", False):
+        raise GradbenchError(
+            "sampling='lattice' shifts the uniforms of an estimator, and this one draws from keys; "
+            "give sampling='independent'"
+        )
+    inner = part
+
+    def example_loss(params: Params, u: Any, example: Any) -> Array:
+        points = lattice(u, draws)
+        return jnp.mean(jax.vmap(lambda own: inner.example_loss(params, own, example))(points))
+
+    return replace(
+        inner,
+        example_loss=example_loss,
+        randomness="uniforms",
+        smoothness="constant" if inner.randomness == "states" else inner.smoothness,
+        breakpoints=lattice_breakpoints(inner, draws),
+        branches=None,
+        scored=None,
+    )
 
 
 def _join(model: Model, parts: Sequence[Loss], rule: _Rule) -> Loss:

@@ -19,6 +19,7 @@ from gradbench.core.run import branch_noise, branch_streams, flip, rollout, samp
 from gradbench.core.surrogate import surrogate_loss
 from gradbench.estimators.cost import Cost, D, L
 from gradbench.estimators.registry import register
+from gradbench.estimators.score import returns, with_terms
 from gradbench.models.flips import _each_kept, _log_probability, each_unit
 
 
@@ -28,24 +29,30 @@ from gradbench.models.flips import _each_kept, _log_probability, each_unit
     cost=Cost(D + 1, layers=L * (D + 1)),
     source="Titsias & Lazaro-Gredilla 2015, Local expectation gradients",
 )
-def leg(model: Model) -> Loss:
+def leg(model: Model, *, signals: str = "local") -> Loss:
     """sum over v of P(b_i = v given all other states) f(b_i = v) d log P(b_i = v) / da_i.
 
     Local expectation gradients are REINFORCE averaged over each unit given all others. The states
     of the layers above are kept as sampled, and count by how likely each v makes them; without
-    this the difference of f with kept states would be biased.
+    this the difference of f with kept states would be biased. ``signals`` are those of
+    ``reinforce``: terms of f that the layer cannot change are left out.
+
+    Raises:
+        GradbenchError: other ``signals`` than "local" and "whole".
     """
+    split = with_terms(model, signals)
 
     def example_loss(params, u, example):
-        run = sampled(model, params, u[0], example)
-        fixed = stop_gradient(params)
-        loss = run.f
-        for site, a, x in zip(run.sites, run.a, run.x, strict=True):
+        run = sampled(split, params, u[0], example)
+        own, fixed = returns(run), stop_gradient(params)
+        loss = own[0]
+        for site, a, x, r in zip(run.sites, run.a, run.x, own, strict=True):
             f, log = _each_kept(model, fixed, example, run, site.index)
+            f -= own[0] - r
             odds = log - _log_probability(run)  # of the flipped state against the sampled one
             kept, flipped = jax.nn.sigmoid(-odds), jax.nn.sigmoid(odds)
             score = site.noise.score
-            loss += gradient_term(kept * run.f * score(x, a) + flipped * f * score(-x, a), a)
+            loss += gradient_term(kept * r * score(x, a) + flipped * f * score(-x, a), a)
         return loss
 
     return surrogate_loss(model, example_loss)

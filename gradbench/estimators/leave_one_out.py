@@ -1,5 +1,6 @@
 """RLOO, several sampled paths that are each other's baselines, and control variates built on it."""
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -9,7 +10,8 @@ from jaxtyping import Array, Float, PyTree
 
 from gradbench.core.arguments import at_least, finite, positive
 from gradbench.core.autodiff import gradient_term
-from gradbench.core.contract import Batch, Example, Loss, Model, Params, Trace
+from gradbench.core.contract import Batch, Example, Loss, Model, Params, Scored, Trace
+from gradbench.core.errors import GradbenchError
 from gradbench.core.pytrees import real_type
 from gradbench.core.run import (
     as_examples,
@@ -30,7 +32,8 @@ from gradbench.estimators.adaptive import (
 )
 from gradbench.estimators.cost import Cost, Formula, L
 from gradbench.estimators.registry import register
-from gradbench.estimators.reinforce import scores, stacked
+from gradbench.estimators.sampling import is_lattice, lattice, lattice_breakpoints
+from gradbench.estimators.score import returns, score_loss, stacked, with_terms
 
 SAMPLES = Formula("samples")
 
@@ -52,23 +55,56 @@ def _leave_one_out(samples: int, dtype: Any) -> Float[Array, "samples samples"]:
     source="Kool et al. 2019, Buy 4 REINFORCE samples, get a baseline for free!",
     aliases=("loorf", "vargrad"),
 )
-def rloo(model: Model, *, samples: int = 2) -> Loss:
+def rloo(
+    model: Model, *, samples: int = 2, signals: str = "local", sampling: str = "independent"
+) -> Loss:
     """1/K sum_k (f_k - mean_{j != k} f_j) d log P(x_k) / da over K whole paths.
 
     K is the number of ``samples``. The value and the objective's own gradient are means too. It is
-    also known as LOORF.
+    also known as LOORF. ``signals`` are those of ``reinforce``: f is the return of a layer.
+
+    The samples have to be independent: among the points of one lattice the others would know of
+    sample k, which is a bias. So ``sampling="lattice"`` draws two lattices of K/2 points that are
+    independent of each other, and the baseline of each is the mean over the other one.
 
     Raises:
-        GradbenchError: ``samples`` below 2.
+        GradbenchError: ``samples`` below 2, other ``signals`` than "local" and "whole", other
+            ``sampling`` than "independent" and "lattice", or lattices for fewer than 4 or for an
+            odd number of samples.
     """
-    samples = at_least(2, "samples", samples)
+    samples, split = at_least(2, "samples", samples), with_terms(model, signals)
 
-    def example_loss(params, u, example):
-        run = stacked(lambda v: sampled(model, params, v, example), 0, _together(u))
-        signal = (run.f - others(run.f)) / samples
-        return jnp.mean(run.f) + scores(run, [signal] * len(run.sites))
+    def scored(together, baseline, params, u, example):
+        run = stacked(lambda v: sampled(split, params, v, example), 0, together(u))
+        own = returns(run)
+        return Scored(jnp.mean(own[0]), run, [r - baseline(r) for r in own])
 
-    return surrogate_loss(model, example_loss, streams=samples)
+    if not is_lattice(sampling):
+        return score_loss(model, partial(scored, _together, others), streams=samples)
+    if samples < 4 or samples % 2:
+        raise GradbenchError(
+            f"samples is {samples}; give an even number of at least 4 for sampling='lattice', "
+            "since the baseline of the points of one lattice has to be the mean over another"
+        )
+    half = samples // 2
+
+    def two_lattices(u: tuple[Uniforms, ...]) -> Uniforms:
+        both = [lattice(shift, half) for shift in u]
+        return jax.tree.map(lambda *v: jnp.concatenate(v), *both)
+
+    def other_half(values: Array) -> Array:
+        means = jnp.mean(values.reshape(2, half, *values.shape[1:]), axis=1)
+        return jnp.repeat(means[::-1], half, axis=0)
+
+    path = surrogate_loss(model, lambda params, u, example: jnp.zeros(()))  # of one sample
+    return score_loss(
+        model,
+        partial(scored, two_lattices, other_half),
+        streams=2,
+        randomness="uniforms",
+        smoothness="constant",
+        breakpoints=lattice_breakpoints(path, half),
+    )
 
 
 @register(
@@ -96,17 +132,17 @@ def double_cv(
     samples, rate = at_least(2, "samples", samples), positive("rate", rate)
 
     def frozen(alpha):
-        def example_loss(params, u, example):
+        def scored(params, u, example):
             run, gradients = _with_gradients(model, params, u, example)
             site = one_layer("double_cv", run.sites)
             x, a, g = run.x[0], run.a[0], others(gradients[0])
             shift = alpha * g * (x - (2 * site.noise.cdf(a) - 1))
             corrected = run.f + jnp.sum(shift.reshape(samples, -1), axis=1)
             mean = 2 * alpha * g * site.noise.pdf(a) / samples
-            signal = (corrected - others(corrected)) / samples
-            return jnp.mean(run.f) + scores(run, [signal]) - gradient_term(mean, a)
+            rest = jnp.mean(run.f) - gradient_term(mean, a)
+            return Scored(rest, run, [corrected - others(corrected)])
 
-        return surrogate_loss(model, example_loss, streams=samples)
+        return score_loss(model, scored, streams=samples)
 
     if alpha is not None:
         return frozen(finite("alpha", alpha))
@@ -124,7 +160,14 @@ def double_cv(
     differentiable=True,
     source="Shi et al. 2022, Gradient estimation with discrete Stein operators (RODEO)",
 )
-def rodeo(model: Model, *, samples: int = 2, hidden: int = 100, rate: float = 0.001) -> Learned:
+def rodeo(
+    model: Model,
+    *,
+    samples: int = 2,
+    hidden: int = 100,
+    rate: float = 0.001,
+    signals: str = "local",
+) -> Learned:
     """RLOO with Stein control variates, (Ah)(x) = 1/D sum_i P(flip i | rest) (h(flip_i x) - h(x)).
 
     (A h)(x) has the mean 0 whatever h is. A draw over K ``samples``, whole paths, with s the score
@@ -136,31 +179,34 @@ def rodeo(model: Model, *, samples: int = 2, hidden: int = 100, rate: float = 0.
     Adam minimises |draw|^2 at the ``rate`` in alpha and beta, which start from 0 (RLOO), and in the
     network, which has one layer of ``hidden`` leaky rectifiers; each layer has its own. f' holds
     the states above fixed, as in the authors' code: if the objective does not read a layer, its h
-    is constant.
+    is constant. ``signals`` are those of ``reinforce``: f is the return of a layer.
 
     Raises:
-        GradbenchError: ``samples`` below 2, ``hidden`` below 1, or a rate that is not positive.
+        GradbenchError: ``samples`` below 2, ``hidden`` below 1, a rate that is not positive, or
+            other ``signals`` than "local" and "whole".
     """
     samples, hidden = at_least(2, "samples", samples), at_least(1, "hidden", hidden)
-    rate = positive("rate", rate)
+    rate, split = positive("rate", rate), with_terms(model, signals)
 
     def frozen(parts):
-        def example_loss(params, u, example):
-            run, gradients = _with_gradients(model, params, u, example)
-            loss = jnp.mean(run.f)
-            for site, x, a, g, part in zip(run.sites, run.x, run.a, gradients, parts, strict=True):
+        def scored(params, u, example):
+            run, gradients = _with_gradients(split, params, u, example)
+            own, weights = returns(run), []
+            for site, x, a, g, f, part in zip(
+                run.sites, run.x, run.a, gradients, own, parts, strict=True
+            ):
                 rows = (samples, site.size)
-                h = _surrogates(part["net"], run.f, x.reshape(rows), g.reshape(rows))
+                h = _surrogates(part["net"], f, x.reshape(rows), g.reshape(rows))
                 flips = site.noise.cdf(-x * a).reshape(rows)[..., None]  # P(flip i | rest)
                 stein = jnp.mean(flips * (h[:, 1:] - h[:, :1]), axis=1)
-                signal = run.f - others(run.f + part["alpha"] * stein[:, 0])
+                signal = f - others(f + part["alpha"] * stein[:, 0])
                 # A(h~ s) for a score s of independent units: s (A h~ - h~(flip) / D), unit by unit.
                 product = stein[:, 1:] - h[:, 1:, 1] / site.size
                 weight = signal[:, None] + part["beta"] * product
-                loss += gradient_term(site.noise.score(x, a) * weight.reshape(x.shape) / samples, a)
-            return loss
+                weights.append(weight.reshape(x.shape))
+            return Scored(jnp.mean(own[0]), run, weights)
 
-        return surrogate_loss(model, example_loss, streams=samples)
+        return score_loss(model, scored, streams=samples)
 
     def start(params: Params, batch: Batch) -> list[Any]:
         examples = as_examples(model, jax.random.key(0), batch)
@@ -204,7 +250,7 @@ def _with_gradients(
 
         runs = stacked(one, 0, together, offsets)
         sites[:] = runs.sites
-        return jnp.sum(runs.f), (runs.f, runs.x, runs.a)
+        return jnp.sum(returns(runs)[0]), runs[:3]
 
     zeros = jax.tree.map(jnp.zeros_like, together)
     gradients, (f, x, a) = jax.grad(total, has_aux=True)(zeros)

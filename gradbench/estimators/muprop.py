@@ -5,12 +5,11 @@ import jax.numpy as jnp
 from jax.lax import stop_gradient
 
 from gradbench.core.autodiff import gradient_term
-from gradbench.core.contract import Example, Loss, Model, Params, Trace
+from gradbench.core.contract import Example, Loss, Model, Params, Scored, Trace
 from gradbench.core.run import run_model, sampled
-from gradbench.core.surrogate import surrogate_loss
 from gradbench.estimators.cost import Cost, L
 from gradbench.estimators.registry import register
-from gradbench.estimators.reinforce import scores
+from gradbench.estimators.score import returns, score_loss, with_terms
 
 
 @register(
@@ -20,25 +19,30 @@ from gradbench.estimators.reinforce import scores
     differentiable=True,
     source="Gu et al. 2016, MuProp: unbiased backpropagation for stochastic neural networks",
 )
-def muprop(model: Model) -> Loss:
+def muprop(model: Model, *, signals: str = "local") -> Loss:
     """(f(x) - f(m) - f'(m).(x - m)) d log P(x) / da + 2 f'(m) F'(a), at the mean field m.
 
     m and f', the gradient through all layers above, are those of the mean-field network. a is that
     of the sampled path, also in the last factor: else deep networks would be biased. In one layer
     it has no variance for linear objectives. The objective has to be defined between the states.
+    ``signals`` are those of ``reinforce``: f is the return of a layer, at x and at m.
+
+    Raises:
+        GradbenchError: other ``signals`` than "local" and "whole".
     """
+    split = with_terms(model, signals)
 
-    def example_loss(params, u, example):
-        run = sampled(model, params, u[0], example)
-        f, m, slopes = _expansion(model, stop_gradient(params), example, run)
-        loss = run.f
-        signals = []
-        for site, x, a, m_k, slope in zip(run.sites, run.x, run.a, m, slopes, strict=True):
-            signals.append(run.f - f - jnp.sum(slope * (x - m_k)))
-            loss += gradient_term(2 * slope * site.noise.pdf(a), a)
-        return loss + scores(run, signals)
+    def scored(params, u, example):
+        run = sampled(split, params, u[0], example)
+        own = returns(run)
+        f, m, slopes = _expansion(split, stop_gradient(params), example, run)
+        rest, signals = own[0], []
+        for k, (site, x, a) in enumerate(zip(run.sites, run.x, run.a, strict=True)):
+            signals.append(own[k] - f[k] - jnp.sum(slopes[k] * (x - m[k])))
+            rest += gradient_term(2 * slopes[k] * site.noise.pdf(a), a)
+        return Scored(rest, run, signals)
 
-    return surrogate_loss(model, example_loss)
+    return score_loss(model, scored)
 
 
 @register(
@@ -47,27 +51,36 @@ def muprop(model: Model) -> Loss:
     cost=Cost(2, layers=2 * L),
     source="Tucker et al. 2017, REBAR (simple MuProp); Gu et al. 2016",
 )
-def simple_muprop(model: Model) -> Loss:
-    """(f(x) - f(m)) d log P(x) / da: the objective at the mean field m as a baseline."""
+def simple_muprop(model: Model, *, signals: str = "local") -> Loss:
+    """(f(x) - f(m)) d log P(x) / da: the objective at the mean field m as a baseline.
 
-    def example_loss(params, u, example):
-        run = sampled(model, params, u[0], example)
-        mean = run_model(model, stop_gradient(params), example, lambda s, a: 2 * s.noise.cdf(a) - 1)
-        return run.f + scores(run, [run.f - mean.f] * len(run.sites))
+    ``signals`` are those of ``reinforce``: f is the return of a layer, at x and at m.
 
-    return surrogate_loss(model, example_loss)
+    Raises:
+        GradbenchError: other ``signals`` than "local" and "whole".
+    """
+    split = with_terms(model, signals)
+
+    def scored(params, u, example):
+        run = sampled(split, params, u[0], example)
+        mean = run_model(split, stop_gradient(params), example, lambda s, a: 2 * s.noise.cdf(a) - 1)
+        own = returns(run)
+        return Scored(own[0], run, [r - m for r, m in zip(own, returns(mean), strict=True)])
+
+    return score_loss(model, scored)
 
 
 def _expansion(model: Model, params: Params, example: Example, run: Trace):
-    """Return the objective of the mean-field network, its means, and the gradient in each."""
+    """Return the returns of the mean-field network, its means, and the gradient of f in each."""
 
     def shifted(offsets):
         def mean(site, a):
             return 2 * site.noise.cdf(a) - 1 + offsets[site.index]
 
         mean_field = run_model(model, params, example, mean)
-        return mean_field.f, mean_field.x
+        own = returns(mean_field)
+        return own[0], (own, mean_field.x)
 
     zeros = jax.tree.map(jnp.zeros_like, run.x)
-    (f, m), slopes = jax.value_and_grad(shifted, has_aux=True)(zeros)
-    return f, m, slopes
+    slopes, (own, m) = jax.grad(shifted, has_aux=True)(zeros)
+    return own, m, slopes

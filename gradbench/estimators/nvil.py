@@ -8,9 +8,8 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from gradbench.core.arguments import at_least, fraction, positive
-from gradbench.core.contract import Example, Model, Params, Site, Trace
-from gradbench.core.run import as_examples, find_sites, sampled
-from gradbench.core.surrogate import surrogate_loss
+from gradbench.core.contract import Batch, Example, Model, Params, Site, Trace
+from gradbench.core.run import as_examples, find_sites
 from gradbench.estimators.adaptive import (
     Learned,
     Network,
@@ -19,8 +18,22 @@ from gradbench.estimators.adaptive import (
     reals,
     start_network,
 )
+from gradbench.estimators.baselines import (
+    BASELINES,
+    Baseline,
+    Mean,
+    Signals,
+    averaged,
+    follow,
+    learned,
+    mean_signals,
+    start_averages,
+)
 from gradbench.estimators.registry import register
-from gradbench.estimators.reinforce import averaged, follow, scores, start_average
+from gradbench.estimators.reinforce import score_function
+from gradbench.estimators.score import runs_of, to_units
+
+HIDDEN, RATE, DECAY = 16, 0.01, 0.8
 
 
 @register(
@@ -28,16 +41,37 @@ from gradbench.estimators.reinforce import averaged, follow, scores, start_avera
     exactness="unbiased",
     source="Mnih & Gregor 2014, Neural variational inference and learning in belief networks",
 )
-def nvil(model: Model, *, hidden: int = 16, rate: float = 0.01, decay: float = 0.8) -> Learned:
+def nvil(
+    model: Model,
+    *,
+    hidden: int = HIDDEN,
+    rate: float = RATE,
+    decay: float = DECAY,
+    signals: str = "local",
+) -> Learned:
     """(f - c - c_k(input)) d log P(x_k) / da_k, both baselines learned, never from the sample.
 
     c is a moving average of f over past draws, with the weight ``decay`` a step for past ones. c_k
     is a network of ``hidden`` tanh units, one for each layer k, regressed on f - c by Adam at the
     ``rate``. Its inputs are the real numbers of the example and the states of the layer below. Both
-    are 0 at the start.
+    are 0 at the start. f is the return of the layer, with the ``signals`` of ``reinforce``, and
+    each layer has its own c.
 
     The paper also divides by a running scale, which rescales the gradient and is left out here; its
-    c contains the current draw, this one does not. The same return f serves all layers.
+    c contains the current draw, this one does not.
+
+    Raises:
+        GradbenchError: ``hidden`` below 1, a rate that is not positive, a decay outside [0, 1], or
+            other ``signals`` than "local" and "whole".
+    """
+    return learned(score_function(model, signals), input_dependent(hidden, rate, decay))
+
+
+@BASELINES.register("nvil")
+def input_dependent(hidden: int = HIDDEN, rate: float = RATE, decay: float = DECAY) -> Baseline:
+    """Return a moving average, and a network of example and states below for what it leaves.
+
+    The hyper-parameters are those of the estimator ``nvil``.
 
     Raises:
         GradbenchError: ``hidden`` below 1, a rate that is not positive, or a decay outside [0, 1].
@@ -45,42 +79,44 @@ def nvil(model: Model, *, hidden: int = 16, rate: float = 0.01, decay: float = 0
     hidden = at_least(1, "hidden", hidden)
     rate, decay = positive("rate", rate), fraction("decay", decay)
 
-    def returns(nets: Any, c: Array, run: Trace, example: Example) -> list[Array]:
-        """Return f - c - c_k for each layer."""
-        below = [reals(example), *(jnp.ravel(x) for x in run.x)]
-        inputs = [below[0], *(jnp.concatenate([below[0], x]) for x in below[1:])]
-        return [run.f - c - network(net, z)[0] for net, z in zip(nets, inputs, strict=False)]
+    def less(
+        nets: Sequence[Network], c: Array, run: Trace, signals: Signals, example: Example
+    ) -> Signals:
+        """Return signal - c - c_k for each layer."""
+        seen = reals(example)
 
-    def regression(nets, c, params, key, batch):
-        def squares(params, u, example):
-            run = sampled(model, params, u[0], example)
-            return sum(r**2 for r in returns(nets, c, run, example))
+        def outputs(x: tuple[Array, ...]) -> list[Array]:
+            below = [seen, *(jnp.concatenate([seen, jnp.ravel(states)]) for states in x)]
+            return [network(net, z)[0] for net, z in zip(nets, below, strict=False)]
 
-        return surrogate_loss(model, squares)(params, key, batch)
+        for _ in runs_of(run):
+            outputs = jax.vmap(outputs)
+        each = zip(signals, c, outputs(run.x), strict=True)
+        return [signal - c_k - to_units(out, signal) for signal, c_k, out in each]
 
-    start, step = descent(rate, regression)
+    def squares(nets: Sequence[Network], c: Array, mean: Mean) -> Array:
+        def of_example(run: Trace, signals: Signals, example: Example) -> Any:
+            return sum(jnp.mean(r**2) for r in less(nets, c, run, signals, example))
 
-    def init(params, batch):
+        return mean(of_example)
+
+    start, step = descent(rate, squares)
+
+    def init(model: Model, params: Params, batch: Batch) -> Any:
         example = jax.tree.map(lambda leaf: leaf[0], as_examples(model, jax.random.key(0), batch))
         nets = _start_baselines(find_sites(model, params, example), example, hidden, params)
-        return {"nets": start(nets), "average": start_average(params)}
+        return {"nets": start(nets), "average": start_averages(model, params, batch)}
 
-    def frozen(state):
-        def example_loss(params, u, example):
-            run = sampled(model, params, u[0], example)
-            nets, c = state["nets"][0], averaged(state["average"])
-            return run.f + scores(run, returns(nets, c, run, example))
+    def subtract(state: Any, run: Trace, signals: Signals, example: Example) -> Signals:
+        return less(state["nets"][0], averaged(state["average"]), run, signals, example)
 
-        return surrogate_loss(model, example_loss)
-
-    def adapt(state, params, key, batch):
-        f = frozen(state)(params, key, batch)
+    def adapt(state: Any, mean: Mean) -> Any:
         return {
-            "nets": step(state["nets"], averaged(state["average"]), params, key, batch),
-            "average": follow(state["average"], f, decay),
+            "nets": step(state["nets"], averaged(state["average"]), mean),
+            "average": follow(state["average"], mean(mean_signals), 1.0, decay),
         }
 
-    return Learned(model, init, frozen, adapt)
+    return Baseline(subtract, init, adapt)
 
 
 def _start_baselines(

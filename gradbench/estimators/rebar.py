@@ -29,40 +29,51 @@ from gradbench.estimators.reparameterised import (
     relaxed,
     soft,
 )
+from gradbench.estimators.score import with_terms
 
 SOURCE = "Tucker et al. 2017, REBAR: Low-variance, unbiased gradient estimates"
 RELAXED = Cost(2 * L + 1, 2 * L, L * (2 * L + 1))
 
 
 @register(family="rebar", exactness="unbiased", cost=RELAXED, differentiable=True, source=SOURCE)
-def rebar(model: Model, *, temperature: float = 0.5, scale: float = 1.0) -> Loss:
+def rebar(
+    model: Model, *, temperature: float = 0.5, scale: float = 1.0, signals: str = "local"
+) -> Loss:
     """(f(b) - c f(sig(z~/t))) d log P(b) / da + c d/da [f(sig(z/t)) - f(sig(z~/t))] per layer.
 
     c is the ``scale``, t the ``temperature``. The layers above a relaxed one are relaxed too: hard
     states there would be a bias. The objective has to be differentiable in the states, and finite
-    between them.
+    between them. ``signals`` are those of ``reinforce``: f is the return of a layer.
 
     Raises:
-        GradbenchError: a temperature that is not positive, or a scale that is no finite number.
+        GradbenchError: a temperature that is not positive, a scale that is no finite number, or
+            other ``signals`` than "local" and "whole".
     """
     t, c = positive("temperature", temperature), finite("scale", scale)
-    return controlled(model, lambda at, z: c * relaxed(model, t, at, z))
+    split = with_terms(model, signals)
+    return controlled(model, lambda at, z: c * relaxed(split, t, at, z), signals)
 
 
 @register(family="rebar", exactness="unbiased", cost=RELAXED, differentiable=True, source=SOURCE)
 def dynamic_rebar(
-    model: Model, *, temperature: float = 0.5, scale: float = 1.0, rate: float = 0.01
+    model: Model,
+    *,
+    temperature: float = 0.5,
+    scale: float = 1.0,
+    rate: float = 0.01,
+    signals: str = "local",
 ) -> Learned:
     """REBAR with learned t and c: every layer has its own, which minimise E g^2.
 
-    t and c start from ``temperature`` and ``scale``; ``rate`` is the rate of Adam.
+    t and c start from ``temperature`` and ``scale``; ``rate`` is the rate of Adam. ``signals`` are
+    those of ``reinforce``.
 
     Raises:
-        GradbenchError: a temperature or rate that is not positive, or a scale that is no finite
-            number.
+        GradbenchError: a temperature or rate that is not positive, a scale that is no finite
+            number, or other ``signals`` than "local" and "whole".
     """
-    start, control = _learned_rebar(model, temperature, scale)
-    return _learned(model, lambda *_: start, control, rate)
+    start, control = _learned_rebar(with_terms(model, signals), temperature, scale)
+    return _learned(model, lambda *_: start, control, rate, signals)
 
 
 @register(
@@ -80,6 +91,7 @@ def relax(
     temperature: float = 0.5,
     scale: float = 1.0,
     rate: float = 0.01,
+    signals: str = "local",
 ) -> Learned:
     """REBAR with c f(sig(z/t)) + r(z) in the place of c f(sig(z/t)); t, c and r minimise E g^2.
 
@@ -87,16 +99,16 @@ def relax(
     and the example. It starts at zero, so that the initial estimator is REBAR. ``black_box=True``
     is r alone, for an objective that is costly or not differentiable: it starts as REINFORCE, and
     evaluates the objective once. t and c start from ``temperature`` and ``scale``; ``rate`` is the
-    rate of Adam.
+    rate of Adam. ``signals`` are those of ``reinforce``.
 
     Raises:
         GradbenchError: ``hidden`` below 1, a ``black_box`` that is no bool, a temperature or rate
-            that is not positive.
+            that is not positive, or other ``signals`` than "local" and "whole".
     """
     hidden = at_least(1, "hidden", hidden)
     if not isinstance(black_box, bool):
         raise GradbenchError(f"black_box is {black_box!r}; give True or False")
-    rebar_start, rebar_control = _learned_rebar(model, temperature, scale)
+    rebar_start, rebar_control = _learned_rebar(with_terms(model, signals), temperature, scale)
 
     def start(site: Site, seen: int, params: Params) -> dict[str, Any]:
         net = start_network(jax.random.key(site.index), seen, hidden, 1, params)
@@ -108,4 +120,4 @@ def relax(
         r = network(phi[at.k]["net"], seen)[0]
         return r if black_box else r + rebar_control(phi, at, z)
 
-    return _learned(model, start, control, rate)
+    return _learned(model, start, control, rate, signals)

@@ -13,12 +13,13 @@ from jaxtyping import Array, Float
 
 from gradbench.core.arguments import are_known, finite, positive
 from gradbench.core.autodiff import gradient_term
-from gradbench.core.contract import Batch, Example, Model, Params, Site, Trace
+from gradbench.core.contract import Batch, Example, Model, Params, Scored, Site, Trace
 from gradbench.core.pytrees import real_type
 from gradbench.core.run import as_examples, find_sites, run_model, sampled
-from gradbench.core.surrogate import SurrogateLoss, surrogate_loss
+from gradbench.core.surrogate import SurrogateLoss
 from gradbench.core.uniforms import Uniforms
 from gradbench.estimators.adaptive import Learned, least_variance, reals
+from gradbench.estimators.score import returns, score_loss, with_terms
 
 
 class At(NamedTuple):
@@ -35,12 +36,18 @@ class At(NamedTuple):
     k: int
 
 
-def controlled(model: Model, control: Callable[[At, Array], Array]) -> SurrogateLoss:
-    """Return REINFORCE with the control variate ``control(at, z)`` of the z of each layer."""
+def controlled(model: Model, control: Callable[[At, Array], Array], signals: str) -> SurrogateLoss:
+    """Return REINFORCE with the control variate ``control(at, z)`` of the z of each layer.
 
-    def example_loss(params, u, example):
-        run = sampled(model, params, u[0], example)
-        loss = run.f
+    Raises:
+        GradbenchError: other ``signals`` than "local" and "whole".
+    """
+    split = with_terms(model, signals)
+
+    def scored(params, u, example):
+        run = sampled(split, params, u[0], example)
+        own, signals = returns(run), []
+        rest = own[0]
         for site, x, a in zip(run.sites, run.x, run.a, strict=True):
             at = At(stop_gradient(params), u[0], example, run, site.index)
 
@@ -52,12 +59,13 @@ def controlled(model: Model, control: Callable[[At, Array], Array]) -> Surrogate
 
             given, slope_given = jax.value_and_grad(c_given)(a)
             slope = jax.grad(c)(a) - slope_given
-            loss += gradient_term((run.f - given) * site.noise.score(x, a) + slope, a)
-        return loss
+            signals.append(own[site.index] - given)
+            rest += gradient_term(slope, a)
+        return Scored(rest, run, signals)
 
-    return surrogate_loss(
+    return score_loss(
         model,
-        example_loss,
+        scored,
         streams=2,
         randomness="uniforms",
         smoothness="smooth",
@@ -87,13 +95,16 @@ def soft(z: Float[Array, "..."], temperature: Any) -> Float[Array, "..."]:
 
 
 def relaxed(model: Model, temperature: Any, at: At, z: Float[Array, "..."]) -> Float[Array, ""]:
-    """Return f with the site and all above it relaxed, after the sampled states below."""
+    """Return f with the site and all above it relaxed, after the sampled states below.
+
+    If the model is one of terms, it is the return of the layer.
+    """
 
     def unit(site: Site, a: Array) -> Array:
         return soft(a - site.noise.quantile(at.u[site.index]), temperature)
 
     given = (*at.run.x[: at.k], soft(z, temperature))
-    return run_model(model, at.params, at.example, unit, given).f
+    return returns(run_model(model, at.params, at.example, unit, given))[at.k]
 
 
 def _learned_rebar(
@@ -114,6 +125,7 @@ def _learned(
     start: Callable[[Site, int, Params], Any],
     control: Callable[[Any, At, Array], Array],
     rate: float,
+    signals: str,
 ) -> Learned:
     """Return ``controlled`` with learned parts phi, one per site, by ``control(phi, at, z)``.
 
@@ -132,7 +144,8 @@ def _learned(
         return jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), phi)
 
     def frozen(phi: Any) -> SurrogateLoss:
-        return controlled(model, partial(control, phi))
+        return controlled(model, partial(control, phi), signals)
 
+    with_terms(model, signals)  # refuses an unknown name
     learned = least_variance(model, positive("rate", rate), begin, frozen)
     return replace(learned, randomness="uniforms")

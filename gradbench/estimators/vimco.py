@@ -21,7 +21,7 @@ from gradbench.core.run import branch_noise, branch_streams, draw_state, run_mod
 from gradbench.core.surrogate import surrogate_loss
 from gradbench.estimators.cost import Cost, Formula, L
 from gradbench.estimators.registry import any_model, register
-from gradbench.estimators.reinforce import scores
+from gradbench.estimators.score import scores
 from gradbench.models.multisample import bound
 from gradbench.models.structure import Samples, has_samples
 

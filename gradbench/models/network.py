@@ -7,9 +7,10 @@ and an objective of them. The exact recursion and the fast form of PSA use its s
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import partial, reduce
 from itertools import pairwise
 from numbers import Real
+from operator import add
 from typing import Any
 
 import jax.numpy as jnp
@@ -98,17 +99,34 @@ class SBN(Chain):
             GradbenchError: a wrong number of parameter entries, an example that is no pair, or
                 states that a layer cannot read.
         """
+        x, target, terms = self._run(params, example, binary)
+        return reduce(add, terms) if self.term else self.objective(params[-1], x, target)
+
+    @property
+    def terms(self) -> Callable[..., tuple[Array, ...]] | None:
+        """The function ``terms(params, example, binary)``, if the objective is a sum of terms.
+
+        It gives one term for each layer, which no layer above it can change. Otherwise it is None.
+        """
+        return self._terms if self.term else None
+
+    def _terms(self, *run: Any) -> tuple[Array, ...]:
+        return tuple(self._run(*run)[2])
+
+    def _run(
+        self, params: Params, example: Example, binary: Callable[..., Array]
+    ) -> tuple[Array, Any, list[Array]]:
+        """Return what the objective reads of the last states, the target, and the terms."""
         self.check_entries(params)
         x, target = as_pair(example)
-        f: Any = 0.0
-        x, below = jnp.asarray(x), example
+        x, below, terms = jnp.asarray(x), example, []
         for k, (layer, theta) in enumerate(zip(self.layers, params[:-1], strict=True)):
             a = layer(theta, x)
             states = binary(a, layer.noise)
             if self.term:
-                f += self.term(params, k, get_noise(layer.noise), below, a, states)
+                terms.append(self._term(params, k, below, a, states))
             x, below = self.encode(states), states
-        return f if self.term else self.objective(params[-1], x, target)
+        return x, target, terms
 
     def flip_pullback(self, params: Params, run: Trace, k: int, g: Array) -> Array:
         """Return sum_j g_j (F(a_j with unit i of layer k flipped) - F(a_j)), j in the layer above.

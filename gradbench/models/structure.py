@@ -15,6 +15,7 @@ alike, by the members that they have. All of these are optional:
 ``random``                            says that the objective is random even given the states
 ``flip_objective``, ``flip_pullback`` give PSA and SA all single flips, see ``is_chain``
 ``with_objective(objective)``         is the same model with another objective of the states
+``terms(params, example, binary)``    gives the objective as a sum of terms, see ``Layered``
 ``units_in_words(params)``            says what is enumerated, as "5-5 hidden units"
 ===================================== ==========================================================
 
@@ -22,7 +23,7 @@ alike, by the members that they have. All of these are optional:
 estimator that is made for one of these structures asks for it by the function beside it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeGuard
 
 from jaxtyping import Array, Float
@@ -57,6 +58,14 @@ class Layered(_Model, Protocol):
     @property
     def term(self) -> Callable[..., Array] | None:
         """The term of a layer, where the objective is a sum of terms."""
+
+    @property
+    def terms(self) -> Callable[..., Sequence[Array]] | None:
+        """The model with its terms in the place of their sum, one for each layer, in their order.
+
+        No layer above may change the term of a layer: estimators leave the terms below a layer out
+        of its return. Any kind of model may have this, with None for an objective without terms.
+        """
 
     @property
     def states(self) -> tuple[float, float]:

@@ -20,7 +20,7 @@ from gradbench.estimators import (
     reinforce,
     reinforce_leave_one_out,
 )
-from gradbench.estimators.reinforce import scores, stacked
+from gradbench.estimators.score import scores, stacked
 from gradbench.exact.enumeration import brute_force
 from gradbench.exact.moments import moments
 from gradbench.models.dense import Dense
@@ -84,7 +84,8 @@ def made_up_nvil(model, params, batch):
     learned = nvil(model, hidden=3)
     nets, _ = learned.init(params, batch)["nets"]
     nets = [net | {"second": net["second"] + (-1.5) ** k} for k, net in enumerate(nets, 1)]
-    return learned.frozen({"nets": (nets, None), "average": (jnp.array(0.4), jnp.array(0.5))})
+    sums = jnp.full(len(nets), 0.4)
+    return learned.frozen({"nets": (nets, None), "average": (sums, jnp.array(0.5))})
 
 
 CASES = {

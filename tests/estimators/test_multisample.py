@@ -29,7 +29,7 @@ from gradbench.estimators import (
 from gradbench.estimators import (
     leave_one_out as multisample,
 )
-from gradbench.estimators.reinforce import scores
+from gradbench.estimators.score import scores
 from gradbench.exact.enumeration import brute_force
 from gradbench.models.dense import Dense
 from gradbench.models.multisample import MultiSample, bound

@@ -13,7 +13,7 @@ from gradbench.core.autodiff import gradient_term
 from gradbench.core.run import run_model, sampled
 from gradbench.core.surrogate import surrogate_loss
 from gradbench.estimators import muprop, reinforce, simple_muprop
-from gradbench.estimators.reinforce import scores
+from gradbench.estimators.score import scores
 from gradbench.models.dense import Dense
 from gradbench.models.network import SBN
 

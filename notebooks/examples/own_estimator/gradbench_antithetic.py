@@ -9,7 +9,7 @@ from gradbench.core.run import sampled
 from gradbench.core.surrogate import surrogate_loss
 from gradbench.estimators import register
 from gradbench.estimators.cost import Cost, L
-from gradbench.estimators.reinforce import scores
+from gradbench.estimators.score import scores
 
 
 @register(
