@@ -28,13 +28,13 @@ from gradbench.estimators.reinforce import averaged, follow, scores, start_avera
     exactness="unbiased",
     source="Mnih & Gregor 2014, Neural variational inference and learning in belief networks",
 )
-def nvil(model: Model, *, hidden: int = 16, rate: float = 0.01, decay: float = 0.8) -> Learned:
+def nvil(model: Model, *, hidden: int = 100, rate: float = 0.01, decay: float = 0.8) -> Learned:
     """(f - c - c_k(input)) d log P(x_k) / da_k, both baselines learned, never from the sample.
 
     c is a moving average of f over past draws, with the weight ``decay`` a step for past ones. c_k
-    is a network of ``hidden`` tanh units, one for each layer k, regressed on f - c by Adam at the
-    ``rate``. Its inputs are the real numbers of the example and the states of the layer below. Both
-    are 0 at the start.
+    is a network of ``hidden`` tanh units (100 in the paper), one for each layer k, regressed on
+    f - c by Adam at the ``rate``. Its inputs are the real numbers of the example and the states of
+    the layer below. Both are 0 at the start.
 
     The paper also divides by a running scale, which rescales the gradient and is left out here; its
     c contains the current draw, this one does not. The same return f serves all layers.

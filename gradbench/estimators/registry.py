@@ -194,6 +194,7 @@ _SYNONYMS = {
     "draws": ("K", "k", "n"),
     "rate": ("lr", "learning_rate"),
     "slope": ("beta", "scale"),
+    "runs": ("auxiliary", "samples", "S"),
 }
 
 

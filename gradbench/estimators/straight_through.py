@@ -17,19 +17,25 @@ from gradbench.core.run import draw_state
 from gradbench.core.surrogate import unitwise
 from gradbench.estimators.registry import register_backprop
 
-# The derivative of x in a. All but the first ignore the noise of the model. All but the first two
-# are 2F' of the noise named behind them, and exact if that is the noise of the model.
+# The derivative of x in a. All but the first ignore the noise of the model. Those with the name of
+# a noise behind them are its 2F', and exact if it is the noise of the model.
 PROXIES: dict[str, Callable[[Noise, Array], Array]] = {
     "density": lambda noise, a: 2 * noise.pdf(a),
     "identity": lambda noise, a: jnp.ones_like(a),
     "sigmoid": lambda noise, a: 2 * jax.nn.sigmoid(a) * jax.nn.sigmoid(-a),  # logistic
     "tanh": lambda noise, a: 4 * jax.nn.sigmoid(2 * a) * jax.nn.sigmoid(-2 * a),  # logistic(2a)
-    "hardtanh": lambda noise, a: jnp.where(jnp.abs(a) < 1, 1.0, 0.0).astype(a.dtype),  # uniform
+    "hardtanh": lambda noise, a: jnp.where(jnp.abs(a) <= 1, 1.0, 0.0).astype(a.dtype),  # uniform
     "approxsign": lambda noise, a: 2 * jnp.clip(1 - jnp.abs(a), min=0),  # triangular
     "erf": lambda noise, a: 2 * norm.pdf(a),  # normal
     "exponential": lambda noise, a: jnp.exp(-jnp.abs(a)),  # Laplace
     "arctan": lambda noise, a: 2 / jnp.pi / (1 + a**2),  # Cauchy
+    "swish": lambda noise, a: _swish(jnp.clip(a, -1e3, 1e3)),  # beyond it is 0
 }
+
+
+def _swish(a: Array) -> Array:
+    """Return (2 - a tanh(a/2)) / (1 + cosh(a)), without overflow."""
+    return 2 * jax.nn.sigmoid(a) * jax.nn.sigmoid(-a) * (2 - a * jnp.tanh(a / 2))
 
 
 def with_derivative(
@@ -72,9 +78,10 @@ def straight_through(model: Model, *, proxy: str = "density", slope: float = 1.0
     ``proxy="identity"`` has the derivative 1 instead (Hinton 2012). It is exact for nothing; for
     binary weights it is the gradient that ``gradbench.optimisers`` turn into mirror descent. The
     other proxies are empirical and do not depend on the noise: "sigmoid", "tanh", "hardtanh" (the
-    clipped identity, Hubara 2016), "approxsign" (Liu 2018), "erf", and, from spiking networks,
-    "exponential" and "arctan". Each is 2F' of one noise, and exact for multilinear objectives only
-    with that noise.
+    clipped identity, 1 for abs(a) <= 1, Hubara 2016), "approxsign" (Liu 2018), "erf", and, from
+    spiking networks, "exponential" and "arctan". Each is 2F' of one noise, and exact for
+    multilinear objectives only with that noise. "swish" is the derivative of 2 sig(a) (1 + a
+    sig(-a)) - 1, which is no density: it is negative where abs(a) > 2.4 (Darabi 2018).
 
     A ``slope`` m makes the derivative m proxy(m a) and leaves the states. Slope annealing (Chung
     2017, with "hardtanh" on units without noise) raises it along the training. With m the ratio of
@@ -92,7 +99,10 @@ def straight_through(model: Model, *, proxy: str = "density", slope: float = 1.0
     value_unbiased=False,
     source="Courbariaux et al. 2016, Binarized neural networks",
     aliases=("hubara",),
-    presets={"binaryconnect": {"proxy": "identity"}},
+    presets={
+        "binaryconnect": {"proxy": "identity"},
+        "swish_sign": {"proxy": "swish", "slope": 5.0},
+    },
 )
 def deterministic_straight_through(
     model: Model, *, proxy: str = "hardtanh", slope: float = 1.0
@@ -102,6 +112,9 @@ def deterministic_straight_through(
     ``proxy`` and ``slope`` are as there. It trains another network than the model: the value is
     that of a single path. With the proxy "density" the gradient in a is exact for one layer under a
     linear objective; the gradient in the objective's own parameters is not.
+
+    The swish sign of BNN+ (Darabi et al. 2018) has the proxy "swish" and the slope beta, which is 5
+    or 10, or learned.
 
     Raises:
         GradbenchError: an unknown proxy, or a slope that is not positive.
@@ -113,27 +126,3 @@ def deterministic_straight_through(
         return surrogate_gradient(lambda x, a: derivative(site.noise, x, a), x, a)
 
     return unitwise(model, rule, streams=0, randomness="none")
-
-
-@register_backprop(
-    family="straight_through",
-    exactness="biased",
-    source="Darabi et al. 2018, Regularized binary network training",
-)
-def swish_sign(model: Model, *, beta: float = 5.0) -> Loss:
-    """dx/da = d/da [2 sig(ba) (1 + ba sig(-ba)) - 1] at sampled states, b = ``beta``.
-
-    The derivative is b (2 - ba tanh(ba/2)) / (1 + cosh(ba)). It is no density, since it is negative
-    where abs(ba) > 2.4. The paper's units have no noise; its beta is 5 or 10, or learned.
-
-    Raises:
-        GradbenchError: a beta that is not positive.
-    """
-    beta = positive("beta", beta)
-
-    def slope(noise, x, a):
-        z = jnp.clip(beta * a, -1e3, 1e3)  # beyond it is 0, and infinity times that is not
-        both = jax.nn.sigmoid(z) * jax.nn.sigmoid(-z)  # 1 / (2 + 2 cosh z), without overflow
-        return 2 * beta * both * (2 - z * jnp.tanh(z / 2))
-
-    return with_derivative(model, slope)

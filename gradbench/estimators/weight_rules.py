@@ -85,11 +85,12 @@ def bayesbinn(model: Model, *, temperature: float = 1.0, epsilon: float = 1e-10)
     needs="binary weights",
 )
 def magnitude_aware(model: Model, *, scaled: bool = False) -> Loss:
-    """w = m sign(eta), m = mean|eta| of its channel, not random; dw/deta = 1 for |eta| < 1, else 0.
+    """w = m sign(eta) without noise, m = mean|eta| of a channel; dw/deta = 1 for |eta| <= 1, or 0.
 
-    The authors' code does this. In the text of the paper the derivative has the factor m too, which
-    is ``scaled=True``. m itself is not differentiated. The value is the loss of the scaled weights,
-    no estimate of the loss of random ones.
+    This is what the code of Bi-Real Net does. In the text of the paper the derivative has the
+    factor m too, which is ``scaled=True`` and what the library larq does. m itself is not
+    differentiated. The value is the loss of the scaled weights, no estimate of the loss of random
+    ones.
 
     Raises:
         GradbenchError: a model without binary weights, or a ``scaled`` that is no bool.
@@ -101,7 +102,7 @@ def magnitude_aware(model: Model, *, scaled: bool = False) -> Loss:
     def example_loss(params, u, example):
         def unit(site, eta):
             m = jnp.mean(jnp.abs(eta), axis=tuple(range(1, eta.ndim)), keepdims=True)
-            inside = jnp.abs(eta) < 1
+            inside = jnp.abs(eta) <= 1
             slope = jnp.where(inside, m if scaled else 1, 0).astype(eta.dtype)
             w = m * jnp.where(eta > 0, 1, -1)
             return surrogate_gradient(lambda w, eta, slope: slope, w, eta, slope)

@@ -4,12 +4,15 @@ import json
 import subprocess
 import sys
 
+import jax
 import pytest
+from conftest import flat, small
 from stored import assert_one_sentence
 
+from gradbench import estimators
 from gradbench.core.errors import GradbenchError
 from gradbench.core.specs import canonical
-from gradbench.estimators import ESTIMATORS, get_estimator
+from gradbench.estimators import ESTIMATORS, get_estimator, make_estimator
 from gradbench.estimators.registry import claims_of, evaluations
 
 NAMES = {
@@ -39,6 +42,7 @@ NAMES = {
     "Score_Function": "reinforce",
     "hubara": "deterministic_straight_through",
     "binaryconnect": "deterministic_straight_through(proxy='identity')",
+    "swish_sign": "deterministic_straight_through(proxy='swish', slope=5)",
     "binaryconnect(slope=2)": "deterministic_straight_through(proxy='identity', slope=2)",
     "gst-p(gap=2)": "gapped_straight_through(gap=2)",
     "mean_of(estimator='u2g', draws=3)": "mean_of(draws=3, estimator='disarm')",
@@ -104,12 +108,26 @@ def test_a_misspelt_name_of_the_literature_is_answered_by_meaning(name, meant):
         ("unordered_set(k=3)", "samples"),
         ("mean_of(K=3)", "draws"),
         ("nvil(lr=0.1)", "rate"),
+        ("ovis_mc(auxiliary=2)", "runs"),
+        ("swish_sign(beta=5)", "slope"),
     ],
 )
 def test_hyperparameters_have_the_names_of_the_literature_too(spec, meant):
     with pytest.raises(GradbenchError) as caught:
         get_estimator(spec)
     assert_one_sentence(caught, f"did you mean {meant!r}")
+
+
+def test_an_alias_is_an_attribute_of_the_module_and_means_its_hyperparameters():
+    model, params, batch = small((2, 2, 1))
+    key = jax.random.key(0)
+    for name, right in (("u2g", "disarm"), ("gst_p", "gapped_straight_through(gap='auto')")):
+        own, other = getattr(estimators, name)(model), make_estimator(right, model)
+        assert flat(jax.grad(own)(params, key, batch)) == pytest.approx(
+            flat(jax.grad(other)(params, key, batch))
+        )
+    with pytest.raises(AttributeError, match="no attribute 'u2gg'"):
+        _ = estimators.u2gg
 
 
 def test_an_alias_with_hyperparameters_has_those_of_its_estimator():
