@@ -1,6 +1,7 @@
 """The Concrete relaxation, which is Gumbel-Softmax of two classes, and estimators made from it."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +19,19 @@ RELAXATIONS: dict[str, Callable[[float], float]] = {  # the factor of a at a tem
     "concrete": lambda t: 1.0,
     "rebar": lambda t: (t**2 + t + 1) / (t + 1),
 }
+
+
+def relaxation_factor(relaxation: str, temperature: Any) -> Any:
+    """Return the factor of a in a relaxation at a temperature.
+
+    Raises:
+        GradbenchError: an unknown relaxation.
+    """
+    if relaxation not in RELAXATIONS:
+        raise GradbenchError(
+            f"relaxation is {relaxation!r}; {did_you_mean(relaxation, RELAXATIONS)}"
+        )
+    return RELAXATIONS[relaxation](temperature)
 
 
 def _relaxed(model: Model, state: Rule, smoothness: str, breakpoints: Breakpoints) -> Loss:
@@ -70,11 +84,7 @@ def concrete(model: Model, *, temperature: float = 1.0, relaxation: str = "concr
         GradbenchError: a temperature that is not positive, or an unknown relaxation.
     """
     t = positive("temperature", temperature)
-    if relaxation not in RELAXATIONS:
-        raise GradbenchError(
-            f"relaxation is {relaxation!r}; {did_you_mean(relaxation, RELAXATIONS)}"
-        )
-    factor = RELAXATIONS[relaxation](t)
+    factor = relaxation_factor(relaxation, t)
 
     def state(site, a, u):
         return jnp.tanh((factor * a - site.noise.quantile(u)) / (2 * t))

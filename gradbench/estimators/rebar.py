@@ -19,6 +19,7 @@ from gradbench.core.arguments import at_least, finite, positive
 from gradbench.core.contract import Loss, Model, Params, Site
 from gradbench.core.errors import GradbenchError
 from gradbench.estimators.adaptive import Learned, network, reals, start_network
+from gradbench.estimators.concrete import relaxation_factor
 from gradbench.estimators.cost import Cost, L
 from gradbench.estimators.registry import register
 from gradbench.estimators.reparameterised import (
@@ -32,37 +33,63 @@ from gradbench.estimators.reparameterised import (
 
 SOURCE = "Tucker et al. 2017, REBAR: Low-variance, unbiased gradient estimates"
 RELAXED = Cost(2 * L + 1, 2 * L, L * (2 * L + 1))
+TIED = Cost(L + 1, L, L * (L + 1))
 
 
-@register(family="rebar", exactness="unbiased", cost=RELAXED, differentiable=True, source=SOURCE)
-def rebar(model: Model, *, temperature: float = 0.5, scale: float = 1.0) -> Loss:
+def _cost(coupling: str, **_: Any) -> Cost:
+    return TIED if coupling == "tied" else RELAXED
+
+
+@register(family="rebar", exactness="unbiased", cost=_cost, differentiable=True, source=SOURCE)
+def rebar(
+    model: Model,
+    *,
+    temperature: float = 0.5,
+    scale: float = 1.0,
+    coupling: str = "independent",
+    relaxation: str = "concrete",
+) -> Loss:
     """(f(b) - c f(sig(z~/t))) d log P(b) / da + c d/da [f(sig(z/t)) - f(sig(z~/t))] per layer.
 
     c is the ``scale``, t the ``temperature``. The layers above a relaxed one are relaxed too: hard
     states there would be a bias. The objective has to be differentiable in the states, and finite
     between them.
 
+    ``coupling="tied"``, as in the authors' code, draws z~ with the v that makes it z (v = u/p for b
+    = 1), a constant to the derivative: the two relaxed runs are one then, which costs half.
+    ``relaxation="rebar"`` is their relaxation, which adds a t^2 / (t + 1) to z and to z~, as in
+    ``concrete``. They also subtract a learned baseline.
+
     Raises:
-        GradbenchError: a temperature that is not positive, or a scale that is no finite number.
+        GradbenchError: a temperature that is not positive, a scale that is no finite number, an
+            unknown coupling or relaxation.
     """
     t, c = positive("temperature", temperature), finite("scale", scale)
-    return controlled(model, lambda at, z: c * relaxed(model, t, at, z))
+    relaxation_factor(relaxation, t)
+    return controlled(model, lambda at, z: c * relaxed(model, t, at, z, relaxation), coupling)
 
 
-@register(family="rebar", exactness="unbiased", cost=RELAXED, differentiable=True, source=SOURCE)
+@register(family="rebar", exactness="unbiased", cost=_cost, differentiable=True, source=SOURCE)
 def dynamic_rebar(
-    model: Model, *, temperature: float = 0.5, scale: float = 1.0, rate: float = 0.01
+    model: Model,
+    *,
+    temperature: float = 0.5,
+    scale: float = 1.0,
+    rate: float = 0.01,
+    coupling: str = "independent",
+    relaxation: str = "concrete",
 ) -> Learned:
     """REBAR with learned t and c: every layer has its own, which minimise E g^2.
 
-    t and c start from ``temperature`` and ``scale``; ``rate`` is the rate of Adam.
+    t and c start from ``temperature`` and ``scale``; ``rate`` is the rate of Adam. ``coupling`` and
+    ``relaxation`` are as in ``rebar``.
 
     Raises:
-        GradbenchError: a temperature or rate that is not positive, or a scale that is no finite
-            number.
+        GradbenchError: a temperature or rate that is not positive, a scale that is no finite
+            number, an unknown coupling or relaxation.
     """
-    start, control = _learned_rebar(model, temperature, scale)
-    return _learned(model, lambda *_: start, control, rate)
+    start, control = _learned_rebar(model, temperature, scale, relaxation)
+    return _learned(model, lambda *_: start, control, rate, coupling)
 
 
 @register(
