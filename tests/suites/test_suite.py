@@ -26,6 +26,7 @@ from gradbench.suites.suite import list_suites, load_suite
 FIGURE = [
     "exact",
     "reinforce",
+    "arm(descendants='independent')",
     "arm",
     "concrete(temperature=0.1)",
     "concrete(temperature=1)",
