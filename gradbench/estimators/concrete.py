@@ -70,13 +70,16 @@ def _in_one_layer(name: str, jumps: Callable[[Site, Array], list[Array]]) -> Bre
     family="concrete",
     exactness="biased",
     value_unbiased=False,
+    full_name="Concrete relaxation, or Gumbel-Softmax",
+    paper="https://arxiv.org/abs/1611.00712",
     source="Maddison et al. 2017; Jang et al. 2017",
     aliases=("gumbel_softmax", "gs", "relaxed_bernoulli"),
 )
 def concrete(model: Model, *, temperature: float = 1.0, relaxation: str = "concrete") -> Loss:
     """Soft states x = tanh((a - z) / 2t) in the place of sign(a - z), differentiated.
 
-    t is the ``temperature``. ``relaxation="rebar"`` (Tucker 2017) multiplies a by (t^2 + t + 1) /
+    t is the ``temperature``; the tau of the PSA paper's training code is twice as large.
+    ``relaxation="rebar"`` (Tucker 2017) multiplies a by (t^2 + t + 1) /
     (t + 1). For logistic noise the states then tend to their means as t grows; as t goes to 0 they
     tend to the sampled states, as without it.
 
@@ -96,6 +99,8 @@ def concrete(model: Model, *, temperature: float = 1.0, relaxation: str = "concr
     family="concrete",
     exactness="biased",
     value_unbiased=False,
+    full_name="hard Concrete relaxation",
+    paper="https://arxiv.org/abs/1712.01312",
     source="Louizos et al. 2018, Learning sparse neural networks through L0 regularization",
 )
 def hard_concrete(
@@ -132,6 +137,8 @@ def hard_concrete(
     family="concrete",
     exactness="biased",
     value_unbiased=False,
+    full_name="stochastic times smooth unit",
+    paper="https://arxiv.org/abs/1308.3432",
     source="Bengio et al. 2013, Estimating or propagating gradients",
 )
 def stochastic_times_smooth(model: Model) -> Loss:
@@ -157,6 +164,8 @@ def stochastic_times_smooth(model: Model) -> Loss:
 @register_backprop(
     family="concrete",
     exactness="biased",
+    full_name="straight-through Gumbel-Softmax",
+    paper="https://arxiv.org/abs/1611.01144",
     source="Jang et al. 2017, Categorical reparameterization with Gumbel-Softmax",
     aliases=("stgs", "st_gs"),
 )
@@ -186,6 +195,8 @@ def st_gumbel_softmax(model: Model, *, temperature: float = 1.0, slope: float = 
 @register_backprop(
     family="concrete",
     exactness="biased",
+    full_name="gapped straight-through",
+    paper="https://arxiv.org/abs/2206.07235",
     source="Fan et al. 2022, Training discrete deep generative models via gapped straight-through",
     aliases=("gst", "gst_1_0"),
     presets={"gst_p": {"gap": "auto"}},

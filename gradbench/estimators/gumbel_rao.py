@@ -83,6 +83,9 @@ def _averaged(
 @register_backprop(
     family="gumbel_rao",
     exactness="biased",
+    full_name="Rao-Blackwellised straight-through Gumbel-Softmax",
+    paper="https://arxiv.org/abs/2010.04838",
+    as_published="samples=100 in several codes",
     source="Paulus et al. 2021, Rao-Blackwellizing the straight-through Gumbel-Softmax",
     presets={"agr": {"samples": "all"}, "analytic_gumbel_rao": {"samples": "all"}},
 )
@@ -117,6 +120,9 @@ def gumbel_rao(model: Model, *, temperature: float = 1.0, samples: int | str = 1
 @register_backprop(
     family="gumbel_rao",
     exactness="biased",
+    full_name="Rao-Blackwellised ReinMax",
+    paper="https://arxiv.org/abs/2603.08257",
+    as_published="samples=100",
     source="Wang & Bui 2026, Beyond ReinMax",
 )
 def reinmax_rao(model: Model, *, temperature: float = 1.0, samples: int | str = 10) -> Loss:

@@ -26,6 +26,9 @@ from gradbench.estimators.reinforce import averaged, follow, scores, start_avera
 @register(
     family="nvil",
     exactness="unbiased",
+    full_name="neural variational inference and learning",
+    paper="https://arxiv.org/abs/1402.0030",
+    as_published="the gradient divided by a running scale",
     source="Mnih & Gregor 2014, Neural variational inference and learning in belief networks",
 )
 def nvil(model: Model, *, hidden: int = 100, rate: float = 0.01, decay: float = 0.8) -> Learned:

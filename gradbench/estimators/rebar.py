@@ -40,7 +40,16 @@ def _cost(coupling: str, **_: Any) -> Cost:
     return TIED if coupling == "tied" else RELAXED
 
 
-@register(family="rebar", exactness="unbiased", cost=_cost, differentiable=True, source=SOURCE)
+@register(
+    family="rebar",
+    exactness="unbiased",
+    cost=_cost,
+    differentiable=True,
+    full_name="reinforced Concrete",
+    paper="https://arxiv.org/abs/1703.07370",
+    as_published="coupling='tied', relaxation='rebar', with an input-dependent baseline",
+    source=SOURCE,
+)
 def rebar(
     model: Model,
     *,
@@ -69,7 +78,16 @@ def rebar(
     return controlled(model, lambda at, z: c * relaxed(model, t, at, z, relaxation), coupling)
 
 
-@register(family="rebar", exactness="unbiased", cost=_cost, differentiable=True, source=SOURCE)
+@register(
+    family="rebar",
+    exactness="unbiased",
+    cost=_cost,
+    differentiable=True,
+    full_name="REBAR with learned temperature and scale",
+    paper="https://arxiv.org/abs/1703.07370",
+    as_published="coupling='tied', relaxation='rebar', with an input-dependent baseline",
+    source=SOURCE,
+)
 def dynamic_rebar(
     model: Model,
     *,
@@ -97,6 +115,8 @@ def dynamic_rebar(
     exactness="unbiased",
     cost=lambda black_box, **_: Cost() if black_box else RELAXED,
     differentiable=lambda black_box, **others: not black_box,
+    full_name="relaxed, learned control variate",
+    paper="https://arxiv.org/abs/1711.00123",
     source="Grathwohl et al. 2018, Backpropagation through the void",
 )
 def relax(

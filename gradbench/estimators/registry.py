@@ -26,7 +26,9 @@ class Entry(NamedTuple):
     where any model will do. ``layers``: "any" number, or "one" where a deeper model is refused.
     ``depth_claims``: names of ``DEPTHS``, what it is exact for in networks of several layers beside
     its class; a tuple, or a function of the hyper-parameters. ``presets``: names of the literature
-    for it with other hyper-parameters than the defaults, and these.
+    for it with other hyper-parameters than the defaults, and these. ``full_name``: its name in
+    words, ``paper`` a link to its paper, and ``as_published`` says what the paper's estimator, or
+    its authors' code, has where that is not the default; all may be empty.
     """
 
     name: str
@@ -41,6 +43,9 @@ class Entry(NamedTuple):
     layers: Literal["any", "one"] = "any"
     depth_claims: tuple[str, ...] | Callable[..., tuple[str, ...]] = ()
     presets: Mapping[str, Mapping[str, Any]] = {}
+    full_name: str = ""
+    paper: str = ""
+    as_published: str = ""
 
     @property
     def summary(self) -> str:
@@ -106,6 +111,9 @@ class Entry(NamedTuple):
             differentiable=self.needs_derivative(),
             needs=self.needs,
             source=self.source,
+            full_name=self.full_name,
+            paper=self.paper,
+            as_published=self.as_published,
         )
 
     def _at(self, fact: Any, hyperparameters: dict[str, Any]) -> Any:
@@ -133,13 +141,16 @@ def register(
     depth_claims: tuple[str, ...] | Callable[..., tuple[str, ...]] = (),
     aliases: Sequence[str] = (),
     presets: Mapping[str, Mapping[str, Any]] = {},
+    full_name: str = "",
+    paper: str = "",
+    as_published: str = "",
 ) -> Callable[[Callable[..., Loss]], Callable[..., Loss]]:
     """Return a decorator that registers an estimator ``name(model, *, hyper-parameters) -> loss``.
 
     It is registered under the name of the function, and found by ``aliases`` too, which are names
     of the literature, and by those of ``presets``. ``family``, ``exactness``, ``source``, ``cost``,
-    ``differentiable``, ``value_unbiased``, ``needs``, ``layers``, ``depth_claims`` and ``presets``
-    are those of ``Entry``.
+    ``differentiable``, ``value_unbiased``, ``needs``, ``layers``, ``depth_claims``, ``presets``,
+    ``full_name``, ``paper`` and ``as_published`` are those of ``Entry``.
 
     Raises:
         GradbenchError: something else has one of these names, or there is no docstring.
@@ -159,6 +170,9 @@ def register(
             layers,
             depth_claims,
             presets,
+            full_name,
+            paper,
+            as_published,
         )
         ESTIMATORS.add(entry.name, entry, aliases=(*aliases, *presets), source=make)
         return make

@@ -57,6 +57,8 @@ def _with_baseline(model: Model, c: float | Array) -> SurrogateLoss:
 @register(
     family="reinforce",
     exactness="unbiased",
+    full_name="score function estimator",
+    paper="https://doi.org/10.1007/BF00992696",
     source="Williams 1992, Simple statistical gradient-following algorithms",
     aliases=("score_function",),
 )
@@ -72,6 +74,8 @@ def reinforce(model: Model, *, baseline: float = 0.0) -> Loss:
 @register(
     family="reinforce",
     exactness="unbiased",
+    full_name="REINFORCE, leave-one-out over the batch",
+    paper="https://doi.org/10.1007/BF00992696",
     source="Williams 1992; Kool et al. 2019 for samples in the place of examples",
 )
 def reinforce_leave_one_out(model: Model) -> Loss:
@@ -115,6 +119,8 @@ def follow(state: Average, value: Array, decay: float) -> Average:
 @register(
     family="reinforce",
     exactness="unbiased",
+    full_name="REINFORCE with a moving average as baseline",
+    paper="https://doi.org/10.1007/BF00992696",
     source="Williams 1992 (reinforcement comparison)",
 )
 def moving_average(model: Model, *, decay: float = 0.99) -> Learned:

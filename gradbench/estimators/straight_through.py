@@ -69,6 +69,9 @@ def _proxy(proxy: str, slope: float) -> Callable[[Noise, Array, Array], Array]:
     depth_claims=lambda proxy, slope: (
         ("linear uniform",) if proxy == "density" and slope == 1 else ()
     ),
+    full_name="straight-through",
+    paper="https://arxiv.org/abs/1308.3432",
+    as_published="proxy='identity' in Bengio et al.",
     source="Bengio et al. 2013; Shekhovtsov & Yanush 2021",
     aliases=("st", "ste"),
 )
@@ -97,6 +100,8 @@ def straight_through(model: Model, *, proxy: str = "density", slope: float = 1.0
     family="straight_through",
     exactness="biased",
     value_unbiased=False,
+    full_name="straight-through of the deterministic sign",
+    paper="https://arxiv.org/abs/1602.02830",
     source="Courbariaux et al. 2016, Binarized neural networks",
     aliases=("hubara",),
     presets={

@@ -30,6 +30,8 @@ RUNS = Formula("runs")
 @register(
     family="vimco",
     exactness="unbiased",
+    full_name="variational inference for Monte Carlo objectives",
+    paper="https://arxiv.org/abs/1602.06725",
     source="Mnih & Rezende 2016, Variational inference for Monte Carlo objectives",
     needs=NEEDS,
 )
@@ -50,6 +52,8 @@ def vimco(model: Model) -> Loss:
 @register(
     family="vimco",
     exactness=lambda gamma: "unbiased" if gamma == 0 else "biased",
+    full_name="optimal variance, importance sampling: asymptotic",
+    paper="https://arxiv.org/abs/2008.01998",
     source="Lievin et al. 2020 (OVIS), equation 17",
     needs=NEEDS,
 )
@@ -79,6 +83,9 @@ def ovis(model: Model, *, gamma: float = 1.0) -> Loss:
     family="vimco",
     exactness="unbiased",
     cost=Cost(1 + RUNS, layers=(1 + RUNS) * L),
+    full_name="optimal variance, importance sampling: Monte Carlo",
+    paper="https://arxiv.org/abs/2008.01998",
+    as_published="runs=S/K for S auxiliary samples",
     source="Lievin et al. 2020 (OVIS), equation 12",
     needs=NEEDS,
 )

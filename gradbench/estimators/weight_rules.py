@@ -29,6 +29,9 @@ def _check_weights(name: str, model: Model) -> None:
     family="weights",
     exactness="biased",
     value_unbiased=False,
+    full_name="Bayesian learning rule for binary networks",
+    paper="https://arxiv.org/abs/2002.10778",
+    as_published="mean of the step before",
     source="Meng, Bachmann & Khan 2020, Training binary neural networks using the Bayesian "
     "learning rule",
     needs="binary weights",
@@ -81,6 +84,9 @@ def bayesbinn(model: Model, *, temperature: float = 1.0, epsilon: float = 1e-10)
     family="weights",
     exactness="biased",
     value_unbiased=False,
+    full_name="magnitude-aware sign",
+    paper="https://arxiv.org/abs/1808.00278",
+    as_published="scaled=True in the text and in larq",
     source="Liu et al. 2018, Bi-Real Net",
     needs="binary weights",
 )

@@ -31,6 +31,8 @@ STATES = Formula("states")
     family="without_replacement",
     exactness="unbiased",
     cost=Cost(SAMPLES, layers=SAMPLES * L),
+    full_name="unordered set: sampling without replacement",
+    paper="https://arxiv.org/abs/2002.06043",
     source="Kool et al. 2020, Estimating gradients for discrete random variables",
     layers="one",
 )
@@ -146,6 +148,8 @@ def _ratios(log: Array, drawn: list[Array], out: frozenset[int]) -> dict[int, Ar
     family="without_replacement",
     exactness="unbiased",
     cost=Cost(STATES + 1, layers=(STATES + 1) * L),
+    full_name="Rao-Blackwellisation over the most probable states",
+    paper="https://arxiv.org/abs/1810.04777",
     source="Liu et al. 2019, Rao-Blackwellized stochastic gradients for discrete distributions",
     layers="one",
 )

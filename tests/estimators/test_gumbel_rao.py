@@ -250,10 +250,8 @@ def integral_given_state(law, xa, t):
     ends += [xa + law.support()[1], xa - law.support()[1], mode + 45 * t]
     ends = sorted({end for end in ends if 0 <= end <= mode + 45 * min(t, 1)})
     return sum(
-        integrate.quad(
-            lambda lead: soft(0, lead, t) / 2 * law.pdf(xa - lead) / law.cdf(xa),
-            *part,
-            epsabs=1e-14,
+        integrate.fixed_quad(
+            lambda lead: soft(0, lead, t) / 2 * law.pdf(xa - lead) / law.cdf(xa), *part, n=100
         )[0]
         for part in itertools.pairwise(ends)
     )
@@ -285,14 +283,13 @@ def test_all_samples_leave_the_variance_of_the_states_alone(noise):
 
 @pytest.mark.parametrize("noise", NOISES)
 def test_all_samples_at_a_temperature_near_0_are_zgr_in_both_precisions(noise):
-    leads, own = np.array([-np.inf, -30, -0.99, 0, 0.99, 30, np.inf]), get_noise(noise)
+    leads, own = np.array([-30, -0.9, 0, 0.9, 30]), get_noise(noise)
     double = mean_slope(own, jnp.array(leads), 1e-3)
-    # of bounded noise, what is nearer to its end than the temperature has less
-    inside = np.abs(leads) < 0.9 if own.bound < np.inf else np.isfinite(leads)
     right = np.asarray(own.hazard(jnp.array(leads))) / 2
-    first_order = 2e-3 * (1 + np.abs(leads)) * right + 1e-12  # in t F''/F'
-    assert np.all(np.abs(double - right)[inside] <= first_order[inside])
-    assert np.isfinite(double[0]) and double[-1] == 0
+    first_order = 2e-3 * (1 + np.abs(leads)) * right + 1e-12  # in t F''/F', or t/(1 - |a|)
+    assert np.all(np.abs(double - right) <= (10 if own.bound < np.inf else 1) * first_order)
+    infinite = mean_slope(own, jnp.array([-jnp.inf, jnp.inf]), 1e-3)
+    assert np.isfinite(infinite[0]) and infinite[1] == 0
     with jax.enable_x64(False):
         single = mean_slope(own, jnp.array(leads, "float32"), 1e-3)
         assert single.dtype == np.float32

@@ -1,6 +1,7 @@
 """Estimators are found by the names of the literature, and hyper-parameters by theirs."""
 
 import json
+import re
 import subprocess
 import sys
 
@@ -13,7 +14,7 @@ from gradbench import estimators
 from gradbench.core.errors import GradbenchError
 from gradbench.core.specs import canonical
 from gradbench.estimators import ESTIMATORS, get_estimator, make_estimator
-from gradbench.estimators.registry import claims_of, evaluations
+from gradbench.estimators.registry import any_model, claims_of, evaluations
 
 NAMES = {
     "u2g": "disarm",
@@ -128,6 +129,36 @@ def test_an_alias_is_an_attribute_of_the_module_and_means_its_hyperparameters():
         )
     with pytest.raises(AttributeError, match="no attribute 'u2gg'"):
         _ = estimators.u2gg
+
+
+WITHOUT_A_PAPER = {"exact", "mean_of", "path_integral"}
+
+
+def test_every_estimator_of_the_package_has_a_full_name_and_a_link_to_its_paper():
+    for name, entry in ESTIMATORS.items():
+        if not ESTIMATORS.facts(name).module.startswith("gradbench."):
+            continue
+        assert entry.full_name and entry.full_name.isprintable(), name
+        assert entry.full_name != name
+        if name in WITHOUT_A_PAPER:
+            assert not entry.paper
+        else:
+            assert re.fullmatch(r"https://[\w./?=-]+", entry.paper), name
+
+
+def test_what_is_published_is_said_in_hyperparameters_that_can_be_given():
+    """Each "key=literal" of a note makes an estimator, other than the default."""
+    said = {
+        name: re.findall(r"\w+=(?:'\w+'|True|False|\d+)", entry.as_published)
+        for name, entry in ESTIMATORS.items()
+    }
+    assert said["arm"] == said["disarm"] == ["descendants='independent'"]
+    assert said["rebar"] == ["coupling='tied'", "relaxation='rebar'"]
+    for name, arguments in said.items():
+        if arguments:
+            entry, given = get_estimator(f"{name}({', '.join(arguments)})")
+            entry.make(any_model, **given)
+            assert all(entry.hyperparameters[key] != value for key, value in given.items()), name
 
 
 def test_an_alias_with_hyperparameters_has_those_of_its_estimator():
