@@ -21,7 +21,7 @@ __all__ = ["available", "estimator", "facts", "kinds", "shown", "text"]
 _Rows = list[dict[str, str]]
 _ALIASES = "also called"  # by the literature
 _PAPER = "paper"  # a link
-_NO_ROOM = (_ALIASES, _PAPER, "randomness", "layers", "needs", "source")
+_NO_ROOM = (_ALIASES, _PAPER, "randomness", "layers", "needs")
 
 
 def available(kind: str) -> "pd.DataFrame":
@@ -105,13 +105,13 @@ def _no_kind(kind: str, name: str) -> str:
 def _wrapped(rows: Sequence[Sequence[str]], width: int | None) -> Sequence[Sequence[str]]:
     """Break cells into further rows where lines would exceed a width.
 
-    Words are not broken, so that lines are wider where the width is less than some 110 characters.
+    Words are not broken, so that lines are wider where the width is less than some 120 characters.
     """
     columns = list(zip(*rows, strict=True))
     widths = [max(map(len, column)) for column in columns]
     least = [
-        max(len(line) for cell in column for line in _broken(cell, 0, k == 0))
-        for k, column in enumerate(columns)
+        max(len(title), *(len(line) for cell in cells for line in _broken(cell, 0, k == 0)))
+        for k, (title, *cells) in enumerate(columns)
     ]
     while width is not None and sum(widths) + 2 * (len(widths) - 1) > width:
         free = [k for k, most in enumerate(widths) if most > least[k]]
@@ -132,8 +132,8 @@ def _wrapped(rows: Sequence[Sequence[str]], width: int | None) -> Sequence[Seque
 
 
 def _broken(cell: str, width: int, indent: bool) -> list[str]:
-    """Break a cell into lines, which end after words or after the name before arguments."""
-    first, *parts = re.findall(r"[^\s(]*(?:\(|\s+|$)", cell)
+    """Break a cell into lines, which end after words, in double names, or before arguments."""
+    first, *parts = re.findall(r"(?:[^\s(-]|-(?![A-Z][a-z]))*(?:-(?=[A-Z][a-z])|\(|\s+|$)", cell)
     lines = [first]
     for part in parts:
         if len(lines[-1] + part.rstrip()) > width and part:
@@ -251,7 +251,7 @@ def _estimators() -> _Rows:
         known = {name: ESTIMATORS[name].describe() for name in ESTIMATORS.names()}
     return [
         {
-            "estimator": format_spec(found.name, found.hyperparameters),
+            "estimator": format_spec(found.name, _rounded(found.hyperparameters)),
             "full name": found.full_name,
             _ALIASES: ", ".join(found.aliases),
             "exact for": found.exactness,
@@ -265,6 +265,11 @@ def _estimators() -> _Rows:
         }
         for _, found in sorted(known.items())
     ]
+
+
+def _rounded(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Return defaults as a listing shows them: 2/3 is 0.6667."""
+    return {k: float(f"{v:.4g}") if isinstance(v, float) else v for k, v in arguments.items()}
 
 
 def _authors(source: str) -> str:

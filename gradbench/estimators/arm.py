@@ -46,7 +46,7 @@ def ar(model: Model) -> Loss:
     cost=Cost(L + 1, layers=L * (L + 1)),
     full_name="augment-REINFORCE-merge",
     paper="https://arxiv.org/abs/1807.11143",
-    as_published="descendants='independent' in several layers",
+    as_published="independent descendants in several layers",
     source="Yin & Zhou 2019, ARM: Augment-REINFORCE-merge gradient",
 )
 def arm(model: Model, *, descendants: str = "shared") -> Loss:
@@ -68,7 +68,7 @@ def arm(model: Model, *, descendants: str = "shared") -> Loss:
     cost=Cost(L + 1, layers=L * (L + 1)),
     full_name="Rao-Blackwellised ARM",
     paper="https://arxiv.org/abs/2006.10680",
-    as_published="descendants='independent' in several layers",
+    as_published="independent descendants in several layers",
     source="Dong et al. 2020, DisARM; Yin et al. 2020, U2G",
     aliases=("u2g",),
 )
