@@ -233,6 +233,7 @@ def test_reinmax_rao_is_reinmax_with_a_mean_of_other_noise_and_not_it():
 
 
 @pytest.mark.parametrize("noise", NOISES)
+@pytest.mark.first(1)
 def test_all_samples_are_the_integral_over_the_noise_of_the_state(noise):
     """By SciPy, at temperatures down to 0.01, in likely and in unlikely states."""
     law = SCIPY[noise]
@@ -259,6 +260,7 @@ def integral_given_state(law, xa, t):
 
 @pytest.mark.parametrize("make", [gumbel_rao, reinmax_rao])
 @pytest.mark.parametrize("noise", ["logistic", "triangular"])
+@pytest.mark.first(2)
 def test_all_samples_are_the_mean_of_many(make, noise):
     v = (np.arange(20_000) + 0.5)[None] / 20_000
     for t, state in ((0.3, 0), (2.0, 1)):
@@ -270,6 +272,7 @@ def test_all_samples_are_the_mean_of_many(make, noise):
 
 
 @pytest.mark.parametrize("noise", ["logistic", "laplace", "triangular"])
+@pytest.mark.first(1)
 def test_all_samples_leave_the_variance_of_the_states_alone(noise):
     """The moments are exact, by the two states; the mean is that of ST-Gumbel-Softmax."""
     make = partial(gumbel_rao, samples="all")
@@ -282,6 +285,7 @@ def test_all_samples_leave_the_variance_of_the_states_alone(noise):
 
 
 @pytest.mark.parametrize("noise", NOISES)
+@pytest.mark.first(1)
 def test_all_samples_at_a_temperature_near_0_are_zgr_in_both_precisions(noise):
     leads, own = np.array([-30, -0.9, 0, 0.9, 30]), get_noise(noise)
     double = mean_slope(own, jnp.array(leads), 1e-3)
@@ -293,7 +297,9 @@ def test_all_samples_at_a_temperature_near_0_are_zgr_in_both_precisions(noise):
     with jax.enable_x64(False):
         single = mean_slope(own, jnp.array(leads, "float32"), 1e-3)
         assert single.dtype == np.float32
-        np.testing.assert_allclose(single, double, rtol=1e-3, atol=1e-6)
+        possible = np.asarray(own.cdf(jnp.array(leads, "float32"))) > 0  # in its numbers
+        np.testing.assert_allclose(single[possible], double[possible], rtol=1e-3, atol=1e-6)
+        assert np.all(single[~possible] == 0)
 
 
 def test_a_temperature_that_is_traced_averages_all_samples_too():
