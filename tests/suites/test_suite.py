@@ -453,8 +453,8 @@ def hash_of(suite):
     return suite_hash(load_suite(suite).as_dict())
 
 
-# Of json.dumps(suite.as_dict()): another one orphans stored results, so that a suite that has changed
-# is to be run anew.
+# Of json.dumps(suite.as_dict()). Another one orphans stored results, so that a changed suite is to be
+# run anew.
 DIGESTS = {
     "conv": "37d562e873636a6e",
     "conv-quick": "ef79c04fff85fc7e",
