@@ -21,6 +21,7 @@ __all__ = ["available", "estimator", "facts", "kinds", "shown", "text"]
 _Rows = list[dict[str, str]]
 _ALIASES = "also called"  # by the literature
 _PAPER = "paper"  # a link
+_WORD = r"(?:[^\s(-]|-(?![A-Z][a-z]))*(?:-(?=[A-Z][a-z])|\(|\s+|$)"
 _NO_ROOM = (_ALIASES, _PAPER, "randomness", "layers", "needs")
 
 
@@ -133,7 +134,7 @@ def _wrapped(rows: Sequence[Sequence[str]], width: int | None) -> Sequence[Seque
 
 def _broken(cell: str, width: int, indent: bool) -> list[str]:
     """Break a cell into lines, which end after words, in double names, or before arguments."""
-    first, *parts = re.findall(r"(?:[^\s(-]|-(?![A-Z][a-z]))*(?:-(?=[A-Z][a-z])|\(|\s+|$)", cell)
+    first, *parts = re.findall(_WORD, cell)
     lines = [first]
     for part in parts:
         if len(lines[-1] + part.rstrip()) > width and part:
@@ -251,7 +252,7 @@ def _estimators() -> _Rows:
         known = {name: ESTIMATORS[name].describe() for name in ESTIMATORS.names()}
     return [
         {
-            "estimator": format_spec(found.name, _rounded(found.hyperparameters)),
+            "estimator": format_spec(found.name, found.hyperparameters),
             "full name": found.full_name,
             _ALIASES: ", ".join(found.aliases),
             "exact for": found.exactness,
@@ -265,11 +266,6 @@ def _estimators() -> _Rows:
         }
         for _, found in sorted(known.items())
     ]
-
-
-def _rounded(arguments: dict[str, Any]) -> dict[str, Any]:
-    """Return defaults as a listing shows them: 2/3 is 0.6667."""
-    return {k: float(f"{v:.4g}") if isinstance(v, float) else v for k, v in arguments.items()}
 
 
 def _authors(source: str) -> str:

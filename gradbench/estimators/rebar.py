@@ -47,7 +47,7 @@ def _cost(coupling: str, **_: Any) -> Cost:
     differentiable=True,
     full_name="reinforced Concrete",
     paper="https://arxiv.org/abs/1703.07370",
-    as_published="coupling='tied', relaxation='rebar', with an input-dependent baseline",
+    as_published="coupling='tied', relaxation='rebar' and an input-dependent baseline",
     source=SOURCE,
 )
 def rebar(
@@ -85,7 +85,7 @@ def rebar(
     differentiable=True,
     full_name="REBAR with learned temperature and scale",
     paper="https://arxiv.org/abs/1703.07370",
-    as_published="coupling='tied', relaxation='rebar', with an input-dependent baseline",
+    as_published="coupling='tied', relaxation='rebar' and an input-dependent baseline",
     source=SOURCE,
 )
 def dynamic_rebar(

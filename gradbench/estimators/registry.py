@@ -1,7 +1,7 @@
 """The registry of estimators: the facts about each function, and specs such as "psa"."""
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
@@ -12,6 +12,7 @@ from gradbench.core.index import Description
 from gradbench.core.registry import Registry, spelled
 from gradbench.estimators.cost import ONE, Cost
 from gradbench.estimators.exactness import EXACTNESS, Exactness
+from gradbench.estimators.synonyms import synonyms
 
 
 class Entry(NamedTuple):
@@ -148,9 +149,7 @@ def register(
     """Return a decorator that registers an estimator ``name(model, *, hyper-parameters) -> loss``.
 
     It is registered under the name of the function, and found by ``aliases`` too, which are names
-    of the literature, and by those of ``presets``. ``family``, ``exactness``, ``source``, ``cost``,
-    ``differentiable``, ``value_unbiased``, ``needs``, ``layers``, ``depth_claims``, ``presets``,
-    ``full_name``, ``paper`` and ``as_published`` are those of ``Entry``.
+    of the literature, and by those of ``presets``. All else is as in ``Entry``.
 
     Raises:
         GradbenchError: something else has one of these names, or there is no docstring.
@@ -194,26 +193,11 @@ def get_estimator(spec: str) -> tuple[Entry, dict[str, Any]]:
     entry = ESTIMATORS.find(name)
     for argument in arguments:
         if argument not in (known := entry.hyperparameters):
-            remedy = did_you_mean(argument, known, _synonyms(known)) if known else "it has none"
+            remedy = did_you_mean(argument, known, synonyms(known)) if known else "it has none"
             raise GradbenchError(
                 f"estimator {entry.name!r} has no hyper-parameter {argument!r}; {remedy}"
             )
     return entry, {**entry.presets.get(spelled(name), {}), **arguments}
-
-
-# What the literature calls hyper-parameters.
-_SYNONYMS = {
-    "temperature": ("tau", "t", "temp", "lambda"),
-    "samples": ("K", "k", "n", "num_samples", "n_samples"),
-    "draws": ("K", "k", "n"),
-    "rate": ("lr", "learning_rate"),
-    "slope": ("beta", "scale"),
-    "runs": ("auxiliary", "samples", "S"),
-}
-
-
-def _synonyms(names: Iterable[str]) -> dict[str, str]:
-    return {other: own for own in names for other in _SYNONYMS.get(own, ())}
 
 
 def make_estimator(spec: str, model: Model) -> Loss:
@@ -241,8 +225,8 @@ def describe(spec: str) -> Description:
     Raises:
         GradbenchError: see ``check_spec``.
     """
-    entry, arguments = get_estimator(spec)
     check_spec(spec)
+    entry, arguments = get_estimator(spec)
     return entry.describe(**arguments)
 
 

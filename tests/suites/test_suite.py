@@ -453,7 +453,7 @@ def hash_of(suite):
     return suite_hash(load_suite(suite).as_dict())
 
 
-# Of json.dumps(suite.as_dict()). Another one orphans stored results, so that a changed suite is to be
+# Of json.dumps(suite.as_dict()). Another one orphans stored results: such a suite is to be
 # run anew.
 DIGESTS = {
     "conv": "37d562e873636a6e",
