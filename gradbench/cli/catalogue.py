@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 __all__ = ["available", "estimator", "facts", "kinds", "shown", "text"]
 _Rows = list[dict[str, str]]
 _ALIASES = "also called"  # by the literature
+_PAPER = "paper"  # a link
+_WORD = r"(?:[^\s(-]|-(?![A-Z][a-z]))*(?:-(?=[A-Z][a-z])|\(|\s+|$)"
+_NO_ROOM = (_ALIASES, _PAPER, "randomness", "layers", "needs")
 
 
 def available(kind: str) -> "pd.DataFrame":
@@ -42,13 +45,25 @@ def text(kind: str, width: int | None = None, markdown: bool = False) -> str:
     Raises:
         GradbenchError: an unknown kind, or a plugin that fails.
     """
-    table = _rows(kind)
-    if not markdown:  # a terminal has no room for them; ``shown`` has
-        table = [{name: cell for name, cell in row.items() if name != _ALIASES} for row in table]
+    table = [_linked(row) if markdown else _short(row) for row in _rows(kind)]
     columns, rows = [*table[0]], [[*row.values()] for row in table]
     if not markdown:
         return "\n".join(aligned(_wrapped([columns, *rows], width)))
     return "\n".join(as_markdown([columns, *([f"`{name}`", *rest] for name, *rest in rows)]))
+
+
+def _short(row: dict[str, str]) -> dict[str, str]:
+    """Return a row without what a terminal has no room for; ``shown`` has it."""
+    return {name: cell for name, cell in row.items() if name not in _NO_ROOM}
+
+
+def _linked(row: dict[str, str]) -> dict[str, str]:
+    """Return a row of Markdown: the first of the sources is a link to the paper."""
+    cells = {name: cell for name, cell in row.items() if name != _PAPER}
+    if link := row.get(_PAPER):
+        first, *others = cells["source"].split("; ")
+        cells["source"] = "; ".join([f"[{first}]({link})", *others])
+    return cells
 
 
 def kinds() -> str:
@@ -91,13 +106,13 @@ def _no_kind(kind: str, name: str) -> str:
 def _wrapped(rows: Sequence[Sequence[str]], width: int | None) -> Sequence[Sequence[str]]:
     """Break cells into further rows where lines would exceed a width.
 
-    Words are not broken, so that lines are wider where the width is less than some 110 characters.
+    Words are not broken, so that lines are wider where the width is less than some 120 characters.
     """
     columns = list(zip(*rows, strict=True))
     widths = [max(map(len, column)) for column in columns]
     least = [
-        max(len(line) for cell in column for line in _broken(cell, 0, k == 0))
-        for k, column in enumerate(columns)
+        max(len(title), *(len(line) for cell in cells for line in _broken(cell, 0, k == 0)))
+        for k, (title, *cells) in enumerate(columns)
     ]
     while width is not None and sum(widths) + 2 * (len(widths) - 1) > width:
         free = [k for k, most in enumerate(widths) if most > least[k]]
@@ -118,8 +133,8 @@ def _wrapped(rows: Sequence[Sequence[str]], width: int | None) -> Sequence[Seque
 
 
 def _broken(cell: str, width: int, indent: bool) -> list[str]:
-    """Break a cell into lines, which end after words or after the name before arguments."""
-    first, *parts = re.findall(r"[^\s(]*(?:\(|\s+|$)", cell)
+    """Break a cell into lines, which end after words, in double names, or before arguments."""
+    first, *parts = re.findall(_WORD, cell)
     lines = [first]
     for part in parts:
         if len(lines[-1] + part.rstrip()) > width and part:
@@ -176,6 +191,7 @@ def _facts(found: index.Description) -> list[tuple[str, str]]:
         return f"{alias} ({format_spec(found.name, means)})" if means else alias
 
     return [
+        *([("full name", found.full_name)] if found.full_name else []),
         *([(_ALIASES, ", ".join(map(called, found.aliases)))] if found.aliases else []),
         ("family", found.family),
         ("exact for", claim if claim == "exact" else f"{found.exact_for} ({claim})"),
@@ -189,7 +205,9 @@ def _facts(found: index.Description) -> list[tuple[str, str]]:
         ("layers", found.layers),
         ("taken by", _entry_points(found)),
         ("needs", _needs(found) or "nothing beyond any model"),
+        *([("as published", found.as_published)] if found.as_published else []),
         ("source", found.source),
+        *([("paper", found.paper)] if found.paper else []),
     ]
 
 
@@ -235,13 +253,16 @@ def _estimators() -> _Rows:
     return [
         {
             "estimator": format_spec(found.name, found.hyperparameters),
+            "full name": found.full_name,
             _ALIASES: ", ".join(found.aliases),
             "exact for": found.exactness,
             "randomness": found.randomness,
             "cost per draw": found.cost,
             "layers": found.layers,
             "needs": found.needs,
+            "as published": found.as_published,
             "source": _authors(found.source),
+            _PAPER: found.paper,
         }
         for _, found in sorted(known.items())
     ]

@@ -26,7 +26,8 @@ class Description(NamedTuple):
     ``aliases`` has all other names, ``presets`` the hyper-parameters of those that mean some.
     ``doc`` is the docstring and ``exact_for`` says in words what ``exactness`` is. ``cost`` has the
     evaluations of a draw in short, ``evaluations`` those of the objective, of its gradient and of
-    the layers. ``unitwise`` says whether the estimator is a rule for single units.
+    the layers. ``paper`` is a link. ``unitwise`` says whether the estimator is a rule for single
+    units.
     """
 
     name: str
@@ -46,6 +47,9 @@ class Description(NamedTuple):
     differentiable: bool
     needs: str
     source: str
+    full_name: str
+    paper: str
+    as_published: str
 
 
 def registered_name(name: str) -> str:

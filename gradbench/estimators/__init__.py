@@ -13,11 +13,12 @@ as in ``Cost``. The loss raises a ``GradbenchError`` when it is called on a mode
 contract.
 
 Each file of this folder registers its estimators: a new one needs no entry here. Estimators of
-plugins are attributes of this module too.
+plugins are attributes of this module too, and so are the aliases of all: ``u2g`` is ``disarm``.
 """
 
 import importlib
 from collections.abc import Callable
+from functools import partial
 
 from gradbench.core.contract import Loss
 from gradbench.core.origins import modules_of
@@ -52,8 +53,10 @@ __all__ += sorted(ESTIMATORS)
 
 
 def __getattr__(name: str) -> Callable[..., Loss]:
-    if name in ESTIMATORS:
-        return ESTIMATORS[name].make
+    if not name.startswith("_") and (known := ESTIMATORS.resolve(name)):
+        entry = ESTIMATORS[known]
+        preset = entry.presets.get(name)
+        return partial(entry.make, **preset) if preset else entry.make
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -38,7 +38,7 @@ def baselined(model: Model, *, estimator: str = "muprop", baseline: Any = "nvil"
         "per_unit(decay=0.99)"
                       the constant of least variance for each unit, from past draws
         "batch"       the mean over the other examples of the batch
-        "nvil(hidden=16, rate=0.01, decay=0.8)"
+        "nvil(hidden=100, rate=0.01, decay=0.8)"
                       a moving average and a network of the example and the states below
 
     None of them contains the sample that it is subtracted from, and so the mean stays as it is, and

@@ -43,6 +43,7 @@ def _price_of_draws(estimator: str, draws: Any, sampling: str) -> Cost:
     cost=_price_of_draws,
     differentiable=lambda estimator, draws, sampling: derivative_of(estimator),
     value_unbiased=lambda estimator, draws, sampling: value_of(estimator),
+    full_name="mean of several draws",
     source="the sample mean",
 )
 def mean_of(
@@ -77,6 +78,8 @@ def mean_of(
     cost=lambda first, second, weight: price_of(first) + price_of(second),
     differentiable=lambda first, second, weight: derivative_of(first, second),
     value_unbiased=lambda first, second, weight: value_of(first, second),
+    full_name="weighted average of two estimators",
+    paper="https://proceedings.mlr.press/v202/shekhovtsov23a.html",
     source="Shekhovtsov 2023, of straight-through and ZGR in one layer",
 )
 def average(
@@ -106,6 +109,8 @@ def average(
     differentiable=lambda layers: derivative_of(*parse_specs(layers)),
     value_unbiased=lambda layers: value_of(*parse_specs(layers)),
     cost=lambda layers: reduce(add, map(price_of, dict.fromkeys(parse_specs(layers)))),
+    full_name="an estimator for each layer",
+    paper="https://arxiv.org/abs/2006.06880",
     source="mixed estimators as in Shekhovtsov & Yanush 2021",
 )
 def per_layer(model: Model, *, layers: str = "reinforce, psa") -> Loss:

@@ -1,6 +1,7 @@
 """The Concrete relaxation, which is Gumbel-Softmax of two classes, and estimators made from it."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +19,19 @@ RELAXATIONS: dict[str, Callable[[float], float]] = {  # the factor of a at a tem
     "concrete": lambda t: 1.0,
     "rebar": lambda t: (t**2 + t + 1) / (t + 1),
 }
+
+
+def relaxation_factor(relaxation: str, temperature: Any) -> Any:
+    """Return the factor of a in a relaxation at a temperature.
+
+    Raises:
+        GradbenchError: an unknown relaxation.
+    """
+    if relaxation not in RELAXATIONS:
+        raise GradbenchError(
+            f"relaxation is {relaxation!r}; {did_you_mean(relaxation, RELAXATIONS)}"
+        )
+    return RELAXATIONS[relaxation](temperature)
 
 
 def _relaxed(model: Model, state: Rule, smoothness: str, breakpoints: Breakpoints) -> Loss:
@@ -56,13 +70,16 @@ def _in_one_layer(name: str, jumps: Callable[[Site, Array], list[Array]]) -> Bre
     family="concrete",
     exactness="biased",
     value_unbiased=False,
+    full_name="Concrete relaxation, or Gumbel-Softmax",
+    paper="https://arxiv.org/abs/1611.00712",
     source="Maddison et al. 2017; Jang et al. 2017",
     aliases=("gumbel_softmax", "gs", "relaxed_bernoulli"),
 )
 def concrete(model: Model, *, temperature: float = 1.0, relaxation: str = "concrete") -> Loss:
     """Soft states x = tanh((a - z) / 2t) in the place of sign(a - z), differentiated.
 
-    t is the ``temperature``. ``relaxation="rebar"`` (Tucker 2017) multiplies a by (t^2 + t + 1) /
+    t is the ``temperature``; the tau of the PSA paper's training code is twice as large.
+    ``relaxation="rebar"`` (Tucker 2017) multiplies a by (t^2 + t + 1) /
     (t + 1). For logistic noise the states then tend to their means as t grows; as t goes to 0 they
     tend to the sampled states, as without it.
 
@@ -70,11 +87,7 @@ def concrete(model: Model, *, temperature: float = 1.0, relaxation: str = "concr
         GradbenchError: a temperature that is not positive, or an unknown relaxation.
     """
     t = positive("temperature", temperature)
-    if relaxation not in RELAXATIONS:
-        raise GradbenchError(
-            f"relaxation is {relaxation!r}; {did_you_mean(relaxation, RELAXATIONS)}"
-        )
-    factor = RELAXATIONS[relaxation](t)
+    factor = relaxation_factor(relaxation, t)
 
     def state(site, a, u):
         return jnp.tanh((factor * a - site.noise.quantile(u)) / (2 * t))
@@ -86,6 +99,8 @@ def concrete(model: Model, *, temperature: float = 1.0, relaxation: str = "concr
     family="concrete",
     exactness="biased",
     value_unbiased=False,
+    full_name="hard Concrete relaxation",
+    paper="https://arxiv.org/abs/1712.01312",
     source="Louizos et al. 2018, Learning sparse neural networks through L0 regularization",
 )
 def hard_concrete(
@@ -122,6 +137,8 @@ def hard_concrete(
     family="concrete",
     exactness="biased",
     value_unbiased=False,
+    full_name="stochastic times smooth unit",
+    paper="https://arxiv.org/abs/1308.3432",
     source="Bengio et al. 2013, Estimating or propagating gradients",
 )
 def stochastic_times_smooth(model: Model) -> Loss:
@@ -147,6 +164,8 @@ def stochastic_times_smooth(model: Model) -> Loss:
 @register_backprop(
     family="concrete",
     exactness="biased",
+    full_name="straight-through Gumbel-Softmax",
+    paper="https://arxiv.org/abs/1611.01144",
     source="Jang et al. 2017, Categorical reparameterization with Gumbel-Softmax",
     aliases=("stgs", "st_gs"),
 )
@@ -176,6 +195,8 @@ def st_gumbel_softmax(model: Model, *, temperature: float = 1.0, slope: float = 
 @register_backprop(
     family="concrete",
     exactness="biased",
+    full_name="gapped straight-through",
+    paper="https://arxiv.org/abs/2206.07235",
     source="Fan et al. 2022, Training discrete deep generative models via gapped straight-through",
     aliases=("gst", "gst_1_0"),
     presets={"gst_p": {"gap": "auto"}},

@@ -28,6 +28,7 @@ class Expected:
     family="exact",
     exactness="exact",
     cost=Cost(2**D, layers=L * 2**D),
+    full_name="exact expectation",
     source="enumeration: layer recursion on a network, else all paths",
 )
 def exact(model: Model) -> Loss:

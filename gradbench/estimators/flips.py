@@ -27,6 +27,8 @@ from gradbench.models.flips import _each_kept, _log_probability, each_unit
     family="flips",
     exactness="unbiased",
     cost=Cost(D + 1, layers=L * (D + 1)),
+    full_name="local expectation gradients",
+    paper="https://arxiv.org/abs/1503.01494",
     source="Titsias & Lazaro-Gredilla 2015, Local expectation gradients",
 )
 def leg(model: Model, *, signals: str = "local") -> Loss:
@@ -62,6 +64,8 @@ def leg(model: Model, *, signals: str = "local") -> Loss:
     family="flips",
     exactness="unbiased",
     cost=Cost(D + 1, layers=L * (D + 1)),
+    full_name="reparameterisation and marginalisation",
+    paper="https://proceedings.mlr.press/v70/tokui17a.html",
     source="Tokui & Sato 2017, Evaluating the variance of likelihood-ratio gradient estimators",
     aliases=("go", "indecater"),
 )
@@ -98,6 +102,8 @@ def ram(model: Model, *, descendants: str = "shared") -> Loss:
     family="flips",
     exactness="unbiased",
     cost=Cost(2 * D + 1, layers=L * (2 * D + 1)),
+    full_name="measure-valued derivative",
+    paper="https://arxiv.org/abs/1906.10652",
     source="Mohamed et al. 2020, Monte Carlo gradient estimation in machine learning",
     aliases=("mvd",),
 )
@@ -139,6 +145,8 @@ def _minus_one(x: Array) -> Array:
     family="flips",
     exactness="unbiased",
     cost=Cost(L + 1, layers=L * (L + 1)),
+    full_name="flip of a random unit",
+    paper="https://proceedings.mlr.press/v70/tokui17a.html",
     source="one term of RAM (Tokui & Sato 2017), taken at random",
 )
 def random_flip(model: Model, *, descendants: str = "shared") -> Loss:

@@ -37,6 +37,8 @@ def _cost(weight: Any, uniform_point: Any, rho: Any) -> Cost:
     exactness=_exactness,
     cost=_cost,
     differentiable=True,
+    full_name="Fourier straight-through",
+    paper="https://proceedings.mlr.press/v119/pervez20a.html",
     source="Pervez et al. 2020, Low bias low variance gradient estimates",
 )
 def foust(

@@ -52,6 +52,8 @@ def _leave_one_out(samples: int, dtype: Any) -> Float[Array, "samples samples"]:
     family="multisample",
     exactness="unbiased",
     cost=Cost(SAMPLES, layers=SAMPLES * L),
+    full_name="REINFORCE, leave-one-out over samples",
+    paper="https://openreview.net/forum?id=r1lgTGL5DE",
     source="Kool et al. 2019, Buy 4 REINFORCE samples, get a baseline for free!",
     aliases=("loorf", "vargrad"),
 )
@@ -113,6 +115,8 @@ def rloo(
     cost=Cost(SAMPLES, SAMPLES, SAMPLES * L),
     differentiable=True,
     layers="one",
+    full_name="double control variates",
+    paper="https://arxiv.org/abs/2111.05300",
     source="Titsias & Shi 2022, Double control variates for gradient estimation",
 )
 def double_cv(
@@ -158,6 +162,8 @@ def double_cv(
     exactness="unbiased",
     cost=Cost(SAMPLES, SAMPLES, SAMPLES * L),
     differentiable=True,
+    full_name="REINFORCE with discrete Stein operators",
+    paper="https://arxiv.org/abs/2202.09497",
     source="Shi et al. 2022, Gradient estimation with discrete Stein operators (RODEO)",
 )
 def rodeo(

@@ -21,6 +21,8 @@ AFFINE = "an SBN of affine layers, with binary weights or without"
     family="mean_field",
     exactness="multilinear",
     value_unbiased=False,
+    full_name="mean field, or approximation 1",
+    paper="https://arxiv.org/abs/1803.10590",
     source="Shekhovtsov et al. 2018 (AP1); the 'tanh' of Shekhovtsov, Yanush & Flach 2020",
     aliases=("tanh", "ap1"),
 )
@@ -40,6 +42,8 @@ def mean_field(model: Model) -> Loss:
     exactness="multilinear",
     cost=Cost(gradient=1, layers=2 * L - 1),
     value_unbiased=False,
+    full_name="approximation 2: moment propagation, or assumed density filtering",
+    paper="https://arxiv.org/abs/1803.10590",
     source="Shekhovtsov, Flach & Busta 2018, Feed-forward uncertainty propagation in belief and "
     "neural networks (AP2, assumed density filtering)",
     needs=AFFINE,
@@ -74,6 +78,8 @@ def ap2(model: Model) -> Loss:
     exactness="multilinear",
     cost=Cost(gradient=1, layers=2 * L - 1),
     value_unbiased=False,
+    full_name="local reparameterisation",
+    paper="https://arxiv.org/abs/2006.03143",
     source="Shekhovtsov, Yanush & Flach 2020, in their released code; after Shayer et al. 2018 and "
     "Peters & Welling 2018 (PBNet)",
     needs=f"{AFFINE}, or a RealNetwork with binary weights",

@@ -17,6 +17,9 @@ from gradbench.estimators.score import returns, score_loss, with_terms
     exactness="unbiased",
     cost=Cost(2, 1, 2 * L),
     differentiable=True,
+    full_name="MuProp: mean-field Taylor expansion as control variate",
+    paper="https://arxiv.org/abs/1511.05176",
+    as_published="with an input-dependent baseline",
     source="Gu et al. 2016, MuProp: unbiased backpropagation for stochastic neural networks",
 )
 def muprop(model: Model, *, signals: str = "local") -> Loss:
@@ -49,6 +52,9 @@ def muprop(model: Model, *, signals: str = "local") -> Loss:
     family="muprop",
     exactness="unbiased",
     cost=Cost(2, layers=2 * L),
+    full_name="mean-field baseline",
+    paper="https://arxiv.org/abs/1703.07370",
+    as_published="with an input-dependent baseline",
     source="Tucker et al. 2017, REBAR (simple MuProp); Gu et al. 2016",
 )
 def simple_muprop(model: Model, *, signals: str = "local") -> Loss:

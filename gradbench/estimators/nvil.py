@@ -33,12 +33,15 @@ from gradbench.estimators.registry import register
 from gradbench.estimators.reinforce import score_function
 from gradbench.estimators.score import runs_of, to_units
 
-HIDDEN, RATE, DECAY = 16, 0.01, 0.8
+HIDDEN, RATE, DECAY = 100, 0.01, 0.8
 
 
 @register(
     family="nvil",
     exactness="unbiased",
+    full_name="neural variational inference and learning",
+    paper="https://arxiv.org/abs/1402.0030",
+    as_published="the gradient divided by a running scale",
     source="Mnih & Gregor 2014, Neural variational inference and learning in belief networks",
 )
 def nvil(
@@ -52,10 +55,10 @@ def nvil(
     """(f - c - c_k(input)) d log P(x_k) / da_k, both baselines learned, never from the sample.
 
     c is a moving average of f over past draws, with the weight ``decay`` a step for past ones. c_k
-    is a network of ``hidden`` tanh units, one for each layer k, regressed on f - c by Adam at the
-    ``rate``. Its inputs are the real numbers of the example and the states of the layer below. Both
-    are 0 at the start. f is the return of the layer, with the ``signals`` of ``reinforce``, and
-    each layer has its own c.
+    is a network of ``hidden`` tanh units (100 in the paper), one for each layer k, regressed on
+    f - c by Adam at the ``rate``. Its inputs are the real numbers of the example and the states of
+    the layer below. Both are 0 at the start. f is the return of the layer, with the ``signals`` of
+    ``reinforce``, and each layer has its own c.
 
     The paper also divides by a running scale, which rescales the gradient and is left out here; its
     c contains the current draw, this one does not.

@@ -18,6 +18,7 @@ from gradbench.models.flips import one_by_one
     exactness="unbiased",
     cost=Cost(D + 1, D, layers=D + 1),
     differentiable=True,
+    full_name="coordinate path integral",
     source="the fundamental theorem of calculus, unit by unit",
     layers="one",
 )

@@ -120,8 +120,8 @@ def tanh(a: Array) -> Array:
 
 @proxy()
 def hardtanh(a: Array) -> Array:
-    """1 where abs(a) < 1, else 0: the clipped identity, 2F' of uniform noise (Hubara 2016)."""
-    return jnp.where(jnp.abs(a) < 1, 1.0, 0.0).astype(a.dtype)
+    """1 where abs(a) <= 1, else 0: the clipped identity, 2F' of uniform noise (Hubara 2016)."""
+    return jnp.where(jnp.abs(a) <= 1, 1.0, 0.0).astype(a.dtype)
 
 
 @proxy()
@@ -146,6 +146,16 @@ def exponential(a: Array) -> Array:
 def arctan(a: Array) -> Array:
     """2 / (pi (1 + a^2)), 2F' of Cauchy noise; of spiking networks."""
     return 2 / jnp.pi / (1 + a**2)
+
+
+@proxy()
+def swish(a: Array) -> Array:
+    """(2 - a tanh(a/2)) / (1 + cosh(a)), the derivative of 2 sig(a) (1 + a sig(-a)) - 1.
+
+    It is no density: negative where abs(a) > 2.4 (Darabi 2018, BNN+).
+    """
+    a = jnp.clip(a, -1e3, 1e3)  # beyond it is 0
+    return 2 * jax.nn.sigmoid(a) * jax.nn.sigmoid(-a) * (2 - a * jnp.tanh(a / 2))
 
 
 @proxy(aliases=("superspike",))

@@ -19,6 +19,7 @@ from gradbench.core.arguments import at_least, finite, positive
 from gradbench.core.contract import Loss, Model, Params, Site
 from gradbench.core.errors import GradbenchError
 from gradbench.estimators.adaptive import Learned, network, reals, start_network
+from gradbench.estimators.concrete import relaxation_factor
 from gradbench.estimators.cost import Cost, L
 from gradbench.estimators.registry import register
 from gradbench.estimators.reparameterised import (
@@ -33,11 +34,31 @@ from gradbench.estimators.score import with_terms
 
 SOURCE = "Tucker et al. 2017, REBAR: Low-variance, unbiased gradient estimates"
 RELAXED = Cost(2 * L + 1, 2 * L, L * (2 * L + 1))
+TIED = Cost(L + 1, L, L * (L + 1))
 
 
-@register(family="rebar", exactness="unbiased", cost=RELAXED, differentiable=True, source=SOURCE)
+def _cost(coupling: str, **_: Any) -> Cost:
+    return TIED if coupling == "tied" else RELAXED
+
+
+@register(
+    family="rebar",
+    exactness="unbiased",
+    cost=_cost,
+    differentiable=True,
+    full_name="reinforced Concrete",
+    paper="https://arxiv.org/abs/1703.07370",
+    as_published="coupling='tied', relaxation='rebar', inside baselined(baseline='nvil')",
+    source=SOURCE,
+)
 def rebar(
-    model: Model, *, temperature: float = 0.5, scale: float = 1.0, signals: str = "local"
+    model: Model,
+    *,
+    temperature: float = 0.5,
+    scale: float = 1.0,
+    coupling: str = "independent",
+    relaxation: str = "concrete",
+    signals: str = "local",
 ) -> Loss:
     """(f(b) - c f(sig(z~/t))) d log P(b) / da + c d/da [f(sig(z/t)) - f(sig(z~/t))] per layer.
 
@@ -45,35 +66,55 @@ def rebar(
     states there would be a bias. The objective has to be differentiable in the states, and finite
     between them. ``signals`` are those of ``reinforce``: f is the return of a layer.
 
+    ``coupling="tied"``, as in the authors' code, draws z~ with the v that makes it z (v = u/p for b
+    = 1), a constant to the derivative: the two relaxed runs are one then, which costs half.
+    ``relaxation="rebar"`` is their relaxation, which adds a t^2 / (t + 1) to z and to z~, as in
+    ``concrete``. They also subtract a learned baseline.
+
     Raises:
-        GradbenchError: a temperature that is not positive, a scale that is no finite number, or
-            other ``signals`` than "local" and "whole".
+        GradbenchError: a temperature that is not positive, a scale that is no finite number, an
+            unknown coupling or relaxation, or other ``signals`` than "local" and "whole".
     """
     t, c = positive("temperature", temperature), finite("scale", scale)
+    relaxation_factor(relaxation, t)
     split = with_terms(model, signals)
-    return controlled(model, lambda at, z: c * relaxed(split, t, at, z), signals)
+    return controlled(
+        model, lambda at, z: c * relaxed(split, t, at, z, relaxation), signals, coupling
+    )
 
 
-@register(family="rebar", exactness="unbiased", cost=RELAXED, differentiable=True, source=SOURCE)
+@register(
+    family="rebar",
+    exactness="unbiased",
+    cost=_cost,
+    differentiable=True,
+    full_name="REBAR with learned temperature and scale",
+    paper="https://arxiv.org/abs/1703.07370",
+    as_published="coupling='tied', relaxation='rebar' and an input-dependent baseline",
+    source=SOURCE,
+)
 def dynamic_rebar(
     model: Model,
     *,
     temperature: float = 0.5,
     scale: float = 1.0,
     rate: float = 0.01,
+    coupling: str = "independent",
+    relaxation: str = "concrete",
     signals: str = "local",
 ) -> Learned:
     """REBAR with learned t and c: every layer has its own, which minimise E g^2.
 
-    t and c start from ``temperature`` and ``scale``; ``rate`` is the rate of Adam. ``signals`` are
-    those of ``reinforce``.
+    t and c start from ``temperature`` and ``scale``; ``rate`` is the rate of Adam. ``coupling`` and
+    ``relaxation`` are as in ``rebar``, ``signals`` as in ``reinforce``.
 
     Raises:
         GradbenchError: a temperature or rate that is not positive, a scale that is no finite
-            number, or other ``signals`` than "local" and "whole".
+            number, an unknown coupling or relaxation, or other ``signals`` than "local" and
+            "whole".
     """
-    start, control = _learned_rebar(with_terms(model, signals), temperature, scale)
-    return _learned(model, lambda *_: start, control, rate, signals)
+    start, control = _learned_rebar(with_terms(model, signals), temperature, scale, relaxation)
+    return _learned(model, lambda *_: start, control, rate, signals, coupling)
 
 
 @register(
@@ -81,6 +122,8 @@ def dynamic_rebar(
     exactness="unbiased",
     cost=lambda black_box, **_: Cost() if black_box else RELAXED,
     differentiable=lambda black_box, **others: not black_box,
+    full_name="relaxed, learned control variate",
+    paper="https://arxiv.org/abs/1711.00123",
     source="Grathwohl et al. 2018, Backpropagation through the void",
 )
 def relax(

@@ -1,7 +1,7 @@
 """The registry of estimators: the facts about each function, and specs such as "psa"."""
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
@@ -12,7 +12,7 @@ from gradbench.core.index import Description
 from gradbench.core.registry import Registry, spelled
 from gradbench.estimators.cost import ONE, Cost
 from gradbench.estimators.exactness import EXACTNESS, Exactness
-from gradbench.estimators.literature import ABSENT, SYNONYMS
+from gradbench.estimators.literature import ABSENT, synonyms
 
 
 class Entry(NamedTuple):
@@ -27,7 +27,9 @@ class Entry(NamedTuple):
     where any model will do. ``layers``: "any" number, or "one" where a deeper model is refused.
     ``depth_claims``: names of ``DEPTHS``, what it is exact for in networks of several layers beside
     its class; a tuple, or a function of the hyper-parameters. ``presets``: names of the literature
-    for it with other hyper-parameters than the defaults, and these.
+    for it with other hyper-parameters than the defaults, and these. ``full_name``: its name in
+    words, ``paper`` a link to its paper, and ``as_published`` says what the paper's estimator, or
+    its authors' code, has where that is not the default; all may be empty.
     """
 
     name: str
@@ -42,6 +44,9 @@ class Entry(NamedTuple):
     layers: Literal["any", "one"] = "any"
     depth_claims: tuple[str, ...] | Callable[..., tuple[str, ...]] = ()
     presets: Mapping[str, Mapping[str, Any]] = {}
+    full_name: str = ""
+    paper: str = ""
+    as_published: str = ""
 
     @property
     def summary(self) -> str:
@@ -107,6 +112,9 @@ class Entry(NamedTuple):
             differentiable=self.needs_derivative(),
             needs=self.needs,
             source=self.source,
+            full_name=self.full_name,
+            paper=self.paper,
+            as_published=self.as_published,
         )
 
     def _at(self, fact: Any, hyperparameters: dict[str, Any]) -> Any:
@@ -134,13 +142,14 @@ def register(
     depth_claims: tuple[str, ...] | Callable[..., tuple[str, ...]] = (),
     aliases: Sequence[str] = (),
     presets: Mapping[str, Mapping[str, Any]] = {},
+    full_name: str = "",
+    paper: str = "",
+    as_published: str = "",
 ) -> Callable[[Callable[..., Loss]], Callable[..., Loss]]:
     """Return a decorator that registers an estimator ``name(model, *, hyper-parameters) -> loss``.
 
     It is registered under the name of the function, and found by ``aliases`` too, which are names
-    of the literature, and by those of ``presets``. ``family``, ``exactness``, ``source``, ``cost``,
-    ``differentiable``, ``value_unbiased``, ``needs``, ``layers``, ``depth_claims`` and ``presets``
-    are those of ``Entry``.
+    of the literature, and by those of ``presets``. All else is as in ``Entry``.
 
     Raises:
         GradbenchError: something else has one of these names, or there is no docstring.
@@ -160,6 +169,9 @@ def register(
             layers,
             depth_claims,
             presets,
+            full_name,
+            paper,
+            as_published,
         )
         ESTIMATORS.add(entry.name, entry, aliases=(*aliases, *presets), source=make)
         return make
@@ -181,15 +193,11 @@ def get_estimator(spec: str) -> tuple[Entry, dict[str, Any]]:
     entry = ESTIMATORS.find(name)
     for argument in arguments:
         if argument not in (known := entry.hyperparameters):
-            remedy = did_you_mean(argument, known, _synonyms(known)) if known else "it has none"
+            remedy = did_you_mean(argument, known, synonyms(known)) if known else "it has none"
             raise GradbenchError(
                 f"estimator {entry.name!r} has no hyper-parameter {argument!r}; {remedy}"
             )
     return entry, {**entry.presets.get(spelled(name), {}), **arguments}
-
-
-def _synonyms(names: Iterable[str]) -> dict[str, str]:
-    return {other: own for own in names for other in SYNONYMS.get(own, ())}
 
 
 def make_estimator(spec: str, model: Model) -> Loss:
@@ -217,8 +225,8 @@ def describe(spec: str) -> Description:
     Raises:
         GradbenchError: see ``check_spec``.
     """
-    entry, arguments = get_estimator(spec)
     check_spec(spec)
+    entry, arguments = get_estimator(spec)
     return entry.describe(**arguments)
 
 

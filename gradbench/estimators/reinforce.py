@@ -25,6 +25,8 @@ def score_function(model: Model, signals: str, baseline: float = 0.0) -> Surroga
 @register(
     family="reinforce",
     exactness="unbiased",
+    full_name="score function estimator",
+    paper="https://doi.org/10.1007/BF00992696",
     source="Williams 1992, Simple statistical gradient-following algorithms",
     aliases=("score_function",),
 )
@@ -43,6 +45,8 @@ def reinforce(model: Model, *, baseline: float = 0.0, signals: str = "local") ->
 @register(
     family="reinforce",
     exactness="unbiased",
+    full_name="REINFORCE, leave-one-out over the batch",
+    paper="https://doi.org/10.1007/BF00992696",
     source="Williams 1992; Kool et al. 2019 for samples in the place of examples",
 )
 def reinforce_leave_one_out(model: Model, *, signals: str = "local") -> Loss:
@@ -61,6 +65,8 @@ def reinforce_leave_one_out(model: Model, *, signals: str = "local") -> Loss:
 @register(
     family="reinforce",
     exactness="unbiased",
+    full_name="REINFORCE with a moving average as baseline",
+    paper="https://doi.org/10.1007/BF00992696",
     source="Williams 1992 (reinforcement comparison)",
 )
 def moving_average(model: Model, *, decay: float = 0.99, signals: str = "local") -> Learned:

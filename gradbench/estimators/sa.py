@@ -26,6 +26,8 @@ from gradbench.models.structure import is_layered
     exactness=lambda smoothing: "one layer" if smoothing == 0 else "biased",
     cost=Cost(n + 1, layers=L + D - n),
     value_unbiased=lambda smoothing: smoothing == 0,
+    full_name="sample-analytic",
+    paper="https://arxiv.org/abs/2006.03143",
     source="Shekhovtsov, Yanush & Flach 2020, in their released code (gradeval/model.py, fw_SA)",
 )
 def sa(model: Model, *, smoothing: float = 0.0) -> Loss:

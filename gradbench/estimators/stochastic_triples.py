@@ -35,10 +35,13 @@ SIDES = ("one", "two")
     cost=lambda pruned, side, descendants: (
         Cost(2, layers=2 * L) if pruned else Cost(D + 1, layers=L * (D + 1))
     ),
+    full_name="stochastic triples",
+    paper="https://arxiv.org/abs/2210.08572",
+    as_published="pruned within one directional derivative",
     source="Arya et al. 2022, Automatic differentiation of programs with discrete randomness",
 )
 def stochastic_triples(
-    model: Model, *, pruned: bool = True, side: str = "one", descendants: str = "shared"
+    model: Model, *, pruned: bool = False, side: str = "one", descendants: str = "shared"
 ) -> Loss:
     """w_i (f(x) - f(x with i flipped)) x_i, with w_i the rate at which a change of a_i flips x_i.
 
@@ -46,10 +49,12 @@ def stochastic_triples(
     for logistic noise, and b_i = 1 stays. ``side="two"``: the average with the flips from 1 to 0 as
     a_i falls, so that w_i = F'(a_i)/2P(x_i).
 
+    After a flip the layers above are run again, with the noise that ``descendants`` names: that of
+    the path, "shared" (common random numbers), or an "independent" or "antithetic" one.
+
     ``pruned``: only one flip of the whole network, chosen with probability proportional to its
-    weight, which is then the sum of all weights. After the flip the layers above are run again,
-    with the noise that ``descendants`` names: that of the path, "shared" (common random numbers),
-    or an "independent" or "antithetic" one.
+    weight, which is then the sum of all weights. The paper prunes like this within one directional
+    derivative, so that its derivative in a single a_i is the one that is not pruned.
 
     Raises:
         GradbenchError: an unknown side or ``descendants``, or a ``pruned`` that is no bool.

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
@@ -46,6 +45,9 @@ def _derivative(proxy: str | Slope, slope: float) -> Callable[[Noise, Array, Arr
     depth_claims=lambda proxy, slope: (
         ("linear uniform",) if proxy == "density" and slope == 1 else ()
     ),
+    full_name="straight-through",
+    paper="https://arxiv.org/abs/1308.3432",
+    as_published="proxy='identity' in Bengio et al.",
     source="Bengio et al. 2013; Shekhovtsov & Yanush 2021",
     aliases=("st", "ste"),
 )
@@ -55,10 +57,12 @@ def straight_through(model: Model, *, proxy: str | Slope = "density", slope: flo
     ``proxy="identity"`` has the derivative 1 instead (Hinton 2012). It is exact for nothing; for
     binary weights it is the gradient that ``gradbench.optimisers`` turn into mirror descent. The
     other proxies are empirical and do not depend on the noise: "sigmoid", "tanh", "hardtanh" (the
-    clipped identity, Hubara 2016), "approxsign" (Liu 2018), "erf", "ede" (IR-Net), "reste", and,
-    from spiking networks, "exponential", "arctan" and "fast_sigmoid" (SuperSpike). Most are 2F' of
-    one noise, and exact for multilinear objectives only with that noise. A function of a, or the
-    place of one as "module:function", is a proxy too; ``gradbench list proxies`` has all names.
+    clipped identity, 1 for abs(a) <= 1, Hubara 2016), "approxsign" (Liu 2018), "erf", "ede"
+    (IR-Net), "reste", and, from spiking networks, "exponential", "arctan" and "fast_sigmoid"
+    (SuperSpike). Most are 2F' of one noise, and exact for multilinear objectives only with that
+    noise. "swish" is no density: it is negative where abs(a) > 2.4 (Darabi 2018). A function of a,
+    or the place of one as "module:function", is a proxy too; ``gradbench list proxies`` has all
+    names.
 
     A ``slope`` m makes the derivative m proxy(m a) and leaves the states; "ede" and "reste" have it
     in a form of their own. Slope annealing (Chung 2017, with "hardtanh" on units without noise)
@@ -76,9 +80,14 @@ def straight_through(model: Model, *, proxy: str | Slope = "density", slope: flo
     family="straight_through",
     exactness="biased",
     value_unbiased=False,
+    full_name="straight-through of the deterministic sign",
+    paper="https://arxiv.org/abs/1602.02830",
     source="Courbariaux et al. 2016, Binarized neural networks",
     aliases=("hubara",),
-    presets={"binaryconnect": {"proxy": "identity"}},
+    presets={
+        "binaryconnect": {"proxy": "identity"},
+        "swish_sign": {"proxy": "swish", "slope": 5.0},
+    },
 )
 def deterministic_straight_through(
     model: Model, *, proxy: str | Slope = "hardtanh", slope: float = 1.0
@@ -88,6 +97,9 @@ def deterministic_straight_through(
     ``proxy`` and ``slope`` are as there. It trains another network than the model: the value is
     that of a single path. With the proxy "density" the gradient in a is exact for one layer under a
     linear objective; the gradient in the objective's own parameters is not.
+
+    The swish sign of BNN+ (Darabi et al. 2018) has the proxy "swish" and the slope beta, which is 5
+    or 10, or learned.
 
     Raises:
         GradbenchError: an unknown proxy, or a slope that is not positive.
@@ -99,27 +111,3 @@ def deterministic_straight_through(
         return surrogate_gradient(lambda x, a: derivative(site.noise, x, a), x, a)
 
     return unitwise(model, rule, streams=0, randomness="none")
-
-
-@register_backprop(
-    family="straight_through",
-    exactness="biased",
-    source="Darabi et al. 2018, Regularized binary network training",
-)
-def swish_sign(model: Model, *, beta: float = 5.0) -> Loss:
-    """dx/da = d/da [2 sig(ba) (1 + ba sig(-ba)) - 1] at sampled states, b = ``beta``.
-
-    The derivative is b (2 - ba tanh(ba/2)) / (1 + cosh(ba)). It is no density, since it is negative
-    where abs(ba) > 2.4. The paper's units have no noise; its beta is 5 or 10, or learned.
-
-    Raises:
-        GradbenchError: a beta that is not positive.
-    """
-    beta = positive("beta", beta)
-
-    def slope(noise, x, a):
-        z = jnp.clip(beta * a, -1e3, 1e3)  # beyond it is 0, and infinity times that is not
-        both = jax.nn.sigmoid(z) * jax.nn.sigmoid(-z)  # 1 / (2 + 2 cosh z), without overflow
-        return 2 * beta * both * (2 - z * jnp.tanh(z / 2))
-
-    return with_derivative(model, slope)

@@ -27,12 +27,14 @@ from gradbench.models.structure import Samples, has_samples
 
 NEEDS = "a MultiSample model"
 
-AUXILIARY = Formula("auxiliary")
+RUNS = Formula("runs")
 
 
 @register(
     family="vimco",
     exactness="unbiased",
+    full_name="variational inference for Monte Carlo objectives",
+    paper="https://arxiv.org/abs/1602.06725",
     source="Mnih & Rezende 2016, Variational inference for Monte Carlo objectives",
     needs=NEEDS,
 )
@@ -53,6 +55,8 @@ def vimco(model: Model) -> Loss:
 @register(
     family="vimco",
     exactness=lambda gamma: "unbiased" if gamma == 0 else "biased",
+    full_name="optimal variance, importance sampling: asymptotic",
+    paper="https://arxiv.org/abs/2008.01998",
     source="Lievin et al. 2020 (OVIS), equation 17",
     needs=NEEDS,
 )
@@ -81,28 +85,31 @@ def ovis(model: Model, *, gamma: float = 1.0) -> Loss:
 @register(
     family="vimco",
     exactness="unbiased",
-    cost=Cost(1 + AUXILIARY, layers=(1 + AUXILIARY) * L),
+    cost=Cost(1 + RUNS, layers=(1 + RUNS) * L),
+    full_name="optimal variance, importance sampling: Monte Carlo",
+    paper="https://arxiv.org/abs/2008.01998",
+    as_published="runs=S/K for S auxiliary samples",
     source="Lievin et al. 2020 (OVIS), equation 12",
     needs=NEEDS,
 )
-def ovis_mc(model: Model, *, auxiliary: int = 1) -> Loss:
+def ovis_mc(model: Model, *, runs: int = 1) -> Loss:
     """-c_k = the mean of log mean_j w_j - v_k over auxiliary samples in the place of sample k.
 
-    Each of the ``auxiliary`` further runs of the model gives K auxiliary samples. It is made for
-    weights w = p/q, whose own derivative adds v_k d log q to the gradient.
+    Each of the ``runs`` of the model beside the first gives K auxiliary samples: the paper's number
+    S of them is ``runs`` times K. It is made for weights w = p/q, whose own derivative adds v_k d
+    log q to the gradient.
 
     Raises:
-        GradbenchError: a model that is no MultiSample of at least 2 samples, or ``auxiliary`` below
-            1.
+        GradbenchError: a model that is no MultiSample of at least 2 samples, or ``runs`` below 1.
     """
-    auxiliary = at_least(1, "auxiliary", auxiliary)
+    runs = at_least(1, "runs", runs)
 
     def signals(losses, *further):
         replaced = jax.vmap(lambda f: _replaced(losses, f))(jnp.concatenate(further))
         v = jnp.diagonal(jax.nn.softmax(-replaced), axis1=-2, axis2=-1)
         return bound(losses) - jnp.mean(bound(replaced) + v, axis=0)
 
-    return _lifted("ovis_mc", model, signals, 1 + auxiliary)
+    return _lifted("ovis_mc", model, signals, 1 + runs)
 
 
 @register(

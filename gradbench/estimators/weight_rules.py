@@ -29,6 +29,9 @@ def _check_weights(name: str, model: Model) -> None:
     family="weights",
     exactness="biased",
     value_unbiased=False,
+    full_name="Bayesian learning rule for binary networks",
+    paper="https://arxiv.org/abs/2002.10778",
+    as_published="mean of the step before",
     source="Meng, Bachmann & Khan 2020, Training binary neural networks using the Bayesian "
     "learning rule",
     needs="binary weights",
@@ -81,15 +84,19 @@ def bayesbinn(model: Model, *, temperature: float = 1.0, epsilon: float = 1e-10)
     family="weights",
     exactness="biased",
     value_unbiased=False,
+    full_name="magnitude-aware sign",
+    paper="https://arxiv.org/abs/1808.00278",
+    as_published="scaled=True in the text and in larq",
     source="Liu et al. 2018, Bi-Real Net",
     needs="binary weights",
 )
 def magnitude_aware(model: Model, *, scaled: bool = False) -> Loss:
-    """w = m sign(eta), m = mean|eta| of its channel, not random; dw/deta = 1 for |eta| < 1, else 0.
+    """w = m sign(eta) without noise, m = mean|eta| of a channel; dw/deta = 1 for |eta| <= 1, or 0.
 
-    The authors' code does this. In the text of the paper the derivative has the factor m too, which
-    is ``scaled=True``. m itself is not differentiated. The value is the loss of the scaled weights,
-    no estimate of the loss of random ones.
+    This is what the code of Bi-Real Net does. In the text of the paper the derivative has the
+    factor m too, which is ``scaled=True`` and what the library larq does. m itself is not
+    differentiated. The value is the loss of the scaled weights, no estimate of the loss of random
+    ones.
 
     Raises:
         GradbenchError: a model without binary weights, or a ``scaled`` that is no bool.
@@ -101,7 +108,7 @@ def magnitude_aware(model: Model, *, scaled: bool = False) -> Loss:
     def example_loss(params, u, example):
         def unit(site, eta):
             m = jnp.mean(jnp.abs(eta), axis=tuple(range(1, eta.ndim)), keepdims=True)
-            inside = jnp.abs(eta) < 1
+            inside = jnp.abs(eta) <= 1
             slope = jnp.where(inside, m if scaled else 1, 0).astype(eta.dtype)
             w = m * jnp.where(eta > 0, 1, -1)
             return surrogate_gradient(lambda w, eta, slope: slope, w, eta, slope)

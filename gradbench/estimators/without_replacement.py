@@ -31,17 +31,20 @@ STATES = Formula("states")
     family="without_replacement",
     exactness="unbiased",
     cost=Cost(SAMPLES, layers=SAMPLES * L),
+    full_name="unordered set: sampling without replacement",
+    paper="https://arxiv.org/abs/2002.06043",
     source="Kool et al. 2020, Estimating gradients for discrete random variables",
     layers="one",
 )
-def unordered_set(model: Model, *, samples: int = 2, baseline: bool = False) -> Loss:
+def unordered_set(model: Model, *, samples: int = 2, baseline: bool = True) -> Loss:
     """sum over a set S of distinct states of P(s) R(S, s) f(s) d log P(s) / da.
 
     S has so many ``samples``, drawn without replacement, the sampled state first. R(S, s) is the
     probability of the rest of S once s is taken out, divided by the probability of S. This is
     REINFORCE averaged over the orders in which S may have been drawn; the value is the same average
-    of f. ``baseline`` subtracts from f(s) the same average over the rest of S, an estimate of the
-    expected loss, as the paper does in its experiments; it needs two samples.
+    of f. The ``baseline``, which the paper has built in, subtracts from f(s) the same average over
+    the rest of S, an estimate of the expected loss; it needs two samples. ``baseline=False`` leaves
+    it out, which may have the smaller variance where few samples make a poor estimate.
 
     Raises:
         GradbenchError: ``samples`` below 1 or above 6, a ``baseline`` that is no bool or has one
@@ -54,7 +57,9 @@ def unordered_set(model: Model, *, samples: int = 2, baseline: bool = False) -> 
     if not isinstance(baseline, bool):
         raise GradbenchError(f"baseline is {baseline!r}; give True or False")
     if baseline and samples < 2:
-        raise GradbenchError("the baseline is made of other samples; give at least 2, not 1")
+        raise GradbenchError(
+            "the baseline is made of other samples; give at least 2, not 1, or baseline=False"
+        )
 
     def example_loss(params, u, example):
         run = sampled(model, params, u[0], example)
@@ -143,6 +148,8 @@ def _ratios(log: Array, drawn: list[Array], out: frozenset[int]) -> dict[int, Ar
     family="without_replacement",
     exactness="unbiased",
     cost=Cost(STATES + 1, layers=(STATES + 1) * L),
+    full_name="Rao-Blackwellisation over the most probable states",
+    paper="https://arxiv.org/abs/1810.04777",
     source="Liu et al. 2019, Rao-Blackwellized stochastic gradients for discrete distributions",
     layers="one",
 )

@@ -14,6 +14,8 @@ from gradbench.estimators.straight_through import with_derivative
 @register_backprop(
     family="zgr",
     exactness="quadratic",
+    full_name="zero-temperature Gumbel-Rao",
+    paper="https://proceedings.mlr.press/v202/shekhovtsov23a.html",
     source="Shekhovtsov 2023; Liu et al. 2023 (ReinMax)",
 )
 def zgr(model: Model) -> Loss:
@@ -27,6 +29,8 @@ def zgr(model: Model) -> Loss:
 @register_backprop(
     family="zgr",
     exactness=lambda phi: "quadratic" if phi == 0.5 else "multilinear",
+    full_name="deep autoregressive network's straight-through",
+    paper="https://arxiv.org/abs/1310.8499",
     source="Gregor et al. 2014, Deep autoregressive networks",
 )
 def darn(model: Model, *, phi: float | str = 0.5) -> Loss:
@@ -48,6 +52,8 @@ def darn(model: Model, *, phi: float | str = 0.5) -> Loss:
 @register_backprop(
     family="zgr",
     exactness=lambda alpha: "quadratic" if alpha == 1 else "multilinear",
+    full_name="mixture of straight-through and ZGR",
+    paper="https://proceedings.mlr.press/v202/shekhovtsov23a.html",
     source="Shekhovtsov 2023, Cold analysis of Rao-Blackwellized straight-through",
 )
 def st_zgr(model: Model, *, alpha: float = 0.5) -> Loss:
@@ -69,6 +75,9 @@ def st_zgr(model: Model, *, alpha: float = 0.5) -> Loss:
 @register_backprop(
     family="zgr",
     exactness="multilinear",
+    full_name="minimum-variance straight-through",
+    paper="https://openreview.net/forum?id=5LZQfHUVER",
+    as_published="half of this tau for one-hot states",
     source="Hooper & Shekhovtsov 2026, Generalized and optimal straight-through estimators",
 )
 def mve(model: Model, *, tau: float = 1.0) -> Loss:
@@ -97,6 +106,8 @@ def mve(model: Model, *, tau: float = 1.0) -> Loss:
     exactness=lambda temperature, alpha: (
         "quadratic" if temperature == 1 and alpha == 1 else "biased"
     ),
+    full_name="second-order straight-through, by Heun's method",
+    paper="https://arxiv.org/abs/2304.08612",
     source="Liu et al. 2023, Bridging discrete and backpropagation",
 )
 def reinmax(model: Model, *, temperature: float = 1.0, alpha: float = 1.0) -> Loss:

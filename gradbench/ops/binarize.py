@@ -3,11 +3,9 @@
 from collections.abc import Callable
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from gradbench.core.autodiff import surrogate_gradient
 from gradbench.core.contract import Loss, Model, Site
 from gradbench.core.errors import GradbenchError
 from gradbench.core.keys import note_use, real
@@ -55,28 +53,28 @@ def binarize(
             such as "zgr" or "gumbel_rao(temperature=0.5)", or a function ``make(model) -> loss``.
         noise: its name (logistic, normal, uniform, triangular, laplace) or a ``Noise``.
         coding: "signs" for -1 and +1, "bits" for 0 and 1.
-        hard: whether relaxations, whose own states are real numbers (``concrete``,
-            ``hard_concrete``, ``stochastic_times_smooth``, ``foust``), are made binary in the
-            forward pass. The backward pass is their own either way: a hard ``concrete`` is
-            ``st_gumbel_softmax``. With ``hard=False`` they are as in their papers, and so they are
-            certified. All other estimators ignore ``hard``. ``foust`` is an exception, because it
-            takes the value at other states than the gradient, which a unit alone cannot: hard it is
-            ``zgr``, and with ``hard=False`` its value is biased too.
+        hard: whether the states have to be binary. ``hard=False`` allows the estimators whose own
+            states are real numbers (``concrete``, ``hard_concrete``, ``stochastic_times_smooth``,
+            ``mean_field``, ``foust``), which are as in their papers then; the hard form of
+            ``concrete`` is ``st_gumbel_softmax``. ``foust`` takes the value at other states than
+            the gradient, which a unit alone cannot, so that its value is biased here.
 
     Returns:
         The states, in the shape and type of ``a``.
 
     Raises:
         GradbenchError: ``a`` is not real, or is NaN where that can be seen; the key is missing,
-            is not a key or is used already; the estimator, noise or coding is unknown, or the
-            estimator needs to see the objective.
+            is not a key or is used already; the estimator, noise or coding is unknown, the
+            estimator needs to see the objective, or its states are real numbers and ``hard`` is
+            true.
     """
     a = real("pre-activations", a)
     rule = _rule(estimator)
-    if hard and rule.soft and not rule.streams:
+    if hard and rule.soft:
         raise GradbenchError(
-            f"the states of {_name(estimator)} are means, which are never binary; give hard=False, "
-            "or take straight_through"
+            f"the states of {_name(estimator)} are real numbers; give hard=False for these, or "
+            "take an estimator of binary states, such as st_gumbel_softmax, which is the hard form "
+            "of concrete, or straight_through"
         )
     site = Site(0, a.shape, get_noise(noise))
     exact = a.astype(jnp.promote_types(a.dtype, jnp.float32))
@@ -86,7 +84,8 @@ def binarize(
         u = unit_uniforms(key, a.shape, rule.streams, exact.dtype)
     found = mode()
     if found is None:
-        x = marked(states(rule, site, exact, u, hard))
+        assert rule.rule is not None
+        x = marked(rule.rule(site, exact, *u))
     elif u:
         x = draw_state(site, exact, u[0])
         x = scored(x, exact, found.weight * site.noise.score(x, exact))
@@ -96,22 +95,6 @@ def binarize(
             "give a stochastic estimator"
         )
     return coded(jnp.where(jnp.isnan(exact), exact, x), coding).astype(a.dtype)
-
-
-def states(
-    rule: SurrogateLoss, site: Site, a: Array, u: tuple[Array, ...], hard: bool = True
-) -> Float[Array, "..."]:
-    """Return the states of a local rule from its uniforms, one array per stream."""
-    assert rule.rule is not None
-    if not (hard and rule.soft):
-        return rule.rule(site, a, *u)
-
-    def slope(x: Array, a: Array, *u: Array) -> Array:
-        assert rule.rule is not None
-        soft = lambda a: rule.rule(site, a, *u)  # noqa: E731
-        return jax.jvp(soft, (a,), (jnp.ones_like(a),))[1]
-
-    return surrogate_gradient(slope, draw_state(site, a, u[0]), a, *u)
 
 
 def local_estimators() -> list[str]:

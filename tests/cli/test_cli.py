@@ -244,18 +244,25 @@ def test_the_table_in_markdown_has_every_cell(call):
     assert (code, lines[:2]) == (0, ["| suite | title |", "| --- | --- |"])
     assert [line.split(" | ")[0] for line in lines[2:]] == [f"| `{s}`" for s in list_suites()]
     estimators = call("list", "estimators", "--markdown")[1].splitlines()
-    assert {line.count(" | ") for line in estimators} == {7}
+    assert {line.count(" | ") for line in estimators} == {9}
+    (arm,) = (line for line in estimators if line.startswith("| `arm("))
+    assert "| independent descendants in several layers |" in arm
+    assert arm.endswith("| [Yin & Zhou 2019](https://arxiv.org/abs/1807.11143) |")
+    (psa,) = (line for line in estimators if line.startswith("| `psa`"))
+    assert psa.startswith("| `psa` | path sample-analytic | sah |")
 
 
 def test_show_estimator_tells_formula_class_cost_and_source(call):
     code, out, error = call("show", "estimator", "darn(phi=0.3)")
     assert (code, error) == (0, "")
-    lines = dict(line.split("  ", 1) for line in out.splitlines()[-9:] if "  " in line)
+    lines = dict(line.split("  ", 1) for line in out.splitlines()[-12:] if "  " in line)
     found = {name: value.strip() for name, value in lines.items()}
     assert out.startswith("darn(phi=0.3)\n\n    J = (b - phi) d log P(b) / da")
     assert found["exact for"] == "one layer and multilinear objectives (multilinear)"
     assert found["cost per draw"].startswith("objective: 1, its gradient: 1, layers: L (")
     assert found["source"].startswith("Gregor et al. 2014")
+    assert found["paper"] == "https://arxiv.org/abs/1310.8499"
+    assert found["full name"] == ESTIMATORS["darn"].full_name
     assert found["needs"] == "a differentiable objective"
     assert catalogue.estimator("darn(phi=0.3)") + "\n" == out
     assert "(quadratic)" in call("show", "estimator", "darn")[1]

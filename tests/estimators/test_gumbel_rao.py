@@ -4,6 +4,7 @@ One unit has exact moments; of two, all paths are weighted and the noise given t
 the double exponential rule.
 """
 
+import itertools
 from functools import partial
 
 import jax
@@ -15,10 +16,12 @@ from scipy import integrate, special, stats
 
 from gradbench.core.autodiff import surrogate_gradient
 from gradbench.core.errors import GradbenchError
+from gradbench.core.noise import get_noise
 from gradbench.core.run import draw_state, run_model
 from gradbench.core.surrogate import surrogate_loss
 from gradbench.estimators import (
     check_spec,
+    get_estimator,
     gumbel_rao,
     reinmax,
     reinmax_rao,
@@ -26,6 +29,7 @@ from gradbench.estimators import (
     straight_through,
     zgr,
 )
+from gradbench.estimators.gumbel_rao import mean_slope
 from gradbench.exact import quadrature as _quadrature
 from gradbench.exact.moments import moments
 
@@ -225,6 +229,95 @@ def test_reinmax_rao_is_reinmax_with_a_mean_of_other_noise_and_not_it():
     np.testing.assert_allclose(mean[-1], truth / 2, rtol=1e-2)  # as t goes to 0
 
 
+# ------------------------------------------------------------------------------ all samples
+
+
+@pytest.mark.parametrize("noise", NOISES)
+@pytest.mark.first(1)
+def test_all_samples_are_the_integral_over_the_noise_of_the_state(noise):
+    """By SciPy, at temperatures down to 0.01, in likely and in unlikely states."""
+    law = SCIPY[noise]
+    leads = [xa for xa in (-5.0, -2.5, -0.95, -0.3, 0.0, 0.6, 0.95, 5.0) if law.cdf(xa) > 1e-9]
+    for t in (0.01, 0.3, 1.0, 8.0):
+        found = mean_slope(get_noise(noise), jnp.array(leads), t)
+        right = [integral_given_state(law, xa, t) for xa in leads]
+        np.testing.assert_allclose(found, right, rtol=1e-7, atol=1e-10)
+
+
+def integral_given_state(law, xa, t):
+    """The mean of y(1 - y) / t over l = x (a - z), on pieces of the scale of t and of the noise."""
+    mode = max(xa, 0)
+    ends = [0, *(t * np.array([1, 5, 20])), mode, *(mode + np.array([1, 5, 20, 45]))]
+    ends += [xa + law.support()[1], xa - law.support()[1], mode + 45 * t]
+    ends = sorted({end for end in ends if 0 <= end <= mode + 45 * min(t, 1)})
+    return sum(
+        integrate.fixed_quad(
+            lambda lead: soft(0, lead, t) / 2 * law.pdf(xa - lead) / law.cdf(xa), *part, n=100
+        )[0]
+        for part in itertools.pairwise(ends)
+    )
+
+
+@pytest.mark.parametrize("make", [gumbel_rao, reinmax_rao])
+@pytest.mark.parametrize("noise", ["logistic", "triangular"])
+@pytest.mark.first(2)
+def test_all_samples_are_the_mean_of_many(make, noise):
+    v = (np.arange(20_000) + 0.5)[None] / 20_000
+    for t, state in ((0.3, 0), (2.0, 1)):
+        many = slopes(partial(make, temperature=t, samples=1), noise, A, state, v.T)
+        every = slopes(
+            partial(make, temperature=t, samples="all"), noise, A, state, np.zeros((1, 0))
+        )
+        np.testing.assert_allclose(every[0], np.mean(many), rtol=1e-5)
+
+
+@pytest.mark.parametrize("noise", ["logistic", "laplace", "triangular"])
+@pytest.mark.first(1)
+def test_all_samples_leave_the_variance_of_the_states_alone(noise):
+    """The moments are exact, by the two states; the mean is that of ST-Gumbel-Softmax."""
+    make = partial(gumbel_rao, samples="all")
+    assert make(unit).randomness == "states"
+    mean, variance = found(make, noise)
+    p = SCIPY[noise].cdf(A)
+    h = [derivative(x) * given_state(soft, noise, A, x > 0) for x in (-1, 1)]
+    np.testing.assert_allclose(mean, (1 - p) * h[0] + p * h[1], rtol=1e-8)
+    np.testing.assert_allclose(variance, p * (1 - p) * (h[1] - h[0]) ** 2, rtol=1e-8)
+
+
+@pytest.mark.parametrize("noise", NOISES)
+@pytest.mark.first(1)
+def test_all_samples_at_a_temperature_near_0_are_zgr_in_both_precisions(noise):
+    leads, own = np.array([-30, -0.9, 0, 0.9, 30]), get_noise(noise)
+    double = mean_slope(own, jnp.array(leads), 1e-3)
+    right = np.asarray(own.hazard(jnp.array(leads))) / 2
+    first_order = 2e-3 * (1 + np.abs(leads)) * right + 1e-12  # in t F''/F', or t/(1 - |a|)
+    assert np.all(np.abs(double - right) <= (10 if own.bound < np.inf else 1) * first_order)
+    infinite = mean_slope(own, jnp.array([-jnp.inf, jnp.inf]), 1e-3)
+    assert np.isfinite(infinite[0]) and infinite[1] == 0
+    with jax.enable_x64(False):
+        single = mean_slope(own, jnp.array(leads, "float32"), 1e-3)
+        assert single.dtype == np.float32
+        possible = np.asarray(own.cdf(jnp.array(leads, "float32"))) > 0  # in its numbers
+        np.testing.assert_allclose(single[possible], double[possible], rtol=1e-3, atol=1e-6)
+        assert np.all(single[~possible] == 0)
+
+
+def test_a_temperature_that_is_traced_averages_all_samples_too():
+    def gradient(t):
+        loss = gumbel_rao(unit, temperature=t, samples="all")
+        return jax.grad(loss)((jnp.asarray(A),), jax.random.key(0), BATCH)[0]
+
+    for t in (0.4, 3.0):
+        np.testing.assert_allclose(jax.jit(gradient)(t), gradient(t), rtol=1e-12)
+
+
+def test_analytic_gumbel_rao_is_a_name():
+    for name in ("agr", "analytic-gumbel-rao"):
+        entry, arguments = get_estimator(name)
+        assert (entry.name, arguments) == ("gumbel_rao", {"samples": "all"})
+        assert entry.describe(**arguments).randomness == "states"
+
+
 # -------------------------------------------------------------------------------------- both
 
 
@@ -238,9 +331,11 @@ def test_saturated_units_have_finite_gradients_that_vanish_in_float32(make):
         def model(params, example, binary):
             return sum(jnp.sum(binary(p, noise=n)) for p, n in zip(params, NOISES, strict=True))
 
-        for u, likely in ((0.3, True), (0.0, False), (1.0, False)):
+        for samples, u, likely in (
+            (n, *case) for n in (1, "all") for case in ((0.3, True), (0.0, False), (1.0, False))
+        ):
             us = ((jnp.full(20, u),) * 5, (v,) * 5)
-            loss = make(model, samples=1, temperature=0.3)
+            loss = make(model, samples=samples, temperature=0.3)
             g = np.stack(jax.grad(loss.example_loss)((a,) * 5, us, BATCH[0]))
             assert g.dtype == np.float32
             assert np.all(np.isfinite(g))
@@ -252,6 +347,10 @@ def test_saturated_units_have_finite_gradients_that_vanish_in_float32(make):
     ("spec", "sentence"),
     [
         ("gumbel_rao(samples=0)", "samples is 0; give a whole number of at least 1"),
+        (
+            "gumbel_rao(samples='al')",
+            "samples is 'al'; give a whole number of at least 1, or 'all'",
+        ),
         ("gumbel_rao(temperature=-1)", "temperature is -1; give a positive number"),
         ("reinmax_rao(samples=1.5)", "samples is 1.5; give a whole number of at least 1"),
         ("reinmax_rao(temperature=0)", "temperature is 0; give a positive number"),

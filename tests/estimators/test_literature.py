@@ -1,16 +1,20 @@
 """Estimators are found by the names of the literature, and hyper-parameters by theirs."""
 
 import json
+import re
 import subprocess
 import sys
 
+import jax
 import pytest
+from conftest import flat, small
 from stored import assert_one_sentence
 
+from gradbench import estimators
 from gradbench.core.errors import GradbenchError
 from gradbench.core.specs import canonical
-from gradbench.estimators import ESTIMATORS, get_estimator
-from gradbench.estimators.registry import claims_of, evaluations
+from gradbench.estimators import ESTIMATORS, get_estimator, make_estimator
+from gradbench.estimators.registry import any_model, claims_of, evaluations
 
 NAMES = {
     "u2g": "disarm",
@@ -43,6 +47,7 @@ NAMES = {
     "i-mle": "imle",
     "perturb_and_map": "imle",
     "binaryconnect": "deterministic_straight_through(proxy='identity')",
+    "swish_sign": "deterministic_straight_through(proxy='swish', slope=5)",
     "binaryconnect(slope=2)": "deterministic_straight_through(proxy='identity', slope=2)",
     "gst-p(gap=2)": "gapped_straight_through(gap=2)",
     "mean_of(estimator='u2g', draws=3)": "mean_of(draws=3, estimator='disarm')",
@@ -126,12 +131,55 @@ def test_names_of_the_collection_are_estimators():
         ("unordered_set(k=3)", "samples"),
         ("mean_of(K=3)", "draws"),
         ("nvil(lr=0.1)", "rate"),
+        ("ovis_mc(auxiliary=2)", "runs"),
+        ("swish_sign(beta=5)", "slope"),
     ],
 )
 def test_hyperparameters_have_the_names_of_the_literature_too(spec, meant):
     with pytest.raises(GradbenchError) as caught:
         get_estimator(spec)
     assert_one_sentence(caught, f"did you mean {meant!r}")
+
+
+def test_an_alias_is_an_attribute_of_the_module_and_means_its_hyperparameters():
+    model, params, batch = small((2, 2, 1))
+    key = jax.random.key(0)
+    for name, right in (("u2g", "disarm"), ("gst_p", "gapped_straight_through(gap='auto')")):
+        own, other = getattr(estimators, name)(model), make_estimator(right, model)
+        assert flat(jax.grad(own)(params, key, batch)) == pytest.approx(
+            flat(jax.grad(other)(params, key, batch))
+        )
+    with pytest.raises(AttributeError, match="no attribute 'u2gg'"):
+        _ = estimators.u2gg
+
+
+WITHOUT_A_PAPER = {"exact", "mean_of", "path_integral"}
+
+
+def test_every_estimator_of_the_package_has_a_full_name_and_a_link_to_its_paper():
+    for name, entry in ESTIMATORS.items():
+        if not ESTIMATORS.facts(name).module.startswith("gradbench."):
+            continue
+        assert entry.full_name and entry.full_name.isprintable(), name
+        assert entry.full_name != name
+        if name in WITHOUT_A_PAPER:
+            assert not entry.paper
+        else:
+            assert re.fullmatch(r"https://[\w./?=-]+", entry.paper), name
+
+
+def test_what_is_published_is_said_in_hyperparameters_that_can_be_given():
+    """Each "key=literal" of a note makes an estimator, other than the default."""
+    said = {
+        name: re.findall(r"\w+=(?:'\w+'|True|False|\d+)", entry.as_published)
+        for name, entry in ESTIMATORS.items()
+    }
+    assert said["rebar"] == ["coupling='tied'", "relaxation='rebar'"]
+    for name, arguments in said.items():
+        if arguments:
+            entry, given = get_estimator(f"{name}({', '.join(arguments)})")
+            entry.make(any_model, **given)
+            assert all(entry.hyperparameters[key] != value for key, value in given.items()), name
 
 
 def test_an_alias_with_hyperparameters_has_those_of_its_estimator():

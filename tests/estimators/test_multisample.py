@@ -237,7 +237,7 @@ def variational():
 def test_vimco_is_unbiased_and_so_is_ovis_only_with_gamma_0_or_auxiliary_samples():
     network, params, batch = variational()
     model = MultiSample(network, 2)
-    losses = {"vimco": vimco(model), "0": ovis(model, gamma=0.0), "auxiliary": ovis_mc(model)}
+    losses = {"vimco": vimco(model), "0": ovis(model, gamma=0.0), "runs": ovis_mc(model)}
     found = exact(losses | {"1": ovis(model)}, model, params, batch)
     assert found.pop("1")[0][0] > 0.1
     for name, (bias, value, _) in found.items():
@@ -344,7 +344,7 @@ def test_the_front_end_makes_the_parameters_of_its_model():
         ("double_cv(alpha='learned')", "alpha is 'learned'; give a number"),
         ("rodeo(hidden=0)", "hidden is 0; give a whole number of at least 1"),
         ("ovis(gamma='large')", "gamma is 'large'; give a number"),
-        ("ovis_mc(auxiliary=0)", "auxiliary is 0; give a whole number of at least 1"),
+        ("ovis_mc(runs=0)", "runs is 0; give a whole number of at least 1"),
     ],
 )
 def test_impossible_hyperparameters_are_refused_in_one_sentence(spec, sentence):

@@ -159,15 +159,56 @@ def test_rebar_is_unbiased_through_two_layers_and_hard_states_above_a_relaxed_on
     assert np.all(wrong[1:] < EXACT)
 
 
+OTHERS = (
+    {"coupling": "tied"},
+    {"relaxation": "rebar"},
+    {"coupling": "tied", "relaxation": "rebar"},
+)
+COMBINED = ({}, *OTHERS)
+
+
+def test_every_coupling_and_relaxation_is_unbiased_and_a_tie_without_its_derivative_is_not(
+    monkeypatch,
+):
+    """One unit, and an objective that is no polynomial; the first has the streams of all."""
+
+    def unit(params, example, binary):
+        x = binary(params[0] * example, noise="normal")
+        return jnp.exp(params[1] @ x) + jnp.sum(x**3)
+
+    monkeypatch.setattr(_quadrature, "_SMOOTH", (12,))
+    params, batch = (np.array([0.4]), np.array([0.6])), np.array([[1.5]])
+    losses = [rebar(unit, temperature=1, **options) for options in COMBINED]
+    as_if_z = replaced(losses[1], "untied", lambda site, x, a, u: jnp.zeros_like(a))
+    (*bias, wrong), value, _ = integrated([*losses, as_if_z], params, batch)
+    assert np.all(np.array(bias) < EXACT)
+    assert value < EXACT
+    assert wrong[0] > BIASED
+
+
+@pytest.mark.slow
+def test_every_coupling_and_relaxation_is_unbiased_through_two_layers(gauss):
+    gauss(6)
+    losses = [rebar(two_sites, temperature=1, scale=0.8, **options) for options in COMBINED]
+    bias, value, _ = integrated(losses, TWO, TWO_BATCH)
+    assert value < EXACT
+    assert np.all(bias < 1e-7)  # REBAR's relaxation is steeper: the integral has two digits less
+
+
 # ---------------------------------------------------------- planted bugs, for contrast
 
 
 def with_conditional(loss, other):
     """The same estimator with another z~."""
+    return replaced(loss, "conditional", other)
+
+
+def replaced(loss, name, other):
+    """The same estimator with another function in its computation."""
 
     def example_loss(params, u, example):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setitem(controlled.__globals__, "conditional", other)
+            patch.setitem(controlled.__globals__, name, other)
             return loss.example_loss(params, u, example)
 
     return replace(loss, example_loss=example_loss)
@@ -192,7 +233,9 @@ def test_planted_bugs_are_seen(gauss):
     def into_the_objective(params, u, example):
         """The control variate reaches the parameters of the objective."""
         run = sampled(network, params, u[0], example)
-        c = relaxed(network, 1.0, At(params, u[0], example, run, 0), stop_gradient(run.a[0]))
+        c = relaxed(
+            network, 1.0, At(params, u[0], example, run, 0, run.a[0]), stop_gradient(run.a[0])
+        )
         return right.example_loss(params, u, example) + c - stop_gradient(c)
 
     losses = [with_conditional(right, conditional)]
@@ -211,12 +254,18 @@ def test_planted_bugs_are_seen(gauss):
 # --------------------------------------------------------------------- draw by draw
 
 
-def test_a_draw_is_the_formula_of_the_paper():
-    """In {0,1} coding and with its u'; v is counted from the other end where b = 0."""
+@pytest.mark.parametrize("options", COMBINED, ids=str)
+def test_a_draw_is_the_formula_of_the_paper(options):
+    """In {0,1} coding and with its u'; v is counted from the other end where b = 0.
+
+    Tied, v is what makes u' = u, and a constant to the derivative. The relaxation of REBAR is
+    sig(z/t + a t/(t + 1)).
+    """
+    tied, wide = "coupling" in options, "relaxation" in options
     network, params, batch = one_example((2, 3, 1))
     example = jax.tree.map(lambda leaf: leaf[0], batch)
     generator = np.random.default_rng(5)
-    u, v = generator.uniform(size=(2, 3))
+    u, second = generator.uniform(size=(2, 3))
     t, c = 0.7, 0.6
     a = params[0]["weight"] @ example[0] + params[0]["bias"]
 
@@ -226,6 +275,7 @@ def test_a_draw_is_the_formula_of_the_paper():
     def paper(a):
         p = jax.nn.sigmoid(a)
         b = jnp.where(u < p, 1.0, 0.0)
+        v = stop_gradient(jnp.where(b > 0, u / p, (1 - u) / (1 - p))) if tied else second
 
         def z(a):
             return a - jnp.log(u / (1 - u))
@@ -235,14 +285,14 @@ def test_a_draw_is_the_formula_of_the_paper():
             other = jnp.where(b > 0, v * p, p + (1 - v) * (1 - p))
             return a - jnp.log(other / (1 - other))
 
-        def relaxed_f(z):
-            return f(jax.nn.sigmoid(z / t))
+        def relaxed_f(z, a):
+            return f(jax.nn.sigmoid(z / t + wide * a * t / (t + 1)))
 
-        slope = jax.grad(lambda a: relaxed_f(z(a)) - relaxed_f(z_given(a)))(a)
-        return (f(b) - c * relaxed_f(z_given(a))) * (b - p) + c * slope
+        slope = jax.grad(lambda a: relaxed_f(z(a), a) - relaxed_f(z_given(a), a))(a)
+        return (f(b) - c * relaxed_f(z_given(a), a)) * (b - p) + c * slope
 
-    loss = rebar(network, temperature=t, scale=c).example_loss
-    g = jax.jit(jax.grad(loss))(params, ((jnp.array(u),), (jnp.array(v),)), example)
+    loss = rebar(network, temperature=t, scale=c, **options).example_loss
+    g = jax.jit(jax.grad(loss))(params, ((jnp.array(u),), (jnp.array(second),)), example)
     np.testing.assert_allclose(g[0]["bias"], jax.jit(paper)(a), rtol=1e-10)
 
 
@@ -373,7 +423,8 @@ def test_means_of_draws_of_larger_networks_are_the_gradient(sizes, noise, learne
 
 
 @pytest.mark.slow
-def test_draws_are_finite_at_any_saturation_in_single_precision():
+@pytest.mark.parametrize("options", [{}, {"coupling": "tied", "relaxation": "rebar"}], ids=str)
+def test_draws_are_finite_at_any_saturation_in_single_precision(options):
     """Pre-activations far outside, on the edge, and inside of bounded support; with every noise."""
     levels = np.array([-40, -6, -1, -0.999999, 0, 0.999999, 1, 6, 40])
 
@@ -389,7 +440,7 @@ def test_draws_are_finite_at_any_saturation_in_single_precision():
 
     with jax.enable_x64(False):
         a = jnp.tile(jnp.array(levels, float), (5, 1))
-        loss = rebar(model, temperature=0.1)
+        loss = rebar(model, temperature=0.1, **options)
 
         @jax.jit
         def draws(keys):
@@ -436,6 +487,7 @@ def test_the_cost_is_what_is_counted(layers):
     example = jax.tree.map(lambda leaf: leaf[0], batch)
     u = tuple(jnp.full(2, 0.3) for _ in range(layers))
     passes = {"rebar": 2, "dynamic_rebar": 2, "relax": 2, "relax(black_box=True)": 0}
+    passes |= {f"{name}(coupling='tied')": 1 for name in ("rebar", "dynamic_rebar")}
     for spec, relaxed_passes in passes.items():
 
         def traced(params, spec=spec):
@@ -458,6 +510,10 @@ def test_the_cost_is_what_is_counted(layers):
         (partial(rebar, temperature=0), "temperature is 0; give a positive number"),
         (partial(rebar, scale=np.inf), "scale is inf; give a number"),
         (partial(dynamic_rebar, rate=-1), "rate is -1; give a positive number"),
+        (partial(rebar, coupling="tide"), "coupling is 'tide'; did you mean 'tied'?"),
+        (partial(dynamic_rebar, coupling=1), "coupling is 1; choose one of independent, tied"),
+        (partial(rebar, relaxation="rebr"), "relaxation is 'rebr'; did you mean 'rebar'?"),
+        (partial(dynamic_rebar, relaxation=2), "relaxation is 2; choose one of concrete, rebar"),
         (partial(dynamic_rebar, scale="one"), "scale is 'one'; give a number"),
         (partial(relax, hidden=0), "hidden is 0; give a whole number of at least 1"),
         (partial(relax, black_box="no"), "black_box is 'no'; give True or False"),

@@ -165,17 +165,19 @@ def test_the_step_with_decay_of_the_paper_is_sgd_with_decayed_weights():
 @pytest.mark.parametrize("scaled", [False, True])
 def test_the_magnitude_aware_sign_scales_each_channel_and_passes_the_gradient_inside(scaled):
     model = BinaryWeights(NETWORK, entries=(0,))
-    mean = np.abs(LATENT).mean(1, keepdims=True)
-    w = mean * np.sign(LATENT)
+    latent = LATENT + np.array([[0.3, 0], [0, 0]])  # one of them lies at the end, and moves
+    mean = np.abs(latent).mean(1, keepdims=True)
+    w = mean * np.sign(latent)
     value, g = jax.jit(jax.value_and_grad(real_network))(({**PARAMS[0], "weight": w}, PARAMS[1]))
     loss = magnitude_aware(model, scaled=scaled)
-    found, h = draw(loss)
-    inside = np.where(np.abs(LATENT) < 1, mean if scaled else 1, 0)
+    params = ({**PARAMS[0], "weight": latent}, PARAMS[1])
+    found, h = draw(loss, params)
+    inside = np.where(np.abs(latent) <= 1, mean if scaled else 1, 0)
     np.testing.assert_allclose(found, value, rtol=1e-14)
     np.testing.assert_allclose(h[0]["weight"], g[0]["weight"] * inside, rtol=1e-12)
-    assert h[0]["weight"][1, 0] == 0
+    assert h[0]["weight"][1, 0] == 0 != h[0]["weight"][0, 0]
     assert relative((h[0]["bias"], h[1]), (g[0]["bias"], g[1])) < 1e-13
-    np.testing.assert_array_equal(draw(loss, u=tuple(1 - u for u in U))[0], found)
+    np.testing.assert_array_equal(draw(loss, params, tuple(1 - u for u in U))[0], found)
 
 
 def test_the_channels_of_a_convolution_have_a_magnitude_each():

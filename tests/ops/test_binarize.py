@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 import gradbench.core.surrogate
 from gradbench import GradbenchError, binarize
 from gradbench.core.uniforms import unit_uniforms
-from gradbench.estimators import concrete, get_estimator, make_estimator, mean_field, zgr
+from gradbench.estimators import concrete, make_estimator, zgr
 from gradbench.estimators.arm import arm
 from gradbench.estimators.registry import ESTIMATORS
 from gradbench.ops.binarize import local_estimators
@@ -24,7 +24,8 @@ from gradbench.ops.binarize import local_estimators
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 LOCAL = tuple(local_estimators())
-BINARY = tuple(name for name in LOCAL if name != "mean_field")  # whose states are means
+SOFT = tuple(name for name in LOCAL if ESTIMATORS[name].make(lambda *_: 0).soft)
+BINARY = tuple(name for name in LOCAL if name not in SOFT)
 RANDOM = tuple(name for name in BINARY if name != "deterministic_straight_through")
 SPECS = (  # other routes through the same functions
     "concrete(temperature=0.3, relaxation='rebar')",
@@ -64,7 +65,7 @@ def states_and_gradients(a, coding, specs):
     }
 
 
-KINDS_OF_RULES = ("zgr", "concrete", "foust(rho=0.5)", "deterministic_straight_through")
+KINDS_OF_RULES = ("zgr", "gumbel_rao", "st_gumbel_softmax", "deterministic_straight_through")
 
 
 @pytest.mark.parametrize(
@@ -161,7 +162,7 @@ def one_layer(f, noise):
 def test_the_gradient_is_the_draw_of_the_estimator_on_a_model_of_one_layer(
     noise, specs, monkeypatch
 ):
-    """At hard states for linear objectives, and at the relaxed states for any."""
+    """At binary states, and at those that are real numbers."""
 
     def of_units(key, shapes, streams, examples, dtype):
         """The uniforms of ``binarize``, which have an order of their own, for one example."""
@@ -175,8 +176,7 @@ def test_the_gradient_is_the_draw_of_the_estimator_on_a_model_of_one_layer(
         found, own = {}, {}
         for spec in specs:
             for f in (linear, cubic):
-                hard = f is linear and spec != "mean_field"
-                draw = partial(binarize, key=KEY, estimator=spec, noise=noise, hard=hard)
+                draw = partial(binarize, key=KEY, estimator=spec, noise=noise, hard=False)
                 found[spec, f.__name__] = jax.grad(lambda a, f=f, draw=draw: f(c, draw(a)))(a)
                 loss = make_estimator(spec, one_layer(f, noise))
                 own[spec, f.__name__] = jax.grad(loss)((a, c), KEY, jnp.zeros((1, 1)))[0]
@@ -190,12 +190,12 @@ def test_the_gradient_is_the_draw_of_the_estimator_on_a_model_of_one_layer(
 @pytest.mark.slow
 def test_hard_false_gives_the_relaxed_states_of_those_that_have_some():
     a = jnp.linspace(-1.0, 1.0, 11)
-    soft = {name for name in LOCAL if ESTIMATORS[name].make(lambda *_: 0).soft}
-    assert soft >= {"concrete", "hard_concrete", "mean_field", "foust", "stochastic_times_smooth"}
+    soft = ("concrete", "foust", "hard_concrete", "mean_field", "stochastic_times_smooth")
+    assert set(SOFT) >= set(soft)
     for name in LOCAL:
         x = np.asarray(binarize(a, key=KEY, estimator=name, hard=False))
         assert np.all(np.abs(x) <= 1)
-        assert (name in soft) == bool(np.any(np.abs(x) < 1)), name
+        assert (name in SOFT) == bool(np.any(np.abs(x) < 1)), name
     mean = binarize(a, estimator="mean_field", hard=False, coding="bits")
     np.testing.assert_allclose(mean, jax.nn.sigmoid(a), rtol=1e-6)
 
@@ -358,13 +358,11 @@ def test_sharded_pre_activations_have_the_states_of_one_device_and_stay_where_th
 # ------------------------------------------------------------------------------- any input
 
 POSITIVE = st.floats(0.05, 20).map(repr)
-FRACTION = st.floats(0.01, 1).map(repr)
 ANY_SPEC = st.one_of(
     st.sampled_from(BINARY),
-    st.builds("concrete(temperature={})".format, POSITIVE),
     st.builds("st_gumbel_softmax(temperature={}, slope={})".format, POSITIVE, POSITIVE),
     st.builds("gumbel_rao(samples={})".format, st.integers(1, 5)),
-    st.builds("foust(rho={})".format, FRACTION),
+    st.builds("reinmax(temperature={})".format, POSITIVE),
     st.builds("straight_through(slope={})".format, POSITIVE),
     st.builds("darn(phi={})".format, st.floats(-2, 2).map(repr)),
     st.builds("mve(tau={})".format, POSITIVE),
@@ -396,7 +394,7 @@ def draws_of_all_noises(a):
     return [
         jax.value_and_grad(lambda a, spec=spec, n=n: one_state(a, spec, n))(a)
         for n in NOISES
-        for spec in ("zgr", "concrete")
+        for spec in ("zgr", "st_gumbel_softmax")
     ]
 
 
@@ -451,7 +449,7 @@ def test_types_are_refused_at_trace_time_too(kind):
 
 def test_what_cannot_be_seen_to_be_nan_stays_nan_and_its_neighbours_do_not_become_it():
     a = jnp.array([0.5, jnp.nan, -0.5])
-    for spec, coding in (("zgr", "signs"), ("concrete", "bits"), ("straight_through", "bits")):
+    for spec, coding in (("zgr", "signs"), ("gumbel_rao", "bits"), ("straight_through", "bits")):
         draw = jax.jit(partial(binarize, key=KEY, estimator=spec, coding=coding))
         np.testing.assert_array_equal(np.isnan(draw(a)), [False, True, False])
         g = jax.jit(jax.grad(lambda a, draw=draw: draw(a)[0] + draw(a)[2]))(a)
@@ -492,7 +490,8 @@ def test_raw_keys_and_those_of_another_generator_serve():
         ({"estimator": "ap2"}, "ap2 needs an SBN"),
         ({"estimator": "vimco"}, "vimco needs a MultiSample model"),
         ({"estimator": "bayesbinn"}, "bayesbinn needs binary weights"),
-        ({"estimator": "mean_field"}, "the states of mean_field are means"),
+        ({"estimator": "concrete"}, "concrete are real numbers; give hard=False for these"),
+        ({"estimator": "gumbel_softmax"}, "or take an estimator of binary states, such as st_gum"),
         ({"noise": "logistics"}, "unknown noise 'logistics'; did you mean 'logistic'?"),
         ({"noise": 2}, "unknown noise 2"),
         ({"coding": "bit"}, "coding is 'bit'; give 'signs' or 'bits'"),
@@ -510,13 +509,20 @@ def test_every_estimator_that_is_no_rule_of_a_unit_is_refused():
 
 
 def test_a_function_of_a_model_serves_as_a_spec_does():
-    for make, spec in ((zgr, "zgr"), (partial(concrete, temperature=0.5), None)):
-        assert get_estimator(spec or "concrete")[0].unitwise
-        g = jax.grad(lambda a, make=make: jnp.sum(binarize(a, key=KEY, estimator=make)))(A)
-        same = spec or "concrete(temperature=0.5)"
-        right = jax.grad(lambda a, same=same: jnp.sum(binarize(a, key=KEY, estimator=same)))(A)
+    pairs = ((zgr, "zgr"), (partial(concrete, temperature=0.5), "concrete(temperature=0.5)"))
+    for pair in pairs:
+        draws = [partial(binarize, key=KEY, estimator=one, hard=False) for one in pair]
+        g, right = (jax.grad(lambda a, draw=draw: jnp.sum(draw(a)))(A) for draw in draws)
         np.testing.assert_array_equal(g, right)
-    assert "means" in sentence(lambda: binarize(A, estimator=mean_field))
+
+
+@pytest.mark.parametrize("name", SOFT)
+def test_estimators_whose_states_are_real_numbers_are_refused_unless_hard_is_false(name):
+    for estimator in (name, ESTIMATORS[name].make):
+        said = sentence(lambda estimator=estimator: binarize(A, key=KEY, estimator=estimator))
+        assert said.startswith(f"the states of {name} are real numbers; give hard=False")
+        assert "st_gumbel_softmax" in said
+    assert np.any(np.abs(binarize(A, key=KEY, estimator=name, hard=False)) < 1)
 
 
 # -------------------------------------------------------------------------------------- keys

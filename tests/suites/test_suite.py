@@ -108,7 +108,9 @@ def test_the_suites_and_problems_of_the_package_are_listed():
 @pytest.mark.parametrize("name", ["conv", "depth", "digits", "psa", "quick", "vae", "width"])
 def test_every_packaged_suite_loads_with_all_methods_of_the_figure(name):
     suite = load_suite(name)
-    assert suite.name == name and list(suite.estimators) == FIGURE
+    published = ["arm(descendants='independent')"] * (name == "psa")  # the paper's, beside ours
+    assert suite.name == name
+    assert list(suite.estimators) == [*FIGURE[:2], *published, *FIGURE[2:]]
     assert all(canonical(estimator) == estimator for estimator in suite.estimators)
     assert len({problem.name for problem in suite.problems}) == len(suite.problems) > 0
 
@@ -451,27 +453,27 @@ def hash_of(suite):
     return suite_hash(load_suite(suite).as_dict())
 
 
-# Of json.dumps(suite.as_dict()), as gradbench wrote it when problems were read by hand. Another one
-# would orphan stored results.
+# Of json.dumps(suite.as_dict()). Another one orphans stored results: such a suite is to be
+# run anew.
 DIGESTS = {
     "conv": "37d562e873636a6e",
     "conv-quick": "ef79c04fff85fc7e",
     "depth": "9cf590888d84bbdf",
     "digits": "4f404ec4215c0cd5",
-    "psa": "227a99792ef688f4",
+    "psa": "0877f18704079c88",
     "quick": "f3ff4f5e61b128eb",
-    "seeds": "63778686237717eb",
-    "seeds-quick": "adec83565eb13134",
+    "seeds": "7f6d4a24c12b349c",
+    "seeds-quick": "d53e44e2980fb881",
     "temperature": "0c62d1cde3d6d242",
     "temperature-quick": "eadf65f417ca1e31",
-    "toy": "73f3dd92095659e9",
+    "toy": "8de3e2e35362ccb6",
     "toy-quick": "cc15b179426f3a57",
     "vae": "3b63b7dd965d3405",
     "vae-quick": "b8eb71c2f56445de",
     "weights": "6c15e4f3a6ce9a31",
     "weights-quick": "ead2333c0c5a9519",
     "width": "61554e4cff020652",
-    "zoo": "ec9a42ed2ee9eb52",
+    "zoo": "8826de83d95f5b84",
     "zoo-quick": "a70d052b537e3040",
 }
 

@@ -41,7 +41,7 @@ def at_site(u, k):
     return tuple(stream[k] for stream in u)
 
 
-def binarized(spec, hard=False, home=binarization):
+def binarized(spec, home=binarization):
     """The estimator of a model that is run with ``binarize`` at every site."""
 
     def make(model):
@@ -52,7 +52,7 @@ def binarized(spec, hard=False, home=binarization):
                 k = next(count)
                 with given(home, at_site(u, k)):
                     return binarize(
-                        a, key=jax.random.key(k), estimator=spec, noise=noise, hard=hard
+                        a, key=jax.random.key(k), estimator=spec, noise=noise, hard=False
                     )
 
             return model(params, example, binary)
@@ -170,8 +170,8 @@ def claimed(spec):
 
 
 # FouST differentiates the objective between the states and takes its value at them: what sees a
-# unit alone has one state for both. Hard, it is ZGR; soft, the objective's own parameters, and the
-# layers above, see what is between the states.
+# unit alone has one state for both: the objective's own parameters, and the layers above, see what
+# is between the states.
 FOUND_BY_BINARIZE = {"foust": "biased"}
 
 
@@ -184,7 +184,7 @@ def assert_found(make, spec, found):
 
 
 @pytest.mark.usefixtures("shortly")
-@pytest.mark.parametrize("spec", ["straight_through", "zgr", "darn(phi=0.2)", "mve", "swish_sign"])
+@pytest.mark.parametrize("spec", ["straight_through", "zgr", "darn(phi=0.2)", "mve"])
 @pytest.mark.slow
 def test_binarize_has_the_class_of_its_estimator_by_enumeration(spec):
     assert_found(binarized, spec, claimed(spec))
@@ -197,14 +197,6 @@ def test_binarize_has_the_class_and_the_conduct_of_every_local_estimator(spec):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("spec", "found"), [("foust", "quadratic"), ("foust(weight=False)", "multilinear")]
-)
-def test_a_hard_foust_is_zgr_or_straight_through(spec, found):
-    assert check_estimator(partial(binarized, hard=True)(spec)).found == found
-
-
-@pytest.mark.slow
 def test_binarize_with_keys_of_its_own_has_the_class_of_zgr():
     certificate = check_estimator(keyed("zgr"))
     assert certificate.found == "quadratic", str(certificate)
@@ -214,13 +206,12 @@ def test_binarize_with_keys_of_its_own_has_the_class_of_zgr():
 @pytest.mark.usefixtures("shortly")
 @pytest.mark.slow
 def test_a_wrong_slope_in_binarize_is_seen():
-    right = binarization.states
+    right = binarization.marked
 
-    def half(rule, site, a, u, hard):
-        x = right(rule, site, a, u, hard)
-        return stop_gradient(x / 2) + x / 2
+    def half(x):
+        return right(stop_gradient(x / 2) + x / 2)
 
-    with patch.object(binarization, "states", half):
+    with patch.object(binarization, "marked", half):
         assert check_estimator(binarized("zgr")).found == "biased"
 
 
