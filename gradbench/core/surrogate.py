@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from gradbench.core.autodiff import first_order
 from gradbench.core.branches import Branches
 from gradbench.core.contract import (
     Batch,
@@ -22,6 +23,7 @@ from gradbench.core.contract import (
     Smoothness,
 )
 from gradbench.core.inputs import checked
+from gradbench.core.keys import is_evaluating
 from gradbench.core.pytrees import real_type
 from gradbench.core.run import batch_size, run_model
 from gradbench.core.uniforms import Uniforms, draw_uniforms
@@ -47,6 +49,9 @@ class SurrogateLoss:
             such a rule, see ``unitwise``.
         soft: whether the states of the rule are real numbers, not -1 and +1.
         branches: the law of the branches that a draw compares, if it is nothing else than that.
+        second_order: whether second derivatives of a draw are right too, in the mean and of what
+            the draw estimates: where real states are smooth functions of the parameters. Others
+            are refused.
         route: says in words how the estimator computes on a model with some sites, for
             ``gradbench.explain``.
     """
@@ -61,11 +66,15 @@ class SurrogateLoss:
     rule: Rule | None = None
     soft: bool = False
     branches: Branches | None = None
+    second_order: bool = False
     route: Callable[[Sequence[Site]], Sequence[str]] | None = None
 
     def __call__(self, params: Params, key: Array, batch: Batch) -> Float[Array, ""]:
         """Return the mean of the losses of the examples, see ``gradbench.core.contract.Loss``."""
         params, batch, sites = checked(self.model, params, batch, key)
+        right = self.second_order and not getattr(self.model, "random", False)
+        if not right and not is_evaluating():  # what evaluates an objective has marked all of it
+            (params, batch), _ = first_order((params, batch))
         shapes = [site.shape for site in sites]
         u = draw_uniforms(key, shapes, self.streams, batch_size(batch), real_type(params))
         if self.couples_batch:

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from gradbench.core.autodiff import first_order
 from gradbench.core.contract import (
     Batch,
     ExampleLoss,
@@ -21,6 +22,7 @@ from gradbench.core.contract import (
     Trace,
     is_deterministic,
 )
+from gradbench.core.keys import is_evaluating
 from gradbench.core.surrogate import SurrogateLoss, surrogate_loss
 from gradbench.estimators.adaptive import Learned
 from gradbench.estimators.registry import make_estimator
@@ -42,6 +44,8 @@ class _Combined:
 
     def __call__(self, params: Params, key: Array, batch: Batch) -> Float[Array, ""]:
         """Return the value of the surrogate loss."""
+        if not is_evaluating():
+            (params, batch), _ = first_order((params, batch))
         return self.loss(params, key, batch)
 
 

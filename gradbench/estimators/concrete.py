@@ -1,6 +1,7 @@
 """The Concrete relaxation, which is Gumbel-Softmax of two classes, and estimators made from it."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +21,9 @@ RELAXATIONS: dict[str, Callable[[float], float]] = {  # the factor of a at a tem
 }
 
 
-def _relaxed(model: Model, state: Rule, smoothness: str, breakpoints: Breakpoints) -> Loss:
+def _relaxed(
+    model: Model, state: Rule, smoothness: str, breakpoints: Breakpoints, **options: Any
+) -> Loss:
     """Replace states by real ones, ``state(site, a, u)``, and differentiate these."""
     return unitwise(
         model,
@@ -29,6 +32,7 @@ def _relaxed(model: Model, state: Rule, smoothness: str, breakpoints: Breakpoint
         randomness="uniforms",
         smoothness=smoothness,
         breakpoints=breakpoints,
+        **options,
     )
 
 
@@ -79,7 +83,7 @@ def concrete(model: Model, *, temperature: float = 1.0, relaxation: str = "concr
     def state(site, a, u):
         return jnp.tanh((factor * a - site.noise.quantile(u)) / (2 * t))
 
-    return _relaxed(model, state, "smooth", middle)
+    return _relaxed(model, state, "smooth", middle, second_order=True)
 
 
 @register_backprop(

@@ -7,10 +7,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from gradbench.core.autodiff import surrogate_gradient
+from gradbench.core.autodiff import first_order, surrogate_gradient
 from gradbench.core.contract import Loss, Model, Site
 from gradbench.core.errors import GradbenchError
-from gradbench.core.keys import note_use, real
+from gradbench.core.keys import is_evaluating, note_use, real
 from gradbench.core.noise import Noise, get_noise
 from gradbench.core.run import Coding, coded, draw_state
 from gradbench.core.surrogate import SurrogateLoss
@@ -79,6 +79,8 @@ def binarize(
             "or take straight_through"
         )
     site = Site(0, a.shape, get_noise(noise))
+    if not rule.second_order and not is_evaluating():
+        a, _ = first_order(a)
     exact = a.astype(jnp.promote_types(a.dtype, jnp.float32))
     u: tuple[Array, ...] = ()
     if rule.streams:

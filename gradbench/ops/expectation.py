@@ -10,9 +10,10 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PyTree
 
 from gradbench.core.arguments import at_least
+from gradbench.core.autodiff import first_order
 from gradbench.core.contract import Loss, Model, is_deterministic
 from gradbench.core.errors import GradbenchError
-from gradbench.core.keys import evaluation, note_use, real
+from gradbench.core.keys import evaluation, is_evaluating, note_use, real
 from gradbench.core.noise import Noise, get_noise
 from gradbench.core.run import coded
 from gradbench.estimators.registry import any_model, get_estimator
@@ -98,6 +99,8 @@ def expectation(
         maker = make if found is None or exact else get_estimator(UNBIASED)[0].make
         loss, example = maker(model), jnp.zeros((1, 1), flat.dtype)  # f does not see the example
         random = not is_deterministic(loss)
+        # What evaluates an objective has marked all of it.
+        second_order = is_evaluating() or getattr(loss, "second_order", exact)
         if random:
             note_use(key, "expectation", logits)
         with evaluation(key if random else None):
@@ -111,6 +114,8 @@ def expectation(
                     "put it behind jax.pure_callback"
                 ) from error
             held = (thetas, *closed_over)
+            if not second_order:
+                flat, held = first_order(flat, held)
             dtype = _check_objective(lambda x: opened(x, *held), flat, name, differentiates)
 
             def draw(key: Any) -> Array:
