@@ -79,6 +79,11 @@ def _gradient_term_jvp(primals, tangents):
     return gradient_term(g, a), slope.astype(jnp.result_type(a))  # g may have higher precision
 
 
+def fixed_at_infinity(a: Float[Array, "..."]) -> Float[Array, "..."]:
+    """Return pre-activations whose infinite entries, of masked units, have the gradient 0."""
+    return jnp.where(jnp.isinf(a), jax.lax.stop_gradient(a), a)
+
+
 def first_order(sampled: PyTree, direct: PyTree = ()) -> tuple[PyTree, PyTree]:
     """Return two pytrees whose second derivatives are refused.
 

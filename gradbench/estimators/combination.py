@@ -21,9 +21,10 @@ from gradbench.core.contract import (
     Randomness,
     Trace,
     is_deterministic,
+    scalar_of,
 )
 from gradbench.core.keys import is_evaluating
-from gradbench.core.surrogate import SurrogateLoss, surrogate_loss
+from gradbench.core.surrogate import SurrogateLoss, surrogate_loss, with_aux
 from gradbench.estimators.adaptive import Learned
 from gradbench.estimators.registry import make_estimator
 
@@ -46,7 +47,7 @@ class _Combined:
         """Return the value of the surrogate loss."""
         if not is_evaluating():
             (params, batch), _ = first_order((params, batch))
-        return self.loss(params, key, batch)
+        return with_aux(self.loss(params, key, batch), self.model, params, key, batch)
 
 
 def _combine(
@@ -106,7 +107,7 @@ def _repeat(model: Model, part: Loss, draws: int) -> Loss:
 
     def loss(params: Params, key: Array, batch: Batch) -> Array:
         keys = [key, *(jax.random.fold_in(key, _DRAW + k) for k in range(1, draws))]
-        return jnp.mean(jax.vmap(lambda own: part(params, own, batch))(jnp.stack(keys)))
+        return jnp.mean(jax.vmap(lambda own: scalar_of(part(params, own, batch)))(jnp.stack(keys)))
 
     return _Combined(model, loss, "uniforms")
 
@@ -152,7 +153,7 @@ def _join(model: Model, parts: Sequence[Loss], rule: _Rule) -> Loss:
 
 def _fixed(loss: Callable[..., Array], *others: Any) -> _OfParams:
     """Return a loss as a function of the parameters alone."""
-    return lambda params: loss(params, *others)
+    return lambda params: scalar_of(loss(params, *others))
 
 
 def _of_batch(part: SurrogateLoss) -> ExampleLoss:

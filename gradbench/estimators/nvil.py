@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from gradbench.core.arguments import at_least, fraction, positive
-from gradbench.core.contract import Example, Model, Params, Site, Trace
+from gradbench.core.contract import Example, Model, Params, Site, Trace, scalar_of
 from gradbench.core.run import as_examples, find_sites, sampled
 from gradbench.core.surrogate import surrogate_loss
 from gradbench.estimators.adaptive import (
@@ -56,7 +56,7 @@ def nvil(model: Model, *, hidden: int = 16, rate: float = 0.01, decay: float = 0
             run = sampled(model, params, u[0], example)
             return sum(r**2 for r in returns(nets, c, run, example))
 
-        return surrogate_loss(model, squares)(params, key, batch)
+        return scalar_of(surrogate_loss(model, squares)(params, key, batch))
 
     start, step = descent(rate, regression)
 
@@ -74,7 +74,7 @@ def nvil(model: Model, *, hidden: int = 16, rate: float = 0.01, decay: float = 0
         return surrogate_loss(model, example_loss)
 
     def adapt(state, params, key, batch):
-        f = frozen(state)(params, key, batch)
+        f = scalar_of(frozen(state)(params, key, batch))
         return {
             "nets": step(state["nets"], averaged(state["average"]), params, key, batch),
             "average": follow(state["average"], f, decay),

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 
 from gradbench.core.arguments import finite, fraction
 from gradbench.core.autodiff import gradient_term
-from gradbench.core.contract import Loss, Model, Params, Site, Trace
+from gradbench.core.contract import Loss, Model, Params, Site, Trace, scalar_of
 from gradbench.core.pytrees import real_type
 from gradbench.core.run import sampled
 from gradbench.core.surrogate import SurrogateLoss, surrogate_loss
@@ -133,6 +133,6 @@ def moving_average(model: Model, *, decay: float = 0.99) -> Learned:
         return _with_baseline(model, averaged(state))
 
     def adapt(state, params, key, batch):
-        return follow(state, frozen(state)(params, key, batch), decay)
+        return follow(state, scalar_of(frozen(state)(params, key, batch)), decay)
 
     return Learned(model, lambda params, batch: start_average(params), frozen, adapt)

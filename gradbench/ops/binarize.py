@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from gradbench.core.autodiff import first_order, surrogate_gradient
+from gradbench.core.autodiff import first_order, fixed_at_infinity, surrogate_gradient
 from gradbench.core.contract import Loss, Model, Site
 from gradbench.core.errors import GradbenchError
 from gradbench.core.keys import is_evaluating, note_use, real
@@ -81,7 +81,7 @@ def binarize(
     site = Site(0, a.shape, get_noise(noise))
     if not rule.second_order and not is_evaluating():
         a, _ = first_order(a)
-    exact = a.astype(jnp.promote_types(a.dtype, jnp.float32))
+    exact = fixed_at_infinity(a.astype(jnp.promote_types(a.dtype, jnp.float32)))
     u: tuple[Array, ...] = ()
     if rule.streams:
         note_use(key, "binarize", a)

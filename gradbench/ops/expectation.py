@@ -5,13 +5,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.extend.core import Var
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PyTree
 
 from gradbench.core.arguments import at_least
 from gradbench.core.autodiff import first_order
 from gradbench.core.contract import Loss, Model, is_deterministic
+from gradbench.core.dependence import depends_on
 from gradbench.core.errors import GradbenchError
 from gradbench.core.keys import evaluation, is_evaluating, note_use, real
 from gradbench.core.noise import Noise, get_noise
@@ -220,7 +220,7 @@ def _check_objective(
 
     why = "it uses x in whole numbers or comparisons alone"
     try:
-        if _depends_on(1, slope, flat, flat) or not _depends_on(0, at, flat):
+        if depends_on(1, slope, flat, flat) or not depends_on(0, at, flat):
             return value.dtype
     except _CALLBACK_ERRORS as error:
         if not _is_about_callback(error):
@@ -230,16 +230,6 @@ def _check_objective(
         f"{name} needs the derivative of f in x, and f has none: {why}; take an estimator that "
         "evaluates f alone, such as 'disarm', 'arms' or 'rloo'"
     )
-
-
-def _depends_on(number: int, f: Callable[..., Array], *args: Array) -> bool:
-    """Return whether f can depend on the argument of that number, from the traced program."""
-    program = jax.make_jaxpr(f)(*args).jaxpr
-    reached = {program.invars[number]}
-    for equation in program.eqns:
-        if any(isinstance(v, Var) and v in reached for v in equation.invars):
-            reached.update(equation.outvars)
-    return any(isinstance(v, Var) and v in reached for v in program.outvars)
 
 
 def _is_about_callback(error: Exception) -> bool:

@@ -1,4 +1,4 @@
-"""Second derivatives through sampled states are refused wherever they are taken, first ones kept."""
+"""Second derivatives through sampled states are refused wherever they are taken; first are not."""
 
 import jax
 import jax.numpy as jnp
