@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from gradbench.advise.truth import BLOCKS, as_estimator, check_options, find_truth
+from gradbench.advise.truth import BLOCKS, check_options, find_truth
 from gradbench.core.arguments import at_least
 from gradbench.core.callables import check_loss
 from gradbench.core.contract import Batch, Loss, Params
@@ -20,6 +20,7 @@ from gradbench.core.pytrees import closed, layer_vectors
 from gradbench.core.text import aligned
 from gradbench.measure.cell import Cell
 from gradbench.measure.reference import Reference
+from gradbench.measure.sample import as_estimator
 from gradbench.metrics import METRICS, Estimate, Measurement, check_metrics, layers_of
 from gradbench.metrics.intervals import digits
 

@@ -5,7 +5,6 @@ from functools import lru_cache, partial
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
@@ -14,7 +13,7 @@ from gradbench.core.contract import Batch, Loss, Model, Params
 from gradbench.core.errors import GradbenchError
 from gradbench.core.inputs import check_hash
 from gradbench.core.precision import float64
-from gradbench.core.pytrees import from_vectors, layer_vectors, opened
+from gradbench.core.pytrees import from_vectors, layer_vectors
 from gradbench.core.run import batch_size
 from gradbench.estimators import make_estimator
 from gradbench.estimators.registry import get_estimator
@@ -23,6 +22,7 @@ from gradbench.exact.size import fits
 from gradbench.measure.blocks import Blocks
 from gradbench.measure.cell import Cell
 from gradbench.measure.reference import Reference
+from gradbench.measure.sample import moments_of
 from gradbench.ops.score_mode import UNBIASED, counterpart
 
 BLOCKS = 16  # of the draws and of the truth; each block is as large as the parameters
@@ -129,32 +129,6 @@ def _unbiased(
     return _made(spec, model), spec  # type: ignore[arg-type]
 
 
-def as_estimator(loss: Loss) -> Loss:
-    """Return a loss that takes parameters as ``pytrees.closed`` makes them.
-
-    Estimators open them again by themselves; a loss of the user's own is wrapped.
-
-    Raises:
-        GradbenchError: the loss has no hash.
-    """
-    try:
-        hash(loss)
-    except TypeError as error:
-        raise GradbenchError(
-            f"the loss of type {type(loss).__name__} has no hash, by which compiled functions are "
-            "cached; give a function"
-        ) from error
-    return loss if hasattr(loss, "model") else _opening(loss)  # type: ignore[arg-type]
-
-
-@lru_cache
-def _opening(loss: Loss) -> Loss:
-    def opening(params: Params, key: Array, batch: Batch) -> Array:
-        return loss(opened(params), key, batch)
-
-    return opening
-
-
 def _check_mean(loss: Loss, params: Params, batch: Batch, key: Array) -> None:
     """Refuse a loss that is significantly not the mean of the losses of its examples."""
     keys = jax.random.split(jax.random.fold_in(key, 1), _FORWARD)
@@ -209,7 +183,7 @@ def _sampled(
     found = []
     for _, gradients in cell.draws(range(0, draws, size)):
         with float64():
-            found.append([_moments(rows) for rows in gradients])
+            found.append([moments_of(rows) for rows in gradients])
     blocks = tuple(
         Blocks(*(np.stack(part) for part in zip(*layer, strict=True)))
         for layer in zip(*found, strict=True)
@@ -218,11 +192,3 @@ def _sampled(
         raise cell.not_finite()
     with float64():
         return from_vectors([layer.mean() for layer in blocks], params), blocks
-
-
-@jax.jit
-def _moments(rows: Array) -> tuple[Array, Array, Array]:
-    """Return the moments of draws [n, P] as three arrays; to be called inside ``float64()``."""
-    rows = rows.astype(float)
-    mean = jnp.mean(rows, axis=0)
-    return jnp.float64(len(rows)), mean, jnp.sum((rows - mean) ** 2, axis=0)
