@@ -84,7 +84,8 @@ class SurrogateLoss:
             value = self.example_loss(params, u, batch)
         else:
             value = jnp.mean(jax.vmap(self.example_loss, (None, -1, 0))(params, u, batch))
-        return (value, _aux(self.model, params, key, batch, sites)) if has_aux else value
+        found: Any = (value, _aux(self.model, params, key, batch, sites)) if has_aux else value
+        return found
 
 
 def with_aux(value: Array, model: Model, params: Params, key: Array, batch: Batch) -> Any:

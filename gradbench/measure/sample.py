@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 
 from gradbench.core.arguments import at_least
 from gradbench.core.callables import check_loss
-from gradbench.core.contract import Batch, Loss, Params
+from gradbench.core.contract import Batch, Loss, Params, scalar_of
 from gradbench.core.errors import GradbenchError
 from gradbench.core.inputs import check_data, checked, refuse_traced
 from gradbench.core.precision import float64
@@ -126,7 +126,8 @@ def moments_of(rows: Array) -> tuple[Array, Array, Array]:
 def as_estimator(loss: Loss) -> Loss:
     """Return a loss that takes parameters as ``pytrees.closed`` makes them.
 
-    Estimators open them again by themselves; a loss of the user's own is wrapped.
+    Estimators open them again by themselves; a loss of the user's own is
+    wrapped, and then has no aux.
 
     Raises:
         GradbenchError: the loss has no hash.
@@ -144,6 +145,6 @@ def as_estimator(loss: Loss) -> Loss:
 @lru_cache
 def _opening(loss: Loss) -> Loss:
     def opening(params: Params, key: Array, batch: Batch) -> Any:
-        return loss(opened(params), key, batch)
+        return scalar_of(loss(opened(params), key, batch))
 
     return opening

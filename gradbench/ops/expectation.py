@@ -10,16 +10,20 @@ from jaxtyping import Array, Float, PyTree
 
 from gradbench.core.arguments import at_least
 from gradbench.core.autodiff import first_order
+from gradbench.core.callables import short
 from gradbench.core.contract import Loss, Model, is_deterministic
 from gradbench.core.dependence import depends_on
 from gradbench.core.errors import GradbenchError
+from gradbench.core.hints import hint
 from gradbench.core.keys import evaluation, is_evaluating, note_use, real
 from gradbench.core.noise import Noise, get_noise
 from gradbench.core.run import coded
+from gradbench.estimators.adaptive import Learned
 from gradbench.estimators.registry import any_model, get_estimator
 from gradbench.ops.score_mode import UNBIASED, marked, mode
 
 EXACT_UNITS = 20  # at most, for estimator="exact": a million evaluations
+_REMEDY = "return one real number, and map over a batch with jax.vmap"
 _CALLBACK = "it calls a function outside of JAX"
 # What JAX raises when it cannot transform a callback.
 _CALLBACK_ERRORS = (ValueError, NotImplementedError)
@@ -53,8 +57,8 @@ def expectation(
     than the key of g. And g may stand anywhere in a differentiated program, under ``jit``, ``vmap``
     and ``scan``.
 
-    Estimators with learned parts stay at their initial state, where they are unbiased too. The
-    value has the type that f returns.
+    Estimators with learned parts stay at their initial state, where they are unbiased too, and say
+    so once. The value has the type that f returns.
 
     Args:
         f: a function of x and ``args`` that returns a real scalar.
@@ -90,7 +94,11 @@ def expectation(
             )
 
         def at(x: Array, thetas: list[Array]) -> Array:
-            return f(shaped(coded(x, coding)), *whole(thetas))
+            value = f(shaped(coded(x, coding)), *whole(thetas))
+            odd = [leaf for leaf in jax.tree.leaves(value) if not _is_array(leaf)]
+            if odd:
+                raise GradbenchError(f"f returns {short(odd[0])}; {_REMEDY}")
+            return value
 
         def model(params: Any, example: Any, binary: Any) -> Array:
             return opened(binary(params[0], injected), *params[1])
@@ -98,6 +106,12 @@ def expectation(
         found = mode()
         maker = make if found is None or exact else get_estimator(UNBIASED)[0].make
         loss, example = maker(model), jnp.zeros((1, 1), flat.dtype)  # f does not see the example
+        if isinstance(loss, Learned) and found is None:
+            hint(
+                f"expectation() takes {name} at its initial state, where nothing is learned; to "
+                "learn, write f as a model and take gradbench.estimators."
+                f"{name.partition('(')[0]}(model).fit(params, key, batch)"
+            )
         random = not is_deterministic(loss)
         # What evaluates an objective has marked all of it.
         second_order = is_evaluating() or getattr(loss, "second_order", exact)
@@ -193,6 +207,10 @@ def _real_args(args: Any) -> tuple[list[Array], Callable[[list[Array]], Any]]:
     return [leaves[k] for k in real], whole
 
 
+def _is_array(leaf: Any) -> bool:
+    return hasattr(leaf, "dtype") or isinstance(leaf, bool | int | float | complex)
+
+
 def _is_real(leaf: Any) -> bool:
     return isinstance(leaf, float) or jnp.issubdtype(getattr(leaf, "dtype", int), jnp.floating)
 
@@ -209,9 +227,7 @@ def _check_objective(
     if not _is_real(value) or value.shape != ():
         array = isinstance(value, jax.ShapeDtypeStruct)
         what = f"{value.dtype}{list(value.shape)}" if array else f"a {type(value).__name__}"
-        raise GradbenchError(
-            f"f returns {what}; return one real number, and map over a batch with jax.vmap"
-        )
+        raise GradbenchError(f"f returns {what}; {_REMEDY}")
     if not differentiates:
         return value.dtype
 
