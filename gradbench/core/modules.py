@@ -50,13 +50,19 @@ def keyed(params: Params, key: Array, examples: Batch, count: int) -> Batch:
 
 
 def unkeyed(params: Params, example: Example) -> tuple[Params, Example]:
-    """Return parameters with the keys of an example, and the example that the model sees."""
-    if not isinstance(example, Keyed):
-        return params, example
-    keys = iter(example.keys)
-    return jax.tree.map(
-        lambda leaf: next(keys) if is_key_array(leaf) else leaf, params
-    ), example.example
+    """Return parameters with the keys of an example, and the example that the model sees.
+
+    Keys are cloned: the runs that a draw compares have them in common on purpose.
+    """
+    if isinstance(example, Keyed):
+        keys, example = iter(example.keys), example.example
+        params = jax.tree.map(lambda leaf: next(keys) if is_key_array(leaf) else leaf, params)
+    return cloned((params, example))
+
+
+def cloned(tree: Any) -> Any:
+    """Return a pytree whose keys are clones, for JAX's check of their reuse."""
+    return jax.tree.map(lambda leaf: jax.random.clone(leaf) if is_key_array(leaf) else leaf, tree)
 
 
 def leaves_of(params: Params) -> Leaves:

@@ -14,7 +14,7 @@ from gradbench.core.contract import Batch, Example, Model, Params, Site, Trace, 
 from gradbench.core.errors import GradbenchError, did_you_mean
 from gradbench.core.keys import evaluation, trace_state
 from gradbench.core.misfits import MISFITS, does_not_run
-from gradbench.core.modules import leaves_of, refuse_changes, unkeyed
+from gradbench.core.modules import cloned, leaves_of, refuse_changes, unkeyed
 from gradbench.core.noise import Noise, get_noise
 from gradbench.core.pytrees import closed, opened
 from gradbench.core.uniforms import Uniforms
@@ -211,7 +211,7 @@ def find_outline(model: Model, params: Params, example: Example, batched: bool =
         return run.f if all(map(_is_number, jax.tree.leaves(run.f))) else _Wrong(type(run.f))
 
     try:
-        f = jax.eval_shape(traced, closed(params), example)
+        f = jax.eval_shape(traced, *cloned((closed(params), example)))
     except GradbenchError:
         raise
     except MISFITS as error:
