@@ -158,7 +158,10 @@ def test_all_runs_of_a_draw_have_the_same_mask():
     kept = []
     loss = gradbench.estimators.arm(noisy)
     aux = gradbench.estimators.arm(
-        lambda p, e, b: (noisy(p, e, b), jax.random.bernoulli(p["key"], 0.5, (2,)))
+        lambda p, e, b: (
+            noisy(p, e, b),
+            jax.random.bernoulli(jax.random.clone(p["key"]), 0.5, (2,)),
+        )
     )
     kept = aux(params, KEY, batch)[1]
     found = jax.grad(in_logits)(params["a"], loss, params, batch)
