@@ -1,7 +1,7 @@
 """What the entry points for other people's code cost on this machine: ``make bench``.
 
-Prints ratios within one run: of ``binarize`` to ``jax.random.bernoulli``, and of a diagnosis to a
-step of training.
+Prints ratios within one run: of ``binarize`` to ``jax.random.bernoulli``, of ``draws`` to
+``vmap(grad)``, and of a diagnosis to a step of training.
 """
 
 from collections.abc import Callable
@@ -14,9 +14,11 @@ import optax
 from speed import machine, timings
 
 import gradbench
+from gradbench.estimators import make_estimator
 from gradbench.models import SBN, Dense, Readout
 
 UNITS = 1000  # and as many rows
+DRAWS = 1024
 STATES = ("straight_through", "zgr", "st_gumbel_softmax", "gumbel_rao")
 
 
@@ -30,6 +32,10 @@ def main() -> None:
     for n, name in enumerate(STATES):
         states, gradient = times[n] / bernoulli, times[n + len(STATES)] / bernoulli
         print(f"{name:20}{states:8.2f}{gradient:22.2f}")
+    print(f"\nmean and variance of {DRAWS} draws by jit(vmap(grad)), to those by gradbench.draws")
+    for spec in ("zgr", "disarm", "arm"):
+        own, ours = (found.seconds for found in timings(_draws(spec)))
+        print(f"{spec:20}{own / ours:8.2f} times as long, of {1e3 * ours:.3g} ms")
     print("\ndiagnose, 64 draws against 256 of disarm, batch 100, in steps of training with adam")
     for widths in ((64, 32, 32), (64, 256, 256)):
         step, diagnosis = (found.seconds for found in timings(_training(widths)))
@@ -59,6 +65,26 @@ def _gradient(estimator: str) -> Callable[[], Any]:
         return jnp.sum(gradbench.binarize(a, key=key, estimator=estimator) * a[::-1])
 
     return _task(jax.value_and_grad(loss))
+
+
+def _draws(spec: str) -> tuple[Callable[[], Any], Callable[[], Any]]:
+    """Tasks: draws of a classifier of digits, of batches of 100, by the user and by gradbench."""
+    network = SBN((Dense(64, 32), Dense(32, 32)), Readout(32, 10, "softmax_cross_entropy"))
+    params, key = network.init(jax.random.key(0)), jax.random.key(2)
+    batch = jax.random.normal(jax.random.key(1), (100, 64)), jnp.arange(100) % 10
+    loss = make_estimator(spec, network)
+
+    @jax.jit
+    def own(params: Any) -> Any:
+        found = jax.vmap(jax.grad(loss), (None, 0, None))(
+            params, jax.random.split(key, DRAWS), batch
+        )
+        return [jax.tree.map(lambda g, f=f: f(g, axis=0), found) for f in (jnp.mean, jnp.var)]
+
+    return (
+        lambda: jax.block_until_ready(own(params)),
+        lambda: gradbench.draws(loss, params, key, batch, DRAWS),
+    )
 
 
 def _training(widths: tuple[int, ...]) -> tuple[Callable[[], Any], Callable[[], Any]]:

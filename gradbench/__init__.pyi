@@ -17,6 +17,7 @@ from .core.precision import float64 as float64
 from .exact import expected_loss as expected_loss
 from .exact import moments as moments
 from .measure.reference import reference as reference
+from .measure.sample import draws as draws
 from .metrics import compare as compare
 from .metrics import curves as curves
 from .metrics import rank as rank

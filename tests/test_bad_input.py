@@ -72,7 +72,12 @@ class Unhashable:
 
 
 def tupled(params, example, binary):
-    return model(params, example, binary), 0.0
+    return model(params, example, binary), 0.0, 0.0
+
+
+def stateful(params, example, binary):
+    params["b"] = params["b"] + 1
+    return model(params, example, binary)
 
 
 def without_units(params, example, binary):
@@ -105,7 +110,9 @@ MODELS = {
     "an estimator": (estimators.psa, "takes the arguments (model"),
     "never binary": (lambda p, e, binary: jnp.sum(p["v"]), "never calls binary"),
     "returns nothing": (lambda p, e, binary: print(end=str(binary(p["v"]))[:0]), "NoneType"),
-    "returns a pair": (tupled, "an objective of type tuple"),
+    "returns a triple": (tupled, "a tuple of 3 things"),
+    "returns text beside it": (lambda p, e, binary: (model(p, e, binary), "a"), "'a' beside its"),
+    "changes its parameters": (stateful, "changes ['b'] of its parameters"),
     "returns text": (lambda p, e, binary: str(binary(p["v"]))[:3], "an objective of type str"),
     "returns a vector": (lambda p, e, binary: binary(p["v"]), "of shape (3,)"),
     "returns a complex": (lambda p, e, binary: 1j * jnp.sum(binary(p["v"])), "complex"),

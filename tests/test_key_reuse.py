@@ -38,7 +38,22 @@ def reference():
     return gradbench.reference(model, PARAMS, BATCH, **options)
 
 
-@pytest.mark.parametrize("entry", [binarize, expectation, diagnose, reference])
+def draws():
+    return gradbench.draws(gradbench.estimators.arm(model), PARAMS, jax.random.key(0), BATCH, 4)
+
+
+def keys_and_aux():
+    """A model that draws from keys among its parameters, and returns aux."""
+
+    def dropped(params, example, binary):
+        keep = jax.random.bernoulli(params[2], 0.5, (2,))
+        return model(params, example, binary) + jnp.sum(keep), keep
+
+    params = (*PARAMS, jax.random.key(1))
+    return gradbench.estimators.arm(dropped)(params, jax.random.key(0), BATCH)
+
+
+@pytest.mark.parametrize("entry", [binarize, expectation, draws, keys_and_aux, diagnose, reference])
 def test_an_entry_point_uses_no_key_twice(entry):
     with jax.debug_key_reuse(True):
         entry()

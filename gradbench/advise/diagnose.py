@@ -1,5 +1,6 @@
 """Diagnose the gradient in use, from inside a training loop."""
 
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,18 +11,20 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from gradbench.advise.truth import BLOCKS, as_estimator, check_options, find_truth
+from gradbench.advise.truth import BLOCKS, check_options, find_truth
 from gradbench.core.arguments import at_least
 from gradbench.core.callables import check_loss
-from gradbench.core.contract import Batch, Loss, Params
+from gradbench.core.contract import Batch, Loss, Params, scalar_of
 from gradbench.core.errors import GradbenchError
 from gradbench.core.inputs import check_data, check_finite, checked, refuse_traced
 from gradbench.core.pytrees import closed, layer_vectors
 from gradbench.core.text import aligned
 from gradbench.measure.cell import Cell
 from gradbench.measure.reference import Reference
+from gradbench.measure.sample import as_estimator
 from gradbench.metrics import METRICS, Estimate, Measurement, check_metrics, layers_of
 from gradbench.metrics.intervals import digits
+from gradbench.metrics.measurement import Sample, known_with
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,10 +37,14 @@ _SHOWN = ("bias", "std", "cosine", "descent_probability")
 
 @dataclass(frozen=True)
 class LayerDiagnosis:
-    """A layer: the norm of its true gradient, and every metric of one draw relative to it."""
+    """A layer: the norm of its true gradient, and every metric of one draw relative to it.
+
+    ``unknown`` says why there are no metrics, and what would do; it is empty where there are.
+    """
 
     gradient_norm: float
     metrics: Mapping[str, Estimate]
+    unknown: str = ""
 
     def estimate(self, metric: str) -> Estimate:
         """Return a metric by its name, see ``gradbench list metrics``.
@@ -92,7 +99,8 @@ class Diagnosis:
         ]
         head = ["layer", *(METRICS[name].title for name in _SHOWN)]
         source = f"{self.draws} draws against {self.truth}, in {self.seconds:.2g} s"
-        return "\n".join([*aligned([head, *rows], right=1), source])
+        why = [f"{name}: {found.unknown}" for name, found in self.layers.items() if found.unknown]
+        return "\n".join([*aligned([head, *rows], right=1), source, *why])
 
 
 def _value_or_limit(metric: str, found: Estimate) -> str:
@@ -193,17 +201,38 @@ def diagnose(
     # Only the estimates are kept, not the blocks that they are made of.
     layers = {
         layer.layer: LayerDiagnosis(
-            layer.sample.norm, {name: layer.estimate(name) for name in METRICS}
+            layer.sample.norm,
+            {name: layer.estimate(name) for name in METRICS},
+            _unknown(layer.sample),
         )
         for layer in layers_of(measurement)
     }
     return Diagnosis(layers, count, truth.description, time.perf_counter() - begin)
 
 
+def _unknown(sample: Sample) -> str:
+    """Return why nothing is known relative to the gradient of a layer, empty where it is."""
+    if not sample.zero:
+        return ""
+    if sample.reference is None or sample.noise is None:
+        return "the true gradient is 0, to which nothing is relative"
+    draws = sample.reference.draws
+    factor = known_with(sample.direction, sample.noise)
+    said = f"the true gradient cannot be told from 0 by {draws} draws"
+    if not math.isfinite(factor):
+        return f"{said}, and may be 0; give 16 times the reference_draws to see more"
+    return f"{said}; give reference_draws={_rounded(draws * max(factor, 1.0))}"
+
+
+def _rounded(draws: float) -> int:
+    """Return the next power of two above a number of draws and a quarter of it."""
+    return int(2 ** math.ceil(math.log2(1.25 * draws)))
+
+
 def _check_loss(loss: Loss, params: Params, key: Array, batch: Batch) -> None:
     """Refuse a loss that does not run, or is not a real scalar."""
     try:
-        value = jax.eval_shape(loss, params, key, batch)
+        value = scalar_of(jax.eval_shape(loss, params, key, batch))
     except GradbenchError:
         raise
     except Exception as error:  # of any kind: the loss is the user's

@@ -14,7 +14,7 @@ from gradbench.core.contract import Batch, Loss, Model, Params
 from gradbench.core.errors import GradbenchError
 from gradbench.core.inputs import check_hash
 from gradbench.core.precision import float64
-from gradbench.core.pytrees import from_vectors, layer_vectors, opened
+from gradbench.core.pytrees import from_vectors, layer_vectors, real_type
 from gradbench.core.run import batch_size
 from gradbench.estimators import make_estimator
 from gradbench.estimators.registry import get_estimator
@@ -23,10 +23,12 @@ from gradbench.exact.size import fits
 from gradbench.measure.blocks import Blocks
 from gradbench.measure.cell import Cell
 from gradbench.measure.reference import Reference
+from gradbench.measure.sample import as_estimator, moments_of
 from gradbench.ops.score_mode import UNBIASED, counterpart
 
 BLOCKS = 16  # of the draws and of the truth; each block is as large as the parameters
 _FORWARD = 32  # values of a loss that are compared with those of its examples
+_SEVERAL = 3  # of these; rounding may move a single state over its threshold
 _TOO_FAR = 6.0  # standard errors of their difference
 _WORK = 1e8  # multiply-adds of an enumeration that is cheaper than the draws
 
@@ -68,7 +70,8 @@ def find_truth(
     other, name = _unbiased(loss, model, unbiased, by_example)
     if model is None and unbiased is None and by_example and batch_size(batch) > 1:
         _check_mean(loss, params, batch, key)
-    mean, blocks = _sampled(other, params, batch, key, draws)
+    each = model is None and unbiased is None and by_example
+    mean, blocks = _sampled(other, params, batch, key, draws, each)
     return Truth(mean, blocks, f"{blocks[0].draws} draws of {name}")
 
 
@@ -129,32 +132,6 @@ def _unbiased(
     return _made(spec, model), spec  # type: ignore[arg-type]
 
 
-def as_estimator(loss: Loss) -> Loss:
-    """Return a loss that takes parameters as ``pytrees.closed`` makes them.
-
-    Estimators open them again by themselves; a loss of the user's own is wrapped.
-
-    Raises:
-        GradbenchError: the loss has no hash.
-    """
-    try:
-        hash(loss)
-    except TypeError as error:
-        raise GradbenchError(
-            f"the loss of type {type(loss).__name__} has no hash, by which compiled functions are "
-            "cached; give a function"
-        ) from error
-    return loss if hasattr(loss, "model") else _opening(loss)  # type: ignore[arg-type]
-
-
-@lru_cache
-def _opening(loss: Loss) -> Loss:
-    def opening(params: Params, key: Array, batch: Batch) -> Array:
-        return loss(opened(params), key, batch)
-
-    return opening
-
-
 def _check_mean(loss: Loss, params: Params, batch: Batch, key: Array) -> None:
     """Refuse a loss that is significantly not the mean of the losses of its examples."""
     keys = jax.random.split(jax.random.fold_in(key, 1), _FORWARD)
@@ -170,11 +147,21 @@ def _check_mean(loss: Loss, params: Params, batch: Batch, key: Array) -> None:
         for each, same in ((False, keys), (True, jax.random.clone(keys)))  # common random numbers
     )
     spread = math.sqrt((whole.var(ddof=1) + parts.var(ddof=1)) / _FORWARD)
-    if np.isfinite(whole).all() and not np.isfinite(parts).all():
+    if not np.isfinite(whole).all():
+        raise GradbenchError(
+            f"the loss of the batch is {whole[~np.isfinite(whole)][0]}; find out where with "
+            "jax.debug_nans()"
+        )
+    if not np.isfinite(parts).all():
         raise GradbenchError(
             f"the loss of a single example is {parts[~np.isfinite(parts)][0]}, but that of the "
             f"batch is {whole.mean():.4g}, so that it is not the mean of the losses of its "
             "examples; give by_example=False"
+        )
+    if _not_additive(_unbiased(loss, None, None, False)[0], params, batch, keys, whole):
+        raise GradbenchError(
+            "the loss of an example depends on the other examples of its batch, as with BatchNorm "
+            "or a mean over a mask; give by_example=False"
         )
     rounding = 1e-5 * max(abs(whole.mean()), abs(parts.mean()))
     if abs(whole.mean() - parts.mean()) > _TOO_FAR * spread + rounding:
@@ -182,6 +169,27 @@ def _check_mean(loss: Loss, params: Params, batch: Batch, key: Array) -> None:
             f"the loss of the batch, {whole.mean():.4g}, is not the mean of the losses of its "
             f"examples, {parts.mean():.4g}; give by_example=False"
         )
+
+
+def _not_additive(loss: Loss, params: Params, batch: Batch, keys: Array, whole: np.ndarray) -> bool:
+    """Return whether a loss is no sum over the examples, while its noise belongs to their places.
+
+    Examples of even and odd numbers take each other's places, one of the two groups, the other or
+    both: L(e, o) - L(o, o) - L(e, e) + L(o, e) is 0 for a sum.
+    """
+    pairs = batch_size(batch) // 2 * 2
+    places = np.arange(batch_size(batch))
+    even, odd = (places[:pairs] % 2 == k for k in (0, 1))
+    found = [whole]
+    for moved in (even, odd, even | odd):
+        own = places.copy()
+        own[:pairs] = np.where(moved, places[:pairs] ^ 1, places[:pairs])
+        other = jax.tree.map(lambda leaf, own=own: leaf[own], batch)
+        values = _values(loss, params, other, jax.random.clone(keys))
+        found.append(np.asarray(values, np.float64))
+    change = found[0] - found[1] - found[2] + found[3]
+    rounding = 1e3 * float(jnp.finfo(real_type(params)).eps)
+    return int((abs(change) > rounding * np.abs(found).sum(0)).sum()) >= _SEVERAL
 
 
 @partial(jax.jit, static_argnums=0)
@@ -200,16 +208,25 @@ def _exact(model: Model, params: Params, batch: Batch) -> Params:
 
 
 def _sampled(
-    loss: Loss, params: Params, batch: Batch, key: Array, draws: int
+    loss: Loss, params: Params, batch: Batch, key: Array, draws: int, each: bool
 ) -> tuple[Params, tuple[Blocks, ...]]:
-    """Return the mean of draws, with the structure of the parameters, and the blocks per layer."""
+    """Return the mean of draws, with the structure of the parameters, and the blocks per layer.
+
+    ``each`` says whether examples were run one by one.
+    """
     size = at_least(2 * BLOCKS, "reference_draws", draws) // BLOCKS
     size = 1 << (size.bit_length() - 1)
-    cell = Cell(loss, params, batch, key, "the unbiased estimator", "take another one")
+    remedy = "take another one"
+    if each:  # as with a deviation over the batch, which is 0 over one example
+        remedy = (
+            "give by_example=False where the loss is not the mean of the losses of its examples, "
+            "as with BatchNorm"
+        )
+    cell = Cell(loss, params, batch, key, "the unbiased estimator", remedy)
     found = []
     for _, gradients in cell.draws(range(0, draws, size)):
         with float64():
-            found.append([_moments(rows) for rows in gradients])
+            found.append([moments_of(rows) for rows in gradients])
     blocks = tuple(
         Blocks(*(np.stack(part) for part in zip(*layer, strict=True)))
         for layer in zip(*found, strict=True)
@@ -218,11 +235,3 @@ def _sampled(
         raise cell.not_finite()
     with float64():
         return from_vectors([layer.mean() for layer in blocks], params), blocks
-
-
-@jax.jit
-def _moments(rows: Array) -> tuple[Array, Array, Array]:
-    """Return the moments of draws [n, P] as three arrays; to be called inside ``float64()``."""
-    rows = rows.astype(float)
-    mean = jnp.mean(rows, axis=0)
-    return jnp.float64(len(rows)), mean, jnp.sum((rows - mean) ** 2, axis=0)

@@ -1,4 +1,4 @@
-"""The two functions by which estimators set a gradient by hand."""
+"""The two functions by which estimators set a gradient by hand, and what has a first one alone."""
 
 from collections.abc import Callable
 from dataclasses import is_dataclass
@@ -7,14 +7,17 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jax.custom_derivatives import SymbolicZero
+from jaxtyping import Array, Float, PyTree
+
+from gradbench.core.errors import GradbenchError
 
 
 def surrogate_gradient(slope: Callable[..., Array], x: Array, a: Array, *args: Any) -> Array:
     """Return the value ``x``, with the gradient ``slope(x, a, *args)`` in ``a``.
 
-    Every straight-through rule is of this form. The value is exactly ``x``. Forward, reverse and
-    second-order differentiation work.
+    Every straight-through rule is of this form. The value is exactly ``x``. Forward and reverse
+    differentiation work, and that of ``slope`` in what it closes over.
 
     Args:
         slope: the derivative of the result in ``a``, elementwise.
@@ -74,3 +77,92 @@ def _gradient_term_jvp(primals, tangents):
     g, a = primals
     slope = jnp.sum(g * tangents[1])
     return gradient_term(g, a), slope.astype(jnp.result_type(a))  # g may have higher precision
+
+
+def fixed_at_infinity(a: Float[Array, "..."]) -> Float[Array, "..."]:
+    """Return pre-activations whose infinite entries, of masked units, have the gradient 0."""
+    return jnp.where(jnp.isinf(a), jax.lax.stop_gradient(a), a)
+
+
+def first_order(sampled: PyTree, direct: PyTree = ()) -> tuple[PyTree, PyTree]:
+    """Return two pytrees whose second derivatives are refused.
+
+    A draw of an estimator has the right mean as a first derivative. Differentiated once more, it
+    misses how the distribution of the states depends on what is differentiated. Derivatives of a
+    draw in anything else, such as learned parts, are not affected.
+
+    Args:
+        sampled: what the distribution of the states may depend on.
+        direct: what only the objective depends on; its own second derivatives are right.
+
+    Raises:
+        GradbenchError: later, when a derivative in ``sampled`` is differentiated in either, or one
+            in ``direct`` in ``sampled``.
+    """
+    found = [leaf for leaf in jax.tree.leaves((sampled, direct)) if _varies(leaf)]
+    if not found:
+        return sampled, direct
+    at_states = sum(map(_varies, jax.tree.leaves(sampled)))
+    once = iter(_once(at_states, tuple(found)))
+    return jax.tree.map(lambda leaf: next(once) if _varies(leaf) else leaf, (sampled, direct))
+
+
+def _varies(leaf: Any) -> bool:
+    """Return whether JAX may differentiate in a leaf: it then traces it."""
+    return isinstance(leaf, jax.core.Tracer) and jnp.issubdtype(leaf.dtype, jnp.floating)
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _once(at_states: int, leaves: tuple[Array, ...]) -> tuple[Array, ...]:
+    """Return the leaves, of which the states depend on so many at the front."""
+    return leaves
+
+
+def _once_jvp(at_states, primals, tangents):
+    (leaves,), (slopes,) = primals, tangents
+    some = any(not isinstance(slope, SymbolicZero) for slope in slopes[:at_states])
+    # The factor 1 is differentiated wherever the derivative is, and stands in its known part, which
+    # JAX does not forget when it transposes. The compiler drops it.
+    one = _one(leaves if some else leaves[:at_states])
+    return _once(at_states, leaves), tuple(
+        slope if isinstance(slope, SymbolicZero) else slope * one.astype(slope.dtype)
+        for slope in slopes
+    )
+
+
+_once.defjvp(_once_jvp, symbolic_zeros=True)
+
+
+@jax.custom_jvp
+def _one(leaves: tuple[Array, ...]) -> Float[Array, ""]:
+    return jnp.ones(())
+
+
+@_one.defjvp
+def _one_jvp(primals, tangents):
+    raise GradbenchError(
+        "a gradient through sampled states is differentiated once more, as a Hessian or a gradient "
+        "of a gradient's norm does, and its derivative would not have the right mean; "
+        "differentiate gradbench.expected_loss twice, which sums over all states, or give the "
+        "inner gradient jax.lax.stop_gradient(params) where it is meant as a constant"
+    )
+
+
+def refuses_second_derivatives(loss: Any, params: PyTree, key: Array, batch: PyTree) -> bool:
+    """Return whether a loss refuses the derivative of its gradient in the (real) parameters.
+
+    Nothing is computed but shapes.
+
+    Raises:
+        GradbenchError: the gradient itself is refused.
+    """
+
+    def draw(params: PyTree) -> PyTree:
+        return jax.grad(loss)(params, key, batch)
+
+    jax.eval_shape(draw, params)
+    try:
+        jax.eval_shape(lambda params: jax.jvp(draw, (params,), (params,)), params)
+    except GradbenchError:
+        return True
+    return False

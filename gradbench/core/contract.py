@@ -12,6 +12,7 @@ from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 
 from jaxtyping import Array, Float, PyTree
 
+from gradbench.core.errors import GradbenchError
 from gradbench.core.noise import Noise
 from gradbench.core.uniforms import Uniforms
 
@@ -38,7 +39,7 @@ class Model(Protocol):
     """The model contract: a function of one example that calls ``binary`` once per layer."""
 
     def __call__(self, params: Params, example: Example, binary: Binary, /) -> Float[Array, ""]:
-        """Return the objective f of one example.
+        """Return the objective f of one example, or (f, aux) with any pytree of arrays as aux.
 
         Args:
             params: any pytree; in networks of the package a tuple with one entry per layer and one
@@ -53,6 +54,9 @@ class Loss(Protocol):
 
     def __call__(self, params: Params, key: Array, batch: Batch) -> Float[Array, ""]:
         """Return the value of the surrogate loss.
+
+        It is (value, aux) where the model returns aux, for ``jax.value_and_grad(loss,
+        has_aux=True)``: the aux of the sampled path, with the examples along the first axis.
 
         Args:
             params: the parameters of the model.
@@ -76,12 +80,16 @@ class Site:
 
 
 class Trace(NamedTuple):
-    """A run of a model on one example: the objective, states and pre-activations of all sites."""
+    """A run of a model on one example: the objective, states and pre-activations of all sites.
+
+    ``aux`` is empty, or holds what the model returns beside the objective.
+    """
 
     f: Float[Array, ""]
     x: tuple[Float[Array, "..."], ...]
     a: tuple[Float[Array, "..."], ...]
     sites: tuple[Site, ...]
+    aux: tuple[Any, ...] = ()
 
 
 class Scored(NamedTuple):
@@ -103,6 +111,27 @@ Randomness: TypeAlias = Literal["none", "states", "uniforms"]
 Smoothness: TypeAlias = Literal["constant", "linear", "smooth"]
 ExampleLoss: TypeAlias = Callable[[Params, tuple[Uniforms, ...], Example], Array]
 Breakpoints: TypeAlias = Callable[[int, Trace], Sequence[Array]]
+
+
+def apart(found: Any) -> tuple[Array, tuple[Any, ...]]:
+    """Return the objective of what a model returns, and a tuple of what goes with it, if any.
+
+    Raises:
+        GradbenchError: a tuple of another length than two.
+    """
+    if not isinstance(found, tuple):
+        return found, ()
+    if len(found) != 2:
+        raise GradbenchError(
+            f"the model returns a tuple of {len(found)} things; return one real number per "
+            "example, or (objective, aux)"
+        )
+    return found[0], (found[1],)
+
+
+def scalar_of(found: Any) -> Float[Array, ""]:
+    """Return the value of what a loss returns, without the aux of its model."""
+    return found[0] if isinstance(found, tuple) else found
 
 
 def is_chain(model: Model) -> bool:

@@ -17,7 +17,7 @@ from gradbench.core.callables import check_model, short
 from gradbench.core.contract import Batch, Model, Params, Site
 from gradbench.core.errors import GradbenchError
 from gradbench.core.pytrees import closed, layer_names
-from gradbench.core.run import as_examples, batch_size, find_sites
+from gradbench.core.run import as_examples, batch_size, find_outline
 from gradbench.core.uniforms import check_key, is_key
 
 _NO_KEY: Any = object()  # of entry points that take none
@@ -28,12 +28,14 @@ class Checked(NamedTuple):
     """What ``checked`` has looked at.
 
     ``params`` are the parameters as ``pytrees.closed`` makes them, ``examples`` the batch as the
-    model sees it, and ``sites`` the stochastic layers of the model.
+    model sees it, ``sites`` the stochastic layers of the model, and ``has_aux`` says whether it
+    returns more than its objective.
     """
 
     params: Params
     examples: Batch
     sites: tuple[Site, ...]
+    has_aux: bool
 
 
 def checked(
@@ -71,7 +73,7 @@ def checked(
         model.check(params, batch)
     params = closed(params, numbers=differentiated)
     examples = as_examples(model, jax.random.key(0) if key is _NO_KEY else key, batch)
-    return Checked(params, examples, find_sites(model, params, examples, batched=True))
+    return Checked(params, examples, *find_outline(model, params, examples, batched=True))
 
 
 def check_data(

@@ -37,6 +37,11 @@ def evaluation(key: Any = None) -> Iterator[None]:
         _evaluating.reset(token)
 
 
+def is_evaluating() -> bool:
+    """Return whether an estimator is evaluating an objective, see ``evaluation``."""
+    return _evaluating.get()[0] is not None
+
+
 def note_use(key: Any, user: str, beside: Any) -> None:
     """Refuse a key that another call in the same trace has drawn from.
 

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from gradbench.core.contract import Example, Params
 
 # What a model raises at parameters or an example of another form; other errors are its own bugs.
-MISFITS = (TypeError, ValueError, LookupError, AttributeError)
+MISFITS = (TypeError, ValueError, LookupError, AttributeError, NameError)
 _VALUES = (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError)
 
 
@@ -19,6 +19,14 @@ def does_not_run(error: Exception, params: Params, example: Example, batched: bo
         return (
             "the model needs the values of its arguments, as Python's if, float() and NumPy do; "
             "use jnp.where, jax.numpy or jax.pure_callback"
+        )
+    if isinstance(error, NameError):
+        if "axis name" not in str(error):
+            raise error
+        return (
+            "the model averages over an axis of the batch, and an estimator runs it on one example "
+            "at a time; give BatchNorm its running averages (equinox.nn.inference_mode) and update "
+            "them beside the training, or take LayerNorm"
         )
     leaves = jax.tree_util.tree_leaves_with_path(params)
     numbers = [path for path, leaf in leaves if type(leaf) in (int, float)]

@@ -132,3 +132,13 @@ def from_vectors(vectors: Sequence[np.ndarray], params: Params) -> Params:
     like = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(jnp.shape(leaf), float), params)
     apart = jax.linear_transpose(layer_vectors, like)(tuple(map(jnp.asarray, vectors)))[0]
     return jax.tree.map(np.asarray, apart)
+
+
+def from_rows(rows: Sequence[Array], params: Params) -> Params:
+    """Return rows [n, P] of layers as leaves [n, ...] of the parameters' structure."""
+
+    def apart(vectors: tuple[Array, ...]) -> Params:
+        like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(jnp.shape(x), rows[0].dtype), params)
+        return jax.linear_transpose(layer_vectors, like)(vectors)[0]
+
+    return jax.vmap(apart)(tuple(rows))

@@ -2,16 +2,19 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from gradbench.core.contract import Batch, Example, Model, Params, Site, Trace, Unit
+from gradbench.core.autodiff import fixed_at_infinity
+from gradbench.core.callables import short
+from gradbench.core.contract import Batch, Example, Model, Params, Site, Trace, Unit, apart
 from gradbench.core.errors import GradbenchError, did_you_mean
 from gradbench.core.keys import evaluation, trace_state
 from gradbench.core.misfits import MISFITS, does_not_run
+from gradbench.core.modules import cloned, leaves_of, refuse_changes, unkeyed
 from gradbench.core.noise import Noise, get_noise
 from gradbench.core.pytrees import closed, opened
 from gradbench.core.uniforms import Uniforms
@@ -23,12 +26,15 @@ def run_model(
     """Run the model on one example: site k gets ``given[k]``, else ``unit(site, a_k)``.
 
     Pre-activations of half precision, in which probabilities have two or three digits, become
-    float32 for the unit, and its states get the type of the model again.
+    float32 for the unit, and its states get the type of the model again. Infinite ones, by which
+    units are masked, have the gradient 0.
 
     Raises:
         GradbenchError: the model calls ``binary`` inside a JAX transformation of its own, or on
-            numbers that are not real.
+            numbers that are not real; it changes its parameters; or it returns a tuple that is not
+            the objective and what goes with it.
     """
+    params, example = unkeyed(params, example)
     x: list[Array] = []
     a: list[Array] = []
     sites: list[Site] = []
@@ -53,16 +59,19 @@ def run_model(
                 f"binary() got pre-activations of type {pre.dtype}; give real numbers"
             )
         site = Site(len(sites), pre.shape, get_noise(noise))
-        exact = pre.astype(jnp.promote_types(pre.dtype, jnp.float32))
+        exact = fixed_at_infinity(pre.astype(jnp.promote_types(pre.dtype, jnp.float32)))
         state = given[site.index] if site.index < len(given) else unit(site, exact)
         sites.append(site)
         a.append(exact)
         x.append(state)
         return state.astype(pre.dtype)
 
+    own = opened(params)
+    before = leaves_of(own)
     with evaluation():
-        f = model(opened(params), example, binary)
-    return Trace(f, tuple(x), tuple(a), tuple(sites))
+        f, aux = apart(model(own, example, binary))
+    refuse_changes(before, own)
+    return Trace(f, tuple(x), tuple(a), tuple(sites), aux)
 
 
 def run_at_states(model: Model, params: Params, example: Example, x: Sequence[Array]) -> Trace:
@@ -169,12 +178,20 @@ def _is_number(leaf: Any) -> bool:
     return hasattr(leaf, "dtype") or isinstance(leaf, bool | int | float | complex)
 
 
-def find_sites(
-    model: Model, params: Params, example: Example, batched: bool = False
-) -> tuple[Site, ...]:
-    """Return the stochastic layers of a model, found by tracing it on one example.
+class Outline(NamedTuple):
+    """The stochastic layers of a model, and whether it returns more than its objective."""
 
-    With ``batched`` this is the first one of several.
+    sites: tuple[Site, ...]
+    has_aux: bool
+
+
+def find_sites(model: Model, params: Params, example: Example) -> tuple[Site, ...]:
+    """Return the stochastic layers of a model, see ``find_outline``."""
+    return find_outline(model, params, example).sites
+
+
+def find_outline(model: Model, params: Params, example: Example, batched: bool = False) -> Outline:
+    """Return what tracing a model on one example finds, the first of several if ``batched``.
 
     Raises:
         GradbenchError: the model does not run on these shapes, never calls ``binary``, calls it
@@ -182,6 +199,7 @@ def find_sites(
             scalar.
     """
     sites: list[Site] = []
+    extra: list[Any] = []
 
     def traced(params, example):
         sites.clear()
@@ -189,10 +207,11 @@ def find_sites(
             example = jax.tree.map(lambda leaf: leaf[0], example)
         run = run_model(model, params, example, lambda site, a: a)
         sites.extend(run.sites)
+        extra[:] = jax.tree.leaves(run.aux), len(run.aux)
         return run.f if all(map(_is_number, jax.tree.leaves(run.f))) else _Wrong(type(run.f))
 
     try:
-        f = jax.eval_shape(traced, closed(params), example)
+        f = jax.eval_shape(traced, *cloned((closed(params), example)))
     except GradbenchError:
         raise
     except MISFITS as error:
@@ -216,7 +235,13 @@ def find_sites(
                 f"layer {site.index + 1} of the model has no units, as binary() got "
                 f"pre-activations of shape {site.shape}; give at least one, or leave the call out"
             )
-    return tuple(sites)
+    odd = [leaf for leaf in extra[0] if not _is_number(leaf)]
+    if odd:
+        raise GradbenchError(
+            f"the model returns {short(odd[0])} beside its objective; return arrays, one of a kind "
+            "for each example"
+        )
+    return Outline(tuple(sites), bool(extra[1]))
 
 
 def batch_size(batch: Batch) -> int:
@@ -262,7 +287,7 @@ def sites_of(model: Model, params: Params, batch: Batch) -> tuple[Site, ...]:
         GradbenchError: see ``find_sites`` and ``batch_size``.
     """
     examples = as_examples(model, jax.random.key(0), batch)  # nothing is drawn
-    return find_sites(model, params, examples, batched=True)
+    return find_outline(model, params, examples, batched=True).sites
 
 
 def one_layer(name: str, sites: Sequence[Site]) -> Site:

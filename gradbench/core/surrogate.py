@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from gradbench.core.autodiff import first_order
 from gradbench.core.branches import Branches
 from gradbench.core.contract import (
     Batch,
@@ -23,8 +24,10 @@ from gradbench.core.contract import (
     Smoothness,
 )
 from gradbench.core.inputs import checked
+from gradbench.core.keys import is_evaluating
+from gradbench.core.modules import keyed
 from gradbench.core.pytrees import real_type
-from gradbench.core.run import batch_size, run_model
+from gradbench.core.run import batch_size, run_model, sampled
 from gradbench.core.uniforms import Uniforms, draw_uniforms
 
 
@@ -50,6 +53,9 @@ class SurrogateLoss:
         branches: the law of the branches that a draw compares, if it is nothing else than that.
         scored: ``scored(params, u, example)`` gives the parts of a draw, if it multiplies signals
             with the score; a baseline may be subtracted from these.
+        second_order: whether second derivatives of a draw are right too, in the mean and of what
+            the draw estimates: where real states are smooth functions of the parameters. Others
+            are refused.
         route: says in words how the estimator computes on a model with some sites, for
             ``gradbench.explain``.
     """
@@ -65,17 +71,45 @@ class SurrogateLoss:
     soft: bool = False
     branches: Branches | None = None
     scored: Callable[[Params, tuple[Uniforms, ...], Example], Scored] | None = None
+    second_order: bool = False
     route: Callable[[Sequence[Site]], Sequence[str]] | None = None
 
     def __call__(self, params: Params, key: Array, batch: Batch) -> Float[Array, ""]:
         """Return the mean of the losses of the examples, see ``gradbench.core.contract.Loss``."""
-        params, batch, sites = checked(self.model, params, batch, key)
+        params, batch, sites, has_aux = checked(self.model, params, batch, key)
+        right = self.second_order and not getattr(self.model, "random", False)
+        if not right and not is_evaluating():  # what evaluates an objective has marked all of it
+            (params, batch), _ = first_order((params, batch))
+        examples = batch_size(batch)
+        batch = keyed(params, key, batch, examples)
         shapes = [site.shape for site in sites]
-        u = draw_uniforms(key, shapes, self.streams, batch_size(batch), real_type(params))
+        u = draw_uniforms(key, shapes, self.streams, examples, real_type(params))
         if self.couples_batch:
-            return self.example_loss(params, u, batch)
-        losses = jax.vmap(self.example_loss, in_axes=(None, -1, 0))(params, u, batch)
-        return jax.tree.map(lambda leaf: jnp.mean(leaf, axis=0), losses)
+            value = self.example_loss(params, u, batch)
+        else:
+            losses = jax.vmap(self.example_loss, (None, -1, 0))(params, u, batch)
+            value = jax.tree.map(lambda leaf: jnp.mean(leaf, axis=0), losses)
+        found: Any = (value, _aux(self.model, params, key, batch, sites)) if has_aux else value
+        return found
+
+
+def with_aux(value: Array, model: Model, params: Params, key: Array, batch: Batch) -> Any:
+    """Return the value of a loss, with the aux of its model where that returns any."""
+    params, examples, sites, has_aux = checked(model, params, batch)
+    if not has_aux:
+        return value
+    examples = keyed(params, jax.random.clone(key), examples, batch_size(examples))
+    return value, _aux(model, params, key, examples, sites)
+
+
+def _aux(model: Model, params: Params, key: Array, examples: Batch, sites: Sequence[Site]) -> Any:
+    """Return the aux of N examples, leaves ``[N, ...]``, of the path that ``key`` samples.
+
+    Every estimator that draws anything samples this path first, so that compiled code runs it once.
+    """
+    shapes, count = [site.shape for site in sites], batch_size(examples)
+    (u,) = draw_uniforms(jax.random.clone(key), shapes, 1, count, real_type(params))
+    return jax.vmap(lambda u, one: sampled(model, params, u, one).aux[0], (-1, 0))(u, examples)
 
 
 def surrogate_loss(

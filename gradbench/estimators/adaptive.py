@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from gradbench.core.contract import Batch, Example, Loss, Model, Params, Randomness
+from gradbench.core.contract import Batch, Example, Loss, Model, Params, Randomness, scalar_of
 from gradbench.core.inputs import checked
 from gradbench.core.pytrees import real_type
 from gradbench.core.surrogate import SurrogateLoss
@@ -89,7 +89,7 @@ def least_variance(model: Model, rate: float, start: Any, frozen: Any) -> Learne
     """
 
     def squared_norm(theta: Any, params: Params, key: Array, batch: Batch) -> Array:
-        g = jax.grad(frozen(theta))(params, key, batch)
+        g = jax.grad(lambda *args: scalar_of(frozen(theta)(*args)))(params, key, batch)
         return jnp.sum(jnp.stack([jnp.sum(leaf**2) for leaf in jax.tree.leaves(g)]))
 
     begin, step = descent(rate, squared_norm)

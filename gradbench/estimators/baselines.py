@@ -15,7 +15,17 @@ import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
 from gradbench.core.arguments import finite, fraction
-from gradbench.core.contract import Batch, Example, Loss, Model, Params, Scored, Site, Trace
+from gradbench.core.contract import (
+    Batch,
+    Example,
+    Loss,
+    Model,
+    Params,
+    Scored,
+    Site,
+    Trace,
+    scalar_of,
+)
 from gradbench.core.errors import GradbenchError
 from gradbench.core.pytrees import real_type
 from gradbench.core.registry import Registry
@@ -163,17 +173,18 @@ def _mean(loss: SurrogateLoss, params: Params, key: Array, batch: Batch) -> Mean
     def mean(f: Callable[[Trace, Signals, Example], PyTree]) -> PyTree:
         each = _each(loss, f)
 
-        def of_example(params: Params, u: tuple[Uniforms, ...], example: Example) -> PyTree:
+        def of_example(params: Params, u: tuple[Uniforms, ...], example: Example) -> Any:
             _, run, signals = parts(params, u, example)
             found = each(run, signals, example)
             if not loss.couples_batch:
-                return found
-            return jax.tree.map(lambda leaf: jnp.mean(leaf, axis=0), found)
+                return [found]
+            return [jax.tree.map(lambda leaf: jnp.mean(leaf, axis=0), found)]
 
         draw = surrogate_loss(
             loss.model, of_example, loss.streams, couples_batch=loss.couples_batch
         )
-        return draw(params, key, batch)
+        (found,) = scalar_of(draw(params, key, batch))  # a list, and perhaps the aux of the model
+        return found
 
     return mean
 

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from gradbench.core.autodiff import first_order
 from gradbench.core.contract import (
     Batch,
     ExampleLoss,
@@ -20,9 +21,11 @@ from gradbench.core.contract import (
     Randomness,
     Trace,
     is_deterministic,
+    scalar_of,
 )
 from gradbench.core.errors import GradbenchError
-from gradbench.core.surrogate import SurrogateLoss, surrogate_loss
+from gradbench.core.keys import is_evaluating
+from gradbench.core.surrogate import SurrogateLoss, surrogate_loss, with_aux
 from gradbench.estimators.adaptive import Learned
 from gradbench.estimators.registry import make_estimator
 from gradbench.estimators.sampling import is_lattice, lattice, lattice_breakpoints
@@ -44,7 +47,9 @@ class _Combined:
 
     def __call__(self, params: Params, key: Array, batch: Batch) -> Float[Array, ""]:
         """Return the value of the surrogate loss."""
-        return self.loss(params, key, batch)
+        if not is_evaluating():
+            (params, batch), _ = first_order((params, batch))
+        return with_aux(self.loss(params, key, batch), self.model, params, key, batch)
 
 
 def _combine(
@@ -114,7 +119,7 @@ def _repeat(model: Model, part: Loss, draws: int, sampling: str = "independent")
 
     def loss(params: Params, key: Array, batch: Batch) -> Array:
         keys = [key, *(jax.random.fold_in(key, _DRAW + k) for k in range(1, draws))]
-        return jnp.mean(jax.vmap(lambda own: part(params, own, batch))(jnp.stack(keys)))
+        return jnp.mean(jax.vmap(lambda own: scalar_of(part(params, own, batch)))(jnp.stack(keys)))
 
     return _Combined(model, loss, "uniforms")
 
@@ -184,7 +189,7 @@ def _join(model: Model, parts: Sequence[Loss], rule: _Rule) -> Loss:
 
 def _fixed(loss: Callable[..., Array], *others: Any) -> _OfParams:
     """Return a loss as a function of the parameters alone."""
-    return lambda params: loss(params, *others)
+    return lambda params: scalar_of(loss(params, *others))
 
 
 def _of_batch(part: SurrogateLoss) -> ExampleLoss:

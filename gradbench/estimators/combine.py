@@ -121,8 +121,7 @@ def per_layer(model: Model, *, layers: str = "reinforce, psa") -> Loss:
     no tuple are taken in the order of JAX, in which names of dictionaries and of Flax are sorted.
 
     It is as exact as the least exact of them. Its value is the mean of their values. Its gradient
-    is not the gradient of one function: differentiated once more, it misses how the estimator of a
-    layer depends on the parameters of other layers.
+    is not the gradient of one function, so that it is not differentiated once more either.
 
     Raises:
         GradbenchError: malformed specs; when called, more estimators than entries of parameters.

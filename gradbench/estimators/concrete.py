@@ -34,7 +34,9 @@ def relaxation_factor(relaxation: str, temperature: Any) -> Any:
     return RELAXATIONS[relaxation](temperature)
 
 
-def _relaxed(model: Model, state: Rule, smoothness: str, breakpoints: Breakpoints) -> Loss:
+def _relaxed(
+    model: Model, state: Rule, smoothness: str, breakpoints: Breakpoints, **options: Any
+) -> Loss:
     """Replace states by real ones, ``state(site, a, u)``, and differentiate these."""
     return unitwise(
         model,
@@ -43,6 +45,7 @@ def _relaxed(model: Model, state: Rule, smoothness: str, breakpoints: Breakpoint
         randomness="uniforms",
         smoothness=smoothness,
         breakpoints=breakpoints,
+        **options,
     )
 
 
@@ -92,7 +95,7 @@ def concrete(model: Model, *, temperature: float = 1.0, relaxation: str = "concr
     def state(site, a, u):
         return jnp.tanh((factor * a - site.noise.quantile(u)) / (2 * t))
 
-    return _relaxed(model, state, "smooth", middle)
+    return _relaxed(model, state, "smooth", middle, second_order=True)
 
 
 @register_backprop(

@@ -6,6 +6,7 @@ from jaxtyping import Array, Float
 
 from gradbench.core.contract import Batch, Loss, Model, Params
 from gradbench.core.inputs import check_order
+from gradbench.core.surrogate import with_aux
 from gradbench.estimators.cost import Cost, D, L
 from gradbench.estimators.registry import register
 from gradbench.exact.enumeration import expected_loss
@@ -19,9 +20,9 @@ class Expected:
     randomness = "none"
 
     def __call__(self, params: Params, key: Array, batch: Batch) -> Float[Array, ""]:
-        """Return the expected loss, whatever the key."""
+        """Return the expected loss, whatever the key; aux is of the path that the key samples."""
         check_order(key, batch)
-        return expected_loss(self.model, params, batch)
+        return with_aux(expected_loss(self.model, params, batch), self.model, params, key, batch)
 
 
 @register(

@@ -1,6 +1,7 @@
 """Moment propagation: means in the place of states, alone or with variances."""
 
 import math
+from typing import Any
 
 import jax.numpy as jnp
 from jax.scipy.special import ndtri
@@ -34,6 +35,7 @@ def mean_field(model: Model) -> Loss:
         streams=0,
         soft=True,
         randomness="none",
+        second_order=True,
     )
 
 
@@ -70,7 +72,7 @@ def ap2(model: Model) -> Loss:
             mean = mean / jnp.sqrt(1 + variance / _variance(site.noise))
         return mean
 
-    return _propagation("ap2", model, unit, False, streams=0, randomness="none")
+    return _propagation("ap2", model, unit, False, streams=0, randomness="none", second_order=True)
 
 
 @register_backprop(
@@ -110,7 +112,8 @@ def local_reparameterization(model: Model) -> Loss:
         return mean - jnp.where(some, jnp.sqrt(jnp.where(some, variance, 1)) * ndtri(u), 0)
 
     name = "local_reparameterization"
-    return _propagation(name, model, unit, True, randomness="uniforms", smoothness="smooth")
+    options: Any = {"randomness": "uniforms", "smoothness": "smooth", "second_order": True}
+    return _propagation(name, model, unit, True, **options)
 
 
 def _variance(noise: Noise) -> float:

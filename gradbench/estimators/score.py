@@ -36,7 +36,13 @@ def with_terms(model: Model, signals: str) -> Model:
     if signals not in SIGNALS:
         raise GradbenchError(f"signals is {signals!r}; {did_you_mean(signals, SIGNALS)}")
     terms = getattr(model, "terms", None)
-    return model if signals == "whole" or terms is None else terms
+    if signals == "whole" or terms is None:
+        return model
+
+    def split(*run: Any) -> Any:
+        return list(terms(*run))  # a pair would be an objective and its aux
+
+    return split
 
 
 def returns(run: Trace) -> list[Array]:
@@ -49,7 +55,7 @@ def returns(run: Trace) -> list[Array]:
         GradbenchError: there is not one term for each layer.
     """
     terms: Any = run.f
-    if not isinstance(terms, tuple | list):
+    if not isinstance(terms, list):
         return [run.f] * len(run.sites)
     if len(terms) != len(run.sites):
         raise GradbenchError(

@@ -21,6 +21,7 @@ from gradbench.estimators.registry import register
 from gradbench.exact.enumeration import all_states
 
 _MOST_UNITS = 16
+_LEAST = -1e4  # the logarithm of a probability of 0, such that differences have digits
 _MOST_SAMPLES = 6  # 3^samples probabilities of subsets
 
 SAMPLES = Formula("samples")
@@ -220,8 +221,8 @@ def _table(
         )
     x = all_states(site.size, a.dtype)
     bits = (x + 1) / 2
-    log = bits @ site.noise.log_cdf(a.ravel()) + (1 - bits) @ site.noise.log_cdf(-a.ravel())
-    return x.reshape(-1, *site.shape), log
+    plus, minus = (jnp.maximum(site.noise.log_cdf(s * a.ravel()), _LEAST) for s in (1, -1))
+    return x.reshape(-1, *site.shape), bits @ plus + (1 - bits) @ minus
 
 
 def _number(x: Array) -> Array:

@@ -10,11 +10,13 @@ from jaxtyping import Array, Float
 
 from gradbench.core.arguments import limit
 from gradbench.core.contract import Batch, Example, Loss, Model, Params
+from gradbench.core.dependence import depends_on
 from gradbench.core.errors import GradbenchError
 from gradbench.core.inputs import checked, is_finite, not_finite
+from gradbench.core.modules import is_key_array
 from gradbench.core.noise import get_noise
-from gradbench.core.pytrees import real_type
-from gradbench.core.run import batch_size, run_at_states
+from gradbench.core.pytrees import closed, real_type
+from gradbench.core.run import batch_size, run_at_states, run_model
 from gradbench.exact.routes import ROUTES, Route, route_of
 from gradbench.exact.size import (
     MEMORY,
@@ -44,18 +46,44 @@ def expected_loss(
     paths of its states.
 
     Raises:
-        GradbenchError: a model, parameters or a batch that do not fit each other; NaN or infinity
+        GradbenchError: a model, parameters or a batch that do not fit each other; a model that
+            draws from keys among its parameters; NaN or infinity
             in parameters, batch or result, where they are known; an enumeration that would take
             more than ``memory`` bytes, or more than ``gradbench.exact.size.WORK`` operations.
     """
     memory = limit("memory", memory)
-    params = checked(model, params, batch, finite=True).params
+    params, examples, *_ = checked(model, params, batch, finite=True)
+    if _draws_keys(model, params, jax.tree.map(lambda leaf: leaf[0], examples)):
+        raise GradbenchError(
+            "the model draws from keys among its parameters, as dropout does, so that its expected "
+            "loss is no sum over states; take keys from the batch, one for each example"
+        )
     route = route_of(model)
     refuse_large(route.size(model, params, batch), params, batch, memory)
     value = route(model, params, batch)
     if not is_finite(value):
         raise not_finite("expected loss")
     return value
+
+
+def _draws_keys(model: Model, params: Params, example: Example) -> bool:
+    """Return whether the objective or a pre-activation depends on keys among the parameters."""
+    leaves, form = jax.tree.flatten(closed(params))
+    places = [k for k, leaf in enumerate(leaves) if is_key_array(leaf)]
+    if not places:
+        return False
+
+    def f(keys: list[Array]) -> Any:
+        own = dict(zip(places, keys, strict=True))
+        whole = jax.tree.unflatten(form, [own.get(k, leaf) for k, leaf in enumerate(leaves)])
+        run = run_model(model, whole, example, lambda site, a: a)
+        return run.f, run.a
+
+    keys = [leaves[k] for k in places]
+    return any(
+        depends_on(0, lambda key, k=k: f([*keys[:k], key, *keys[k + 1 :]]), key)
+        for k, key in enumerate(keys)
+    )
 
 
 def recursion(model: Layered, params: Params, batch: Batch) -> Float[Array, ""]:
@@ -196,7 +224,7 @@ def _exactly(route: Any, model: Model) -> Loss:
 
 
 def _over_paths(model: Model, params: Params, batch: Batch) -> Float[Array, ""]:
-    params, batch, sites = checked(model, params, batch)
+    params, batch, sites, _ = checked(model, params, batch)
     dtype = real_type(params)
 
     def weighted(number: Array, example: Example) -> Array:

@@ -102,7 +102,7 @@ def unchecked_moments(
         )
     check_platform()
     model = loss.model
-    params, examples, sites = checked(model, params, batch, finite=True, differentiated=True)
+    params, examples, sites, _ = checked(model, params, batch, finite=True, differentiated=True)
     dtype = real_type(params)
     copies = batch_size(examples) if loss.couples_batch else 1
     if declared and compares_branches(loss):
@@ -134,7 +134,7 @@ def moments_work(
     limit("points", points)
     if not isinstance(loss, SurrogateLoss) or getattr(loss.model, "random", False):
         return math.inf
-    _, examples, sites = checked(loss.model, params, batch)
+    _, examples, sites, _ = checked(loss.model, params, batch)
     if declared and compares_branches(loss):
         size = branches_size(loss, params, batch)
         return size.work / PER_DRAW if fits(size, params) else math.inf

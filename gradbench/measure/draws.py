@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from gradbench.core.contract import Batch, Loss, Params, is_deterministic
+from gradbench.core.contract import Batch, Loss, Params, is_deterministic, scalar_of
 from gradbench.core.errors import GradbenchError
 from gradbench.core.platform import check_platform
 from gradbench.core.precision import float64
@@ -169,7 +169,7 @@ def draw(loss: Loss, params: Params, key: Array, batch: Batch) -> tuple[Array, P
 
     It is traced once for a loss and the shapes of its arguments, and then known to all that draw.
     """
-    return jax.value_and_grad(loss)(params, key, batch)
+    return jax.value_and_grad(lambda *args: scalar_of(loss(*args)))(params, key, batch)
 
 
 def draw_block(

@@ -28,7 +28,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from gradbench.core.contract import Batch, Loss, Params, is_deterministic
+from gradbench.core.contract import Batch, Loss, Params, is_deterministic, scalar_of
 from gradbench.core.platform import check_platform
 from gradbench.core.pytrees import layer_vectors
 from gradbench.measure.cell import Cell
@@ -174,7 +174,7 @@ def equal_draws(
     An estimator without randomness reads no key, so that all draws of one batch are one draw to the
     compiler.
     """
-    each = jax.vmap(jax.value_and_grad(loss), (None, None, 0))
+    each = jax.vmap(jax.value_and_grad(lambda *args: scalar_of(loss(*args))), (None, None, 0))
     values, gradients = each(params, key, batches)
     return values, layer_vectors(gradients, 1)
 

@@ -195,6 +195,21 @@ def known_norm(gradient: Floats, noise: Noise) -> float:
     return math.sqrt(square) if square > _SIGNIFICANT * error and square > 0.0 else 0.0
 
 
+def known_with(gradient: Floats, noise: Noise) -> float:
+    """Return how many times the draws of a sampled gradient [P] would let ``known_norm`` know it.
+
+    It is infinite where the estimate of |G|^2 is not positive, so that G may be zero.
+    """
+    square = float(gradient @ gradient) - noise.trace
+    if square <= 0:
+        return math.inf
+    along = max(noise.spread(gradient) ** 2, float(gradient**2 @ noise.variances))
+    along = max(along - noise.square, 0.0)  # without what the noise of the gradient adds
+    # square = c sqrt(4 along / k + 2 tr C^2 / k^2), solved for k.
+    first, second = 2.0 * _SIGNIFICANT**2 * along, 2.0 * _SIGNIFICANT**2 * noise.square
+    return (first + math.sqrt(first**2 + square**2 * second)) / square**2
+
+
 def _sample(
     name: str,
     gradient: Floats,

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from gradbench.core.arguments import at_least
-from gradbench.core.contract import Example, Params
+from gradbench.core.contract import Example, Params, apart
 from gradbench.core.errors import GradbenchError
 
 
@@ -49,7 +49,9 @@ class MultiSample:
 
     def losses(self, params: Params, example: Example, binary: Any) -> Float[Array, " samples"]:
         """Return the objectives f_k of all runs of one ``example``; ``binary`` draws the states."""
-        return jnp.stack([self.model(params, example, binary) for _ in range(self.samples)])
+        return jnp.stack(
+            [apart(self.model(params, example, binary))[0] for _ in range(self.samples)]
+        )
 
     def __call__(self, params: Params, example: Example, binary: Any) -> Float[Array, ""]:
         """Return the objective of one example, its states from ``binary``: the model contract."""

@@ -3,18 +3,23 @@
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from gradbench.core.autodiff import first_order, fixed_at_infinity
 from gradbench.core.contract import Loss, Model, Site
 from gradbench.core.errors import GradbenchError
-from gradbench.core.keys import note_use, real
+from gradbench.core.hints import hint
+from gradbench.core.keys import is_evaluating, note_use, real
 from gradbench.core.noise import Noise, get_noise
 from gradbench.core.run import Coding, coded, draw_state
 from gradbench.core.surrogate import SurrogateLoss
 from gradbench.core.uniforms import unit_uniforms
 from gradbench.estimators.registry import ESTIMATORS, any_model, get_estimator
 from gradbench.ops.score_mode import marked, mode, scored
+
+_MANY = 16  # so many logits are seldom all in [0, 1]: of N(0, 1), 3e-8 of the times
 
 
 def binarize(
@@ -29,14 +34,16 @@ def binarize(
     """Return binary states x = sign(a - z), with the gradient of an estimator in a.
 
     ``binarize(a, key=key, coding="bits")`` replaces ``jax.random.bernoulli(key,
-    jax.nn.sigmoid(a))``, through which no gradient flows, and ``binarize(a,
+    jax.nn.sigmoid(a))``, through which no gradient flows (for probabilities p give
+    ``jax.scipy.special.logit(p)``), and ``binarize(a,
     estimator="deterministic_straight_through")`` a sign with a straight-through trick.
 
     The states are exactly -1 and +1, in the shape and type of ``a``: +1 with probability F(a),
     where F is the cdf of the noise. With ``coding="bits"`` they are 0 and 1, and so is the gradient
     that of bits. The function is elementwise and pure: it works under ``jit``, ``vmap``, ``scan``,
     ``checkpoint``, and where arrays are sharded. Half precision is computed in float32 and rounded
-    at the end. NaN stays NaN.
+    at the end. NaN stays NaN. Known numbers that look like probabilities are warned of once: all in
+    [0, 1], not all equal, with 0 or 1 among them or 16 of them at least.
 
     Every call needs a key of its own: layers with equal keys have dependent noise, which biases
     expectation and gradient. A key that two calls of one traced function share is refused. Sharing
@@ -69,6 +76,7 @@ def binarize(
             true.
     """
     a = real("pre-activations", a)
+    _see_probabilities(a)
     rule = _rule(estimator)
     if hard and rule.soft:
         raise GradbenchError(
@@ -77,7 +85,9 @@ def binarize(
             "of concrete, or straight_through"
         )
     site = Site(0, a.shape, get_noise(noise))
-    exact = a.astype(jnp.promote_types(a.dtype, jnp.float32))
+    if not rule.second_order and not is_evaluating():
+        a, _ = first_order(a)
+    exact = fixed_at_infinity(a.astype(jnp.promote_types(a.dtype, jnp.float32)))
     u: tuple[Array, ...] = ()
     if rule.streams:
         note_use(key, "binarize", a)
@@ -95,6 +105,19 @@ def binarize(
             "give a stochastic estimator"
         )
     return coded(jnp.where(jnp.isnan(exact), exact, x), coding).astype(a.dtype)
+
+
+def _see_probabilities(a: Array) -> None:
+    """Warn once of numbers that look like probabilities, where they are known."""
+    if isinstance(a, jax.core.Tracer) or not a.size:
+        return
+    with jax.ensure_compile_time_eval():
+        low, high = float(jnp.min(a)), float(jnp.max(a))
+    if 0 <= low < high <= 1 and (low == 0 or high == 1 or a.size >= _MANY):
+        hint(
+            "binarize() got numbers that are all in [0, 1], as probabilities are, and takes them "
+            "for pre-activations; give jax.scipy.special.logit(p) for probabilities p"
+        )
 
 
 def local_estimators() -> list[str]:

@@ -5,20 +5,25 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.extend.core import Var
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PyTree
 
 from gradbench.core.arguments import at_least
+from gradbench.core.autodiff import first_order
+from gradbench.core.callables import short
 from gradbench.core.contract import Loss, Model, is_deterministic
+from gradbench.core.dependence import depends_on
 from gradbench.core.errors import GradbenchError
-from gradbench.core.keys import evaluation, note_use, real
+from gradbench.core.hints import hint
+from gradbench.core.keys import evaluation, is_evaluating, note_use, real
 from gradbench.core.noise import Noise, get_noise
 from gradbench.core.run import coded
+from gradbench.estimators.adaptive import Learned
 from gradbench.estimators.registry import any_model, get_estimator
 from gradbench.ops.score_mode import UNBIASED, marked, mode
 
 EXACT_UNITS = 20  # at most, for estimator="exact": a million evaluations
+_REMEDY = "return one real number, and map over a batch with jax.vmap"
 _CALLBACK = "it calls a function outside of JAX"
 # What JAX raises when it cannot transform a callback.
 _CALLBACK_ERRORS = (ValueError, NotImplementedError)
@@ -52,8 +57,8 @@ def expectation(
     than the key of g. And g may stand anywhere in a differentiated program, under ``jit``, ``vmap``
     and ``scan``.
 
-    Estimators with learned parts stay at their initial state, where they are unbiased too. The
-    value has the type that f returns.
+    Estimators with learned parts stay at their initial state, where they are unbiased too, and say
+    so once. The value has the type that f returns.
 
     Args:
         f: a function of x and ``args`` that returns a real scalar.
@@ -89,7 +94,11 @@ def expectation(
             )
 
         def at(x: Array, thetas: list[Array]) -> Array:
-            return f(shaped(coded(x, coding)), *whole(thetas))
+            value = f(shaped(coded(x, coding)), *whole(thetas))
+            odd = [leaf for leaf in jax.tree.leaves(value) if not _is_array(leaf)]
+            if odd:
+                raise GradbenchError(f"f returns {short(odd[0])}; {_REMEDY}")
+            return value
 
         def model(params: Any, example: Any, binary: Any) -> Array:
             return opened(binary(params[0], injected), *params[1])
@@ -97,7 +106,15 @@ def expectation(
         found = mode()
         maker = make if found is None or exact else get_estimator(UNBIASED)[0].make
         loss, example = maker(model), jnp.zeros((1, 1), flat.dtype)  # f does not see the example
+        if isinstance(loss, Learned) and found is None:
+            hint(
+                f"expectation() takes {name} at its initial state, where nothing is learned; to "
+                "learn, write f as a model and take gradbench.estimators."
+                f"{name.partition('(')[0]}(model).fit(params, key, batch)"
+            )
         random = not is_deterministic(loss)
+        # What evaluates an objective has marked all of it.
+        second_order = is_evaluating() or getattr(loss, "second_order", exact)
         if random:
             note_use(key, "expectation", logits)
         with evaluation(key if random else None):
@@ -111,6 +128,8 @@ def expectation(
                     "put it behind jax.pure_callback"
                 ) from error
             held = (thetas, *closed_over)
+            if not second_order:
+                flat, held = first_order(flat, held)
             dtype = _check_objective(lambda x: opened(x, *held), flat, name, differentiates)
 
             def draw(key: Any) -> Array:
@@ -188,6 +207,10 @@ def _real_args(args: Any) -> tuple[list[Array], Callable[[list[Array]], Any]]:
     return [leaves[k] for k in real], whole
 
 
+def _is_array(leaf: Any) -> bool:
+    return hasattr(leaf, "dtype") or isinstance(leaf, bool | int | float | complex)
+
+
 def _is_real(leaf: Any) -> bool:
     return isinstance(leaf, float) or jnp.issubdtype(getattr(leaf, "dtype", int), jnp.floating)
 
@@ -204,9 +227,7 @@ def _check_objective(
     if not _is_real(value) or value.shape != ():
         array = isinstance(value, jax.ShapeDtypeStruct)
         what = f"{value.dtype}{list(value.shape)}" if array else f"a {type(value).__name__}"
-        raise GradbenchError(
-            f"f returns {what}; return one real number, and map over a batch with jax.vmap"
-        )
+        raise GradbenchError(f"f returns {what}; {_REMEDY}")
     if not differentiates:
         return value.dtype
 
@@ -215,7 +236,7 @@ def _check_objective(
 
     why = "it uses x in whole numbers or comparisons alone"
     try:
-        if _depends_on(1, slope, flat, flat) or not _depends_on(0, at, flat):
+        if depends_on(1, slope, flat, flat) or not depends_on(0, at, flat):
             return value.dtype
     except _CALLBACK_ERRORS as error:
         if not _is_about_callback(error):
@@ -225,16 +246,6 @@ def _check_objective(
         f"{name} needs the derivative of f in x, and f has none: {why}; take an estimator that "
         "evaluates f alone, such as 'disarm', 'arms' or 'rloo'"
     )
-
-
-def _depends_on(number: int, f: Callable[..., Array], *args: Array) -> bool:
-    """Return whether f can depend on the argument of that number, from the traced program."""
-    program = jax.make_jaxpr(f)(*args).jaxpr
-    reached = {program.invars[number]}
-    for equation in program.eqns:
-        if any(isinstance(v, Var) and v in reached for v in equation.invars):
-            reached.update(equation.outvars)
-    return any(isinstance(v, Var) and v in reached for v in program.outvars)
 
 
 def _is_about_callback(error: Exception) -> bool:

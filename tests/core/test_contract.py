@@ -304,7 +304,7 @@ def test_transformations_that_do_not_contain_binary_are_welcome():
         (lambda x: x, r"of shape \(3,\) and type float32"),
         (lambda x: jnp.sum(x) * 1j, r"of shape \(\) and type complex64"),
         (lambda x: jnp.sum(x) > 0, r"of shape \(\) and type bool"),
-        (lambda x: (jnp.sum(x), x), "of type tuple"),
+        (lambda x: [jnp.sum(x), x], "of type list"),
         (lambda x: None, "of type NoneType"),
     ],
 )

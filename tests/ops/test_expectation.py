@@ -13,7 +13,10 @@ from gradbench import GradbenchError, binarize, expectation
 from gradbench.estimators import ESTIMATORS, psa, vimco
 from gradbench.estimators import exact as exact_estimator
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
+pytestmark = [
+    pytest.mark.usefixtures("quick_compilation"),
+    pytest.mark.filterwarnings(r"ignore:expectation\(\) takes .* at its initial state"),
+]
 
 KEY = jax.random.key(11)
 FREE = tuple(name for name, entry in sorted(ESTIMATORS.items()) if not entry.needs)
