@@ -30,6 +30,8 @@ CHOICES: dict[str, Callable[[Site, Array], Array]] = {
     family="flips",
     exactness="unbiased",
     cost=Cost(L + 1, layers=L * (L + 1)),
+    full_name="flip of one unit drawn from q",
+    paper="https://arxiv.org/abs/2208.06124",
     source="Kunes et al. 2023, Gradient estimation for binary latent variables via gradient "
     "variance clipping",
     aliases=("bitflip_1",),
@@ -101,6 +103,8 @@ def _weights(q: str | Callable[[Array], Array]) -> Callable[[Site, Array], Float
     family="flips",
     exactness="unbiased",
     cost=Cost(2 * L + 1, layers=L * (2 * L + 1)),
+    full_name="unbiased gradient variance clipping",
+    paper="https://arxiv.org/abs/2208.06124",
     source="Kunes et al. 2023, Gradient estimation for binary latent variables via gradient "
     "variance clipping",
 )

@@ -25,6 +25,8 @@ def _is_straight_through(forward: Any, backward: Any) -> bool:
         ("linear uniform",) if _is_straight_through(forward, backward) else ()
     ),
     value_unbiased=lambda forward, backward: bool(forward == 1),
+    full_name="decoupled straight-through",
+    paper="https://arxiv.org/abs/2410.13331",
     source="Shah et al. 2024, Improving discrete optimisation via decoupled straight-through",
 )
 def decoupled_st(model: Model, *, forward: float = 1.0, backward: float = 1.0) -> Loss:

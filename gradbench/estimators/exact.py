@@ -18,6 +18,7 @@ class Expected:
 
     model: Model
     randomness = "none"
+    second_order = True
 
     def __call__(self, params: Params, key: Array, batch: Batch) -> Float[Array, ""]:
         """Return the expected loss, whatever the key; aux is of the path that the key samples."""

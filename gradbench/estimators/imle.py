@@ -24,6 +24,8 @@ from gradbench.estimators.registry import register
     exactness="biased",
     cost=Cost(2, 1, 2 * L),
     differentiable=True,
+    full_name="implicit maximum likelihood",
+    paper="https://arxiv.org/abs/2106.01798",
     source="Niepert, Minervini & Franceschi 2021, Implicit MLE",
     aliases=("i_mle", "perturb_and_map"),
 )

@@ -116,6 +116,8 @@ def ovis_mc(model: Model, *, runs: int = 1) -> Loss:
     family="vimco",
     exactness="unbiased",
     cost=Cost(2, layers=2 * L),
+    full_name="DisARM for multi-sample bounds",
+    paper="https://arxiv.org/abs/2006.10680",
     source="Dong et al. 2020, DisARM: the local form for multi-sample bounds",
     needs=NEEDS,
 )

@@ -1,12 +1,14 @@
-"""Write the results that come with the package: ``python -m gradbench.suites.publish [SUITE]...``.
+"""Write the results that come with the package: ``python -m gradbench.suites.publish``.
 
 The networks of every suite are trained anew with seed 0, and kept with their exact gradients, as
 ``gradbench.results.published`` lists them. Suites of ``MEASURED`` are run as a whole, so that the
-metrics of their estimators are kept too. Without names, all suites are made again.
+metrics of their estimators are kept too. Without names, all suites are made again. With
+``--keep-networks`` those networks that have come with the package so far, and that the suite still
+describes, are not trained anew: enough where only the estimators of a suite have changed.
 """
 
+import argparse
 import shutil
-import sys
 import tempfile
 from pathlib import Path
 
@@ -28,8 +30,10 @@ MEASURED = ("psa", "quick")
 _KEPT = ("manifest.json", "checkpoints", "references")
 
 
-def publish_suite(suite: str, folder: Path = FOLDER) -> Path:
+def publish_suite(suite: str, folder: Path = FOLDER, retrain: bool = True) -> Path:
     """Train the networks of a suite with seed 0 and write its results to ``folder``/SUITE.
+
+    Without ``retrain`` networks that come with the package already are kept.
 
     Raises:
         GradbenchError: as ``run``.
@@ -37,9 +41,9 @@ def publish_suite(suite: str, folder: Path = FOLDER) -> Path:
     with tempfile.TemporaryDirectory() as temporary:
         made = Path(temporary) / suite
         if suite in MEASURED:
-            run(suite, made, seed=0, retrain=True)
+            run(suite, made, seed=0, retrain=retrain)
         else:
-            _train(suite, made)
+            _train(suite, made, retrain)
         kept = Path(temporary) / "kept"
         kept.mkdir()
         for name in _KEPT:
@@ -53,7 +57,7 @@ def publish_suite(suite: str, folder: Path = FOLDER) -> Path:
     return target
 
 
-def _train(name: str, directory: Path) -> None:
+def _train(name: str, directory: Path, retrain: bool) -> None:
     """Store the trained networks of a suite and their exact gradients, and measure no estimator."""
     check_platform()
     suite = load_suite(name)
@@ -64,9 +68,13 @@ def _train(name: str, directory: Path) -> None:
     ):
         for problem in suite.problems:
             for replicate in range(suite.replicates):
-                measure_problem(results, suite, build(problem, 0, replicate), [], bar, retrain=True)
+                measure_problem(results, suite, build(problem, 0, replicate), [], bar, retrain)
 
 
 if __name__ == "__main__":
-    for name in sys.argv[1:] or list_suites():
-        print(publish_suite(name))
+    parser = argparse.ArgumentParser(prog="python -m gradbench.suites.publish")
+    parser.add_argument("suites", nargs="*", metavar="SUITE", help="all by default")
+    parser.add_argument("--keep-networks", action="store_true", help="train only what is new")
+    options = parser.parse_args()
+    for name in options.suites or list_suites():
+        print(publish_suite(name, retrain=not options.keep_networks))

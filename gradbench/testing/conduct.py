@@ -8,8 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
+from gradbench.core.autodiff import refuses_second_derivatives
 from gradbench.core.contract import Batch, Loss, Model, Params
-from gradbench.testing.draws import draws_of, keys_of
+from gradbench.testing.draws import called_as_made, draws_of, keys_of
 from gradbench.testing.problems import Problem
 from gradbench.testing.requirement import Check
 from gradbench.testing.rows import vector
@@ -53,7 +54,16 @@ def conduct(make: Callable[[Model], Loss], problem: Problem, called: Loss | None
         Check("scan", under_scan, "draws differ under scan"),
         Check("pytree", alike, "its gradient has another structure than params"),
         Check("float32", types == ["float32"], f"it gives draws of types {types}"),
+        _second_derivatives(called, params, keys[-1, -1], batch),
     ]
+
+
+def _second_derivatives(called: Loss, params: Params, key: Array, batch: Batch) -> Check:
+    """Check that a second derivative is refused, unless it is declared to be right."""
+    safe = getattr(called, "second_order", False) or called_as_made(called)
+    safe = safe or refuses_second_derivatives(called, params, key, batch)
+    seen = "a derivative of its gradient, which is wrong for sampled states, is not refused"
+    return Check("second derivatives", safe, f"{seen}; see gradbench.core.autodiff.first_order")
 
 
 def _types(called: Loss, params: Params, batch: Batch) -> list[str]:
