@@ -1,13 +1,16 @@
 """Checks of arguments that are numbers, of Python, numpy or JAX; booleans are none.
 
 Hyper-parameters that train or anneal (``finite``, ``positive``, ``not_negative``, ``fraction``) may
-be real numbers that JAX traces, in ``jit``, ``vmap`` or ``grad``: their values cannot be checked.
+be real numbers that JAX traces, in ``jit``, ``vmap`` or ``grad``. Their values are checked if the
+program runs under ``jax.experimental.checkify``, and not otherwise: a value outside its range then
+gives whatever the formula gives.
 """
 
 import contextlib
 import math
 import operator
 import sys
+from collections.abc import Callable
 from numbers import Real
 from typing import Any
 
@@ -24,10 +27,7 @@ def finite(name: str, value: object) -> float:
     Raises:
         GradbenchError: it is no finite number.
     """
-    number = _number(value)
-    if not (_is_traced(value) or math.isfinite(number)):
-        raise GradbenchError(f"{name} is {_shown(value)}; give a number")
-    return _known(number, value)
+    return _checked(name, value, lambda number: abs(number) < math.inf, "a number")
 
 
 def positive(name: str, value: object) -> float:
@@ -36,10 +36,8 @@ def positive(name: str, value: object) -> float:
     Raises:
         GradbenchError: it is not.
     """
-    number = _number(value)
-    if not (_is_traced(value) or 0 < number < math.inf):
-        raise GradbenchError(f"{name} is {_shown(value)}; give a positive number")
-    return _known(number, value)
+    within = lambda number: (number > 0) & (number < math.inf)  # noqa: E731
+    return _checked(name, value, within, "a positive number")
 
 
 def not_negative(name: str, value: object) -> float:
@@ -48,10 +46,8 @@ def not_negative(name: str, value: object) -> float:
     Raises:
         GradbenchError: it is not.
     """
-    number = _number(value)
-    if not (_is_traced(value) or 0 <= number < math.inf):
-        raise GradbenchError(f"{name} is {_shown(value)}; give a number of at least 0")
-    return _known(number, value)
+    within = lambda number: (number >= 0) & (number < math.inf)  # noqa: E731
+    return _checked(name, value, within, "a number of at least 0")
 
 
 def are_known(*numbers: float) -> bool:
@@ -87,9 +83,18 @@ def _shown(value: object) -> str:
     return " ".join(repr(value).split())
 
 
-def _known(number: float, value: Any) -> float:
-    """Return the number, or what is traced in its place, which computes like one."""
-    return value if _is_traced(value) else number
+def _checked(name: str, value: Any, within: Callable[[Any], Any], wanted: str) -> float:
+    """Return a number, or what is traced in its place, if it is within its range."""
+    if _is_traced(value):
+        from jax.experimental import checkify  # loaded where something is traced
+
+        sentence = f"{name} is {{value}}; give {wanted}"
+        checkify.debug_check(within(value), sentence, value=value)
+        return value  # type: ignore[no-any-return]
+    number = _number(value)
+    if not within(number):
+        raise GradbenchError(f"{name} is {_shown(value)}; give {wanted}")
+    return number
 
 
 def at_least(least: int, name: str, value: object) -> int:
@@ -121,10 +126,8 @@ def fraction(name: str, value: object) -> float:
     Raises:
         GradbenchError: it is not.
     """
-    number = _number(value)
-    if not (_is_traced(value) or 0 <= number <= 1):
-        raise GradbenchError(f"{name} is {_shown(value)}; give a number from 0 to 1")
-    return _known(number, value)
+    within = lambda number: (number >= 0) & (number <= 1)  # noqa: E731
+    return _checked(name, value, within, "a number from 0 to 1")
 
 
 def as_int(value: object) -> int | None:

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from conftest import flat, precision, small
+from jax.experimental import checkify
 
 import gradbench
 from gradbench.core.errors import GradbenchError
@@ -114,3 +115,29 @@ def test_arrays_that_are_no_such_number_are_refused(value):
     if value is KEY or value.dtype == bool or value.ndim:
         with pytest.raises(GradbenchError, match=r"temperature is .*; give a positive number"):
             jax.jit(lambda t: gradbench.estimators.concrete(model, temperature=t) and t)(value)
+
+
+RANGES = [
+    ("concrete", "temperature", -0.5, "temperature is -0.5; give a positive number"),
+    ("darn", "phi", jnp.inf, "phi is inf; give a number"),
+    ("foust", "rho", 1.5, "rho is 1.5; give a number from 0 to 1"),
+    ("sa", "smoothing", -1.0, "smoothing is -1.0; give a number of at least 0"),
+]
+
+
+@pytest.mark.parametrize(("name", "parameter", "wrong", "sentence"), RANGES)
+def test_a_traced_hyperparameter_outside_its_range_is_an_error_under_checkify(
+    name, parameter, wrong, sentence
+):
+    model, params, batch = small((2, 2, 1))
+
+    def gradient(value):
+        loss = ESTIMATORS[name].make(model, **{parameter: value})
+        return jax.grad(loss)(params, KEY, batch)
+
+    checked = jax.jit(checkify.checkify(gradient))
+    error, _ = checked(jnp.asarray(wrong))
+    assert sentence in error.get()
+    error, found = checked(jnp.asarray(0.5))
+    assert error.get() is None
+    np.testing.assert_array_equal(flat(found), flat(jax.jit(gradient)(jnp.asarray(0.5))))
