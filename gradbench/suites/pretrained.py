@@ -1,7 +1,5 @@
 """Trained parameters that come with the package, see ``gradbench.results.published``."""
 
-import json
-from dataclasses import asdict
 from functools import cache
 from typing import Any
 
@@ -10,7 +8,7 @@ from gradbench.core.contract import Params
 from gradbench.results.published import located, published_suites
 from gradbench.results.shards import CheckpointId
 from gradbench.results.store import Results
-from gradbench.suites.problem import Problem
+from gradbench.suites.problem import Problem, as_json
 
 # What is measured, and its name, do not change the training.
 _FREE = ("name", "title", "label", "measured")
@@ -24,7 +22,7 @@ def published_checkpoints(
     They are those of a problem with the same data, network and training, the same seed and
     replicate, whatever it is called.
     """
-    wanted = json.loads(json.dumps(asdict(problem)))
+    wanted = as_json(problem)
     for suite in published_suites():
         results = _opened(suite)
         manifest = results.manifest

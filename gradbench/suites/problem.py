@@ -4,8 +4,9 @@ A problem comes with the package or a plugin, by name, or from a user's file, by
 here are read from the tables of the file, see ``gradbench.suites.parse``.
 """
 
-from dataclasses import dataclass
-from typing import Annotated, Literal, TypeAlias
+import json
+from dataclasses import asdict, dataclass
+from typing import Annotated, Any, Literal, TypeAlias
 
 from gradbench.core.errors import GradbenchError
 from gradbench.core.fields import (
@@ -140,3 +141,16 @@ class Problem:
     def checkpoint_name(self, epoch: int) -> str:
         """Return the name of a checkpoint: "epoch 100", or "untrained" without training."""
         return f"epoch {epoch}" if self.training else "untrained"
+
+
+# Keys that came later: results of before are those of a suite that does not use them.
+_LATER = ("until", "threshold")
+
+
+def as_json(of: Any) -> dict[str, Any]:
+    """Return all that a problem or a suite says, in types that JSON keeps."""
+
+    def said(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        return {key: value for key, value in pairs if value is not None or key not in _LATER}
+
+    return dict(json.loads(json.dumps(asdict(of, dict_factory=said))))

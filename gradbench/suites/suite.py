@@ -4,10 +4,9 @@ A suite comes with the package or a plugin, by name, or from a user's file, by p
 in its problems is checked before anything runs; estimators and their hyper-parameters by ``run``.
 """
 
-import json
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
 from gradbench.core.arguments import as_int
@@ -15,7 +14,7 @@ from gradbench.core.errors import GradbenchError
 from gradbench.core.fields import Checked, Count, Distinct, Estimator, Items, Named, Text
 from gradbench.suites.config import Document, Faults, shown
 from gradbench.suites.library import SUITES, find
-from gradbench.suites.problem import Problem
+from gradbench.suites.problem import Problem, as_json
 from gradbench.suites.read_problem import read_problem
 from gradbench.suites.variations import override, variations
 
@@ -124,8 +123,7 @@ class Suite:
 
     def as_dict(self) -> dict[str, Any]:
         """Return all that the suite says, problems included, in types that JSON keeps."""
-        found = dict(json.loads(json.dumps(asdict(self))))
-        return found if self.until else {key: found[key] for key in found if key != "until"}
+        return as_json(self)
 
 
 def list_suites() -> list[str]:
