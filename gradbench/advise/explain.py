@@ -3,7 +3,7 @@
 from gradbench.core.callables import check_model
 from gradbench.core.contract import Batch, Model, Params, is_chain
 from gradbench.core.inputs import checked
-from gradbench.core.run import one_layer
+from gradbench.core.misfits import one_layer
 from gradbench.core.text import aligned
 from gradbench.estimators.exactness import EXACTNESS
 from gradbench.estimators.registry import evaluations, get_estimator

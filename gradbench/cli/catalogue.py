@@ -21,7 +21,7 @@ __all__ = ["available", "estimator", "facts", "kinds", "shown", "text"]
 _Rows = list[dict[str, str]]
 _ALIASES = "also called"  # by the literature
 _PAPER = "paper"  # a link
-_WORD = r"(?:[^\s(-]|-(?![A-Z][a-z]))*(?:-(?=[A-Z][a-z])|\(|\s+|$)"
+_WORD = r"(?:[^\s(-]|-(?![A-Za-z]{3}))*(?:-(?=[A-Za-z]{3})|\(|\s+|$)"
 _NO_ROOM = (_ALIASES, _PAPER, "randomness", "layers", "needs")
 
 
@@ -133,7 +133,7 @@ def _wrapped(rows: Sequence[Sequence[str]], width: int | None) -> Sequence[Seque
 
 
 def _broken(cell: str, width: int, indent: bool) -> list[str]:
-    """Break a cell into lines, which end after words, in double names, or before arguments."""
+    """Break a cell into lines, which end after words, at hyphens, or before arguments."""
     first, *parts = re.findall(_WORD, cell)
     lines = [first]
     for part in parts:

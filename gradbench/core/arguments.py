@@ -90,7 +90,7 @@ def _checked(name: str, value: Any, within: Callable[[Any], Any], wanted: str) -
 
         sentence = f"{name} is {{value}}; give {wanted}"
         checkify.debug_check(within(value), sentence, value=value)
-        return value  # type: ignore[no-any-return]
+        return value
     number = _number(value)
     if not within(number):
         raise GradbenchError(f"{name} is {_shown(value)}; give {wanted}")

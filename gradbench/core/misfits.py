@@ -1,9 +1,12 @@
-"""What it says of a model that it does not run on its parameters and an example."""
+"""What is said of models that do not run, or that an estimator is not made for."""
+
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 
-from gradbench.core.contract import Example, Params
+from gradbench.core.contract import Example, Params, Site
+from gradbench.core.errors import GradbenchError
 
 # What a model raises at parameters or an example of another form; other errors are its own bugs.
 MISFITS = (TypeError, ValueError, LookupError, AttributeError, NameError)
@@ -42,3 +45,17 @@ def does_not_run(error: Exception, params: Params, example: Example, batched: bo
         place = jax.tree_util.keystr(numbers[0])
         sentence += f", and give arrays where the parameters hold numbers of Python, as at {place}"
     return sentence
+
+
+def one_layer(name: str, sites: Sequence[Site]) -> Site:
+    """Return the only stochastic layer of a model, for estimators that are made for one.
+
+    Raises:
+        GradbenchError: there are several.
+    """
+    if len(sites) != 1:
+        raise GradbenchError(
+            f"{name} is an estimator for one stochastic layer and got a model of {len(sites)}; "
+            "take one that runs through several layers"
+        )
+    return sites[0]

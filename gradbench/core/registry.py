@@ -5,7 +5,6 @@ thing registers itself where it is written:
 
     NOISES = Registry("noise")
 
-
     @NOISES.register(aliases=("gaussian",))
     def normal(): ...
 

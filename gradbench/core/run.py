@@ -288,17 +288,3 @@ def sites_of(model: Model, params: Params, batch: Batch) -> tuple[Site, ...]:
     """
     examples = as_examples(model, jax.random.key(0), batch)  # nothing is drawn
     return find_outline(model, params, examples, batched=True).sites
-
-
-def one_layer(name: str, sites: Sequence[Site]) -> Site:
-    """Return the only stochastic layer of a model, for estimators that are made for one.
-
-    Raises:
-        GradbenchError: there are several.
-    """
-    if len(sites) != 1:
-        raise GradbenchError(
-            f"{name} is an estimator for one stochastic layer and got a model of {len(sites)}; "
-            "take one that runs through several layers"
-        )
-    return sites[0]

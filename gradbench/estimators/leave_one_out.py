@@ -12,12 +12,12 @@ from gradbench.core.arguments import at_least, finite, positive
 from gradbench.core.autodiff import gradient_term
 from gradbench.core.contract import Batch, Example, Loss, Model, Params, Scored, Trace
 from gradbench.core.errors import GradbenchError
+from gradbench.core.misfits import one_layer
 from gradbench.core.pytrees import real_type
 from gradbench.core.run import (
     as_examples,
     draw_state,
     find_sites,
-    one_layer,
     run_model,
     sampled,
 )

@@ -6,7 +6,8 @@ from jax.lax import stop_gradient
 
 from gradbench.core.autodiff import gradient_term
 from gradbench.core.contract import Loss, Model
-from gradbench.core.run import one_layer, run_at_states, sampled
+from gradbench.core.misfits import one_layer
+from gradbench.core.run import run_at_states, sampled
 from gradbench.core.surrogate import surrogate_loss
 from gradbench.estimators.cost import Cost, D
 from gradbench.estimators.registry import register

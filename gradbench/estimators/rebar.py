@@ -48,7 +48,7 @@ def _cost(coupling: str, **_: Any) -> Cost:
     differentiable=True,
     full_name="reinforced Concrete",
     paper="https://arxiv.org/abs/1703.07370",
-    as_published="coupling='tied', relaxation='rebar', inside baselined(baseline='nvil')",
+    as_published="coupling='tied', relaxation='rebar' and an input-dependent baseline",
     source=SOURCE,
 )
 def rebar(
@@ -69,7 +69,7 @@ def rebar(
     ``coupling="tied"``, as in the authors' code, draws z~ with the v that makes it z (v = u/p for b
     = 1), a constant to the derivative: the two relaxed runs are one then, which costs half.
     ``relaxation="rebar"`` is their relaxation, which adds a t^2 / (t + 1) to z and to z~, as in
-    ``concrete``. They also subtract a learned baseline.
+    ``concrete``. They also subtract a learned baseline, see ``baselined``.
 
     Raises:
         GradbenchError: a temperature that is not positive, a scale that is no finite number, an

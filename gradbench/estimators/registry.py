@@ -28,8 +28,7 @@ class Entry(NamedTuple):
     ``depth_claims``: names of ``DEPTHS``, what it is exact for in networks of several layers beside
     its class; a tuple, or a function of the hyper-parameters. ``presets``: names of the literature
     for it with other hyper-parameters than the defaults, and these. ``full_name``: its name in
-    words, ``paper`` a link to its paper, and ``as_published`` says what the paper's estimator, or
-    its authors' code, has where that is not the default; all may be empty.
+    words, ``paper``: a link, ``as_published``: what the authors have where it is no default here.
     """
 
     name: str
@@ -149,7 +148,9 @@ def register(
     """Return a decorator that registers an estimator ``name(model, *, hyper-parameters) -> loss``.
 
     It is registered under the name of the function, and found by ``aliases`` too, which are names
-    of the literature, and by those of ``presets``. All else is as in ``Entry``.
+    of the literature, and by those of ``presets``. As in ``Entry`` are ``family``, ``exactness``,
+    ``source``, ``cost``, ``differentiable``, ``value_unbiased``, ``needs``, ``layers``,
+    ``depth_claims``, ``presets``, ``full_name``, ``paper`` and ``as_published``.
 
     Raises:
         GradbenchError: something else has one of these names, or there is no docstring.

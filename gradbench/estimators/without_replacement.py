@@ -13,7 +13,8 @@ from gradbench.core.arguments import at_least
 from gradbench.core.autodiff import gradient_term
 from gradbench.core.contract import Loss, Model, Site, Trace
 from gradbench.core.errors import GradbenchError
-from gradbench.core.run import draw_state, one_layer, run_at_states, run_model, sampled
+from gradbench.core.misfits import one_layer
+from gradbench.core.run import draw_state, run_at_states, run_model, sampled
 from gradbench.core.surrogate import surrogate_loss
 from gradbench.estimators.cost import Cost, Formula, L
 from gradbench.estimators.flips import choice_breaks, choose, first_breaks

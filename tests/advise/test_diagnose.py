@@ -428,7 +428,7 @@ def infinite(params, example, binary):
         ({"loss": lambda p, k, b: jnp.sum(p[0])}, "the loss has no model, and calls neither"),
         ({"params": ()}, "the parameters, of type tuple, hold no real array"),
         ({"batch": jnp.zeros((0, 1))}, "the batch has leaves of shapes"),
-        ({"loss": lambda p, k, b: (own()(p, k, b), 1)}, "the loss returns <class 'tuple'>; give"),
+        ({"loss": lambda p, k, b: [own()(p, k, b), 1]}, "the loss returns <class 'list'>; give"),
         ({"loss": lambda p, k, b: jnp.ones(2)}, r"the loss returns float32\[2\]; give one"),
         ({"loss": Unhashable()}, "the loss of type Unhashable has no hash"),
         ({"loss": of_four}, r"does not run on one example \(ValueError\); give by_example=False"),

@@ -571,8 +571,9 @@ def test_the_registry_describes_every_estimator():
 
 
 def length(make):
-    """Lines of a function, its decorators and its docstring included."""
-    return len(inspect.getsource(make).splitlines())
+    """Lines of a function, its docstring included, and not the facts that it is registered with."""
+    lines = inspect.getsource(make).splitlines()
+    return len(lines) - next(k for k, line in enumerate(lines) if line.startswith("def "))
 
 
 def test_every_estimator_reads_like_its_paper_within_60_lines():

@@ -123,7 +123,7 @@ def with_returns(change):
 
         def scored(params, u, example):
             run = sampled(split, params, u[0], example)
-            terms = list(run.f) if isinstance(run.f, tuple) else [run.f] * len(run.sites)
+            terms = run.f if isinstance(run.f, list) else [run.f] * len(run.sites)
             return Scored(returns(run)[0], run, change(terms))
 
         return score_loss(model, scored)
