@@ -125,7 +125,7 @@ def test_a_cast_changes_the_type_of_real_numbers_alone():
 
 
 def test_nobody_else_draws():
-    """What makes draws is imported from ``measure.draws`` by the driver, ``draws`` and the timing."""
+    """What makes draws comes from ``measure.draws``, for the driver, ``draws`` and the timing."""
     root = Path(gradbench.__file__).parent
     own = {"draw_block", "measure", "layer_moments", "chunk_of"}
     users = {
