@@ -71,12 +71,14 @@ def test_a_loss_of_the_batch_is_told_by_example_and_diagnosed_without(name):
     assert "of its unbiased counterpart" in found.truth
 
 
+@pytest.mark.slow
 def test_a_batch_whose_loss_is_nan_is_no_question_of_examples():
     with pytest.raises(GradbenchError, match=r"loss of the batch is nan; find out where") as caught:
         diagnose(all_masked, PARAMS, (X, Y, MASK), KEY)
     assert "by_example" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_a_layer_without_an_effect_is_said_to_have_no_gradient():
     idle = gradbench.estimators.zgr(lambda p, ex, binary: model(p, ex, binary) + 0.0 * p[2].sum())
     found = diagnose(idle, (*PARAMS[:2], jnp.ones(2)), (X, Y), KEY)

@@ -42,7 +42,7 @@ def path():
 
 
 @pytest.mark.parametrize("name", ["disarm", "exact", "concrete", *ANY_MODEL])
-@pytest.mark.first(3)
+@pytest.mark.first(1)
 def test_aux_is_that_of_the_sampled_path_beside_the_same_draw(name):
     loss, same = make_estimator(name, with_aux), make_estimator(name, alone)
     (value, aux), g = jax.jit(jax.value_and_grad(loss, has_aux=True))(PARAMS, KEY, BATCH)
@@ -170,6 +170,7 @@ def test_all_runs_of_a_draw_have_the_same_mask():
     assert 0 < np.mean(kept) < 1
 
 
+@pytest.mark.slow
 def test_a_raw_key_of_a_draw_does_too():
     params = {"a": jnp.array([0.3, -1.0]), "key": jax.random.split(jax.random.key(0), 2)}
 
@@ -182,6 +183,7 @@ def test_a_raw_key_of_a_draw_does_too():
     assert bits.shape == (5, 2) and len(np.unique(bits)) == 10
 
 
+@pytest.mark.slow
 def test_keys_in_the_batch_are_a_mask_for_each_example_everywhere():
     keys = jax.random.split(jax.random.key(2), 3)
 

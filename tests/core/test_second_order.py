@@ -108,7 +108,7 @@ def test_a_second_derivative_is_refused(entry, way):
 
 @pytest.mark.parametrize("way", FIRST)
 @pytest.mark.parametrize("entry", ["binarize", "expectation", "disarm"])
-@pytest.mark.first(10)
+@pytest.mark.first(1)
 def test_a_first_derivative_is_what_it_was(entry, way):
     right = jax.grad(ENTRIES[entry])(PARAMS)
     found = FIRST[way](ENTRIES[entry])(PARAMS)
@@ -131,7 +131,7 @@ def tried(name):
 
 
 @pytest.mark.parametrize("name", sorted(ESTIMATORS))
-@pytest.mark.first(12)
+@pytest.mark.first(1)
 def test_every_estimator_refuses_second_derivatives_or_is_smooth(name):
     problem, params, batch = tried(name)
     loss = make_estimator(name, problem)
@@ -197,6 +197,7 @@ def test_the_penalty_of_a_gradient_in_the_inputs_is_refused():
         jax.eval_shape(jax.grad(penalty), PARAMS)
 
 
+@pytest.mark.slow
 def test_a_gradient_that_is_a_constant_may_stand_in_what_is_differentiated():
     f = ENTRIES["disarm"]
 
@@ -208,6 +209,7 @@ def test_a_gradient_that_is_a_constant_may_stand_in_what_is_differentiated():
         np.testing.assert_allclose(found, g / square(own), rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_learned_parts_are_learned_through_the_gradient():
     relax = gradbench.estimators.relax(model)
     state = relax.init(PARAMS, BATCH)
@@ -216,6 +218,7 @@ def test_learned_parts_are_learned_through_the_gradient():
     assert any(moved)
 
 
+@pytest.mark.slow
 def test_a_hyperparameter_is_learned_through_the_gradient():
     def variance(t):
         loss = gradbench.estimators.rebar(model, temperature=t)

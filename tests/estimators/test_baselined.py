@@ -66,6 +66,7 @@ def adapted(loss, params, batch, steps=3):
         ("nvil(hidden=3, rate=0.1)", partial(nvil, hidden=3, rate=0.1)),
     ],
 )
+@pytest.mark.first(1)
 def test_around_reinforce_it_is_the_estimator_of_that_name_draw_by_draw(baseline, same):
     model, params, batch = bound()
     both = around("reinforce", baseline, model), same(model)
@@ -76,7 +77,7 @@ def test_around_reinforce_it_is_the_estimator_of_that_name_draw_by_draw(baseline
 
 
 @pytest.mark.parametrize("spec", ["simple_muprop", "rloo(samples=3)", "rebar"])
-@pytest.mark.first(2)
+@pytest.mark.first(1)
 def test_a_constant_is_subtracted_from_what_the_score_is_multiplied_with(spec):
     model, params, batch = small((2, 2, 1))
     c = 1.3
@@ -178,6 +179,7 @@ def test_a_draw_from_the_own_examples_of_a_coupled_batch_would_be_biased_and_is_
 # ----------------------------------------------------------------------- what is learned, and why
 
 
+@pytest.mark.slow
 def test_per_unit_is_the_constant_of_least_variance_for_each_unit():
     """By enumeration: E[f s^2] / E[s^2], which nothing else beats in any unit."""
     model, params, batch = SBN((Dense(1, 2),), Readout(2, 1)), *small((1, 2, 1))[1:]
@@ -300,6 +302,7 @@ def test_what_is_no_baseline_or_has_no_score_is_refused_in_one_sentence(spec, se
     assert sentence in str(caught.value)
 
 
+@pytest.mark.slow
 def test_a_baseline_may_be_given_as_an_object_or_a_traced_number():
     own = constant(0.5)
     assert get_baseline(own) is own

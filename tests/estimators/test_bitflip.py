@@ -119,6 +119,7 @@ def test_averaged_over_its_choice_it_is_ram_draw_by_draw(q):
 
 
 @pytest.mark.parametrize(("q", "power"), [("variance", 1), ("uniform", 0)])
+@pytest.mark.first(1)
 def test_its_variance_on_four_bits_is_that_of_its_formula(q, power):
     """The sum over i of E (p_i (1 - p_i) D_i)^2 / q_i less the squared gradient, by all states."""
     p = 1 / (1 + np.exp(-A))
@@ -130,6 +131,7 @@ def test_its_variance_on_four_bits_is_that_of_its_formula(q, power):
     np.testing.assert_allclose(variance, right, rtol=1e-10)
 
 
+@pytest.mark.slow
 def test_the_figures_of_the_collection_on_four_bits():
     """By its order of magnitude: .81 against 1.10 of a random flip there, 1.09 of DisARM."""
     variance = {name: exact(name)[1] for name in ("bitflip", "random_flip", "disarm")}
@@ -140,6 +142,7 @@ def test_the_figures_of_the_collection_on_four_bits():
 # ------------------------------------------------------------------------------------ UGC
 
 
+@pytest.mark.slow
 def test_beyond_its_threshold_ugc_is_disarm_and_within_a_random_flip():
     network, params, batch = small((2, 3, 2, 1), ("logistic", "normal"))
     example = jax.tree.map(lambda leaf: leaf[0], batch)

@@ -32,6 +32,7 @@ def variational(scale=1.5):
     return autoencoder, jax.tree.map(jnp.asarray, random_params((3, 2, 3), scale, seed=2)), x
 
 
+@pytest.mark.slow
 def test_it_is_unbiased_on_an_importance_weighted_bound():
     network, params, batch = variational()
     bias, value = exact_bias(local_disarm(MultiSample(network, 2)), params, batch)
@@ -119,6 +120,7 @@ def test_a_draw_is_the_literal_rule_of_the_paper():
         np.testing.assert_allclose(found[row], right, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_for_one_sample_it_is_disarm_draw_by_draw():
     network, params, batch = small((2, 3, 2, 1), ("logistic", "normal"))
     example = jax.tree.map(lambda leaf: leaf[0], batch)

@@ -46,7 +46,7 @@ def finite(tree):
 
 @pytest.mark.parametrize("name", ["top_c", "unordered_set", "arm", *ANY_MODEL])
 @pytest.mark.parametrize("noise", ["logistic", "uniform", "normal", "laplace"])
-@pytest.mark.first(4)
+@pytest.mark.first(1)
 def test_masked_units_have_no_gradient_and_the_others_a_finite_one(name, noise):
     kind = one_layer if ESTIMATORS[name].layers == "one" else two_layers
     value, g = draws(make_estimator(name, kind(noise)), LOGITS, BATCH)
@@ -87,6 +87,7 @@ def test_a_layer_with_fewer_possible_states_than_samples_has_the_right_mean(spec
     np.testing.assert_allclose(found.mean, truth, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_masked_logits_of_an_expectation_and_of_binarize_have_no_gradient():
     g = gradbench.expectation(lambda x: jnp.sin(x @ jnp.arange(1.0, 5)), "arm", samples=4)
     found = jax.grad(g)(LOGITS, jax.random.key(1))

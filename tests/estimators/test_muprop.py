@@ -69,6 +69,7 @@ def test_muprop_is_the_literal_rule_draw_by_draw():
     np.testing.assert_allclose(left, right, rtol=1e-10, atol=1e-14)
 
 
+@pytest.mark.slow
 def test_the_last_factor_at_the_mean_field_is_seen_in_the_second_layer():
     model, params, batch = CASES["two layers"]()
     (bias, value, _) = exact({"": literal_muprop(model, "mean")}, model, params, batch)[""]

@@ -209,6 +209,7 @@ def run_offsets(network):
     return loss
 
 
+@pytest.mark.slow
 def test_the_mean_of_forward_gradients_is_that_of_straight_through_and_their_variance_larger():
     (mean, variance), (right, least) = (
         exact("forward_gradient(direction='rademacher')"),
@@ -233,6 +234,7 @@ def literal_imle(s):
 
 
 @pytest.mark.parametrize("s", [0.3, 1.0, 4.0])
+@pytest.mark.first(1)
 def test_imle_has_the_mean_of_its_rule(s):
     draws = draws_of(f"imle(step={s})")
     assert_mean(draws, literal_imle(s), 1e-7)
@@ -270,6 +272,7 @@ def test_imle_is_exact_on_linear_objectives_of_one_layer_as_its_step_goes_to_zer
     np.testing.assert_allclose(draws.mean(0), 2 * SCIPY[noise].pdf(a) * c, rtol=0.03)
 
 
+@pytest.mark.slow
 def test_imle_goes_through_two_layers_by_what_arrives_at_each():
     """A chain of one unit each: the lower one gets w times the draw of the upper one."""
     network, params, batch = small((1, 1, 1, 1), "logistic")
@@ -353,7 +356,7 @@ ALL = (evolution_strategies, spsa, forward_gradient, imle, decoupled_st)
 
 
 @pytest.mark.parametrize("make", ALL)
-@pytest.mark.first(2)
+@pytest.mark.first(1)
 def test_saturated_units_leave_draws_finite_in_float32(make):
     found = saturated_draws(make, NOISES if make is not imle else ("logistic", "uniform"))
     assert np.all(np.isfinite(found)) and found.dtype == np.float32

@@ -108,6 +108,7 @@ TWO_BATCH = (np.array([[0.9]]), np.array([-1.0]))
 @pytest.mark.parametrize(
     "noises", [("normal", "triangular"), pytest.param(NOISES, marks=pytest.mark.slow)]
 )
+@pytest.mark.slow
 def test_rebar_is_unbiased_with_every_noise(noises, monkeypatch):
     def one_unit(noise):
         def model(params, example, binary):
@@ -167,6 +168,7 @@ OTHERS = (
 COMBINED = ({}, *OTHERS)
 
 
+@pytest.mark.slow
 def test_every_coupling_and_relaxation_is_unbiased_and_a_tie_without_its_derivative_is_not(
     monkeypatch,
 ):

@@ -33,6 +33,7 @@ pytestmark = pytest.mark.usefixtures("float64", "quick_compilation")
 
 @settings(max_examples=15)
 @given(st.integers(1, 200), st.integers(0, 2**23 - 1), st.integers(1, 6))
+@pytest.mark.slow
 def test_a_point_is_the_shift_moved_round_the_grid_of_uniforms_exactly(points, number, dimensions):
     """In integers: a bijection of the grid, so that each point is distributed as the shift is."""
     grid, z = 2**23, np.array(generators(points, dimensions))
@@ -57,6 +58,7 @@ def test_the_pairs_of_units_differ_as_far_as_the_number_of_points_allows():
     assert set(generators(2, 9)) == {1}
 
 
+@pytest.mark.slow
 def test_a_draw_is_the_mean_of_those_at_the_points():
     network, params, batch = small((2, 2, 1))
     part = make_estimator("rloo", network)
@@ -135,6 +137,7 @@ def rloo_on_one_lattice(model, samples):
     return score_loss(model, scored, **options)
 
 
+@pytest.mark.slow
 def test_a_baseline_from_the_own_lattice_is_a_bias():
     network, params, batch = one_layer()
     found = moments(rloo_on_one_lattice(network, 2), params, batch)

@@ -82,6 +82,7 @@ def variances(spec, network, params, batch):
     return [[float(np.sum(flat(layer))) for layer in one.variance] for one in found]
 
 
+@pytest.mark.slow
 def test_they_lower_the_variance_of_the_second_layer_and_change_nothing_in_the_first():
     local, whole = variances("reinforce(signals={!r})", *autoencoder(16, 2, 2))
     np.testing.assert_allclose(local[0], whole[0], rtol=1e-9)
@@ -165,6 +166,7 @@ def test_the_certificate_sees_it(bug, only):
 
 
 @pytest.mark.parametrize("spec", ["reinforce", pytest.param("rebar", marks=pytest.mark.slow)])
+@pytest.mark.slow
 def test_an_objective_without_terms_or_of_one_layer_has_the_same_draws(spec):
     one = SBN((Dense(4, 3),), ELBO((Dense(3, 4),)))
     x = jnp.ones((2, 4))
@@ -190,6 +192,7 @@ class ByHand:
         return sum(self.terms(params, example, binary))
 
 
+@pytest.mark.slow
 def test_a_model_of_the_user_offers_its_terms_by_a_method():
     given = ByHand(), (jnp.array([0.3, -0.8]), jnp.array([0.7, 1.2])), jnp.array([[1.0, -0.5]])
     losses = {kind: reinforce(given[0], signals=kind) for kind in ("local", "whole")}

@@ -31,7 +31,7 @@ def near(default, parameter):
 
 
 @pytest.mark.parametrize("case", REAL, ids=ids)
-@pytest.mark.first(6)
+@pytest.mark.first(1)
 def test_a_traced_hyperparameter_gives_the_draws_of_the_number(case):
     name, parameter, default = case
     with precision(True):
@@ -51,7 +51,7 @@ def test_a_traced_hyperparameter_gives_the_draws_of_the_number(case):
 
 
 @pytest.mark.parametrize("case", [c for c in REAL if c[0] in local_estimators()], ids=ids)
-@pytest.mark.first(3)
+@pytest.mark.first(1)
 def test_a_traced_hyperparameter_of_binarize_is_that_of_the_number(case):
     name, parameter, default = case
     a, (value, _) = jnp.array([0.4, -0.8, 1.0]), near(default, parameter)
@@ -126,6 +126,7 @@ RANGES = [
 
 
 @pytest.mark.parametrize(("name", "parameter", "wrong", "sentence"), RANGES)
+@pytest.mark.first(1)
 def test_a_traced_hyperparameter_outside_its_range_is_an_error_under_checkify(
     name, parameter, wrong, sentence
 ):
