@@ -4,7 +4,8 @@ The networks of every suite are trained anew with seed 0, and kept with their ex
 ``gradbench.results.published`` lists them. Suites of ``MEASURED`` are run as a whole, so that the
 metrics of their estimators are kept too. Without names, all suites are made again. With
 ``--keep-networks`` those networks that have come with the package so far, and that the suite still
-describes, are not trained anew: enough where only the estimators of a suite have changed.
+describes, are not trained anew, and their exact gradients are kept: enough where only estimators of
+a suite have changed.
 """
 
 import argparse
@@ -20,11 +21,13 @@ from gradbench.metrics.comparable import publish
 from gradbench.metrics.intervals import LEVEL
 from gradbench.metrics.registry import METRICS
 from gradbench.results.published import FOLDER
+from gradbench.results.shards import CheckpointId
 from gradbench.results.store import Results
 from gradbench.suites.cells import measure_problem
 from gradbench.suites.instance import build
+from gradbench.suites.problem import as_json
 from gradbench.suites.runner import run
-from gradbench.suites.suite import list_suites, load_suite
+from gradbench.suites.suite import Suite, list_suites, load_suite
 
 MEASURED = ("psa", "quick")
 _KEPT = ("manifest.json", "checkpoints", "references")
@@ -66,9 +69,27 @@ def _train(name: str, directory: Path, retrain: bool) -> None:
         float64(),
         tqdm(disable=True) as bar,
     ):
+        if not retrain:
+            _keep(results, suite)
         for problem in suite.problems:
             for replicate in range(suite.replicates):
                 measure_problem(results, suite, build(problem, 0, replicate), [], bar, retrain)
+
+
+def _keep(results: Results, suite: Suite) -> None:
+    """Copy the published networks and exact gradients of problems that have not changed at all."""
+    if not (FOLDER / suite.name).is_dir():
+        return
+    before = Results.open(FOLDER / suite.name)
+    known = before.manifest["suite"]["problems"]
+    for problem in (p for p in suite.problems if as_json(p) in known):
+        for replicate in range(min(suite.replicates, before.manifest["suite"]["replicates"])):
+            for checkpoint in map(problem.checkpoint_name, problem.checkpoints):
+                place = CheckpointId(problem.name, replicate, checkpoint)
+                params, found = before.load_checkpoint(place), before.load_reference(place)
+                if params is not None and found is not None:
+                    results.save_checkpoint(place, params)
+                    results.save_reference(place, found.value, found.gradient, found.info)
 
 
 if __name__ == "__main__":
