@@ -26,7 +26,6 @@ from gradbench.core.pytrees import layer_vectors
 from gradbench.core.surrogate import SurrogateLoss
 from gradbench.estimators.adaptive import Learned
 from gradbench.exact.moments import Moments
-from gradbench.models.binary_weights import BinaryWeights
 from gradbench.testing.problems import Problem
 from gradbench.testing.requirement import Check
 from gradbench.testing.rows import real_rows, vector
@@ -155,9 +154,10 @@ def _called(
 def saturation(called: Loss, problem: Problem, seed: int) -> Check:
     """Check that draws in single precision are finite far out, where units saturate.
 
-    Binary weights may be real numbers to an estimator, at which the objective has to be finite.
+    States that all examples share are weights, which may be real numbers to an estimator: the
+    objective has to be finite at these.
     """
-    for scale in _FAR[:1] if isinstance(problem.model, BinaryWeights) else _FAR:
+    for scale in _FAR[:1] if hasattr(problem.model, "as_single_example") else _FAR:
         if not np.all(np.isfinite(_called(called, problem, seed, True, True, scale))):
             seen = f"not finite in single precision with parameters times {scale:g}"
             return Check("saturation", False, seen)

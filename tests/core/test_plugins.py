@@ -354,6 +354,7 @@ def test_an_installed_package_whose_entry_point_is_a_module_offers_the_files_bes
     assert load_suite("small").problems[0].name == "tiny"  # beside it
 
 
+@pytest.mark.slow
 def test_a_broken_package_is_told_whenever_a_name_is_unknown_but_does_no_harm_else(tmp_path):
     package(tmp_path, POINTS, gradbench_other="import nothing_of_that_name\n")
     command = [sys.executable, "-m", "gradbench.cli"]

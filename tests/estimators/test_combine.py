@@ -112,6 +112,7 @@ def test_the_mean_of_k_draws_has_the_same_mean_and_a_kth_of_the_variance(
     np.testing.assert_allclose(mean.value, one.value, rtol=tolerance)
 
 
+@pytest.mark.slow
 def test_draws_that_share_their_noise_or_are_not_averaged_are_seen():
     network, params, batch = one_unit()
     part, one = make_estimator("reinforce", network), exactly(one_unit, "reinforce")

@@ -301,6 +301,7 @@ def test_imle_goes_through_two_layers_by_what_arrives_at_each():
     np.testing.assert_allclose(found[1]["weight"][:, 0, 0], top * x[0], rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_the_draws_of_imle_do_not_depend_on_the_size_of_the_batch_or_the_weight_of_the_loss():
     network, params, batch = small((2, 2, 1))
     loss, key = imle(network, step=2.0), jax.random.key(1)

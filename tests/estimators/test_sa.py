@@ -203,6 +203,7 @@ def test_the_integral_of_the_cdf_is_that_by_quadrature(noise):
 # ------------------------------------------------------------------------- smoothing
 
 
+@pytest.mark.slow
 def test_one_smoothed_unit_has_the_exact_gradient_and_another_value():
     """By the exact integral over its uniform, which jumps where the smoothed unit does."""
     cubic = SBN((Dense(1, 1, "uniform"),), lambda c, x, y: c[0] * x[0] + c[1] * x[0] ** 2)

@@ -143,6 +143,7 @@ def test_a_model_with_skips_and_mixed_noise_is_enumerated_by_brute_force():
 
 
 @double
+@pytest.mark.slow
 def test_the_size_of_chunks_does_not_change_the_answer(monkeypatch):
     network, params, batch = small((2, 3, 2, 1))
     loss = straight_through(network)

@@ -90,6 +90,7 @@ def check(plan, blocks=None):
 
 @given(st.integers(1, 100), st.lists(st.integers(1, 100), max_size=3))
 @settings(max_examples=6)
+@pytest.mark.slow
 def test_blocks_agree_with_numpy_on_the_stored_draws(draws, averages):
     plan = make_plan(draws, [min(m, draws) for m in averages])
     found = check(plan)

@@ -58,6 +58,7 @@ def bits(found):
 # --- what it is ---
 
 
+@pytest.mark.slow
 def test_it_is_the_exact_gradient_within_its_standard_errors(truth, sampled):
     assert sampled.route == "sampled" and sampled.agreement == {}
     z = (flat(sampled.gradient) - flat(truth.gradient)) / flat(sampled.samples.standard_error)

@@ -277,6 +277,7 @@ def test_straight_through_is_exact_for_weights_in_which_the_objective_is_multili
         assert relative(other[k]["weight"], other_truth[k]["weight"]) > BIASED
 
 
+@pytest.mark.slow
 def test_the_identity_rule_is_straight_through_without_the_slope_draw_by_draw():
     """dE/dw = (dE/d eta) / 2F'(eta), for every noise."""
     network = RealNetwork((Conv((4, 1), 1, 2),), Readout(3, 1))
@@ -330,6 +331,7 @@ def test_concrete_weights_approach_the_exact_gradient_faster_if_the_objective_is
 # ------------------------------------------------------- one draw of the weights for all examples
 
 
+@pytest.mark.slow
 def test_all_examples_of_a_batch_share_one_draw_of_the_weights():
     """The value is the mean of the network at the weights that the key gives, the variance theirs.
 

@@ -334,6 +334,7 @@ def test_a_function_without_a_derivative_is_refused_by_every_estimator_that_need
             assert jax.eval_shape(expectation(comparing, name), A, KEY).shape == ()
 
 
+@pytest.mark.slow
 def test_a_constant_function_has_a_derivative_which_is_zero():
     for spec in ("zgr", "disarm"):
         value, slope = jax.value_and_grad(expectation(lambda x: 2.0, spec))(A, KEY)

@@ -86,7 +86,7 @@ def hidden(make):
         (wrong_arm, "unbiased"),
     ],
 )
-@pytest.mark.first(2)
+@pytest.mark.first(1)
 def test_a_planted_bug_is_caught(make, claim, only):
     only("five units", "four layers")
     certificate = check_estimator(make, claim)
