@@ -2,7 +2,10 @@
 
 import gc
 import os
+from functools import partial
 from importlib.metadata import version
+
+import jax
 
 # The plain emitters of XLA compile in half the time. An unknown flag would be an error, so that
 # only those releases 0.N are asked which are known to have it.
@@ -22,3 +25,7 @@ def compile_quickly() -> None:
     flags = [f for f, known in FLAGS.items() if release in known and f.split("=")[0] not in given]
     os.environ["XLA_FLAGS"] = " ".join([given, *flags]).strip()
     gc.set_threshold(50_000, 20, 20)  # tracing makes many objects, and hardly any garbage
+
+
+# ``jax.jit`` for programs that run for less time than it takes to optimise them.
+compile_plainly = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})

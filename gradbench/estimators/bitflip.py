@@ -15,8 +15,8 @@ from gradbench.core.contract import Loss, Model, Site
 from gradbench.core.errors import GradbenchError, did_you_mean
 from gradbench.core.run import branch_noise, branch_streams, draw_state, flip, rollout, sampled
 from gradbench.core.surrogate import surrogate_loss
+from gradbench.estimators.choice import choice_breaks, choose, first_breaks
 from gradbench.estimators.cost import Cost, L
-from gradbench.estimators.flips import choice_breaks, choose, first_breaks
 from gradbench.estimators.registry import register
 
 # Weights of the units, in proportion to which one is chosen.
@@ -45,7 +45,7 @@ def bitflip(
     """p_i(1 - p_i) (f(b_i = 1) - f(b_i = 0)) / q_i e_i for one unit i of every layer, drawn from q.
 
     ``q`` is in proportion to p(1 - p), the "variance" of the units, which leaves a factor that is
-    the same for all of them and small where they saturate; "uniform", which is ``random_flip``; or
+    the same for all of them and small where they saturate; "uniform", as in ``random_flip``; or
     a function that gives positive weights of probabilities p. ``descendants`` is as in ``ram``.
 
     Raises:
@@ -97,6 +97,26 @@ def _weights(q: str | Callable[[Array], Array]) -> Callable[[Site, Array], Float
     if q not in CHOICES:
         raise GradbenchError(f"q is {short(q)}; {did_you_mean(q, CHOICES)}")
     return CHOICES[q]
+
+
+@register(
+    family="flips",
+    exactness="unbiased",
+    cost=Cost(L + 1, layers=L * (L + 1)),
+    full_name="flip of a random unit",
+    paper="https://proceedings.mlr.press/v70/tokui17a.html",
+    source="one term of RAM (Tokui & Sato 2017), taken at random",
+)
+def random_flip(model: Model, *, descendants: str = "shared") -> Loss:
+    """D F'(a_i) (f(b_i = 1) - f(b_i = 0)) e_i for one uniformly chosen unit i of every layer.
+
+    D is the width of the layer. It costs per layer what RAM costs per unit: an estimator with two
+    evaluations a layer should not do worse. ``descendants`` is as in RAM.
+
+    Raises:
+        GradbenchError: unknown ``descendants``.
+    """
+    return bitflip(model, q="uniform", descendants=descendants)
 
 
 @register(

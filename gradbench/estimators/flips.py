@@ -1,21 +1,18 @@
 """Flip differences: how f changes with single units of a layer, the rest of the layer as sampled.
 
 The gradient in a_i is F'(a_i) times the expected difference of f between b_i = 1 and b_i = 0. In
-one layer all these estimators except ``random_flip`` give the same numbers; in several layers they
+one layer all these estimators give the same numbers; in several layers they
 differ in the states that the layers above take.
 """
-
-import math
-from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 from jax.lax import stop_gradient
-from jaxtyping import Array, Float
+from jaxtyping import Array
 
 from gradbench.core.autodiff import gradient_term
 from gradbench.core.contract import Loss, Model
-from gradbench.core.run import branch_noise, branch_streams, flip, rollout, sampled
+from gradbench.core.run import branch_noise, branch_streams, sampled
 from gradbench.core.surrogate import surrogate_loss
 from gradbench.estimators.cost import Cost, D, L
 from gradbench.estimators.registry import register
@@ -139,63 +136,3 @@ def measure_valued(model: Model, *, descendants: str = "independent") -> Loss:
 
 def _minus_one(x: Array) -> Array:
     return jnp.full_like(x, -1)
-
-
-@register(
-    family="flips",
-    exactness="unbiased",
-    cost=Cost(L + 1, layers=L * (L + 1)),
-    full_name="flip of a random unit",
-    paper="https://proceedings.mlr.press/v70/tokui17a.html",
-    source="one term of RAM (Tokui & Sato 2017), taken at random",
-)
-def random_flip(model: Model, *, descendants: str = "shared") -> Loss:
-    """D F'(a_i) (f(b_i = 1) - f(b_i = 0)) e_i for one uniformly chosen unit i of every layer.
-
-    D is the width of the layer. It costs per layer what RAM costs per unit: an estimator with two
-    evaluations a layer should not do worse. ``descendants`` is as in RAM.
-
-    Raises:
-        GradbenchError: unknown ``descendants``.
-    """
-
-    def example_loss(params, u, example):
-        run, above = sampled(model, params, u[0], example), branch_noise(descendants, u)
-        loss = run.f
-        for site, a, x, v in zip(run.sites, run.a, run.x, u[1], strict=True):
-            other = flip(x, choose(jnp.ones(site.size, a.dtype), v))
-            f = rollout(model, params, example, run, site.index, other, above)
-            loss += gradient_term(site.size * site.noise.pdf(a) * (x - other) / 2 * (run.f - f), a)
-        return loss
-
-    def breakpoints(stream, run):
-        points = [jnp.arange(1, s.size) / s.size if stream else jnp.zeros(0) for s in run.sites]
-        return [first_breaks(p, s.shape) for p, s in zip(points, run.sites, strict=True)]
-
-    branch_streams(descendants)  # refuses an unknown name; layers above use other uniforms of u[1]
-    return surrogate_loss(
-        model,
-        example_loss,
-        2,
-        randomness="uniforms",
-        smoothness="constant",
-        breakpoints=breakpoints,
-    )
-
-
-def choose(weights: Float[Array, " n"], u: Array) -> Array:
-    """Return a number below n, drawn in proportion to its weight by the first uniform of u."""
-    ends = jnp.cumsum(weights)
-    return jnp.minimum(jnp.sum(u.ravel()[0] * ends[-1] >= ends), len(weights) - 1)
-
-
-def choice_breaks(weights: Float[Array, "... n"]) -> Float[Array, " m"]:
-    """Return where ``choose`` jumps in its uniform, for all rows of weights."""
-    ends = jnp.cumsum(weights, axis=-1)
-    return (ends / jnp.where(ends[..., -1:] > 0, ends[..., -1:], 1)).ravel()
-
-
-def first_breaks(points: Float[Array, " m"], shape: Sequence[int]) -> Array:
-    """Return breakpoints of the first uniform of a layer as ``[m, *shape]``; others have none."""
-    rest = jnp.zeros((len(points), math.prod(shape) - 1), points.dtype)
-    return jnp.concatenate([points[:, None], rest], axis=1).reshape(-1, *shape)

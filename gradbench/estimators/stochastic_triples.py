@@ -21,8 +21,8 @@ from gradbench.core.run import (
 )
 from gradbench.core.surrogate import surrogate_loss
 from gradbench.core.uniforms import Uniforms
+from gradbench.estimators.choice import choice_breaks, choose, first_breaks
 from gradbench.estimators.cost import Cost, D, L
-from gradbench.estimators.flips import choice_breaks, choose, first_breaks
 from gradbench.estimators.registry import register
 from gradbench.models.flips import each_unit
 

@@ -16,8 +16,8 @@ from gradbench.core.errors import GradbenchError
 from gradbench.core.misfits import one_layer
 from gradbench.core.run import draw_state, run_at_states, run_model, sampled
 from gradbench.core.surrogate import surrogate_loss
+from gradbench.estimators.choice import choice_breaks, choose, first_breaks
 from gradbench.estimators.cost import Cost, Formula, L
-from gradbench.estimators.flips import choice_breaks, choose, first_breaks
 from gradbench.estimators.registry import register
 from gradbench.exact.enumeration import all_states
 

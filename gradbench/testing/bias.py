@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
+from gradbench.core.compiling import compile_plainly
 from gradbench.core.contract import Batch, Loss, Params
 from gradbench.core.pytrees import layer_vectors, layers_of
 from gradbench.core.run import batch_size
@@ -73,14 +74,19 @@ Enumerate = Callable[[Params, Batch], Moments]
 
 
 def findings(
-    loss: Loss, enumerated: Enumerate | None, problem: Problem, seed: int
+    loss: Loss,
+    enumerated: Enumerate | None,
+    moments: Moments | None,
+    problem: Problem,
+    seed: int,
 ) -> list[Finding]:
     """Return findings for the classes of objectives of a problem, also where it saturates.
 
     Where there is no bias for the general objective, which has a term of every kind, the other
-    classes are left out. ``enumerated`` gives the exact moments, see ``exact_moments``.
+    classes are left out. ``enumerated`` gives the exact moments, see ``exact_moments``; those of
+    the general objective are ``moments``.
     """
-    found = _by_class(loss, enumerated, problem, problem.batches, seed)
+    found = _by_class(loss, enumerated, problem, problem.batches, seed, moments)
     # Between breakpoints that are so near to 0 and 1, smooth draws have too few points.
     if enumerated and not (_by_uniforms(loss) and loss.smoothness == "smooth"):
         far = problem._replace(name=f"{problem.name}, saturated")
@@ -97,10 +103,11 @@ def _by_class(
     problem: Problem,
     batches: dict[str, Batch],
     seed: int,
+    known: Moments | None = None,
 ) -> list[Finding]:
     if not batches:
         return []
-    general = _find(loss, enumerated, problem, "any", batches["any"], seed)
+    general = _find(loss, enumerated, problem, "any", batches["any"], seed, known)
     if general.unbiased:
         return [general]
     rest = [(name, batch) for name, batch in batches.items() if name != "any"]
@@ -117,12 +124,13 @@ def _find(
     objective: str,
     batch: Batch,
     seed: int,
+    known: Moments | None = None,
 ) -> Finding:
     params = problem.params
     value, gradient = truth(problem, batch)
     where = (problem.name, objective, problem.deep)
     if enumerated:
-        found = enumerated(params, batch)
+        found = known or enumerated(params, batch)
         limit = _limit(loss)
         by_layer, by_unit = biases(found.mean, gradient)
         bias = float(np.max(by_layer))  # NaN where one is
@@ -171,7 +179,7 @@ def exact_moments(loss: Loss, problem: Problem) -> Enumerate | None:
         return None
     assert isinstance(loss, SurrogateLoss)
     if loss.couples_batch:  # all examples are one draw
-        return jax.jit(partial(unchecked_moments, loss, declared=False))
+        return compile_plainly(partial(unchecked_moments, loss, declared=False))
     return partial(row_moments, loss, points=_POINTS)
 
 

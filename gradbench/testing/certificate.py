@@ -224,10 +224,9 @@ def check_estimator(
         where = places(make, tried)
         checks = conduct(make, where[0].problem, where[0].called)
         checks += real_draws(where, seed)
-        known = {name: found for name, (_, _, found) in tried.enumerated.items()}
-        checks += depth_checks(make, depth, seed, known)
+        checks += depth_checks(make, depth, seed, tried.moments)
         if entry is not None and not arguments:
-            checks += definition_checks(make, entry.name, seed)
+            checks += definition_checks(make, entry.name, seed, tried.losses)
         black_box = takes_black_box(make, tried.taken)
     found = tried.found
     if entry is None or entry.estimates_value(**arguments):

@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from gradbench.core.compiling import compile_plainly
 from gradbench.core.contract import Batch, Loss, Params
 from gradbench.core.precision import single
 from gradbench.core.pytrees import layer_vectors
@@ -164,7 +165,7 @@ def saturation(called: Loss, problem: Problem, seed: int) -> Check:
     return Check("saturation", True, "")
 
 
-@partial(jax.jit, static_argnums=0)
+@partial(compile_plainly, static_argnums=0)
 def draws_of(
     loss: Loss, params: Params, keys: Array, batch: Batch
 ) -> Float[Array, "draws coordinates"]:

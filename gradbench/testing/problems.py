@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
+from gradbench.core.compiling import compile_plainly
 from gradbench.core.contract import Batch, Model, Params
 from gradbench.core.noise import Noise, get_noise
 from gradbench.estimators.exact import exact
@@ -155,21 +156,46 @@ def skipping(params: Params, example: Any, binary: Any) -> Array:
     has a term of every layer and of all states, pre-activations, parameters and inputs.
     """
     x, target = example
-    a = _FIRST(params[0], x)
+    a = _first(params[0], x)
     first = binary(a, _FIRST.noise)
-    b = _SECOND(params[1], first) + x[1:3] / 2
+    b = _second(params[1], first, x)
     second = binary(b, _SECOND.noise)
-    c = _THIRD(params[2], jnp.concatenate([first.ravel(), second.ravel()])) / 2
+    c = _third(params[2], first, second)
     third = binary(c, _THIRD.noise)
-    below = jnp.concatenate([first.ravel(), second.ravel(), third])
-    fourth = binary(_FOURTH(params[3], below) / 10, _FOURTH.noise)
-    states = jnp.concatenate([below, fourth])
-    return _of_all(params, states, (a.ravel(), b.ravel(), c), target)
+    fourth = binary(_fourth(params[3], first, second, third), _FOURTH.noise)
+    return _of_all(params, (first, second, third, fourth), (a, b, c), target)
+
+
+# Like the noises, each part is traced once, and not whenever an estimator runs the model.
+@jax.jit
+def _first(theta: Params, x: Array) -> Array:
+    return _FIRST(theta, x)
 
 
 @jax.jit
-def _of_all(params: Params, x: Array, a: tuple[Array, ...], target: Array) -> Array:
-    theta = params[4]
+def _second(theta: Params, first: Array, x: Array) -> Array:
+    return _SECOND(theta, first) + x[1:3] / 2
+
+
+@jax.jit
+def _third(theta: Params, *below: Array) -> Array:
+    return _THIRD(theta, _joined(below)) / 2
+
+
+@jax.jit
+def _fourth(theta: Params, *below: Array) -> Array:
+    return _FOURTH(theta, _joined(below)) / 10
+
+
+def _joined(states: tuple[Array, ...]) -> Array:
+    return jnp.concatenate([x.ravel() for x in states])
+
+
+@jax.jit
+def _of_all(
+    params: Params, states: tuple[Array, ...], a: tuple[Array, ...], target: Array
+) -> Array:
+    theta, x = params[4], _joined(states)
     terms = jnp.sum(jnp.sin(a[0])) / 5 + jnp.sum(a[1] ** 2) / 7
     terms += sum(jnp.sum(p["bias"] ** 2) for p in params[:4]) / 3
     bound = _THIRD.noise.log_probability(x[5:7], a[2])  # type: ignore[union-attr]
@@ -243,4 +269,6 @@ def truth(problem: Problem, batch: Batch) -> tuple[Array, Params]:
 
 @cache
 def _value_and_gradient(model: Model) -> Any:
-    return jax.jit(jax.value_and_grad(lambda params, batch: brute_force(model, params, batch)))
+    return compile_plainly(
+        jax.value_and_grad(lambda params, batch: brute_force(model, params, batch))
+    )

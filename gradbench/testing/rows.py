@@ -14,6 +14,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
+from gradbench.core.compiling import compile_plainly
 from gradbench.core.contract import Batch, Model, Params, Site
 from gradbench.core.pytrees import closed, real_type
 from gradbench.core.run import as_examples, batch_size, find_sites, run_at_states, sampled
@@ -56,7 +57,7 @@ def draws_at(
     return np.concatenate(found)[:n]
 
 
-@partial(jax.jit, static_argnums=0)
+@partial(compile_plainly, static_argnums=0)
 def _draws_at(
     loss: SurrogateLoss, params: Params, u: tuple[Uniforms, ...], examples: Batch
 ) -> Float[Array, "rows coordinates"]:
@@ -83,7 +84,8 @@ def row_moments(loss: SurrogateLoss, params: Params, batch: Batch, points: int) 
         count, rule = _by_uniforms(loss, sites, params, examples, points)
     else:
         count, rule = _by_states(loss, sites, params, examples)
-    first = second = np.zeros((n, 1 + sum(np.size(leaf) for leaf in jax.tree.leaves(params))))
+    first = np.zeros((n, 1 + sum(np.size(leaf) for leaf in jax.tree.leaves(params))))
+    second = np.zeros_like(first)
     size = _MORE if n * count >= _MANY else _ROWS
     for start in range(0, n * count, _MORE):
         rows = np.arange(start, min(start + _MORE, n * count))
@@ -91,8 +93,10 @@ def row_moments(loss: SurrogateLoss, params: Params, batch: Batch, points: int) 
         weight, u = rule(e, number)
         own = jax.tree.map(partial(_take, rows=e), examples)
         draws = np.where(weight[:, None] > 0, draws_at(loss, params, u, own, size), 0)
-        of = weight * (np.arange(n)[:, None] == e)  # [examples, rows]
-        first, second = first + of @ draws, second + of @ draws**2
+        begin = np.flatnonzero(np.diff(e, prepend=-1))  # of the rows of each example
+        weighted = weight[:, None] * draws
+        first[e[begin]] += np.add.reduceat(weighted, begin)
+        second[e[begin]] += np.add.reduceat(weighted * draws, begin)
     mean = np.mean(first, axis=0)
     variance = np.mean(np.maximum(second - first**2, 0), axis=0) / n
     tree = ravel_pytree(params)[1]
@@ -118,7 +122,7 @@ def _by_states(
     return 1 << (units * loss.streams), rule
 
 
-@partial(jax.jit, static_argnums=0)
+@partial(compile_plainly, static_argnums=0)
 def _path_probabilities(
     model: Model, params: Params, examples: Batch
 ) -> Float[Array, "examples paths"]:
@@ -156,7 +160,7 @@ def _by_site(rows: np.ndarray, sites: tuple[Site, ...]) -> Uniforms:
     return tuple(shaped)  # type: ignore[arg-type]
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2))
+@partial(compile_plainly, static_argnums=(0, 1, 2))
 def uniforms_of_keys(
     model: Model, streams: int, by_states: bool, params: Params, keys: Array, batch: Batch
 ) -> tuple[tuple[Uniforms, ...], Batch]:

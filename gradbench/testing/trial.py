@@ -28,19 +28,29 @@ from gradbench.testing.requirement import Check
 class Tried(NamedTuple):
     """What was found on some problems.
 
-    ``refused`` has the reasons by the names of problems, ``enumerated`` the problems with exact
-    moments of their general objective, each with the loss whose moments they are.
+    ``refused`` has the reasons, ``losses`` what was tried, with learned parts fitted on the first
+    problem, and ``moments`` the exact ones of the general objective, each by the names of problems.
     """
 
     found: list[Finding]
     refused: dict[str, str]
     taken: list[Problem]
-    enumerated: dict[str, tuple[Problem, Loss, Moments]]
+    losses: dict[str, Loss]
+    moments: dict[str, Moments]
+
+    @property
+    def enumerated(self) -> list[Problem]:
+        """The problems with exact moments."""
+        return [problem for problem in self.taken if problem.name in self.moments]
+
+    def took(self, name: str) -> bool:
+        """Return whether the problem of this name was taken."""
+        return any(problem.name == name for problem in self.taken)
 
 
 def try_all(make: Callable[[Model], Loss], problems: Sequence[Problem], seed: int) -> Tried:
     """Return the findings on problems, why some of them are refused, and those that are taken."""
-    tried = Tried([], {}, [], {})
+    tried = Tried([], {}, [], {}, {})
     for problem in problems:
         params, batch = problem.params, problem.batches["any"]
         if _needless(tried, problem):
@@ -54,10 +64,13 @@ def try_all(make: Callable[[Model], Loss], problems: Sequence[Problem], seed: in
                 steps = 0 if tried.taken else STEPS
                 loss = fitted(loss, params, jax.random.key(seed), batch, steps)
                 enumerated = exact_moments(loss, problem)
-                tried.found.extend(findings(loss, enumerated, problem, seed))
-                if enumerated is not None:
-                    moments = enumerated(params, batch)
-                    tried.enumerated[problem.name] = (problem, loss, moments)
+                if enumerated is None and problem.narrow and tried.took(problem.stands_for):
+                    continue  # it is there to be enumerated
+                moments = enumerated(params, batch) if enumerated else None
+                tried.found.extend(findings(loss, enumerated, moments, problem, seed))
+                tried.losses[problem.name] = loss
+                if moments is not None:
+                    tried.moments[problem.name] = moments
             tried.taken.append(problem)
         except GradbenchError as error:
             tried.refused[problem.name] = str(error)
@@ -68,11 +81,9 @@ def _needless(tried: Tried, problem: Problem) -> bool:
     """Return whether a problem stands for another one that has told what there is to know."""
     if not problem.stands_for or problem.stands_for in tried.refused:
         return False
-    known = any(problem.stands_for in (p.name, p.stands_for) for p, *_ in tried.enumerated.values())
+    known = any(problem.stands_for in (p.name, p.stands_for) for p in tried.enumerated)
     settled = _settled(tried.found, problem)
-    return any(p.name == problem.stands_for for p in tried.taken) and (
-        known or settled or not problem.narrow
-    )
+    return tried.took(problem.stands_for) and (known or settled or not problem.narrow)
 
 
 def _settled(found: Sequence[Finding], problem: Problem) -> bool:
@@ -102,28 +113,29 @@ def places(make: Callable[[Model], Loss], tried: Tried) -> list[Place]:
     The second is on the widest problem, in single precision. An estimator that is called in a way
     of its own is drawn from on every problem, in every way.
     """
-    small = next((p for p, *_ in tried.enumerated.values()), tried.taken[0])
-    wide = next((p for p in tried.taken if p.deep), tried.taken[0])
-    first = _place(make, tried, small, USUAL[:1])
-    if called_as_made(first.called):
-        return [first, _place(make, tried, wide, USUAL[1:])]
-    rest = {p.name: p for p in (wide, *(p for p, *_ in tried.enumerated.values()))}
+    first = tried.taken[0]
+    learned = isinstance(make(first.model), Learned)  # and fitted on the first problem
+    fit = [p for p in tried.enumerated if not (learned and p is first)]
+    small = next(iter(fit), first)
+    wide = next((p for p in tried.taken if p.deep), first)
+    at_small = _place(make, tried, small, USUAL[:1])
+    if called_as_made(at_small.called):
+        return [at_small, _place(make, tried, wide, USUAL[1:])]
+    rest = {p.name: p for p in (wide, *tried.enumerated)}
     rest.pop(small.name, None)
     every = [_place(make, tried, p, VARIANTS) for p in rest.values()]
-    return [first._replace(variants=VARIANTS), *every]
+    return [at_small._replace(variants=VARIANTS), *every]
 
 
 def _place(
     make: Callable[[Model], Loss], tried: Tried, problem: Problem, variants: tuple[Variant, ...]
 ) -> Place:
     called = make(problem.model)
-    if problem.name in tried.enumerated:
-        _, loss, moments = tried.enumerated[problem.name]
-        if problem is not tried.taken[0] or not isinstance(called, Learned):
-            return Place(problem, called, loss, moments, variants)
-    # Nothing was enumerated of it as it is called: what it learns was fitted on the first problem.
-    loss = at_start(called, problem.params, problem.batches["any"])
-    return Place(problem, called, loss, None, variants)
+    loss, moments = tried.losses.get(problem.name), tried.moments.get(problem.name)
+    if loss is None or (isinstance(called, Learned) and problem is tried.taken[0]):
+        # Nothing was tried of it as it is called.
+        loss, moments = at_start(called, problem.params, problem.batches["any"]), None
+    return Place(problem, called, loss, moments, variants)
 
 
 def real_draws(where: Sequence[Place], seed: int) -> list[Check]:

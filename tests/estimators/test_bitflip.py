@@ -92,15 +92,6 @@ def test_a_choice_that_is_not_the_one_divided_by_is_seen(monkeypatch):
 # --------------------------------------------------------------------- its own definition
 
 
-def test_with_uniform_q_it_is_a_random_flip_draw_by_draw():
-    network, params, batch = small((2, 3, 2, 1), ("logistic", "laplace"))
-    example = jax.tree.map(lambda leaf: leaf[0], batch)
-    u = random_uniforms(20, 2, ((3,), (2,)))
-    losses = [bitflip(network, q="uniform"), random_flip(network)]
-    one, other = example_draws([*losses, bitflip(network)], params, example, u)[:2]
-    np.testing.assert_allclose(one, other, rtol=1e-12)
-
-
 @pytest.mark.parametrize("q", ["variance", steep])
 def test_averaged_over_its_choice_it_is_ram_draw_by_draw(q):
     """Each of three units at a uniform number in the middle of its interval, by its weight."""

@@ -34,7 +34,7 @@ from gradbench.estimators import (
     random_flip,
     stochastic_triples,
 )
-from gradbench.estimators.flips import choose
+from gradbench.estimators.choice import choose
 from gradbench.exact.enumeration import brute_force
 
 pytestmark = pytest.mark.usefixtures("float64", "quick_compilation")
