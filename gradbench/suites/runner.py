@@ -13,12 +13,11 @@ from gradbench.core.platform import check_platform
 from gradbench.core.precision import float64
 from gradbench.estimators.registry import check_spec, claims_of, families_of
 from gradbench.results.store import Results
+from gradbench.suites.asked import UNTIL_METRICS, asked_suite, directory_of
 from gradbench.suites.cells import list_tasks, make_suite_plan, measure_problem
 from gradbench.suites.instance import ProblemInstance, build, estimator
-from gradbench.suites.suite import Suite, load_suite
+from gradbench.suites.suite import Suite
 from gradbench.suites.times import Ready, measure_times
-
-UNTIL_METRICS = ("rmse", "cosine")  # made precise unless others are named
 
 
 def run(
@@ -61,7 +60,7 @@ def run(
     problems = _build(suite, seed)
     check_platform()  # before anything is written: the provenance says that it passed
     results = Results.open_or_create(
-        out or Path("results") / suite.name,
+        directory_of(suite, out),
         suite.as_dict(),
         seed,
         suite.draws,
@@ -136,17 +135,7 @@ def _resolve(
         GradbenchError: an unknown suite or estimator, a name that no folder can have, too many
             draws, or ``quick`` with a ``Suite``.
     """
-    if isinstance(suite, Suite) and quick:
-        raise GradbenchError(
-            "quick=True needs the name or the path of a suite; give load_suite(name, True) itself"
-        )
-    suite = suite if isinstance(suite, Suite) else load_suite(suite, quick)
-    if until is not None:
-        from gradbench import metrics
-
-        suite = suite.with_until(until, metrics.check_metrics(until_metrics), draws)
-    elif draws is not None:
-        suite = suite.with_draws(draws)
+    suite = asked_suite(suite, draws, quick, until, until_metrics)
     for spec in suite.estimators:
         check_spec(spec)
     for name in (*suite.estimators, *(problem.name for problem in suite.problems)):
