@@ -90,6 +90,29 @@ def kept_programs(keep: bool = True) -> Iterator[None]:
         remove_oldest(folder, _MOST_BYTES)
 
 
+_MOST_HELD = 32  # cells, of some 10 MB each
+_held = 0  # the number of cells whose programs JAX may hold
+
+
+def let_go(cells: int) -> bool:
+    """Note that so many cells are done; of many, JAX forgets all programs and what they are of.
+
+    Returns whether it does.
+
+    JAX keeps each program, and the loss that it was compiled from, until the end of the process. A
+    program that is called again afterwards is compiled again.
+    """
+    global _held
+    import jax
+
+    _held += cells
+    if _held <= _MOST_HELD:
+        return False
+    _held = 0
+    jax.clear_caches()
+    return True
+
+
 def remove_oldest(folder: Path, most: int) -> None:
     """Remove the least recently used files of a folder until it has at most so many bytes."""
     files = []
