@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import tempfile
 from collections import Counter
 from contextlib import nullcontext
 from itertools import pairwise
@@ -17,9 +18,16 @@ compile_quickly()  # most of the time of the tests is compilation
 
 
 def pytest_configure(config):
-    """All but the slow tests compile much and compute little, also in processes of their own."""
+    """All but the slow tests compile much and compute little, also in processes of their own.
+
+    Programs that commands keep are shared by all processes of these tests, and by nothing else.
+    """
     if config.option.markexpr == "not slow":
         os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"  # read when JAX is imported
+    if not hasattr(config, "workerinput"):  # of pytest-xdist, whose workers inherit the folder
+        folder = tempfile.mkdtemp(prefix="gradbench-tests-")
+        os.environ["GRADBENCH_CACHE"] = folder
+        config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -77,6 +85,21 @@ def quick_compilation():
     jax.config.update("jax_disable_most_optimizations", True)
     yield
     jax.config.update("jax_disable_most_optimizations", before)
+
+
+@pytest.fixture(scope="session")
+def compilations():
+    """A list that gets an entry for every program that XLA compiles, or takes from disk."""
+    import jax
+
+    seen = []
+
+    def listen(name, seconds, **_):
+        if name == "/jax/core/compile/backend_compile_duration":
+            seen.append(seconds)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    return seen
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -21,6 +21,17 @@ def add_format(command: argparse.ArgumentParser) -> None:
     )
 
 
+def add_cache(command: argparse.ArgumentParser) -> None:
+    """Add the option ``--no-cache``, for ``gradbench.core.compiling.kept_programs``."""
+    command.add_argument(
+        "--no-cache",
+        dest="cache",
+        action="store_false",
+        help="compile everything anew, and keep no compiled programs in the folder that the "
+        "environment variable GRADBENCH_CACHE names (that of the user for caches)",
+    )
+
+
 def read_precision(text: str | None) -> float | None:
     """Return the relative standard error that ``--until`` gives.
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from gradbench.core.contract import Batch, Loss, Params, is_deterministic, scalar_of
 from gradbench.core.errors import GradbenchError
@@ -129,8 +129,7 @@ def measure(
                 loss, plan.block, chunk, params, batch, key, index * plan.block
             )
         with float64():
-            found = jax.tree.map(np.asarray, _statistics(plan, gradients, exact, count))
-        *layers, network = (LayerBlock(count, *statistics) for statistics in found)
+            *layers, network = _statistics(plan, gradients, exact, count)
         yield Block(index, tuple(layers), network)
 
 
@@ -212,70 +211,117 @@ def _draw_block(
     return values.reshape(block), tuple(g.reshape(block, -1) for g in gradients)
 
 
-@partial(jax.jit, static_argnums=0)
 def _statistics(
     plan: Plan,
     gradients: tuple[Float[Array, "block p"], ...],
     exact: tuple[Float[Array, " p"], ...],
-    count: Array,
-) -> list[tuple[Array, ...]]:
+    count: int,
+) -> list[LayerBlock]:
     """Return the statistics of the first ``count`` draws, for each layer and for the network."""
-    present = (jnp.arange(plan.block) < count)[:, None]
-    draws = [jnp.where(present, g, 0).astype(jnp.result_type(float)) for g in gradients]
-    found = []
-    for g in draws:
-        mean = jnp.sum(g, axis=0) / count
-        m2 = jnp.sum(jnp.where(present, g - mean, 0) ** 2, axis=0)
-        heads = jnp.array([jnp.sum(g[:r], axis=0) for r in plan.head_sizes])
-        found.append((mean, m2, heads.reshape(-1, g.shape[1])))
-    found.append((jnp.zeros(0), jnp.zeros(0), jnp.zeros((len(plan.head_sizes), 0))))
-    columns = [_groups(plan, m, draws, exact, count) for m in plan.averages]
+    found = _reduced(plan.block, plan.averages, plan.head_sizes, gradients, exact, count)
+    *moments, groups, sums = jax.tree.map(np.asarray, found)
+    ends = np.cumsum([len(truth) for truth in exact])[:-1]
+    layers = zip(*(np.split(rows, ends, axis=-1) for rows in moments), strict=True)
+    nothing = [rows[..., :0] for rows in moments]
     return [
-        (*moments, *map(jnp.stack, zip(*layer, strict=True)))
-        for moments, layer in zip(found, zip(*columns, strict=True), strict=True)
+        LayerBlock._make((count, *own, groups, *(of[n] for of in sums)))
+        for n, own in enumerate((*layers, nothing))
     ]
 
 
-def _groups(
-    plan: Plan,
-    m: int,
-    draws: Sequence[Float[Array, "block p"]],
-    exact: Sequence[Float[Array, " p"]],
+@partial(jax.jit, static_argnums=(0, 1, 2))
+def _reduced(
+    block: int,
+    averages: tuple[int, ...],
+    head_sizes: tuple[int, ...],
+    gradients: tuple[Float[Array, "block p"], ...],
+    exact: tuple[Float[Array, " p"], ...],
     count: Array,
-) -> list[tuple[Array, ...]]:
-    """Return statistics of the direction of means of M draws, per layer and for the network."""
-    size = plan.block // m
-    complete = (jnp.arange(size) + 1) * m <= count
-    parts = [
-        _against(jnp.mean(g[: size * m].reshape(size, m, -1), axis=1), truth)
-        for g, truth in zip(draws, exact, strict=True)
-    ]
-    parts.append(jax.tree.map(lambda *layers: sum(layers), *parts))
-    return [_sums(part, complete) for part in parts]
+) -> tuple[Any, ...]:
+    """Return mean [P], m2 [P] and heads [H, P] of all coordinates, groups [K], and the other sums.
+
+    Those have a first axis of layers, the network being the last: the fields of ``LayerBlock`` from
+    ``cosine`` on. The rows of all M are reduced together, so that the program stays short.
+    """
+    numbers = jnp.arange(block)
+    present = (numbers < count)[:, None]
+    draws = jnp.concatenate(gradients, axis=1).astype(jnp.result_type(float))
+    draws = jnp.where(present, draws, 0)
+    mean = jnp.sum(draws, axis=0) / count
+    m2 = jnp.sum(jnp.where(present, draws - mean, 0) ** 2, axis=0)
+    heads = (numbers < np.array(head_sizes, int).reshape(-1, 1)).astype(draws.dtype) @ draws
+    means = _group_means(draws, averages)
+    complete, level = _complete(block, np.array(averages), count)
+    sums = _sums(_directions(jnp.concatenate(means), exact), complete, level)
+    return mean, m2, heads, jnp.sum(complete, axis=1), sums
 
 
-def _against(g: Float[Array, "groups p"], truth: Float[Array, " p"]) -> tuple[Array, ...]:
-    """Return g.G, |g|^2, |G|^2, and how many coordinates have the sign of G, and how many could."""
-    known = jnp.abs(truth) > ROUNDING * jnp.max(jnp.abs(truth), initial=0.0)
-    same = known & (jnp.sign(g) == jnp.sign(truth))
-    return g @ truth, jnp.sum(g**2, 1), jnp.sum(truth**2), jnp.sum(same, 1), jnp.sum(known)
+def _group_means(
+    draws: Float[Array, "block p"], averages: Sequence[int]
+) -> list[Float[Array, "groups p"]]:
+    """Return the means of whole groups of M draws for each M, made of those for a divisor of M."""
+    means = {1: draws}
+    for m in averages:
+        known = max(n for n in means if m % n == 0)
+        size, parts = len(draws) // m, m // known
+        rows = means[known][: size * parts]
+        means[m] = jnp.mean(rows.reshape(size, parts, -1), axis=1) if parts > 1 else rows
+    return [means[m] for m in averages]
 
 
-def _sums(part: tuple[Array, ...], complete: Array) -> tuple[Array, ...]:
+def _complete(block: int, averages: np.ndarray, count: Array) -> tuple[Array, Array]:
+    """Return which rows of the groups of all M are complete groups of each M [K, rows].
+
+    Also return the number of the M that each row belongs to [rows].
+    """
+    ends = np.cumsum(block // averages)
+    row = jnp.arange(ends[-1])
+    level = jnp.sum(row[:, None] >= ends, axis=1)
+    begins = jnp.asarray(ends - block // averages)
+    within = (row - begins[level] + 1) * jnp.asarray(averages)[level] <= count
+    return within & (level == np.arange(len(averages))[:, None]), level
+
+
+def _directions(
+    g: Float[Array, "rows p"], exact: Sequence[Float[Array, " p"]]
+) -> tuple[Array, ...]:
+    """Return g.G, |g|^2, |G|^2, and how many coordinates have the sign of G, and how many could.
+
+    Each has a first axis of layers, the network being the last.
+    """
+    begin, parts = 0, []
+    for truth in exact:
+        own = g[:, begin : (begin := begin + len(truth))]
+        known = jnp.abs(truth) > ROUNDING * jnp.max(jnp.abs(truth), initial=0.0)
+        same = known & (jnp.sign(own) == jnp.sign(truth))
+        parts.append(
+            (
+                jnp.sum(own * truth, axis=1),
+                jnp.sum(own**2, axis=1),
+                jnp.sum(truth**2),
+                jnp.sum(same, axis=1),
+                jnp.sum(known),
+            )
+        )
+    layers = map(jnp.stack, zip(*parts, strict=True))
+    return tuple(jnp.concatenate([one, jnp.sum(one, axis=0, keepdims=True)]) for one in layers)
+
+
+def _sums(
+    directions: tuple[Array, ...], complete: Bool[Array, "averages rows"], level: Array
+) -> tuple[Array, ...]:
     """Return the sums over complete groups; a cosine is 0 where one of the vectors is zero."""
-    dot, square, truth, same, known = part
-    norms = jnp.sqrt(square * truth)
+    dot, square, truth, same, known = directions
+    norms = jnp.sqrt(square * truth[:, None])
     cosine = jnp.where(norms > 0, dot / jnp.where(norms > 0, norms, 1), 0)
     angle = jnp.arccos(jnp.clip(cosine, -1, 1))
     bins = jnp.minimum((angle * (BINS / jnp.pi)).astype(int), BINS - 1)
-    histogram = jnp.zeros(BINS, jnp.int32).at[bins].add(complete.astype(jnp.int32))
-    cosine = jnp.where(complete, cosine, 0)
-    signs = jnp.where(complete, same / jnp.maximum(known, 1), 0)
-    return (
-        jnp.sum(complete),
-        jnp.sum(cosine),
-        jnp.sum(cosine**2),
-        histogram,
-        jnp.sum(signs),
-        jnp.sum(signs**2),
-    )
+    histogram = jnp.zeros((len(dot), len(complete), BINS), jnp.int32)
+    layer = jnp.arange(len(dot))[:, None]
+    histogram = histogram.at[layer, level, bins].add(jnp.any(complete, axis=0).astype(jnp.int32))
+    signs = same / jnp.maximum(known, 1)[:, None]
+
+    def total(rows: Float[Array, "layers rows"]) -> Float[Array, "layers averages"]:
+        return jnp.sum(jnp.where(complete, rows[:, None], 0), axis=2)
+
+    return total(cosine), total(cosine**2), histogram, total(signs), total(signs**2)

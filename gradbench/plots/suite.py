@@ -14,6 +14,7 @@ from gradbench.metrics.directory import Directory, opened, read_cells
 from gradbench.plots.parts import chosen, selection
 from gradbench.plots.registry import FIGURES, all_figures
 from gradbench.plots.save import save
+from gradbench.results.drawn import record_figures, state
 
 
 class Drawing(NamedTuple):
@@ -140,6 +141,7 @@ def plot(results: Directory) -> list[Path]:
             written.
     """
     results = opened(results)
+    drawn_of = state(results)
     cells = list(read_cells(results))
     frames = {"summary": metrics.summary(cells)}
     paths = []
@@ -152,4 +154,5 @@ def plot(results: Directory) -> list[Path]:
         paths += save(figure, results.figures / drawing.name)
         paths.append(results.figures / f"{drawing.name}.py")
         write_file(paths[-1], drawing.script(results.figures).encode())
+    record_figures(results, drawn_of, paths)
     return paths

@@ -8,7 +8,7 @@
                                                         where they can be enumerated
     DIR/costs/PROBLEM/REPLICATE/CHECKPOINT/ESTIMATOR.npz      evaluations and times of a draw
     DIR/shards/PROBLEM/REPLICATE/CHECKPOINT/ESTIMATOR/FIRST-LAST.DIGEST.parquet    blocks of a cell
-    DIR/figures/
+    DIR/figures/, DIR/figures.json                      what they were drawn of, see ``drawn.py``
 
 Every file but the figures says which run, place and estimator it is of, and is refused elsewhere;
 the manifest has a digest of all of itself. How files are written and verified is in

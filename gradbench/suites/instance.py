@@ -84,7 +84,7 @@ class ProblemInstance:
             yield params
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=512)
 def estimator(spec: str, network: AnyNetwork) -> Loss:
     """Return the surrogate loss, one object for a spec and a network: it is compiled once."""
     return make_estimator(spec, network)

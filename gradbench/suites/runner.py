@@ -1,24 +1,25 @@
 """Run suites: the cells that are not finished yet are measured and stored, block by block."""
 
 from collections.abc import Sequence
+from itertools import groupby
 from pathlib import Path
 
 import jax
 from tqdm import tqdm
 
 from gradbench import exact
+from gradbench.core.compiling import let_go
 from gradbench.core.errors import GradbenchError
 from gradbench.core.names import file_name
 from gradbench.core.platform import check_platform
 from gradbench.core.precision import float64
-from gradbench.estimators.registry import check_spec, claims_of, families_of
+from gradbench.estimators.registry import check_spec, claims_of, families_of, make_estimator
 from gradbench.results.store import Results
-from gradbench.suites.cells import list_tasks, make_suite_plan, measure_problem
+from gradbench.suites.asked import UNTIL_METRICS, asked_suite, directory_of
+from gradbench.suites.cells import Task, list_tasks, make_suite_plan, measure_problem
 from gradbench.suites.instance import ProblemInstance, build, estimator
-from gradbench.suites.suite import Suite, load_suite
-from gradbench.suites.times import Ready, measure_times
-
-UNTIL_METRICS = ("rmse", "cosine")  # made precise unless others are named
+from gradbench.suites.suite import Suite
+from gradbench.suites.times import Ready, lack_times, measure_times
 
 
 def run(
@@ -34,7 +35,8 @@ def run(
 ) -> Results:
     """Measure every cell of a suite that is not finished yet, and store it in a directory.
 
-    At the end the times of draws are measured, of all cells in turns.
+    When all draws on a network are made, the times of draws are measured, of all its cells in
+    turns.
 
     Args:
         suite: the name of a suite of the package, the path of a TOML file, or a ``Suite``.
@@ -61,7 +63,7 @@ def run(
     problems = _build(suite, seed)
     check_platform()  # before anything is written: the provenance says that it passed
     results = Results.open_or_create(
-        out or Path("results") / suite.name,
+        directory_of(suite, out),
         suite.as_dict(),
         seed,
         suite.draws,
@@ -79,10 +81,15 @@ def run(
             dynamic_ncols=True,
             disable=not progress,
         ) as bar:
-            measured: Ready = {}
-            for built, group in zip(problems, tasks, strict=True):
-                measured |= measure_problem(results, suite, built, group, bar, retrain)
-            measure_times(results, suite, list(zip(problems, tasks, strict=True)), measured, bar)
+            missing = lack_times(results, everything)
+            for group in _by_network(problems, tasks):
+                measured: Ready = {}
+                for built, own in group:
+                    measured |= measure_problem(results, suite, built, own, bar, retrain)
+                if missing:
+                    measure_times(results, suite, group, measured, bar)
+                if let_go(len(measured)):
+                    estimator.cache_clear()
     return results
 
 
@@ -136,23 +143,21 @@ def _resolve(
         GradbenchError: an unknown suite or estimator, a name that no folder can have, too many
             draws, or ``quick`` with a ``Suite``.
     """
-    if isinstance(suite, Suite) and quick:
-        raise GradbenchError(
-            "quick=True needs the name or the path of a suite; give load_suite(name, True) itself"
-        )
-    suite = suite if isinstance(suite, Suite) else load_suite(suite, quick)
-    if until is not None:
-        from gradbench import metrics
-
-        suite = suite.with_until(until, metrics.check_metrics(until_metrics), draws)
-    elif draws is not None:
-        suite = suite.with_draws(draws)
+    suite = asked_suite(suite, draws, quick, until, until_metrics)
     for spec in suite.estimators:
         check_spec(spec)
     for name in (*suite.estimators, *(problem.name for problem in suite.problems)):
         file_name(name)  # refuses names that no folder can have, before anything is written
     make_suite_plan(suite)
     return suite
+
+
+def _by_network(
+    problems: Sequence[ProblemInstance], tasks: Sequence[list[Task]]
+) -> list[list[tuple[ProblemInstance, list[Task]]]]:
+    """Return consecutive problems with the same network, which share compiled programs."""
+    pairs = zip(problems, tasks, strict=True)
+    return [list(group) for _, group in groupby(pairs, key=lambda pair: pair[0].network)]
 
 
 def _build(suite: Suite, seed: int) -> list[ProblemInstance]:
@@ -169,7 +174,7 @@ def _build(suite: Suite, seed: int) -> list[ProblemInstance]:
                 try:
                     exact.check_size(built.network, jax.eval_shape(built.initial), built.batch)
                     for spec in suite.estimators:
-                        estimator(spec, built.network)
+                        make_estimator(spec, built.network)
                 except GradbenchError as error:
                     raise GradbenchError(f"problem {problem.name!r}: {error}") from None
                 ready.append(built)

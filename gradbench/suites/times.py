@@ -1,8 +1,9 @@
-"""The times of draws: measured in a pass of its own, after all draws of a run.
+"""The times of draws: measured in a pass of its own, after all draws on a network.
 
-Then everything is compiled, and the repeats of all cells take turns, so that no estimator and no
-checkpoint has a slow spell of the machine for itself. Times are stored when all are known. Nothing
-else depends on them.
+Then everything is compiled, and the repeats of all its cells take turns, so that no estimator and
+no checkpoint has a slow spell of the machine for itself. After the pass the programs can be let go:
+all those of a large suite would not fit into memory. Times are stored when all of a pass are known.
+Nothing else depends on them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,6 +22,15 @@ from gradbench.suites.suite import Suite
 Ready = dict[tuple[CheckpointId, str], Cell]  # cells that were measured in this process
 
 
+def lack_times(results: Results, tasks: Sequence[Task]) -> bool:
+    """Return whether the time of a draw is not known in some cell.
+
+    Raises:
+        GradbenchError: a file is damaged.
+    """
+    return any("seconds" not in _cost(results, task) for task in tasks)
+
+
 def measure_times(
     results: Results,
     suite: Suite,
@@ -33,22 +43,17 @@ def measure_times(
     If a run was interrupted, some cells may have their times already. They are kept, unless they
     are from another machine or an older gradbench: times that cannot be compared would be no
     ranking, so those cells are measured again with the others. A run whose cells all have a time
-    measures none.
+    measures none, see ``lack_times``.
 
     Raises:
         GradbenchError: a file is damaged, or the platform computes wrong values.
     """
     machine = machine_of(results)
     costs = {
-        (task.cell.place, task.cell.estimator): results.load_cost(
-            task.cell.place, task.cell.estimator
-        )
-        or {}
+        (task.cell.place, task.cell.estimator): _cost(results, task)
         for _, tasks in problems
         for task in tasks
     }
-    if all("seconds" in cost for cost in costs.values()):
-        return
     bar.set_description("times of draws")
     names, timed = [], []
     for built, tasks in problems:
@@ -61,6 +66,10 @@ def measure_times(
                 timed.append(Timed(cell, task.plan, costs[name]["evaluations"]))
     for name, found in zip(names, time_draws(timed), strict=True):
         results.save_cost(*name, costs[name] | found.known() | {"machine": machine})
+
+
+def _cost(results: Results, task: Task) -> Json:
+    return results.load_cost(task.cell.place, task.cell.estimator) or {}
 
 
 def is_comparable(cost: Mapping[str, object], machine: str) -> bool:

@@ -23,6 +23,8 @@ from gradbench.core.errors import GradbenchError
 from gradbench.core.registry import KINDS, kind_of
 from gradbench.estimators import ESTIMATORS
 from gradbench.metrics.tables import table
+from gradbench.results.drawn import record_figures, state
+from gradbench.results.store import Results
 from gradbench.suites.suite import list_suites
 
 COMMAND = [sys.executable, "-m", "gradbench.cli"]
@@ -69,6 +71,43 @@ def test_run_measures_draws_the_figures_and_says_where_they_are(finished, call):
     assert sorted(out.splitlines()[:-1]) == sorted(f"figure: {path}" for path in figures)
     assert out.splitlines()[-1] == f"the table: gradbench show {results}"
     assert before.items() <= tiny.files(results).items()
+
+
+def test_a_run_with_nothing_to_do_measures_and_draws_nothing(finished, call, monkeypatch):
+    arguments = ("run", finished / "suite.toml", "--out", finished / "results")
+    drawn = []
+
+    def plot(directory):
+        drawn.append(directory)
+        results = Results.open(directory)
+        figure = results.figures / "rmse.pdf"
+        figure.touch()
+        record_figures(results, state(results), [figure])
+        return [figure]
+
+    monkeypatch.setattr("gradbench.plots.suite.plot", plot)
+    monkeypatch.setattr("gradbench.suites.runner.run", None)
+    first, second = call(*arguments), call(*arguments)
+    assert first == second and first[0] == 0 and len(drawn) == 1
+    assert "rmse.pdf" in first[1]
+    (finished / "results/figures/rmse.pdf").unlink()
+    assert call(*arguments) == first and len(drawn) == 2
+
+
+@pytest.mark.filterwarnings("always")
+@pytest.mark.usefixtures("no_figures")
+def test_run_goes_on_without_a_folder_for_compiled_programs_after_one_sentence(
+    finished, call, tmp_path, monkeypatch
+):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("GRADBENCH_CACHE", str(tmp_path / "file" / "cache"))
+    arguments = ("run", finished / "suite.toml", "--draws", "2", "--out", tmp_path / "results")
+    code, out, error = call(*arguments)
+    sentences = [line for line in error.splitlines() if line.startswith("gradbench: ")]
+    assert code == 0 and "rmse.pdf" in out and len(sentences) == 1
+    assert "compiled programs cannot be kept" in sentences[0] and "--no-cache" in sentences[0]
+    code, _, error = call(*arguments[:-1], tmp_path / "again", "--no-cache")
+    assert code == 0 and "gradbench: " not in error
 
 
 @pytest.mark.usefixtures("no_figures")

@@ -168,6 +168,17 @@ def test_the_size_of_chunks_changes_rounding_only(monkeypatch):
             np.testing.assert_allclose(left.mean, rows.mean(0), rtol=1e-11, atol=1e-14)
 
 
+def test_plans_that_differ_in_the_number_of_draws_share_their_programs(compilations):
+    counts = []
+    with precision(True):
+        for draws in (300, 301, 460):  # the last two end with a shorter block
+            plan = make_plan(draws, (5, 6))
+            assert plan.block == 8
+            list(measure(random_gradient, PARAMS, BATCH, GRADIENT, KEY, plan))
+            counts.append(len(compilations))
+    assert counts[0] and len(set(counts)) == 1
+
+
 def test_draws_in_float32_get_statistics_in_float64():
     network, params, batch = small((2, 2, 1))
     plan = Plan(24, 16, (1, 2), (), ())

@@ -1,18 +1,22 @@
 """The times of draws in a run: a pass of its own after all draws, on which nothing depends."""
 
+import gc
 import itertools
 import json
+import weakref
 
 import pytest
 import tiny
 
 import gradbench
 from gradbench.cli.main import main
+from gradbench.core import compiling
 from gradbench.core.errors import GradbenchError
+from gradbench.estimators import make_estimator
 from gradbench.measure import cell as driver
 from gradbench.measure.timing import DrawTime
 from gradbench.results.store import Results
-from gradbench.suites import times
+from gradbench.suites import instance, times
 from gradbench.suites.runner import run
 from gradbench.suites.suite import load_suite
 
@@ -89,6 +93,40 @@ def test_all_cells_are_timed_together_after_all_draws_and_no_number_depends_on_i
     assert sorted(cost["seconds"] for cost in found.values()) == [n + 1.0 for n in range(CELLS)]
     assert all((cost["spread"], cost["latency_spread"]) == (0.25, 0.5) for cost in found.values())
     assert tiny.numbers(tmp_path) == tiny.numbers(finished_run / "results")
+
+
+TWO = tiny.changed(
+    tiny.SUITE,
+    ('"tiny.toml"', '"tiny.toml", "wide.toml"'),
+    (', "arm", "straight_through", "psa"', ""),
+)
+WIDE = tiny.changed(tiny.PROBLEM, ("hidden = [2]", "hidden = [3]"))
+
+
+def test_the_cells_of_each_network_are_timed_when_they_are_drawn_and_then_let_go(
+    tmp_path, passes, monkeypatch
+):
+    losses, alive = [], []
+
+    def make(spec, network):
+        losses.append(weakref.ref(loss := make_estimator(spec, network)))
+        return loss
+
+    def living():
+        del passes.found[:-1]
+        gc.collect()
+        return [loss() is not None for loss in losses]
+
+    monkeypatch.setattr(instance, "make_estimator", make)
+    monkeypatch.setattr(compiling, "_MOST_HELD", 1)
+    instance.estimator.cache_clear()
+    passes.look = lambda: alive.append(living())
+    suite = tiny.write(tmp_path, TWO, tiny=tiny.PROBLEM, wide=WIDE)
+    run(suite, tmp_path / "results", draws=2, progress=False)
+    # Both were made to be checked, and that of the second network once more.
+    assert alive == [[True, True], [False, False, True]]
+    passes.found.clear()
+    assert not any(living())
 
 
 def test_a_finished_run_times_nothing_wherever_it_is_continued(finished, passes, monkeypatch):

@@ -2,7 +2,7 @@
 
 import argparse
 
-from gradbench.cli.options import FAILED, say
+from gradbench.cli.options import FAILED, add_cache, say
 
 HELP = "find what an estimator is really exact for"
 
@@ -17,11 +17,12 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
         "--claim", metavar="CLASS", help="the class to check, instead of the registry's"
     )
     command.add_argument("--seed", type=int, default=0, help="seed of problems and draws (0)")
+    add_cache(command)
 
 
 def run(options: argparse.Namespace) -> int:
     """Print certificates of estimators; return 1 where a claim is wrong."""
-    from gradbench.core.compiling import compile_quickly
+    from gradbench.core.compiling import compile_quickly, kept_programs
 
     compile_quickly()
     import jax
@@ -30,7 +31,8 @@ def run(options: argparse.Namespace) -> int:
     before = jax.config.read("jax_disable_most_optimizations")
     jax.config.update("jax_disable_most_optimizations", True)
     try:
-        return 0 if _all_pass(options) else FAILED
+        with kept_programs(options.cache):
+            return 0 if _all_pass(options) else FAILED
     finally:
         jax.config.update("jax_disable_most_optimizations", before)
 

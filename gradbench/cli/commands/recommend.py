@@ -2,7 +2,7 @@
 
 import argparse
 
-from gradbench.cli.options import say
+from gradbench.cli.options import add_cache, say
 
 HELP = "the best estimator for a problem of your own, measured on it"
 
@@ -28,6 +28,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument("--draws", type=int, default=2000, help="where nothing is exact (2000)")
     command.add_argument("--seed", type=int, default=0, help="seed of the draws (0)")
+    add_cache(command)
 
 
 def run(options: argparse.Namespace) -> None:
@@ -36,6 +37,7 @@ def run(options: argparse.Namespace) -> None:
 
     from gradbench.advise.recommend import recommend
     from gradbench.core import plugins
+    from gradbench.core.compiling import kept_programs
     from gradbench.core.errors import GradbenchError
 
     problem = plugins.imported(options.problem, "problem")
@@ -51,7 +53,8 @@ def run(options: argparse.Namespace) -> None:
     before = jax.config.read("jax_enable_x64")
     jax.config.update("jax_enable_x64", True)
     try:
-        found = recommend(*problem, options.budget, options.estimators, **how)
+        with kept_programs(options.cache):
+            found = recommend(*problem, options.budget, options.estimators, **how)
     finally:
         jax.config.update("jax_enable_x64", before)
     say(found)

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from gradbench.cli.options import say
+from gradbench.cli.options import add_cache, say
 
 HELP = "measure a suite, or continue where it was"
 
@@ -29,15 +29,20 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--retrain", action="store_true", help="train anew what comes trained with the package"
     )
+    add_cache(command)
     command.add_argument("--dry-run", action="store_true", help="check, and say what would be run")
 
 
 def run(options: argparse.Namespace) -> None:
-    """Measure a suite and draw its figures, or describe what would be measured."""
+    """Measure a suite and draw its figures, or describe what would be measured.
+
+    What is finished is not measured again, and figures of it are not drawn again: then nothing is
+    loaded that this takes.
+    """
     from gradbench.cli.options import print_figures, read_precision
+    from gradbench.core.compiling import kept_programs
     from gradbench.core.errors import GradbenchError
-    from gradbench.plots.suite import plot
-    from gradbench.suites import runner
+    from gradbench.results.drawn import current_figures
 
     how: dict[str, Any] = {"quick": options.quick, "until": read_precision(options.until)}
     if options.metrics and options.until is None:
@@ -45,9 +50,23 @@ def run(options: argparse.Namespace) -> None:
     if options.metrics:
         how["until_metrics"] = options.metrics.split(",")
     if options.dry_run:
-        say(runner.describe(options.suite, options.seed, options.draws, **how))
+        from gradbench.suites.runner import describe
+
+        say(describe(options.suite, options.seed, options.draws, **how))
         return
-    how["retrain"] = options.retrain
-    results = runner.run(options.suite, options.out, options.seed, options.draws, **how)
-    print_figures(plot(results.directory))
+    from gradbench.suites.asked import asked_suite, finished_results
+
+    suite = asked_suite(options.suite, options.draws, **how)
+    results = finished_results(suite, options.out, options.seed)
+    if results is None:
+        from gradbench.suites import runner
+
+        with kept_programs(options.cache):
+            results = runner.run(suite, options.out, options.seed, retrain=options.retrain)
+    figures = current_figures(results)
+    if figures is None:
+        from gradbench.plots.suite import plot
+
+        figures = plot(results.directory)
+    print_figures(figures)
     say(f"the table: gradbench show {results.directory}")
