@@ -201,3 +201,42 @@ def _write_place(results, place, draws):
         cost = {"seconds": generator.random(), "spread": 0.2, "repeats": 9, "latency": 1.0}
         cost |= {"evaluations": 2, "latency_spread": 0.0, "machine": "cpu, 2 cores"}
         results.save_cost(place, spec, cost)
+
+
+def copied_run(source, directory, cells):
+    """A valid run of so many cells: those at one place of another run, at more places."""
+    known = Results.open(source)
+    suite = known.manifest["suite"]
+    own = [cell for cell in known.cells() if cell.place[:2] == known.cells()[0].place[:2]]
+    problem = next(one for one in suite["problems"] if one["name"] == own[0].place.problem)
+    places = -(-cells // len(own))
+    replicates = min(places, 4)
+    names = [f"{problem['name']}[copy={k}]" for k in range(-(-places // replicates))]
+    more = {"problems": [problem | {"name": name} for name in names], "replicates": replicates}
+    manifest = known.manifest
+    stored = [manifest["seed"], manifest["draws"], manifest.get("families"), manifest.get("claims")]
+    left = cells
+    with (
+        mock.patch("gradbench.results.manifest.provenance", lambda: {"device": "cpu"}),
+        mock.patch("os.fsync"),
+        Results.open_or_create(directory, suite | more, *stored) as results,
+    ):
+        for k in range(places):
+            for cell in own[:left]:
+                _copy_cell(known, cell, results, names[k // replicates], k % replicates)
+            left -= len(own)
+    return directory
+
+
+def _copy_cell(known, cell, results, problem, replicate):
+    place = CheckpointId(problem, replicate, cell.place.checkpoint)
+    if results.load_reference(place) is None:
+        results.save_checkpoint(place, known.load_checkpoint(cell.place))
+        reference = known.load_reference(cell.place)
+        results.save_reference(place, reference.value, reference.gradient, reference.info)
+    meta, blocks = cell.load()
+    results.cell(*place, cell.estimator).append(blocks, meta)
+    if (moments := known.load_moments(cell.place, cell.estimator)) is not None:
+        results.save_moments(place, cell.estimator, *zip(*moments, strict=True))
+    if (cost := known.load_cost(cell.place, cell.estimator)) is not None:
+        results.save_cost(place, cell.estimator, cost)

@@ -80,14 +80,6 @@ def say(text: object, error: bool = False) -> None:
     print(visible_lines(str(text)), file=sys.stderr if error else sys.stdout)
 
 
-def print_unfinished(directory: Path) -> None:
-    """Say on the standard error how many cells of a run are not finished, if any."""
-    from gradbench.metrics.directory import unfinished, unfinished_line
-
-    if line := unfinished_line(*unfinished(directory)):
-        say(f"{directory}: {line}", error=True)
-
-
 def print_figures(paths: Sequence[Path]) -> None:
     """Print the paths of figures, one a line."""
     for path in paths:

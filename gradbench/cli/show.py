@@ -1,31 +1,41 @@
 """The text of ``gradbench show``."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from gradbench import metrics
+from gradbench.cli.rows import left_out, selected_rows
 from gradbench.metrics import temperature
-from gradbench.metrics.directory import agreement, expected, read_cells, unfinished_line
-from gradbench.metrics.tables import table
+from gradbench.metrics.directory import Cells, agreement, read_cells
+from gradbench.metrics.tables import DEFAULT, table
 from gradbench.results.store import Results
 
 
-def show(results: str | Path | Results) -> str:
+def show(
+    results: str | Path | Results | Cells, layers: Sequence[str] = (), limit: int | None = None
+) -> str:
     """Return a table of every checkpoint, with a row for each layer and estimator, as text.
 
     It ends with how well the exact gradients were confirmed and, if so, what is not finished.
 
     Args:
-        results: what ``run`` returns, or the path of its directory.
+        results: what ``run`` returns, or the path of its directory, or some of its cells.
+        layers: the names of layers to show; all by default.
+        limit: show no more than so many rows, and say how many are left out.
 
     Raises:
-        GradbenchError: no results, damaged files (named), or no finished cell.
+        GradbenchError: no results, damaged files (named), no finished cell, or no such layer.
     """
-    results = results if isinstance(results, Results) else Results.open(results)
-    cells = list(read_cells(results))
-    total = expected(results)
-    missing = unfinished_line(total - len(cells), total)
-    summary = metrics.summary(cells)
-    parts = [table(summary), agreement(results), missing]
-    if results.manifest["suite"]["figure"] == "temperature":
-        parts.insert(1, temperature.slopes_text(summary))
+    cells = read_cells(results)
+    suite = cells.results.manifest["suite"]
+    slopes = suite["figure"] == "temperature"
+    needed = [*DEFAULT, *(["bias2", "variance"] if slopes else [])]
+    summary = selected_rows(metrics.summary(cells, metrics=needed), "layer", layers)
+    parts = [
+        table(summary, limit=limit),
+        left_out(len(summary), limit),
+        temperature.slopes_text(summary) if slopes else "",
+        agreement(cells.results),
+        cells.unfinished(),
+    ]
     return "\n".join(part for part in parts if part)

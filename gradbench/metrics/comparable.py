@@ -10,7 +10,7 @@ import numpy as np
 from gradbench.core.atomic import CorruptFile, Floats, Json
 from gradbench.core.errors import GradbenchError
 from gradbench.metrics.accuracy import Accuracy
-from gradbench.metrics.directory import Measurements, measurements, opened
+from gradbench.metrics.directory import Cells, Measurements, measurements, opened
 from gradbench.metrics.intervals import Estimate
 from gradbench.metrics.layers import LayerMetrics, layers_of
 from gradbench.metrics.measurement import KEYS, NETWORK
@@ -30,14 +30,14 @@ Key = tuple[Any, ...]  # problem, replicate, checkpoint, layer, estimator
 
 
 class Comparable(NamedTuple):
-    """A layer of a cell, as far as a comparison needs it.
+    """A layer of a cell, as far as a comparison needs it; draws are not kept.
 
-    ``estimate(metric, M)`` returns a metric, ``gradient`` [P] is the exact gradient, ``dof`` the
+    ``estimate`` is the metric that is compared, ``gradient`` [P] is the exact gradient, ``dof`` the
     degrees of freedom of the intervals, ``level`` their level, and ``source`` where the bias is
     known from. ``accuracy`` is None where no draws were kept.
     """
 
-    estimate: Callable[[str, int], Estimate]
+    estimate: Estimate
     gradient: Floats
     source: str
     zero_gradient: bool
@@ -46,20 +46,25 @@ class Comparable(NamedTuple):
     accuracy: Accuracy | None
 
 
-def comparables(results: Measurements, level: float) -> dict[Key, Comparable]:
+def comparables(
+    results: Measurements, by: str, average: int, level: float
+) -> dict[Key, Comparable]:
     """Return the layers of all cells, by their names.
 
     Args:
         results: a directory of results, the name ``gradbench:SUITE``, or measurements.
+        by: the name of the metric that is compared.
+        average: the number M of draws that are averaged.
         level: the level of the intervals; published ones have their own.
 
     Raises:
-        GradbenchError: there are no results, files are damaged, or draws are not finite.
+        GradbenchError: there are no results, files are damaged, draws are not finite, or the
+            metric is not stored at this M.
     """
     if isinstance(results, str | os.PathLike):
         given, results = os.fspath(results), located(os.fspath(results))
         if has_estimates(results):
-            return _published(opened(results))
+            return _published(opened(results), by, average)
         if given.startswith(PREFIX):
             suite = given.removeprefix(PREFIX)
             some = ", ".join(f"{PREFIX}{one}" for one in published_suites(estimates=True))
@@ -76,7 +81,7 @@ def comparables(results: Measurements, level: float) -> dict[Key, Comparable]:
                     f"draws of {cell.estimator!r} at {'/'.join(map(str, key[:4]))} are not "
                     "finite and cannot be compared; mend the estimator, or leave it out"
                 )
-            found[key] = _measured(layer)
+            found[key] = _measured(layer, by, average)
     return found
 
 
@@ -88,6 +93,8 @@ def retrained(before: Measurements, after: Measurements) -> Callable[[Checkpoint
     """
     both = []
     for one in (before, after):
+        if isinstance(one, Cells):
+            one = one.results
         if not isinstance(one, str | os.PathLike | Results):
             return lambda place: False
         both.append(one if isinstance(one, Results) else opened(located(os.fspath(one))))
@@ -127,25 +134,28 @@ def publish(directory: Path, source: Path, metrics: list[str], level: float) -> 
     for cell in measurements(source):
         for layer in layers_of(cell, level):
             for average in sorted({1, *cell.average_sizes()}):
-                known = _measured(layer)
                 key = dict(zip(KEYS, (*cell.place, layer.layer, cell.estimator), strict=True))
-                facts = {"source": known.source, "zero_gradient": known.zero_gradient}
-                rows.append({**key, "M": average, **facts, "dof": float(known.dof)})
-                values.append([known.estimate(metric, average) for metric in metrics])
+                facts = {"source": layer.source, "zero_gradient": layer.zero_gradient}
+                rows.append({**key, "M": average, **facts, "dof": float(_dof(layer))})
+                values.append([layer.estimate(metric, average) for metric in metrics])
     found = Estimates(rows, metrics, np.asarray(values, np.float64), level)
     save_estimates(Results.open(directory), found)
 
 
-def _measured(layer: LayerMetrics) -> Comparable:
+def _measured(layer: LayerMetrics, by: str, average: int) -> Comparable:
     sample = layer.sample
-    dof = max(len(sample.counts) - 1, 1)
     gradient = sample.direction * sample.norm
     zero = layer.zero_gradient
     accuracy = layer.accuracy
-    return Comparable(layer.estimate, gradient, layer.source, zero, dof, layer.level, accuracy)
+    estimate = layer.estimate(by, average)
+    return Comparable(estimate, gradient, layer.source, zero, _dof(layer), layer.level, accuracy)
 
 
-def _published(results: Results) -> dict[Key, Comparable]:
+def _dof(layer: LayerMetrics) -> int:
+    return max(len(layer.sample.counts) - 1, 1)
+
+
+def _published(results: Results, by: str, average: int) -> dict[Key, Comparable]:
     stored = load_estimates(results)
     known: dict[Key, dict[int, tuple[Json, Floats]]] = {}
     for row, values in zip(stored.rows, stored.values, strict=True):
@@ -156,7 +166,7 @@ def _published(results: Results) -> dict[Key, Comparable]:
         row = by_average[min(by_average)][0]
         lookup = _Lookup(results.manifest["suite"]["name"], stored.metrics, by_average)
         facts = row["source"], row["zero_gradient"], row["dof"], stored.level
-        found[key] = Comparable(lookup.estimate, gradients[key[:4]], *facts, None)
+        found[key] = Comparable(lookup.estimate(by, average), gradients[key[:4]], *facts, None)
     return found
 
 

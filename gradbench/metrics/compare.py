@@ -60,7 +60,7 @@ def compare(
             problems are not the same; an M that was not stored; draws that are not finite.
     """
     (by,) = check_metrics([by])
-    old, new = (comparables(one, level) for one in (before, after))
+    old, new = (comparables(one, by, average, level) for one in (before, after))
     differs = retrained(before, after)
     if not old.keys() & new.keys():
         raise GradbenchError(
@@ -72,7 +72,7 @@ def compare(
         pair = old.get(name), new.get(name)
         row: dict[str, Any] = dict(zip(KEYS, name, strict=True)) | {"M": average}
         for when, one in zip(("before", "after"), pair, strict=True):
-            found = one.estimate(by, average) if one else UNKNOWN
+            found = one.estimate if one else UNKNOWN
             row |= {when: found.value, f"{when}_low": found.low, f"{when}_high": found.high}
         ratio = row["after"] / row["before"] if row["before"] else math.nan
         row |= {"ratio": ratio, "p": math.nan, "sign": 0.0, "change": "", "gradient_gap": 0.0}
@@ -119,7 +119,7 @@ def _test(
     """Return the p-value of no change beyond the margin, and the sign of the change."""
     if a.zero_gradient:
         return math.nan, 0.0
-    old, new = (x.estimate(by, average) for x in (a, b))
+    old, new = a.estimate, b.estimate
     difference = new.value - old.value  # NaN where both are infinite: no change
     if math.isinf(difference):
         return 0.0, difference

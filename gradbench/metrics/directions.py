@@ -1,7 +1,6 @@
 """The directions of means of M draws: cosine, agreement of signs and share of descents."""
 
 import math
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -9,7 +8,7 @@ from numpy.typing import NDArray
 
 from gradbench.core.atomic import Counts, Floats
 from gradbench.core.errors import GradbenchError
-from gradbench.measure.blocks import BINS, ROUNDING, LayerBlock, Moments, pool
+from gradbench.measure.blocks import BINS, ROUNDING, LayerStack
 from gradbench.metrics.intervals import (
     LEVEL,
     UNKNOWN,
@@ -97,16 +96,18 @@ def directions_of(
     return _with_reference_noise(found, sums, sample, sample.noise, average, level)
 
 
-def _stored(parts: Sequence[LayerBlock], k: int) -> _Sums:
+def _stored(parts: LayerStack, k: int) -> _Sums:
     """Return the sums at the k-th of the averages, over all blocks."""
-    return _Sums(
-        int(sum(part.groups[k] for part in parts)),
-        float(sum(part.cosine[k] for part in parts)),
-        float(sum(part.cosine_sq[k] for part in parts)),
-        np.sum([part.histogram[k] for part in parts], axis=0),
-        float(sum(part.signs[k] for part in parts)),
-        float(sum(part.signs_sq[k] for part in parts)),
+    cosine, cosine_sq, signs, signs_sq = (
+        _total(one[:, k]) for one in (parts.cosine, parts.cosine_sq, parts.signs, parts.signs_sq)
     )
+    histogram = parts.histogram.total()[k]
+    return _Sums(int(parts.groups[:, k].sum()), cosine, cosine_sq, histogram, signs, signs_sq)
+
+
+def _total(numbers: Floats) -> float:
+    """Return a sum [n] that is made one by one: the same bits on every machine."""
+    return float(np.add.accumulate(numbers)[-1] + 0.0)
 
 
 def _summed(sample: Sample, means: Floats) -> _Sums:
@@ -148,15 +149,14 @@ def _long_means(cell: Measurement, sample: Sample, average: int) -> Floats:
         )
     parts = sample.parts
     stride = whole + (rest > 0)
-    groups = len(parts) // stride
-    if groups * stride == len(parts) and parts[-1].count < (rest or cell.block_size):
+    groups = len(parts.count) // stride
+    if groups * stride == len(parts.count) and parts.count[-1] < (rest or cell.block_size):
         groups -= 1  # the last block, the only one that can be short, is too short
     means = sample.means[: groups * stride].reshape(groups, stride, sample.means.shape[1])
     sums = means[:, :whole].sum(1) * cell.block_size
     if rest and groups:
         row = list(cell.head_sizes).index(rest)
-        heads = np.stack([parts[k * stride + whole].heads[row] for k in range(groups)])
-        sums += heads / sample.norm
+        sums += parts.heads[whole::stride, row][:groups] / sample.norm
     return sums
 
 
@@ -242,7 +242,7 @@ def _cosine_se(cosine: float, sample: Sample, noise: Noise, average: int) -> flo
     if sample.moments is not None:
         mean, variances = sample.moments
     else:
-        _, mean, squares = pool(map(Moments, sample.counts, sample.means, sample.m2))
+        _, mean, squares = sample.blocks.pool()
         variances = squares / max(sample.draws - 1, 1)
     variances = variances / average
     size = float(mean @ mean + variances.sum())

@@ -2,17 +2,21 @@
 
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from gradbench.core import index
 from gradbench.core.atomic import CorruptFile, Json
 from gradbench.core.errors import GradbenchError
 from gradbench.core.specs import family
+from gradbench.measure.blocks import Stack
 from gradbench.metrics.measurement import Measurement
+from gradbench.metrics.selection import Selection
 from gradbench.metrics.stopping import is_check_due, relative_error
-from gradbench.results.consistent import Stored, refuse_contradiction
-from gradbench.results.shards import CellStore
+from gradbench.results.consistent import Stored, fitting
+from gradbench.results.contents import Reference
+from gradbench.results.shards import CellStore, CheckpointId
 from gradbench.results.store import Results
 
 Directory = str | os.PathLike[str] | Results
@@ -39,82 +43,137 @@ def opened(results: Directory) -> Results:
     return results if isinstance(results, Results) else Results.open(Path(results))
 
 
-def read_cells(results: Directory) -> Iterator[Measurement]:
-    """Yield the finished cells of a directory with their exact gradients, in the suite's order.
+class Cells(Iterable[Measurement]):
+    """The finished cells of a directory; each iteration reads them anew, one after the other.
+
+    ``read_cells`` makes it. The cells of a place follow one another, so that whoever needs those of
+    one place alone can let them go. After an iteration ``finished`` says how many there were.
+    """
+
+    def __init__(self, results: Results, selection: Selection) -> None:
+        self.results, self.selection, self.finished = results, selection, 0
+
+    def __iter__(self) -> Iterator[Measurement]:
+        results = self.results
+        suite = results.manifest["suite"]
+        labels = {problem["name"]: problem["label"] for problem in suite["problems"]}
+        claims = results.manifest.get("claims", {})
+        families = index.families() | results.manifest.get("families", {})
+        refuse_unknown = _unknown(results)
+        reference: tuple[CheckpointId, Reference] | None = None
+        finished = 0
+        for cell in _in_order(results):
+            refuse_unknown(cell)
+            if not self.selection.has(cell.place.problem, cell.estimator):
+                continue
+            meta, stacks = cell.load_stacks()
+            if meta is None:
+                continue
+            if reference is None or reference[0] != cell.place:
+                reference = cell.place, _reference(results, cell.place)
+            value, gradient, _ = reference[1]
+            moments = results.load_moments(cell.place, cell.estimator)
+            label = labels[cell.place.problem]
+            blocks = fitting(cell.directory, Stored(meta, stacks, gradient, moments))
+            found = Measurement.stored(
+                cell.place,
+                cell.estimator,
+                meta,
+                blocks,
+                gradient,
+                moments=moments,
+                cost=results.load_cost(cell.place, cell.estimator) or {},
+                # The index knows the defaults, which any argument may change.
+                claim=claims.get(cell.estimator, index.claims().get(cell.estimator, "")),
+                info={"family": families.get(family(cell.estimator), family(cell.estimator))}
+                | {"loss": value}
+                | ({suite["by"]: label} if suite["by"] else {})
+                | ({"epoch": n} if (n := _epoch(cell.place.checkpoint)) is not None else {}),
+            )
+            # Before claims were stored, runs ended at the standard error alone.
+            skewed = "claims" in results.manifest
+            if _complete(found, blocks, meta, suite.get("until"), skewed):
+                finished += 1
+                self.finished = finished
+                yield found
+        self.finished = finished
+        if not finished:
+            what = "holds no finished cell yet"
+            if self.selection != Selection.of(suite):
+                what = "holds no finished cell of these problems and estimators yet"
+            raise GradbenchError(f"{str(results.directory)!r} {what}; continue the run")
+
+    def unfinished(self) -> str:
+        """Return how many of these cells were not finished when they were read, "" if none."""
+        total = expected(self.results, self.selection)
+        return unfinished_line(total - self.finished, total)
+
+
+def read_cells(
+    results: "Directory | Cells", problems: Sequence[str] = (), estimators: Sequence[str] = ()
+) -> Cells:
+    """Return the finished cells of a directory with their exact gradients, in the suite's order.
 
     Their ``info`` holds the family of the estimator, the exact loss at the checkpoint and, after a
     sweep, the number that it varied under its own name (width, depth, ...).
 
+    Args:
+        results: a directory of results, or its path; cells are returned as given.
+        problems: read the cells of these problems alone; of all by default.
+        estimators: the same of estimators, see ``Selection``.
+
     Raises:
-        GradbenchError: there are no results, files are damaged (the sentence names them), or no
-            cell is finished.
+        GradbenchError: there are no results, or no such problem or estimator in them; and, when
+            they are read, files are damaged (the sentence names them), or no cell is finished.
     """
-    results = opened(results)
-    suite = results.manifest["suite"]
-    labels = {problem["name"]: problem["label"] for problem in suite["problems"]}
-    claims = results.manifest.get("claims", {})
-    families = index.families() | results.manifest.get("families", {})
-    finished = False
-    for cell in _in_order(results):
-        _refuse_unknown(results, cell)
-        meta, blocks = cell.load()
-        if meta is None:
-            continue
-        reference = results.load_reference(cell.place)
-        if reference is None:
-            raise CorruptFile(
-                f"the exact gradient at {'/'.join(map(str, cell.place))} is missing from "
-                f"{str(results.directory)!r}; run the suite again"
-            )
-        moments = results.load_moments(cell.place, cell.estimator)
-        refuse_contradiction(cell.directory, Stored(meta, blocks, reference.gradient, moments))
-        label = labels[cell.place.problem]
-        found = Measurement.stored(
-            cell.place,
-            cell.estimator,
-            meta,
-            blocks,
-            reference.gradient,
-            moments=moments,
-            cost=results.load_cost(cell.place, cell.estimator) or {},
-            # The index knows the defaults, which any argument may change.
-            claim=claims.get(cell.estimator, index.claims().get(cell.estimator, "")),
-            info={"family": families.get(family(cell.estimator), family(cell.estimator))}
-            | {"loss": reference.value}
-            | ({suite["by"]: label} if suite["by"] else {})
-            | ({"epoch": epoch} if (epoch := _epoch(cell.place.checkpoint)) is not None else {}),
-        )
-        # Before claims were stored, runs ended at the standard error alone.
-        if not _complete(found, meta, suite.get("until"), "claims" in results.manifest):
-            continue
-        finished = True
-        yield found
-    if not finished:
-        raise GradbenchError(
-            f"{str(results.directory)!r} holds no finished cell yet; continue the run"
-        )
+    if isinstance(results, Cells):
+        return results
+    found = opened(results)
+    return Cells(found, Selection.of(found.manifest["suite"], problems, estimators))
 
 
-def _refuse_unknown(results: Results, cell: CellStore) -> None:
-    """Refuse a cell of a problem, checkpoint or estimator that the suite does not have."""
-    suite, place = results.manifest["suite"], cell.place
-    problems = {problem["name"]: problem for problem in suite["problems"]}
-    known = place.problem in problems and place.replicate < suite["replicates"]
-    if known and results.manifest["schema"] >= 3:
-        training = problems[place.problem]["training"]
-        names = [f"epoch {n}" for n in training["checkpoints"]] if training else ["untrained"]
-        known = place.checkpoint in names and cell.estimator in suite["estimators"]
-    if not known:
+def _reference(results: Results, place: CheckpointId) -> Reference:
+    """Return the exact gradient at a place.
+
+    Raises:
+        CorruptFile: it is missing or damaged.
+    """
+    reference = results.load_reference(place)
+    if reference is None:
         raise CorruptFile(
-            f"the cell in {str(cell.directory)!r} is none of its suite; delete that folder"
+            f"the exact gradient at {'/'.join(map(str, place))} is missing from "
+            f"{str(results.directory)!r}; run the suite again"
         )
+    return reference
 
 
-def _complete(cell: Measurement, meta: Json, until: Json | None, skewed: bool) -> bool:
+def _unknown(results: Results) -> Callable[[CellStore], None]:
+    """Return a function that refuses a cell which is none of the suite."""
+    suite = results.manifest["suite"]
+    problems = {problem["name"]: problem for problem in suite["problems"]}
+
+    def refuse(cell: CellStore) -> None:
+        place = cell.place
+        known = place.problem in problems and place.replicate < suite["replicates"]
+        if known and results.manifest["schema"] >= 3:
+            training = problems[place.problem]["training"]
+            names = [f"epoch {n}" for n in training["checkpoints"]] if training else ["untrained"]
+            known = place.checkpoint in names and cell.estimator in suite["estimators"]
+        if not known:
+            raise CorruptFile(
+                f"the cell in {str(cell.directory)!r} is none of its suite; delete that folder"
+            )
+
+    return refuse
+
+
+def _complete(
+    cell: Measurement, blocks: Stack, meta: Json, until: Json | None, skewed: bool
+) -> bool:
     """Return whether a cell has all its draws or, if the run asks for a precision, reached it."""
-    if sum(block.layers[0].count for block in cell.blocks) >= meta["draws"]:
+    if int(blocks.layers[0].count.sum()) >= meta["draws"]:
         return True
-    if until is None or not is_check_due(len(cell.blocks)):
+    if until is None or not is_check_due(len(blocks)):
         return False
     return relative_error(cell, until["metrics"], skewed) <= until["rel_se"]
 
@@ -128,21 +187,22 @@ def _epoch(checkpoint: str) -> int | None:
 def _in_order(results: Results) -> list[CellStore]:
     """Return the cells that have blocks: problems and estimators in the order of the suite."""
     suite = results.manifest["suite"]
-    problems = [problem["name"] for problem in suite["problems"]]
+    problems = positions(problem["name"] for problem in suite["problems"])
+    estimators = positions(suite["estimators"])
     cells = results.cells()
-    places = list(dict.fromkeys(cell.place for cell in cells))  # "epoch 2" before "epoch 10"
+    places = positions(cell.place for cell in cells)  # "epoch 2" before "epoch 10"
 
     def rank(cell: CellStore) -> tuple[int, ...]:
-        place = cell.place
-        estimator = _index(suite["estimators"], cell.estimator)
-        return _index(problems, place.problem), places.index(place), estimator
+        # A cell from elsewhere comes last, and is refused when it is read.
+        estimator = estimators.get(cell.estimator, len(estimators))
+        return problems.get(cell.place.problem, len(problems)), places[cell.place], estimator
 
     return sorted(cells, key=rank)
 
 
-def _index(names: list[str], name: str) -> int:
-    """Return its position; a cell from elsewhere comes last, and is refused when it is read."""
-    return names.index(name) if name in names else len(names)
+def positions(names: Iterable[Any]) -> dict[Any, int]:
+    """Return the position of each name, of a repeated one that of the first."""
+    return {name: k for k, name in enumerate(dict.fromkeys(names))}
 
 
 def unfinished(results: Directory) -> tuple[int, int]:
@@ -151,9 +211,9 @@ def unfinished(results: Directory) -> tuple[int, int]:
     Raises:
         GradbenchError: as ``read_cells``.
     """
-    results = opened(results)
-    total = expected(results)
-    return total - sum(1 for _ in read_cells(results)), total
+    cells = read_cells(results)
+    total = expected(cells.results)
+    return total - sum(1 for _ in cells), total
 
 
 def unfinished_line(missing: int, total: int) -> str:
@@ -165,12 +225,13 @@ def unfinished_line(missing: int, total: int) -> str:
     return f"{what}; the same `gradbench run` continues {them}"
 
 
-def expected(results: Results) -> int:
+def expected(results: Results, selection: Selection | None = None) -> int:
     """Return the number of cells of a suite: problems x replicates x checkpoints x estimators."""
     suite = results.manifest["suite"]
-    trainings = [problem["training"] for problem in suite["problems"]]
+    chosen = selection or Selection.of(suite)
+    trainings = [p["training"] for p in suite["problems"] if p["name"] in chosen.problems]
     checkpoints = sum(len(training["checkpoints"]) if training else 1 for training in trainings)
-    return checkpoints * suite["replicates"] * len(suite["estimators"])
+    return checkpoints * suite["replicates"] * len(chosen.estimators)
 
 
 def agreement(results: Results) -> str:

@@ -25,7 +25,7 @@ import math
 import numpy as np
 
 from gradbench.core.atomic import Floats
-from gradbench.measure.blocks import Blocks, Moments, pool
+from gradbench.measure.blocks import Blocks
 from gradbench.metrics.accuracy import NO_ACCURACY, Accuracy
 from gradbench.metrics.intervals import correlation
 from gradbench.metrics.measurement import Sample
@@ -101,7 +101,7 @@ def _drawn_accuracy(counts: Floats, means: Floats, m2: Floats, gradient: Floats)
     draws = counts.sum()
     if draws < 2:
         return NO_ACCURACY
-    _, mean, squares = pool(map(Moments, counts, means, m2))
+    _, mean, squares = Blocks(counts, means, m2).pool()
     if squares.sum() <= draws * ROUNDING**2 * (mean @ mean):
         error = mean - gradient
         return Accuracy(float(error @ error), 0.0, np.zeros((2, 2)))

@@ -1,5 +1,7 @@
 """Metrics as pandas frames, a row per cell and layer."""
 
+import math
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -8,16 +10,26 @@ import pandas as pd
 from gradbench.metrics.directory import Measurements, measurements
 from gradbench.metrics.intervals import LEVEL
 from gradbench.metrics.layers import LayerMetrics, layers_of
-from gradbench.metrics.measurement import KEYS, NETWORK, samples
+from gradbench.metrics.measurement import KEYS, NETWORK, Measurement
+from gradbench.metrics.registry import check_metrics
 
 
-def summary(results: Measurements, average: int = 1, level: float = LEVEL) -> pd.DataFrame:
+def summary(
+    results: Measurements,
+    average: int = 1,
+    level: float = LEVEL,
+    metrics: Sequence[str] | None = None,
+) -> pd.DataFrame:
     """Return all metrics of the mean of M draws, one row per cell and layer.
+
+    Cells are read one after the other, and only their rows are kept.
 
     Args:
         results: a directory of results, its path, or measurements.
         average: M.
         level: the level of the intervals.
+        metrics: the names of the metrics, which take time; all of them by default. With a choice,
+            there is no column p_unbiased.
 
     Returns:
         A frame with these columns: problem, replicate, checkpoint, layer, estimator; what the cells
@@ -34,11 +46,14 @@ def summary(results: Measurements, average: int = 1, level: float = LEVEL) -> pd
 
     Raises:
         GradbenchError: there are no results, files are damaged (the sentence names them), or no
-            cell is finished.
+            cell is finished; or there is no such metric.
     """
-    return pd.DataFrame(
-        row(found, average) for cell in measurements(results) for found in layers_of(cell, level)
-    )
+    names = None if metrics is None else check_metrics(metrics)
+    table = _Columns()
+    for cell in measurements(results):
+        for found in layers_of(cell, level):
+            table.add(row(found, average, names))
+    return table.frame()
 
 
 def curves(results: Measurements, level: float = LEVEL) -> pd.DataFrame:
@@ -54,19 +69,19 @@ def curves(results: Measurements, level: float = LEVEL) -> pd.DataFrame:
     Raises:
         GradbenchError: as ``summary``.
     """
-    return pd.DataFrame(
-        row(found, average)
-        for cell in measurements(results)
-        for found in layers_of(cell, level)
-        for average in cell.average_sizes()
-    )
+    table = _Columns()
+    for cell in measurements(results):
+        for found in layers_of(cell, level):
+            for average in cell.average_sizes():
+                table.add(row(found, average))
+    return table.frame()
 
 
-def row(found: LayerMetrics, average: int) -> dict[str, Any]:
-    """Return one row of these frames, at M = ``average``."""
+def row(found: LayerMetrics, average: int, metrics: Sequence[str] | None = None) -> dict[str, Any]:
+    """Return one row of these frames, at M = ``average``, with some metrics or all."""
     cell = found.cell
     key = [*cell.place, found.layer, cell.estimator]
-    return dict(zip(KEYS, key, strict=True)) | dict(cell.info) | found.row(average)
+    return dict(zip(KEYS, key, strict=True)) | dict(cell.info) | found.row(average, metrics)
 
 
 def coordinates(results: Measurements) -> pd.DataFrame:
@@ -84,20 +99,91 @@ def coordinates(results: Measurements) -> pd.DataFrame:
     Raises:
         GradbenchError: as ``summary``.
     """
-    parts = []
+    parts = _Coordinates()
     for cell in measurements(results):
-        for sample in samples(cell):
+        parts.add(layers_of(cell))
+    return parts.frame()
+
+
+class Frames:
+    """Several of these frames, of cells that are read just once: "summary", "curves", ..."""
+
+    def __init__(self, names: Collection[str]) -> None:
+        tables = {"summary": _Columns, "curves": _Columns, "coordinates": _Coordinates}
+        self._tables: dict[str, Any] = {name: tables[name]() for name in names}
+
+    def add(self, cell: Measurement) -> None:
+        """Add the rows of a cell."""
+        layers = list(layers_of(cell))
+        for name, table in self._tables.items():
+            if name == "coordinates":
+                table.add(layers)
+                continue
+            for found in layers:
+                for average in [1] if name == "summary" else cell.average_sizes():
+                    table.add(row(found, average))
+
+    def frames(self) -> dict[str, pd.DataFrame]:
+        """Return the frames by name."""
+        return {name: table.frame() for name, table in self._tables.items()}
+
+
+class _Columns:
+    """Rows as columns, which take a fraction of the memory of as many dictionaries."""
+
+    def __init__(self) -> None:
+        self._columns: dict[str, list[Any]] = {}
+        self._count = 0
+
+    def add(self, one: Mapping[str, Any]) -> None:
+        for name, value in one.items():
+            column = self._columns.get(name)
+            if column is None:
+                column = self._columns[name] = [math.nan] * self._count
+            column.append(value)
+        if len(one) < len(self._columns):
+            for name in self._columns.keys() - one.keys():
+                self._columns[name].append(math.nan)
+        self._count += 1
+
+    def frame(self) -> pd.DataFrame:
+        """Return the rows as a frame; columns that just some of them have are NaN elsewhere."""
+        return pd.DataFrame(self._columns)
+
+
+class _Coordinates:
+    """The rows of ``coordinates``, layer by layer."""
+
+    def __init__(self) -> None:
+        self._sizes: list[int] = []
+        self._names = _Columns()  # a row for each layer
+        self._numbers: dict[str, list[Any]] = {}
+
+    def add(self, layers: Iterable[LayerMetrics]) -> None:
+        for found in layers:
+            cell, sample = found.cell, found.sample
             if sample.name == NETWORK or sample.zero:
                 continue
             mean, variances = sample.mean_and_variance()
             key = dict(zip(KEYS, [*cell.place, sample.name, cell.estimator], strict=True))
             family = {"family": cell.info["family"]} if "family" in cell.info else {}
+            self._names.add({**key, **family, "bias_source": found.source})
+            self._sizes.append(len(mean))
             values = {
                 "coordinate": np.arange(len(mean)),
                 "gradient": sample.direction,
                 "bias": mean - sample.direction,
                 "bias_se": np.sqrt(variances),
-                "bias_source": LayerMetrics(cell, sample).source,
             }
-            parts.append(pd.DataFrame(values).assign(**key, **family)[[*KEYS, *family, *values]])
-    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=KEYS)
+            for name, value in values.items():
+                self._numbers.setdefault(name, []).append(value)
+
+    def frame(self) -> pd.DataFrame:
+        if not self._sizes:
+            return pd.DataFrame(columns=KEYS)
+        names = self._names.frame()
+        frame = names.loc[names.index.repeat(self._sizes)].reset_index(drop=True)
+        sources = frame.pop("bias_source")
+        for name, parts in self._numbers.items():
+            frame[name] = np.concatenate(parts)
+        return frame.assign(bias_source=sources)

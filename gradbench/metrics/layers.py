@@ -1,6 +1,6 @@
 """All metrics of one layer of a cell."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -27,6 +27,7 @@ class LayerMetrics:
 
     def __init__(self, cell: Measurement, sample: Sample, level: float = LEVEL) -> None:
         self.cell, self.sample, self.level = cell, sample, level
+        self._directions: dict[int, Directions] = {}
 
     @property
     def layer(self) -> str:
@@ -92,9 +93,12 @@ class LayerMetrics:
         """
         if self.zero_gradient:
             return NO_DIRECTIONS
-        return directions_of(
-            self.cell, self.sample, average, self.accuracy.variance == 0.0, self.level
-        )
+        if average not in self._directions:
+            steady = self.accuracy.variance == 0.0
+            self._directions[average] = directions_of(
+                self.cell, self.sample, average, steady, self.level
+            )
+        return self._directions[average]
 
     def estimate(self, metric: str, average: int = 1) -> Estimate:
         """Return a metric of the mean of M = ``average`` draws.
@@ -115,10 +119,14 @@ class LayerMetrics:
                 f"the metric {metric!r} returned {found!r}; return an Estimate or a number"
             ) from None
 
-    def row(self, average: int) -> dict[str, Any]:
+    def row(self, average: int, metrics: Sequence[str] | None = None) -> dict[str, Any]:
         """Return the columns of ``summary`` and ``curves`` at M = ``average``.
 
         Metrics of groups are NaN where no group of M draws was stored.
+
+        Args:
+            average: M.
+            metrics: the names of the metrics; all of them, and ``p_unbiased``, by default.
 
         Raises:
             GradbenchError: a metric returned neither an ``Estimate`` nor a number.
@@ -132,8 +140,8 @@ class LayerMetrics:
             "exact": self.exact,
             "bias_source": self.source,
         }
-        for name, metric in all_metrics().items():
-            here = grouped or not metric.groups
+        for name in all_metrics() if metrics is None else metrics:
+            here = grouped or not METRICS[name].groups
             found = self.estimate(name, average) if here else UNKNOWN
             row |= {name: found.value, f"{name}_se": found.se}
             row |= {f"{name}_low": found.low, f"{name}_high": found.high}
@@ -141,7 +149,8 @@ class LayerMetrics:
         row["groups"] = directions.groups
         row["cosine_q15"], row["cosine_q15_se"] = directions.lower
         row["cosine_q85"], row["cosine_q85_se"] = directions.upper
-        row["p_unbiased"] = self.unbiased_p
+        if metrics is None:
+            row["p_unbiased"] = self.unbiased_p
         return row | times.columns(self.cell.cost)
 
 

@@ -8,7 +8,14 @@ import numpy as np
 
 from gradbench.core.atomic import Floats
 from gradbench.core.errors import GradbenchError
-from gradbench.measure.blocks import BINS, Block, Blocks, LayerBlock, Moments, pool, together
+from gradbench.measure.blocks import (
+    Block,
+    Blocks,
+    LayerStack,
+    Stack,
+    together,
+    ungrouped,
+)
 from gradbench.metrics.reference_noise import Noise
 
 KEYS = ["problem", "replicate", "checkpoint", "layer", "estimator"]
@@ -99,6 +106,11 @@ class Measurement(NamedTuple):
         """Problem, replicate and checkpoint, where estimators are compared."""
         return self.problem, self.replicate, self.checkpoint
 
+    def moments_only(self) -> "Measurement":
+        """Return the cell without what tells directions, which takes most of its memory."""
+        nothing: dict[str, Any] = {"averages": (), "head_sizes": (), "long_averages": ()}
+        return self._replace(blocks=Stack.of(self.blocks).moments(), **nothing)
+
     def average_sizes(self) -> list[int]:
         """Return the M at which directions are known."""
         return sorted({*self.averages, *self.long_averages})
@@ -117,7 +129,7 @@ class Sample(NamedTuple):
         counts: [n] the number of draws of each block.
         means: [n, P] the means of the blocks.
         m2: [n, P] their sums of squared deviations.
-        parts: the blocks of this layer as they were stored.
+        parts: the blocks of this layer as they were stored, in the units of the results.
         moments: the exact mean and variance [P] of a draw, or None.
         reference: the blocks of a sampled gradient, or None.
         noise: the covariance of a sampled gradient, or None.
@@ -129,7 +141,7 @@ class Sample(NamedTuple):
     counts: Floats
     means: Floats
     m2: Floats
-    parts: Sequence[LayerBlock]
+    parts: LayerStack
     moments: tuple[Floats, Floats] | None
     reference: Blocks | None = None
     noise: Noise | None = None
@@ -144,12 +156,17 @@ class Sample(NamedTuple):
         """True if the gradient cannot be told from zero: then no metric is known."""
         return self.norm < _ZERO
 
+    @property
+    def blocks(self) -> Blocks:
+        """The moments of the blocks."""
+        return Blocks(self.counts, self.means, self.m2)
+
     def mean_and_variance(self) -> tuple[Floats, Floats]:
         """Return the mean of a draw [P], and the variance [P] of its distance from G."""
         if self.moments is not None:
             mean, variances = self.moments[0], np.zeros_like(self.direction)
         else:
-            _, mean, squares = pool(map(Moments, self.counts, self.means, self.m2))
+            _, mean, squares = self.blocks.pool()
             variances = squares / max(self.draws - 1, 1) / self.draws
         return mean, variances if self.noise is None else variances + self.noise.variances
 
@@ -160,17 +177,11 @@ def samples(cell: Measurement) -> Iterator[Sample]:
     Raises:
         GradbenchError: blocks are missing or repeated.
     """
-    blocks = sorted(cell.blocks, key=lambda block: block.index)
-    if not blocks or [block.index for block in blocks] != list(range(len(blocks))):
-        raise GradbenchError(
-            f"blocks {[block.index for block in blocks][:8]} of {cell.problem}/{cell.replicate}/"
-            f"{cell.checkpoint}/{cell.estimator} are not numbered 0, 1, 2, ...; run the suite again"
-        )
+    stack = _in_order(cell)
     for n, name in enumerate(cell.layer_names):
         moments = cell.moments[n] if cell.moments is not None else None
         reference = cell.reference[n] if cell.reference is not None else None
-        parts = [block.layers[n] for block in blocks]
-        yield _sample(name, cell.gradient[n], parts, moments, reference)
+        yield _sample(name, cell.gradient[n], stack.layers[n], moments, reference)
     if len(cell.layer_names) > 1:
         whole = None
         if cell.moments is not None:
@@ -178,7 +189,28 @@ def samples(cell: Measurement) -> Iterator[Sample]:
             whole = mean, variance
         gradient = np.concatenate([np.ravel(layer) for layer in cell.gradient])
         reference = together(cell.reference) if cell.reference is not None else None
-        yield _sample(NETWORK, gradient, list(map(_together, blocks)), whole, reference)
+        yield _sample(NETWORK, gradient, _together(stack), whole, reference)
+
+
+def _in_order(cell: Measurement) -> Stack:
+    """Return the blocks of a cell in their order.
+
+    Raises:
+        GradbenchError: blocks are missing or repeated.
+    """
+    indices = (
+        cell.blocks.numbers if isinstance(cell.blocks, Stack) else [b.index for b in cell.blocks]
+    )
+    order = np.argsort(indices, kind="stable")
+    numbers = [int(indices[k]) for k in order]
+    if not numbers or numbers != list(range(len(numbers))):
+        raise GradbenchError(
+            f"blocks {numbers[:8]} of {cell.problem}/{cell.replicate}/"
+            f"{cell.checkpoint}/{cell.estimator} are not numbered 0, 1, 2, ...; run the suite again"
+        )
+    if isinstance(cell.blocks, Stack) and (order == numbers).all():
+        return cell.blocks
+    return Stack.of([cell.blocks[k] for k in order])
 
 
 def known_norm(gradient: Floats, noise: Noise) -> float:
@@ -213,7 +245,7 @@ def known_with(gradient: Floats, noise: Noise) -> float:
 def _sample(
     name: str,
     gradient: Floats,
-    parts: Sequence[LayerBlock],
+    parts: LayerStack,
     moments: tuple[Floats, Floats] | None,
     reference: Blocks | None,
 ) -> Sample:
@@ -228,9 +260,9 @@ def _sample(
         name,
         norm,
         gradient / unit,
-        np.array([part.count for part in parts], np.float64),
-        np.stack([np.asarray(part.mean, np.float64) for part in parts]) / unit,
-        np.stack([np.asarray(part.m2, np.float64) for part in parts]) / unit / unit,
+        parts.count.astype(np.float64),
+        np.asarray(parts.mean, np.float64) / unit,
+        np.asarray(parts.m2, np.float64) / unit / unit,
         parts,
         None if moments is None else (moments[0] / unit, moments[1] / unit / unit),
         reference,
@@ -238,26 +270,16 @@ def _sample(
     )
 
 
-def _together(block: Block) -> LayerBlock:
-    """Return all layers of a block as one.
+def _together(stack: Stack) -> LayerStack:
+    """Return all layers as one.
 
     Blocks of schema 1 did not keep the groups of the network: then there are none.
     """
-    first = block.layers[0]
-    groups = block.network
+    groups = stack.network
     if groups is None:
-        nothing = np.zeros_like(first.groups)
-        unknown = np.full(len(nothing), np.nan)
-        groups = first._replace(
-            groups=nothing,
-            cosine=unknown,
-            cosine_sq=unknown,
-            histogram=np.zeros((len(nothing), BINS), np.int64),
-            signs=unknown,
-            signs_sq=unknown,
-        )
+        groups = LayerStack.of([ungrouped(block.layers[0]) for block in stack])
     return groups._replace(
-        mean=np.concatenate([layer.mean for layer in block.layers]),
-        m2=np.concatenate([layer.m2 for layer in block.layers]),
-        heads=np.concatenate([layer.heads for layer in block.layers], axis=1),
+        mean=np.concatenate([layer.mean for layer in stack.layers], axis=1),
+        m2=np.concatenate([layer.m2 for layer in stack.layers], axis=1),
+        heads=np.concatenate([layer.heads for layer in stack.layers], axis=2),
     )

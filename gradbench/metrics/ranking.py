@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
+from itertools import groupby
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -11,7 +12,7 @@ from gradbench.core.specs import family
 from gradbench.metrics import times
 from gradbench.metrics.accuracy import EXACT, ROUNDING, Gap, mse_gap
 from gradbench.metrics.budget import Budget, budget
-from gradbench.metrics.directory import Measurements, measurements
+from gradbench.metrics.directory import Cells, Measurements, measurements, positions
 from gradbench.metrics.distributions import t_two_sided
 from gradbench.metrics.intervals import LEVEL, Estimate, least_difference, quantile
 from gradbench.metrics.layers import LayerMetrics, layers_of
@@ -114,25 +115,37 @@ _ENDS = ("", "_se", "_low", "_high")
 def by_place(
     results: Measurements, layer: str, level: float
 ) -> Iterator[tuple[tuple[Any, ...], list[LayerMetrics]]]:
-    """Yield the metrics of one layer of all estimators but the exact one, place by place."""
-    groups: dict[tuple[Any, ...], list[LayerMetrics]] = {}
-    for cell in measurements(results):
-        if family(cell.estimator) == "exact":
-            continue
-        own = {found.layer: found for found in layers_of(cell, level)}
-        if layer == NETWORK and len(own) == 1:
-            (found,) = own.values()
-        elif layer in own:
-            found = own[layer]
-        else:
-            raise GradbenchError(
-                f"there is no layer {layer!r} at {'/'.join(map(str, cell.place))}; "
-                f"{did_you_mean(layer, own)}"
-            )
-        groups.setdefault(cell.place, []).append(found)
-    if not groups:
+    """Yield the metrics of one layer of all estimators but the exact one, place by place.
+
+    Of a directory only the cells of one place are held at a time.
+    """
+    cells = measurements(results)
+    if not isinstance(cells, Cells):  # which come place by place
+        cells = list(cells)
+        places = positions(cell.place for cell in cells)
+        cells.sort(key=lambda cell: places[cell.place])
+    none = True
+    for place, group in groupby(cells, key=lambda cell: cell.place):
+        found = [_layer(cell, layer, level) for cell in group if family(cell.estimator) != "exact"]
+        if found:
+            none = False
+            yield place, found
+    if none:
         raise GradbenchError("the only estimator is the exact one; measure others as well")
-    yield from groups.items()
+
+
+def _layer(cell: Measurement, layer: str, level: float) -> LayerMetrics:
+    """Return the metrics of one layer of a cell; the network is the only layer where it is one."""
+    own = {found.layer: found for found in layers_of(cell, level)}
+    if layer == NETWORK and len(own) == 1:
+        (found,) = own.values()
+        return found
+    if layer in own:
+        return own[layer]
+    raise GradbenchError(
+        f"there is no layer {layer!r} at {'/'.join(map(str, cell.place))}; "
+        f"{did_you_mean(layer, own)}"
+    )
 
 
 def _at_budget(found: LayerMetrics, by: str, allowed: Budget) -> Ranked:

@@ -15,9 +15,12 @@ _MEANS = ("cosine", "signs")  # over groups
 
 def by_layer(frame: pd.DataFrame) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield the rows, layer by layer, each with the layer in its first column, once per layer."""
-    for layer, part in frame.groupby("layer", sort=False):
-        for k, row in enumerate(part.to_dict("records")):
-            yield "" if k else str(layer), row
+    layers: dict[str, list[dict[str, Any]]] = {}
+    for row in frame.to_dict("records"):
+        layers.setdefault(row["layer"], []).append(row)
+    for layer, rows in layers.items():
+        for k, row in enumerate(rows):
+            yield "" if k else layer, row
 
 
 def render(rows: Sequence[Sequence[str]], form: str, heading: str, right: int) -> str:

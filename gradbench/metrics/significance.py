@@ -1,11 +1,12 @@
 """Tests over many coordinates or hypotheses at once."""
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 
 from gradbench.core.atomic import Floats
-from gradbench.measure.blocks import Blocks, Moments, pool
+from gradbench.measure.blocks import Blocks
 from gradbench.metrics.distributions import normal_quantile, t_quantile, t_two_sided
 from gradbench.metrics.estimation import ROUNDING
 from gradbench.metrics.measurement import Sample
@@ -26,7 +27,7 @@ def unbiased_p(sample: Sample) -> float:
     known_mean = sample.moments is not None
     if sample.zero or (sample.noise is None if known_mean else sample.draws < 2):
         return math.nan
-    samples = [] if known_mean else [Blocks(sample.counts, sample.means, sample.m2)]
+    samples = [] if known_mean else [sample.blocks]
     samples += [sample.reference] if sample.reference is not None else []
     means, variances, unseen, parts = zip(*map(_spread, samples), strict=True)
     mean = sample.moments[0] if sample.moments is not None else means[0]
@@ -49,7 +50,7 @@ def unbiased_p(sample: Sample) -> float:
 def _spread(blocks: Blocks) -> tuple[Floats, Floats, float, Floats]:
     """Return mean [P], its variance [P], what a rare event may add, and the variance by block."""
     draws = blocks.draws
-    _, mean, squares = pool(map(Moments, blocks.counts, blocks.means, blocks.m2))
+    _, mean, squares = blocks.pool()
     unseen = 10.0 * math.sqrt(squares.sum() / draws) * 3.0 / draws
     parts = blocks.m2 + blocks.counts[:, None] * (blocks.means - mean) ** 2
     return mean, squares / (draws - 1) / draws, unseen, parts / draws**2
@@ -64,15 +65,32 @@ def _effective(parts: Floats) -> Floats:
 _POWER = 0.9  # the probability with which a detectable bias is found
 
 
-def detectable_bias(sample: Sample, alpha: float) -> float:
-    """Return the relative bias of any coordinate that a test at ``alpha`` finds with power 0.9."""
-    draws = sample.draws
-    if draws < 2:
-        return math.inf
-    variances = sample.mean_and_variance()[1]
-    coordinates = max(int((variances > 0).sum()), 1)
-    limit = -t_quantile(-np.expm1(np.log1p(-alpha) / coordinates) / 2.0, draws - 1)
-    return (limit + normal_quantile(_POWER)) * math.sqrt(variances.max())
+class Power(NamedTuple):
+    """What tells the bias that a test of a layer finds; it is kept in the place of the draws.
+
+    ``draws`` is their number, ``coordinates`` that of the coordinates with a variance, ``largest``
+    the largest variance of a mean over all draws, in units of |G|^2.
+    """
+
+    draws: int
+    coordinates: int
+    largest: float
+
+    @classmethod
+    def of(cls, sample: Sample) -> "Power":
+        """Return that of the draws of a layer."""
+        if sample.draws < 2:
+            return cls(sample.draws, 0, math.inf)
+        variances = sample.mean_and_variance()[1]
+        return cls(sample.draws, int((variances > 0).sum()), float(variances.max()))
+
+    def detectable(self, alpha: float) -> float:
+        """Return the relative bias of any coordinate that a test at ``alpha`` finds at 90 %."""
+        if self.draws < 2:
+            return math.inf
+        coordinates = max(self.coordinates, 1)
+        limit = -t_quantile(-np.expm1(np.log1p(-alpha) / coordinates) / 2.0, self.draws - 1)
+        return (limit + normal_quantile(_POWER)) * math.sqrt(self.largest)
 
 
 def holm(p: Floats) -> Floats:

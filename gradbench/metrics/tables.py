@@ -26,6 +26,7 @@ def table(
     metrics: Sequence[str] | None = None,
     form: str = "terminal",
     intervals: bool = False,
+    limit: int | None = None,
 ) -> str:
     """Return a ``summary`` as text: some metrics of every layer and estimator, place by place.
 
@@ -38,6 +39,7 @@ def table(
         metrics: names of metrics; by default rmse, bias, std and, if it is known at this M, cosine.
         form: the format: "terminal", "markdown", "latex" (for the package booktabs) or "csv".
         intervals: whether to show limits at 95 % in place of standard errors.
+        limit: print no more than so many rows; the functions below have it too.
 
     Raises:
         GradbenchError: an unknown metric or format, or a metric that is not known at this M.
@@ -50,13 +52,13 @@ def table(
         facts = ["loss"] * ("loss" in frame) + ["M", "draws", "zero_gradient", "exact"]
         facts += ["bias_source"]
         numbers = [f"{name}{end}" for name in names for end in ("", "_se", "_low", "_high")]
-        return in_full(frame.reindex(columns=[*KEYS, *facts, *numbers]))
+        return in_full(frame.head(limit).reindex(columns=[*KEYS, *facts, *numbers]))
     if frame.empty:
         return "no finished cells"
     _refuse_missing(frame, names)
     band = "cosine" in names
     parts = []
-    for (problem, replicate, checkpoint), group in frame.groupby(KEYS[:3], sort=False):
+    for (problem, replicate, checkpoint), group in frame.head(limit).groupby(KEYS[:3], sort=False):
         loss = f", loss {group['loss'].iloc[0]:.4f}" if "loss" in group else ""
         rows = [["layer", "estimator", *(_title(name, form) for name in names), *["band"] * band]]
         rows += [[layer, *_cells(row, names, band, intervals)] for layer, row in by_layer(group)]
@@ -84,24 +86,27 @@ def legend(average: int, names: Sequence[str] = DEFAULT) -> str:
     return "\n".join(lines)
 
 
-def ranking(frame: pd.DataFrame, by: str, at: str, form: str = "terminal") -> str:
+def ranking(
+    frame: pd.DataFrame, by: str, at: str, form: str = "terminal", limit: int | None = None
+) -> str:
     """Return a ``rank`` as text.
 
     Raises:
         GradbenchError: an unknown format.
     """
     if in_full := FORMATS.find(form).numbers:
-        return in_full(frame)
+        return in_full(frame.head(limit))
     (by,) = check_metrics([by])
     timed = budget(at).cost == "seconds"
     alone = timed and bool(frame["latency"].notna().any())
+    ties = frame.groupby([*KEYS[:4], "rank"])["rank"].transform("size") > 1
+    rows_shown = frame.assign(tie=ties).head(limit)
     parts = []
-    for (problem, replicate, checkpoint, layer), group in frame.groupby(KEYS[:4], sort=False):
+    for (problem, replicate, checkpoint, layer), group in rows_shown.groupby(KEYS[:4], sort=False):
         rows = [["rank", "estimator", "bias by", "M", _title(by, form)]]
         rows[0] += ["time of a draw"] * timed + ["single draw"] * alone
-        ranks = group["rank"].dropna().tolist()
         for row in group.to_dict("records"):
-            place = f"{row['rank']:.0f}{' (tie)' * (ranks.count(row['rank']) > 1)}"
+            place = f"{row['rank']:.0f}{' (tie)' * row['tie']}"
             if math.isnan(row["rank"]):
                 place = "-"
             number = shown(row, by) if row["M"] else "a draw costs more"
@@ -129,18 +134,23 @@ def ranking(frame: pd.DataFrame, by: str, at: str, form: str = "terminal") -> st
     return "\n\n".join([*parts, comment(note, form)])
 
 
-def needed(frame: pd.DataFrame, eps: float, form: str = "terminal") -> str:
+def needed(
+    frame: pd.DataFrame, eps: float, form: str = "terminal", limit: int | None = None
+) -> str:
     """Return a ``sample_complexity`` as text, the cheapest in evaluations first.
 
     Raises:
         GradbenchError: an unknown format.
     """
     if in_full := FORMATS.find(form).numbers:
-        return in_full(frame)
+        return in_full(frame.head(limit))
+    places = frame.groupby(KEYS[:4], sort=False)
+    ordered = pd.concat([rows.sort_values(["evaluations", "draws"]) for _, rows in places])
+    places = ordered.head(limit).groupby(KEYS[:4], sort=False)
     parts = []
-    for (problem, replicate, checkpoint, layer), group in frame.groupby(KEYS[:4], sort=False):
+    for (problem, replicate, checkpoint, layer), group in places:
         rows = [["estimator", "draws", "95 %", "evaluations", "time", "bias known by"]]
-        for row in group.sort_values(["evaluations", "draws"]).to_dict("records"):
+        for row in group.to_dict("records"):
             low, high = (_count(row[f"draws_{end}"]) for end in ("low", "high"))
             limits = "" if low == high else f"{low} to {high}"
             time = times.time_text(row["seconds"], row["seconds_spread"])
@@ -161,16 +171,16 @@ def _count(number: float) -> str:
     return "never" if math.isinf(number) else f"{math.ceil(number - 1e-6):,}"
 
 
-def unbiased(frame: pd.DataFrame, form: str = "terminal") -> str:
+def unbiased(frame: pd.DataFrame, form: str = "terminal", limit: int | None = None) -> str:
     """Return an ``unbiasedness`` as text.
 
     Raises:
         GradbenchError: an unknown format.
     """
     if in_full := FORMATS.find(form).numbers:
-        return in_full(frame)
+        return in_full(frame.head(limit))
     parts = []
-    for (problem, replicate, checkpoint), group in frame.groupby(KEYS[:3], sort=False):
+    for (problem, replicate, checkpoint), group in frame.head(limit).groupby(KEYS[:3], sort=False):
         rows = [["layer", "estimator", "bias by", "|bias|", "p", "detectable", "verdict"]]
         for layer, row in by_layer(group):
             bias = digits(row["bias"], math.nan if row["p"] >= 0.0 else 0.0)
@@ -195,16 +205,18 @@ def unbiased(frame: pd.DataFrame, form: str = "terminal") -> str:
     return "\n\n".join([*parts, comment(note, form)])
 
 
-def comparison(frame: pd.DataFrame, by: str, form: str = "terminal") -> str:
+def comparison(
+    frame: pd.DataFrame, by: str, form: str = "terminal", limit: int | None = None
+) -> str:
     """Return a ``compare`` as text.
 
     Raises:
         GradbenchError: an unknown format.
     """
     if in_full := FORMATS.find(form).numbers:
-        return in_full(frame)
+        return in_full(frame.head(limit))
     parts = []
-    for (problem, replicate, checkpoint), group in frame.groupby(KEYS[:3], sort=False):
+    for (problem, replicate, checkpoint), group in frame.head(limit).groupby(KEYS[:3], sort=False):
         rows = [["layer", "estimator", "bias by", "before", "after", "ratio", "p", "change"]]
         for layer, row in by_layer(group):
             numbers = [

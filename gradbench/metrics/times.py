@@ -20,6 +20,7 @@ from gradbench.metrics.render import comment, render
 
 ASSUMED = 0.1  # the spread of times that were stored without one
 UNSTABLE = 0.1  # repeats that spread by more disagree
+_CELL = [key for key in KEYS if key != "layer"]
 COLUMNS = ("seconds", "seconds_spread", "latency", "latency_spread")  # of frames
 
 
@@ -89,25 +90,30 @@ def time_text(seconds: float, spread: float = math.nan) -> str:
     return text if math.isnan(spread) else f"{text} ±{percent(spread)}"
 
 
-def table_of_costs(frame: pd.DataFrame, form: str = "terminal") -> str:
+def costs(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return a row of a ``summary`` for each cell, whose layers cost the same."""
+    return frame.drop_duplicates(_CELL)
+
+
+def table_of_costs(frame: pd.DataFrame, form: str = "terminal", limit: int | None = None) -> str:
     """Return what a draw of each estimator costs as text, place by place.
 
     Args:
         frame: a frame of ``gradbench.summary``.
         form: the format: "terminal", "markdown", "latex" or "csv"; in the last, numbers are
             written in full.
+        limit: print no more than so many rows.
 
     Raises:
         GradbenchError: an unknown format.
     """
-    keys = ["problem", "replicate", "checkpoint", "estimator"]
-    frame = frame.drop_duplicates(keys)
+    frame = costs(frame)
     if in_full := FORMATS.find(form).numbers:
-        return in_full(frame.reindex(columns=[*keys, "evaluations", *COLUMNS]))
+        return in_full(frame.head(limit).reindex(columns=[*_CELL, "evaluations", *COLUMNS]))
     if frame.empty:
         return "no finished cells"
     parts = []
-    for (problem, replicate, checkpoint), group in frame.groupby(KEYS[:3], sort=False):
+    for (problem, replicate, checkpoint), group in frame.head(limit).groupby(KEYS[:3], sort=False):
         rows = [["estimator", "evaluations", "time of a draw", "single draw"]]
         rows += [[label(row["estimator"]), *_costs(row)] for row in group.to_dict("records")]
         parts.append(render(rows, form, f"{problem}, replicate {replicate}, {checkpoint}", right=1))

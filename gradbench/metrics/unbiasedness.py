@@ -7,8 +7,8 @@ import pandas as pd
 from gradbench.metrics.accuracy import EXACT
 from gradbench.metrics.directory import Measurements, measurements
 from gradbench.metrics.layers import THEOREMS, layers_of
-from gradbench.metrics.measurement import KEYS, NETWORK, samples
-from gradbench.metrics.significance import detectable_bias, holm
+from gradbench.metrics.measurement import KEYS, NETWORK
+from gradbench.metrics.significance import Power, holm
 
 AGAINST = "AGAINST THE THEOREM"  # a verdict
 FALSE_ALARMS = 0.01  # of all tests of unbiasedness of a set of results together
@@ -41,16 +41,17 @@ def unbiasedness(results: Measurements, alpha: float = FALSE_ALARMS) -> pd.DataF
     """
     rows, alone, claims = [], [], []
     for cell in measurements(results):
-        for found, sample in zip(layers_of(cell), samples(cell), strict=True):
+        for found in layers_of(cell):
             if found.layer == NETWORK:
                 continue
             key = dict(zip(KEYS, [*cell.place, found.layer, cell.estimator], strict=True))
             bias = found.measured.squared_bias().root().value
-            steady = found.accuracy.variance == 0.0 and sample.noise is None
+            steady = found.accuracy.variance == 0.0 and found.sample.noise is None
             known = found.exact or steady
             p = math.nan if known else found.unbiased_p
             rows.append(key | {"bias": bias, "p": p})
-            alone.append((sample, found.zero_gradient, known))
+            zero = found.zero_gradient
+            alone.append((None if zero or known else Power.of(found.sample), zero, known))
             rows[-1]["source"] = found.source
             claims.append(found.cell.claim in THEOREMS)
     frame = pd.DataFrame(rows)
@@ -59,8 +60,8 @@ def unbiasedness(results: Measurements, alpha: float = FALSE_ALARMS) -> pd.DataF
     frame["p_adjusted"] = holm(frame["p"].to_numpy())
     tests = int(frame["p"].notna().sum())
     frame["detectable"] = [
-        math.nan if zero or known else detectable_bias(sample, alpha / max(tests, 1))
-        for sample, zero, known in alone
+        math.nan if power is None else power.detectable(alpha / max(tests, 1))
+        for power, _, _ in alone
     ]
     frame["source"] = frame.pop("source")
     facts = zip(alone, claims, frame["bias"], frame["p_adjusted"], strict=True)

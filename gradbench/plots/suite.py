@@ -7,10 +7,11 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from gradbench import metrics
 from gradbench.core.atomic import write_file
 from gradbench.core.names import figure_name, literal
-from gradbench.metrics.directory import Directory, opened, read_cells
+from gradbench.metrics.directory import Cells, Directory, read_cells
+from gradbench.metrics.frames import Frames
+from gradbench.metrics.selection import Selection
 from gradbench.plots.parts import chosen, selection
 from gradbench.plots.registry import FIGURES, all_figures
 from gradbench.plots.save import save
@@ -120,7 +121,7 @@ def _arguments(figure: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def plot(results: Directory) -> list[Path]:
+def plot(results: Directory | Cells) -> list[Path]:
     """Draw the figures of a suite into the directory ``figures`` of its results.
 
     Each is a PDF, an SVG and a PNG, with a script beside them that draws it anew. Which figures
@@ -130,7 +131,7 @@ def plot(results: Directory) -> list[Path]:
     training, and the losses. Many estimators also have an overview.
 
     Args:
-        results: a directory of results, or its path.
+        results: a directory of results, its path, or some of its cells.
 
     Returns:
         The files.
@@ -140,19 +141,23 @@ def plot(results: Directory) -> list[Path]:
             is finished, the suite asks for a figure that does not exist, or the directory cannot be
             written.
     """
-    results = opened(results)
+    cells = read_cells(results)
+    results = cells.results
     drawn_of = state(results)
-    cells = list(read_cells(results))
-    frames = {"summary": metrics.summary(cells)}
+    suite = results.manifest["suite"]
+    asked = FIGURES.canonical(suite["figure"])
+    table = Frames({"summary", *(kind.data for kind in all_figures() if kind.is_drawn_for(asked))})
+    for cell in cells:
+        table.add(cell)
+    frames = table.frames()
     paths = []
-    for drawing in drawings(results.manifest["suite"], frames["summary"]):
-        if drawing.data not in frames:
-            frames[drawing.data] = getattr(metrics, drawing.data)(cells)
+    for drawing in drawings(suite, frames["summary"]):
         frame = frames[drawing.data]
         rows = chosen(frame, drawing.rows)
         figure = FIGURES[drawing.function].draw(rows, **drawing.arguments)
         paths += save(figure, results.figures / drawing.name)
         paths.append(results.figures / f"{drawing.name}.py")
         write_file(paths[-1], drawing.script(results.figures).encode())
-    record_figures(results, drawn_of, paths)
+    if cells.selection == Selection.of(suite):
+        record_figures(results, drawn_of, paths)
     return paths

@@ -43,11 +43,14 @@ def choices(
         places: the places.
         layers: whether to choose for single layers.
     """
+    here: dict[tuple[str, int, str | int], list[Measurement]] = {}
+    for cell in cells:
+        here.setdefault(cell.place, []).append(cell)
     found = []
     for place in places:
+        own = here[place.key]
         for layer in place.layers[1:] if layers else [place.whole]:
             rows = place.rows(summary, layer)
-            own = [cell for cell in cells if cell.place == place.key]
             ranges = {
                 cost: _ranges(rows, own, cost)
                 for cost in metrics.COSTS

@@ -16,14 +16,8 @@ from gradbench import metrics
 from gradbench.core.atomic import write_file
 from gradbench.core.specs import label
 from gradbench.metrics import all_metrics
-from gradbench.metrics.directory import (
-    Directory,
-    agreement,
-    expected,
-    opened,
-    read_cells,
-    unfinished_line,
-)
+from gradbench.metrics.directory import Cells, Directory, agreement, read_cells
+from gradbench.metrics.frames import Frames
 from gradbench.plots import MANY
 from gradbench.plots.rows import member
 from gradbench.plots.style import families_in, family_of, in_order, styles
@@ -45,12 +39,12 @@ _AXES = {
 }
 
 
-def write_report(directory: Directory, out: str | Path | None = None) -> Path:
+def write_report(directory: Directory | Cells, out: str | Path | None = None) -> Path:
     """Write the report of a directory of results.
 
     Args:
-        directory: a directory of results, or its path. The run may be unfinished; the report then
-            tells what is missing.
+        directory: a directory of results, its path, or some of its cells. The run may be
+            unfinished; the report then tells what is missing.
         out: the file, ``report.html`` in the directory by default.
 
     Returns:
@@ -60,28 +54,37 @@ def write_report(directory: Directory, out: str | Path | None = None) -> Path:
         GradbenchError: there are no results, files are damaged (the sentence names them), no cell
             is finished, or the file cannot be written.
     """
-    found = opened(directory)
-    page = html(found)
-    path = Path(out) if out is not None else found.directory / "report.html"
+    cells = read_cells(directory)
+    page = html(cells)
+    path = Path(out) if out is not None else cells.results.directory / "report.html"
     write_file(path, page.encode())
     return path
 
 
-def html(found: Results) -> str:
+def html(results: Directory | Cells) -> str:
     """Return the page as text.
+
+    Cells are read once, and of their draws only the moments are kept.
 
     Raises:
         GradbenchError: files are damaged (the sentence names them), or no cell is finished.
     """
+    read = read_cells(results)
+    found = read.results
     suite = found.manifest["suite"]
-    cells = list(read_cells(found))
-    curves = metrics.curves(cells)
+    table = Frames(["curves", "coordinates"])
+    cells = []
+    for cell in read:
+        table.add(cell)
+        cells.append(cell.moments_only())
+    frames = table.frames()
+    curves = frames["curves"]
     summary = curves[curves["M"] == 1].reset_index(drop=True)
     places = places_of(summary)
     names = in_order(summary)
     numbers = {name: number for number, name in enumerate(names)}
     costs = [cost for cost in metrics.COSTS if cost == "draws" or summary[cost].notna().any()]
-    frames = {"summary": summary, "curves": curves, "coordinates": metrics.coordinates(cells)}
+    frames["summary"] = summary
     figures, left_out = pictures(frames, places, numbers, costs)
     wide, wide_left_out = wide_figures(suite, frames, numbers)
     rows, every_layer = rows_of(summary, places)
@@ -93,14 +96,13 @@ def html(found: Results) -> str:
     families: dict[str, list[int]] = {}
     for name in names:
         families.setdefault(family_of(name, families_in(summary)), []).append(numbers[name])
-    total = expected(found)
     made = found.manifest["provenance"]
     return _template().render(
         title=suite["title"],
         lede=_lede(found, names),
         css=_part("report.css"),
         js=_part("report.js"),
-        unfinished=unfinished_line(total - len(cells), total),
+        unfinished=read.unfinished(),
         words=words(cells, summary, places, bias, made.get("device") or "unknown"),
         network=network,
         ticked=_ticked(names, network),

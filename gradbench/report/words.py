@@ -140,10 +140,10 @@ def _exceptions(ranks: pd.DataFrame, verdict: str, names: dict[tuple, str]) -> l
     """Return where others are better than the verdict, neighbouring M together."""
     better: dict[tuple[tuple, str], list[tuple[int, float, float]]] = {}
     for key, average, rows in _cases(ranks):
-        own = rows[rows["estimator"] == verdict].iloc[0]
-        if own["rank"] > 1:
+        own = rows[rows["estimator"] == verdict]
+        if (own["rank"] > 1).any():  # not where the run has not measured it yet
             first = rows.iloc[0]
-            entry = (average, float(first["rmse"]), float(own["rmse"]))
+            entry = (average, float(first["rmse"]), float(own["rmse"].iloc[0]))
             better.setdefault((key, str(first["estimator"])), []).append(entry)
     parts = []
     for (key, name), found in list(better.items())[:SEVERAL]:

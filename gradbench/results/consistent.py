@@ -5,14 +5,15 @@ them, and with what they can be: a count is positive, a cosine at most 1, a vari
 """
 
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from gradbench.core.atomic import CorruptFile, Floats, Json
+from gradbench.core.atomic import CorruptFile, Counts, Floats, Json
 from gradbench.core.names import unprintable
-from gradbench.measure.blocks import Block, LayerBlock
+from gradbench.measure.blocks import LayerStack, Stack
 from gradbench.results.shape import anything, count, fault, filled, name
 
 _META = {
@@ -29,29 +30,54 @@ _WHOLE = "network"  # no layer has this name
 
 
 class Stored(NamedTuple):
-    """What is stored of a cell: its constants and blocks, the gradient [P] per layer, moments."""
+    """What is stored of a cell: constants, blocks by shard, gradient [P] per layer, moments."""
 
     meta: Json
-    blocks: Sequence[Block]
+    blocks: Sequence[Stack]
     gradient: Sequence[Floats]
     moments: Sequence[tuple[Floats, Floats]] | None
 
 
-def refuse_contradiction(directory: Path, cell: Stored) -> None:
-    """Refuse a cell whose files do not fit together.
+def fitting(directory: Path, cell: Stored) -> Stack:
+    """Return the blocks of a cell as one, or refuse it where its files do not fit together.
+
+    Histograms are read when they are asked for, and refused then.
 
     Raises:
         CorruptFile: names the ``directory`` of its blocks, and what is wrong.
     """
-    if what := contradiction(cell):
-        raise CorruptFile(
-            f"the cell in {str(directory)!r} is not as gradbench writes it, {what}; "
-            "delete it with its exact gradient and moments, and run again"
-        )
+    if what := _before_blocks(cell) or _of_stacks(cell):
+        raise _unfit(directory, what)
+    stack = Stack.join(cell.blocks)
+    if what := _of_blocks(stack, cell.meta):
+        raise _unfit(directory, what)
+    network = None if stack.network is None else _fitting_histogram(directory, stack.network)
+    layers = [_fitting_histogram(directory, layer) for layer in stack.layers]
+    return Stack(stack.numbers, layers, network)
 
 
-def contradiction(cell: Stored) -> str:
-    """Return what does not fit together in a cell, in some words; "" if all does."""
+def _unfit(directory: Path, what: str) -> CorruptFile:
+    return CorruptFile(
+        f"the cell in {str(directory)!r} is not as gradbench writes it, {what}; "
+        "delete it with its exact gradient and moments, and run again"
+    )
+
+
+def _fitting_histogram(directory: Path, layer: LayerStack) -> LayerStack:
+    """Return a layer whose histogram, which is read later, is then compared with its groups."""
+
+    @cache
+    def total() -> Counts:
+        found = layer.histogram.total()
+        if (found.sum(-1) != layer.groups.sum(0)).any():
+            raise _unfit(directory, "its histogram is not that of its groups")
+        return found
+
+    return layer._replace(histogram=layer.histogram._replace(total=total))
+
+
+def _before_blocks(cell: Stored) -> str:
+    """Return what does not fit together in the constants, gradient and moments of a cell."""
     meta = cell.meta
     if (at := fault(meta, _META, "meta")) or unprintable(meta) is not None:
         return f"its constants{at.removeprefix('meta')} are not what they have to be"
@@ -62,27 +88,7 @@ def contradiction(cell: Stored) -> str:
         return f"it has {layers} layers and the exact gradient {len(sizes)}"
     if cell.moments is not None and [len(mean) for mean, _ in cell.moments] != sizes:
         return "its exact moments are not of the size of the exact gradient"
-    if any(len(block.layers) != layers for block in cell.blocks):
-        return "its blocks have another number of layers"
-    if len({block.network is None for block in cell.blocks}) > 1:
-        return "some of its blocks are of another schema"
-    if layers > 1 and any(block.network is None for block in cell.blocks) and _has_signs(cell):
-        return "its blocks lack the network"
-    counts = np.array([block.layers[0].count for block in cell.blocks])
-    if (counts[:-1] != meta["block"]).any() or not 1 <= counts[-1] <= meta["block"]:
-        return "its blocks are not of the size that it says"
-    if counts.sum() > meta["draws"]:
-        return "it has more draws than it says"
-    columns = list(zip(*(block.layers for block in cell.blocks), strict=True))
-    parts = [*zip(columns, sizes, strict=True)]
-    if cell.blocks[0].network is not None:
-        parts.append(([block.network for block in cell.blocks], 0))  # type: ignore[arg-type]
-    return next(filter(None, (_of_layer(rows, size, counts, meta) for rows, size in parts)), "")
-
-
-def _has_signs(cell: Stored) -> bool:
-    """Return whether the blocks are of schema 2 or later."""
-    return not any(np.isnan(layer.signs).any() for layer in cell.blocks[0].layers)
+    return ""
 
 
 def _is_plan(meta: Json) -> bool:
@@ -96,33 +102,56 @@ def _is_plan(meta: Json) -> bool:
     )
 
 
-def _of_layer(rows: Sequence[LayerBlock], size: int, counts: Any, meta: Json) -> str:
+def _of_stacks(cell: Stored) -> str:
+    """Return what is wrong with the sizes of the blocks of a cell, "" if nothing is."""
+    layers, first = len(cell.gradient), cell.blocks[0]
+    if any(len(stack.layers) != layers for stack in cell.blocks):
+        return "its blocks have another number of layers"
+    if len({stack.network is None for stack in cell.blocks}) > 1:
+        return "some of its blocks are of another schema"
+    has_signs = not any(np.isnan(layer.signs[0]).any() for layer in first.layers)  # schema 2
+    if layers > 1 and first.network is None and has_signs:
+        return "its blocks lack the network"
+    heads, averages = len(cell.meta["head_sizes"]), len(cell.meta["averages"])
+    sizes = [len(layer) for layer in cell.gradient]
+    for stack in cell.blocks:
+        network = [] if stack.network is None else [(stack.network, 0)]
+        for part, size in [*zip(stack.layers, sizes, strict=True), *network]:
+            wanted = (heads, size), (averages,), (size,)
+            if (part.heads.shape[1:], part.groups.shape[1:], part.mean.shape[1:]) != wanted:
+                return "its blocks are not of the size of the exact gradient"
+    return ""
+
+
+def _of_blocks(stack: Stack, meta: Json) -> str:
+    """Return what is impossible in the blocks of a cell, "" if nothing is."""
+    counts = stack.layers[0].count
+    if (counts[:-1] != meta["block"]).any() or not 1 <= counts[-1] <= meta["block"]:
+        return "its blocks are not of the size that it says"
+    if counts.sum() > meta["draws"]:
+        return "it has more draws than it says"
+    parts = [*stack.layers, *([] if stack.network is None else [stack.network])]
+    averages = np.array(meta["averages"])
+    return next(filter(None, (_of_layer(part, counts, averages) for part in parts)), "")
+
+
+def _of_layer(part: LayerStack, counts: Counts, averages: Counts) -> str:
     """Return what is impossible in the blocks of one layer, or of the network."""
-    averages, heads = np.array(meta["averages"]), len(meta["head_sizes"])
-    if any(row.heads.shape != (heads, size) or len(row.groups) != len(averages) for row in rows):
-        return "its blocks are not of the size of the exact gradient"
-    if any(row.mean.shape != (size,) for row in rows):
-        return "its blocks are not of the size of the exact gradient"
-    means, squares, sums = (np.stack([row[k] for row in rows]) for k in (1, 2, 3))
-    if not (np.isfinite(means).all() and (squares >= 0).all() and not np.isnan(sums).any()):
+    finite = np.isfinite(part.mean).all() and (part.m2 >= 0).all()
+    if not (finite and not np.isnan(part.heads).any()):
         return "its moments are not those of any draws"
-    if (np.array([row.count for row in rows]) != counts).any():
+    if (part.count != counts).any():
         return "its layers are of different draws"
-    groups = np.stack([row.groups for row in rows])
-    if (groups != counts[:, None] // averages).any():
+    if (part.groups != counts[:, None] // averages).any():
         return "its groups are not those of its draws"
-    if (np.stack([row.histogram for row in rows]).sum(-1) != groups).any():
-        return "its histogram is not that of its groups"
-    most = groups * (1 + _ROUNDING)
-    cosine, squared, signs, signs_squared = (
-        np.stack([row[k] for row in rows]) for k in (5, 6, 8, 9)
-    )
+    most = part.groups * (1 + _ROUNDING)
+    cosine, squared = part.cosine, part.cosine_sq
     if not ((np.abs(cosine) <= most).all() and (squared >= 0).all() and (squared <= most).all()):
         return "its cosines are impossible"
-    known = ~np.isnan(signs)  # schema 1 has none
-    if known.all() != known.any() or (np.isnan(signs_squared) == known).any():
+    known = ~np.isnan(part.signs)  # schema 1 has none
+    if known.all() != known.any() or (np.isnan(part.signs_sq) == known).any():
         return "its signs are impossible"
-    for share in (signs[known], signs_squared[known]):
+    for share in (part.signs[known], part.signs_sq[known]):
         if not ((share >= 0) & (share <= most[known])).all():
             return "its signs are impossible"
     return ""

@@ -5,15 +5,17 @@ writes it or reading it is a ValueError, or one of the many errors of Arrow.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from gradbench.core.atomic import MOST_BYTES, Json, to_json
-from gradbench.measure.blocks import BINS, Block, LayerBlock
+from gradbench.core.atomic import MOST_BYTES, Counts, Json, to_json
+from gradbench.measure.blocks import BINS, Block, Histograms, LayerStack, Stack
 
 _FLOATS, _COUNTS = pa.list_(pa.float64()), pa.list_(pa.int64())
 _COLUMNS = {
@@ -64,8 +66,20 @@ def open_rows(data: bytes) -> tuple[pq.ParquetFile, Json]:
     return file, header
 
 
-def read_rows(file: pq.ParquetFile, schema: int, first: int, last: int) -> pa.Table:
-    """Return the rows of the blocks ``first`` to ``last``, after a check of all lengths.
+def read_rows(
+    file: pq.ParquetFile, schema: int, first: int, last: int, damaged: Callable[[], Exception]
+) -> Stack:
+    """Return the rows of the blocks ``first`` to ``last`` as arrays, after a check of all lengths.
+
+    Columns are read as a whole, and the arrays are parts of them. Histograms, nearly all of a file,
+    are read when they are asked for. What schema 1 does not have is NaN.
+
+    Args:
+        file: the file.
+        schema: the schema that it is of.
+        first: the number of its first block.
+        last: that of its last one.
+        damaged: makes the error of histograms that are not of these lengths.
 
     Raises:
         ValueError: they are not.
@@ -80,21 +94,73 @@ def read_rows(file: pq.ParquetFile, schema: int, first: int, last: int) -> pa.Ta
     groups = (file.metadata.row_group(n) for n in range(file.metadata.num_row_groups))
     if sum(group.total_byte_size for group in groups) > MOST_BYTES:
         raise ValueError("size")
-    table = file.read().combine_chunks()
-    columns = {name: table[name].combine_chunks() for name in table.column_names}
-    if any(_has_nulls(column) for column in columns.values()):
-        raise ValueError("nothing in the place of a number")
-    _check_rows(columns, first, last)
+    columns = _read(file, [name for name, _ in kinds if name != "histogram"])
+    each = _check_rows(columns, first, last)
     lengths = {name: _lengths(one) for name, one in columns.items() if pa.types.is_list(one.type)}
     sizes = lengths["mean"], lengths["groups"]
-    same = {"m2": 0, "cosine": 1, "cosine_sq": 1, "histogram": 1, "signs": 1, "signs_sq": 1}
+    same = {"m2": 0, "cosine": 1, "cosine_sq": 1, "signs": 1, "signs_sq": 1}
     if any(name in lengths and (lengths[name] != sizes[k]).any() for name, k in same.items()):
         raise ValueError("lengths")
-    inside = {"heads": sizes[0], "histogram": np.full(table.num_rows, BINS)}
-    for name, size in inside.items():
-        if (_lengths(columns[name].flatten()) != np.repeat(size, lengths[name])).any():
-            raise ValueError("widths")
-    return table
+    if (_lengths(_inside(columns["heads"])) != np.repeat(sizes[0], lengths["heads"])).any():
+        raise ValueError("widths")
+    shapes = np.stack([*sizes, lengths["heads"]], axis=1).reshape(-1, each, 3)
+    if (shapes != shapes[0]).any():
+        raise ValueError("blocks of different sizes")
+    stacks = _stacks(columns, shapes[0].tolist(), first, last)
+
+    def histograms() -> list[Counts]:
+        try:
+            return _histograms(file, sizes[1], each)
+        except Exception as error:  # of any kind: readers of a crafted file raise them all
+            raise damaged() from error
+
+    totals = cache(lambda: [histogram.sum(0) for histogram in histograms()])
+    rows = [
+        stack._replace(histogram=Histograms(partial(_at, histograms, k), partial(_at, totals, k)))
+        for k, stack in enumerate(stacks)
+    ]
+    network = rows.pop() if columns["layer"][-1].as_py() == _NETWORK else None
+    return Stack(np.arange(first, last + 1), rows, network)
+
+
+def _at(function: Callable[[], list[Counts]], k: int) -> Counts:
+    return function()[k]
+
+
+def _read(file: pq.ParquetFile, names: Sequence[str]) -> dict[str, Any]:
+    """Return columns of a file.
+
+    Raises:
+        ValueError: something is missing in them.
+    """
+    table = file.read(names, use_threads=False)  # threads cost more than they save here
+    chunked = zip(names, table.columns, strict=True)
+    columns = {
+        name: one.chunk(0) if one.num_chunks == 1 else one.combine_chunks() for name, one in chunked
+    }
+    if any(_has_nulls(column) for column in columns.values()):
+        raise ValueError("nothing in the place of a number")
+    return columns
+
+
+def _histograms(file: pq.ParquetFile, sizes: np.ndarray, each: int) -> list[Counts]:
+    """Return the histograms [n, K, BINS] of each layer, and of the network.
+
+    Args:
+        file: the file.
+        sizes: the number K of each row.
+        each: the number of rows of a block.
+
+    Raises:
+        ValueError: they are not of these lengths.
+    """
+    (column,) = _read(file, ["histogram"]).values()
+    if len(column) != len(sizes) or (_lengths(column) != sizes).any():
+        raise ValueError("lengths")
+    if (_lengths(_inside(column)) != BINS).any():
+        raise ValueError("widths")
+    shapes = [(k, BINS) for k in sizes[:each].tolist()]
+    return list(_parts(_flat(column).reshape(len(sizes) // each, -1), shapes))
 
 
 def _same_kind(found: pa.DataType, kind: pa.DataType) -> bool:
@@ -105,16 +171,27 @@ def _same_kind(found: pa.DataType, kind: pa.DataType) -> bool:
 
 
 def _has_nulls(column: Any) -> bool:
-    inner = column.flatten() if pa.types.is_list(column.type) else None
-    return column.null_count > 0 or (inner is not None and _has_nulls(inner))
+    if column.null_count or not pa.types.is_list(column.type):
+        return bool(column.null_count)
+    return _has_nulls(_inside(column))
+
+
+def _inside(lists: Any) -> Any:
+    """Return what is in lists of which none is null, as ``flatten`` does in far more time."""
+    offsets = lists.offsets
+    return lists.values[offsets[0].as_py() : offsets[-1].as_py()]
 
 
 def _lengths(lists: Any) -> np.ndarray:
     return np.diff(np.asarray(lists.offsets))
 
 
-def _check_rows(columns: Mapping[str, Any], first: int, last: int) -> None:
-    """Refuse rows that are not, block by block, those of all layers and of the network."""
+def _check_rows(columns: Mapping[str, Any], first: int, last: int) -> int:
+    """Refuse rows that are not, block by block, those of all layers and of the network.
+
+    Returns:
+        The number of rows of each block.
+    """
     block, layer = (np.asarray(columns[name]) for name in ("block", "layer"))
     rows, blocks = len(block), last - first + 1
     if not 1 <= blocks <= rows or rows % blocks:
@@ -126,40 +203,49 @@ def _check_rows(columns: Mapping[str, Any], first: int, last: int) -> None:
         raise ValueError("layers")
     if (block != np.repeat(np.arange(first, last + 1), each.shape[1])).any():
         raise ValueError("blocks")
+    return len(layers)
 
 
-def decode(table: pa.Table) -> list[Block]:
-    """Return the blocks in the rows of ``read_rows``."""
-    layers: dict[int, list[LayerBlock]] = {}
-    networks: dict[int, LayerBlock] = {}
-    for k in range(table.num_rows):
-        row = {name: table[name][k] for name in table.column_names}
-        index, n = row["block"].as_py(), row["layer"].as_py()
-        part = _layer(row)
-        if n == _NETWORK:
-            networks[index] = part
+def _stacks(
+    columns: Mapping[str, Any], shapes: Sequence[Sequence[int]], first: int, last: int
+) -> list[LayerStack]:
+    """Return columns as arrays, for each layer and for the network; histograms are left out.
+
+    Args:
+        columns: the columns.
+        shapes: [rows of a block, 3] P, K and H of each.
+        first: the number of the first block.
+        last: that of the last one.
+    """
+    blocks = last - first + 1
+    inside: dict[str, list[tuple[int, ...]]] = {
+        "count": [()] * len(shapes),
+        "mean": [(p,) for p, _, _ in shapes],
+        "m2": [(p,) for p, _, _ in shapes],
+        "heads": [(h, p) for p, _, h in shapes],
+    }
+    averages: list[tuple[int, ...]] = [(k,) for _, k, _ in shapes]
+    fields = []
+    for name in LayerStack._fields:
+        within = inside.get(name, averages)
+        if name in columns:
+            fields.append(list(_parts(_flat(columns[name]).reshape(blocks, -1), within)))
         else:
-            layers.setdefault(index, []).append(part)
-    return [Block(index, tuple(parts), networks.get(index)) for index, parts in layers.items()]
+            fields.append([np.full((blocks, *shape), np.nan) for shape in within])
+    return [LayerStack(*parts) for parts in zip(*fields, strict=True)]
 
 
-def _layer(row: dict[str, Any]) -> LayerBlock:
-    """Return a row as it was encoded; columns that schema 1 does not have are NaN."""
-    flat = {name: _flat(row[name]) for name in ("mean", "m2", "groups", "cosine", "cosine_sq")}
-    unknown = np.full(len(flat["groups"]), np.nan)
-    return LayerBlock(
-        count=row["count"].as_py(),
-        heads=_rows(row["heads"], len(flat["mean"])),
-        histogram=_rows(row["histogram"], BINS),
-        **{name: _flat(row[name]) if name in row else unknown for name in ("signs", "signs_sq")},
-        **flat,
-    )
+def _parts(values: np.ndarray, shapes: Sequence[tuple[int, ...]]) -> Iterator[np.ndarray]:
+    """Yield the parts of an array [blocks, numbers of a block] in these shapes."""
+    start = 0
+    for shape in shapes:
+        end = start + math.prod(shape)
+        yield values[:, start:end].reshape(len(values), *shape)
+        start = end
 
 
-def _rows(lists: Any, columns: int) -> np.ndarray:
-    return _flat(lists.values).reshape(len(lists.values), columns)
-
-
-def _flat(values: Any) -> np.ndarray:
-    """Return the numbers of a list, or of all lists in a list, of Arrow."""
-    return np.asarray(values.flatten() if isinstance(values, pa.ListArray) else values.values)
+def _flat(column: Any) -> np.ndarray:
+    """Return the numbers of a column of Arrow, also of lists in it."""
+    while pa.types.is_list(column.type):
+        column = _inside(column)
+    return np.asarray(column)

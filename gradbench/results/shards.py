@@ -7,6 +7,7 @@ block and layer. Its metadata say which run and cell it belongs to, so that none
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,8 +25,8 @@ from gradbench.core.atomic import (
     whole,
 )
 from gradbench.core.errors import GradbenchError
-from gradbench.measure.blocks import Block
-from gradbench.results.rows import decode, encode, open_rows, read_rows
+from gradbench.measure.blocks import Block, Stack
+from gradbench.results.rows import encode, open_rows, read_rows
 
 _NAME = re.compile(r"\d{6,}-\d{6,}\.[0-9a-f]{16}\.parquet", re.ASCII)
 
@@ -90,12 +91,21 @@ class CellStore:
         Raises:
             CorruptShard: a shard is damaged, missing or foreign.
         """
+        meta, stacks = self.load_stacks()
+        return meta, [block for stack in stacks for block in stack]
+
+    def load_stacks(self) -> tuple[Json | None, list[Stack]]:
+        """Return the constants of the cell, None where it is empty, and its blocks shard by shard.
+
+        Raises:
+            CorruptShard: a shard is damaged, missing or foreign.
+        """
         meta: Json | None = None
-        blocks: list[Block] = []
+        stacks = []
         for shard in self._shards():
-            table, meta = self._read(shard)
-            blocks += decode(table)
-        return meta, blocks
+            stack, meta = self._read(shard)
+            stacks.append(stack)
+        return meta, stacks
 
     def done_blocks(self) -> int:
         """Return the number of stored blocks, after verifying all shards.
@@ -103,10 +113,7 @@ class CellStore:
         Raises:
             CorruptShard: a shard is damaged, missing or foreign.
         """
-        shards = self._shards()
-        for shard in shards:
-            self._read(shard)
-        return shards[-1].last + 1 if shards else 0
+        return len(self.load()[1])
 
     def discard(self) -> None:
         """Delete the shards of this cell, and nothing else."""
@@ -140,8 +147,8 @@ class CellStore:
             follows = shard.last + 1
         return shards
 
-    def _read(self, shard: _Shard) -> tuple[Any, Json]:
-        """Return the verified rows of a shard, and its ``meta``."""
+    def _read(self, shard: _Shard) -> tuple[Stack, Json]:
+        """Return the verified blocks of a shard, and its ``meta``."""
         data = read_file(shard.path)
         if digest(data) != shard.digest:
             raise _corrupt(shard.path, "is corrupted")
@@ -160,7 +167,8 @@ class CellStore:
         try:
             if not isinstance(meta, dict):
                 raise ValueError("meta")
-            return read_rows(file, schema, shard.first, shard.last), meta
+            damaged = partial(_corrupt, shard.path, _NO_SHARD)
+            return read_rows(file, schema, shard.first, shard.last, damaged), meta
         except Exception as error:
             raise _corrupt(shard.path, _NO_SHARD) from error
 

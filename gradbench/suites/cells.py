@@ -16,11 +16,11 @@ from gradbench.core.names import visible_lines
 from gradbench.core.pytrees import layer_vectors
 from gradbench.estimators.registry import claims_of
 from gradbench.measure import exact_reference
-from gradbench.measure.blocks import Block
+from gradbench.measure.blocks import Block, Stack
 from gradbench.measure.cell import Cell, coordinates_of, prepare
 from gradbench.measure.draws import Plan, make_plan
 from gradbench.metrics.stopping import is_check_due
-from gradbench.results.consistent import Stored, refuse_contradiction
+from gradbench.results.consistent import Stored, fitting
 from gradbench.results.shards import CellStore, CheckpointId, CorruptShard
 from gradbench.results.store import Results
 from gradbench.suites.instance import ProblemInstance, estimator
@@ -254,9 +254,10 @@ def _precision_check(
         if meta is None:
             return False
         moments = results.load_moments(store.place, store.estimator)
-        refuse_contradiction(store.directory, Stored(plain(meta), blocks, gradient, moments))
+        stacks = [Stack.of([block]) for block in blocks]
+        stack = fitting(store.directory, Stored(plain(meta), stacks, gradient, moments))
         found = metrics.Measurement.stored(
-            store.place, store.estimator, meta, blocks, gradient, moments=moments, claim=claim
+            store.place, store.estimator, meta, stack, gradient, moments=moments, claim=claim
         )
         return metrics.relative_error(found, until.metrics) <= until.rel_se
 

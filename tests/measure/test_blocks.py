@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gradbench.measure.blocks import Moments, merge, pool
+from gradbench.measure.blocks import Blocks, Moments, merge, pool
 
 
 def moments(draws):
@@ -59,3 +59,12 @@ def test_a_large_common_offset_does_not_drown_the_variance():
     draws = 1e8 + np.random.default_rng(0).standard_normal((1000, 1))
     pooled = pool(moments(part) for part in np.array_split(draws, 13))
     np.testing.assert_allclose(pooled.m2, moments(draws).m2, rtol=1e-6)
+
+
+@settings(deadline=None)
+@given(st.integers(0, 8).flatmap(cut_draws))
+def test_blocks_pool_to_the_same_bits_one_by_one_and_as_arrays(case):
+    parts = [moments(part) for part in case[1]]
+    found, known = Blocks.stack(parts).pool(), pool(parts)
+    assert found.count == known.count
+    assert found.mean.tobytes() == known.mean.tobytes() and found.m2.tobytes() == known.m2.tobytes()

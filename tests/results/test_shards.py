@@ -15,7 +15,7 @@ from stored import FLOATS, META, PLACE, assert_one_sentence, assert_same_blocks,
 
 from gradbench.core.atomic import SCHEMA, CorruptFile, digest, write_file
 from gradbench.core.errors import GradbenchError
-from gradbench.measure.blocks import BINS, Block, LayerBlock
+from gradbench.measure.blocks import BINS, Block, LayerBlock, Stack
 from gradbench.results import shards
 from gradbench.results.shards import CellStore, CorruptShard
 
@@ -221,3 +221,70 @@ def test_a_newer_shard_is_refused_and_not_called_corrupted(cell, monkeypatch):
         cell.load()
     assert_one_sentence(error, f"schema {SCHEMA + 1}")
     assert not isinstance(error.value, CorruptFile)
+
+
+def test_histograms_are_read_when_they_are_asked_for_and_refused_then(cell, tmp_path):
+    """All but them can be had of a shard whose histograms are of another length."""
+    stored = block(0)._replace(network=None)
+    cell.append([stored, stored._replace(index=1)], META)
+    (path,) = cell.directory.iterdir()
+    table = pq.read_table(path)
+    histogram = [[row[:-1] for row in rows] for rows in table["histogram"].to_pylist()]
+    n = table.column_names.index("histogram")
+    short = pa.array(histogram, pa.list_(pa.list_(pa.int64())))
+    pq.write_table(table.set_column(n, "histogram", short), path)
+    path.rename(path.with_name(f"000000-000001.{digest(path.read_bytes())}.parquet"))
+    _, (stack,) = cell.load_stacks()
+    for k in range(2):
+        assert stack.layers[k].mean.tobytes() == np.stack([stored.layers[k].mean] * 2).tobytes()
+    for read in (
+        cell.load,
+        cell.done_blocks,
+        stack.layers[1].histogram.total,
+        stack.layers[0].histogram.blocks,
+    ):
+        with pytest.raises(CorruptShard) as error:
+            read()
+        assert_one_sentence(error, "is not a shard as gradbench writes it")
+
+
+@pytest.mark.parametrize("name", ["mean", "groups", "heads"])
+def test_blocks_of_different_sizes_are_no_shard(cell, name):
+    cell.append([block(0), block(1)], META)
+    (path,) = cell.directory.iterdir()
+    table = pq.read_table(path)
+    longer = {"mean": ["mean", "m2", "heads"], "heads": ["heads"]}
+    for column in longer.get(name, ["groups", "cosine", "cosine_sq", "signs", "signs_sq"]):
+        values = table[column].to_pylist()
+        if column == "heads" and name == "mean":
+            values[0] = [[*row, 0.0] for row in values[0]]
+        else:
+            values[0] = [*values[0], values[0][0]]
+        n = table.column_names.index(column)
+        table = table.set_column(n, column, pa.array(values, table[column].type))
+    pq.write_table(table, path)
+    path.rename(path.with_name(f"000000-000001.{digest(path.read_bytes())}.parquet"))
+    with pytest.raises(CorruptShard) as error:
+        cell.load_stacks()
+    assert_one_sentence(error, "is not a shard as gradbench writes it")
+
+
+@settings(max_examples=40, deadline=None)
+@given(any_blocks(), st.integers(1, 3))
+def test_stacks_are_the_blocks_that_they_are_made_of(blocks, parts):
+    blocks = [one._replace(index=k) for k, one in enumerate(blocks * parts)]
+    cuts = [blocks[k::parts] for k in range(parts)]
+    for stack, cut in zip(map(Stack.of, cuts), cuts, strict=True):
+        assert_same_blocks(list(stack), cut)
+        assert_same_blocks([stack[0], stack[-1]], [cut[0], cut[-1]])
+        assert_same_blocks(stack[1:], cut[1:])
+    joined = Stack.join([*map(Stack.of, cuts)])
+    assert_same_blocks(list(joined), [one for cut in cuts for one in cut])
+    for n, layer in enumerate(joined.layers):
+        histograms = np.stack([one.layers[n].histogram for one in blocks])
+        assert (layer.histogram.total() == histograms.sum(0)).all()
+    moments = joined.moments()
+    assert [part.layers[0].mean.tobytes() for part in moments] == [
+        part.layers[0].mean.tobytes() for part in joined
+    ]
+    assert all(part.layers[0].groups.size == 0 for part in moments)

@@ -1,8 +1,13 @@
 """``gradbench compare``: two results of the same suite."""
 
 import argparse
+from typing import TYPE_CHECKING
 
-from gradbench.cli.options import FAILED, add_format, say
+from gradbench.cli.options import FAILED, add_format
+from gradbench.cli.rows import add_layers, add_selection
+
+if TYPE_CHECKING:
+    from gradbench.metrics.directory import Cells
 
 HELP = "what has changed between two results"
 
@@ -19,23 +24,42 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
         metavar="WHAT",
         help="exit code 1 if anything is gone, or significantly: worse, different, 5%% worse",
     )
+    add_layers(command)
+    add_selection(command)
     add_format(command)
 
 
 def run(options: argparse.Namespace) -> int:
     """Print what has changed; return 1 where that counts as a failure."""
-    from gradbench.cli.options import print_unfinished, read_failures
+    from gradbench.cli.options import read_failures
+    from gradbench.cli.rows import say_rows, say_unfinished, selected_rows
     from gradbench.core.arguments import at_least
     from gradbench.core.text import FORMATS
     from gradbench.metrics import compare, tables
-    from gradbench.results.published import has_estimates, located
+    from gradbench.metrics.directory import Cells
 
-    FORMATS.canonical(options.format)
+    form = FORMATS.canonical(options.format)
     failing, margin = read_failures(options.fail_on)
     average = at_least(1, "--at", options.at)
-    frame = compare(options.before, options.after, options.by, average, margin)
-    say(tables.comparison(frame, options.by, options.format))
-    for directory in map(located, (options.before, options.after)):
-        if not has_estimates(directory):
-            print_unfinished(directory)
+    if options.limit is not None:
+        at_least(1, "--limit", options.limit)
+    both = before, after = _cells(options.before), _cells(options.after)
+    frame = compare(before, after, options.by, average, margin)
+    for column in ("problem", "estimator", "layer"):
+        frame = selected_rows(frame, column, getattr(options, column))
+    text = tables.comparison(frame, options.by, form, options.limit)
+    say_rows(text, len(frame), options.limit, form)
+    for cells in both:
+        if isinstance(cells, Cells):
+            say_unfinished(cells)
     return FAILED if frame["change"].isin(failing).any() else 0
+
+
+def _cells(name: str) -> "Cells | str":
+    """Return the cells of a directory; what is published has none, and keeps its name."""
+    from gradbench.metrics.directory import read_cells
+    from gradbench.results.published import PREFIX, has_estimates, located
+
+    directory = located(name)
+    published = name.startswith(PREFIX) or has_estimates(directory)
+    return name if published else read_cells(directory)

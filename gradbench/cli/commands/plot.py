@@ -16,9 +16,10 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Draw the figures and print their paths."""
     from gradbench.cli.options import print_figures
-    from gradbench.metrics.directory import unfinished, unfinished_line
+    from gradbench.metrics.directory import read_cells
     from gradbench.plots.suite import plot
 
-    print_figures(plot(options.directory))
-    if line := unfinished_line(*unfinished(options.directory)):
+    cells = read_cells(options.directory)
+    print_figures(plot(cells))
+    if line := cells.unfinished():
         say(line)

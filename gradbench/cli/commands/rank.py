@@ -4,7 +4,8 @@ import argparse
 import math
 from pathlib import Path
 
-from gradbench.cli.options import add_format, say
+from gradbench.cli.options import add_format
+from gradbench.cli.rows import add_selection
 
 HELP = "the estimators at an equal budget, best first"
 
@@ -26,17 +27,19 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--layer", default="network", metavar="LAYER", help="one layer (the network)"
     )
+    add_selection(command)
     add_format(command)
 
 
 def run(options: argparse.Namespace) -> None:
     """Print a ranking, or what each estimator needs for an accuracy."""
-    from gradbench.cli.options import print_unfinished, read_share
+    from gradbench.cli.options import read_share
+    from gradbench.cli.rows import say_rows, say_unfinished, selected_cells
     from gradbench.core.errors import GradbenchError
     from gradbench.core.text import FORMATS
     from gradbench.metrics import budget, rank, sample_complexity, tables
 
-    FORMATS.canonical(options.format)
+    form = FORMATS.canonical(options.format)
     if options.reach is not None:
         if options.by or options.at_cost:
             raise GradbenchError("--reach says what an RMSE costs; leave out --by and --at-cost")
@@ -45,10 +48,13 @@ def run(options: argparse.Namespace) -> None:
             raise GradbenchError(
                 f"--reach is {options.reach!r}; give a relative RMSE as 10% or 0.1"
             )
-        found = sample_complexity(options.directory, eps, options.layer)
-        say(tables.needed(found, eps, options.format))
+        cells = selected_cells(options.directory, options)
+        frame = sample_complexity(cells, eps, options.layer)
+        text = tables.needed(frame, eps, form, options.limit)
     else:
         by, at = options.by or "rmse", budget(options.at_cost or "1-draw")
-        frame = rank(options.directory, by, at, options.layer)
-        say(tables.ranking(frame, by, str(at), options.format))
-    print_unfinished(options.directory)
+        cells = selected_cells(options.directory, options)
+        frame = rank(cells, by, at, options.layer)
+        text = tables.ranking(frame, by, str(at), form, options.limit)
+    say_rows(text, len(frame), options.limit, form)
+    say_unfinished(cells)

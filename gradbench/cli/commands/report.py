@@ -16,9 +16,11 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Write the report and print its path."""
-    from gradbench.cli.options import print_unfinished
+    from gradbench.cli.rows import say_unfinished
+    from gradbench.metrics.directory import read_cells
     from gradbench.report.html import write_report
 
-    path = write_report(options.directory, options.out)
-    print_unfinished(options.directory)
+    cells = read_cells(options.directory)
+    path = write_report(cells, options.out)
+    say_unfinished(cells)
     say(f"open {path}")

@@ -3,7 +3,8 @@
 import argparse
 from pathlib import Path
 
-from gradbench.cli.options import add_format, say
+from gradbench.cli.options import add_format
+from gradbench.cli.rows import add_layers, add_selection
 
 HELP = "print metrics of your choice, in several formats"
 
@@ -15,7 +16,8 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
         "--metrics", metavar="NAMES", help="such as rmse,bias,snr (rmse,bias,std,cosine)"
     )
     command.add_argument("--at", type=int, default=1, metavar="M", help="draws averaged (1)")
-    command.add_argument("--layer", metavar="LAYER", help='one layer, such as "network"')
+    add_layers(command)
+    add_selection(command)
     command.add_argument("--intervals", action="store_true", help="limits at 95 %%")
     views = command.add_mutually_exclusive_group()
     views.add_argument(
@@ -32,34 +34,39 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Print a table of metrics."""
-    from gradbench.cli.options import print_unfinished
+    from gradbench.cli.rows import say_rows, say_unfinished, selected_cells, selected_rows
     from gradbench.core.arguments import at_least
-    from gradbench.core.errors import GradbenchError, did_you_mean
+    from gradbench.core.errors import GradbenchError
     from gradbench.core.text import FORMATS
     from gradbench.metrics import orderings, over_replicates, summary, tables, times, unbiasedness
 
-    FORMATS.canonical(options.format)
+    form = FORMATS.canonical(options.format)
     view = "--unbiasedness" if options.unbiasedness else "--costs" if options.costs else ""
     if view and (options.metrics or options.at != 1 or options.intervals):
         raise GradbenchError(f"{view} is of one draw and has no metrics; leave out the rest")
-    frame = summary(options.directory, at_least(1, "--at", options.at))
+    if options.over_replicates and options.limit is not None:
+        raise GradbenchError(
+            "--over-replicates takes no --limit; choose with --problem, --estimator or --layer"
+        )
+    average = at_least(1, "--at", options.at)
     names = None if options.metrics is None else options.metrics.split(",")
-    if options.layer:
-        known = frame["layer"].unique()
-        if options.layer not in known:
-            raise GradbenchError(
-                f"there is no layer {options.layer!r}; {did_you_mean(options.layer, known)}"
-            )
-        frame = frame[frame["layer"] == options.layer]
+    cells = selected_cells(options.directory, options)
     if options.unbiasedness:
-        tested = unbiasedness(options.directory)
-        say(tables.unbiased(tested[tested["layer"].isin(frame["layer"])], options.format))
-    elif options.costs:
-        say(times.table_of_costs(frame, options.format))
-    elif options.over_replicates:
-        names = names or ["bias", "std", "rmse"]
-        means, orders = over_replicates(frame, names), orderings(frame, names[0])
-        say(tables.replicates(means, orders, options.format))
+        frame = unbiasedness(cells)
     else:
-        say(tables.table(frame, names, options.format, options.intervals))
-    print_unfinished(options.directory)
+        needed = names or (["bias", "std", "rmse"] if options.over_replicates else tables.DEFAULT)
+        frame = summary(cells, average, metrics=[] if options.costs else needed)
+    frame, limit = selected_rows(frame, "layer", options.layer), options.limit
+    rows = len(frame)
+    if options.unbiasedness:
+        text = tables.unbiased(frame, form, limit)
+    elif options.costs:
+        rows = len(times.costs(frame))
+        text = times.table_of_costs(frame, form, limit)
+    elif options.over_replicates:
+        means, orders = over_replicates(frame, needed), orderings(frame, needed[0])
+        text = tables.replicates(means, orders, form)
+    else:
+        text = tables.table(frame, names, form, options.intervals, limit)
+    say_rows(text, rows, limit, form)
+    say_unfinished(cells)
