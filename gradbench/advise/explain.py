@@ -22,8 +22,8 @@ def explain(estimator: str, model: Model, params: Params, batch: Batch) -> str:
         Lines of text: what the estimator is exact for here; the stochastic layers in the order of
         the calls of ``binary``; the evaluations of the objective per draw and example, where its
         gradient in the states counts as one more; and, for estimators whose route depends on the
-        model, the route. PSA and SA are fast where layers offer ``flip_pullback``, else they flip
-        unit by unit.
+        model, the route. PSA is fast where layers offer ``flip_pullback``; where
+        they do not, and in SA, units are flipped one by one.
 
     Raises:
         GradbenchError: an unknown estimator, one that does not take the model, or a model that

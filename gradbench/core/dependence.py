@@ -1,9 +1,10 @@
 """What the result of a function can depend on, from its traced program."""
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, TypeAlias
 
 import jax
+import jax.numpy as jnp
 from jax.extend.core import Var
 
 
@@ -16,3 +17,66 @@ def depends_on(number: int, f: Callable[..., Any], *args: Any) -> bool:
         if any(isinstance(v, Var) and v in reached for v in equation.invars):
             reached.update(equation.outvars)
     return any(isinstance(v, Var) and v in reached for v in program.outvars)
+
+
+Entrywise: TypeAlias = Literal["affine", "nonlinear", ""]
+
+# Primitives of JAX that give each entry of the result from the same entries of their arguments.
+_AFFINE = {"add", "sub", "neg", "mul", "div", "copy"}  # of at most one factor, over a constant
+_ENTRYWISE = set(
+    """
+    abs max min sign floor ceil round clamp select_n lt le gt ge eq ne and or not xor is_finite
+    exp exp2 expm1 log log1p pow integer_pow square sqrt rsqrt cbrt rem logistic tanh sin cos tan
+    asin acos atan atan2 sinh cosh asinh acosh atanh erf erfc erf_inv convert_element_type
+    """.split()  # noqa: SIM905
+)
+_CALLS = {"jit", "pjit", "closed_call", "custom_jvp_call", "custom_vjp_call"}
+
+
+def entrywise(f: Callable[..., Any], shape: tuple[int, ...]) -> Entrywise:
+    """Return how each entry of f(x) depends on the same entry of x [*shape], and on no other one.
+
+    It is "affine" where f(x) = s x + t, with a number s for all entries; "" where f(x) is no array
+    of that shape, or where its traced program does not show that it depends entry by entry.
+    """
+    x = jax.ShapeDtypeStruct(shape, jnp.result_type(float))
+    program = jax.make_jaxpr(f)(x).jaxpr
+    found = _follow(program, ["affine"], shape)
+    if found is None or len(found) != 1 or program.outvars[0].aval.shape != shape:
+        return ""
+    return "nonlinear" if found[0] == "nonlinear" else "affine"
+
+
+def _follow(program: Any, given: Sequence[str], shape: tuple[int, ...]) -> list[str] | None:
+    """Return how each result of a program depends on x, from how its arguments do.
+
+    Each is "constant" or as ``entrywise`` says; None stands for results that mix entries.
+    """
+    kinds = dict(zip(program.invars, given, strict=True))
+
+    def kind(value: Any) -> str:
+        return kinds.get(value, "constant") if isinstance(value, Var) else "constant"
+
+    for equation in program.eqns:
+        name, values = equation.primitive.name, equation.invars
+        args = [kind(value) for value in values]
+        if all(arg == "constant" for arg in args):
+            continue
+        inner = next((p for p in equation.params.values() if hasattr(p, "eqns")), None)
+        if name in _CALLS and inner is not None:
+            results = _follow(getattr(inner, "jaxpr", inner), args, shape)
+            if results is None:
+                return None
+            kinds.update(zip(equation.outvars, results, strict=True))
+            continue
+        if name not in _AFFINE | _ENTRYWISE or any(
+            out.aval.shape != shape for out in equation.outvars
+        ):
+            return None
+        linear = name in _AFFINE and "nonlinear" not in args
+        if name in ("mul", "div"):
+            other = values[1] if args[0] == "affine" else values[0]
+            divides = name == "div" and args[1] != "constant"
+            linear &= kind(other) == "constant" and other.aval.shape == () and not divides
+        kinds.update((out, "affine" if linear else "nonlinear") for out in equation.outvars)
+    return [kind(out) for out in program.outvars]

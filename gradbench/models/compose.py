@@ -12,9 +12,10 @@ from jaxtyping import Array
 from gradbench.core.contract import Params
 from gradbench.core.errors import GradbenchError
 from gradbench.core.noise import Noise, get_noise
+from gradbench.models.composed_flips import fast_pull
 from gradbench.models.flips import flip_each
-from gradbench.models.layer import Layer, Shape, axes, read
-from gradbench.models.pool import AveragePool
+from gradbench.models.layer import Layer, Shape, axes, read, traced_shape
+from gradbench.models.reads import Reads, after, of_entry, reads_of, together
 
 # A part of a pre-activation: a layer, whose parameters and map are used, or a function of its input
 # alone, such as jnp.tanh or AveragePool(2).
@@ -94,28 +95,23 @@ class _Composed:
         Raises:
             GradbenchError: the parts cannot read an input of that shape.
         """
-        return _traced_shape(type(self).__name__, self, self.inputs)  # type: ignore[arg-type]
+        return traced_shape(type(self).__name__, self, self.inputs)  # type: ignore[arg-type]
 
+    @property
+    def fast_flips(self) -> bool:
+        """True if single flips need less than a run of the layer for each input."""
+        return fast_pull(self) is not None
 
-def _traced_shape(name: str, layer: Layer, inputs: Shape) -> tuple[int, ...]:
-    """Return the shape of the pre-activations of a layer.
+    def flip_pullback(self, theta: Params, x: Array, flipped: Array, a: Array, g: Array) -> Array:
+        """Return what ``flip_each`` does, in one of the ways of ``composed_flips`` if it can.
 
-    Raises:
-        GradbenchError: the functions in it cannot read their input.
-    """
-    try:
-        theta = jax.eval_shape(layer.init, jax.random.key(0))
-        x = jax.ShapeDtypeStruct(axes(inputs), jnp.result_type(float))
-        found = jax.eval_shape(layer, theta, x)
-        return found.shape
-    except GradbenchError:
-        raise
-    except Exception as error:  # of any kind: the functions are the user's
-        reason = " ".join(str(error).split())[:200]
-        raise GradbenchError(
-            f"{name} cannot read an input of shape {axes(inputs)} ({reason}); "
-            "make its parameters and the shapes of its parts fit, and return one array"
-        ) from error
+        Raises:
+            GradbenchError: states that do not fit.
+        """
+        layer: Any = self
+        pull = fast_pull(layer) or partial(flip_each, layer)
+        states = read(x, self.inputs), read(flipped, self.inputs)
+        return pull(theta, *states, a, g).reshape(x.shape)
 
 
 @dataclass(frozen=True)
@@ -149,35 +145,49 @@ class Compose(_Composed):
         Raises:
             GradbenchError: states that do not fit, or a wrong number of entries in ``theta``.
         """
-        x = read(x, self.inputs)
-        for part, own in self._pairs(theta):
+        return self._run(slice(None), theta, read(x, self.inputs))
+
+    def reads(self, shape: tuple[int, ...]) -> Reads | None:
+        """Return which inputs each pre-activation reads; None where that is not known."""
+        found = self._chain()
+        return found[-1] if len(found) == len(self.parts) else None
+
+    def dense_head(self) -> tuple[Reads, tuple[Callable[..., Array], Callable[..., Array]]] | None:
+        """Return the longest beginning that is one dense layer, and ``(first, rest)``, if any.
+
+        ``first(theta, x)`` and ``rest(theta, h)`` run it and the parts above it.
+        """
+        heads = self._chain()
+        n = max((k for k, head in enumerate(heads, 1) if head.is_layer), default=0)
+        if not n or heads[n - 1].windows:
+            return None
+        first, rest = slice(n), slice(n, None)
+        return heads[n - 1], (partial(self._run, first), partial(self._run, rest))
+
+    def _run(self, some: slice, theta: Params, x: Array) -> Array:
+        """Return the outputs of some of the parts, one after the other."""
+        for part, own in self._pairs(theta)[some]:
             x = _apply(part, own, x)
         return x
 
-    @property
-    def fast_flips(self) -> bool:
-        """True if its last layer has a fast ``flip_pullback`` that applies here, pooled or not."""
-        parts: tuple[Any, ...] = self.parts
-        *before, last = parts
-        known = hasattr(last, "flip_pullback") and get_noise(last.noise) == get_noise(self.noise)
-        pooled = len(before) == 1 and isinstance(before[0], AveragePool)
-        return known and (pooled or not before)
+    def _chain(self) -> list[Reads]:
+        """Return the reads of the first part, of the first two, ..., as far as they are known."""
+        found: list[Reads] = []
+        for k, part in enumerate(self.parts):
+            own = reads_of(part, found[-1].outputs if found else axes(self.inputs))
+            if own is None:
+                break
+            own = of_entry(k, own)
+            found.append(after(found[-1], own) if found else own)
+        return found
 
-    def flip_pullback(self, theta: Params, x: Array, flipped: Array, a: Array, g: Array) -> Array:
-        """Return what ``flip_each`` does, [*inputs], fast for a single layer, pooled or not.
 
-        Raises:
-            GradbenchError: states that do not fit.
-        """
-        if not self.fast_flips:
-            return flip_each(self, theta, x, flipped, a, g)
-        parts: tuple[Any, ...] = self.parts
-        *before, last = parts
-        pull = partial(last.flip_pullback, theta[-1])
-        read_x, read_flipped = read(x, self.inputs), read(flipped, self.inputs)
-        if before:
-            return before[0].flip_pullback(pull, read_x, read_flipped, a, g).reshape(x.shape)
-        return pull(read_x, read_flipped, a, g).reshape(x.shape)
+def _side_by_side(layer: _Composed, summed: bool) -> Reads | None:
+    """Return the reads of parts that all read the input."""
+    found = [reads_of(part, axes(layer.inputs)) for part in layer.parts]
+    if None in found:
+        return None
+    return together([of_entry(k, own) for k, own in enumerate(found) if own], summed)
 
 
 @dataclass(frozen=True)
@@ -205,6 +215,10 @@ class Concatenate(_Composed):
         x = read(x, self.inputs)
         outputs = [_apply(part, own, x) for part, own in self._pairs(theta)]
         return jnp.concatenate(outputs, axis=-1)
+
+    def reads(self, shape: tuple[int, ...]) -> Reads | None:
+        """Return which inputs each pre-activation reads; None where that is not known."""
+        return _side_by_side(self, summed=False)
 
 
 @dataclass(frozen=True)
@@ -237,6 +251,10 @@ class Add(_Composed):
         if len(set(shapes)) > 1:
             raise GradbenchError(f"Add got parts with outputs of shapes {shapes}; make them equal")
         return sum(outputs[1:], outputs[0])
+
+    def reads(self, shape: tuple[int, ...]) -> Reads | None:
+        """Return which inputs each pre-activation reads; None where that is not known."""
+        return _side_by_side(self, summed=True)
 
 
 @dataclass(frozen=True)
@@ -271,7 +289,7 @@ class Function:
         Raises:
             GradbenchError: the function cannot read an input of that shape.
         """
-        return _traced_shape("Function", self, self.inputs)
+        return traced_shape("Function", self, self.inputs)
 
     def __call__(self, theta: Params, x: Array) -> Array:
         """Return the pre-activations [*outputs] of one example, from states [*inputs] or flat.

@@ -18,6 +18,7 @@ from gradbench.models.dense import affine, check_sizes, uniform_affine
 from gradbench.models.flips import one_by_one
 from gradbench.models.layer import LAYERS, Layer, Shape, axes, read, some_units
 from gradbench.models.pool import AveragePool
+from gradbench.models.reads import Reads, Window
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,12 @@ class Conv:
         """The shape of its states, ``[*space, channels]``."""
         sizes = zip(self._space, self._pads, self.kernel, self.stride, strict=True)
         return (*((n + sum(pad) - k) // s + 1 for n, pad, k, s in sizes), self.channels)
+
+    def reads(self, shape: Shape) -> Reads:
+        """Return which inputs each position reads, see ``gradbench.models.reads``."""
+        sizes = zip(self.kernel, self.stride, self._pads, self._space, strict=True)
+        windows = tuple(Window(k, s, -low, n) for k, s, (low, _), n in sizes)
+        return Reads(self.inputs, self.outputs, windows, lambda theta: theta["weight"], self)
 
     def init(self, key: Array) -> Params:
         """Draw weights [channels, *kernel, channels below] and biases [channels] from U(-1, 1)."""

@@ -22,6 +22,7 @@ from gradbench.core.fields import Count, OneOrMore, Real
 from gradbench.core.noise import Noise, get_noise
 from gradbench.models.flips import _AT_ONCE, one_by_one
 from gradbench.models.layer import LAYERS, Layer, Shape, read, some_units, units
+from gradbench.models.reads import Reads
 
 
 def affine(theta: Params, x: Float[Array, "... inputs"]) -> Float[Array, "... outputs"]:
@@ -93,6 +94,10 @@ class Dense:
             GradbenchError: parameters or states of other shapes.
         """
         return affine(theta, jnp.ravel(x))
+
+    def reads(self, shape: tuple[int, ...]) -> Reads:
+        """Return that all units read all inputs, see ``gradbench.models.reads``."""
+        return Reads((self.inputs,), (self.outputs,), (), lambda theta: theta["weight"], self)
 
     def flip_pullback(self, theta: Params, x: Array, flipped: Array, a: Array, g: Array) -> Array:
         """Return what ``flip_each`` gives, from sheets of F(a_j + W_ji (flipped_i - x_i)).

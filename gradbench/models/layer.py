@@ -19,6 +19,7 @@ Its first field has the name of the layer; the kinds of fields are in ``gradbenc
 import math
 from typing import Protocol, TypeAlias
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -35,9 +36,9 @@ Shape: TypeAlias = int | tuple[int, ...]  # a number of units stands for a vecto
 class Layer(Protocol):
     """A stochastic layer: pre-activations of all its units from the states below it.
 
-    It may offer ``flip_pullback``, see ``gradbench.models.flips.flip_each``, and
-    say ``affine = True``: then it is
-    a = W x + b in the entries "weight" and "bias" of its parameters, so that with W squared
+    It may offer ``flip_pullback``, see ``gradbench.models.flips.flip_each``; ``reads(shape)``, see
+    ``gradbench.models.reads``, for the layers that it is a part of; and say ``affine = True``: then
+    it is a = W x + b in the entries "weight" and "bias" of its parameters, so that with W squared
     elementwise and b = 0 it carries the variances of independent inputs.
     """
 
@@ -132,3 +133,24 @@ def read(x: Array, shape: Shape) -> Array:
             "make the two equal, or one of them flat"
         )
     return jnp.reshape(x, axes(shape))
+
+
+def traced_shape(name: str, layer: Layer, inputs: Shape) -> tuple[int, ...]:
+    """Return the shape of the pre-activations of a layer.
+
+    Raises:
+        GradbenchError: the functions in it cannot read their input.
+    """
+    try:
+        theta = jax.eval_shape(layer.init, jax.random.key(0))
+        x = jax.ShapeDtypeStruct(axes(inputs), jnp.result_type(float))
+        found = jax.eval_shape(layer, theta, x)
+        return found.shape
+    except GradbenchError:
+        raise
+    except Exception as error:  # of any kind: the functions are the user's
+        reason = " ".join(str(error).split())[:200]
+        raise GradbenchError(
+            f"{name} cannot read an input of shape {axes(inputs)} ({reason}); "
+            "make its parameters and the shapes of its parts fit, and return one array"
+        ) from error

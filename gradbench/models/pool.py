@@ -1,15 +1,14 @@
 """Pooling, which layers of convolutions read through."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
 from gradbench.core.errors import GradbenchError
+from gradbench.models.reads import Reads, channelwise
 
 
 @dataclass(frozen=True)
@@ -40,16 +39,6 @@ class AveragePool:
         split = jnp.moveaxis(split, range(1, 2 * axes, 2), range(axes))
         return split.reshape(w**axes, *split.shape[axes:])
 
-    def flip_pullback(
-        self, pull: Callable[..., Array], x: Array, flipped: Array, a: Array, g: Array
-    ) -> Array:
-        """Return the ``flip_pullback`` of pooling before a layer, whose own is ``pull``.
-
-        ``x`` and ``flipped`` are [*space, channels]; ``a`` and ``g`` are [*outputs] of the layer.
-        An input changes only the mean of its window, so one call of ``pull`` for each entry of a
-        window is enough.
-        """
-        change, back = jax.vjp(self._windows, flipped - x)
-        mean = self(x)
-        pulled = jax.lax.map(lambda c: pull(mean, mean + c / len(change), a, g), change)
-        return back(pulled)[0]
+    def reads(self, shape: tuple[int, ...]) -> Reads:
+        """Return which inputs [*space, channels] each mean reads."""
+        return channelwise(shape, self.window, lambda: self.window ** -(len(shape) - 1.0))

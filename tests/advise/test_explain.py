@@ -11,7 +11,7 @@ import gradbench
 from gradbench import explain
 from gradbench.estimators import ESTIMATORS
 from gradbench.estimators.registry import evaluations
-from gradbench.models import SBN, AveragePool, Compose, Conv, Dense, Readout
+from gradbench.models import SBN, Add, AveragePool, Compose, Conv, Dense, Readout
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,8 @@ def network(*layers):
 
 
 pooled = Compose((AveragePool(2), Conv((2, 2, 1), 1, 2)), inputs=(4, 4, 1))
-mixed = Compose((Dense(3, 4), jnp.tanh, Dense(4, 2)))
+mixed = Compose((jnp.sin, Dense(3, 2)), inputs=3)
+skip = Add((Conv((4, 4, 1), 1, 3, padding=1), lambda x: x))
 
 
 @pytest.mark.parametrize(
@@ -51,8 +52,9 @@ mixed = Compose((Dense(3, 4), jnp.tanh, Dense(4, 2)))
         ((Dense(2, 3), Plain(3, 2)), "3 flips in turn, Plain again for each"),
         ((Dense(2, 3), mixed), "3 flips in turn, Compose again for each"),
         ((Conv((5, 5, 1), 1, 2), pooled), "all flips at once, by Compose.flip_pullback"),
+        ((Conv((5, 5, 1), 1, 2), skip), "all flips at once, by Add.flip_pullback"),
     ],
-    ids=["hook", "no hook", "composed", "pooled"],
+    ids=["hook", "no hook", "composed", "pooled", "skip"],
 )
 def test_psa_takes_the_route_that_is_told(layers, route, monkeypatch):
     model = SBN(layers, lambda theta, x, target: jnp.sum(x) * theta)
