@@ -48,6 +48,6 @@ def explain(estimator: str, model: Model, params: Params, batch: Batch) -> str:
         ("evaluations", f"{evaluations(estimator, units, is_chain(model))} per draw and example"),
     ]
     route = getattr(loss, "route", None)
-    lines = route(sites) if route else []
+    lines = route(sites, params) if route else []
     rows += [("" if n else "route", line) for n, line in enumerate(lines)]
     return "\n".join(aligned(rows))

@@ -46,6 +46,8 @@ class Noise:
         bound: z lies in [-``bound``, ``bound``].
         variance: the variance of z, infinite where it has none.
         integral: the integral of F up to a, E max(a - z, 0); None where it is infinite.
+        derivative_bound: ``derivative_bound(k)`` is a bound of the k-th derivative of F, k >= 1;
+            None where F is not smooth, or none is known.
     """
 
     name: str
@@ -58,6 +60,7 @@ class Noise:
     # Not in the text of a noise, by which models are recognised on disk.
     variance: float = field(default=math.inf, repr=False)
     integral: Elementwise | None = field(default=None, repr=False)
+    derivative_bound: Callable[[int], float] | None = field(default=None, repr=False)
 
     def sample(self, key: Array, shape: tuple[int, ...], dtype=None) -> Float[Array, "..."]:
         """Return independent values of z, of shape ``shape``."""
@@ -157,6 +160,7 @@ def _noise(
     bound: float = math.inf,
     variance: float = math.inf,
     integral: Elementwise | None = None,
+    derivative_bound: Callable[[int], float] | None = None,
 ) -> Noise:
     """Return an unchecked noise, with derivatives by rule, and a ratio and logarithm of its own."""
     smooth = _with_slope(cdf, pdf)
@@ -171,7 +175,7 @@ def _noise(
     slope = hazard or ratio
     log = _with_slope(log_cdf or floored, slope)
     area = integral and _with_slope(integral, smooth)
-    return Noise(name, smooth, pdf, quantile, slope, log, bound, variance, area)
+    return Noise(name, smooth, pdf, quantile, slope, log, bound, variance, area, derivative_bound)
 
 
 def _with_slope(function: Elementwise, slope: Elementwise) -> Elementwise:
@@ -211,6 +215,19 @@ def _laplace_cdf(a: Array) -> Array:
     return jnp.where(a < 0, tail, 1 - tail)
 
 
+# |F^(k)| is at most the integral of t^(k-1) |c(t)| / pi over t > 0, c the characteristic function.
+def _logistic_derivative(k: int) -> float:
+    """Return the bound with c(t) = pi t / sinh(pi t), from the sum of n^-(k+1) over odd n."""
+    rest = 100.0**-k / (2 * k)  # of n > 100, at most: n^-(k+1) is convex
+    odd = sum(n ** -(k + 1.0) for n in range(1, 100, 2)) + rest
+    return 2 * math.factorial(k) * odd / math.pi ** (k + 1)
+
+
+def _normal_derivative(k: int) -> float:
+    """Return the bound with c(t) = exp(-t^2 / 2)."""
+    return 2 ** (k / 2 - 1) * math.gamma(k / 2) / math.pi
+
+
 NOISES.add(
     "logistic",
     _noise(
@@ -222,6 +239,7 @@ NOISES.add(
         log_cdf=jax.nn.log_sigmoid,
         variance=math.pi**2 / 3,
         integral=_symmetric(lambda a: jnp.log1p(jnp.exp(-a))),
+        derivative_bound=_logistic_derivative,
     ),
     summary="F is the sigmoid, and pre-activations are logits",
 )
@@ -235,6 +253,7 @@ NOISES.add(
         log_cdf=lambda a: log_ndtr(a),
         variance=1.0,
         integral=_symmetric(lambda a: norm.pdf(a) - a * ndtr(-a)),
+        derivative_bound=_normal_derivative,
     ),
     aliases=("gaussian",),
     summary="the standard normal distribution: probit units",

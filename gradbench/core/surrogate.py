@@ -56,8 +56,8 @@ class SurrogateLoss:
         second_order: whether second derivatives of a draw are right too, in the mean and of what
             the draw estimates: where real states are smooth functions of the parameters. Others
             are refused.
-        route: says in words how the estimator computes on a model with some sites, for
-            ``gradbench.explain``.
+        route: says in words how the estimator computes on a model with some sites, for these and
+            the parameters, for ``gradbench.explain``.
     """
 
     model: Model
@@ -72,7 +72,7 @@ class SurrogateLoss:
     branches: Branches | None = None
     scored: Callable[[Params, tuple[Uniforms, ...], Example], Scored] | None = None
     second_order: bool = False
-    route: Callable[[Sequence[Site]], Sequence[str]] | None = None
+    route: Callable[[Sequence[Site], Params], Sequence[str]] | None = None
 
     def __call__(self, params: Params, key: Array, batch: Batch) -> Float[Array, ""]:
         """Return the mean of the losses of the examples, see ``gradbench.core.contract.Loss``."""

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax.lax import stop_gradient
 from jaxtyping import Array
 
+from gradbench.core.arguments import not_negative
 from gradbench.core.autodiff import gradient_term
 from gradbench.core.contract import Example, Loss, Model, Params, Site, Trace, is_chain
 from gradbench.core.run import flip, run_at_states, sampled
@@ -27,7 +28,7 @@ from gradbench.models.flips import generic_route, one_by_one
     source="Shekhovtsov, Yanush & Flach 2020, Path sample-analytic gradient estimators",
     aliases=("sah",),
 )
-def psa(model: Model) -> Loss:
+def psa(model: Model, *, tolerance: float = 0.001) -> Loss:
     """-x_j delta_j F'(a_j): effects of single flips, carried down one sampled path analytically.
 
     With delta_i the effect of flipping unit i, all other states kept,
@@ -44,7 +45,19 @@ def psa(model: Model) -> Loss:
     A chain, with the methods ``flip_objective``, ``flip_pullback`` and ``flip_route`` of ``SBN``,
     gives both parts of delta from its structure. In any other model each unit is flipped and the
     model run again. ``gradbench.explain`` says which.
+
+    Sums over j of F are exact where a layer has at most 32 units, as in all networks that can be
+    enumerated. Between larger dense layers and convolutions with logistic or normal noise they are
+    of low rank: each layer takes the least rank whose bound, computed from its largest weight,
+    meets the ``tolerance``, and the exact sum where none below its cost does. The error of a sum is
+    then at most ``tolerance`` times the sum of |x_j delta_j| max F' |v_j|, with v_j the change of
+    a_j: see ``gradbench.models.low_rank_bound``. With ``tolerance=0`` all sums are exact.
+
+    Raises:
+        GradbenchError: a tolerance that is negative or not finite.
     """
+    tolerance = not_negative("tolerance", tolerance)
+    flips: Any = model.with_tolerance(tolerance) if hasattr(model, "with_tolerance") else model
 
     def example_loss(params, u, example):
         run = sampled(model, params, u[0], example)
@@ -53,7 +66,7 @@ def psa(model: Model) -> Loss:
         last = len(run.x) - 1
 
         # Each unit of the last layer, drawn anew given the rest, takes its other state with 1 - P.
-        change = _flipped_objective(model, params, example, run) - run.f
+        change = _flipped_objective(flips, params, example, run) - run.f
         other = 1 - run.sites[last].noise.probability(constant.x[last], constant.a[last])
         loss = run.f + jnp.mean(other.ravel() * change)
 
@@ -61,12 +74,12 @@ def psa(model: Model) -> Loss:
         signals: tuple[Array, ...] = ()  # -x_j delta_j of the layers from k on
         for k in reversed(range(last + 1)):
             if k < last:
-                delta = _delta_below(model, fixed, example, constant, k, signals)
+                delta = _delta_below(flips, fixed, example, constant, k, signals)
             signals = (-constant.x[k] * delta, *signals)
             loss += gradient_term(signals[0] * run.sites[k].noise.pdf(constant.a[k]), run.a[k])
         return loss
 
-    return surrogate_loss(model, example_loss, route=partial(_route, model))
+    return surrogate_loss(model, example_loss, route=partial(_route, flips))
 
 
 def _flipped_objective(model: Any, params: Params, example: Example, run: Trace) -> Array:
@@ -112,8 +125,8 @@ def _each_flip(
     return one_by_one(one, run.x[k].size, sum(x.size for x in run.x))
 
 
-def _route(model: Any, sites: Sequence[Site]) -> list[str]:
+def _route(model: Any, sites: Sequence[Site], params: Params) -> list[str]:
     """Return in words how flips are computed in a model with these sites."""
     if is_chain(model):
-        return [model.flip_route(site.index) for site in sites]
+        return [model.flip_route(site.index, params) for site in sites]
     return generic_route(sites)

@@ -139,7 +139,7 @@ def _integral(noise: Noise, a: Array) -> Array:
     return noise.integral(a)
 
 
-def _route(model: Model, sites: tuple[Site, ...]) -> list[str]:
+def _route(model: Model, sites: tuple[Site, ...], params: Params) -> list[str]:
     """Return in words how flips are computed in a model with these sites."""
     if not _is_layered_chain(model):
         return generic_route(sites)

@@ -8,6 +8,7 @@ the classes here build such functions.
 - Layers: ``Dense``, ``Conv``, ``Logits``, made of parts by ``Compose``, ``Add`` and
   ``Concatenate``, with ``AveragePool``; any JAX function by ``Function``; the protocol ``Layer``.
 - Objectives: ``Readout`` with a loss, ``ELBO``.
+- ``low_rank_bound``: how wrong the flips of PSA are at most between large layers.
 - ``optimisers``: gradient transformations of optax for latent weights.
 
 ``gradbench.models.structure`` says what a model of your own may offer beyond the contract, and what
@@ -24,6 +25,7 @@ from gradbench.models.dense import Dense, Logits
 from gradbench.models.elbo import ELBO
 from gradbench.models.layer import Layer
 from gradbench.models.losses import Readout
+from gradbench.models.low_rank import low_rank_bound
 from gradbench.models.multisample import MultiSample
 from gradbench.models.network import SBN, RealNetwork, dense_network
 from gradbench.models.pool import AveragePool
@@ -48,6 +50,7 @@ __all__ = [
     "Readout",
     "RealNetwork",
     "dense_network",
+    "low_rank_bound",
     "optimisers",
 ]
 

@@ -1,5 +1,6 @@
 """Convolutional layers, and pooling."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -18,11 +19,12 @@ from gradbench.models.dense import affine, check_sizes, uniform_affine
 from gradbench.models.flips import one_by_one
 from gradbench.models.layer import LAYERS, Layer, Shape, axes, read, some_units
 from gradbench.models.pool import AveragePool
+from gradbench.models.ranks import LowRankFlips
 from gradbench.models.reads import Reads, Window
 
 
 @dataclass(frozen=True)
-class Conv:
+class Conv(LowRankFlips):
     """A convolution a = W * x + b of neural networks (a correlation) along one or two axes.
 
     ``inputs`` is ``[length, channels]`` or ``[height, width, channels]``, ``channels`` the number
@@ -159,6 +161,19 @@ class Conv:
 
         pulled = one_by_one(entry, weight.shape[1], a.size)
         return pull(jnp.moveaxis(pulled, 0, -1))[0].reshape(x.shape)
+
+    @property
+    def pairs(self) -> int:
+        """The number of pairs of an input, or a zero of the padding, and a unit that reads it."""
+        return math.prod((*self.outputs, *self.kernel, self.inputs[-1]))
+
+    def transposed(
+        self, weight: Array, g: Float[Array, "*space channels"]
+    ) -> Float[Array, "*inputs"]:
+        """Return W^T g, for a weight and g of any number of channels."""
+        of_patches = g @ weight.reshape(len(weight), -1)
+        x = jax.ShapeDtypeStruct(self.inputs, of_patches.dtype)
+        return jax.linear_transpose(self.patches, x)(of_patches)[0]
 
 
 @LAYERS.register("conv")

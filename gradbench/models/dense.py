@@ -22,6 +22,7 @@ from gradbench.core.fields import Count, OneOrMore, Real
 from gradbench.core.noise import Noise, get_noise
 from gradbench.models.flips import _AT_ONCE, one_by_one
 from gradbench.models.layer import LAYERS, Layer, Shape, read, some_units, units
+from gradbench.models.ranks import LowRankFlips
 from gradbench.models.reads import Reads
 
 
@@ -63,7 +64,7 @@ def check_sizes(what: str, sizes: Any) -> None:
 
 
 @dataclass(frozen=True)
-class Dense:
+class Dense(LowRankFlips):
     """A dense layer a = W x + b, parameters ``{"weight": [outputs, inputs], "bias": [outputs]}``.
 
     It reads states of any shape with ``inputs`` units; ``noise`` is the noise of its ``outputs``
@@ -116,6 +117,15 @@ class Dense:
                 x.shape
             )
         return one_by_one(one, x.size, a.size).reshape(x.shape)
+
+    @property
+    def pairs(self) -> int:
+        """The number of pairs of an input and a unit."""
+        return self.inputs * self.outputs
+
+    def transposed(self, weight: Array, g: Array) -> Float[Array, " inputs"]:
+        """Return W^T g, for a weight [n, inputs] and g [n] of any number n of units."""
+        return g @ weight
 
 
 @dataclass(frozen=True)

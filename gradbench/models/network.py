@@ -6,7 +6,7 @@ and an objective of them. The exact recursion and the fast form of PSA use its s
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial, reduce
 from itertools import pairwise
 from numbers import Real
@@ -39,6 +39,8 @@ class SBN(Chain):
     coding. Examples are pairs ``(input, target)``. The parameters are a tuple with one entry per
     layer and one for the objective.
 
+    ``tolerance`` is the error that single flips may have in PSA, see ``with_tolerance``.
+
     Raises:
         GradbenchError: shapes that do not chain, or states that are not two different numbers.
     """
@@ -46,6 +48,7 @@ class SBN(Chain):
     layers: Any
     objective: Any
     states: Any = (-1.0, 1.0)
+    tolerance: Any = field(default=0.0, kw_only=True, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Check the coding of the states, and that the shapes chain."""
@@ -80,6 +83,10 @@ class SBN(Chain):
     def with_objective(self, objective: Any) -> "SBN":
         """Return the same layers under another objective."""
         return replace(self, objective=objective)
+
+    def with_tolerance(self, tolerance: float) -> "SBN":
+        """Return the same network, whose flips may be of low rank, see ``low_rank_bound``."""
+        return replace(self, tolerance=tolerance)
 
     def units_in_words(self, params: Params) -> str:
         """Return what is enumerated, as "5-5-5 hidden units"."""
@@ -137,10 +144,21 @@ class SBN(Chain):
         """
         layer, x, a = self.layers[k + 1], self.encode(run.x[k]), run.a[k + 1]
         pull = getattr(layer, "flip_pullback", None) or partial(flip_each, layer)
+        if hasattr(layer, "low_rank_pullback"):
+            pull = partial(layer.low_rank_pullback, size=self._size, tolerance=self.tolerance)
         return pull(params[k + 1], x, self.encode(-run.x[k]), a, g)
 
-    def flip_route(self, k: int) -> str:
-        """Return, in words, how flips of layer k reach the layer above or the objective in PSA."""
+    @property
+    def _size(self) -> float:
+        """The distance of the two values of a state."""
+        low, high = self.states
+        return float(abs(high - low))
+
+    def flip_route(self, k: int, params: Params = None) -> str:
+        """Return, in words, how flips of layer k reach the layer above or the objective in PSA.
+
+        Where that depends on the weights, it is said for ``params``.
+        """
         layer = self.layers[k]
         units = math.prod(axes(layer.outputs))
         if k == len(self.layers) - 1:
@@ -150,6 +168,9 @@ class SBN(Chain):
             return f"layer {k + 1} to the objective: {units} flips in turn, {name} again for each"
         above, name = self.layers[k + 1], type(self.layers[k + 1]).__name__
         to = f"layer {k + 1} to layer {k + 2}"
+        choice = getattr(above, "low_rank_choice", lambda *_: None)(self._size, self.tolerance)
+        if choice:
+            return f"{to}: {choice.in_words(params and params[k + 1]['weight'])}"
         if hasattr(above, "flip_pullback") and getattr(above, "fast_flips", True):
             return f"{to}: all flips at once, by {name}.flip_pullback"
         return f"{to}: {units} flips in turn, {name} again for each"
