@@ -209,6 +209,11 @@ def row_width(part: Callable[..., PyTree], *arrays: Any, given: tuple[PyTree, ..
     return max(1, *(three - two for three, two in zip(sizes(3), sizes(2), strict=True)))
 
 
+def largest_array(program: Any) -> int:
+    """Return the size of the largest array that a traced program makes, at least 1."""
+    return max((math.prod(shape) for shape in _shapes(program)), default=1)
+
+
 def _shapes(program: Any) -> Iterator[tuple[int, ...]]:
     """Yield the shapes of all results of a traced program and of the programs inside it."""
     for line in program.eqns:

@@ -21,16 +21,15 @@ from gradbench.core.errors import GradbenchError
 from gradbench.core.platform import check_platform
 from gradbench.core.precision import float64
 from gradbench.core.pytrees import layer_vectors
-from gradbench.core.run import batch_size, sites_of
-from gradbench.core.surrogate import SurrogateLoss
 from gradbench.exact.moments import moments_work, unchecked_moments
+from gradbench.exact.size import largest_array
 from gradbench.measure.blocks import BINS, ROUNDING, Block, LayerBlock
 
 BLOCKS = 32  # of a cell, at least
 _LARGEST_BLOCK = 8192  # draws
 _BLOCK_ENTRIES = 1 << 23  # gradient coordinates of a block, which are in memory at the same time
 _MOST_DRAWS = 2**32  # keys are numbered in 32 bits
-_CHUNK = 1 << 19  # inputs and states of a chunk of draws: its temporaries then stay in cache
+_CHUNK = 1 << 18  # numbers of the largest array of a chunk of draws, which then stay in cache
 
 
 class Plan(NamedTuple):
@@ -149,17 +148,10 @@ def layer_moments(
 
 def chunk_of(loss: Loss, params: Params, batch: Batch, block: int) -> int:
     """Return how many draws of a block, whose size is a power of two, are made at a time."""
-    fitting = max(1, _CHUNK // _numbers(loss, params, batch))
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    program = jax.make_jaxpr(partial(draw, loss))(params, key, batch)
+    fitting = max(1, _CHUNK // largest_array(program.jaxpr))
     return min(block, 1 << (fitting.bit_length() - 1))
-
-
-def _numbers(loss: Loss, params: Params, batch: Batch) -> int:
-    """Return the number of inputs of one draw and, where it is known, of its states."""
-    inputs = sum(leaf.size for leaf in jax.tree.leaves(batch))
-    if not isinstance(loss, SurrogateLoss):
-        return inputs
-    examples = 1 if hasattr(loss.model, "as_single_example") else batch_size(batch)
-    return inputs + examples * sum(site.size for site in sites_of(loss.model, params, batch))
 
 
 @partial(jax.jit, static_argnums=0)

@@ -16,7 +16,7 @@ from stored import as_bytes, statistics
 from gradbench.core.contract import is_deterministic
 from gradbench.core.errors import GradbenchError
 from gradbench.core.pytrees import layer_names, layer_vectors
-from gradbench.estimators import arm, exact, mean_field, nested, psa, reinforce
+from gradbench.estimators import arm, exact, mean_field, nested, psa, reinforce, rloo
 from gradbench.measure import draws as module
 from gradbench.measure.blocks import BINS, pool
 from gradbench.measure.draws import Plan, make_plan, measure
@@ -157,7 +157,7 @@ def test_the_size_of_chunks_changes_rounding_only(monkeypatch):
     with precision(True):
         params = jax.tree.map(jnp.asarray, params)
         one = list(measure(arm(network), params, batch, params, KEY, plan))
-        monkeypatch.setattr(module, "_CHUNK", 2 * 3 * (2 + 1 + 2))  # two draws of three examples
+        monkeypatch.setattr(module, "chunk_of", lambda *_: 2)
         two = list(measure(arm(network), params, batch, params, KEY, plan))
         draws = stored(arm(network), params, batch, KEY, 32)
     for a, b in zip(one, two, strict=True):
@@ -177,6 +177,19 @@ def test_plans_that_differ_in_the_number_of_draws_share_their_programs(compilati
             list(measure(random_gradient, PARAMS, BATCH, GRADIENT, KEY, plan))
             counts.append(len(compilations))
     assert counts[0] and len(set(counts)) == 1
+
+
+def test_chunks_count_what_a_draw_makes_of_an_example_flips_and_samples_too():
+    network, params, batch = small((2, 16, 16, 1))
+    examples = len(batch[1])
+    for loss, numbers in (
+        (psa(network), examples * 16 * 16),  # all flips of a layer, in all units above
+        (rloo(network, samples=64), 64 * examples * 16),  # the states of all samples
+        (random_gradient, 16 * 16),  # the largest weight
+    ):
+        chunk = module.chunk_of(loss, params, batch, 1 << 20)
+        assert chunk * numbers <= module._CHUNK < 2 * chunk * numbers
+    assert module.chunk_of(psa(network), params, batch, 2) == 2
 
 
 def test_draws_in_float32_get_statistics_in_float64():
