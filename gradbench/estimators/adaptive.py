@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeAlias
 
 import jax
@@ -10,6 +11,7 @@ from jaxtyping import Array, Float
 
 from gradbench.core.contract import Batch, Example, Loss, Model, Params, Randomness, scalar_of
 from gradbench.core.inputs import checked
+from gradbench.core.programs import share
 from gradbench.core.pytrees import real_type
 from gradbench.core.surrogate import SurrogateLoss
 
@@ -58,17 +60,20 @@ class Learned:
 
     def fit(self, params: Params, key: Array, batch: Batch, steps: int = STEPS) -> SurrogateLoss:
         """Return the estimator after ``steps`` steps of ``adapt`` at fixed parameters."""
-        if not steps:
-            return self.frozen(self.init(params, batch))
+        state = _adapted(self, steps, params, key, batch) if steps else self.init(params, batch)
+        # So that the estimator at the parameters of other checkpoints is compiled with this one.
+        loss: SurrogateLoss = share(self.frozen(state), self.frozen, state)
+        return loss
 
-        @jax.jit
-        def final(params: Params, batch: Batch) -> State:
-            def step(state: State, key: Array) -> tuple[State, None]:
-                return self.adapt(state, params, key, batch), None
 
-            return jax.lax.scan(step, self.init(params, batch), jax.random.split(key, steps))[0]
+@partial(jax.jit, static_argnums=(0, 1))
+def _adapted(learned: Learned, steps: int, params: Params, key: Array, batch: Batch) -> State:
+    """Return the state after so many steps of ``adapt`` at fixed parameters."""
 
-        return self.frozen(final(params, batch))
+    def step(state: State, key: Array) -> tuple[State, None]:
+        return learned.adapt(state, params, key, batch), None
+
+    return jax.lax.scan(step, learned.init(params, batch), jax.random.split(key, steps))[0]
 
 
 def fitted(loss: Loss, params: Params, key: Array, batch: Batch, steps: int = STEPS) -> Loss:

@@ -21,6 +21,7 @@ from gradbench.core.contract import Batch, Example, Loss, Params, Site
 from gradbench.core.errors import GradbenchError
 from gradbench.core.inputs import checked, is_finite, not_finite, refuse_traced
 from gradbench.core.platform import check_platform
+from gradbench.core.programs import Make, parts
 from gradbench.core.pytrees import real_type
 from gradbench.core.run import batch_size, run_at_states
 from gradbench.core.surrogate import SurrogateLoss
@@ -110,13 +111,15 @@ def unchecked_moments(
         return _of_batch(*branch_moments(loss, params, batch))
     if loss.couples_batch:
         examples = jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], examples)
+    make, numbers = parts(loss)
     if loss.randomness == "uniforms":
         refuse_traced("moments", params, examples)
         lengths, grid = uniform_grid(loss, sites, params, examples, points)
-        return _by_uniforms(loss, sites, dtype, lengths, params, examples, jnp.asarray(grid, dtype))
+        points_of = jnp.asarray(grid, dtype)
+        return _by_uniforms(make, sites, dtype, lengths, numbers, params, examples, points_of)
     size = paths_size(model, params, batch, loss.streams * copies)
     refuse_large(size._replace(work=2 * size.work), params, batch, MEMORY)
-    return _by_paths(loss, sites, dtype, copies, params, examples)
+    return _by_paths(make, sites, dtype, copies, numbers, params, examples)
 
 
 def moments_work(
@@ -192,10 +195,11 @@ def _of_batch(value: Float[Array, " examples"], first: PyTree, second: PyTree) -
 
 @partial(jax.jit, static_argnums=(0, 1, 2, 3))
 def _by_paths(
-    loss: SurrogateLoss,
+    make: Make,
     sites: tuple[Site, ...],
     dtype: Any,
     copies: int,
+    numbers: Any,
     params: Params,
     examples: Batch,
 ) -> Moments:
@@ -203,6 +207,7 @@ def _by_paths(
 
     There is one path per stream, and one per example where the estimator couples the examples.
     """
+    loss = make(numbers)
     streams = loss.streams * copies
     units = sum(site.size for site in sites)
 
@@ -228,15 +233,17 @@ def _by_paths(
 
 @partial(jax.jit, static_argnums=(0, 1, 2, 3))
 def _by_uniforms(
-    loss: SurrogateLoss,
+    make: Make,
     sites: tuple[Site, ...],
     dtype: Any,
     lengths: tuple[int, ...],
+    numbers: Any,
     params: Params,
     examples: Batch,
     grid: Float[Array, "examples axes 2 points"],
 ) -> Moments:
     """Return the moments by the product of the rules of all axes, of ``lengths`` points each."""
+    loss = make(numbers)
     strides = np.cumprod([1, *lengths[:0:-1]])[::-1][: len(lengths)]
 
     def weighted(number: Array, row: Any) -> tuple[Array, Any, Example]:

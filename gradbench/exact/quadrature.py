@@ -2,6 +2,7 @@
 
 import math
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +11,7 @@ from jaxtyping import Array, Float
 
 from gradbench.core.contract import Batch, Example, Params, Site, Smoothness
 from gradbench.core.errors import GradbenchError
+from gradbench.core.programs import Make, parts
 from gradbench.core.run import batch_size, run_at_states
 from gradbench.core.surrogate import SurrogateLoss
 from gradbench.exact.states import by_site, numbered_states
@@ -66,7 +68,8 @@ def _ends(
     loss: SurrogateLoss, sites: tuple[Site, ...], params: Params, examples: Batch
 ) -> list[list[np.ndarray]]:
     """Return, per example and axis, the values of the uniform between which no draw jumps."""
-    found = [np.asarray(table, float) for table in _breakpoints(loss, sites, params, examples)]
+    tables = _breakpoints(*parts(loss), sites, params, examples)
+    found = [np.asarray(table, float) for table in tables]
     return [
         [
             np.unique(np.clip([0.0, 1.0, *table[e, :, :, j].ravel()], 0, 1))
@@ -77,11 +80,12 @@ def _ends(
     ]
 
 
-@partial(jax.jit, static_argnums=(0, 1))
+@partial(jax.jit, static_argnums=(0, 2))
 def _breakpoints(
-    loss: SurrogateLoss, sites: tuple[Site, ...], params: Params, examples: Batch
+    make: Make, numbers: Any, sites: tuple[Site, ...], params: Params, examples: Batch
 ) -> list[Float[Array, "examples paths breaks units"]]:
     """Return, per stream and site, the breakpoints on all paths."""
+    loss = make(numbers)
     units = sum(site.size for site in sites)
 
     def of_path(flat: Array, example: Example) -> list[Array]:

@@ -25,6 +25,7 @@ from gradbench.core.atomic import Floats
 from gradbench.core.contract import Batch, Loss, Model, Params
 from gradbench.core.errors import GradbenchError
 from gradbench.core.inputs import is_finite as all_finite
+from gradbench.core.programs import parts
 from gradbench.core.pytrees import layer_names, layers_of
 from gradbench.core.run import sites_of
 from gradbench.estimators.adaptive import fitted
@@ -209,7 +210,8 @@ def prepare(
     Raises:
         GradbenchError: the estimator does not take the model. Only shapes are computed before.
     """
-    jax.eval_shape(partial(draw, loss), params, key, batch)
+    make, numbers = parts(loss)
+    jax.eval_shape(partial(draw, make), numbers, params, key, batch)
     return Cell(fitted(loss, params, fit_key, batch), params, batch, key, name, remedy)
 
 

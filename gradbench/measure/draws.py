@@ -3,8 +3,8 @@
 Draws are numbered. Draw i of a cell has the key ``fold_in(key, i)``, so that it does not matter
 when or where it is made. Consecutive draws form blocks. One compiled function makes a block: a scan
 over chunks of vmapped draws that are small enough to stay in the processor's cache. Another one,
-shared by all estimators, reduces it to the statistics of ``gradbench.measure.blocks``. Blocks are
-stored, merged and resumed.
+shared by all estimators, reduces it to the statistics of ``gradbench.measure.blocks``: see
+``gradbench.measure.reduce``. Blocks are stored, merged and resumed.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,16 +14,18 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Float
 
 from gradbench.core.contract import Batch, Loss, Params, is_deterministic, scalar_of
 from gradbench.core.errors import GradbenchError
 from gradbench.core.platform import check_platform
 from gradbench.core.precision import float64
+from gradbench.core.programs import Make, parts
 from gradbench.core.pytrees import layer_vectors
 from gradbench.exact.moments import moments_work, unchecked_moments
 from gradbench.exact.size import largest_array
-from gradbench.measure.blocks import BINS, ROUNDING, Block, LayerBlock
+from gradbench.measure.blocks import Block
+from gradbench.measure.reduce import reduced
 
 BLOCKS = 32  # of a cell, at least
 _LARGEST_BLOCK = 8192  # draws
@@ -45,6 +47,11 @@ class Plan(NamedTuple):
     averages: tuple[int, ...]
     head_sizes: tuple[int, ...]
     larger: tuple[int, ...]
+
+    @property
+    def sizes(self) -> tuple[int, tuple[int, ...], tuple[int, ...]]:
+        """The sizes that the statistics of a block depend on."""
+        return self.block, self.averages, self.head_sizes
 
     @property
     def blocks(self) -> int:
@@ -128,7 +135,7 @@ def measure(
                 loss, plan.block, chunk, params, batch, key, index * plan.block
             )
         with float64():
-            *layers, network = _statistics(plan, gradients, exact, count)
+            *layers, network = reduced(*plan.sizes, gradients, exact, count)
         yield Block(index, tuple(layers), network)
 
 
@@ -149,17 +156,22 @@ def layer_moments(
 def chunk_of(loss: Loss, params: Params, batch: Batch, block: int) -> int:
     """Return how many draws of a block, whose size is a power of two, are made at a time."""
     key = jax.eval_shape(lambda: jax.random.key(0))
-    program = jax.make_jaxpr(partial(draw, loss))(params, key, batch)
+    make, numbers = parts(loss)
+    program = jax.make_jaxpr(partial(draw, make))(numbers, params, key, batch)
     fitting = max(1, _CHUNK // largest_array(program.jaxpr))
     return min(block, 1 << (fitting.bit_length() - 1))
 
 
 @partial(jax.jit, static_argnums=0)
-def draw(loss: Loss, params: Params, key: Array, batch: Batch) -> tuple[Array, Params]:
-    """Return the value and the gradient of one draw.
+def draw(
+    make: Make, numbers: Any, params: Params, key: Array, batch: Batch
+) -> tuple[Array, Params]:
+    """Return the value and the gradient of one draw of ``make(numbers)``.
 
-    It is traced once for a loss and the shapes of its arguments, and then known to all that draw.
+    It is traced once for a ``make`` and the shapes of its arguments, and then known to all that
+    draw.
     """
+    loss = make(numbers)
     return jax.value_and_grad(lambda *args: scalar_of(loss(*args)))(params, key, batch)
 
 
@@ -178,142 +190,28 @@ def draw_block(
         GradbenchError: the platform computes wrong values.
     """
     check_platform()
-    values, gradients = _draw_block(loss, block, chunk, params, batch, key, first)
+    make, numbers = parts(loss)
+    values, gradients = _draw_block(make, block, chunk, numbers, params, batch, key, first)
     return values, gradients
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2))
 def _draw_block(
-    loss: Loss,
+    make: Make,
     block: int,
     chunk: int,
+    numbers: Any,
     params: Params,
     batch: Batch,
     key: Array,
     first: int | np.integer[Any],
 ) -> tuple[Float[Array, " block"], tuple[Float[Array, "block p"], ...]]:
-    def some(_: None, numbers: Array) -> tuple[None, tuple[Array, tuple[Array, ...]]]:
-        keys = jax.vmap(partial(jax.random.fold_in, key))(numbers)
-        each = jax.vmap(partial(draw, loss), (None, 0, None))
+    def some(_: None, own: Array) -> tuple[None, tuple[Array, tuple[Array, ...]]]:
+        keys = jax.vmap(partial(jax.random.fold_in, key))(own)
+        each = jax.vmap(partial(draw, make, numbers), (None, 0, None))
         values, gradients = each(params, keys, batch)
         return None, (values, layer_vectors(gradients, 1))
 
-    numbers = first + jnp.arange(block, dtype=jnp.uint32).reshape(-1, chunk)
-    _, (values, gradients) = jax.lax.scan(some, None, numbers)
+    numbered = first + jnp.arange(block, dtype=jnp.uint32).reshape(-1, chunk)
+    _, (values, gradients) = jax.lax.scan(some, None, numbered)
     return values.reshape(block), tuple(g.reshape(block, -1) for g in gradients)
-
-
-def _statistics(
-    plan: Plan,
-    gradients: tuple[Float[Array, "block p"], ...],
-    exact: tuple[Float[Array, " p"], ...],
-    count: int,
-) -> list[LayerBlock]:
-    """Return the statistics of the first ``count`` draws, for each layer and for the network."""
-    found = _reduced(plan.block, plan.averages, plan.head_sizes, gradients, exact, count)
-    *moments, groups, sums = jax.tree.map(np.asarray, found)
-    ends = np.cumsum([len(truth) for truth in exact])[:-1]
-    layers = zip(*(np.split(rows, ends, axis=-1) for rows in moments), strict=True)
-    nothing = [rows[..., :0] for rows in moments]
-    return [
-        LayerBlock._make((count, *own, groups, *(of[n] for of in sums)))
-        for n, own in enumerate((*layers, nothing))
-    ]
-
-
-@partial(jax.jit, static_argnums=(0, 1, 2))
-def _reduced(
-    block: int,
-    averages: tuple[int, ...],
-    head_sizes: tuple[int, ...],
-    gradients: tuple[Float[Array, "block p"], ...],
-    exact: tuple[Float[Array, " p"], ...],
-    count: Array,
-) -> tuple[Any, ...]:
-    """Return mean [P], m2 [P] and heads [H, P] of all coordinates, groups [K], and the other sums.
-
-    Those have a first axis of layers, the network being the last: the fields of ``LayerBlock`` from
-    ``cosine`` on. The rows of all M are reduced together, so that the program stays short.
-    """
-    numbers = jnp.arange(block)
-    present = (numbers < count)[:, None]
-    draws = jnp.concatenate(gradients, axis=1).astype(jnp.result_type(float))
-    draws = jnp.where(present, draws, 0)
-    mean = jnp.sum(draws, axis=0) / count
-    m2 = jnp.sum(jnp.where(present, draws - mean, 0) ** 2, axis=0)
-    heads = (numbers < np.array(head_sizes, int).reshape(-1, 1)).astype(draws.dtype) @ draws
-    means = _group_means(draws, averages)
-    complete, level = _complete(block, np.array(averages), count)
-    sums = _sums(_directions(jnp.concatenate(means), exact), complete, level)
-    return mean, m2, heads, jnp.sum(complete, axis=1), sums
-
-
-def _group_means(
-    draws: Float[Array, "block p"], averages: Sequence[int]
-) -> list[Float[Array, "groups p"]]:
-    """Return the means of whole groups of M draws for each M, made of those for a divisor of M."""
-    means = {1: draws}
-    for m in averages:
-        known = max(n for n in means if m % n == 0)
-        size, parts = len(draws) // m, m // known
-        rows = means[known][: size * parts]
-        means[m] = jnp.mean(rows.reshape(size, parts, -1), axis=1) if parts > 1 else rows
-    return [means[m] for m in averages]
-
-
-def _complete(block: int, averages: np.ndarray, count: Array) -> tuple[Array, Array]:
-    """Return which rows of the groups of all M are complete groups of each M [K, rows].
-
-    Also return the number of the M that each row belongs to [rows].
-    """
-    ends = np.cumsum(block // averages)
-    row = jnp.arange(ends[-1])
-    level = jnp.sum(row[:, None] >= ends, axis=1)
-    begins = jnp.asarray(ends - block // averages)
-    within = (row - begins[level] + 1) * jnp.asarray(averages)[level] <= count
-    return within & (level == np.arange(len(averages))[:, None]), level
-
-
-def _directions(
-    g: Float[Array, "rows p"], exact: Sequence[Float[Array, " p"]]
-) -> tuple[Array, ...]:
-    """Return g.G, |g|^2, |G|^2, and how many coordinates have the sign of G, and how many could.
-
-    Each has a first axis of layers, the network being the last.
-    """
-    begin, parts = 0, []
-    for truth in exact:
-        own = g[:, begin : (begin := begin + len(truth))]
-        known = jnp.abs(truth) > ROUNDING * jnp.max(jnp.abs(truth), initial=0.0)
-        same = known & (jnp.sign(own) == jnp.sign(truth))
-        parts.append(
-            (
-                jnp.sum(own * truth, axis=1),
-                jnp.sum(own**2, axis=1),
-                jnp.sum(truth**2),
-                jnp.sum(same, axis=1),
-                jnp.sum(known),
-            )
-        )
-    layers = map(jnp.stack, zip(*parts, strict=True))
-    return tuple(jnp.concatenate([one, jnp.sum(one, axis=0, keepdims=True)]) for one in layers)
-
-
-def _sums(
-    directions: tuple[Array, ...], complete: Bool[Array, "averages rows"], level: Array
-) -> tuple[Array, ...]:
-    """Return the sums over complete groups; a cosine is 0 where one of the vectors is zero."""
-    dot, square, truth, same, known = directions
-    norms = jnp.sqrt(square * truth[:, None])
-    cosine = jnp.where(norms > 0, dot / jnp.where(norms > 0, norms, 1), 0)
-    angle = jnp.arccos(jnp.clip(cosine, -1, 1))
-    bins = jnp.minimum((angle * (BINS / jnp.pi)).astype(int), BINS - 1)
-    histogram = jnp.zeros((len(dot), len(complete), BINS), jnp.int32)
-    layer = jnp.arange(len(dot))[:, None]
-    histogram = histogram.at[layer, level, bins].add(jnp.any(complete, axis=0).astype(jnp.int32))
-    signs = same / jnp.maximum(known, 1)[:, None]
-
-    def total(rows: Float[Array, "layers rows"]) -> Float[Array, "layers averages"]:
-        return jnp.sum(jnp.where(complete, rows[:, None], 0), axis=2)
-
-    return total(cosine), total(cosine**2), histogram, total(signs), total(signs**2)

@@ -11,8 +11,10 @@ import jax.numpy as jnp
 
 from gradbench.core.contract import Batch, Loss, Params
 from gradbench.core.errors import GradbenchError
+from gradbench.core.programs import share
 from gradbench.core.seeds import named_seed
-from gradbench.estimators import check_spec, make_estimator
+from gradbench.core.surrogate import SurrogateLoss
+from gradbench.estimators import check_spec, get_estimator, make_estimator
 from gradbench.suites.data import Examples, load_data
 from gradbench.suites.initialise import get_initialisation
 from gradbench.suites.networks import AnyNetwork, check_network, make_network
@@ -86,8 +88,34 @@ class ProblemInstance:
 
 @lru_cache(maxsize=512)
 def estimator(spec: str, network: AnyNetwork) -> Loss:
-    """Return the surrogate loss, one object for a spec and a network: it is compiled once."""
-    return make_estimator(spec, network)
+    """Return the surrogate loss, one object for a spec and a network: it is compiled once.
+
+    Specs that differ in real numbers, such as temperatures, share their programs. The numbers 0 and
+    1 may stand for simpler formulas, and remain constants.
+    """
+    loss = make_estimator(spec, network)
+    entry, arguments = get_estimator(spec)
+    numbers = {
+        name: float(value)
+        for name, value in arguments.items()
+        if isinstance(entry.hyperparameters[name], float) and value not in (0, 1)
+    }
+    if not numbers or entry.needs or not isinstance(loss, SurrogateLoss):
+        return loss
+    fixed = tuple((name, value) for name, value in arguments.items() if name not in numbers)
+    return share(loss, _Maker(entry.make, network, fixed), numbers)
+
+
+@dataclass(frozen=True)
+class _Maker:
+    """Makes an estimator on a network from its real hyper-parameters; the others are ``fixed``."""
+
+    make: Callable[..., Loss]
+    network: AnyNetwork
+    fixed: tuple[tuple[str, object], ...]
+
+    def __call__(self, numbers: dict[str, float]) -> Loss:
+        return self.make(self.network, **dict(self.fixed), **numbers)
 
 
 def check_problem(problem: Problem) -> None:

@@ -11,6 +11,7 @@ from flax import nnx
 import gradbench
 from gradbench import GradbenchError
 from gradbench.core.inputs import checked
+from gradbench.core.programs import parts
 from gradbench.core.run import sampled
 from gradbench.core.uniforms import draw_uniforms
 from gradbench.estimators import ESTIMATORS, make_estimator
@@ -57,7 +58,8 @@ def test_aux_is_that_of_the_sampled_path_beside_the_same_draw(name):
 @pytest.mark.slow
 def test_a_model_with_aux_is_measured_like_one_without():
     loss, same = gradbench.estimators.arm(with_aux), gradbench.estimators.arm(alone)
-    for found, right in zip(draw(loss, PARAMS, KEY, BATCH), draw(same, PARAMS, KEY, BATCH)):  # noqa: B905
+    drawn = (draw(*parts(one), PARAMS, KEY, BATCH) for one in (loss, same))
+    for found, right in zip(*drawn, strict=True):
         for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(right), strict=True):
             np.testing.assert_allclose(one, other, rtol=1e-6)
     found, right = (gradbench.reference(m, PARAMS, BATCH).gradient[1] for m in (with_aux, alone))
