@@ -95,8 +95,8 @@ def magnitude_aware(model: Model, *, scaled: bool = False) -> Loss:
 
     This is what the code of Bi-Real Net does. In the text of the paper the derivative has the
     factor m too, which is ``scaled=True`` and what the library larq does. m itself is not
-    differentiated. The value is the loss of the scaled weights, no estimate of the loss of random
-    ones.
+    differentiated; infinite eta, which mask a weight, do not count in it. The value is the loss of
+    the scaled weights, no estimate of the loss of random ones.
 
     Raises:
         GradbenchError: a model without binary weights, or a ``scaled`` that is no bool.
@@ -107,7 +107,9 @@ def magnitude_aware(model: Model, *, scaled: bool = False) -> Loss:
 
     def example_loss(params, u, example):
         def unit(site, eta):
-            m = jnp.mean(jnp.abs(eta), axis=tuple(range(1, eta.ndim)), keepdims=True)
+            finite, axes = jnp.isfinite(eta), tuple(range(1, eta.ndim))
+            m = jnp.mean(jnp.abs(eta), axis=axes, keepdims=True, where=finite)
+            m = jnp.where(jnp.any(finite, axis=axes, keepdims=True), m, 1)
             inside = jnp.abs(eta) <= 1
             slope = jnp.where(inside, m if scaled else 1, 0).astype(eta.dtype)
             w = m * jnp.where(eta > 0, 1, -1)
