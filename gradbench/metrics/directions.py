@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 
 from gradbench.core.atomic import Counts, Floats
 from gradbench.core.errors import GradbenchError
-from gradbench.measure.blocks import BINS, ROUNDING, LayerStack
+from gradbench.measure.blocks import BINS, ROUNDING
+from gradbench.measure.stack import LayerStack
 from gradbench.metrics.intervals import (
     LEVEL,
     UNKNOWN,

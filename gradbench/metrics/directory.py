@@ -10,7 +10,7 @@ from gradbench.core import index
 from gradbench.core.atomic import CorruptFile, Json
 from gradbench.core.errors import GradbenchError
 from gradbench.core.specs import family
-from gradbench.measure.blocks import Stack
+from gradbench.measure.stack import Stack
 from gradbench.metrics.measurement import Measurement
 from gradbench.metrics.selection import Selection
 from gradbench.metrics.stopping import is_check_due, relative_error

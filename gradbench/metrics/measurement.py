@@ -8,14 +8,8 @@ import numpy as np
 
 from gradbench.core.atomic import Floats
 from gradbench.core.errors import GradbenchError
-from gradbench.measure.blocks import (
-    Block,
-    Blocks,
-    LayerStack,
-    Stack,
-    together,
-    ungrouped,
-)
+from gradbench.measure.blocks import Block, Blocks, together
+from gradbench.measure.stack import LayerStack, Stack, ungrouped
 from gradbench.metrics.reference_noise import Noise
 
 KEYS = ["problem", "replicate", "checkpoint", "layer", "estimator"]

@@ -4,10 +4,14 @@ import math
 
 import pandas as pd
 
+from gradbench.core.specs import label
+from gradbench.core.text import FORMATS
 from gradbench.metrics.accuracy import EXACT
 from gradbench.metrics.directory import Measurements, measurements
+from gradbench.metrics.intervals import digits
 from gradbench.metrics.layers import THEOREMS, layers_of
 from gradbench.metrics.measurement import KEYS, NETWORK
+from gradbench.metrics.render import by_layer, comment, render
 from gradbench.metrics.significance import Power, holm
 
 AGAINST = "AGAINST THE THEOREM"  # a verdict
@@ -79,3 +83,37 @@ def _verdict(claim: bool, known: bool, bias: float, found: bool) -> str:
     if known:
         return "biased" if seen else "unbiased"
     return "bias found" if seen else "no bias seen"
+
+
+def table_of_biases(frame: pd.DataFrame, form: str = "terminal", limit: int | None = None) -> str:
+    """Return an ``unbiasedness`` as text.
+
+    Raises:
+        GradbenchError: an unknown format.
+    """
+    if in_full := FORMATS.find(form).numbers:
+        return in_full(frame.head(limit))
+    parts = []
+    for (problem, replicate, checkpoint), group in frame.head(limit).groupby(KEYS[:3], sort=False):
+        rows = [["layer", "estimator", "bias by", "|bias|", "p", "detectable", "verdict"]]
+        for layer, row in by_layer(group):
+            bias = digits(row["bias"], math.nan if row["p"] >= 0.0 else 0.0)
+            numbers = [
+                "" if math.isnan(row[name]) else f"{row[name]:.2g}"
+                for name in ("p_adjusted", "detectable")
+            ]
+            known = label(row["estimator"]), row["source"]
+            rows.append([layer, *known, bias, *numbers, row["verdict"]])
+        parts.append(render(rows, form, f"{problem}, replicate {replicate}, {checkpoint}", right=3))
+    note = (
+        "p: the probability of such a bias by chance, adjusted for all tests here (Sidak, Holm);\n"
+        "detectable: the bias of one coordinate that would have been found with probability 0.9.\n"
+        "No p: the answer is known, from exact moments or because draws do not vary."
+    )
+    if against := int(frame["verdict"].eq(AGAINST).sum()):
+        note += (
+            f"\n\n{AGAINST}: {against} of {len(frame)} rows have a bias where the estimator is\n"
+            "certified to have none. The estimator, its certificate or the machine is wrong: do\n"
+            f"not use these results. By chance this happens at a rate of {FALSE_ALARMS:g} at most."
+        )
+    return "\n\n".join([*parts, comment(note, form)])

@@ -13,7 +13,7 @@ import numpy as np
 
 from gradbench.core.atomic import CorruptFile, Counts, Floats, Json
 from gradbench.core.names import unprintable
-from gradbench.measure.blocks import LayerStack, Stack
+from gradbench.measure.stack import LayerStack, Stack
 from gradbench.results.shape import anything, count, fault, filled, name
 
 _META = {

@@ -15,7 +15,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gradbench.core.atomic import MOST_BYTES, Counts, Json, to_json
-from gradbench.measure.blocks import BINS, Block, Histograms, LayerStack, Stack
+from gradbench.measure.blocks import BINS, Block
+from gradbench.measure.stack import Histograms, LayerStack, Stack
 
 _FLOATS, _COUNTS = pa.list_(pa.float64()), pa.list_(pa.int64())
 _COLUMNS = {

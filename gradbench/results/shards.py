@@ -25,7 +25,8 @@ from gradbench.core.atomic import (
     whole,
 )
 from gradbench.core.errors import GradbenchError
-from gradbench.measure.blocks import Block, Stack
+from gradbench.measure.blocks import Block
+from gradbench.measure.stack import Stack
 from gradbench.results.rows import encode, open_rows, read_rows
 
 _NAME = re.compile(r"\d{6,}-\d{6,}\.[0-9a-f]{16}\.parquet", re.ASCII)

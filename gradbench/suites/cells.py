@@ -16,9 +16,10 @@ from gradbench.core.names import visible_lines
 from gradbench.core.pytrees import layer_vectors
 from gradbench.estimators.registry import claims_of
 from gradbench.measure import exact_reference
-from gradbench.measure.blocks import Block, Stack
+from gradbench.measure.blocks import Block
 from gradbench.measure.cell import Cell, coordinates_of, prepare
 from gradbench.measure.draws import Plan, make_plan
+from gradbench.measure.stack import Stack
 from gradbench.metrics.stopping import is_check_due
 from gradbench.results.consistent import Stored, fitting
 from gradbench.results.shards import CellStore, CheckpointId, CorruptShard

@@ -17,7 +17,8 @@ from gradbench.core.names import in_latex
 from gradbench.core.text import FORMATS, latex, markdown
 from gradbench.metrics import KEYS, METRICS, summary
 from gradbench.metrics.intervals import digits
-from gradbench.metrics.tables import comparison, needed, ranking, replicates, shown, table, unbiased
+from gradbench.metrics.tables import comparison, needed, ranking, replicates, shown, table
+from gradbench.metrics.unbiasedness import table_of_biases
 
 GRADIENT = np.array([3.0, 0.0, -4.0, 0.0])  # |G| = 5
 ACROSS = np.array([0.0, 1.0, 0.0, 0.0])
@@ -58,7 +59,7 @@ def tables(cells):
         "intervals": lambda form: table(summary(cells), list(METRICS), form, True),
         "ranking": lambda form: ranking(metrics.rank(cells), "rmse", "1 draw", form),
         "needed": lambda form: needed(metrics.sample_complexity(cells, 0.4), 0.4, form),
-        "unbiased": lambda form: unbiased(metrics.unbiasedness(cells), form),
+        "unbiased": lambda form: table_of_biases(metrics.unbiasedness(cells), form),
         "comparison": lambda form: comparison(metrics.compare(cells, cells), "rmse", form),
         "replicates": lambda form: replicates(*frames, form),
     }
@@ -312,7 +313,7 @@ def test_the_draws_that_are_needed_are_whole_and_never_is_a_word(cells):
 
 
 def test_a_test_of_the_bias_says_its_verdicts(cells):
-    text = unbiased(metrics.unbiasedness(cells))
+    text = table_of_biases(metrics.unbiasedness(cells))
     verdicts = [" ".join(line.split()[-2:]) for line in text.splitlines()[2:6]]
     assert verdicts == ["bias seen", "bias found", "bias found", "0.5 biased"]
     assert "detectable: the bias of one coordinate" in text

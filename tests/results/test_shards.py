@@ -15,7 +15,8 @@ from stored import FLOATS, META, PLACE, assert_one_sentence, assert_same_blocks,
 
 from gradbench.core.atomic import SCHEMA, CorruptFile, digest, write_file
 from gradbench.core.errors import GradbenchError
-from gradbench.measure.blocks import BINS, Block, LayerBlock, Stack
+from gradbench.measure.blocks import BINS, Block, LayerBlock
+from gradbench.measure.stack import Stack
 from gradbench.results import shards
 from gradbench.results.shards import CellStore, CorruptShard
 

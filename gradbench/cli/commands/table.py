@@ -39,6 +39,7 @@ def run(options: argparse.Namespace) -> None:
     from gradbench.core.errors import GradbenchError
     from gradbench.core.text import FORMATS
     from gradbench.metrics import orderings, over_replicates, summary, tables, times, unbiasedness
+    from gradbench.metrics.unbiasedness import table_of_biases
 
     form = FORMATS.canonical(options.format)
     view = "--unbiasedness" if options.unbiasedness else "--costs" if options.costs else ""
@@ -59,7 +60,7 @@ def run(options: argparse.Namespace) -> None:
     frame, limit = selected_rows(frame, "layer", options.layer), options.limit
     rows = len(frame)
     if options.unbiasedness:
-        text = tables.unbiased(frame, form, limit)
+        text = table_of_biases(frame, form, limit)
     elif options.costs:
         rows = len(times.costs(frame))
         text = times.table_of_costs(frame, form, limit)
