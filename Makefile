@@ -8,7 +8,7 @@
 # make published   trains the networks that come with the package, and runs the suites that do
 # make docs    the API reference as HTML, into build/api
 # make bench   draws per second, cost of exact gradients, time of the psa suite, on this machine
-# make peer    estimators side by side with storchastic, in an environment of its own (with torch)
+# make peer    side by side with storchastic and plain JAX and torch, in an environment of its own
 # make clean   removes what the targets above made
 
 # PYTHON is the interpreter that .venv is made of, JAX a version of JAX in the place of the newest
@@ -61,6 +61,7 @@ bench: .venv/installed
 
 peer: .venv-peer/installed
 	.venv-peer/bin/python benchmarks/peer.py
+	.venv-peer/bin/python benchmarks/protocol.py
 
 clean:
 	rm -rf .venv .venv-matrix .venv-peer results/quick build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

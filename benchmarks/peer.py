@@ -15,7 +15,6 @@ numbers.
 
 import os
 import sys
-import time
 import warnings
 from collections.abc import Callable
 from statistics import NormalDist, median
@@ -24,6 +23,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from turns import ROUNDS, SECONDS, rate, rates, ratio
 
 from gradbench.core.errors import GradbenchError
 from gradbench.core.precision import float64
@@ -38,7 +38,6 @@ FALSE_ALARM = 1e-6  # of each estimator's test, over its coordinates
 DRAWS, AT_ONCE = 1_000_000, 2500
 INTEGRAL = 1 << 22  # points: in seconds
 BATCHES = (100, 300, 1000, 3000, 10_000)
-ROUNDS, SECONDS = 7, 0.5
 
 
 def three_bits(b: Any) -> Any:
@@ -334,13 +333,12 @@ def print_throughput() -> None:
         ]
         ours = [(str(n), n, our_draws(pair.ours, UNITS, distance, n)) for n in BATCHES]
         best = [max(side, key=lambda one: rate(*one[1:], SECONDS / 4)) for side in (theirs, ours)]
-        rounds = [[rate(*one[1:], SECONDS) for one in best] for _ in range(ROUNDS)]
-        a, b = (median(side) for side in zip(*rounds, strict=True))
-        ratios = [mine / other for other, mine in rounds]
+        other, mine = rates([one[1:] for one in best])
+        a, b = median(other), median(mine)
         print(
             f"{pair.peer:34}{quantity(a, best[0][0]):>26}   "
             f"{pair.ours:32}{quantity(b, best[1][0]):>19}"
-            f"{median(ratios):7.1f} ({min(ratios):.1f} to {max(ratios):.1f})",
+            f"{ratio(mine, other)}",
             flush=True,
         )
 
@@ -348,16 +346,6 @@ def print_throughput() -> None:
 def quantity(value: float, batch: str) -> str:
     """Estimates per second, with the batch that they were made in."""
     return f"{value:,.0f} ({batch})"
-
-
-def rate(n: int, task: Callable[[], Any], seconds: float) -> float:
-    """Estimates per second of CPU time, of all threads, after a call that warms up."""
-    task()
-    calls, begin = 0, time.process_time()
-    while (spent := time.process_time() - begin) < seconds:
-        task()
-        calls += 1
-    return n * calls / spent
 
 
 if __name__ == "__main__":

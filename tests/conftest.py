@@ -1,11 +1,14 @@
 """What the tests share: the Hypothesis profile, double precision, small networks, statistics."""
 
+import importlib
 import os
 import shutil
+import sys
 import tempfile
 from collections import Counter
 from contextlib import nullcontext
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -216,3 +219,13 @@ def finished(finished_run, tmp_path):
     """A copy of the finished run, for a test that changes it."""
     shutil.copytree(finished_run, tmp_path / "finished")
     return tmp_path / "finished"
+
+
+def benchmark(name):
+    """A module of benchmarks/, which is no package: its modules import each other by name."""
+    folder = str(Path(__file__).parent.parent / "benchmarks")
+    sys.path.insert(0, folder)
+    try:
+        return importlib.import_module(name)
+    finally:
+        sys.path.remove(folder)

@@ -1,14 +1,12 @@
 """The comparison with storchastic, as far as it goes without storchastic: what it would judge."""
 
-import importlib.util
 import itertools
 import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from conftest import threshold
+from conftest import benchmark, threshold
 
 from gradbench.core.errors import GradbenchError
 from gradbench.estimators import get_estimator
@@ -18,11 +16,7 @@ pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 @pytest.fixture(scope="module")
 def peer():
-    path = Path(__file__).parent.parent / "benchmarks" / "peer.py"
-    spec = importlib.util.spec_from_file_location("peer", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return benchmark("peer")
 
 
 @pytest.fixture(scope="module")
@@ -132,14 +126,3 @@ def test_our_draws_are_made_in_float32_each_with_a_gradient_of_its_own(peer):
     draws = peer.our_draws("moving_average", peer.UNITS, peer.distance, 4)()
     assert draws.shape == (4, peer.UNITS) and draws.dtype == np.float32
     assert len(np.unique(np.asarray(draws), axis=0)) == 4
-
-
-def test_a_rate_is_in_estimates_per_second_of_cpu_time_without_the_first_call(peer, monkeypatch):
-    clock = [0.0]
-    costs = iter([100.0])  # the first call compiles
-
-    def task():
-        clock[0] += next(costs, 0.5)
-
-    monkeypatch.setattr(peer.time, "process_time", lambda: clock[0])
-    assert peer.rate(1000, task, 4.0) == 2000
