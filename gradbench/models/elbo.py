@@ -234,7 +234,16 @@ class ELBO:
 KL = ("closed", "sampled")
 LIKELIHOODS = ("bernoulli_likelihood", "multinomial_likelihood")
 _PRIOR = NOISES["logistic"]
-_SOFTPLUS = Smooth(softplus, _PRIOR.cdf, lambda k: _PRIOR.derivative_bound(k - 1) if k > 1 else 1.0)
+
+
+def _softplus_bound(k: int) -> float:
+    """Return a bound of the k-th derivative of softplus, whose first is the logistic F."""
+    bound = _PRIOR.derivative_bound
+    assert bound is not None
+    return bound(k - 1) if k > 1 else 1.0
+
+
+_SOFTPLUS = Smooth(softplus, _PRIOR.cdf, _softplus_bound)
 
 
 @OBJECTIVES.register("elbo")
