@@ -68,16 +68,16 @@ OBJECTIVES: Registry[LossFunction | type[ObjectiveForm]] = Registry(
 @OBJECTIVES.register()
 def logistic_loss(out: Float[Array, " 1"], target: Float[Array, ""]) -> Float[Array, ""]:
     """Return log(1 + exp(-out target)), target in {-1, +1}."""
-    return _softplus(-out[0] * target)
+    return softplus(-out[0] * target)
 
 
 @jax.custom_jvp
-def _softplus(z: Float[Array, ""]) -> Float[Array, ""]:
+def softplus(z: Float[Array, ""]) -> Float[Array, ""]:
     """Return log(1 + exp(z)) of a finite z; JAX's, which takes infinities too, is slower."""
     return jnp.maximum(z, 0) + jnp.log1p(jnp.exp(-jnp.abs(z)))
 
 
-_softplus.defjvp(lambda z, dz: (_softplus(*z), jax.nn.sigmoid(*z) * dz[0]))
+softplus.defjvp(lambda z, dz: (softplus(*z), jax.nn.sigmoid(*z) * dz[0]))
 
 
 @OBJECTIVES.register()

@@ -21,8 +21,10 @@ the change then stands before the products, and W without it is the same for all
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
@@ -92,6 +94,18 @@ def bound_of(function: Smooth, rank: int, width: Any) -> Any:
     return worst * (width / 2) ** rank
 
 
+def slope_bound_of(function: Smooth, rank: int, width: Any) -> Any:
+    """Return the larger of ``bound_of`` and the bound of the derivatives of ``smooth_pull``.
+
+    Those in the weights have phi'(a + v), which is wrong by at most this share of max |phi'|.
+    """
+    slope = Smooth(function.slope, function.slope, lambda k: function.bound(k + 1))
+    share = function.bound(2) / function.bound(1)
+    return jnp.maximum(
+        bound_of(function, rank, width), share * width * bound_of(slope, rank, width)
+    )
+
+
 # ------------------------------------------------------------------------------ interpolation
 
 
@@ -157,3 +171,43 @@ def low_rank_pull(
     powers = _powers(rank, weight)
     odd, even = map(transposed, powers, _coefficients(rank, phi, a, width, g))
     return sign * odd + sign**2 * even
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(0, 1, 2, 3))
+def smooth_pull(
+    rank: int,
+    phi: Smooth,
+    transposed: Transposed,
+    size: float,
+    weight: Array,
+    a: Array,
+    change: Array,
+    line: Array,
+) -> Array:
+    """Return the sum over j of phi(a_j + v_ji) - phi(a_j) - v_ji line_j, of rank r.
+
+    Derivatives in the weight and in a are of rank r too: they interpolate phi' as the pull
+    interpolates phi. A derivative of the interpolant would be less accurate. ``change`` and
+    ``line`` are constants.
+    """
+    sign, width = change / size, size * jnp.max(jnp.abs(weight))
+    odd, even = _coefficients(rank, phi.value, a, width, jnp.ones_like(a))
+    # What is linear in v is interpolated as it is.
+    odd -= jnp.concatenate([2 * float(n) * width * line for n in _nodes(rank)[0]], axis=-1)
+    odd, even = map(transposed, _powers(rank, weight), (odd, even))
+    return sign * odd + sign**2 * even
+
+
+@smooth_pull.defjvp
+def _smooth_pull_jvp(rank, phi, transposed, size, primals, tangents):
+    weight, a, change, line = primals
+    weight_dot, a_dot, _, _ = tangents
+    sign, width = change / size, size * jnp.max(jnp.abs(weight))
+    by_a = low_rank_pull(rank, phi.slope, transposed, size, weight, a, change, a_dot)
+    moved = jnp.concatenate([weight_dot] * (rank // 2))
+    powers = [moved * power for power in _powers(rank, weight)]
+    parts = _coefficients(rank, phi.slope, a, width, jnp.ones_like(a))
+    odd, even = map(transposed, powers, parts)
+    by_weight = transposed(weight_dot, phi.slope(a) - line) + sign * odd + sign**2 * even
+    value = smooth_pull(rank, phi, transposed, size, weight, a, change, line)
+    return value, by_a + change * by_weight

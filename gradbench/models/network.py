@@ -25,6 +25,7 @@ from gradbench.models.dense import Dense
 from gradbench.models.flips import flip_each, one_by_one
 from gradbench.models.layer import axes
 from gradbench.models.losses import LossFunction, Readout
+from gradbench.models.ranks import Choice
 
 LARGEST = 1e6  # what a state may be: squares of sums of states are numbers still
 
@@ -165,6 +166,9 @@ class SBN(Chain):
             name = getattr(self.objective, "__name__", type(self.objective).__name__)
             if not self.term and hasattr(self.objective, "flips"):
                 return f"layer {k + 1} to the objective: all flips at once, by {name}.flips"
+            if found := self._objective_choice(k):
+                weight = params and params[-1]["decoders"][k]["weight"]
+                return f"layer {k + 1} to the objective: {found.in_words(weight)}"
             return f"layer {k + 1} to the objective: {units} flips in turn, {name} again for each"
         above, name = self.layers[k + 1], type(self.layers[k + 1]).__name__
         to = f"layer {k + 1} to layer {k + 2}"
@@ -193,6 +197,12 @@ class SBN(Chain):
                 lambda i: self.objective(theta, self.encode(flip(x, i)), target), x.size, x.size
             )
 
+        if self._objective_choice(k):
+            below, noise = run.x[k - 1] if k else example, get_noise(self.layers[k].noise)
+            return run.f + self.objective.flip_changes(
+                params, k, noise, below, run.a[k], x, self.tolerance
+            )
+
         def terms(x: Array) -> Array:
             """Return the sum of the terms that see the states of layer k."""
             below = run.x[k - 1] if k else example
@@ -205,6 +215,11 @@ class SBN(Chain):
         size = x.size if last else x.size + run.x[k + 1].size
         rest = run.f - terms(x)
         return rest + one_by_one(lambda i: terms(flip(x, i)), x.size, size)
+
+    def _objective_choice(self, k: int) -> Choice | None:
+        """Return which ranks the objective offers for flips of layer k, if it does."""
+        offer = getattr(self.objective, "flip_choice", lambda *_: None)
+        return offer(k, self.tolerance)
 
     def _term(self, params: Params, k: int, below: Any, a: Array, x: Array) -> Array:
         assert self.term is not None

@@ -20,7 +20,7 @@ from gradbench.core.noise import get_noise
 from gradbench.models.layer import axes, units
 from gradbench.models.low_rank import bound_of, low_rank_pull, smooth_cdf
 
-RANKS = (4, 8)  # each is compiled, and cheaper than the exact pull
+RANKS = (2, 4, 8)  # each is compiled, and cheaper than the exact pull
 FEW_UNITS = 32  # inputs
 FEW_PAIRS = 1 << 12  # pairs of an input and a unit that reads it
 
