@@ -58,6 +58,7 @@ docs: .venv/installed-for-tests
 bench: .venv/installed
 	$(BIN)/python benchmarks/speed.py
 	$(BIN)/python benchmarks/entry_points.py
+	$(BIN)/python benchmarks/commands.py
 
 peer: .venv-peer/installed
 	.venv-peer/bin/python benchmarks/peer.py
