@@ -59,6 +59,7 @@ bench: .venv/installed
 	$(BIN)/python benchmarks/speed.py
 	$(BIN)/python benchmarks/entry_points.py
 	$(BIN)/python benchmarks/wide_networks.py
+	$(BIN)/python benchmarks/commands.py
 
 peer: .venv-peer/installed
 	.venv-peer/bin/python benchmarks/peer.py
