@@ -103,7 +103,7 @@ class _Composed:
         return fast_pull(self) is not None
 
     def flip_pullback(self, theta: Params, x: Array, flipped: Array, a: Array, g: Array) -> Array:
-        """Return what ``flip_each`` does, in one of the ways of ``composed_flips`` if it can.
+        """Return what ``flip_each`` does: x, flipped, result [*inputs], and a, g [*outputs].
 
         Raises:
             GradbenchError: states that do not fit.
