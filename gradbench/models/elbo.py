@@ -157,7 +157,7 @@ class ELBO:
         """Return which ranks the flips of layer k may take; None if they are made in turn.
 
         They are of low rank where k is the last layer, its decoder dense or a convolution, and the
-        likelihood that of bits.
+        likelihood that of bits. The bound of their error has to meet the ``tolerance``.
         """
         decoder: Any = self.decoders[k]
         bits = k > 0 or self.likelihood in ("bernoulli_likelihood", bernoulli_likelihood)

@@ -113,7 +113,10 @@ class LowRankFlips:
         raise NotImplementedError
 
     def low_rank_choice(self, size: float, tolerance: float) -> Choice | None:
-        """Return which ranks may be taken where inputs change by ``size``; None if none may."""
+        """Return which ranks may be taken where inputs change by ``size``; None if none may.
+
+        The bound of their error has to meet the ``tolerance``.
+        """
         if (function := smooth_cdf(self.noise)) is None:
             return None
         bound = partial(bound_of, function)
