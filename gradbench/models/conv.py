@@ -102,7 +102,7 @@ class Conv(LowRankFlips):
         return (*((n + sum(pad) - k) // s + 1 for n, pad, k, s in sizes), self.channels)
 
     def reads(self, shape: Shape) -> Reads:
-        """Return which inputs each position reads, see ``gradbench.models.reads``."""
+        """Return which inputs of a shape each position reads, see ``gradbench.models.reads``."""
         sizes = zip(self.kernel, self.stride, self._pads, self._space, strict=True)
         windows = tuple(Window(k, s, -low, n) for k, s, (low, _), n in sizes)
         return Reads(self.inputs, self.outputs, windows, lambda theta: theta["weight"], self)

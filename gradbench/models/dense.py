@@ -97,7 +97,7 @@ class Dense(LowRankFlips):
         return affine(theta, jnp.ravel(x))
 
     def reads(self, shape: tuple[int, ...]) -> Reads:
-        """Return that all units read all inputs, see ``gradbench.models.reads``."""
+        """Return that all units read all inputs, whatever the shape; see ``reads``."""
         return Reads((self.inputs,), (self.outputs,), (), lambda theta: theta["weight"], self)
 
     def flip_pullback(self, theta: Params, x: Array, flipped: Array, a: Array, g: Array) -> Array:

@@ -40,5 +40,5 @@ class AveragePool:
         return split.reshape(w**axes, *split.shape[axes:])
 
     def reads(self, shape: tuple[int, ...]) -> Reads:
-        """Return which inputs [*space, channels] each mean reads."""
+        """Return which inputs of shape [*space, channels] each mean reads."""
         return channelwise(shape, self.window, lambda: self.window ** -(len(shape) - 1.0))
