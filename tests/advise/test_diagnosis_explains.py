@@ -62,6 +62,7 @@ WHOLE = {
 
 @pytest.mark.parametrize("name", WHOLE)
 @pytest.mark.first(1)
+@pytest.mark.slow
 def test_a_loss_of_the_batch_is_told_by_example_and_diagnosed_without(name):
     loss, batch, said = WHOLE[name]
     with pytest.raises(GradbenchError, match=said) as caught:

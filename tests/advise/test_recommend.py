@@ -94,6 +94,7 @@ def test_what_does_not_fit_the_problem_says_why(measured):
     assert f"not for this problem:\n  vimco: {measured.unfit['vimco']}" in str(measured)
 
 
+@pytest.mark.slow
 def test_single_precision_parameters_give_the_answer_of_double_precision(measured):
     """Of parameters that single precision can hold, to the last bit."""
     halves = jax.tree.map(lambda x: np.round(8 * x) / 8, (PARAMS, BATCH))
@@ -106,6 +107,7 @@ def test_single_precision_parameters_give_the_answer_of_double_precision(measure
     assert not jax.config.read("jax_enable_x64")
 
 
+@pytest.mark.slow
 def test_what_cannot_be_differentiated_is_for_the_others_alone():
     before = jax.config.read("jax_enable_x64")
     jax.config.update("jax_enable_x64", True)  # as the command does

@@ -287,8 +287,8 @@ def test_the_table_in_markdown_has_every_cell(call):
     (arm,) = (line for line in estimators if line.startswith("| `arm("))
     assert "| independent descendants in several layers |" in arm
     assert arm.endswith("| [Yin & Zhou 2019](https://arxiv.org/abs/1807.11143) |")
-    (psa,) = (line for line in estimators if line.startswith("| `psa`"))
-    assert psa.startswith("| `psa` | path sample-analytic | sah |")
+    (psa,) = (line for line in estimators if line.startswith("| `psa("))
+    assert psa.startswith("| `psa(tolerance=0.001)` | path sample-analytic | sah |")
 
 
 def test_show_estimator_tells_formula_class_cost_and_source(call):

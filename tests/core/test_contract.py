@@ -416,6 +416,7 @@ def test_parameters_in_float32_and_data_in_float64_mix(name, double):
 
 
 @pytest.mark.usefixtures("float64")
+@pytest.mark.slow
 def test_losses_compose_with_jit_vmap_and_grad():
     network, params, batch = small(SIZES)
     loss = arm(network)
@@ -435,6 +436,7 @@ def test_losses_compose_with_jit_vmap_and_grad():
 
 
 @pytest.mark.usefixtures("float64")
+@pytest.mark.slow
 def test_forward_mode_gives_the_same_draw_as_reverse_mode():
     network, params, batch = small(SIZES)
     params = jax.tree.map(jnp.asarray, params)

@@ -68,11 +68,13 @@ def test_a_model_with_aux_is_measured_like_one_without():
 
 @pytest.mark.parametrize("name", ["moving_average", "nvil", "relax", "mean_of(estimator='nvil')"])
 @pytest.mark.first(1)
+@pytest.mark.slow
 def test_learned_parts_are_learned_from_a_model_with_aux(name):
     loss = make_estimator(name, with_aux).fit(PARAMS, KEY, BATCH, steps=2)
     assert np.isfinite(jax.value_and_grad(loss, has_aux=True)(PARAMS, KEY, BATCH)[0][0])
 
 
+@pytest.mark.slow
 def test_several_samples_of_a_model_drop_its_aux():
     losses = [gradbench.estimators.vimco(MultiSample(m, 2)) for m in (with_aux, alone)]
     found, right = (loss(PARAMS, KEY, BATCH) for loss in losses)
@@ -134,6 +136,7 @@ def masks(name, key):
 
 @pytest.mark.parametrize("name", ["disarm", *sorted({*ANY_MODEL} - {"exact", "per_layer"})])
 @pytest.mark.first(1)
+@pytest.mark.slow
 def test_dropout_of_a_module_has_a_mask_for_each_example_and_draw(name):
     first, again, other = (masks(name, jax.random.key(k)) for k in (1, 1, 2))
     np.testing.assert_array_equal(first, again)

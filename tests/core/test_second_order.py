@@ -171,6 +171,7 @@ def test_exact_losses_have_their_second_derivatives(float64):
         np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_what_only_the_function_depends_on_keeps_its_second_derivatives():
     """E f'' is what the second derivative of E f in an argument is."""
     f = gradbench.expectation(lambda x, v: jnp.sum((v * x) ** 2 + v**3), "disarm")

@@ -31,6 +31,7 @@ def test_a_name_with_literal_arguments_is_read(text, spec):
 
 
 @given(SPECS)
+@pytest.mark.slow
 def test_what_is_written_is_read_back(spec):
     assert parse_spec(format_spec(*spec)) == spec
 

@@ -74,6 +74,7 @@ def one_antithetic_path(model):
     return surrogate_loss(model, example_loss, randomness="uniforms", smoothness="constant")
 
 
+@pytest.mark.slow
 def test_a_branch_that_leaves_the_sampled_states_below_is_seen():
     network, *at = tiny(TWO)
     bias, _ = exact_bias(one_antithetic_path(network), *at)
@@ -81,6 +82,7 @@ def test_a_branch_that_leaves_the_sampled_states_below_is_seen():
     assert np.all(bias[[0, 2]] < EXACT)  # antithetic descendants, that is right
 
 
+@pytest.mark.slow
 def test_arms_of_two_samples_is_disarm_draw_by_draw_whatever_the_copula():
     network, params, batch = small((2, 3, 2, 1), ("normal", "logistic"))
     example = jax.tree.map(lambda leaf: leaf[0], batch)

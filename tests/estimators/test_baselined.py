@@ -67,6 +67,7 @@ def adapted(loss, params, batch, steps=3):
     ],
 )
 @pytest.mark.first(1)
+@pytest.mark.slow
 def test_around_reinforce_it_is_the_estimator_of_that_name_draw_by_draw(baseline, same):
     model, params, batch = bound()
     both = around("reinforce", baseline, model), same(model)
@@ -123,6 +124,7 @@ def test_around_rloo_a_constant_and_the_mean_of_past_draws_leave_the_mean_and_ad
     + [("moving_average", "nvil"), ("nvil(hidden=2)", "per_unit"), ("nvil(hidden=2)", "batch")],
 )
 @pytest.mark.first(1)
+@pytest.mark.slow
 def test_the_mean_is_the_gradient_whatever_was_learned(spec, baseline):
     model, params, batch = bound()
     if "rloo" in spec or "rodeo" in spec:  # several paths, and of both examples with "batch"

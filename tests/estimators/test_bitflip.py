@@ -65,6 +65,7 @@ def steep(p):
         ),
     ],
 )
+@pytest.mark.slow
 def test_they_are_unbiased_at_every_depth_and_noise(make, sizes, noise):
     network, *at = tiny(sizes, noise)
     assert_unbiased(make(network), *at)
@@ -111,6 +112,7 @@ def test_averaged_over_its_choice_it_is_ram_draw_by_draw(q):
 
 @pytest.mark.parametrize(("q", "power"), [("variance", 1), ("uniform", 0)])
 @pytest.mark.first(1)
+@pytest.mark.slow
 def test_its_variance_on_four_bits_is_that_of_its_formula(q, power):
     """The sum over i of E (p_i (1 - p_i) D_i)^2 / q_i less the squared gradient, by all states."""
     p = 1 / (1 + np.exp(-A))

@@ -235,6 +235,7 @@ def test_half_the_slope_in_straight_through_is_seen():
 
 
 @pytest.mark.parametrize("make", [straight_through, psa])
+@pytest.mark.slow
 def test_uniform_noise_unsaturated_and_a_linear_objective_leave_no_bias_at_any_depth(make):
     network, params, batch = small(DEEP, "uniform", loss=linear, scale=0.15)
     bias, value = exact_bias(make, network, params, batch)
@@ -246,6 +247,7 @@ def test_uniform_noise_unsaturated_and_a_linear_objective_leave_no_bias_at_any_d
     assert saturated[0] > BIASED
 
 
+@pytest.mark.slow
 def test_straight_through_is_biased_on_other_objectives_and_in_deep_networks():
     square = SBN((Dense(2, 3),), lambda theta, x, target: (jnp.sum(x * theta) + target) ** 2)
     params = (*random_params((2, 3)), np.array([0.3, 0.5, -0.9]))
@@ -286,6 +288,7 @@ def test_the_bias_of_psa_falls_with_the_scale_of_the_weights():
     assert np.all(small_[:2] < large[:2] / 4)
 
 
+@pytest.mark.slow
 def test_psa_is_unbiased_if_all_layers_above_the_first_have_width_1():
     bias, value = exact_bias(psa, *small((2, 4, 1, 1, 1), "triangular", seed=4))
     assert np.all(bias < EXACT)
@@ -363,6 +366,7 @@ def test_linearised_psa_is_straight_through_draw_by_draw(noise):
 
 
 @pytest.mark.parametrize("noise", ["normal", pytest.param("uniform", marks=pytest.mark.slow)])
+@pytest.mark.slow
 def test_the_fast_form_of_psa_is_the_generic_one_draw_by_draw(noise):
     network, params, batch = small(DEEP, noise, states=(0, 1))
 
@@ -452,6 +456,7 @@ FEW = ("exact", "reinforce", "arm", "concrete(temperature=0.5)", "straight_throu
     ],
     ids=["few", "float32", "float64"],
 )
+@pytest.mark.slow
 def test_every_estimator_of_a_model_by_hand_runs_under_jit_vmap_and_grad_and_is_pure(specs, double):
     batch = random_batch(2)
     with jax.enable_x64(False) if not double else precision(True):
@@ -488,6 +493,7 @@ def test_every_estimator_of_a_model_by_hand_runs_under_jit_vmap_and_grad_and_is_
         pytest.param(("laplace", "triangular"), marks=pytest.mark.slow),
     ],
 )
+@pytest.mark.slow
 def test_saturated_pre_activations_give_every_estimator_the_right_gradient(noise):
     """With every unit at |a| >= 1e4 the network is deterministic: every draw is the gradient.
 
@@ -567,7 +573,7 @@ def test_the_registry_describes_every_estimator():
         assert entry.claim() in EXACTNESS
         assert entry.randomness in ("none", "states", "uniforms")
     assert ESTIMATORS["st_gumbel_softmax"].hyperparameters["temperature"] == 1.0
-    assert ESTIMATORS["psa"].hyperparameters == {}
+    assert ESTIMATORS["zgr"].hyperparameters == {}
 
 
 def length(make):
@@ -612,7 +618,7 @@ def test_specs_that_can_be_made_are_accepted():
         ("qwxz", "unknown estimator 'qwxz'; choose one of ap2, ar, arm, arms"),
         ("concrete(tau=1)", "estimator 'concrete' has no hyper-parameter 'tau'"),
         ("concrete(temprature=1)", "did you mean 'temperature'?"),
-        ("psa(temperature=1)", "estimator 'psa' has no hyper-parameter 'temperature'; it has none"),
+        ("zgr(temperature=1)", "estimator 'zgr' has no hyper-parameter 'temperature'; it has none"),
         ("concrete(temperature=0)", "temperature is 0; give a positive number"),
         ("concrete(temperature=-0.5)", "temperature is -0.5; give a positive number"),
         ("concrete(temperature='hot')", "temperature is 'hot'; give a positive number"),

@@ -71,6 +71,7 @@ def test_the_family_is_unbiased_at_every_depth_and_noise(make, sizes, noise):
         pytest.param(partial(pruned_triples, side="two"), marks=pytest.mark.slow),
     ],
 )
+@pytest.mark.slow
 def test_the_family_is_unbiased_on_a_hand_written_model(make):
     model, *at = skipping_problem()
     assert_unbiased(make(model), *at)
@@ -79,6 +80,7 @@ def test_the_family_is_unbiased_on_a_hand_written_model(make):
 # ---------------------------------------------------------------------------- planted bugs
 
 
+@pytest.mark.slow
 def test_a_flip_difference_with_kept_descendants_is_seen_to_be_biased_below_the_last_layer():
     network, *at = tiny((2, 2, 2, 1, 1))
     bias, value = exact_bias(kept_descendants(network), *at)
@@ -178,6 +180,7 @@ def test_a_random_flip_averaged_over_its_choice_is_ram_draw_by_draw():
 
 
 @pytest.mark.parametrize("side", ["one", "two"])
+@pytest.mark.slow
 def test_pruned_triples_averaged_over_their_choice_are_all_triples_draw_by_draw(side):
     network, params, batch = small((2, 3, 2, 1), ("logistic", "uniform"))
     example = jax.tree.map(lambda leaf: leaf[0], batch)

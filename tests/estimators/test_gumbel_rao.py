@@ -286,6 +286,7 @@ def test_all_samples_leave_the_variance_of_the_states_alone(noise):
 
 @pytest.mark.parametrize("noise", NOISES)
 @pytest.mark.first(1)
+@pytest.mark.slow
 def test_all_samples_at_a_temperature_near_0_are_zgr_in_both_precisions(noise):
     leads, own = np.array([-30, -0.9, 0, 0.9, 30]), get_noise(noise)
     double = mean_slope(own, jnp.array(leads), 1e-3)
@@ -302,6 +303,7 @@ def test_all_samples_at_a_temperature_near_0_are_zgr_in_both_precisions(noise):
         assert np.all(single[~possible] == 0)
 
 
+@pytest.mark.slow
 def test_a_temperature_that_is_traced_averages_all_samples_too():
     def gradient(t):
         loss = gumbel_rao(unit, temperature=t, samples="all")

@@ -141,6 +141,7 @@ def test_hyperparameters_have_the_names_of_the_literature_too(spec, meant):
     assert_one_sentence(caught, f"did you mean {meant!r}")
 
 
+@pytest.mark.slow
 def test_an_alias_is_an_attribute_of_the_module_and_means_its_hyperparameters():
     model, params, batch = small((2, 2, 1))
     key = jax.random.key(0)

@@ -76,6 +76,7 @@ def test_rloo_rodeo_and_double_cv_are_unbiased_with_three_samples():
     assert_unbiased(losses | {"cv": double_cv(model, alpha=0.7, samples=3)}, *given)
 
 
+@pytest.mark.slow
 def test_a_sample_in_its_own_baseline_or_surrogate_is_seen_in_all_three(monkeypatch):
     """With the mean over all samples RLOO shrinks by (K - 1)/K."""
     model, *_ = given = one_hidden()

@@ -358,6 +358,7 @@ ALL = (evolution_strategies, spsa, forward_gradient, imle, decoupled_st)
 
 @pytest.mark.parametrize("make", ALL)
 @pytest.mark.first(1)
+@pytest.mark.slow
 def test_saturated_units_leave_draws_finite_in_float32(make):
     found = saturated_draws(make, NOISES if make is not imle else ("logistic", "uniform"))
     assert np.all(np.isfinite(found)) and found.dtype == np.float32

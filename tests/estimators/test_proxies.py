@@ -84,6 +84,7 @@ def test_every_proxy_is_finite_in_float32_at_any_slope_and_saturation(name):
 
 @pytest.mark.parametrize("make", [straight_through, deterministic_straight_through])
 @pytest.mark.first(1)
+@pytest.mark.slow
 def test_a_function_of_a_is_a_proxy_as_is_its_place_in_a_spec(make, tmp_path, monkeypatch):
     (tmp_path / "my_proxies.py").write_text(OWN)
     monkeypatch.chdir(tmp_path)

@@ -83,6 +83,7 @@ def test_without_smoothing_it_is_unbiased_below_the_last_layer_for_terms_of_pair
     assert found[0] > BIASED if biased else found[0] < EXACT
 
 
+@pytest.mark.slow
 def test_on_a_hand_written_model_it_is_unbiased_in_the_last_layer_and_the_value():
     found = errors(by_hand, by_hand_params(), random_batch(2, examples=2))
     assert np.all(found[1:] < EXACT)
@@ -216,6 +217,7 @@ def test_one_smoothed_unit_has_the_exact_gradient_and_another_value():
     assert abs(found.value - value) > BIASED * abs(value)
 
 
+@pytest.mark.slow
 def test_smoothing_biases_a_layer_of_several_units():
     network = SBN((Dense(1, 2),), lambda theta, x, y: theta * x[0] * x[1] + x[0] * y)
     params = (jax.tree.map(jnp.asarray, random_params((1, 2)))[0], jnp.array(0.9))

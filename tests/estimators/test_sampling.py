@@ -107,6 +107,7 @@ CASES = [
 
 @pytest.mark.parametrize(("case", "spec", "tolerance"), CASES)
 @pytest.mark.first(1)
+@pytest.mark.slow
 def test_the_mean_is_the_gradient(case, spec, tolerance):
     network, params, batch = case()
     found = moments(make_estimator(spec, network), params, batch)

@@ -32,6 +32,7 @@ def near(default, parameter):
 
 @pytest.mark.parametrize("case", REAL, ids=ids)
 @pytest.mark.first(1)
+@pytest.mark.slow
 def test_a_traced_hyperparameter_gives_the_draws_of_the_number(case):
     name, parameter, default = case
     with precision(True):
@@ -52,6 +53,7 @@ def test_a_traced_hyperparameter_gives_the_draws_of_the_number(case):
 
 @pytest.mark.parametrize("case", [c for c in REAL if c[0] in local_estimators()], ids=ids)
 @pytest.mark.first(1)
+@pytest.mark.slow
 def test_a_traced_hyperparameter_of_binarize_is_that_of_the_number(case):
     name, parameter, default = case
     a, (value, _) = jnp.array([0.4, -0.8, 1.0]), near(default, parameter)

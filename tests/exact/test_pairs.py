@@ -152,12 +152,14 @@ def judged():
     ],
     ids=["shared-taken-as-independent", "u-in-the-place-of-u-minus-a-half"],
 )
+@pytest.mark.slow
 def test_a_wrong_law_of_the_branches_is_seen_in_the_variance(bug):
     loss, at, right = judged()
     found = moments(replace(loss, branches=replace(loss.branches, **bug)), *at)
     assert relative(found.variance[0], right.variance[0]) > 0.05
 
 
+@pytest.mark.slow
 def test_a_wrong_sign_of_the_factor_is_seen_in_the_mean():
     loss, at, right = judged()
     law = antithetic_law(lambda site, a, u, x, other: u - 0.5)

@@ -106,6 +106,7 @@ def test_averages_that_do_not_divide_the_block_and_a_shorter_last_block():
     assert found[-1].layers[0].heads[-1] == pytest.approx(all_draws()[0][256:].sum(0))
 
 
+@pytest.mark.slow
 def test_draws_that_are_zero_have_cosine_zero():
     draws = all_draws()[0]
     zero = int((np.abs(draws).sum(1) == 0).sum())
@@ -192,6 +193,7 @@ def test_chunks_count_what_a_draw_makes_of_an_example_flips_and_samples_too():
     assert module.chunk_of(psa(network), params, batch, 2) == 2
 
 
+@pytest.mark.slow
 def test_draws_in_float32_get_statistics_in_float64():
     network, params, batch = small((2, 2, 1))
     plan = Plan(24, 16, (1, 2), (), ())

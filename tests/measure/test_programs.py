@@ -64,6 +64,7 @@ def test_numbers_that_may_stand_for_another_formula_remain_constants():
 
 @pytest.mark.parametrize("name", ["nvil", "relax"])
 @pytest.mark.first(1)
+@pytest.mark.slow
 def test_a_learned_estimator_is_fitted_and_drawn_by_the_programs_of_other_checkpoints(
     name, compilations
 ):
@@ -88,6 +89,7 @@ def test_a_changed_copy_of_a_loss_is_another_loss():
     assert parts(loss)[1] and parts(replace(loss, streams=2))[1] == ()
 
 
+@pytest.mark.slow
 def test_nothing_is_known_of_a_loss_that_is_gone():
     model, *_ = small((2, 2, 1))
     loss = share(make_estimator("reinforce", model), make_estimator, ())

@@ -89,6 +89,7 @@ def test_its_blocks_are_those_of_its_mean_and_give_its_covariance(sampled):
     assert_one_sentence(error, "'layer 9'", "did you mean 'layer")
 
 
+@pytest.mark.slow
 def test_a_model_that_can_be_enumerated_is_unless_asked_otherwise(truth):
     for method in ("auto", "exact"):
         found = reference(NETWORK, PARAMS, BATCH, method=method)
@@ -405,6 +406,7 @@ def test_the_network_has_the_noise_of_all_layers():
     assert network.estimate("mse") == pytest.approx(alone.estimate("mse"), rel=1e-12)
 
 
+@pytest.mark.slow
 def test_a_recommendation_for_a_model_of_60_units_says_what_it_was_measured_against(monkeypatch):
     def model(params, example, binary):
         return (binary(params[0] @ example).mean() - 0.3) ** 2
@@ -496,6 +498,7 @@ def _with_constant(c, how):
 
 @pytest.mark.parametrize("how", ["jit", "callback"])
 @pytest.mark.first(1)
+@pytest.mark.slow
 def test_a_model_that_differs_in_a_constant_of_an_inner_function_is_another_one(how, tmp_path):
     given = ((jnp.ones(3),), jnp.ones(2))
     with precision(True):

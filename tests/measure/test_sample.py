@@ -36,6 +36,7 @@ def one_by_one(loss, n):
 
 @pytest.mark.parametrize("n", [2, 37, 64, 1000])
 @pytest.mark.first(1)
+@pytest.mark.slow
 def test_the_moments_are_those_of_the_numbered_draws(n, monkeypatch):
     monkeypatch.setattr("gradbench.measure.sample.chunk_of", lambda *_: 8)
     monkeypatch.setattr("gradbench.measure.sample._ENTRIES", 6 * 100)  # calls of 96

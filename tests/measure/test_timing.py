@@ -309,6 +309,7 @@ def test_draws_with_randomness_are_timed_by_the_program_that_measures_them(netwo
     assert calls == [(loss, 64, 64, params, batch, KEY, 0), (loss, 1, 1, params, batch, KEY, 0)]
 
 
+@pytest.mark.slow
 def test_times_are_of_this_machine_and_known_with_and_without_randomness(network):
     """How long they are is not asserted: machines differ, and are busy."""
     model, *_ = network

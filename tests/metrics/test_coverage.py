@@ -179,6 +179,7 @@ def assert_covered(hits, repeats, what):
 
 @pytest.mark.parametrize("bias", BIASES)
 @pytest.mark.first(1)
+@pytest.mark.slow
 def test_intervals_of_a_skewed_estimator_cover_and_are_not_absurdly_wide(bias):
     names = ("bias", "mse 100", "snr", "cosine 8", "signs 1")
     hits, ratios = experiment("skewed", bias, 20, 300, names)
@@ -223,6 +224,7 @@ SAFE = ("signs", "descent_probability", "draws_needed")  # conservative, or with
 
 @pytest.mark.parametrize(("bias", "moments"), [("zero", True), ("large", False)])
 @pytest.mark.first(1)
+@pytest.mark.slow
 def test_intervals_against_a_noisy_reference_cover(bias, moments):
     names = ("bias2", "mse 1", "variance", "descent", "scale_free_bias", "cosine 8")
     hits, ratios = experiment("skewed", bias, 20, 200, names, rel_se=0.15, moments=moments)
@@ -277,6 +279,7 @@ SOURCES = ["skewed", *(pytest.param(name, marks=pytest.mark.slow) for name in PO
 
 
 @pytest.mark.parametrize("source", SOURCES)
+@pytest.mark.slow
 def test_one_p_value_in_a_hundred_is_below_a_hundredth_without_bias_and_most_are_with_one(source):
     """Between 1/2 and 3/2 of the level: Sidak is conservative for correlated coordinates."""
     p = p_values(source, 640, 2000)

@@ -309,6 +309,7 @@ def test_figures_are_drawn_and_their_scripts_draw_them_again_the_same(finished):
     assert {path: path.read_bytes() for path in folder.iterdir()} == before
 
 
+@pytest.mark.slow
 def test_every_replicate_has_its_figures(tmp_path):
     text = changed(tiny.SUITE, (', "arm", "straight_through"', "")) + "replicates = 2\n"
     suite = tiny.write(tmp_path / "suite", text, tiny=tiny.PROBLEM.partition("[training]")[0])

@@ -301,6 +301,7 @@ def test_bias_and_variance_are_taken_as_correlated_as_far_as_there_is_a_bias():
 # ------------------------------------------------------------------------------------ groups
 
 
+@pytest.mark.slow
 def test_the_cosine_agrees_with_the_projected_normal_distribution():
     # In the plane, noise of standard deviation s in units of |G|, M-sample estimates: the angle has
     # the density exp(-k^2/2) (1/2pi + ...) of a projected normal with k = sqrt(M) / s.

@@ -326,6 +326,7 @@ def test_estimators_that_share_their_random_numbers_are_told_apart_more_sharply(
     assert told_apart(rankings(independent, 60, 3)) <= 30
 
 
+@pytest.mark.slow
 def test_an_unbiased_estimator_is_seldom_told_from_an_exactly_unbiased_one_by_its_bias():
     """Estimates of |b| at its limit are skewed; 5 % of 300 repeats, binomial limit of 1e-6."""
     pair = lambda noise: [exactly("a", 0.0, 1.0), sampled(noise, "b")]  # noqa: E731

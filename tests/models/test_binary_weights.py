@@ -252,6 +252,7 @@ def test_reinforce_arm_and_psa_are_unbiased_for_weights():
             assert relative(one["bias"], two["bias"]) < EXACT
 
 
+@pytest.mark.slow
 def test_straight_through_is_exact_for_weights_in_which_the_objective_is_multilinear():
     """So is any network without activations, at any depth: no weight meets itself on a path."""
     layers = (Conv((4, 1), 2, 2, noise="laplace"), Dense(6, 1))

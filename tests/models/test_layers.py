@@ -380,6 +380,7 @@ def mixed(objective):
 
 
 @pytest.mark.parametrize("make", [images, pytest.param(lines, marks=pytest.mark.slow)])
+@pytest.mark.slow
 def test_recursion_equals_brute_force_and_finite_differences_with_every_kind_of_layer(make):
     network = make()
     found = exact_gradient(network, initial(network), batch_of(network))
@@ -496,6 +497,7 @@ def test_psa_is_unbiased_in_one_layer_of_a_convolution_on_any_objective():
     assert value < EXACT
 
 
+@pytest.mark.slow
 def test_psa_is_exact_in_the_last_layer_and_the_objective_and_biased_below():
     bias, value = exact_bias(psa, deep_image())
     assert np.all(bias[2:] < EXACT)
@@ -578,6 +580,7 @@ def test_psa_of_a_chain_equals_psa_by_flips_of_the_whole_model_draw_by_draw(
     assert np.all(per_layer(fast, generic) < 1e-12)
 
 
+@pytest.mark.slow
 def test_psa_goes_by_the_flips_of_the_layer_above():
     class Deaf(Conv):
         """A convolution that answers flips with zero."""

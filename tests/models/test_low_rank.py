@@ -122,6 +122,7 @@ def _scalar(function, a):
     return function(a[None])[0]
 
 
+@pytest.mark.slow
 def test_a_lost_part_of_the_interpolant_is_seen(monkeypatch):
     right = low_rank._coefficients
 
@@ -330,6 +331,7 @@ def autoencoder(kl, layers=1, scale=0.3):
 
 @pytest.mark.parametrize(("kl", "layers"), [("sampled", 2), ("closed", 1), ("sampled", 1)])
 @pytest.mark.first(1)
+@pytest.mark.slow
 def test_flips_through_a_decoder_are_those_of_its_term_within_the_tolerance(kl, layers, forced):
     network, params, batch = autoencoder(kl, layers)
     draw = lambda t: jax.value_and_grad(psa(network, tolerance=t))(params, KEY, batch)  # noqa: E731
@@ -351,6 +353,7 @@ def test_the_route_through_a_decoder_is_told(forced):
     assert "layer 1 to the objective: 4 flips in turn, ELBO again for each" in several
 
 
+@pytest.mark.slow
 def test_derivatives_of_a_decoders_flips_are_within_their_bound():
     layer, size, rank = Dense(4, 3), 2.0, 4
     theta, x, b, _ = parts(layer, 1.0)

@@ -422,6 +422,7 @@ def test_fourteen_bits_in_one_layer_are_exact():
     np.testing.assert_allclose(found, total / len(batch[0]), rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_six_and_six_bits_are_exact_by_both_routes():
     network, params, batch = autoencoder((4, 6, 6), ("logistic", "normal"))
     found = [jax.jit(partial(route, network))(params, batch) for route in (recursion, brute_force)]
@@ -494,6 +495,7 @@ def test_arm_is_unbiased_for_the_bound_in_all_its_parameters():
 @pytest.mark.parametrize(
     ("kl", "hidden"), [pytest.param("closed", 0, marks=pytest.mark.slow), ("sampled", 2)]
 )
+@pytest.mark.slow
 def test_psa_and_reinforce_are_unbiased_for_bounds_of_one_layer(kl, hidden):
     network, params, batch = autoencoder((3, 3), ("laplace",), hidden, kl)
 
@@ -507,6 +509,7 @@ def test_psa_and_reinforce_are_unbiased_for_bounds_of_one_layer(kl, hidden):
         assert np.all(per_layer(mean, truth) < EXACT)
 
 
+@pytest.mark.slow
 def test_straight_through_is_unbiased_for_the_part_of_the_bound_that_is_linear_in_the_states():
     class Divergence(ELBO):
         """Without the likelihood: what is left is affine in each state."""
@@ -532,6 +535,7 @@ class Direct(ELBO):
 
 
 @every_kind
+@pytest.mark.slow
 def test_an_objective_without_states_has_its_gradient_in_every_estimator(kinds):
     network, params, batch = autoencoder((3, 2), ("logistic",))
     network = SBN(network.layers, Direct(network.objective.decoders))
@@ -580,6 +584,7 @@ def without_direct(model):
     return surrogate_loss(model, example_loss)
 
 
+@pytest.mark.slow
 def test_a_lost_direct_gradient_is_seen():
     network, params, batch = autoencoder((3, 2), ("logistic",))
     deaf = SBN(network.layers, Deaf(network.objective.decoders))

@@ -124,6 +124,7 @@ def test_a_model_too_large_for_all_paths_is_exact_by_its_own_route():
     assert np.isfinite(found.value)
 
 
+@pytest.mark.slow
 def test_a_wrong_route_of_a_kind_of_model_is_found_by_the_second_one():
     with pytest.raises(GradbenchError, match="two routes to the exact gradient differ"):
         exact_gradient(Markov(off=1e-3), MARKOV_PARAMS, EXAMPLES)
@@ -287,6 +288,7 @@ def test_the_exact_routes_treat_a_kind_of_model_as_the_one_whose_members_it_has(
         assert found == right
 
 
+@pytest.mark.slow
 def test_latent_weights_outside_the_support_are_told_for_any_kind_of_model():
     model, params, batch = small_model("weights")
     model = Wrapped(replace(model, noise="uniform"))

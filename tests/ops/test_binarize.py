@@ -379,6 +379,7 @@ DTYPES = st.sampled_from([jnp.float32, jnp.bfloat16, jnp.float16])
     st.booleans(),
 )
 @settings(max_examples=25)
+@pytest.mark.slow
 def test_any_shape_and_type_comes_back_from_value_and_gradient(a, dtype, spec, noise, coding, hard):
     def total(a):
         x = binarize(a, key=KEY, estimator=spec, noise=noise, coding=coding, hard=hard)
@@ -403,12 +404,14 @@ def one_state(a, spec, noise):
 
 
 @given(st.floats(-(2.0**100), 2.0**100, width=32))
+@pytest.mark.slow
 def test_a_state_is_binary_and_its_gradient_finite_wherever_the_pre_activation_is(a):
     found = np.array(draws_of_all_noises(jnp.float32(a)))
     assert np.all(np.abs(found[:, 0]) == 1)
     assert np.all(np.isfinite(found[:, 1]))
 
 
+@pytest.mark.slow
 def test_no_unit_and_a_single_number_are_layers_too():
     for shape in ((0,), (2, 0, 3), ()):
         assert binarize(jnp.zeros(shape), key=KEY).shape == shape
@@ -447,6 +450,7 @@ def test_types_are_refused_at_trace_time_too(kind):
     assert kind in sentence(lambda: jax.eval_shape(lambda a: binarize(a, key=KEY), like))
 
 
+@pytest.mark.slow
 def test_what_cannot_be_seen_to_be_nan_stays_nan_and_its_neighbours_do_not_become_it():
     a = jnp.array([0.5, jnp.nan, -0.5])
     for spec, coding in (("zgr", "signs"), ("gumbel_rao", "bits"), ("straight_through", "bits")):

@@ -408,6 +408,7 @@ def test_an_rmse_not_told_from_zero_is_left_out():
 
 
 @pytest.mark.parametrize("layers", [["layer 1", "output"], ["layer 1"]])
+@pytest.mark.slow
 def test_a_layer_of_zero_gradient_says_so(layers):
     for figure in accuracy(curves_frame(layers, zero_gradient=["layer 1"])).values():
         texts = [[text.get_text() for text in ax.texts] for ax in axes_of(figure)]

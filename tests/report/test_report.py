@@ -81,6 +81,7 @@ class Elements(HTMLParser):
 # --- what it is ---
 
 
+@pytest.mark.slow
 def test_every_element_is_closed_and_every_reference_has_its_only_target(page):
     found = Elements(page.read_text()).found
     ids = [attributes["id"] for _, attributes in found if "id" in attributes]

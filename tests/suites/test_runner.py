@@ -398,7 +398,7 @@ def test_a_problem_that_cannot_be_run_is_refused_before_anything_is_written(tmp_
         ("reinforse", "did you mean 'reinforce'?"),
         ("concrete(temprature=1)", "did you mean 'temperature'?"),
         ("concrete(temperature=0)", "temperature is 0; give a positive number"),
-        ("psa(temperature=1)", "it has none"),
+        ("zgr(temperature=1)", "it has none"),
     ],
 )
 def test_an_unknown_estimator_is_refused_before_anything_is_written(tmp_path, spec, words):

@@ -103,6 +103,7 @@ TWO = tiny.changed(
 WIDE = tiny.changed(tiny.PROBLEM, ("hidden = [2]", "hidden = [3]"))
 
 
+@pytest.mark.slow
 def test_the_cells_of_each_network_are_timed_when_they_are_drawn_and_then_let_go(
     tmp_path, passes, monkeypatch
 ):

@@ -37,6 +37,7 @@ def trained(checkpoints, loss=PSA, batch=4, rate=0.1, optimiser="sgd", momentum=
     return dict(train(loss, params, data, KEY, optimiser, batch, checkpoints))
 
 
+@pytest.mark.slow
 def test_training_equals_a_plain_loop_of_gradient_descent_with_momentum():
     params, (inputs, targets) = random_params(SIZES), random_batch(2, examples=10)
     velocity = jax.tree.map(np.zeros_like, params)
@@ -60,6 +61,7 @@ def test_without_momentum_a_step_goes_along_the_gradient_of_one_draw():
     assert relative(trained((1,), batch=10, momentum=0.0)[1], expected) < 1e-13
 
 
+@pytest.mark.slow
 def test_checkpoints_asked_for_do_not_change_the_course():
     some, others, one = trained((0, 1, 3)), trained((2, 3)), trained((3,))
     assert list(some) == [0, 1, 3] and list(others) == [2, 3]
@@ -219,6 +221,7 @@ def test_bop_flips_the_weights_of_a_problem_without_noise_and_no_more(problem_of
     np.testing.assert_array_equal(last, first)
 
 
+@pytest.mark.slow
 def test_latent_weights_of_bounded_noise_stay_in_its_support(problem_of):
     """Steps of 1.5 leave [-1, 1] at once where they are not clipped."""
     weights = [
@@ -332,6 +335,7 @@ def grid():
 @pytest.mark.parametrize("states", [(0.0, 1.0), (-1.0, 1.0)])
 @pytest.mark.parametrize("name", ["normalised", "fixed_scale"])
 @pytest.mark.first(1)
+@pytest.mark.slow
 def test_normalised_pre_activations_have_mean_zero_and_the_standard_deviation_asked_for(
     name, states
 ):

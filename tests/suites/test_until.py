@@ -133,6 +133,7 @@ def test_a_cell_is_looked_at_eight_times_while_its_blocks_double():
     assert all(sum(n <= look < 2 * n for look in LOOKS) == 8 for n in (8, 16, 32, 64))
 
 
+@pytest.mark.slow
 def test_cells_end_at_the_first_look_at_which_all_metrics_are_precise(whole):
     found = lengths(whole / "results")
     assert found["psa"] == 8 and found["reinforce"] == 128  # without noise; too much of it
@@ -356,6 +357,7 @@ def test_a_dry_run_says_the_precision_and_the_most_draws(suite, call):
     assert "rel_se = 1 % of snr, of at most 512 draws" in call("run", suite, *asked)[1]
 
 
+@pytest.mark.slow
 def test_the_command_measures_until_the_precision_and_warns_in_a_sentence(
     suite, call, tmp_path, monkeypatch
 ):

@@ -123,6 +123,7 @@ def of_moments(make, network, params, batch, temperatures=SMALL):
 @pytest.mark.parametrize("make", [concrete, st_gumbel_softmax])
 @pytest.mark.parametrize(("coefficients", "power"), [((1.5,), 2), ((1.5, 0.5), 1)])
 @pytest.mark.first(1)
+@pytest.mark.slow
 def test_bias_and_deviation_have_the_slopes_of_the_closed_forms(make, coefficients, power):
     network = SBN((Logits(1),), Polynomial(coefficients))
     batch = (jnp.zeros((1, 0)), jnp.zeros(1))
