@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from gradbench.core.compiling import compile_plainly
 from gradbench.core.contract import Batch, Example, Params, Site, Smoothness
 from gradbench.core.errors import GradbenchError
 from gradbench.core.programs import Make, parts
@@ -80,7 +81,7 @@ def _ends(
     ]
 
 
-@partial(jax.jit, static_argnums=(0, 2))
+@partial(compile_plainly, static_argnums=(0, 2))
 def _breakpoints(
     make: Make, numbers: Any, sites: tuple[Site, ...], params: Params, examples: Batch
 ) -> list[Float[Array, "examples paths breaks units"]]:
