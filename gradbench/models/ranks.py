@@ -5,6 +5,7 @@ pairs take the exact pull. Others take the least of ``RANKS`` whose bound meets 
 the exact pull if there is none.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -93,24 +94,24 @@ def choice(
     return None if none or small else Choice(bound, size, tolerance)
 
 
-class LowRankFlips:
+class LowRankFlips(ABC):
     """A layer a = W x + b whose flips may be of low rank: ``Dense`` and ``Conv``."""
 
     noise: Any
     inputs: Any
 
     @property
+    @abstractmethod
     def pairs(self) -> int:
         """The number of pairs of an input and a unit that reads it."""
-        raise NotImplementedError
 
+    @abstractmethod
     def transposed(self, weight: Array, g: Array) -> Array:
         """Return W^T g, [*inputs], for a weight and g [*outputs] of any number of channels."""
-        raise NotImplementedError
 
+    @abstractmethod
     def flip_pullback(self, theta: Params, x: Array, flipped: Array, a: Array, g: Array) -> Array:
         """Return the exact pull, see ``gradbench.models.flips.flip_each``."""
-        raise NotImplementedError
 
     def low_rank_choice(self, size: float, tolerance: float) -> Choice | None:
         """Return which ranks may be taken where inputs change by ``size``; None if none may.
