@@ -47,14 +47,16 @@ def copy_cells(source: Path, directory: Path, cells: int) -> None:
     """Write results of so many cells: those of ``source`` at further replicates."""
     known = Results.open(source)
     own, manifest = known.cells(), known.manifest
-    suite = manifest["suite"] | {"replicates": -(-cells // len(own))}
+    replicates = manifest["suite"]["replicates"]
+    suite = manifest["suite"] | {"replicates": replicates * -(-cells // len(own))}
     rest = (manifest.get(key) for key in ("families", "claims"))
     with Results.open_or_create(
         directory, suite, manifest["seed"], manifest["draws"], *rest
     ) as copies:
         for number in range(cells):
             cell = own[number % len(own)]
-            place = cell.place._replace(replicate=number // len(own))
+            replicate = cell.place.replicate + replicates * (number // len(own))
+            place = cell.place._replace(replicate=replicate)
             if reference := known.load_reference(cell.place):
                 copies.save_reference(place, *reference)
             copies.save_checkpoint(place, known.load_checkpoint(cell.place) or ())

@@ -10,7 +10,8 @@ import weakref
 
 import pandas as pd
 import pytest
-from stored import copied_run, write_run
+from conftest import benchmark
+from stored import write_run
 
 from gradbench.cli.main import main
 from gradbench.core.errors import GradbenchError
@@ -241,14 +242,18 @@ def test_the_cells_of_one_place_alone_are_held_at_a_time(run, alive, function):
 
 
 def test_copied_cells_have_the_numbers_of_the_cells_that_they_are_copied_from(run, tmp_path):
-    copies = copied_run(run, tmp_path / "copies", cells=40)
+    """The benchmark of commands reads what they say: of 16 cells with two replicates, 40."""
+    copies = tmp_path / "copies"
+    benchmark("commands").copy_cells(run, copies, 40)
     assert len(list(read_cells(copies))) == 40
+    assert Results.open(copies).manifest["suite"]["replicates"] == 6
     found, known = summary(copies), summary(run)
+    assert set(found["replicate"]) == set(range(6))
     numbers = known.columns[known.columns.get_loc("M") :]
-    own = known[(known["problem"] == "a") & (known["replicate"] == 0)]
-    for _, place in found.groupby(["problem", "replicate"]):
-        rows = own.merge(place[["checkpoint", "layer", "estimator"]])
+    place = ["problem", "checkpoint", "layer", "estimator"]
+    for replicate, rows in found.groupby("replicate"):
+        own = known[known["replicate"] == replicate % 2]
+        right = rows[place].merge(own, how="left")
         pd.testing.assert_frame_equal(
-            place[numbers].reset_index(drop=True), rows[numbers], check_dtype=False
+            rows[numbers].reset_index(drop=True), right[numbers], check_dtype=False
         )
-    assert Results.open(copies).manifest["suite"]["replicates"] > 1
