@@ -426,6 +426,7 @@ def pages(page: str) -> Iterator[Name]:
 # ----------------------------------------------------------------------------- the pages themselves
 
 
+@pytest.mark.slow
 def test_the_reference_shows_every_public_name_and_loads_nothing(tmp_path):
     """Also of estimators the class, cost and source of the registry."""
     subprocess.run([sys.executable, SCRIPT, tmp_path], check=True, capture_output=True)

@@ -96,6 +96,7 @@ def test_the_page_has_an_example_of_every_kind_that_users_add():
 
 
 @pytest.mark.parametrize("kind", MINE)
+@pytest.mark.slow
 def test_a_thing_of_a_plugin_is_listed_and_shown(printed, kind):
     assert MINE[kind] in printed[f"list {kind}"]
     shown = printed[f"show {kind}"]

@@ -235,6 +235,7 @@ def test_per_layer_goes_by_the_layers_of_a_module_as_by_the_entries_of_a_tuple()
 # -------------------------------------------------------------------------- names of layers
 
 
+@pytest.mark.slow
 def test_layers_have_the_names_of_their_place():
     *hidden, head = tuple_params()
     module = flax_network()
@@ -267,6 +268,7 @@ TREES = st.recursive(
 
 @given(TREES)
 @settings(max_examples=200)
+@pytest.mark.slow
 def test_every_real_leaf_of_any_pytree_is_in_one_layer_and_no_name_is_there_twice(tree):
     real = [leaf for leaf in jax.tree.leaves(tree) if getattr(leaf, "dtype", None) == np.float32]
     layers = layers_of(tree)

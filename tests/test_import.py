@@ -59,6 +59,7 @@ def test_a_process_without_jax_has_none():
 
 
 @pytest.mark.parametrize("package", ["metrics", "plots", "report.html", "results.store"])
+@pytest.mark.first(1)
 def test_what_reads_results_is_imported_without_jax(package):
     assert without_jax(f"import jaxtyping, gradbench.{package}; print('imported')") == "imported\n"
 
@@ -82,6 +83,7 @@ plots.save(figure, {str(tmp_path / "rmse")!r})
     assert (tmp_path / "rmse.png").stat().st_size > 5000
 
 
+@pytest.mark.slow
 def test_metrics_load_neither_scipy_nor_figures_and_no_jax():
     packages = loaded("import gradbench.metrics")
     assert {"numpy", "pandas"} <= packages

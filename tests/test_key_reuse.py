@@ -54,13 +54,14 @@ def keys_and_aux():
 
 
 @pytest.mark.parametrize("entry", [binarize, expectation, draws, keys_and_aux, diagnose, reference])
+@pytest.mark.slow
 def test_an_entry_point_uses_no_key_twice(entry):
     with jax.debug_key_reuse(True):
         entry()
 
 
 @pytest.mark.parametrize("spec", ["arm", "psa", "relax", "rloo", "st_gumbel_softmax"])
-@pytest.mark.first(2)
+@pytest.mark.first(1)
 def test_an_estimator_uses_no_key_twice(spec):
     network, params, batch = small((2, 2, 1))
     with jax.debug_key_reuse(True):

@@ -65,7 +65,7 @@ def test_all_notebooks_are_there():
 
 
 @every_notebook
-@pytest.mark.first(1)
+@pytest.mark.slow
 def test_a_fresh_kernel_gives_the_committed_outputs_and_no_warning(path):
     committed, fresh = code(read(path)), read(path)
     probes = [nbformat.v4.new_code_cell(PROBES[path.stem])] if path.stem in PROBES else []

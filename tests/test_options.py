@@ -173,6 +173,7 @@ ROUTES = {
 
 @settings(max_examples=20)
 @given(st.data(), st.sampled_from([math.nan, math.inf, -math.inf]), st.booleans())
+@pytest.mark.slow
 def test_a_number_that_is_not_finite_is_refused_alike_and_its_place_is_named(data, value, in_batch):
     trees = [PARAMS, BATCH]
     leaves = jax.tree_util.tree_leaves_with_path(trees[in_batch])
@@ -189,6 +190,7 @@ def test_a_number_that_is_not_finite_is_refused_alike_and_its_place_is_named(dat
         )
 
 
+@pytest.mark.slow
 def test_an_objective_that_is_not_finite_is_refused_alike():
     def broken(params, example, binary):
         return jnp.where(binary(params)[0] > 0, jnp.nan, 1.0) + 0 * jnp.sum(params)
@@ -199,6 +201,7 @@ def test_an_objective_that_is_not_finite_is_refused_alike():
     assert_refused(lambda: gradbench.reference(broken, *given), "is not finite")
 
 
+@pytest.mark.slow
 def test_values_are_not_looked_at_where_they_are_not_known():
     value = jax.jit(partial(exact.expected_loss, NETWORK))
     nan = jax.tree.map(lambda leaf: leaf * np.nan, PARAMS)

@@ -43,6 +43,7 @@ def test_without_storchastic_one_sentence_says_what_to_do(peer, monkeypatch):
         peer.main()
 
 
+@pytest.mark.slow
 def test_the_truth_on_three_units_is_that_of_an_enumeration_by_hand(peer, truth):
     p = 1 / (1 + np.exp(-np.asarray(peer.LOGITS)))
     total = np.zeros(3)
@@ -69,6 +70,7 @@ def test_every_counterpart_is_registered_and_every_timed_pair_has_one(peer):
 
 
 @pytest.mark.parametrize("spec", ["reinforce", "rloo(samples=4)", "arm", "disarm"])
+@pytest.mark.first(1)
 def test_our_side_is_right_by_exact_moments(peer, truth, spec):
     ours = peer.our_mean(spec)
     assert ours.z is None
@@ -122,6 +124,7 @@ def test_rounding_of_a_mean_without_variance_is_no_bias(peer):
     assert peer.largest_z(np.array([[0.26, 1.0]]), np.array([0.25, 1.0]))[0] > 1000
 
 
+@pytest.mark.slow
 def test_our_draws_are_made_in_float32_each_with_a_gradient_of_its_own(peer):
     draws = peer.our_draws("moving_average", peer.UNITS, peer.distance, 4)()
     assert draws.shape == (4, peer.UNITS) and draws.dtype == np.float32

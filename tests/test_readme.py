@@ -34,6 +34,7 @@ def names():
     return names | {"first": first}
 
 
+@pytest.mark.slow
 def test_the_library_example_runs_and_its_draws_average_to_something_near_the_truth(names):
     names = names["first"]
     keys = jax.random.split(jax.random.key(1), 4000)

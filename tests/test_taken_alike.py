@@ -94,7 +94,7 @@ def test_what_all_entry_points_take_has_the_same_values_in_all(name):
 
 
 @pytest.mark.parametrize("batch", [None, (), {}, [], np.zeros((1, 0))], ids=repr)
-@pytest.mark.first(1)
+@pytest.mark.slow
 def test_a_model_without_data_is_given_nothing_or_an_example_of_no_numbers(batch):
     params = jnp.array([0.1, -0.3])
     g = jax.eval_shape(jax.grad(estimators.disarm(alone)), params, KEY, batch)
@@ -112,6 +112,7 @@ LEAVES = st.tuples(DTYPES, arrays.array_shapes(max_dims=2, max_side=3), st.boole
 @given(
     st.integers(1, 3), st.recursive(LEAVES, lambda tree: st.lists(tree, max_size=3), max_leaves=5)
 )
+@pytest.mark.slow
 def test_any_pytree_of_arrays_with_a_common_first_axis_is_a_batch(examples, form):
     """Shapes and types are enough: arrays, their shapes alone, and the same under a trace."""
 
@@ -141,6 +142,7 @@ def test_any_pytree_of_arrays_with_a_common_first_axis_is_a_batch(examples, form
 
 @settings(max_examples=12)
 @given(st.sampled_from([None, "x", 3, jnp.tanh, True, 2.5, object()]), st.integers(0, 3))
+@pytest.mark.slow
 def test_parameters_keep_their_leaves_that_are_no_arrays(other, place):
     """Modules have functions, flags and names beside weights; the model sees them as given."""
 

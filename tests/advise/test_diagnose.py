@@ -162,6 +162,7 @@ def test_the_counterpart_goes_through_scan_and_leaves_the_loss_as_it_was():
     assert np.allclose(*map(flat, draws), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_loss_of_ones_own_is_diagnosed(moments):
     found = diagnose(
         own("straight_through"), PARAMS, BATCH, KEY, draws=2048, reference_draws=16_384
@@ -242,6 +243,7 @@ def test_the_same_key_gives_the_same_diagnosis_and_another_one_another():
     assert one["layer 1/cosine"] != other["layer 1/cosine"]
 
 
+@pytest.mark.slow
 def test_what_is_found_comes_as_numbers_a_frame_and_a_table():
     found = diagnose(estimators.zgr(model), PARAMS, BATCH, KEY)
     scalars, frame = found.scalars(), found.frame()
@@ -277,6 +279,7 @@ def test_a_module_of_equinox_is_diagnosed_as_it_is():
     )
 
 
+@pytest.mark.slow
 def test_a_layer_without_gradient_has_no_numbers():
     flat_model = lambda params, example, binary: jnp.sum(params[1] * binary(0 * params[0]))  # noqa: E731
     found = diagnose(estimators.zgr(flat_model), (jnp.ones(2), jnp.ones(2)), jnp.ones((2, 1)), KEY)
@@ -450,12 +453,14 @@ def infinite(params, example, binary):
         ),
     ],
 )
+@pytest.mark.first(1)
 def test_what_cannot_be_diagnosed_is_refused_in_a_sentence(changes, message):
     with pytest.raises(GradbenchError, match=message) as error:
         wrong(**changes)
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.slow
 def test_the_figure_has_a_line_for_each_layer_and_marks_where_no_bias_is_seen():
     loss = estimators.reinforce_leave_one_out(model)
     found = {step: diagnose(loss, PARAMS, BATCH, jax.random.key(step)) for step in (10, 0)}

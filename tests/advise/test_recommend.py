@@ -62,6 +62,7 @@ def measured(quick_compilation):
 # --- what is measured ---
 
 
+@pytest.mark.slow
 def test_it_agrees_with_the_ranking_and_ends_with_its_sentence(measured):
     frame = measured.ranking
     assert set(frame["estimator"]) == set(NAMES[:3])
@@ -170,6 +171,7 @@ def test_what_cannot_be_measured_is_one_sentence(problem, how, words):
     assert_one_sentence(caught, words)
 
 
+@pytest.mark.slow
 def test_a_budget_that_pays_no_draw_is_refused():
     with pytest.raises(GradbenchError) as caught:
         recommend(model, PARAMS, BATCH, "0.5 evaluations", ["reinforce"], draws=9)
@@ -376,6 +378,7 @@ def test_a_file_is_found_wherever_it_lies_and_its_folder_is_not_kept(file):
     assert sys.path == before
 
 
+@pytest.mark.slow
 def test_the_command_recommends_for_a_real_problem(call, tmp_path):
     path = tmp_path / "real_problem.py"
     path.write_text(FILE)

@@ -73,6 +73,7 @@ def test_run_measures_draws_the_figures_and_says_where_they_are(finished, call):
     assert before.items() <= tiny.files(results).items()
 
 
+@pytest.mark.slow
 def test_a_run_with_nothing_to_do_measures_and_draws_nothing(finished, call, monkeypatch):
     arguments = ("run", finished / "suite.toml", "--out", finished / "results")
     drawn = []
@@ -505,6 +506,7 @@ sys.exit(main())
 
 
 @pytest.mark.usefixtures("no_figures")
+@pytest.mark.slow
 def test_ctrl_c_keeps_what_was_measured_and_the_same_command_continues(
     finished_run, call, tmp_path
 ):
@@ -609,6 +611,7 @@ def test_a_full_disk_behind_the_output_is_one_sentence(environment):
 
 
 @pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&- <&-"])
+@pytest.mark.slow
 def test_closed_standard_streams_are_no_error(closed):
     command = f"{shlex.join(COMMAND)} list noises {closed}"
     answer = subprocess.run(["bash", "-c", command], capture_output=True, text=True)

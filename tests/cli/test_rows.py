@@ -42,6 +42,7 @@ def frame_of(out):
     return pd.read_csv(io.StringIO(out))
 
 
+@pytest.mark.slow
 def test_problems_estimators_and_layers_are_chosen(run, call):
     chosen = ["--problem", "a", "--estimator", "psa", "--layer", "output", "--layer", "network"]
     code, out, error = call("table", run, *chosen, "--format", "csv")
@@ -61,6 +62,7 @@ def test_problems_estimators_and_layers_are_chosen(run, call):
     assert len(changes) == len(rows) and set(changes["change"]) == {"same"}
 
 
+@pytest.mark.slow
 def test_what_is_not_chosen_is_not_read(run, call, tmp_path):
     shutil.copytree(run, tmp_path / "damaged")
     for shard in (tmp_path / "damaged").glob("shards/b/*/*/psa/*.parquet"):
@@ -107,7 +109,7 @@ def test_rows_of_things_are_not_chosen(call):
     assert code == 2 and "--over-replicates takes no --limit" in error
 
 
-@pytest.mark.first(2)
+@pytest.mark.first(1)
 @pytest.mark.parametrize(
     ("command", "rows"),
     [
@@ -195,6 +197,7 @@ def on_a_terminal(*arguments, lines, **more):
     return out.decode().replace("\r\n", "\n")
 
 
+@pytest.mark.slow
 def test_on_a_terminal_what_does_not_fit_is_shown_in_the_pager_and_nothing_else(run, tmp_path):
     command = ["show", "format", "csv"]
     paged = on_a_terminal(*command, lines=3, PAGER="sed s/^/paged:/")

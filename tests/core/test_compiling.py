@@ -55,6 +55,7 @@ def hits(events):
     return events.count("/jax/compilation_cache/cache_hits")
 
 
+@pytest.mark.slow
 def test_a_program_that_was_kept_is_not_compiled_again(folder, events):
     first = compute()
     kept = sorted(folder.iterdir())

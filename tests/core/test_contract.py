@@ -88,6 +88,7 @@ def test_states_are_plus_one_exactly_where_the_uniform_is_below_f():
 
 
 @pytest.mark.usefixtures("float64")
+@pytest.mark.slow
 def test_a_tail_keeps_the_states_below_and_samples_those_above_anew():
     params, example = random_params(SIZES), example_of(random_batch(2))
     u = (np.full(3, 0.6), np.array([0.2, 0.9]))
@@ -101,6 +102,7 @@ def test_a_tail_keeps_the_states_below_and_samples_those_above_anew():
     np.testing.assert_array_equal(flat(gradient), 0)
 
 
+@pytest.mark.slow
 def test_a_flip_changes_one_unit_in_any_shape():
     x = jnp.array([[1.0, -1.0, 1.0], [-1.0, -1.0, 1.0]])
     for i in range(x.size):
@@ -137,6 +139,7 @@ def test_with_slope_gives_no_gradient_to_its_value_and_its_arguments():
 
 
 @pytest.mark.usefixtures("float64")
+@pytest.mark.slow
 def test_credit_is_zero_and_has_its_signal_as_gradient_in_every_mode_of_differentiation():
     a, w = jnp.array([0.3, 0.7]), jnp.array([2.0, 3.0])
 
@@ -155,6 +158,7 @@ def test_credit_is_zero_and_has_its_signal_as_gradient_in_every_mode_of_differen
 
 @pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize("inner", [jax.jit, lambda f: f], ids=["jit", "no jit"])
+@pytest.mark.first(1)
 def test_both_can_be_differentiated_twice_through_vmap_and_jit(inner):
     a, x, u = jnp.array([0.3, 0.7]), jnp.array([1.0, -1.0]), jnp.array([1.0, 2.0, 3.0])
 
@@ -358,6 +362,7 @@ def watcher(params, example, binary):
     return params[2] @ jnp.concatenate([x, y])
 
 
+@pytest.mark.slow
 def test_the_same_key_gives_the_same_states_in_all_estimators():
     params = (jnp.array([0.3, -0.2, 0.8]), jnp.array([0.4, -0.1]), jnp.ones(5))
     names = ("reinforce", "arm", "straight_through", "psa")
@@ -387,7 +392,7 @@ def test_examples_of_a_batch_have_their_own_noise():
 
 @each_precision
 @pytest.mark.parametrize("name", ["reinforce", "arm", "straight_through", "psa", "exact"])
-@pytest.mark.first(2)
+@pytest.mark.first(1)
 def test_gradients_have_the_type_of_the_parameters(name, double):
     network, params, batch = small(SIZES)
     with precision(double):
@@ -404,7 +409,7 @@ def test_gradients_have_the_type_of_the_parameters(name, double):
     "name", ["reinforce", "arm", "straight_through", "psa", "exact", "concrete"]
 )
 @pytest.mark.parametrize("double", [0, 1], ids=["double inputs", "double targets"])
-@pytest.mark.first(2)
+@pytest.mark.first(1)
 def test_parameters_in_float32_and_data_in_float64_mix(name, double):
     params = jax.tree.map(np.float32, random_params(SIZES))
     batch = list(map(np.float32, random_batch(2)))
@@ -455,6 +460,7 @@ def test_forward_mode_gives_the_same_draw_as_reverse_mode():
         np.testing.assert_allclose(forward, flat(reverse) @ flat(direction), rtol=1e-13)
 
 
+@pytest.mark.slow
 def test_raw_and_typed_keys_give_the_same_draw():
     network, params, batch = small(SIZES)
     loss = jax.jit(reinforce(network))

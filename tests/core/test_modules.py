@@ -43,7 +43,7 @@ def path():
 
 
 @pytest.mark.parametrize("name", ["disarm", "exact", "concrete", *ANY_MODEL])
-@pytest.mark.first(1)
+@pytest.mark.slow
 def test_aux_is_that_of_the_sampled_path_beside_the_same_draw(name):
     loss, same = make_estimator(name, with_aux), make_estimator(name, alone)
     (value, aux), g = jax.jit(jax.value_and_grad(loss, has_aux=True))(PARAMS, KEY, BATCH)
@@ -145,6 +145,7 @@ def test_dropout_of_a_module_has_a_mask_for_each_example_and_draw(name):
     assert all(0.15 < share < 0.85 for share in distinct)  # of 64 fair coins; 2e-8 a pair
 
 
+@pytest.mark.slow
 def test_all_runs_of_a_draw_have_the_same_mask():
     """The draw of ARM differs from that of the masked objective by nothing."""
 
@@ -226,6 +227,7 @@ def test_a_module_whose_state_changes_is_refused_by_its_name(name):
     assert "\n" not in str(caught.value) and "module.eval()" in str(caught.value)
 
 
+@pytest.mark.slow
 def test_batchnorm_with_its_running_averages_is_a_model_like_any():
     loss = gradbench.estimators.disarm(objective)
     found = nnx.grad(loss)(batchnorm(training=False), KEY, BATCH)

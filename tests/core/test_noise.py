@@ -80,6 +80,7 @@ def test_a_noise_object_is_taken_as_it_is():
 
 
 @each_noise
+@pytest.mark.first(1)
 def test_cdf_and_density_are_those_of_scipy(name):
     found, truth = quantities(name, True)[0], SCIPY[name]
     np.testing.assert_allclose(found["cdf"], truth.cdf(GRID), rtol=1e-13, atol=1e-15)
@@ -162,6 +163,7 @@ def test_samples_follow_the_cdf_and_decide_states_with_probability_f(name):
 
 
 @each_precision
+@pytest.mark.first(1)
 def test_the_lowest_sample_is_as_far_out_as_the_highest(double, monkeypatch):
     # A generator returns 0 once in 2^23 float32 draws; a logistic -87 in its place has weight.
     def ends(key, shape, dtype):
@@ -179,6 +181,7 @@ def test_the_lowest_sample_is_as_far_out_as_the_highest(double, monkeypatch):
 
 
 @each_noise
+@pytest.mark.first(1)
 def test_variance_and_integral_are_those_of_scipy(name):
     noise, truth = get_noise(name), SCIPY[name]
     assert noise.variance == pytest.approx(truth.var(), rel=1e-14)
@@ -191,6 +194,7 @@ def test_variance_and_integral_are_those_of_scipy(name):
 
 
 @each_noise
+@pytest.mark.first(1)
 def test_the_derivative_of_the_integral_is_the_cdf(name):
     noise = get_noise(name)
     with precision(True):
@@ -222,6 +226,7 @@ SECH = {  # the hyperbolic secant distribution, of variance 1
 }
 
 
+@pytest.mark.slow
 def test_what_a_noise_of_ones_own_does_not_give_is_computed():
     noise = make_noise("sech", **SECH)
     assert noise.bound == np.inf

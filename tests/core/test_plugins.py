@@ -218,6 +218,7 @@ def test_problems_and_suites_of_a_plugin_are_known_by_name(tmp_path):
         load_problem("tinyer")
 
 
+@pytest.mark.slow
 def test_the_example_of_the_readme_is_a_plugin(call, tmp_path):
     section = README[README.index("**Plugins**") :]
     (code,) = re.findall(r"```python\n(.*?)```", section[: section.index("##")], re.DOTALL)[:1]

@@ -108,7 +108,7 @@ def test_a_second_derivative_is_refused(entry, way):
 
 @pytest.mark.parametrize("way", FIRST)
 @pytest.mark.parametrize("entry", ["binarize", "expectation", "disarm"])
-@pytest.mark.first(1)
+@pytest.mark.slow
 def test_a_first_derivative_is_what_it_was(entry, way):
     right = jax.grad(ENTRIES[entry])(PARAMS)
     found = FIRST[way](ENTRIES[entry])(PARAMS)
@@ -160,6 +160,7 @@ def test_the_second_derivative_of_a_smooth_draw_is_that_of_its_gradient(spec, fl
         np.testing.assert_allclose(leaf, (up - down) / 2e-5, rtol=1e-5, atol=1e-8)
 
 
+@pytest.mark.slow
 def test_exact_losses_have_their_second_derivatives(float64):
     network, params, batch = small((2, 2, 1))
     exact = make_estimator("exact", network)

@@ -22,6 +22,7 @@ words = st.integers(0, 2**32 - 1)
 
 
 @given(st.tuples(words, words), st.lists(st.tuples(words, words), min_size=4, max_size=4))
+@pytest.mark.slow
 def test_the_generator_is_threefry_as_jax_has_it(key, pairs):
     key, x, y = np.array(key, np.uint32), *np.array(pairs, np.uint32).T
     ours = np.concatenate(jax.jit(threefry)(jnp.asarray(key), jnp.asarray(x), jnp.asarray(y)))
@@ -70,6 +71,7 @@ def test_uniforms_have_the_moments_of_a_uniform_variable():
     assert_mean(products, np.eye(10) / 12)  # independent over units, sites and streams
 
 
+@pytest.mark.slow
 def test_uniforms_of_units_have_the_moments_of_uniform_variables_too():
     keys = jax.random.split(jax.random.key(1), 10_000)
     u = jax.vmap(lambda key: jnp.stack(unit_uniforms(key, (2, 3), 2, jnp.float32)))(keys)

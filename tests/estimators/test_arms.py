@@ -102,6 +102,7 @@ def one_layer_problem(bias=(-0.2, 0.4)):
     return network, (first, params[1]), jax.tree.map(lambda leaf: leaf[0], batch)
 
 
+@pytest.mark.slow
 def test_disarm_is_arm_averaged_over_the_uniforms_that_make_the_same_two_states():
     network, params, example = one_layer_problem()
     p = 1 / (1 + np.exp(-np.asarray(params[0]["bias"])))
@@ -174,6 +175,7 @@ def literal_arms(model, samples, at_p=False):
 
 
 @pytest.mark.parametrize("n", [3, 4])
+@pytest.mark.first(1)
 def test_arms_is_unbiased_over_all_patterns_of_its_copies_and_the_correlation_at_p_is_seen(n):
     network, params, example = one_layer_problem()
     p = jax.nn.sigmoid(params[0]["bias"])
@@ -197,6 +199,7 @@ def test_arms_is_unbiased_over_all_patterns_of_its_copies_and_the_correlation_at
 
 
 @pytest.mark.parametrize("n", [3, 5])
+@pytest.mark.first(1)
 def test_the_gaussian_copula_has_the_bivariate_normal_probability(n):
     q = np.array([1e-12, 1e-3, 0.1, 0.3, 0.5])
     h, r = stats.norm.ppf(q), -1 / (n - 1)
@@ -261,11 +264,12 @@ def test_the_variance_of_disarm_grows_from_shared_to_independent_to_antithetic_d
         (partial(arms, samples=3, copula="gaussian"), ("normal",)),
     ],
 )
-@pytest.mark.first(1)
+@pytest.mark.slow
 def test_saturated_units_have_finite_and_vanishing_gradients_in_float32(make, noises):
     assert_finite_and_zero_where_saturated(make, noises)
 
 
+@pytest.mark.slow
 def test_ar_and_arm_are_finite_where_units_saturate_and_do_not_vanish():
     for make in (ar, arm):
         draws = saturated_draws(make, ("logistic", "laplace"))

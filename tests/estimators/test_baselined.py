@@ -78,7 +78,7 @@ def test_around_reinforce_it_is_the_estimator_of_that_name_draw_by_draw(baseline
 
 
 @pytest.mark.parametrize("spec", ["simple_muprop", "rloo(samples=3)", "rebar"])
-@pytest.mark.first(1)
+@pytest.mark.slow
 def test_a_constant_is_subtracted_from_what_the_score_is_multiplied_with(spec):
     model, params, batch = small((2, 2, 1))
     c = 1.3
@@ -161,7 +161,7 @@ def own_example():
 
 
 @pytest.mark.parametrize("bug", [own_states, own_example])
-@pytest.mark.first(1)
+@pytest.mark.slow
 def test_a_baseline_that_contains_its_own_sample_is_seen(bug):
     model, params, batch = small((1, 1, 1), "laplace")
     batch = jax.tree.map(lambda leaf: leaf[:2], batch)

@@ -142,6 +142,7 @@ def test_a_baseline_that_contains_its_own_sample_is_seen_it_shrinks_the_gradient
 
 
 @pytest.mark.parametrize("noise", ["logistic", "normal", "uniform"])
+@pytest.mark.first(1)
 def test_the_variance_under_a_constant_baseline_is_the_closed_form(noise):
     a, c, h = 0.4, 0.6, {1: 1.3, -1: -0.5}
     unit = get_noise(noise)
@@ -158,6 +159,7 @@ def test_the_variance_under_a_constant_baseline_is_the_closed_form(noise):
     np.testing.assert_allclose(found.variance[0], variance, rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_leave_one_out_does_not_see_a_constant_added_to_the_objective_but_reinforce_does():
     network, params, batch = small((2, 2, 1, 1))
 
@@ -176,6 +178,7 @@ def test_leave_one_out_does_not_see_a_constant_added_to_the_objective_but_reinfo
     assert np.max(np.abs(three - four)) > 1
 
 
+@pytest.mark.slow
 def test_leave_one_out_of_one_example_is_reinforce_draw_by_draw():
     network, params, batch = small((2, 2, 1, 1))
     one = jax.tree.map(lambda leaf: leaf[:1], batch)
@@ -183,6 +186,7 @@ def test_leave_one_out_of_one_example_is_reinforce_draw_by_draw():
     np.testing.assert_array_equal(left, right)
 
 
+@pytest.mark.slow
 def test_the_moving_average_is_that_of_past_draws_and_corrected_for_its_start():
     network, params, batch = small((2, 2, 1))
     loss = moving_average(network, decay=0.9)
@@ -203,6 +207,7 @@ def test_the_moving_average_is_that_of_past_draws_and_corrected_for_its_start():
     np.testing.assert_allclose(left, right, rtol=1e-10, atol=1e-14)
 
 
+@pytest.mark.slow
 def test_learned_baselines_start_as_reinforce():
     network, params, batch = small((2, 2, 1, 1))
     makes = (reinforce, moving_average, nvil)

@@ -78,6 +78,7 @@ def test_they_are_unbiased_on_a_hand_written_model(make):
     assert_unbiased(make(network), *at)
 
 
+@pytest.mark.slow
 def test_a_choice_that_is_not_the_one_divided_by_is_seen(monkeypatch):
     """The unit is drawn uniformly, and its flip weighted as if it were drawn by its variance."""
     module = importlib.import_module("gradbench.estimators.bitflip")
@@ -94,6 +95,7 @@ def test_a_choice_that_is_not_the_one_divided_by_is_seen(monkeypatch):
 
 
 @pytest.mark.parametrize("q", ["variance", steep])
+@pytest.mark.first(1)
 def test_averaged_over_its_choice_it_is_ram_draw_by_draw(q):
     """Each of three units at a uniform number in the middle of its interval, by its weight."""
     network, params, batch = small((2, 3, 1), "normal")

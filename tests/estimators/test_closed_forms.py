@@ -60,6 +60,7 @@ def unit_moments(make, noise, c=C):
 
 
 @pytest.mark.parametrize("noise", NOISES)
+@pytest.mark.first(1)
 def test_bias_and_variance_of_straight_through_on_a_polynomial(noise):
     p, density = SCIPY[noise].cdf(POINTS), SCIPY[noise].pdf(POINTS)
     mean, variance = unit_moments(straight_through, noise)
@@ -71,6 +72,7 @@ def test_bias_and_variance_of_straight_through_on_a_polynomial(noise):
 
 
 @pytest.mark.parametrize("noise", NOISES)
+@pytest.mark.first(1)
 def test_mean_and_variance_of_reinforce(noise):
     p, density = SCIPY[noise].cdf(POINTS), SCIPY[noise].pdf(POINTS)
     high, low = polynomial(1, C), polynomial(-1, C)
@@ -82,6 +84,7 @@ def test_mean_and_variance_of_reinforce(noise):
 
 
 @pytest.mark.parametrize("noise", NOISES)
+@pytest.mark.first(1)
 def test_mean_and_variance_of_zgr(noise):
     """Unbiased up to degree 2; what is left is 4 c3 F' of the cubic and, for x^4, nothing."""
     p, density = SCIPY[noise].cdf(POINTS), SCIPY[noise].pdf(POINTS)
@@ -95,7 +98,7 @@ def test_mean_and_variance_of_zgr(noise):
 
 
 @pytest.mark.parametrize("noise", NOISES)
-@pytest.mark.first(1)
+@pytest.mark.slow
 def test_zgr_is_darn_at_the_midpoint_and_reinmax_at_temperature_one_draw_by_draw(noise):
     keys = jax.random.split(jax.random.key(0), 50)
     params = (jnp.linspace(-0.9, 0.9, 7), jnp.asarray(C))
@@ -117,7 +120,7 @@ def test_zgr_is_darn_at_the_midpoint_and_reinmax_at_temperature_one_draw_by_draw
 
 @pytest.mark.parametrize("phi", [0.0, 0.3, 1.0])
 @pytest.mark.parametrize("noise", ["logistic", "triangular"])
-@pytest.mark.first(1)
+@pytest.mark.slow
 def test_darn_is_unbiased_for_multilinear_objectives_whatever_phi_and_not_beyond(phi, noise):
     def tensor(params, example, binary):
         x = binary(params[0], noise=noise)
@@ -142,6 +145,7 @@ def test_reinmax_at_other_temperatures_is_biased_on_linear_objectives():
 
 @pytest.mark.parametrize("noise", ["logistic", "uniform"])
 @pytest.mark.parametrize("alpha", [0.5, 0.75, 2.0])
+@pytest.mark.first(1)
 def test_mean_and_variance_of_generalised_reinmax(noise, alpha):
     """J at both states in plain numpy; on linear objectives the mean is off by a known factor."""
     p, density = SCIPY[noise].cdf(POINTS), SCIPY[noise].pdf(POINTS)
@@ -160,6 +164,7 @@ def test_mean_and_variance_of_generalised_reinmax(noise, alpha):
 
 
 @pytest.mark.parametrize("noise", ["logistic", "uniform"])
+@pytest.mark.first(1)
 def test_psa_of_one_unit_is_the_exact_gradient_in_every_draw(noise):
     density = SCIPY[noise].pdf(POINTS)
     mean, variance = unit_moments(psa, noise)
@@ -188,6 +193,7 @@ def test_bias_and_variance_of_straight_through_on_a_quadratic_form(noise):
 
 @pytest.mark.parametrize("make", [straight_through, reinforce])
 @pytest.mark.parametrize("m", [1, 3])
+@pytest.mark.first(1)
 def test_the_mean_squared_error_of_m_draws_is_squared_bias_plus_variance_over_m(make, m):
     """Literally: over all m-tuples of the draws that one unit can give."""
     a, c = jnp.asarray(0.45), jnp.asarray(C)
@@ -260,6 +266,7 @@ def test_bias_and_second_moment_of_concrete_at_low_temperature():
     np.testing.assert_allclose(square, 2 * 1.3**2 * density / (3 * t), rtol=1e-2)
 
 
+@pytest.mark.slow
 def test_sampled_draws_of_concrete_have_the_mean_of_the_integral():
     keys = jax.random.split(jax.random.key(0), 20_000)
     draw = jax.grad(concrete(unit, temperature=1.0))
@@ -270,6 +277,7 @@ def test_sampled_draws_of_concrete_have_the_mean_of_the_integral():
 
 
 @pytest.mark.parametrize("layers", [1, 2, 3])
+@pytest.mark.first(1)
 def test_the_chance_that_all_units_of_a_chain_are_unsaturated_falls_as_t_to_the_depth(layers):
     def chain(params, example, binary):
         x, inside = 0.3, 1.0
@@ -295,6 +303,7 @@ def test_the_chance_that_all_units_of_a_chain_are_unsaturated_falls_as_t_to_the_
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0])
+@pytest.mark.first(1)
 def test_the_mean_of_straight_through_gumbel_softmax(temperature):
     """E g = h'(1) A+ + h'(-1) A-, the half-range integrals of F'(a - 2t atanh v)."""
     loss = st_gumbel_softmax(unit, temperature=temperature)
@@ -318,6 +327,7 @@ def test_the_mean_of_straight_through_gumbel_softmax(temperature):
         np.testing.assert_allclose(mean, right, rtol=1e-7)
 
 
+@pytest.mark.slow
 def test_straight_through_gumbel_softmax_tends_to_the_mean_of_zgr():
     def half(a, t, ends):
         return integrate.quad(lambda v: stats.logistic.pdf(a - 2 * t * np.arctanh(v)), *ends)[0]

@@ -172,6 +172,7 @@ def test_draws_of_binary_weights_have_activations_of_their_own():
 # ---------------------------------------------------------------------------------- average
 
 
+@pytest.mark.slow
 def test_in_one_layer_the_average_of_straight_through_and_zgr_is_st_zgr_draw_by_draw():
     network, params, batch = small((2, 3, 1), "laplace", seed=5)
     (_, one), (_, other) = draws(
@@ -204,6 +205,7 @@ def test_the_mean_of_an_average_is_that_of_the_exact_means(case, first, second, 
     np.testing.assert_allclose(both.value, mixed.value, rtol=tolerance)
 
 
+@pytest.mark.slow
 def test_an_average_is_one_of_the_same_noise():
     """Var (g + g) / 2 = Var g on the same noise; of independent draws it would be half."""
     both = exactly(one_unit, "average(first='reinforce', second='reinforce')")
@@ -285,6 +287,7 @@ def test_a_gradient_of_the_objective_that_is_counted_for_every_estimator_is_seen
     assert relative(found, right) < 1e-10
 
 
+@pytest.mark.slow
 def test_an_estimator_driven_by_uniforms_makes_a_mixture_of_that_kind():
     loss = make_estimator("per_layer(layers='reinforce, arm')", one_unit()[0])
     assert (loss.randomness, loss.smoothness) == ("uniforms", "linear")

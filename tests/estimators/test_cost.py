@@ -138,6 +138,7 @@ COUNTED = pytest.mark.parametrize(
 
 
 @COUNTED
+@pytest.mark.first(1)
 def test_a_draw_costs_what_the_registry_says(entry):
     assert_cost(entry, more(entry), 1 if entry.layers == "one" else 2)
 
@@ -149,6 +150,7 @@ def test_a_draw_costs_what_the_registry_says_at_other_depths(entry):
         assert_cost(entry, {}, layers)
 
 
+@pytest.mark.slow
 def test_a_forward_gradient_takes_two_runs_of_which_one_is_differentiated_forward(monkeypatch):
     """No gradient arrives in the states: what the registry counts as one is the forward pass."""
     monkeypatch.setitem(globals(), "tick_gradient", lambda x: x)
@@ -226,6 +228,7 @@ def test_a_name_that_is_no_size_is_refused_where_the_cost_is_computed():
         Cost(Formula("sample")).evaluate(L=1, D=1, n=1, samples=2)
 
 
+@pytest.mark.slow
 def test_the_package_evaluates_no_text():
     calls = [
         f"{path.name}, line {node.lineno}"

@@ -163,6 +163,7 @@ def test_reinforce_is_unbiased_on_a_hand_written_model():
     assert value < EXACT
 
 
+@pytest.mark.slow
 def test_a_factor_2_in_reinforce_is_seen():
     bias, _ = exact_bias(wrong_reinforce, *small((2, 3, 1), seed=7))
     np.testing.assert_allclose(bias[0], 1, rtol=1e-9)
@@ -191,16 +192,19 @@ def test_arm_and_disarm_are_unbiased_at_every_depth_and_noise(sizes, noise, make
     assert value < EXACT
 
 
+@pytest.mark.slow
 def test_a_wrong_sign_in_arm_is_seen():
     bias, _ = integrated_bias(wrong_arm, *small((1, 2, 1, 1), seed=3))
     np.testing.assert_allclose(bias[:2], 2, rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_a_lost_sign_in_disarm_is_seen_one_layer_has_mean_zero():
     bias, _ = integrated_bias(wrong_disarm, *small((1, 2, 1), seed=3))
     np.testing.assert_allclose(bias[0], 1, rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_integration_over_the_uniforms_agrees_with_exact_moments():
     network, params, batch = small((1, 2, 2, 1), seed=2)
     one = jax.tree.map(lambda leaf: leaf[:1], batch)
@@ -223,12 +227,14 @@ def multilinear_network(noise):
 
 
 @pytest.mark.parametrize("noise", ["normal", "uniform", "laplace"])
+@pytest.mark.first(1)
 def test_straight_through_is_unbiased_in_one_layer_on_multilinear_objectives(noise):
     bias, value = exact_bias(straight_through, *multilinear_network(noise), random_batch(2))
     assert np.all(bias < EXACT)
     assert value < EXACT
 
 
+@pytest.mark.slow
 def test_half_the_slope_in_straight_through_is_seen():
     bias, _ = exact_bias(wrong_straight_through, *multilinear_network("normal"), random_batch(2))
     np.testing.assert_allclose(bias[0], 0.5, rtol=1e-9)
@@ -268,6 +274,7 @@ def peculiar(theta, x, target):
 
 
 @pytest.mark.parametrize("noise", ["logistic", "uniform", "triangular"])
+@pytest.mark.first(1)
 def test_psa_is_unbiased_in_one_layer_on_any_objective(noise):
     network = SBN((Dense(2, 4, noise),), peculiar)
     params = (*random_params((2, 4)), np.array(0.4))
@@ -317,6 +324,7 @@ def test_psa_is_unbiased_if_each_unit_feeds_at_most_one_unit_above():
     )
 
 
+@pytest.mark.slow
 def test_a_wrong_sign_of_the_flips_in_psa_is_seen():
     network, params, batch = small((2, 3, 1, 1))
     wrong = WrongFlips(network.layers, network.objective)
@@ -549,6 +557,7 @@ def test_what_a_draw_depends_on_is_what_the_registry_says():
         assert same == (get_estimator(spec)[0].randomness != "uniforms"), spec
 
 
+@pytest.mark.slow
 def test_the_value_of_exact_is_the_loss_and_that_of_mean_field_is_not():
     network, params, batch = small((2, 3, 2, 1))
     value, exact, mean_field = jax.jit(
@@ -588,6 +597,7 @@ def test_every_estimator_reads_like_its_paper_within_60_lines():
 
 
 @pytest.mark.parametrize("value", [np.float64(0.5), np.float32(0.5), Fraction(1, 2)])
+@pytest.mark.first(1)
 def test_a_hyperparameter_of_another_type_of_number_is_taken_as_that_of_python(value):
     assert type(positive("temperature", value)) is float
     network = SBN((Dense(2, 1),), lambda theta, x, target: linear(x, target))

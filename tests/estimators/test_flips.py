@@ -118,6 +118,7 @@ def test_descendants_of_another_path_are_seen():
     assert bias[0] < EXACT
 
 
+@pytest.mark.slow
 def test_pruned_triples_without_the_total_weight_are_seen():
     network, *at = tiny(ONE)
     right = pruned_triples(network)
@@ -142,6 +143,7 @@ def test_pruned_triples_without_the_total_weight_are_seen():
 # -------------------------------------------------------------------- identities, by draws
 
 
+@pytest.mark.slow
 def test_leg_ram_go_and_the_measure_valued_derivative_are_the_same_number_in_one_layer():
     network, params, batch = small((2, 3, 1), "normal")
     example = jax.tree.map(lambda leaf: leaf[0], batch)
@@ -164,6 +166,7 @@ def test_leg_ram_go_and_the_measure_valued_derivative_are_the_same_number_in_one
         np.testing.assert_allclose(draw, expected, rtol=1e-9, atol=1e-13)
 
 
+@pytest.mark.slow
 def test_a_random_flip_averaged_over_its_choice_is_ram_draw_by_draw():
     network, params, batch = small((2, 3, 2, 1), ("logistic", "laplace"))
     example = jax.tree.map(lambda leaf: leaf[0], batch)
@@ -235,6 +238,7 @@ def one_point(model):
 
 
 @pytest.mark.parametrize("noise", ["logistic", "triangular"])
+@pytest.mark.first(1)
 def test_the_path_integral_is_unbiased_with_a_point_per_unit_and_not_with_one_for_all(noise):
     """Exact: all states, times Gauss-Legendre points in each unit for an analytic objective."""
     network, params, batch = tiny(ONE, noise)

@@ -83,7 +83,7 @@ SWITCHES = [
 
 
 @pytest.mark.parametrize("switches", SWITCHES, ids=str)
-@pytest.mark.first(1)
+@pytest.mark.slow
 def test_each_switch_is_exact_for_what_is_claimed_and_for_nothing_more(switches):
     exact = {}
     for name, h in OBJECTIVES.items():
@@ -120,6 +120,7 @@ def test_the_default_is_exact_for_any_objective_of_one_unit(noise):
     np.testing.assert_allclose(mean, right, rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_exact_moments_know_the_evaluation_points_and_the_noisy_bits():
     model, params = (lambda p, e, b: jnp.exp(b(p[0]) / 2)), (jnp.asarray(0.45),)
     right = SCIPY["logistic"].pdf(0.45) * (np.exp(0.5) - np.exp(-0.5))
@@ -141,6 +142,7 @@ def uniforms(sizes, streams, seed=0):
     )
 
 
+@pytest.mark.slow
 def test_without_switches_it_is_straight_through_and_with_the_weight_zgr_at_any_depth():
     network, params, batch = small((2, 3, 2, 1), ("laplace", "uniform"))
     example = jax.tree.map(lambda leaf: leaf[0], batch)
@@ -152,6 +154,7 @@ def test_without_switches_it_is_straight_through_and_with_the_weight_zgr_at_any_
         np.testing.assert_array_equal(flat(one), flat(two))
 
 
+@pytest.mark.slow
 def test_the_moved_run_at_the_states_themselves_is_zgr_at_any_depth():
     """v = 1, all kept: the two ways to write the same rule agree, weights and value included."""
     network, params, batch = small((2, 3, 2, 1), ("normal", "triangular"))
@@ -195,6 +198,7 @@ def test_the_derivative_in_the_state_in_place_of_that_at_the_point_is_seen():
     np.testing.assert_allclose(mean, truth / 2, rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_saturated_units_have_finite_gradients_that_vanish_in_float32():
     with jax.enable_x64(False):
         a = jnp.tile(jnp.array([-40.0, 40.0, -1.0, 1.0, 0.0]), 3)

@@ -100,6 +100,7 @@ def wrong_tail(model, *, temperature=1.0, samples=1):
 
 
 @pytest.mark.parametrize("noise", NOISES)
+@pytest.mark.first(1)
 def test_every_draw_is_the_mean_of_relaxed_units_with_noise_of_the_state(noise):
     """z given the state, drawn by the quantile of its truncated law."""
     v = np.random.default_rng(0).uniform(size=(7, 2))
@@ -128,12 +129,14 @@ def test_the_mean_is_that_of_st_gumbel_softmax_and_the_variance_falls_with_the_s
             np.testing.assert_allclose(spread, limit + (variance - limit) / k, rtol=1e-8)
 
 
+@pytest.mark.slow
 def test_noise_of_the_wrong_tail_is_seen():
     mean, _ = found(st_gumbel_softmax)
     wrong, _ = found(wrong_tail)
     assert abs(wrong / mean - 1) > 0.01
 
 
+@pytest.mark.slow
 def test_two_units_that_interact_have_the_mean_of_st_gumbel_softmax_too():
     a, t = np.array([0.5, -0.8]), 0.6
 
@@ -168,6 +171,7 @@ def test_two_units_that_interact_have_the_mean_of_st_gumbel_softmax_too():
     np.testing.assert_allclose(mean, right, rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_the_states_are_those_of_the_path_whatever_the_further_streams():
     params = (jnp.array([0.3, -0.6, 1.1]),)
     key = jax.random.key(3)
@@ -177,6 +181,7 @@ def test_the_states_are_those_of_the_path_whatever_the_further_streams():
 
 
 @pytest.mark.parametrize("noise", ["logistic", "triangular"])
+@pytest.mark.first(1)
 def test_many_samples_at_low_temperature_give_zgr(noise):
     """The mean given the state, by quadrature: at t the draw with all samples."""
     for state in (0, 1):
@@ -201,6 +206,7 @@ def of_q(p, b, t):
 
 
 @pytest.mark.parametrize(("noise", "t"), [("logistic", 1.0), ("uniform", 0.5)])
+@pytest.mark.first(1)
 def test_mean_and_variance_of_reinmax_rao_by_their_own_integral(noise, t):
     p, logit_slope = SCIPY[noise].cdf(A), SCIPY[noise].pdf(A)
     logit_slope /= p * (1 - p)
@@ -233,7 +239,7 @@ def test_reinmax_rao_is_reinmax_with_a_mean_of_other_noise_and_not_it():
 
 
 @pytest.mark.parametrize("noise", NOISES)
-@pytest.mark.first(1)
+@pytest.mark.slow
 def test_all_samples_are_the_integral_over_the_noise_of_the_state(noise):
     """By SciPy, at temperatures down to 0.01, in likely and in unlikely states."""
     law = SCIPY[noise]
@@ -260,7 +266,7 @@ def integral_given_state(law, xa, t):
 
 @pytest.mark.parametrize("make", [gumbel_rao, reinmax_rao])
 @pytest.mark.parametrize("noise", ["logistic", "triangular"])
-@pytest.mark.first(2)
+@pytest.mark.first(1)
 def test_all_samples_are_the_mean_of_many(make, noise):
     v = (np.arange(20_000) + 0.5)[None] / 20_000
     for t, state in ((0.3, 0), (2.0, 1)):

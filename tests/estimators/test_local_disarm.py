@@ -76,6 +76,7 @@ def test_it_is_unbiased_with_three_samples():
     assert value < EXACT
 
 
+@pytest.mark.slow
 def test_a_twin_in_the_place_of_another_sample_is_seen(monkeypatch):
     module = importlib.import_module("gradbench.estimators.vimco")
     right = module._replaced
@@ -86,6 +87,7 @@ def test_a_twin_in_the_place_of_another_sample_is_seen(monkeypatch):
     assert value < EXACT
 
 
+@pytest.mark.slow
 def test_a_draw_is_the_literal_rule_of_the_paper():
     """In bits and logits: (L - L^k~) / 2 (b - b~) max(p, 1 - p), sample by sample."""
     network, params, batch = variational()
@@ -134,6 +136,7 @@ def test_for_one_sample_it_is_disarm_draw_by_draw():
         np.testing.assert_allclose(one, other, rtol=1e-10, atol=1e-13)
 
 
+@pytest.mark.slow
 def test_saturated_units_give_finite_draws_in_single_precision():
     network, params, batch = small((2, 3, 1), "uniform")
     params[0]["bias"][:] = [40, -40, 0.5]

@@ -113,12 +113,13 @@ SPECS = (  # besides the defaults, which test_certificate.py has
 
 
 @pytest.mark.parametrize("spec", SPECS)
-@pytest.mark.first(1)
+@pytest.mark.slow
 def test_a_rule_is_exact_for_what_it_claims_and_for_nothing_more(spec):
     entry, arguments = get_estimator(spec)
     assert found_class(lambda model: entry.make(model, **arguments)) == entry.claim(**arguments)
 
 
+@pytest.mark.slow
 def test_a_lost_sign_in_darn_is_seen():
     def wrong(model):
         return with_derivative(
@@ -254,6 +255,7 @@ def total(params, example, binary, noise="logistic"):
     return jnp.sum(binary(params[0], noise=noise))
 
 
+@pytest.mark.slow
 def test_a_slope_is_that_of_the_function_of_so_many_a():
     a = jnp.array([-1.7, -0.8, -0.3, 0.2, 0.6, 1.4])
     for name, (_, right) in proxies_and_derivatives(a, 1.3).items():
@@ -267,6 +269,7 @@ def test_a_slope_is_that_of_the_function_of_so_many_a():
 
 
 @pytest.mark.parametrize("beta", [5.0, 10.0])
+@pytest.mark.first(1)
 def test_the_swish_sign_is_the_derivative_of_the_function_of_the_paper(beta):
     def paper(a):
         s = jax.nn.sigmoid(beta * a)
@@ -294,6 +297,7 @@ def test_the_clipped_identity_moves_weights_that_lie_at_its_ends():
         np.testing.assert_array_equal(g, [0, 1, 1, 1, 0])
 
 
+@pytest.mark.slow
 def test_the_deterministic_network_is_that_of_the_signs_and_takes_no_noise():
     network, params, batch = small((2, 3, 2, 1))
     example = jax.tree.map(lambda leaf: leaf[0], batch)
@@ -319,6 +323,7 @@ def both_states(make):
     return np.stack([draw((jnp.asarray(A),), ((u,),), 0)[0] for u in us])
 
 
+@pytest.mark.slow
 def test_the_rules_between_straight_through_and_zgr_are_mixtures_of_them_draw_by_draw():
     st, z = both_states(straight_through), both_states(zgr)
     mixed = both_states(partial(st_zgr, alpha=0.3))
@@ -439,6 +444,7 @@ def of_concrete(a, t, factor=1.0):
 
 
 @pytest.mark.parametrize("relaxation", ["concrete", "rebar"])
+@pytest.mark.first(1)
 def test_both_relaxations_are_those_of_the_papers_draw_by_draw(relaxation):
     a, t = 0.6, 0.4
     g = of_concrete(a, t, {"concrete": 1.0, "rebar": (t**2 + t + 1) / (t + 1)}[relaxation])
@@ -461,6 +467,7 @@ def test_the_relaxation_of_rebar_tends_to_the_mean_field_and_that_of_concrete_to
     assert np.linalg.norm(found(300.0, "concrete")) < 0.02 * np.linalg.norm(right)
 
 
+@pytest.mark.slow
 def test_hard_concrete_is_that_of_the_paper_draw_by_draw():
     a, t, low, high = 0.3, 2 / 3, -0.1, 1.1
 
@@ -487,6 +494,7 @@ def test_hard_concrete_has_states_that_are_hard():
 
 
 @pytest.mark.parametrize("noise", ["logistic", "triangular"])
+@pytest.mark.first(1)
 def test_stochastic_times_smooth_has_the_value_and_half_the_gradient_of_multilinear(noise):
     def tensor(params, example, binary):
         x = binary(params[0], noise=noise)
@@ -511,7 +519,7 @@ def test_exact_moments_of_real_states_that_jump_are_refused_in_deep_models(make)
 
 
 @pytest.mark.parametrize(("t", "m"), [(0.5, 1.0), (1.0, 2.0), (0.7, 0.4)])
-@pytest.mark.first(1)
+@pytest.mark.slow
 def test_straight_through_gumbel_softmax_is_that_of_two_temperatures_draw_by_draw(t, m):
     a = -0.4
 
@@ -559,6 +567,7 @@ def test_saturated_units_give_every_rule_a_finite_gradient_that_vanishes_in_floa
             np.testing.assert_allclose(g[:, 1:3, :2], 0, atol=1e-6, err_msg=spec)
 
 
+@pytest.mark.slow
 def test_saturated_units_give_every_proxy_a_finite_derivative_in_float32():
     with jax.enable_x64(False):
         a = jnp.array([-1e4, -40.0, -1.0, 0.0, 1.0, 40.0, 1e4])

@@ -46,7 +46,7 @@ def finite(tree):
 
 @pytest.mark.parametrize("name", ["top_c", "unordered_set", "arm", *ANY_MODEL])
 @pytest.mark.parametrize("noise", ["logistic", "uniform", "normal", "laplace"])
-@pytest.mark.first(1)
+@pytest.mark.slow
 def test_masked_units_have_no_gradient_and_the_others_a_finite_one(name, noise):
     kind = one_layer if ESTIMATORS[name].layers == "one" else two_layers
     value, g = draws(make_estimator(name, kind(noise)), LOGITS, BATCH)

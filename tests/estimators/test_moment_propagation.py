@@ -79,6 +79,7 @@ def complex_step(f, params):
     return np.array([f(at(i)).imag / 1e-30 for i in range(point.size)])
 
 
+@pytest.mark.slow
 def test_value_and_gradient_of_ap2_are_those_of_plain_numpy():
     network, params, batch = small((2, 4, 3, 2, 1), ("logistic", "normal", "logistic"), seed=3)
     value, g = run(ap2(network), params, batch)
@@ -94,6 +95,7 @@ def test_value_and_gradient_of_ap2_are_those_of_plain_numpy():
 
 
 @pytest.mark.parametrize("noise", NOISES)
+@pytest.mark.first(1)
 def test_the_units_of_every_noise_take_their_variance_into_account(noise):
     """Two layers: p = F(m / sqrt(1 + v / V_S)) for a unit above a single one."""
     network = SBN((Dense(1, 1, "normal"), Dense(1, 1, noise)), lambda theta, x, y: x[0])
@@ -116,6 +118,7 @@ def product(theta, x, target):
 
 
 @pytest.mark.parametrize("make", BOTH)
+@pytest.mark.first(1)
 def test_in_one_layer_it_is_mean_field_and_exact_for_multilinear_objectives(make):
     assert ESTIMATORS[make.__name__].claim() == ESTIMATORS["mean_field"].claim() == "multilinear"
     network, batch = SBN((Dense(2, 3, "laplace"),), product, (0, 1)), random_batch(2)
@@ -161,6 +164,7 @@ def test_a_wrong_variance_of_the_noise_is_seen():
     assert relative(mean_of_local_reparameterization(), found) > BIASED
 
 
+@pytest.mark.slow
 def test_as_the_weights_of_the_second_layer_shrink_all_three_become_the_same():
     """They differ by the variance, of second order in these weights: relative to the gradient."""
     network, params, batch = small((2, 3, 2, 1), "normal")
@@ -181,6 +185,7 @@ def test_as_the_weights_of_the_second_layer_shrink_all_three_become_the_same():
     assert large > 1e-9
 
 
+@pytest.mark.slow
 def test_ap2_is_closer_than_mean_field_to_the_mean_of_a_deep_network():
     """Not a theorem, but what it is made for."""
     network, params, batch = small((2, 5, 3, 1), "logistic", scale=1.5, loss=lambda out, y: out[0])
@@ -221,6 +226,7 @@ def random_like(part, seed=0):
 
 
 @pytest.mark.parametrize("make", BOTH)
+@pytest.mark.first(1)
 def test_the_coding_of_the_states_changes_nothing_but_the_parameters(make):
     network, params, batch = small((2, 3, 2, 1), ("laplace", "triangular"))
     coded = SBN(network.layers, network.objective, (0, 1))
@@ -265,6 +271,7 @@ def linear(theta, x, target):
     return jnp.sum(theta["weight"] * x) + target
 
 
+@pytest.mark.slow
 def test_binary_weights_are_random_variables_like_states():
     """Weights of two layers; those of the objective are left real."""
     layers = (Dense(2, 3, "laplace"), Dense(3, 2, "normal"))
@@ -334,6 +341,7 @@ def test_single_precision_and_saturated_units_leave_draws_finite(noise, make):
     np.testing.assert_allclose(flat(g[:2]), 0, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_what_a_draw_depends_on():
     network, params, batch = small((2, 3, 2, 1))
     assert (ap2(network).randomness, ap2(network).streams) == ("none", 0)
@@ -379,6 +387,7 @@ def test_models_without_known_variances_are_refused(make, model, sentence):
     assert str(caught.value).count("; ") == 1
 
 
+@pytest.mark.slow
 def test_a_first_layer_of_any_kind_is_taken_also_inside_jit():
     network = SBN((HARD, Compose((Dense(2, 1),))), Readout(1, 1))
     params, batch = random_like(network), random_batch(2)

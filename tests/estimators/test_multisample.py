@@ -90,6 +90,7 @@ def test_a_sample_in_its_own_baseline_or_surrogate_is_seen_in_all_three(monkeypa
         assert value < EXACT
 
 
+@pytest.mark.slow
 def test_a_surrogate_made_of_the_own_sample_is_seen(monkeypatch):
     """The baseline of RLOO is right here, what the Stein operator is applied to is not."""
     right = multisample._surrogates
@@ -176,6 +177,7 @@ def literal_stein(params, x, h):
     return plain, product
 
 
+@pytest.mark.slow
 def test_a_draw_of_rodeo_is_the_literal_rule():
     theta, a = np.array([0.4, -0.7, 1.1]), np.array([0.2, -0.5, 0.9])
 
@@ -272,6 +274,7 @@ def wrong_vimco(model):
     return surrogate_loss(model, example_loss)
 
 
+@pytest.mark.slow
 def test_a_weight_in_its_own_signal_of_vimco_is_seen():
     network, params, batch = variational()
     model = MultiSample(network, 2)
@@ -293,6 +296,7 @@ def test_other_estimators_run_on_several_samples_with_more_variance_than_vimco()
     assert found["vimco"][2] < found["reinforce"][2] / 2
 
 
+@pytest.mark.slow
 def test_the_bound_of_several_samples_is_that_of_all_combinations_and_tightens():
     network, params, batch = variational()
     states = np.array(list(itertools.product((-1.0, 1.0), repeat=2)))

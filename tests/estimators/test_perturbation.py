@@ -99,6 +99,7 @@ def test_evolution_strategies_have_the_mean_of_the_smoothed_loss():
 @pytest.mark.parametrize(
     ("make", "entry"), [(spsa, "rademacher"), (evolution_strategies, "normal")]
 )
+@pytest.mark.first(1)
 def test_a_draw_is_the_symmetric_difference_along_the_direction_on_common_uniforms(make, entry):
     s, u = 0.7, np.random.default_rng(3).uniform(size=(2, 30, 4))
     e = np.sign(u[1] - 0.5) if entry == "rademacher" else stats.norm.ppf(u[1])
@@ -156,6 +157,7 @@ def one_sided(model, s=0.5):
     )
 
 
+@pytest.mark.slow
 def test_half_of_the_difference_is_seen():
     mean = np.asarray(moments(one_sided(model), PARAMS, BATCH).mean[0])
     assert np.linalg.norm(mean - smoothed(0.5, "rademacher")) > 0.3 * np.linalg.norm(mean)
@@ -165,6 +167,7 @@ def test_half_of_the_difference_is_seen():
 
 
 @pytest.mark.parametrize("direction", ["normal", "rademacher"])
+@pytest.mark.first(1)
 def test_a_forward_gradient_is_a_projection_of_straight_through_draw_by_draw(direction):
     network, params, batch = small((2, 3, 2, 1), ("logistic", "normal"))
     example = jax.tree.map(lambda leaf: leaf[0], batch)
@@ -234,7 +237,7 @@ def literal_imle(s):
 
 
 @pytest.mark.parametrize("s", [0.3, 1.0, 4.0])
-@pytest.mark.first(1)
+@pytest.mark.slow
 def test_imle_has_the_mean_of_its_rule(s):
     draws = draws_of(f"imle(step={s})")
     assert_mean(draws, literal_imle(s), 1e-7)
@@ -330,6 +333,7 @@ def test_at_the_temperature_of_the_model_it_is_straight_through_with_a_slope(own
 
 
 @pytest.mark.parametrize(("hot", "cold"), [(0.5, 2.0), (3.0, 0.7)])
+@pytest.mark.first(1)
 def test_its_states_and_slopes_have_their_own_temperatures(hot, cold):
     """The exact mean: of states of probability F(l / t_f), of slopes 2F'(l / t_b) / t_b."""
     mean, _ = exact(f"decoupled_st(forward={hot}, backward={cold})")

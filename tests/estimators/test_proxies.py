@@ -99,6 +99,7 @@ def test_a_function_of_a_is_a_proxy_as_is_its_place_in_a_spec(make, tmp_path, mo
     assert np.linalg.norm(steep - draw(make)) > 1e-3
 
 
+@pytest.mark.slow
 def test_a_named_proxy_is_the_function_of_its_name():
     named = draw(lambda model: straight_through(model, proxy="erf", slope=0.5))
     own = draw(lambda model: straight_through(model, proxy=PROXIES_BY_HAND["erf"], slope=0.5))
@@ -108,6 +109,7 @@ def test_a_named_proxy_is_the_function_of_its_name():
 PROXIES_BY_HAND = {"erf": lambda a: jnp.sqrt(2 / jnp.pi) * jnp.exp(-(a**2) / 2)}
 
 
+@pytest.mark.slow
 def test_a_parameter_of_a_function_may_be_traced_and_trained():
     model, params, batch = small((2, 2, 1))
 

@@ -257,6 +257,7 @@ def test_planted_bugs_are_seen(gauss):
 
 
 @pytest.mark.parametrize("options", COMBINED, ids=str)
+@pytest.mark.first(1)
 def test_a_draw_is_the_formula_of_the_paper(options):
     """In {0,1} coding and with its u'; v is counted from the other end where b = 0.
 
@@ -315,6 +316,7 @@ def test_what_is_learned_starts_as_rebar_or_as_reinforce_draw_by_draw():
     assert np.max(np.abs(fixed - score)) > BIASED
 
 
+@pytest.mark.slow
 def test_a_constant_in_the_objective_costs_rebar_nothing_and_reinforce_much():
     network = SBN((Dense(2, 2),), lambda theta, x, shift: shift + jnp.tanh(theta @ x) + x[0] ** 2)
     params, inputs = (*random_params((2, 2)), np.array([0.7, -0.4])), random_batch(2)[0]
@@ -369,6 +371,7 @@ def test_relax_alone_needs_no_differentiable_objective_and_rebar_does(gauss):
     assert variance[0, 0] < 0.2 * variance[1, 0]
 
 
+@pytest.mark.slow
 def test_the_first_step_goes_against_the_derivative_of_the_squared_norm_of_a_draw():
     network, params, batch = small((2, 2, 1), seed=3)
     params, key = jax.tree.map(jnp.asarray, params), jax.random.key(2)
@@ -460,6 +463,7 @@ def test_draws_are_finite_at_any_saturation_in_single_precision(options):
 
 
 @pytest.mark.parametrize("layers", [1, 3])
+@pytest.mark.first(1)
 def test_the_cost_is_what_is_counted(layers):
     network, params, batch = small((2, *[2] * layers, 1))
     counts = {"objective": 0, "gradient": 0, "layers": 0}

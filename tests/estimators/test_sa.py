@@ -65,7 +65,7 @@ def errors(model, params, batch):
 
 
 @pytest.mark.parametrize("noise", NOISES)
-@pytest.mark.first(1)
+@pytest.mark.slow
 def test_without_smoothing_it_is_unbiased_in_one_layer_on_any_objective(noise):
     network = SBN((Dense(2, 3, noise),), peculiar)
     params = (*random_params((2, 3)), np.array(0.4))
@@ -73,6 +73,7 @@ def test_without_smoothing_it_is_unbiased_in_one_layer_on_any_objective(noise):
 
 
 @pytest.mark.parametrize(("objective", "biased"), [(pairs, False), (triple, True)])
+@pytest.mark.first(1)
 def test_without_smoothing_it_is_unbiased_below_the_last_layer_for_terms_of_pairs(
     objective, biased
 ):
@@ -190,6 +191,7 @@ def test_the_structure_of_a_chain_gives_the_draws_of_the_same_function():
 
 
 @pytest.mark.parametrize("noise", NOISES)
+@pytest.mark.first(1)
 def test_the_integral_of_the_cdf_is_that_by_quadrature(noise):
     nodes, weights = np.polynomial.legendre.leggauss(60)
     for low, high in ((-3.0, -1.0), (-1.0, 0.0), (0.0, 1.0), (1.0, 2.5)):  # smooth in each
@@ -227,6 +229,7 @@ def test_smoothing_biases_a_layer_of_several_units():
     assert relative(found.mean[0], gradient[0]) > BIASED
 
 
+@pytest.mark.slow
 def test_without_smoothing_states_are_the_sampled_path_and_with_much_they_are_fair_coins():
     network, params, batch = small((2, 4, 1), loss=lambda out, target: out[0], seed=5)
     example, u = jax.tree.map(lambda leaf: leaf[0], batch), (jnp.array([0.3, 0.52, 0.48, 0.7]),)
@@ -242,6 +245,7 @@ def test_without_smoothing_states_are_the_sampled_path_and_with_much_they_are_fa
     assert not np.array_equal(path, np.where(u[0] < 0.5, 1, -1))
 
 
+@pytest.mark.slow
 def test_with_much_smoothing_the_gradient_is_that_of_psa_at_the_same_states():
     """The error falls as 1/t; the objective's own parameters have another average over flips."""
     network, params, batch = small(CHAIN, ("triangular", "logistic"))
@@ -304,6 +308,7 @@ def test_an_impossible_smoothing_is_refused(value):
         sa(by_hand, smoothing=value)
 
 
+@pytest.mark.slow
 def test_a_noise_without_an_integral_runs_without_smoothing_alone():
     logistic = get_noise("logistic")
     own = Noise(

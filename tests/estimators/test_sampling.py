@@ -193,6 +193,7 @@ def test_it_works_on_batches_in_single_precision_and_with_coupled_examples():
         assert flat(g).dtype == np.float32 and np.all(np.isfinite(flat(g)))
 
 
+@pytest.mark.slow
 def test_the_first_point_is_the_path_of_all_estimators():
     network, params, batch = small((2, 2, 1))
     key = jax.random.key(2)

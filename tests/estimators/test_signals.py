@@ -62,6 +62,7 @@ def test_it_is_for_what_is_driven_by_uniforms(spec):
     assert found.passed, str(found)
 
 
+@pytest.mark.slow
 def test_the_return_of_a_layer_has_its_own_term_and_those_above():
     network, params, (x, target) = autoencoder(4, 2, 3)
     u = (jnp.array([0.1, 0.8]), jnp.array([0.3, 0.9, 0.4]))
@@ -145,8 +146,8 @@ def own_term_alone(terms):
     return terms
 
 
-@pytest.mark.first(1)
 @pytest.mark.parametrize("bug", [own_term_left_out, terms_below, own_term_alone])
+@pytest.mark.slow
 def test_a_term_that_the_layer_can_change_and_is_left_out_is_a_bias(bug):
     given = autoencoder(2, 2, 1)
     bias, value, _ = exact({"": with_returns(bug)(given[0])}, *given)[""]
@@ -202,6 +203,7 @@ def test_a_model_of_the_user_offers_its_terms_by_a_method():
 
 
 @pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.first(1)
 def test_terms_that_are_not_one_for_each_layer_are_refused(count):
     params = jnp.ones(2), jnp.ones(2)
     with pytest.raises(GradbenchError, match=f"returns {count} terms for 2 layers; return one for"):

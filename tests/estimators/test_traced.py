@@ -85,6 +85,7 @@ def test_an_annealed_run_is_compiled_once():
     assert len(traces) == 1 and np.isfinite(flat(params)).all()
 
 
+@pytest.mark.slow
 def test_a_temperature_has_a_gradient_of_its_own():
     model, params, batch = small((2, 2, 1))
 
@@ -98,6 +99,7 @@ def test_a_temperature_has_a_gradient_of_its_own():
 
 
 @pytest.mark.parametrize("value", [np.float32(0.5), jnp.float32(0.5), jnp.array(0.5)])
+@pytest.mark.first(1)
 def test_numbers_of_numpy_and_jax_are_numbers(value):
     model, params, batch = small((2, 2, 1))
     found, right = (
@@ -128,7 +130,7 @@ RANGES = [
 
 
 @pytest.mark.parametrize(("name", "parameter", "wrong", "sentence"), RANGES)
-@pytest.mark.first(1)
+@pytest.mark.slow
 def test_a_traced_hyperparameter_outside_its_range_is_an_error_under_checkify(
     name, parameter, wrong, sentence
 ):

@@ -71,6 +71,7 @@ def test_every_estimator_takes_it_and_is_unbiased_where_it_claims_to_be(entry, s
         assert np.all(np.isfinite([value, *flat(gradient)]))
 
 
+@pytest.mark.slow
 def test_a_wrong_density_would_be_seen_as_a_bias(sech):
     wrong = make_noise("wrong", sech.cdf, sech.pdf, sech.quantile)
     object.__setattr__(wrong, "hazard", lambda a: 1.01 * sech.hazard(a))
@@ -87,7 +88,7 @@ def test_a_wrong_density_would_be_seen_as_a_bias(sech):
 @pytest.mark.parametrize(
     "make", [ap2, local_reparameterization, partial(sa, smoothing=1.5)], ids=["ap2", "local", "sa"]
 )
-@pytest.mark.first(1)
+@pytest.mark.slow
 def test_a_noise_that_is_logistic_by_another_name_gives_the_same_draws(make):
     twin = make_noise("twin", expit, lambda a: expit(a) * expit(-a), logit)
     network, params, batch = small((2, 2, 2, 1))

@@ -78,7 +78,7 @@ def by_hand(noise, temperature, epsilon):
 
 
 @pytest.mark.parametrize("noise", NOISES)
-@pytest.mark.first(1)
+@pytest.mark.slow
 def test_a_draw_of_bayesbinn_is_that_of_its_formulas(noise):
     """The value is that of the relaxed weights; the objective's own parameters are among them."""
     params = with_weights(lambda eta: eta / 2, PARAMS)  # inside the support of every noise
@@ -96,6 +96,7 @@ def test_a_draw_of_bayesbinn_is_that_of_its_formulas(noise):
         np.testing.assert_allclose(found[1][k]["bias"], g[k]["bias"], rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_bayesbinn_is_the_natural_gradient_of_concrete():
     """Concrete divided by d mu / d eta = 2F'(eta); a factor 2, of lam for eta, would be seen."""
     model = BinaryWeights(NETWORK)
@@ -109,6 +110,7 @@ def test_bayesbinn_is_the_natural_gradient_of_concrete():
 
 
 @pytest.mark.parametrize("double", [False, True])
+@pytest.mark.first(1)
 def test_at_the_papers_temperature_the_factor_has_no_variance_and_is_cosh_squared(double):
     """In 1000 draws; the rest of its mean, 1, is in an event of probability 1e-10."""
     with precision(True) if double else jax.enable_x64(False):
@@ -180,6 +182,7 @@ def test_the_magnitude_aware_sign_scales_each_channel_and_passes_the_gradient_in
     np.testing.assert_array_equal(draw(loss, params, tuple(1 - u for u in U))[0], found)
 
 
+@pytest.mark.slow
 def test_the_channels_of_a_convolution_have_a_magnitude_each():
     network = RealNetwork((Conv((3, 1), 2, 2),), lambda theta, x, y: jnp.sum(x * y), lambda a: a)
     eta = np.array([[[0.2], [-0.6]], [[-3.0], [1.0]]])  # channels, kernel, channels below
@@ -197,7 +200,7 @@ RULES = ("bayesbinn", "bayesbinn(temperature=1e-10)", "magnitude_aware")
 
 
 @pytest.mark.parametrize("noise", NOISES)
-@pytest.mark.first(1)
+@pytest.mark.slow
 def test_single_precision_and_saturated_weights_leave_draws_finite(noise):
     params = with_weights(lambda eta: 1e2 * np.sign(eta) * (np.abs(eta) > 0.5) + 0.4 * eta, PARAMS)
     with jax.enable_x64(False):

@@ -131,6 +131,7 @@ def as_if_replaced(model):
     )
 
 
+@pytest.mark.slow
 def test_states_without_replacement_weighted_as_if_with_are_seen():
     network, *at = tiny(ONE)
     bias, value = exact_bias(as_if_replaced(network), *at)

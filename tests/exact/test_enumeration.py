@@ -96,7 +96,7 @@ def test_two_routes_a_finite_difference_and_plain_loops_agree(sizes, noise):
         (("uniform", "laplace"), brute_force),
     ],
 )
-@pytest.mark.first(1)
+@pytest.mark.slow
 def test_saturated_pre_activations_give_the_finite_and_right_gradient(noise, route):
     """Units at |a| = 1e4 are constants: the gradient is that of the network without their noise."""
     network, params, batch = small((2, 3, 2, 1), noise, scale=0.3)
@@ -112,6 +112,7 @@ def test_saturated_pre_activations_give_the_finite_and_right_gradient(noise, rou
 
 
 @double
+@pytest.mark.slow
 def test_an_objective_that_is_infinite_on_impossible_states_has_a_finite_expectation():
     def objective(theta, x, target):
         return jnp.where(x[0] > 0, jnp.sum(x) * theta, jnp.inf)
@@ -167,6 +168,7 @@ def evaluate(network, loss, params, batch):
 
 
 @double
+@pytest.mark.slow
 def test_a_wrong_gradient_would_be_recorded(monkeypatch):
     network, params, batch = small((2, 2, 1))
     params = jax.tree.map(jnp.asarray, params)
@@ -189,6 +191,7 @@ def replace_route(monkeypatch, name, expected_loss):
     monkeypatch.setitem(ROUTES._things, name, wrong)
 
 
+@pytest.mark.slow
 def test_the_reference_of_a_float32_caller_is_float64_and_no_flag_is_left():
     network, params, batch = small((2, 2, 1))
     single = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), (params, batch))
@@ -204,6 +207,7 @@ def test_the_reference_of_a_float32_caller_is_float64_and_no_flag_is_left():
 
 
 @double
+@pytest.mark.slow
 def test_the_second_route_looks_at_as_many_examples_as_it_can_afford(monkeypatch):
     network, params, batch = small((2, 3, 1))
     monkeypatch.setattr(_reference, "_SECOND_ROUTE", 2 * 2**3)
@@ -212,6 +216,7 @@ def test_the_second_route_looks_at_as_many_examples_as_it_can_afford(monkeypatch
     assert _reference._second_route(network, params, batch) is None
 
 
+@pytest.mark.slow
 def test_integer_images_are_taken_as_numbers():
     network, params, _ = small((2, 2, 1), scale=0.1)
     inputs, targets = np.array([[0, 25], [3, 7]]), np.array([-1, 1])
@@ -347,6 +352,7 @@ def test_exact_moments_ignore_draws_on_paths_of_probability_zero():
 
 
 @double
+@pytest.mark.slow
 def test_layers_and_objectives_of_ones_own_are_enumerated():
     class Squashed(Dense):
         def __call__(self, theta, x):

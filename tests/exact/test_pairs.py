@@ -91,6 +91,7 @@ def test_a_parameter_shared_by_units_counts_their_products(below):
     np.testing.assert_allclose(by_pairs(loss, *at), by_draws(loss, *at), rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_states_that_never_happen_do_not_count():
     network = SBN((Dense(2, 2, "uniform"),), lambda theta, x, y: theta / (x[0] + 1) + x[1] * y)
     (dense,) = random_params((2, 2), scale=0.1)
@@ -167,6 +168,7 @@ def test_a_wrong_sign_of_the_factor_is_seen_in_the_mean():
     assert relative(found.mean[0], right.mean[0]) > 1.9
 
 
+@pytest.mark.slow
 def test_another_draw_than_the_declared_one_is_judged_by_itself():
     loss, at, right = judged()
     twice = replace(loss, example_loss=lambda *args: 2 * loss.example_loss(*args))

@@ -64,6 +64,7 @@ def test_learned_parts_are_fitted_with_the_key_of_the_fit_and_frozen():
     assert same == [True, False]
 
 
+@pytest.mark.slow
 def test_blocks_are_measured_as_they_are_asked_for_and_refused_where_they_are_not_finite(
     monkeypatch,
 ):
@@ -106,6 +107,7 @@ def test_what_is_measured_has_its_constants_moments_and_cost():
     assert found.moments is known and found.cost is cost
 
 
+@pytest.mark.slow
 def test_moments_of_draws_are_those_of_the_same_draws_in_blocks():
     cell = prepared("reinforce")
     plan = cell.plan(64)._replace(block=16)

@@ -180,6 +180,7 @@ def test_plans_that_differ_in_the_number_of_draws_share_their_programs(compilati
     assert counts[0] and len(set(counts)) == 1
 
 
+@pytest.mark.slow
 def test_chunks_count_what_a_draw_makes_of_an_example_flips_and_samples_too():
     network, params, batch = small((2, 16, 16, 1))
     examples = len(batch[1])
@@ -215,6 +216,7 @@ def test_draws_in_float32_get_statistics_in_float64():
             np.testing.assert_allclose(layer.cosine[0], cosines.sum(), rtol=0, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_another_key_gives_other_draws():
     plan = Plan(4, 4, (1,), (), ())
     with precision(True):
@@ -276,6 +278,7 @@ def test_an_estimator_without_randomness_is_run_once_with_the_statistics_of_all_
                 np.testing.assert_allclose(mine, theirs, rtol=1e-12, atol=1e-28)
 
 
+@pytest.mark.slow
 def test_some_blocks_of_an_estimator_without_randomness_are_those_of_all():
     network, params, batch = small((1, 1, 1))
     plan = Plan(7, 2, (1,), (), ())

@@ -141,6 +141,7 @@ def test_it_stops_at_the_first_doubling_at_which_every_layer_is_known(sampled):
     assert earlier.draws < sampled.samples.draws
 
 
+@pytest.mark.slow
 def test_what_is_not_known_after_most_draws_is_told_with_the_layer():
     with pytest.warns(GradbenchWarning) as caught:
         found = ask(1e-4, most_draws=3000)
@@ -152,6 +153,7 @@ def test_what_is_not_known_after_most_draws_is_told_with_the_layer():
     assert warning.filename == __file__
 
 
+@pytest.mark.slow
 def test_a_layer_of_zero_gradient_with_noise_is_told_and_one_without_noise_is_known():
     def model(params, example, binary):
         x = binary(params[0] + 0 * example)
@@ -264,6 +266,7 @@ def test_the_draws_that_a_pilot_predicts_are_about_those_that_it_takes(monkeypat
     assert row.draws / 4 < found.samples.draws < 8 * row.draws
 
 
+@pytest.mark.slow
 def test_black_boxes_are_for_estimators_without_a_derivative_and_psa_for_one_layer(monkeypatch):
     def black_box(params, example, binary):
         x = binary(params[0] @ example)
@@ -325,6 +328,7 @@ def noisy(gradient, scale, rng, blocks=64, size=16):
     return layer(gradient + scale * rng.normal(size=(blocks * size, len(gradient))), size)
 
 
+@pytest.mark.slow
 def test_metrics_of_a_noisy_reference_are_not_biased_by_it():
     """An estimator without bias has none, although it is far from the mean of the reference."""
     gradient = np.array([0.6, 0.0, -0.8, 0.1])
@@ -420,6 +424,7 @@ def test_a_recommendation_for_a_model_of_60_units_says_what_it_was_measured_agai
     assert not found.ranking["exact"].any() and found.ranking["rmse_se"][0] > 0.0
 
 
+@pytest.mark.slow
 def test_coordinates_and_their_test_carry_the_noise_of_the_reference():
     rng = np.random.default_rng(5)
     gradient = np.array([0.6, 0.0, -0.8, 0.1])

@@ -54,11 +54,13 @@ def test_the_moments_are_those_of_the_numbered_draws(n, monkeypatch):
         np.testing.assert_allclose(found.se[name], (right.var(0, ddof=1) / n) ** 0.5, rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_draws_are_kept_only_if_they_are_asked_for():
     found = gradbench.draws(DISARM, PARAMS, KEY, BATCH, 64)
     assert found.values is None and found.gradients is None and found.n == 64
 
 
+@pytest.mark.slow
 def test_a_loss_of_ones_own_with_aux_has_moments():
     """With the seed fixed, each coordinate of the mean is within 5 standard errors."""
     found = gradbench.draws(of_own, PARAMS, KEY, BATCH, 512)

@@ -175,6 +175,7 @@ def test_no_garbage_is_collected_meanwhile_and_it_is_again_also_after_an_interru
 
 
 @pytest.mark.parametrize("repeats", [5, 7, REPEATS])
+@pytest.mark.first(1)
 def test_the_spread_is_about_the_standard_deviation_of_normal_times(repeats):
     """Over 4000 simulations, with a standard error of less than 1 % of it."""
     rng = np.random.default_rng(repeats)
@@ -289,6 +290,7 @@ def test_equal_draws_are_all_made_and_each_is_the_draw(network):
         assert of_keys(64) < 2 * of_keys(1)  # the fault that is not made
 
 
+@pytest.mark.slow
 def test_a_draw_of_many_evaluations_is_made_alone(network):
     """The exact gradient of a large network needs the memory of all its states."""
     model, *_ = network

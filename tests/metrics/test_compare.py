@@ -152,6 +152,7 @@ def test_nothing_is_called_changed_in_independent_results_of_the_same_estimators
     assert changed <= binom.isf(1e-6, 150, 0.01)
 
 
+@pytest.mark.slow
 def test_the_p_values_of_no_change_are_spread_evenly():
     """So that the test above is no accident of a test that never finds anything."""
     rng = np.random.default_rng(6)
@@ -293,7 +294,7 @@ def test_a_directory_compared_with_itself_is_the_same_and_passes(finished_run, c
         (0.81, "different", 1),
     ],
 )
-@pytest.mark.first(1)
+@pytest.mark.slow
 def test_a_regression_fails_when_asked_for(finished_run, finished, call, factor, failing, code):
     scaled(finished / "results", "arm", factor)
     asked = [] if failing is None else ["--fail-on", failing]

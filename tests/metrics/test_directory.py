@@ -290,6 +290,7 @@ def test_the_table_tells_every_checkpoint_layer_and_estimator(finished_run):
         assert text.count(f" {name} ") == 6
 
 
+@pytest.mark.slow
 def test_figures_are_drawn_and_their_scripts_draw_them_again_the_same(finished):
     paths = plot(finished / "results")
     folder = finished / "results" / "figures"
@@ -375,6 +376,7 @@ def test_of_many_estimators_and_checkpoints_the_full_figures_have_one_each(finis
     assert drawings["rmse-relaxed"].arguments == {"title": "A tiny problem", "group": "relaxed"}
 
 
+@pytest.mark.slow
 def test_a_figure_that_cannot_be_written_is_one_sentence(finished):
     (finished / "results" / "figures").write_text("in the way")
     assert "figures" in refusal(plot, finished / "results")

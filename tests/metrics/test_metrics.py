@@ -133,6 +133,7 @@ def test_standard_errors_are_the_spread_of_repeats_with_and_without_bias(bias, r
     assert np.all(off < 6), off
 
 
+@pytest.mark.slow
 def test_an_unbiased_estimator_reads_as_zero_bias_however_few_draws():
     found = [layer(cell(gaussian(16, 0.0, seed), size=4)).accuracy for seed in range(300)]
     values = np.array([accuracy.bias2 for accuracy in found])
@@ -223,6 +224,7 @@ def test_the_difference_of_two_squared_errors_of_the_same_draws_is_sharper():
 
 
 @pytest.mark.parametrize("bias", [0.0, 0.3, 2.0])
+@pytest.mark.first(1)
 def test_descent_snr_and_scale_free_bias_agree_with_the_closed_form(bias):
     mean = GRADIENT / 5.0 + bias * DIRECTION
     along = 1.0 + 0.36 * bias  # DIRECTION.G / |G| = 0.36
@@ -241,6 +243,7 @@ def test_descent_snr_and_scale_free_bias_agree_with_the_closed_form(bias):
         assert estimate.high - estimate.low < 0.12 * average, name  # the claim is not empty
 
 
+@pytest.mark.slow
 def test_the_scale_free_bias_forgives_a_scale_and_nothing_else():
     noise = gaussian(64 * 100, 0.0) - GRADIENT
     for factor in (0.1, 5.0):
@@ -355,6 +358,7 @@ def test_the_probability_of_descent_counts_positive_cosines():
     assert only.value == 2 / 5
 
 
+@pytest.mark.slow
 def test_zero_coordinates_have_no_sign_and_zero_draws_none_that_agrees():
     draws = gaussian(500, 0.3)
     draws[::5] = 0.0
@@ -644,6 +648,7 @@ def test_quantiles_are_those_of_student_with_at_least_one_degree_of_freedom():
 
 
 @given(VALUES, POSITIVE, LEVELS, st.integers(1, 1000))
+@pytest.mark.slow
 def test_symmetric_and_logarithmic_intervals_contain_the_value_and_grow(value, se, levels, n):
     narrow, wide = (symmetric(value, se, level, n) for level in levels)
     assert wide.low <= narrow.low <= value <= narrow.high <= wide.high

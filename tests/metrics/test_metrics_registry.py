@@ -86,6 +86,7 @@ def test_a_metric_of_a_plugin_is_listed_printed_ranked_and_compared(plugin, fini
     assert compare(results, results, "max-bias")["change"].eq("same").all()
 
 
+@pytest.mark.slow
 def test_the_report_has_a_column_and_the_meaning_of_a_plugins_metric(
     plugin, finished_run, monkeypatch
 ):

@@ -207,6 +207,7 @@ def test_the_exact_gradient_is_left_out_and_alone_it_is_said():
 
 @settings(max_examples=10)
 @given(st.permutations(range(5)))
+@pytest.mark.slow
 def test_the_order_of_the_cells_does_not_matter(order):
     cells = [exactly(f"psa(k={k})", 0.1 * k, 4.0 - k, 1 + k) for k in range(5)]
     shuffled = [cells[k] for k in order]
@@ -305,6 +306,7 @@ def test_estimators_of_equal_error_are_told_apart_no_more_often_than_stated():
     assert {frame["estimator"][0] for frame in frames} == {"a", "b"}  # by chance
 
 
+@pytest.mark.slow
 def test_a_real_difference_is_found():
     frames = rankings(
         lambda noise: [sampled(noise, "a", 0.6, 0.8), sampled(noise, "b", 0.0, 1.15)], 100, 2
@@ -313,6 +315,7 @@ def test_a_real_difference_is_found():
     assert all(frame["estimator"][0] == "a" for frame in frames if frame["rank"][1] == 2)
 
 
+@pytest.mark.slow
 def test_estimators_that_share_their_random_numbers_are_told_apart_more_sharply():
     """A variance 6 % larger: hidden in independent draws of 640, plain in shared ones."""
 
@@ -395,6 +398,7 @@ def frame_of(facts):
 
 
 @given(st.lists(FACTS, min_size=1, max_size=6), st.sampled_from(["draws", "evaluations"]))
+@pytest.mark.slow
 def test_the_envelope_is_that_of_a_grid_of_costs(facts, cost):
     frame = frame_of(facts)
     found = best(frame, cost)
@@ -533,6 +537,7 @@ def estimators(rng, count, biases=()):
     return cells
 
 
+@pytest.mark.slow
 def test_a_false_alarm_anywhere_is_as_rare_as_stated():
     """Over 100 results of six tests each, at a rate that can be counted, 20 %."""
     rng = np.random.default_rng(9)
@@ -544,6 +549,7 @@ def test_a_false_alarm_anywhere_is_as_rare_as_stated():
     assert binom.ppf(1e-6, 100, 0.15) <= alarms <= binom.isf(1e-6, 100, 0.2)
 
 
+@pytest.mark.slow
 def test_a_detectable_bias_is_detected_nine_times_in_ten():
     rng = np.random.default_rng(10)
     size = metrics.unbiasedness(estimators(rng, 3))["detectable"].to_numpy()

@@ -65,6 +65,7 @@ def plain(value, se, influence, counts):
 
 
 @pytest.mark.parametrize(("sample", "true", "draws"), LAWS)
+@pytest.mark.first(1)
 def test_intervals_of_skewed_means_cover_and_the_plain_ones_cover_less(sample, true, draws):
     hits = covered(sample, true, draws, corrected)
     print(f"{sample.__name__} {draws}: {hits / REPEATS:.4f}")

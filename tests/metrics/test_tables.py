@@ -209,6 +209,7 @@ def test_with_intervals_there_are_limits_with_the_digits_of_the_error(cells):
     st.floats(-1e6, 1e6).filter(lambda x: abs(x) > 1e-9),
     st.floats(1e-5, 3),
 )
+@pytest.mark.slow
 def test_an_interval_shows_two_digits_of_the_error_and_no_more(value, relative):
     se = abs(value) * relative
     expected = value, value - 2 * se, value + 2 * se

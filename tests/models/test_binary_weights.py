@@ -177,7 +177,7 @@ def case(name, examples=2):
 
 
 @pytest.mark.parametrize("name", MODELS)
-@pytest.mark.first(1)
+@pytest.mark.slow
 def test_the_exact_gradient_is_that_of_a_plain_enumeration(name):
     model, params, batch = case(name)
     found = exact_gradient(model, params, batch)
@@ -304,6 +304,7 @@ def test_the_identity_rule_is_straight_through_without_the_slope_draw_by_draw():
             np.testing.assert_array_equal(one["bias"], two["bias"])
 
 
+@pytest.mark.slow
 def test_concrete_weights_approach_the_exact_gradient_faster_if_the_objective_is_multilinear():
     """The error of its mean falls as t^2 if every weight appears linearly, else as t."""
     params = ({"weight": np.array([[0.7]]), "bias": np.array([0.3])}, ())
@@ -616,6 +617,7 @@ def test_what_cannot_be_built_is_refused_in_one_sentence(build, sentence):
         build()
 
 
+@pytest.mark.slow
 def test_too_many_weights_are_refused_with_their_number_and_the_limit():
     sentence = "all 2.45 values of 45 binary weights.*, over the limit of 2e.12; use narrower"
     layers, batch = dense(8, 5), (np.ones((2, 8)), np.ones(2))
@@ -646,6 +648,7 @@ def test_a_model_that_is_run_without_a_key_is_refused():
         run_model(model, random_like(TANH), (np.ones((2, 2)),), lambda site, a: a)
 
 
+@pytest.mark.slow
 def test_the_exact_loss_is_found_whatever_kind_of_keys_is_the_default():
     model = BinaryWeights(TANH, entries=(1,))
     params, batch = random_like(TANH), (inputs(2, 2), targets(2))

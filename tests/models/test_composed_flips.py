@@ -159,7 +159,7 @@ FAST = {
 
 
 @pytest.mark.parametrize("name", FAST)
-@pytest.mark.first(6)
+@pytest.mark.first(1)
 def test_flips_many_at_once_equal_those_written_out(name):
     assert FAST[name].fast_flips
     assert error(FAST[name]) < 1e-13
@@ -208,6 +208,7 @@ within = reads._within
 
 
 @pytest.mark.parametrize("bug", BUGS)
+@pytest.mark.first(1)
 def test_a_planted_bug_in_the_reads_is_seen(bug, monkeypatch):
     name, wrong, layer = BUGS[bug]
     monkeypatch.setattr(reads, name, wrong)

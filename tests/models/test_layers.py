@@ -212,6 +212,7 @@ def test_flip_pull_equals_flipping_every_unit_at_once_or_in_chunks(layer, coded,
     np.testing.assert_allclose(fast, right, rtol=0, atol=1e-13)
 
 
+@pytest.mark.slow
 def test_flip_pull_of_a_dense_layer_keeps_the_shape_of_its_states():
     layer, x = Dense(12, 3), signs(0, 2, 3, 2)
     theta, g = initial(layer), random(1, 3)
@@ -261,6 +262,7 @@ def test_average_pooling_takes_means_over_windows_and_cuts_the_rest():
     np.testing.assert_allclose(AveragePool(3)(jnp.asarray(line)), [[1.0], [4.0]], rtol=1e-15)
 
 
+@pytest.mark.slow
 def test_composed_layers_have_their_values_by_hand():
     one, two = Dense(3, 2), Dense(2, 4)
     x = random(0, 3)
@@ -286,6 +288,7 @@ def test_composed_layers_have_their_values_by_hand():
     assert theta[1] == ()
 
 
+@pytest.mark.slow
 def test_layers_of_images_keep_height_width_and_channels():
     conv = Conv((4, 6, 2), 2, 3, padding=1)
     skip = Add((conv, lambda x: x))
@@ -465,6 +468,7 @@ def test_reinforce_is_unbiased_on_convolutions_and_on_layers_that_are_not_affine
     assert value < EXACT
 
 
+@pytest.mark.slow
 def test_arm_is_unbiased_on_a_convolutional_network():
     network = SBN((Conv((3, 1), 1, 2), Conv((2, 1), 2, 2)), Readout(2, 1))
     params, batch = initial(network), batch_of(network, 1)
@@ -489,6 +493,7 @@ class Peculiar(Readout):
     flips = property()  # as a function: without that of Readout
 
 
+@pytest.mark.slow
 def test_psa_is_unbiased_in_one_layer_of_a_convolution_on_any_objective():
     network = SBN((Conv((3, 3, 2), 1, 2, noise="triangular"),), Peculiar(4, 1))
     bias, value = exact_bias(psa, network)
@@ -513,6 +518,7 @@ def test_psa_is_unbiased_if_no_windows_of_convolutions_of_one_channel_overlap():
     assert value < EXACT
 
 
+@pytest.mark.slow
 def test_straight_through_is_unbiased_in_one_convolution_on_multilinear_objectives():
     def product(theta, x, target):
         return 3 * x[0, 0, 0] * x[1, 1, 0] * x[0, 1, 0] + target * x[0, 1, 0] - x[1, 0, 0]

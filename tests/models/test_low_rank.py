@@ -80,6 +80,7 @@ def test_the_error_of_a_pull_is_within_its_bound(layer, rank, log_width, seed):
 
 
 @pytest.mark.parametrize("layer", [Dense(5, 4), Conv((3, 3, 2), 2, 2, 1, "same", "normal")])
+@pytest.mark.first(1)
 def test_errors_at_widths_over_orders_of_magnitude_are_within_the_bound(layer):
     widths = jnp.logspace(-3, 2, 40)
     found, most = jax.jit(jax.vmap(partial(error, layer, 4)))(widths)
@@ -221,7 +222,7 @@ def test_a_draw_of_low_rank_is_that_of_the_exact_pull_within_the_tolerance():
 
 
 @pytest.mark.parametrize("sizes", [(2, 3, 2, 1), (2, 5, 5, 5, 1)])
-@pytest.mark.first(1)
+@pytest.mark.slow
 def test_what_can_be_enumerated_stays_the_same_bit_for_bit(sizes):
     network, params, batch = small(sizes, scale=0.1)
     exact = flat(gradient(network, params, batch, tolerance=0))
@@ -293,6 +294,7 @@ def test_single_precision_rounds_and_no_more():
     assert flat(right).dtype == np.float64
 
 
+@pytest.mark.slow
 def test_weights_of_zero_pull_nothing():
     theta, x, a, g = parts(Dense(4, 3), 1.0)
     theta = jax.tree.map(jnp.zeros_like, theta)

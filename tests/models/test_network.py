@@ -58,6 +58,7 @@ def test_every_layer_has_its_own_noise():
     assert [site.noise.name for site in run.sites] == ["uniform", "laplace"]
 
 
+@pytest.mark.slow
 def test_initial_parameters_fit_and_are_uniform_on_minus_one_to_one():
     network = dense_network((3, 40, 30, 2), "softmax_cross_entropy")
     params = network.init(KEY)
@@ -72,6 +73,7 @@ def test_initial_parameters_fit_and_are_uniform_on_minus_one_to_one():
     assert len(set(np.round(values, 12))) == values.size  # no two layers share their numbers
 
 
+@pytest.mark.slow
 def test_an_objective_can_be_any_function_without_parameters():
     def energy(theta, x, target):
         assert theta == ()
@@ -200,6 +202,7 @@ def test_a_network_coded_01_equals_the_one_coded_pm1_with_transformed_weights():
 
 
 @pytest.mark.parametrize("noise", NOISES)
+@pytest.mark.first(1)
 def test_flip_pull_equals_flipping_every_unit(noise):
     network, params, batch = small((2, 4, 3, 1), noise=noise, states=(0, 1), seed=3)
     example = jax.tree.map(lambda leaf: leaf[0], batch)
@@ -240,6 +243,7 @@ def test_a_network_of_a_list_of_layers_is_that_of_a_tuple():
     assert hash(SBN([Dense(2, 3)], Readout(3, 1))) == hash(SBN((Dense(2, 3),), Readout(3, 1)))
 
 
+@pytest.mark.slow
 def test_psa_needs_no_hook_of_a_layer():
     @dataclass(frozen=True)
     class Plain:

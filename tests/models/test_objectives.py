@@ -57,6 +57,7 @@ BIASED = 1e-3  # relative, for what must be seen
 # --------------------------------------------------------------------------------- losses
 
 
+@pytest.mark.slow
 def test_losses_have_their_values():
     out = jnp.array([0.3, -1.2, 2.0])
     right = np.log1p(np.exp(-0.7 * -1))
@@ -109,7 +110,7 @@ TARGETS = {
 @pytest.mark.parametrize(
     "loss", [name for name in OBJECTIVES if not isinstance(OBJECTIVES[name], type)]
 )
-@pytest.mark.first(1)
+@pytest.mark.slow
 def test_every_loss_gives_a_gradient_and_takes_its_shape_of_targets(loss):
     outputs = 1 if loss == "logistic_loss" else 3
     network = dense_network((2, 2, outputs), loss)
@@ -322,7 +323,7 @@ def sampled_too(network):
         ((3, 3, 2), ("triangular", "uniform"), 2),
     ],
 )
-@pytest.mark.first(1)
+@pytest.mark.slow
 def test_the_bound_and_its_gradient_are_those_of_the_definition(sizes, noises, hidden):
     network, params, batch = autoencoder(sizes, noises, hidden)
 
@@ -388,6 +389,7 @@ def log_evidence(params, target):
     return special.logsumexp(terms)
 
 
+@pytest.mark.slow
 def test_the_bound_is_below_the_evidence_and_reaches_it_at_the_exact_posterior():
     network, params, batch = autoencoder((3, 1), ("logistic",))
     (decoder,) = params[-1]["decoders"]
@@ -411,6 +413,7 @@ def test_the_bound_is_below_the_evidence_and_reaches_it_at_the_exact_posterior()
     assert np.max(np.abs(flat(gradient[0]))) < 1e-13
 
 
+@pytest.mark.slow
 def test_fourteen_bits_in_one_layer_are_exact():
     network, params, batch = autoencoder((4, 14), ("logistic",), scale=0.5)
     found = jax.jit(partial(expected_loss, network))(params, batch)
@@ -429,6 +432,7 @@ def test_six_and_six_bits_are_exact_by_both_routes():
     np.testing.assert_allclose(*found, rtol=1e-13)
 
 
+@pytest.mark.slow
 def test_the_memory_that_is_checked_is_that_of_wide_outputs_too():
     network = SBN((Dense(4, 14),), Readout(14, 20_000, "multinomial_likelihood"))
     params, batch = jax.eval_shape(network.init, KEY), (np.ones((1, 4)), np.ones((1, 20_000)))
@@ -607,6 +611,7 @@ def test_a_lost_direct_gradient_is_seen():
 # --------------------------------------------------------------------- semantic hashing
 
 
+@pytest.mark.slow
 def test_semantic_hashing_has_its_exact_gradient_and_unbiased_estimators():
     network = SBN((Dense(5, 3),), Readout(3, 5, "multinomial_likelihood"))
     params = random_params((5, 3, 5), seed=2)

@@ -114,7 +114,7 @@ def potential(noise, p, q):
 
 
 @pytest.mark.parametrize("noise", NOISES)
-@pytest.mark.first(1)
+@pytest.mark.slow
 def test_a_mirror_step_minimises_the_linearised_loss_plus_the_divergence_of_its_potential(noise):
     """rate g p' + D(p', p), D the Bregman divergence of Phi; g = dE/dw is half of dE/dp."""
     for eta, g in [(0.3, 0.8), (-0.6, 1.5), (-0.6, -1.0), (0.5, -2.5), (-0.8, 3.0)]:
@@ -139,6 +139,7 @@ def test_a_mirror_step_minimises_the_linearised_loss_plus_the_divergence_of_its_
 
 
 @pytest.mark.parametrize("double", [False, True])
+@pytest.mark.slow
 def test_weights_that_are_driven_to_their_ends_for_long_stay_finite(double):
     """A loss that is linear in w drives them for ever: dE/dw does not vanish as p goes to 1."""
     with jax.enable_x64(double):
@@ -281,6 +282,7 @@ def start():
 
 
 @pytest.mark.parametrize("noise", ["logistic", "uniform"])
+@pytest.mark.first(1)
 def test_training_by_the_identity_rule_is_a_descent_on_p_beside_real_biases(noise):
     """Under jit and scan, in a partition: p follows numpy, fed with the gradients that were met."""
     loss = straight_through(BinaryWeights(NETWORK, noise=noise), proxy="identity")
@@ -363,7 +365,7 @@ OPTIMISERS = {
 
 
 @pytest.mark.parametrize("name", OPTIMISERS)
-@pytest.mark.first(1)
+@pytest.mark.slow
 def test_every_optimiser_is_part_of_a_chain_and_keeps_structure_and_precision(name):
     latent = OPTIMISERS[name]
     chain = optax.chain(optax.clip(0.1), latent)

@@ -277,7 +277,7 @@ def test_an_estimator_treats_a_kind_of_model_as_the_one_whose_members_it_has(kin
 
 
 @pytest.mark.parametrize("kind", ["chain", "weights", "nested"])
-@pytest.mark.first(1)
+@pytest.mark.slow
 def test_the_exact_routes_treat_a_kind_of_model_as_the_one_whose_members_it_has(kind):
     model, params, batch = small_model(kind)
     route, other = route_of(model), Wrapped(model)
@@ -308,6 +308,7 @@ def test_a_model_without_the_structure_that_an_estimator_is_made_for_is_refused(
             make_estimator(spec, Markov())
 
 
+@pytest.mark.slow
 def test_a_users_own_samples_have_the_baselines_of_vimco():
     @dataclass(frozen=True)
     class Pair:
@@ -369,6 +370,7 @@ def test_a_question_for_a_class_would_be_found(line):
     assert asked_for(line) and not asked_for("model = SBN(layers, isinstance(model, Dense))")
 
 
+@pytest.mark.slow
 def test_nothing_outside_of_models_asks_for_the_class_of_a_model():
     root = Path(gradbench.__file__).parent
     files = [path for path in root.rglob("*.py") if path.parent != root / "models"]

@@ -125,6 +125,7 @@ def test_the_frequency_of_plus_one_is_f_for_every_noise(dtype):
         assert_mean(x, 2 * SCIPY[noise].cdf(a) - 1, rate=1e-7)
 
 
+@pytest.mark.slow
 def test_units_have_noise_of_their_own_and_keys_too():
     keys = jax.random.split(KEY, 20_000)
     x = np.asarray(jax.vmap(lambda key: binarize(jnp.zeros(3), key=key))(keys))
@@ -230,6 +231,7 @@ def test_second_derivatives_are_those_of_the_relaxed_states():
 # --------------------------------------------------------------------------- transformations
 
 
+@pytest.mark.slow
 def test_jit_and_forward_mode_change_nothing():
     def draw(a):
         return binarize(a, key=KEY, estimator="reinmax")
@@ -256,6 +258,7 @@ def test_mapped_with_a_key_per_row_it_is_a_loop_over_rows_and_with_one_key_noise
     assert len(np.unique(binarize(rows, key=KEY), axis=0)) == 8
 
 
+@pytest.mark.slow
 def test_a_scan_over_split_keys_is_a_loop():
     keys = jax.random.split(KEY, 3)
 
@@ -271,6 +274,7 @@ def test_a_scan_over_split_keys_is_a_loop():
     np.testing.assert_allclose(scanned, jax.grad(looped)(A), rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_draws_the_same_states_again():
     def f(a):
         x = binarize(a, key=KEY, estimator="st_gumbel_softmax")
@@ -282,6 +286,7 @@ def test_a_checkpoint_draws_the_same_states_again():
         np.testing.assert_allclose(found, right, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_known_numbers_may_be_binarized_while_something_else_is_traced():
     """They are looked at for NaN: not with operations that belong to the trace."""
     right = binarize(A, key=KEY)
@@ -549,7 +554,7 @@ def two_layers(a, key, other):
     ],
     ids=["jit", "grad", "jit of grad", "vmap", "eval_shape", "jvp", "checkpoint"],
 )
-@pytest.mark.first(1)
+@pytest.mark.slow
 def test_one_key_for_two_layers_of_a_traced_function_is_refused_and_two_keys_are_not(under):
     key, other = jax.random.split(KEY)
     same = under(lambda a, key: two_layers(a, key, key))
@@ -563,6 +568,7 @@ def test_one_key_for_two_layers_of_a_traced_function_is_refused_and_two_keys_are
         under(two_layers)(A, key, other)
 
 
+@pytest.mark.slow
 def test_one_key_in_two_evaluations_is_not_refused():
     x = binarize(A, key=KEY)
     np.testing.assert_array_equal(binarize(A, key=KEY), x)  # outside of any trace
@@ -579,6 +585,7 @@ def test_one_key_in_two_evaluations_is_not_refused():
     np.testing.assert_array_equal(np.abs(branches(A)), 1)
 
 
+@pytest.mark.slow
 def test_an_estimator_may_run_a_model_with_a_fixed_key_inside_many_times():
     """ARM runs the model once a layer more; there the key may not serve two layers either."""
 

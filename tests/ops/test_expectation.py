@@ -64,6 +64,7 @@ def assert_close(found, right, rtol=1e-6):
 @pytest.mark.parametrize(
     ("noise", "coding"), [("logistic", "signs"), ("laplace", "bits")], ids=["signs", "bits"]
 )
+@pytest.mark.first(1)
 def test_exact_is_the_sum_over_all_states_in_value_and_both_gradients(noise, coding):
     states = (-1.0, 1.0) if coding == "signs" else (0.0, 1.0)
     f = lambda x, c: jnp.exp(quadratic(x, c) / 3)  # noqa: E731
@@ -144,7 +145,7 @@ def quick(names, now=QUICK):
 
 
 @pytest.mark.parametrize("name", quick(UNBIASED + QUADRATIC))
-@pytest.mark.first(1)
+@pytest.mark.slow
 def test_what_is_right_for_a_quadratic_function_is_so_on_average(name):
     """Both gradients, and the value where the estimator's has no bias."""
     (value, *slopes), (right, *gradients) = draws_and_truth(name, quadratic, 4000)
@@ -155,6 +156,7 @@ def test_what_is_right_for_a_quadratic_function_is_so_on_average(name):
 
 
 @pytest.mark.parametrize("name", quick([n for n in FREE if n not in UNBIASED + QUADRATIC]))
+@pytest.mark.first(1)
 def test_what_is_biased_gives_finite_draws_of_value_and_gradients(name):
     (value, *slopes), _ = draws_and_truth(name, quadratic, 100)
     assert np.all(np.isfinite(value))
@@ -162,6 +164,7 @@ def test_what_is_biased_gives_finite_draws_of_value_and_gradients(name):
     assert all(np.any(part != 0) for part in slopes)
 
 
+@pytest.mark.slow
 def test_samples_are_averaged_in_value_and_gradient():
     one = expectation(quadratic, "reinforce")
     mean = expectation(quadratic, "reinforce", samples=5)
@@ -193,6 +196,7 @@ def test_what_f_closes_over_has_the_gradient_that_it_has_as_an_argument(name):
 # ------------------------------------------------------------------ inside of other programs
 
 
+@pytest.mark.slow
 def test_a_batch_is_mapped_and_is_a_loop_over_its_rows():
     rows, targets = jnp.stack([A, -A, 2 * A]), jnp.stack([C, C, -C])
     keys = jax.random.split(KEY, 3)
@@ -250,6 +254,7 @@ def test_expectations_nest_and_live_inside_a_differentiated_program():
             assert_mean(draws, mean, rate=1e-7)
 
 
+@pytest.mark.slow
 def test_a_binarize_inside_of_f_is_part_of_it():
     """E over x and y of x y s, s = +1 with probability F(x): y by its own straight-through."""
 
@@ -268,6 +273,7 @@ def test_a_binarize_inside_of_f_is_part_of_it():
         assert_mean(draws, mean, rate=1e-7)
 
 
+@pytest.mark.slow
 def test_arguments_that_are_no_real_arrays_pass_through():
     def f(x, mode, function, power, index, flag, key, w):
         assert (mode, power, flag) == ("sum", 2, None)
@@ -322,6 +328,7 @@ def comparing(x):
     return jnp.sum((x > 0) * C) + jnp.where(x[0] > x[1], 1.0, 0.0)
 
 
+@pytest.mark.slow
 def test_a_function_without_a_derivative_is_refused_by_every_estimator_that_needs_one():
     """At trace time, in one sentence; the others take it."""
     for name in SMOOTH:
@@ -342,6 +349,7 @@ def test_a_constant_function_has_a_derivative_which_is_zero():
         np.testing.assert_array_equal(slope, 0)
 
 
+@pytest.mark.slow
 def test_a_callback_that_cannot_be_mapped_is_refused_with_the_remedy():
     f = partial(simulated, method=None)
     said = sentence(lambda: jax.jit(expectation(f, "arm"))(A, KEY))
@@ -350,6 +358,7 @@ def test_a_callback_that_cannot_be_mapped_is_refused_with_the_remedy():
     assert "without vmap_method" in said
 
 
+@pytest.mark.slow
 def test_a_callback_on_arguments_has_no_gradient_in_them_and_says_so():
     def f(x, c):
         like = jax.ShapeDtypeStruct((), x.dtype)
@@ -411,6 +420,7 @@ def test_known_logits_may_stand_inside_of_a_traced_function():
     assert "NaN" in sentence(lambda: jax.jit(lambda key: g(bad, key))(KEY))
 
 
+@pytest.mark.slow
 def test_what_cannot_be_seen_to_be_nan_gives_nan():
     a = A.at[0].set(jnp.nan)
     for spec in ("disarm", "zgr", "exact"):
@@ -475,6 +485,7 @@ def test_one_key_for_two_expectations_of_a_traced_function_is_refused():
 
 @pytest.mark.parametrize("spec", ["disarm", "zgr"])
 @pytest.mark.parametrize("samples", [1, 2])
+@pytest.mark.first(1)
 def test_the_key_of_an_expectation_is_not_for_what_f_holds(spec, samples):
     """The noise inside would be that outside: seen without any trace of the user's own too."""
 

@@ -93,6 +93,7 @@ def texts(svg):
 
 @settings(max_examples=16)
 @given(ANY)
+@pytest.mark.slow
 def test_names_are_text_in_svg_and_never_formulas(name):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # letters that the font lacks
@@ -105,6 +106,7 @@ def test_names_are_text_in_svg_and_never_formulas(name):
         assert sum("".join(one.split()) == "".join(shown.split()) for one in texts(page)) >= 4
 
 
+@pytest.mark.slow
 def test_files_of_a_figure_are_written_whatever_its_texts_are(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)

@@ -322,6 +322,7 @@ def test_many_estimators_are_drawn_in_one_figure_for_each_group_of_families():
     assert list(accuracy(few)) == ["rmse", "cosine"]
 
 
+@pytest.mark.slow
 def test_an_overview_has_a_line_for_each_estimator_with_its_bias_and_deviation():
     frame = zoo_overview(["layer 1"])
     (ax,) = axes_of(overview(frame))
@@ -344,6 +345,7 @@ def test_an_overview_has_a_line_for_each_estimator_with_its_bias_and_deviation()
     assert [labels[round(text.get_position()[1])] for text in zeros] == ["psa"]
 
 
+@pytest.mark.slow
 def test_temperatures_go_to_the_right_with_levels_and_closed_forms():
     unit = Unit(1.0, 1.0, 0.0)
     frame = temperatures_frame()
@@ -455,6 +457,7 @@ def test_legends_call_nested_estimators_by_their_two_parts():
 # --- along training ---
 
 
+@pytest.mark.slow
 def test_training_has_a_tick_at_every_checkpoint_and_shows_all_of_them():
     figure = training(losses_frame())
     axes = axes_of(figure)
@@ -473,6 +476,7 @@ def test_training_has_a_tick_at_every_checkpoint_and_shows_all_of_them():
     assert not any(a.overlaps(b) for a, b in pairwise(boxes))
 
 
+@pytest.mark.slow
 def test_training_shows_the_bias_or_its_limit_and_the_deviation_at_every_checkpoint():
     frame = losses_frame()
     bias, _, deviation, _ = axes_of(training(frame))
@@ -496,6 +500,7 @@ def test_training_shows_the_bias_or_its_limit_and_the_deviation_at_every_checkpo
         assert (drawn <= [ax.get_xlim()[1], ax.get_ylim()[1]]).all()
 
 
+@pytest.mark.slow
 def test_one_checkpoint_can_be_drawn():
     for figure in (training(losses_frame(epochs=(5,))), losses(losses_frame(epochs=(5,)))):
         for ax in axes_of(figure):
@@ -612,6 +617,7 @@ def test_a_point_is_either_the_rms_of_the_biases_or_one_upper_limit(bias2, error
 
 
 @pytest.mark.filterwarnings("error")
+@pytest.mark.slow
 def test_a_bias_of_unknown_error_is_neither_a_value_nor_a_limit():
     """A cell of one block does not tell its error, a layer without gradient no bias at all."""
     style = styles(["psa"])
@@ -730,6 +736,7 @@ def panel():
 
 
 @pytest.mark.parametrize("kind", ["evaluations", "seconds"])
+@pytest.mark.first(1)
 def test_curves_against_cost_are_those_against_draws_times_the_cost_of_one(kind):
     frame = curves_frame(["layer 1"], ["epoch 1"])
     style = styles(frame["estimator"])
@@ -884,6 +891,7 @@ def front_of(points):
 
 
 @pytest.mark.parametrize("seed", range(3))
+@pytest.mark.first(1)
 def test_the_front_is_what_no_other_estimator_beats_in_both_cost_and_error(seed):
     rng = np.random.default_rng(seed)
     frame = points_frame(["layer 1"]).query("layer == 'network' and epoch == 1")
@@ -903,6 +911,7 @@ def test_the_front_is_what_no_other_estimator_beats_in_both_cost_and_error(seed)
 
 
 @pytest.mark.parametrize("draw", [lambda: pareto(points_frame()), lambda: pareto(zoo_points())])
+@pytest.mark.first(1)
 def test_names_beside_points_overlap_neither_each_other_nor_points_nor_the_frame(draw):
     figure = draw()
     figure.draw_without_rendering()  # names are put beside their points

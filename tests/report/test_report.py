@@ -112,6 +112,7 @@ def test_the_page_names_no_path_of_the_machine(page, finished_run):
     assert str(finished_run) not in page.read_text()
 
 
+@pytest.mark.slow
 def test_titles_of_a_users_suite_are_text_whatever_is_in_them(finished_run, no_figures):
     results = Results.open(finished_run / "results")
     results.manifest["suite"]["title"] = HOSTILE
@@ -184,6 +185,7 @@ def test_the_table_of_budgets_is_that_of_best(page, finished_run):
             assert found[-1] == expected[-1]
 
 
+@pytest.mark.slow
 def test_without_a_winner_the_summary_says_that_it_depends(finished_run, no_figures, monkeypatch):
     def ranked(cells, by, budget):
         frame = rank(cells, by, budget)
@@ -287,6 +289,7 @@ def test_what_metrics_mean_and_how_the_run_was_made_is_said(page, finished_run):
     assert "finite differences" in text
 
 
+@pytest.mark.slow
 def test_cells_that_are_not_finished_are_said(finished, no_figures):
     results = finished / "results"
     (cell,) = results.glob("shards/*/*/epoch%2010/arm")
@@ -323,6 +326,7 @@ def test_a_directory_without_results_is_refused_in_a_sentence(kind, finished, tm
     assert not (results / "report.html").exists()
 
 
+@pytest.mark.slow
 def test_a_file_that_cannot_be_written_is_refused_in_a_sentence(finished_run, tmp_path, no_figures):
     (tmp_path / "file").write_text("")
     with pytest.raises(GradbenchError, match="cannot write"):
@@ -544,6 +548,7 @@ def test_without_script_all_figures_and_rows_are_there_and_no_dead_controls(visi
     assert shown(tab, "select, button, input") == 0
 
 
+@pytest.mark.slow
 def test_print_has_no_controls(visit):
     tab = visit()
     tab.emulate_media(media="print")

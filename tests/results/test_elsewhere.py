@@ -64,6 +64,7 @@ def refused(read, source, target):
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.first(1)
 def test_a_file_is_refused_in_every_other_place_of_its_kind(run, other, kind):
     before = contents(run)
     here = readers(run, kind)

@@ -64,6 +64,7 @@ def any_blocks(draw):
 
 @settings(max_examples=40, deadline=None)
 @given(any_blocks(), st.data())
+@pytest.mark.slow
 def test_blocks_come_back_bit_by_bit_however_they_are_split_into_shards(blocks, data):
     split = data.draw(st.integers(0, len(blocks)))
     with tempfile.TemporaryDirectory() as directory:
@@ -272,6 +273,7 @@ def test_blocks_of_different_sizes_are_no_shard(cell, name):
 
 @settings(max_examples=40, deadline=None)
 @given(any_blocks(), st.integers(1, 3))
+@pytest.mark.slow
 def test_stacks_are_the_blocks_that_they_are_made_of(blocks, parts):
     blocks = [one._replace(index=k) for k, one in enumerate(blocks * parts)]
     cuts = [blocks[k::parts] for k in range(parts)]

@@ -60,6 +60,7 @@ ARRAYS = hnp.arrays(
 
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.dictionaries(NAMES, ARRAYS, max_size=3), max_size=3), FLOATS)
+@pytest.mark.slow
 def test_parameters_and_references_come_back_bit_by_bit(params, value):
     gradient = [np.concatenate([np.ravel(x) for x in [[], *layer.values()]]) for layer in params]
     with tempfile.TemporaryDirectory() as directory:

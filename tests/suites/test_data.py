@@ -62,6 +62,7 @@ def test_the_same_names_give_the_same_data_whatever_the_global_state(name):
     np.testing.assert_array_equal(one.targets, two.targets)
 
 
+@pytest.mark.slow
 def test_another_process_makes_the_same_data():
     code = (
         "from gradbench.suites.data import load_data;"

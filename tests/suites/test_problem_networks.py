@@ -140,6 +140,7 @@ def test_the_inputs_have_the_shape_asked_for_and_the_same_numbers(tmp_path):
     np.testing.assert_array_equal(shaped.batch[1], flat_.batch[1])
 
 
+@pytest.mark.slow
 def test_pooling_comes_before_the_convolution(tmp_path):
     built = build(load(tmp_path, hidden("[{ conv = 2, kernel = 2, stride = 2, pool = 3 }]")))
     image = built.batch[0][0]
@@ -483,6 +484,7 @@ def assert_channels(mean, variance):
     np.testing.assert_allclose(variance.mean(axis=0), 1.7**2, rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_normalised_encoders_of_an_elbo_leave_the_decoders(tmp_path):
     built = build(load(tmp_path, ELBO_, ('"fan_in"', '"normalised"')))
     drawn, params = built.network.init(built.key("initial")), built.initial()

@@ -213,6 +213,7 @@ def empty(path):
 
 
 @pytest.mark.parametrize("harm", [tiny.damage, cut, empty])
+@pytest.mark.first(1)
 def test_a_corrupted_shard_is_named_and_only_its_cell_is_run_again(
     finished_run, finished, capsys, interrupt, harm
 ):
@@ -232,6 +233,7 @@ def test_a_corrupted_shard_is_named_and_only_its_cell_is_run_again(
     assert tiny.numbers(results) == tiny.numbers(finished_run / "results")
 
 
+@pytest.mark.slow
 def test_a_lost_shard_is_measured_again(finished_run, finished):
     results = finished / "results"
     for shard in results.glob("shards/*/*/*/arm/*.parquet"):
@@ -420,6 +422,7 @@ def test_an_estimator_that_does_not_fit_a_problem_is_refused_before_anything_is_
     assert not (tmp_path / "results").exists()
 
 
+@pytest.mark.slow
 def test_training_that_diverges_is_refused_and_its_earlier_checkpoints_are_kept(tmp_path):
     problem = changed(
         tiny.PROBLEM, ("logistic_loss", "squared_error"), ("0.05", "1e12"), ("10]", "100]")

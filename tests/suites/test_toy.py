@@ -47,7 +47,7 @@ TOYS = {
 
 
 @pytest.mark.parametrize("toy", TOYS)
-@pytest.mark.first(3)
+@pytest.mark.first(1)
 def test_the_closed_form_of_a_toy_is_the_sum_over_all_paths(toy):
     objective, states, batch = TOYS[toy]
     noise = NOISES[list(TOYS).index(toy) % len(NOISES)]
@@ -62,6 +62,7 @@ def test_the_closed_form_of_a_toy_is_the_sum_over_all_paths(toy):
     assert exact.expected_loss(network, params, batch) == pytest.approx(float(one[0]), rel=1e-12)
 
 
+@pytest.mark.slow
 def test_the_closed_form_reads_inputs_and_averages_over_examples_too():
     network = SBN((Dense(2, 3, "normal"),), Distance((0.2, 0.4, 0.9)), (0, 1))
     params = network.init(jax.random.key(0))
@@ -89,6 +90,7 @@ class WithoutItsVariance(Quadratic):
         return self(theta, low + (high - low) * p, target)
 
 
+@pytest.mark.slow
 def test_a_wrong_closed_form_is_refused():
     params, batch = ({"bias": jnp.full(4, 0.5)}, ()), form(4)
     assert exact_gradient(SBN((Logits(4),), Quadratic()), params, batch).route == "closed_form"
@@ -113,6 +115,7 @@ def test_the_toy_of_rebar_has_a_gradient_as_small_as_its_target_is_even():
 
 
 @pytest.mark.parametrize(("variant", "logit"), [("even", 0.0), ("logit-4", -4.0)])
+@pytest.mark.first(1)
 def test_the_three_bits_share_one_logit(variant, logit):
     (problem,) = [p for p in load_suite("toy").problems if p.name == f"three-bits[{variant}]"]
     built = build(problem)
@@ -123,6 +126,7 @@ def test_the_three_bits_share_one_logit(variant, logit):
     assert found.gradient[0]["bias"][0] == pytest.approx(slope * (3 - 2 * (0.6 + 0.51 + 0.48)))
 
 
+@pytest.mark.slow
 def test_the_p_norm_toys_are_those_of_reinmax():
     problems = [p for p in load_suite("toy").problems if p.base == "p-norm"]
     assert [p.network.objective.power for p in problems] == [1.5, 2, 3]
@@ -133,6 +137,7 @@ def test_the_p_norm_toys_are_those_of_reinmax():
         assert found.gradient[0]["bias"] == pytest.approx(np.full(128, expected))
 
 
+@pytest.mark.slow
 def test_estimators_have_their_claimed_means_on_the_toys():
     built = build(load_problem("three-bits"))
     params, batch = built.initial(), built.batch

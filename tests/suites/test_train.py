@@ -52,6 +52,7 @@ def test_training_equals_a_plain_loop_of_gradient_descent_with_momentum():
     assert relative(trained((3,))[3], params) < 1e-12
 
 
+@pytest.mark.slow
 def test_without_momentum_a_step_goes_along_the_gradient_of_one_draw():
     params, data = random_params(SIZES), random_batch(2, examples=10)
     (key,) = jax.random.split(jax.random.split(jax.random.fold_in(KEY, 0))[1], 1)
@@ -69,12 +70,14 @@ def test_checkpoints_asked_for_do_not_change_the_course():
         np.testing.assert_array_equal(flat(run[3]), flat(one[3]))
 
 
+@pytest.mark.slow
 def test_epoch_zero_is_the_initial_parameters_and_every_epoch_changes_them():
     run = trained((0, 1, 2))
     np.testing.assert_array_equal(flat(run[0]), flat(random_params(SIZES)))
     assert all((flat(a) != flat(b)).all() for a, b in itertools.pairwise(run.values()))
 
 
+@pytest.mark.slow
 def test_adam_is_that_of_optax():
     params, data = random_params(SIZES), random_batch(2, examples=10)
     shuffle, draws = jax.random.split(jax.random.fold_in(KEY, 0))
@@ -93,6 +96,7 @@ def test_a_batch_larger_than_the_data_is_refused():
         trained((1,), batch=11)
 
 
+@pytest.mark.slow
 def test_divergence_is_refused_after_the_checkpoints_before_it():
     network = dense_network(SIZES, "squared_error")
     params, (inputs, targets) = random_params(SIZES), random_batch(2, examples=10)
@@ -410,6 +414,7 @@ def test_the_problem_psa_is_that_of_the_paper():
     np.testing.assert_array_equal(built.data[1], targets)
 
 
+@pytest.mark.slow
 def test_what_a_problem_draws_depends_on_seed_replicate_and_its_name_alone():
     problem = load_problem("quick")
     built = build(problem, seed=3, replicate=1)

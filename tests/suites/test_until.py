@@ -158,6 +158,7 @@ def test_cells_end_at_the_first_look_at_which_all_metrics_are_precise(whole):
     )
 
 
+@pytest.mark.slow
 def test_the_metrics_that_are_asked_for_decide(whole, suite, tmp_path):
     run(suite, tmp_path / "rmse", **UNTIL, until_metrics=["rmse"])
     one, both = lengths(tmp_path / "rmse"), lengths(whole / "results")
@@ -175,6 +176,7 @@ def test_half_the_error_takes_four_times_the_draws(suite, tmp_path):
     assert 2.5 < found[1] / found[0] < 6  # from look to look
 
 
+@pytest.mark.slow
 def test_a_metric_that_may_be_zero_is_never_precise_and_that_is_said(suite, tmp_path):
     with pytest.warns(GradbenchWarning) as caught:
         run(suite, tmp_path / "results", **UNTIL | {"draws": 256}, until_metrics=["bias"])
@@ -189,6 +191,7 @@ def test_the_most_that_a_cell_takes_is_64_times_the_suite_unless_told(suite):
     assert asked.averages == load_suite(suite).averages
 
 
+@pytest.mark.slow
 def test_blocks_and_averages_are_those_of_the_suite_without_a_precision(whole, suite, tmp_path):
     run(suite, tmp_path / "plain", progress=False)
     plain, until = (
@@ -259,7 +262,7 @@ def test_cells_that_are_precise_are_finished(whole):
 
 
 @pytest.mark.parametrize(("blocks", "left"), [(127, 4), (128, 3), (130, 3)])
-@pytest.mark.first(1)
+@pytest.mark.slow
 def test_a_cell_that_was_interrupted_is_not_finished(suite, tmp_path, interrupt, blocks, left):
     interrupt(blocks)
     with pytest.raises(KeyboardInterrupt):

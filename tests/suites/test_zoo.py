@@ -156,6 +156,7 @@ def test_a_random_form_has_the_slopes_of_its_diagonal():
 
 
 @pytest.mark.parametrize("layers", [1, 2, 3])
+@pytest.mark.first(1)
 def test_all_units_of_a_chain_of_width_1_are_unsaturated_with_probability_t_to_its_length(layers):
     network = SBN((Dense(1, 1),) * layers, Polynomial((1.0,)))
     params = (

@@ -86,7 +86,7 @@ def hidden(make):
         (wrong_arm, "unbiased"),
     ],
 )
-@pytest.mark.first(1)
+@pytest.mark.slow
 def test_a_planted_bug_is_caught(make, claim, only):
     only("five units", "four layers")
     certificate = check_estimator(make, claim)
@@ -175,6 +175,7 @@ def test_a_value_that_does_not_estimate_the_loss_fails_the_certificate(only):
 # -------------------------------------------------------------------------- the command line
 
 
+@pytest.mark.slow
 def test_the_command_prints_the_evidence_and_fails_with_1(capsys, tmp_path, monkeypatch, only):
     only("five units", "four layers")
     assert main(["check", "zgr"]) == 0
