@@ -1,23 +1,18 @@
 """The command line, ``gradbench list | run | show | ...``: a thin layer over functions."""
 
-import argparse
-import importlib
 import os
-import pkgutil
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
-from types import ModuleType
+from collections.abc import Sequence
 from typing import Any
 
-from gradbench.cli import commands
+import click
+
+from gradbench.cli.group import cli
 from gradbench.cli.options import BAD_INPUT, INTERRUPTED, say
-from gradbench.core import plugins
+from gradbench.cli.usage import sentence
 from gradbench.core.errors import GradbenchError, GradbenchWarning
 from gradbench.core.names import visible_lines
-
-# Commands in the order of their use; others follow by name.
-_ORDER = ("list", "run", "show", "table", "rank", "compare", "plot", "report", "recommend", "check")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -26,15 +21,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     The code is 0, 1 where a check fails, 2 for bad input, and 130 after Ctrl-C.
     """
     _open_closed_streams()
-    options = _parser().parse_args(arguments)
     warnings.showwarning = _print_warning
     try:
-        for file in options.plugins_before + options.plugins_after:
-            plugins.load(file)
-        code = options.command.run(options)
+        code = _run(sys.argv[1:] if arguments is None else list(arguments))
         sys.stdout.flush()  # an error of the output is to be seen here, not at exit
     except GradbenchError as error:
         say(f"gradbench: {error}", error=True)
+        return BAD_INPUT
+    except click.UsageError as error:
+        say(f"gradbench: {sentence(error)}", error=True)
         return BAD_INPUT
     except MemoryError as error:
         reason = str(error) or "this machine has not enough memory"
@@ -59,33 +54,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         say(f"gradbench: {error}; check the path and the space left there", error=True)
         _discard_output()
         return BAD_INPUT
-    return code or 0
+    return code
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="gradbench",
-        description="Measures gradient estimators for stochastic binary networks against the exact "
-        "gradient.",
-    )
-    group = parser.add_subparsers(required=True, metavar="COMMAND")
-    # Before the command or after it: two destinations, as the later would empty the earlier.
-    some: dict[str, Any] = {"action": "append", "default": [], "metavar": "FILE"}
-    plugin = "a Python file that registers more estimators, problems, ...; repeatable"
-    parser.add_argument("--plugin", dest="plugins_before", help=plugin, **some)
-    for name, module in _commands():
-        command = group.add_parser(name, help=module.HELP)
-        module.add_arguments(command)
-        command.add_argument("--plugin", dest="plugins_after", help=plugin, **some)
-        command.set_defaults(command=module)
-    return parser
-
-
-def _commands() -> Iterator[tuple[str, ModuleType]]:
-    """Find the command of each module in the folder of commands."""
-    names = {module.name for module in pkgutil.iter_modules(commands.__path__)}
-    for name in [*_ORDER, *sorted(names.difference(_ORDER))]:
-        yield name, importlib.import_module(f"{commands.__name__}.{name}")
+def _run(arguments: list[str]) -> int:
+    """Return the exit code of a command; the errors of ``click`` and of the command are raised."""
+    try:
+        with cli.make_context("gradbench", arguments) as context:
+            return cli.invoke(context) or 0
+    except click.exceptions.Exit as end:  # after --help
+        return end.exit_code
 
 
 def _print_warning(

@@ -1,35 +1,55 @@
 """Exit codes, and options and output that several commands share."""
 
-import argparse
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any, TypeVar
 
-from gradbench.core.errors import GradbenchError
+import click
+
+from gradbench.core.errors import GradbenchError, shortened
 from gradbench.core.names import visible_lines
 
 FAILED = 1
 BAD_INPUT = 2
 INTERRUPTED = 130  # as shells report Ctrl-C
+F = TypeVar("F", bound=Callable[..., Any])
 
 
-def add_format(command: argparse.ArgumentParser) -> None:
-    """Add the option ``--format``."""
-    command.add_argument(
-        "--format", default="terminal", metavar="FORM", help="terminal, markdown, latex or csv"
-    )
+class Whole(click.ParamType):
+    """A whole number. Whether it is too small is told by what takes it."""
+
+    name = "integer"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, context: click.Context | None
+    ) -> int:
+        """Return the number that a text says."""
+        try:
+            return int(value)
+        except ValueError:
+            what = param.opts[-1] if param else "the value"
+            given = shortened(repr(value))
+            raise GradbenchError(f"{what} is {given}; give a whole number") from None
 
 
-def add_cache(command: argparse.ArgumentParser) -> None:
-    """Add the option ``--no-cache``, for ``gradbench.core.compiling.kept_programs``."""
-    command.add_argument(
-        "--no-cache",
-        dest="cache",
-        action="store_false",
-        help="compile everything anew, and keep no compiled programs in the folder that the "
-        "environment variable GRADBENCH_CACHE names (that of the user for caches)",
-    )
+WHOLE = Whole()
+
+with_format = click.option(
+    "--format",
+    "form",
+    default="terminal",
+    metavar="FORM",
+    help="Of the table: terminal, markdown, latex or csv.",
+)
+# For gradbench.core.compiling.kept_programs.
+with_cache = click.option(
+    "--no-cache",
+    is_flag=True,
+    help="Compile everything anew, and keep no compiled programs in the folder that the "
+    "environment variable GRADBENCH_CACHE names (that of the user for caches).",
+)
 
 
 def read_precision(text: str | None) -> float | None:

@@ -1,14 +1,15 @@
 """Which rows of results are printed, and how long tables are read on a terminal."""
 
-import argparse
 import os
 import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from gradbench.cli.options import say
+import click
+
+from gradbench.cli.options import WHOLE, F, say
 from gradbench.core.names import visible_lines
 from gradbench.core.text import FORMATS
 
@@ -18,31 +19,32 @@ if TYPE_CHECKING:
     from gradbench.metrics.directory import Cells
 
 
-def add_selection(command: argparse.ArgumentParser) -> None:
+def with_selection(command: F) -> F:
     """Add the options ``--problem``, ``--estimator`` and ``--limit``."""
-    some: dict[str, Any] = {"action": "append", "default": []}
-    command.add_argument("--problem", metavar="NAME", help="this problem alone; repeatable", **some)
-    command.add_argument(
+    problem = click.option(
+        "--problem", multiple=True, metavar="NAME", help="This problem alone; repeatable."
+    )
+    estimator = click.option(
         "--estimator",
+        multiple=True,
         metavar="NAME",
-        help="this estimator alone, with arguments or all of that name; repeatable",
-        **some,
+        help="This estimator alone, with arguments or all of that name; repeatable.",
     )
-    command.add_argument("--limit", type=int, metavar="N", help="print no more than N rows")
+    limit = click.option("--limit", type=WHOLE, metavar="N", help="Print no more than N rows.")
+    return problem(estimator(limit(command)))
 
 
-def add_layers(command: argparse.ArgumentParser) -> None:
-    """Add the option ``--layer``."""
-    command.add_argument(
-        "--layer",
-        action="append",
-        default=[],
-        metavar="LAYER",
-        help='this layer alone, or "network"; repeatable',
-    )
+with_layers = click.option(
+    "--layer",
+    multiple=True,
+    metavar="LAYER",
+    help='This layer alone, or "network"; repeatable.',
+)
 
 
-def selected_cells(directory: str | Path, options: argparse.Namespace) -> "Cells":
+def selected_cells(
+    directory: str | Path, problem: Sequence[str], estimator: Sequence[str], limit: int | None
+) -> "Cells":
     """Return the cells of a directory that the options select; no others are read.
 
     Raises:
@@ -52,9 +54,9 @@ def selected_cells(directory: str | Path, options: argparse.Namespace) -> "Cells
     from gradbench.core.arguments import at_least
     from gradbench.metrics.directory import read_cells
 
-    if options.limit is not None:
-        at_least(1, "--limit", options.limit)
-    return read_cells(directory, options.problem, options.estimator)
+    if limit is not None:
+        at_least(1, "--limit", limit)
+    return read_cells(directory, problem, estimator)
 
 
 def selected_rows(frame: "pd.DataFrame", column: str, names: Sequence[str]) -> "pd.DataFrame":

@@ -1,7 +1,11 @@
 """The one exception for bad input, and the help that its sentence gives."""
 
 import difflib
+import re
 from collections.abc import Iterable, Mapping
+
+_LONG = re.compile(r"\S{300,}")  # a word that is a name of someone who tries what happens
+_MOST_LINES = 20  # of a message, which has a line for each fault in a file
 
 
 class GradbenchWarning(UserWarning):
@@ -9,7 +13,28 @@ class GradbenchWarning(UserWarning):
 
 
 class GradbenchError(ValueError):
-    """Bad input. The message is one sentence that names the thing, the value and the remedy."""
+    """Bad input. The message is one sentence that names the thing, the value and the remedy.
+
+    Words of hundreds of letters are shortened in it, and many lines.
+    """
+
+    def __init__(self, message: object = "") -> None:
+        super().__init__(_concise(str(message)))
+
+
+def shortened(text: str, most: int = 60) -> str:
+    """Return the text, with its middle left out where it is longer than so many letters."""
+    if len(text) <= most:
+        return text
+    return f"{text[: most * 2 // 3]}...{text[len(text) - most // 3 :]}"
+
+
+def _concise(message: str) -> str:
+    lines = message.split("\n", _MOST_LINES)
+    if len(lines) > _MOST_LINES:
+        lines[-1] = f"... and {lines[-1].count(chr(10)) + 1} more lines"
+    words = (_LONG.sub(lambda word: shortened(word[0], 180), line) for line in lines)
+    return "\n".join(shortened(line, 4000) for line in words)
 
 
 def did_you_mean(

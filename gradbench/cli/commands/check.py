@@ -1,27 +1,20 @@
 """``gradbench check``: what estimators are exact for."""
 
-import argparse
+from typing import Any
 
-from gradbench.cli.options import FAILED, add_cache, say
+import click
 
-HELP = "find what an estimator is really exact for"
-
-
-def add_arguments(command: argparse.ArgumentParser) -> None:
-    """Add the options of ``gradbench check``."""
-    command.add_argument(
-        "estimators", nargs="*", metavar="NAME", help="an estimator, or module:function"
-    )
-    command.add_argument("--all", action="store_true", help="every estimator there is")
-    command.add_argument(
-        "--claim", metavar="CLASS", help="the class to check, instead of the registry's"
-    )
-    command.add_argument("--seed", type=int, default=0, help="seed of problems and draws (0)")
-    add_cache(command)
+from gradbench.cli.options import FAILED, WHOLE, say, with_cache
 
 
-def run(options: argparse.Namespace) -> int:
-    """Print certificates of estimators; return 1 where a claim is wrong."""
+@click.command(short_help="Find what an estimator is really exact for.")
+@click.argument("estimators", nargs=-1, metavar="[NAME]...")
+@click.option("--all", "every", is_flag=True, help="Check every estimator there is.")
+@click.option("--claim", metavar="CLASS", help="The class to check, instead of the registry's.")
+@click.option("--seed", type=WHOLE, default=0, help="Seed of problems and draws (0).")
+@with_cache
+def command(estimators: tuple[str, ...], every: bool, claim: Any, seed: int, no_cache: bool) -> int:
+    """Print certificates of estimators: names, or module:function; return 1 where one is wrong."""
     from gradbench.core.compiling import compile_quickly, kept_programs
 
     compile_quickly()
@@ -31,20 +24,20 @@ def run(options: argparse.Namespace) -> int:
     before = jax.config.read("jax_disable_most_optimizations")
     jax.config.update("jax_disable_most_optimizations", True)
     try:
-        with kept_programs(options.cache):
-            return 0 if _all_pass(options) else FAILED
+        with kept_programs(not no_cache):
+            return 0 if _all_pass(estimators, every, claim, seed) else FAILED
     finally:
         jax.config.update("jax_disable_most_optimizations", before)
 
 
-def _all_pass(options: argparse.Namespace) -> bool:
+def _all_pass(estimators: tuple[str, ...], every: bool, claim: Any, seed: int) -> bool:
     from gradbench.core.errors import GradbenchError
     from gradbench.testing import check_all, check_estimator
 
-    if options.all == bool(options.estimators):
+    if every == bool(estimators):
         raise GradbenchError("check needs names of estimators or --all, and not both")
-    if options.all:
-        return check_all(options.seed, print)
-    found = [check_estimator(name, options.claim, options.seed) for name in options.estimators]
+    if every:
+        return check_all(seed, print)
+    found = [check_estimator(name, claim, seed) for name in estimators]
     say("\n\n".join(map(str, found)))
     return all(certificate.passed for certificate in found)

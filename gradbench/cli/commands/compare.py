@@ -1,36 +1,46 @@
 """``gradbench compare``: two results of the same suite."""
 
-import argparse
 from typing import TYPE_CHECKING
 
-from gradbench.cli.options import FAILED, add_format
-from gradbench.cli.rows import add_layers, add_selection
+import click
+
+from gradbench.cli.options import FAILED, WHOLE, with_format
+from gradbench.cli.rows import with_layers, with_selection
 
 if TYPE_CHECKING:
     from gradbench.metrics.directory import Cells
 
-HELP = "what has changed between two results"
 
+@click.command(short_help="Find what has changed between two results.")
+@click.argument("before", metavar="BEFORE")
+@click.argument("after", metavar="AFTER")
+@click.option("--by", default="rmse", metavar="METRIC", help="The metric to compare (rmse).")
+@click.option("--at", type=WHOLE, default=1, metavar="M", help="Draws averaged (1).")
+@click.option(
+    "--fail-on",
+    metavar="WHAT",
+    help="Exit code 1 if anything is gone, or significantly: worse, different, 5% worse.",
+)
+@with_layers
+@with_selection
+@with_format
+def command(
+    before: str,
+    after: str,
+    by: str,
+    at: int,
+    fail_on: str | None,
+    layer: tuple[str, ...],
+    problem: tuple[str, ...],
+    estimator: tuple[str, ...],
+    limit: int | None,
+    form: str,
+) -> int:
+    """Print what has changed between two results of a suite.
 
-def add_arguments(command: argparse.ArgumentParser) -> None:
-    """Add the options of ``gradbench compare``."""
-    where = "a directory of results, or gradbench:SUITE for those that come with the package"
-    command.add_argument("before", metavar="BEFORE", help=where)
-    command.add_argument("after", metavar="AFTER", help="the same")
-    command.add_argument("--by", default="rmse", metavar="METRIC", help="what is compared (rmse)")
-    command.add_argument("--at", type=int, default=1, metavar="M", help="draws averaged (1)")
-    command.add_argument(
-        "--fail-on",
-        metavar="WHAT",
-        help="exit code 1 if anything is gone, or significantly: worse, different, 5%% worse",
-    )
-    add_layers(command)
-    add_selection(command)
-    add_format(command)
-
-
-def run(options: argparse.Namespace) -> int:
-    """Print what has changed; return 1 where that counts as a failure."""
+    BEFORE and AFTER are directories of results, or gradbench:SUITE for those that come with the
+    package.
+    """
     from gradbench.cli.options import read_failures
     from gradbench.cli.rows import say_rows, say_unfinished, selected_rows
     from gradbench.core.arguments import at_least
@@ -38,17 +48,18 @@ def run(options: argparse.Namespace) -> int:
     from gradbench.metrics import compare, tables
     from gradbench.metrics.directory import Cells
 
-    form = FORMATS.canonical(options.format)
-    failing, margin = read_failures(options.fail_on)
-    average = at_least(1, "--at", options.at)
-    if options.limit is not None:
-        at_least(1, "--limit", options.limit)
-    both = before, after = _cells(options.before), _cells(options.after)
-    frame = compare(before, after, options.by, average, margin)
-    for column in ("problem", "estimator", "layer"):
-        frame = selected_rows(frame, column, getattr(options, column))
-    text = tables.comparison(frame, options.by, form, options.limit)
-    say_rows(text, len(frame), options.limit, form)
+    form = FORMATS.canonical(form)
+    failing, margin = read_failures(fail_on)
+    average = at_least(1, "--at", at)
+    if limit is not None:
+        at_least(1, "--limit", limit)
+    both = _cells(before), _cells(after)
+    frame = compare(*both, by, average, margin)
+    chosen = {"problem": problem, "estimator": estimator, "layer": layer}
+    for column, names in chosen.items():
+        frame = selected_rows(frame, column, names)
+    text = tables.comparison(frame, by, form, limit)
+    say_rows(text, len(frame), limit, form)
     for cells in both:
         if isinstance(cells, Cells):
             say_unfinished(cells)

@@ -1,25 +1,21 @@
 """``gradbench plot``: the figures of results."""
 
-import argparse
 from pathlib import Path
+
+import click
 
 from gradbench.cli.options import say
 
-HELP = "draw the figures: PDF, SVG, PNG, with scripts"
 
-
-def add_arguments(command: argparse.ArgumentParser) -> None:
-    """Add the options of ``gradbench plot``."""
-    command.add_argument("directory", type=Path, metavar="DIR")
-
-
-def run(options: argparse.Namespace) -> None:
-    """Draw the figures and print their paths."""
+@click.command(short_help="Draw the figures: PDF, SVG, PNG, with scripts.")
+@click.argument("directory", type=Path, metavar="DIR")
+def command(directory: Path) -> None:
+    """Draw the figures of results and print their paths."""
     from gradbench.cli.options import print_figures
     from gradbench.metrics.directory import read_cells
     from gradbench.plots.suite import plot
 
-    cells = read_cells(options.directory)
+    cells = read_cells(directory)
     print_figures(plot(cells))
     if line := cells.unfinished():
         say(line)

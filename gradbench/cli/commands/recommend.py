@@ -1,38 +1,37 @@
 """``gradbench recommend``: the best estimator for a user's problem."""
 
-import argparse
+from typing import Any
 
-from gradbench.cli.options import add_cache, say
+import click
 
-HELP = "the best estimator for a problem of your own, measured on it"
-
-
-def add_arguments(command: argparse.ArgumentParser) -> None:
-    """Add the options of ``gradbench recommend``."""
-    command.add_argument(
-        "problem",
-        metavar="FILE.py:NAME",
-        help="a model, its parameters and a batch, or a function that returns them",
-    )
-    command.add_argument(
-        "--budget",
-        default="100-evaluations",
-        help="of one gradient: 64-draws, 100-evaluations or 1ms (100-evaluations)",
-    )
-    command.add_argument(
-        "--estimator",
-        action="append",
-        dest="estimators",
-        metavar="NAME",
-        help="only this one, with hyper-parameters; repeatable (all that fit)",
-    )
-    command.add_argument("--draws", type=int, default=2000, help="where nothing is exact (2000)")
-    command.add_argument("--seed", type=int, default=0, help="seed of the draws (0)")
-    add_cache(command)
+from gradbench.cli.options import WHOLE, say, with_cache
 
 
-def run(options: argparse.Namespace) -> None:
-    """Measure the estimators on a user's problem and print the best."""
+@click.command(short_help="Find the best estimator for a problem of your own.")
+@click.argument("problem", metavar="FILE.py:NAME")
+@click.option(
+    "--budget",
+    default="100-evaluations",
+    metavar="BUDGET",
+    help="Of one gradient: 64-draws, 100-evaluations or 1ms (100-evaluations).",
+)
+@click.option(
+    "--estimator",
+    "estimators",
+    multiple=True,
+    metavar="NAME",
+    help="Only this one, with hyper-parameters; repeatable (all that fit).",
+)
+@click.option("--draws", type=WHOLE, default=2000, help="Draws where nothing is exact (2000).")
+@click.option("--seed", type=WHOLE, default=0, help="Seed of the draws (0).")
+@with_cache
+def command(
+    problem: str, budget: str, estimators: tuple[str, ...], draws: int, seed: int, no_cache: bool
+) -> None:
+    """Measure the estimators on a problem of your own and print the best.
+
+    The problem is a tuple of a model, its parameters and a batch, or a function that returns one.
+    """
     import jax
 
     from gradbench.advise.recommend import recommend
@@ -40,21 +39,21 @@ def run(options: argparse.Namespace) -> None:
     from gradbench.core.compiling import kept_programs
     from gradbench.core.errors import GradbenchError
 
-    problem = plugins.imported(options.problem, "problem")
-    if callable(problem):
-        problem = plugins.called(problem, options.problem, "problem")
-    if not isinstance(problem, tuple) or len(problem) != 3:
+    found = plugins.imported(problem, "problem")
+    if callable(found):
+        found = plugins.called(found, problem, "problem")
+    if not isinstance(found, tuple) or len(found) != 3:
         raise GradbenchError(
-            f"the problem {options.problem!r} is of type {type(problem).__name__}; give a tuple "
+            f"the problem {problem!r} is of type {type(found).__name__}; give a tuple "
             "of a model, its parameters and a batch, or a function that returns one"
         )
-    how = {"draws": options.draws, "seed": options.seed, "progress": True}
+    how: dict[str, Any] = {"draws": draws, "seed": seed, "progress": True}
     # Callbacks of a model run in threads that the float64 of a context does not reach.
     before = jax.config.read("jax_enable_x64")
     jax.config.update("jax_enable_x64", True)
     try:
-        with kept_programs(options.cache):
-            found = recommend(*problem, options.budget, options.estimators, **how)
+        with kept_programs(not no_cache):
+            best = recommend(*found, budget, list(estimators) or None, **how)
     finally:
         jax.config.update("jax_enable_x64", before)
-    say(found)
+    say(best)

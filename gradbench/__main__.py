@@ -1,4 +1,4 @@
-"""Run the command line: ``python -m gradbench.cli``."""
+"""Run the command line: ``python -m gradbench``."""
 
 import sys
 

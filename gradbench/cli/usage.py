@@ -1,0 +1,27 @@
+"""What is wrong with a command line, as one sentence with its remedy."""
+
+import click
+
+from gradbench.core.errors import shortened
+
+
+def sentence(error: click.UsageError) -> str:
+    """Return what is wrong with the arguments of a command, and what to write instead."""
+    path = error.ctx.command_path if error.ctx else "gradbench"
+    name = path.partition(" ")[2] or path
+    remedy = f"see {path} --help"
+    if isinstance(error, click.NoSuchOption):
+        given = shortened(repr(error.option_name))
+        if error.possibilities:
+            remedy = f"did you mean {min(error.possibilities, key=len)!r}?"
+        return f"{name} has no option {given}; {remedy}"
+    if isinstance(error, click.BadOptionUsage):  # which knows no command
+        option = error.option_name
+        if "not take" in error.message:
+            return f"{option} got a value; leave it out"
+        return f"{option} got no value; give one, as in {option} VALUE"
+    if isinstance(error, click.MissingParameter) and error.param is not None:
+        missing = error.param.metavar or error.param.human_readable_name
+        return f"{name} got no {missing}; give it, or {remedy}"
+    message = shortened(error.format_message().rstrip("."), 200)
+    return f"{name}: {message[:1].lower()}{message[1:]}; {remedy}"
