@@ -161,14 +161,24 @@ RUN_META = {
 }
 
 
-def write_run(directory, seed=0, problems=("a", "b"), replicates=2, checkpoints=(1, 30), draws=64):
+def write_run(
+    directory,
+    seed=0,
+    problems=("a", "b"),
+    replicates=2,
+    checkpoints=(1, 30),
+    draws=64,
+    names=None,
+):
     """A finished run with random numbers in files of every kind, without JAX and its provenance."""
     training = {"checkpoints": list(checkpoints)}
     several = [suite(name)["problems"][0] | {"training": training} for name in problems]
     content = suite("several", problems=several, draws=draws, replicates=replicates)
     with (
         mock.patch("gradbench.results.manifest.provenance", lambda: {"device": "cpu"}),
-        Results.open_or_create(directory, content, seed, draws, {"psa": "psa"}) as results,
+        Results.open_or_create(
+            directory, content, seed, draws, {"psa": "psa"}, names=names
+        ) as results,
     ):
         for place in places_of(results):
             _write_place(results, place, draws)

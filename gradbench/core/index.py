@@ -27,7 +27,7 @@ class Description(NamedTuple):
     ``doc`` is the docstring and ``exact_for`` says in words what ``exactness`` is. ``cost`` has the
     evaluations of a draw in short, ``evaluations`` those of the objective, of its gradient and of
     the layers. ``paper`` is a link. ``unitwise`` says whether the estimator is a rule for single
-    units.
+    units. ``display_name`` is the text that ``gradbench.core.display`` makes short names of.
     """
 
     name: str
@@ -48,6 +48,7 @@ class Description(NamedTuple):
     needs: str
     source: str
     full_name: str
+    display_name: str
     paper: str
     as_published: str
 
@@ -112,6 +113,18 @@ def claims() -> dict[str, str]:
     As that of ``families``, an index of older sources will do.
     """
     return {name: facts["exactness"] for name, facts in _content()["estimators"].items()}
+
+
+@cache
+def displays() -> dict[str, tuple[str, dict[str, Any]]]:
+    """Return the text of the display name and the defaults of each estimator of the package.
+
+    As that of ``families``, an index of older sources will do.
+    """
+    return {
+        name: (facts["display_name"], facts["hyperparameters"])
+        for name, facts in _content()["estimators"].items()
+    }
 
 
 def sources_digest() -> str:

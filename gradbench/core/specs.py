@@ -70,7 +70,7 @@ def canonical(text: str) -> str:
     name, arguments = index.registered_name(name), index.preset(name) | arguments
     if name == "nested":
         arguments = NESTED | arguments
-    for key in _INNER.get(name, ()):
+    for key in INNER.get(name, ()):
         if isinstance(value := arguments.get(key), str):
             arguments[key] = ", ".join(parse_specs(value)) if key == "layers" else canonical(value)
     return format_spec(name, arguments)
@@ -98,7 +98,7 @@ def parse_specs(text: str) -> tuple[str, ...]:
 NESTED: dict[str, Value] = {"weights": "straight_through", "activations": "psa"}
 
 # Estimators that are made of others, and which of their hyper-parameters are specs of these.
-_INNER = {
+INNER = {
     "nested": tuple(NESTED),
     "mean_of": ("estimator",),
     "average": ("first", "second"),

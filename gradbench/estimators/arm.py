@@ -20,6 +20,7 @@ from gradbench.estimators.score import returns, with_terms
     family="arm",
     exactness="unbiased",
     full_name="augment-REINFORCE",
+    display_name="AR",
     paper="https://arxiv.org/abs/1807.11143",
     source="Yin & Zhou 2019, ARM: Augment-REINFORCE-merge gradient",
 )
@@ -52,6 +53,7 @@ def ar(model: Model, *, signals: str = "local") -> Loss:
     exactness="unbiased",
     cost=Cost(L + 1, layers=L * (L + 1)),
     full_name="augment-REINFORCE-merge",
+    display_name="ARM",
     paper="https://arxiv.org/abs/1807.11143",
     as_published="independent descendants in several layers",
     source="Yin & Zhou 2019, ARM: Augment-REINFORCE-merge gradient",
@@ -74,6 +76,7 @@ def arm(model: Model, *, descendants: str = "shared") -> Loss:
     exactness="unbiased",
     cost=Cost(L + 1, layers=L * (L + 1)),
     full_name="Rao-Blackwellised ARM",
+    display_name="DisARM",
     paper="https://arxiv.org/abs/2006.10680",
     as_published="independent descendants in several layers",
     source="Dong et al. 2020, DisARM; Yin et al. 2020, U2G",

@@ -27,6 +27,7 @@ Both = Callable[[Array, int], Array]  # P(two of n copies are below q), from q a
     exactness="unbiased",
     cost=Cost(1 + L * (SAMPLES - 1), layers=L * (1 + L * (SAMPLES - 1))),
     full_name="antithetic REINFORCE, multi-sample",
+    display_name="ARMS",
     paper="https://arxiv.org/abs/2105.14141",
     source="Dimitriev & Zhou 2021, ARMS: Antithetic-REINFORCE-multi-sample gradient",
 )

@@ -25,6 +25,7 @@ from gradbench.estimators.registry import (
     differentiable=lambda estimator, baseline: derivative_of(estimator),
     value_unbiased=lambda estimator, baseline: value_of(estimator),
     full_name="an estimator with a baseline",
+    display_name="{estimator} with {baseline} baseline",
     paper="https://arxiv.org/abs/1402.0030",
     source="Mnih & Gregor 2014; around MuProp and REBAR as in Gu et al. 2016, Tucker et al. 2017",
 )

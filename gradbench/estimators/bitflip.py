@@ -31,6 +31,7 @@ CHOICES: dict[str, Callable[[Site, Array], Array]] = {
     exactness="unbiased",
     cost=Cost(L + 1, layers=L * (L + 1)),
     full_name="flip of one unit drawn from q",
+    display_name="BitFlip",
     paper="https://arxiv.org/abs/2208.06124",
     source="Kunes et al. 2023, Gradient estimation for binary latent variables via gradient "
     "variance clipping",
@@ -104,6 +105,7 @@ def _weights(q: str | Callable[[Array], Array]) -> Callable[[Site, Array], Float
     exactness="unbiased",
     cost=Cost(L + 1, layers=L * (L + 1)),
     full_name="flip of a random unit",
+    display_name="random flip",
     paper="https://proceedings.mlr.press/v70/tokui17a.html",
     source="one term of RAM (Tokui & Sato 2017), taken at random",
 )
@@ -124,6 +126,7 @@ def random_flip(model: Model, *, descendants: str = "shared") -> Loss:
     exactness="unbiased",
     cost=Cost(2 * L + 1, layers=L * (2 * L + 1)),
     full_name="unbiased gradient variance clipping",
+    display_name="UGC",
     paper="https://arxiv.org/abs/2208.06124",
     source="Kunes et al. 2023, Gradient estimation for binary latent variables via gradient "
     "variance clipping",

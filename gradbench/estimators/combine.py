@@ -44,6 +44,7 @@ def _price_of_draws(estimator: str, draws: Any, sampling: str) -> Cost:
     differentiable=lambda estimator, draws, sampling: derivative_of(estimator),
     value_unbiased=lambda estimator, draws, sampling: value_of(estimator),
     full_name="mean of several draws",
+    display_name="mean of {draws} \N{MULTIPLICATION SIGN} {estimator}",
     source="the sample mean",
 )
 def mean_of(
@@ -79,6 +80,7 @@ def mean_of(
     differentiable=lambda first, second, weight: derivative_of(first, second),
     value_unbiased=lambda first, second, weight: value_of(first, second),
     full_name="weighted average of two estimators",
+    display_name="mean of {first} and {second}",
     paper="https://proceedings.mlr.press/v202/shekhovtsov23a.html",
     source="Shekhovtsov 2023, of straight-through and ZGR in one layer",
 )
@@ -110,6 +112,7 @@ def average(
     value_unbiased=lambda layers: value_of(*parse_specs(layers)),
     cost=lambda layers: reduce(add, map(price_of, dict.fromkeys(parse_specs(layers)))),
     full_name="an estimator for each layer",
+    display_name="{layers}",
     paper="https://arxiv.org/abs/2006.06880",
     source="mixed estimators as in Shekhovtsov & Yanush 2021",
 )

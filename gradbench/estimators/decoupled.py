@@ -26,6 +26,7 @@ def _is_straight_through(forward: Any, backward: Any) -> bool:
     ),
     value_unbiased=lambda forward, backward: bool(forward == 1),
     full_name="decoupled straight-through",
+    display_name="decoupled ST",
     paper="https://arxiv.org/abs/2410.13331",
     source="Shah et al. 2024, Improving discrete optimisation via decoupled straight-through",
 )

@@ -31,6 +31,7 @@ class Expected:
     exactness="exact",
     cost=Cost(2**D, layers=L * 2**D),
     full_name="exact expectation",
+    display_name="exact",
     source="enumeration: layer recursion on a network, else all paths",
 )
 def exact(model: Model) -> Loss:

@@ -25,6 +25,7 @@ from gradbench.models.flips import _each_kept, _log_probability, each_unit
     exactness="unbiased",
     cost=Cost(D + 1, layers=L * (D + 1)),
     full_name="local expectation gradients",
+    display_name="LEG",
     paper="https://arxiv.org/abs/1503.01494",
     source="Titsias & Lazaro-Gredilla 2015, Local expectation gradients",
 )
@@ -62,6 +63,7 @@ def leg(model: Model, *, signals: str = "local") -> Loss:
     exactness="unbiased",
     cost=Cost(D + 1, layers=L * (D + 1)),
     full_name="reparameterisation and marginalisation",
+    display_name="RAM",
     paper="https://proceedings.mlr.press/v70/tokui17a.html",
     source="Tokui & Sato 2017, Evaluating the variance of likelihood-ratio gradient estimators",
     aliases=("go", "indecater"),
@@ -100,6 +102,7 @@ def ram(model: Model, *, descendants: str = "shared") -> Loss:
     exactness="unbiased",
     cost=Cost(2 * D + 1, layers=L * (2 * D + 1)),
     full_name="measure-valued derivative",
+    display_name="MVD",
     paper="https://arxiv.org/abs/1906.10652",
     source="Mohamed et al. 2020, Monte Carlo gradient estimation in machine learning",
     aliases=("mvd",),

@@ -38,6 +38,7 @@ def _cost(weight: Any, uniform_point: Any, rho: Any) -> Cost:
     cost=_cost,
     differentiable=True,
     full_name="Fourier straight-through",
+    display_name="FouST",
     paper="https://proceedings.mlr.press/v119/pervez20a.html",
     source="Pervez et al. 2020, Low bias low variance gradient estimates",
 )

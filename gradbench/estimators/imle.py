@@ -25,6 +25,7 @@ from gradbench.estimators.registry import register
     cost=Cost(2, 1, 2 * L),
     differentiable=True,
     full_name="implicit maximum likelihood",
+    display_name="I-MLE",
     paper="https://arxiv.org/abs/2106.01798",
     source="Niepert, Minervini & Franceschi 2021, Implicit MLE",
     aliases=("i_mle", "perturb_and_map"),

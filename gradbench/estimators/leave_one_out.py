@@ -53,6 +53,7 @@ def _leave_one_out(samples: int, dtype: Any) -> Float[Array, "samples samples"]:
     exactness="unbiased",
     cost=Cost(SAMPLES, layers=SAMPLES * L),
     full_name="REINFORCE, leave-one-out over samples",
+    display_name="RLOO",
     paper="https://openreview.net/forum?id=r1lgTGL5DE",
     source="Kool et al. 2019, Buy 4 REINFORCE samples, get a baseline for free!",
     aliases=("loorf", "vargrad"),
@@ -116,6 +117,7 @@ def rloo(
     differentiable=True,
     layers="one",
     full_name="double control variates",
+    display_name="Double CV",
     paper="https://arxiv.org/abs/2111.05300",
     source="Titsias & Shi 2022, Double control variates for gradient estimation",
 )
@@ -163,6 +165,7 @@ def double_cv(
     cost=Cost(SAMPLES, SAMPLES, SAMPLES * L),
     differentiable=True,
     full_name="REINFORCE with discrete Stein operators",
+    display_name="RODEO",
     paper="https://arxiv.org/abs/2202.09497",
     source="Shi et al. 2022, Gradient estimation with discrete Stein operators (RODEO)",
 )

@@ -23,6 +23,7 @@ AFFINE = "an SBN of affine layers, with binary weights or without"
     exactness="multilinear",
     value_unbiased=False,
     full_name="mean field, or approximation 1",
+    display_name="mean field",
     paper="https://arxiv.org/abs/1803.10590",
     source="Shekhovtsov et al. 2018 (AP1); the 'tanh' of Shekhovtsov, Yanush & Flach 2020",
     aliases=("tanh", "ap1"),
@@ -45,6 +46,7 @@ def mean_field(model: Model) -> Loss:
     cost=Cost(gradient=1, layers=2 * L - 1),
     value_unbiased=False,
     full_name="approximation 2: moment propagation, or assumed density filtering",
+    display_name="AP2",
     paper="https://arxiv.org/abs/1803.10590",
     source="Shekhovtsov, Flach & Busta 2018, Feed-forward uncertainty propagation in belief and "
     "neural networks (AP2, assumed density filtering)",
@@ -81,6 +83,7 @@ def ap2(model: Model) -> Loss:
     cost=Cost(gradient=1, layers=2 * L - 1),
     value_unbiased=False,
     full_name="local reparameterisation",
+    display_name="local reparam.",
     paper="https://arxiv.org/abs/2006.03143",
     source="Shekhovtsov, Yanush & Flach 2020, in their released code; after Shayer et al. 2018 and "
     "Peters & Welling 2018 (PBNet)",

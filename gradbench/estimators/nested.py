@@ -27,6 +27,7 @@ from gradbench.models.structure import has_latent_weights
     cost=lambda weights, activations: price_of(weights),
     value_unbiased=lambda weights, activations: value_of(weights, activations),
     full_name="estimators of weights and of activations, nested",
+    display_name="{weights} \N{MULTIPLICATION SIGN} {activations}",
     paper="https://arxiv.org/abs/2006.06880",
     source="Shekhovtsov & Yanush 2021",
     needs="binary weights and stochastic activations",

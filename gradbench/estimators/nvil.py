@@ -40,6 +40,7 @@ HIDDEN, RATE, DECAY = 100, 0.01, 0.8
     family="nvil",
     exactness="unbiased",
     full_name="neural variational inference and learning",
+    display_name="NVIL",
     paper="https://arxiv.org/abs/1402.0030",
     as_published="the gradient divided by a running scale",
     source="Mnih & Gregor 2014, Neural variational inference and learning in belief networks",

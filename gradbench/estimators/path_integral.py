@@ -20,6 +20,7 @@ from gradbench.models.flips import one_by_one
     cost=Cost(D + 1, D, layers=D + 1),
     differentiable=True,
     full_name="coordinate path integral",
+    display_name="path integral",
     source="the fundamental theorem of calculus, unit by unit",
     layers="one",
 )

@@ -37,6 +37,7 @@ DIRECTIONS: dict[str, Callable[[Array], Array]] = {
     cost=Cost(2 * L, layers=2 * L * L),
     value_unbiased=False,
     full_name="evolution strategies",
+    display_name="ES",
     paper="https://arxiv.org/abs/1703.03864",
     source="Salimans et al. 2017, Evolution strategies as a scalable alternative; Rechenberg 1973",
     aliases=("es", "node_perturbation"),
@@ -61,6 +62,7 @@ def evolution_strategies(model: Model, *, scale: float = 0.5) -> Loss:
     cost=Cost(2 * L, layers=2 * L * L),
     value_unbiased=False,
     full_name="simultaneous perturbation",
+    display_name="SPSA",
     paper="https://doi.org/10.1109/9.119632",
     source="Spall 1992, Multivariate stochastic approximation using a simultaneous perturbation "
     "gradient approximation",
@@ -128,6 +130,7 @@ def _on_no_grid(stream: int, run: Trace) -> Sequence[Array]:
     cost=Cost(2, 1, 2 * L),
     differentiable=True,
     full_name="straight-through by forward differentiation",
+    display_name="forward gradient",
     paper="https://arxiv.org/abs/2202.08587",
     source="Baydin et al. 2022, Gradients without backpropagation; in the pre-activations Ren et "
     "al. 2023, Scaling forward gradient with local losses",

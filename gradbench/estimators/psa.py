@@ -24,6 +24,7 @@ from gradbench.models.flips import generic_route, one_by_one
     cost=Cost(n + 1, layers=2 * L - 1),
     depth_claims=("value", "last layer", "in-trees", "width-1 tails", "linear uniform"),
     full_name="path sample-analytic",
+    display_name="PSA",
     paper="https://arxiv.org/abs/2006.03143",
     source="Shekhovtsov, Yanush & Flach 2020, Path sample-analytic gradient estimators",
     aliases=("sah",),

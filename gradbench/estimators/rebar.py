@@ -47,6 +47,7 @@ def _cost(coupling: str, **_: Any) -> Cost:
     cost=_cost,
     differentiable=True,
     full_name="reinforced Concrete",
+    display_name="REBAR",
     paper="https://arxiv.org/abs/1703.07370",
     as_published="coupling='tied', relaxation='rebar' and an input-dependent baseline",
     source=SOURCE,
@@ -89,6 +90,7 @@ def rebar(
     cost=_cost,
     differentiable=True,
     full_name="REBAR with learned temperature and scale",
+    display_name="dynamic REBAR",
     paper="https://arxiv.org/abs/1703.07370",
     as_published="coupling='tied', relaxation='rebar' and an input-dependent baseline",
     source=SOURCE,
@@ -123,6 +125,7 @@ def dynamic_rebar(
     cost=lambda black_box, **_: Cost() if black_box else RELAXED,
     differentiable=lambda black_box, **others: not black_box,
     full_name="relaxed, learned control variate",
+    display_name="RELAX",
     paper="https://arxiv.org/abs/1711.00123",
     source="Grathwohl et al. 2018, Backpropagation through the void",
 )

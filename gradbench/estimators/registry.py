@@ -28,7 +28,8 @@ class Entry(NamedTuple):
     ``depth_claims``: names of ``DEPTHS``, what it is exact for in networks of several layers beside
     its class; a tuple, or a function of the hyper-parameters. ``presets``: names of the literature
     for it with other hyper-parameters than the defaults, and these. ``full_name``: its name in
-    words, ``paper``: a link, ``as_published``: what the authors have where it is no default here.
+    words, ``display_name``: what figures call it, see ``gradbench.core.display``. ``paper``: a
+    link, ``as_published``: what the authors have where it is no default here.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Entry(NamedTuple):
     depth_claims: tuple[str, ...] | Callable[..., tuple[str, ...]] = ()
     presets: Mapping[str, Mapping[str, Any]] = {}
     full_name: str = ""
+    display_name: str = ""
     paper: str = ""
     as_published: str = ""
 
@@ -112,6 +114,7 @@ class Entry(NamedTuple):
             needs=self.needs,
             source=self.source,
             full_name=self.full_name,
+            display_name=self.display_name,
             paper=self.paper,
             as_published=self.as_published,
         )
@@ -142,6 +145,7 @@ def register(
     aliases: Sequence[str] = (),
     presets: Mapping[str, Mapping[str, Any]] = {},
     full_name: str = "",
+    display_name: str = "",
     paper: str = "",
     as_published: str = "",
 ) -> Callable[[Callable[..., Loss]], Callable[..., Loss]]:
@@ -150,7 +154,8 @@ def register(
     It is registered under the name of the function, and found by ``aliases`` too, which are names
     of the literature, and by those of ``presets``. As in ``Entry`` are ``family``, ``exactness``,
     ``source``, ``cost``, ``differentiable``, ``value_unbiased``, ``needs``, ``layers``,
-    ``depth_claims``, ``presets``, ``full_name``, ``paper`` and ``as_published``.
+    ``depth_claims``, ``presets``, ``full_name``, ``display_name``, ``paper`` and
+    ``as_published``.
 
     Raises:
         GradbenchError: something else has one of these names, or there is no docstring.
@@ -158,22 +163,9 @@ def register(
 
     def enter(make: Callable[..., Loss]) -> Callable[..., Loss]:
         entry = Entry(
-            make.__name__,
-            make,
-            family,
-            exactness,
-            cost,
-            differentiable,
-            value_unbiased,
-            source,
-            needs,
-            layers,
-            depth_claims,
-            presets,
-            full_name,
-            paper,
-            as_published,
-        )
+            make.__name__, make, family, exactness, cost, differentiable, value_unbiased, source,
+            needs, layers, depth_claims, presets, full_name, display_name, paper, as_published,
+        )  # fmt: skip
         ESTIMATORS.add(entry.name, entry, aliases=(*aliases, *presets), source=make)
         return make
 

@@ -26,6 +26,7 @@ def score_function(model: Model, signals: str, baseline: float = 0.0) -> Surroga
     family="reinforce",
     exactness="unbiased",
     full_name="score function estimator",
+    display_name="REINFORCE",
     paper="https://doi.org/10.1007/BF00992696",
     source="Williams 1992, Simple statistical gradient-following algorithms",
     aliases=("score_function",),
@@ -46,6 +47,7 @@ def reinforce(model: Model, *, baseline: float = 0.0, signals: str = "local") ->
     family="reinforce",
     exactness="unbiased",
     full_name="REINFORCE, leave-one-out over the batch",
+    display_name="REINFORCE, batch LOO",
     paper="https://doi.org/10.1007/BF00992696",
     source="Williams 1992; Kool et al. 2019 for samples in the place of examples",
 )
@@ -66,6 +68,7 @@ def reinforce_leave_one_out(model: Model, *, signals: str = "local") -> Loss:
     family="reinforce",
     exactness="unbiased",
     full_name="REINFORCE with a moving average as baseline",
+    display_name="REINFORCE, moving average",
     paper="https://doi.org/10.1007/BF00992696",
     source="Williams 1992 (reinforcement comparison)",
 )

@@ -27,6 +27,7 @@ from gradbench.models.structure import is_layered
     cost=Cost(n + 1, layers=L + D - n),
     value_unbiased=lambda smoothing: smoothing == 0,
     full_name="sample-analytic",
+    display_name="SA",
     paper="https://arxiv.org/abs/2006.03143",
     source="Shekhovtsov, Yanush & Flach 2020, in their released code (gradeval/model.py, fw_SA)",
 )

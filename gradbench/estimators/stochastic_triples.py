@@ -36,6 +36,7 @@ SIDES = ("one", "two")
         Cost(2, layers=2 * L) if pruned else Cost(D + 1, layers=L * (D + 1))
     ),
     full_name="stochastic triples",
+    display_name="stochastic triples",
     paper="https://arxiv.org/abs/2210.08572",
     as_published="pruned within one directional derivative",
     source="Arya et al. 2022, Automatic differentiation of programs with discrete randomness",

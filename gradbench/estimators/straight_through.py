@@ -46,6 +46,7 @@ def _derivative(proxy: str | Slope, slope: float) -> Callable[[Noise, Array, Arr
         ("linear uniform",) if proxy == "density" and slope == 1 else ()
     ),
     full_name="straight-through",
+    display_name="ST",
     paper="https://arxiv.org/abs/1308.3432",
     as_published="proxy='identity' in Bengio et al.",
     source="Bengio et al. 2013; Shekhovtsov & Yanush 2021",
@@ -81,6 +82,7 @@ def straight_through(model: Model, *, proxy: str | Slope = "density", slope: flo
     exactness="biased",
     value_unbiased=False,
     full_name="straight-through of the deterministic sign",
+    display_name="deterministic ST",
     paper="https://arxiv.org/abs/1602.02830",
     source="Courbariaux et al. 2016, Binarized neural networks",
     aliases=("hubara",),

@@ -30,6 +30,7 @@ def _check_weights(name: str, model: Model) -> None:
     exactness="biased",
     value_unbiased=False,
     full_name="Bayesian learning rule for binary networks",
+    display_name="BayesBiNN",
     paper="https://arxiv.org/abs/2002.10778",
     as_published="mean of the step before",
     source="Meng, Bachmann & Khan 2020, Training binary neural networks using the Bayesian "
@@ -85,6 +86,7 @@ def bayesbinn(model: Model, *, temperature: float = 1.0, epsilon: float = 1e-10)
     exactness="biased",
     value_unbiased=False,
     full_name="magnitude-aware sign",
+    display_name="magnitude-aware sign",
     paper="https://arxiv.org/abs/1808.00278",
     as_published="scaled=True in the text and in larq",
     source="Liu et al. 2018, Bi-Real Net",

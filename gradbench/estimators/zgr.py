@@ -15,6 +15,7 @@ from gradbench.estimators.straight_through import with_derivative
     family="zgr",
     exactness="quadratic",
     full_name="zero-temperature Gumbel-Rao",
+    display_name="ZGR",
     paper="https://proceedings.mlr.press/v202/shekhovtsov23a.html",
     source="Shekhovtsov 2023; Liu et al. 2023 (ReinMax)",
 )
@@ -30,6 +31,7 @@ def zgr(model: Model) -> Loss:
     family="zgr",
     exactness=lambda phi: "quadratic" if phi == 0.5 else "multilinear",
     full_name="deep autoregressive network's straight-through",
+    display_name="DARN",
     paper="https://arxiv.org/abs/1310.8499",
     source="Gregor et al. 2014, Deep autoregressive networks",
 )
@@ -53,6 +55,7 @@ def darn(model: Model, *, phi: float | str = 0.5) -> Loss:
     family="zgr",
     exactness=lambda alpha: "quadratic" if alpha == 1 else "multilinear",
     full_name="mixture of straight-through and ZGR",
+    display_name="ST-ZGR",
     paper="https://proceedings.mlr.press/v202/shekhovtsov23a.html",
     source="Shekhovtsov 2023, Cold analysis of Rao-Blackwellized straight-through",
 )
@@ -76,6 +79,7 @@ def st_zgr(model: Model, *, alpha: float = 0.5) -> Loss:
     family="zgr",
     exactness="multilinear",
     full_name="minimum-variance straight-through",
+    display_name="MVE",
     paper="https://openreview.net/forum?id=5LZQfHUVER",
     as_published="half of this tau for one-hot states",
     source="Hooper & Shekhovtsov 2026, Generalized and optimal straight-through estimators",
@@ -107,6 +111,7 @@ def mve(model: Model, *, tau: float = 1.0) -> Loss:
         "quadratic" if temperature == 1 and alpha == 1 else "biased"
     ),
     full_name="second-order straight-through, by Heun's method",
+    display_name="ReinMax",
     paper="https://arxiv.org/abs/2304.08612",
     source="Liu et al. 2023, Bridging discrete and backpropagation",
 )

@@ -23,7 +23,7 @@ from gradbench.metrics.compare import compare
 from gradbench.metrics.crossovers import best, crossovers, sample_complexity
 from gradbench.metrics.directions import BAND
 from gradbench.metrics.directory import measurements
-from gradbench.metrics.frames import coordinates, curves, summary
+from gradbench.metrics.frames import coordinates, curves, names_in, summary
 from gradbench.metrics.intervals import LEVEL, Estimate
 from gradbench.metrics.layers import LayerMetrics, layers_of
 from gradbench.metrics.measurement import KEYS, NETWORK, Measurement
@@ -59,6 +59,7 @@ __all__ = [
     "layers_of",
     "measurements",
     "metric",
+    "names_in",
     "orderings",
     "over_replicates",
     "rank",

@@ -59,6 +59,7 @@ class Cells(Iterable[Measurement]):
         labels = {problem["name"]: problem["label"] for problem in suite["problems"]}
         claims = results.manifest.get("claims", {})
         families = index.families() | results.manifest.get("families", {})
+        names = results.manifest.get("names", {})
         refuse_unknown = _unknown(results)
         reference: tuple[CheckpointId, Reference] | None = None
         finished = 0
@@ -86,6 +87,7 @@ class Cells(Iterable[Measurement]):
                 # The index knows the defaults, which any argument may change.
                 claim=claims.get(cell.estimator, index.claims().get(cell.estimator, "")),
                 info={"family": families.get(family(cell.estimator), family(cell.estimator))}
+                | ({"display_name": name} if (name := names.get(cell.estimator)) else {})
                 | {"loss": value}
                 | ({suite["by"]: label} if suite["by"] else {})
                 | ({"epoch": n} if (n := _epoch(cell.place.checkpoint)) is not None else {}),

@@ -105,6 +105,21 @@ def coordinates(results: Measurements) -> pd.DataFrame:
     return parts.frame()
 
 
+def names_in(frame: pd.DataFrame) -> dict[str, str]:
+    """Return the display names of estimators that a frame has, by spec.
+
+    Frames have them, as the column ``display_name``, of the estimators of plugins. They are the
+    argument ``known`` of ``gradbench.core.display.display_name``.
+
+    Args:
+        frame: any frame of ``gradbench.metrics``.
+    """
+    if "display_name" not in frame:
+        return {}
+    once = frame.drop_duplicates("estimator").dropna(subset=["display_name"])
+    return dict(zip(once["estimator"], once["display_name"].astype(str), strict=True))
+
+
 class Frames:
     """Several of these frames, of cells that are read just once: "summary", "curves", ..."""
 
@@ -126,6 +141,9 @@ class Frames:
     def frames(self) -> dict[str, pd.DataFrame]:
         """Return the frames by name."""
         return {name: table.frame() for name, table in self._tables.items()}
+
+
+_LOOKS = ("family", "display_name")
 
 
 class _Columns:
@@ -166,8 +184,8 @@ class _Coordinates:
                 continue
             mean, variances = sample.mean_and_variance()
             key = dict(zip(KEYS, [*cell.place, sample.name, cell.estimator], strict=True))
-            family = {"family": cell.info["family"]} if "family" in cell.info else {}
-            self._names.add({**key, **family, "bias_source": found.source})
+            looks = {name: cell.info[name] for name in _LOOKS if name in cell.info}
+            self._names.add({**key, **looks, "bias_source": found.source})
             self._sizes.append(len(mean))
             values = {
                 "coordinate": np.arange(len(mean)),

@@ -89,6 +89,7 @@ def rank(
             cell = one.metrics.cell
             rows.append(
                 dict(zip(KEYS, [*place, one.metrics.layer, cell.estimator], strict=True))
+                | {key: cell.info[key] for key in ("display_name",) if key in cell.info}
                 | {"rank": number, "M": one.average}
                 | value
                 | {"zero_gradient": one.metrics.zero_gradient}

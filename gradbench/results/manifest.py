@@ -41,7 +41,10 @@ from gradbench.results.shape import (
 )
 
 # The columns of frames that no sweep can have the name of.
-_TAKEN = {"problem", "replicate", "checkpoint", "layer", "estimator", "family", "loss", "epoch"}
+_TAKEN = {
+    *("problem", "replicate", "checkpoint", "layer", "estimator", "family", "display_name"),
+    *("loss", "epoch"),
+}
 _PROBLEM: Shape = {
     "name": folder,
     "label": (number, None),
@@ -83,6 +86,7 @@ _MANIFEST: Shape = {
     "continued?": [_ORIGIN | {...: anything}],
     "claims?": {...: text},
     "families?": {...: text},
+    "names?": {...: text},
     ...: anything,
 }
 
@@ -132,12 +136,17 @@ def _refuse_other(directory: Path, manifest: Json, wanted: Json) -> None:
 
 
 def _begin_or_continue(
-    directory: Path, wanted: Json, families: Mapping[str, str], claims: Mapping[str, str]
+    directory: Path,
+    wanted: Json,
+    families: Mapping[str, str],
+    claims: Mapping[str, str],
+    names: Mapping[str, str],
 ) -> Json:
     """Return the manifest of a run; write it where the run is new or its provenance has changed.
 
     ``families`` are those of the estimators: figures draw them alike, wherever they come from.
     ``claims`` are what the estimators are exact for: a theorem knows more than draws do.
+    ``names`` are what figures call those of plugins.
     """
     path = directory / "manifest.json"
     manifest = _read_manifest(path) if path.exists() else None
@@ -155,7 +164,7 @@ def _begin_or_continue(
         new = manifest | {"continued": [*_origins(manifest)[1:], origin]}
     else:
         new = manifest
-    for entry, facts in (("families", families), ("claims", claims)):
+    for entry, facts in (("families", families), ("claims", claims), ("names", names)):
         known = new.get(entry, {}) | facts
         new = new | ({entry: dict(sorted(known.items()))} if known else {})
     if new == manifest:

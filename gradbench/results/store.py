@@ -79,12 +79,14 @@ class Results:
         draws: int,
         families: Mapping[str, str] | None = None,
         claims: Mapping[str, str] | None = None,
+        names: Mapping[str, str] | None = None,
     ) -> Self:
         """Open the results of a suite, seed and number of draws, or begin them, to write.
 
         Files that a killed run left half written are removed. Versions, commit or machine that
         differ from the last ones in the manifest are added to it, as are the ``families`` of
-        estimators, by their names without arguments, and their ``claims``, by their specs.
+        estimators, by their names without arguments, and their ``claims`` and display ``names``,
+        by their specs.
 
         Raises:
             GradbenchError: the directory holds something else, has a newer schema, cannot be
@@ -98,7 +100,8 @@ class Results:
             lock = locked(directory)
             undo.callback(lock.release)
             remove_partials(directory)
-            manifest = _begin_or_continue(directory, wanted, families or {}, claims or {})
+            facts = (families or {}, claims or {}, names or {})
+            manifest = _begin_or_continue(directory, wanted, *facts)
             undo.pop_all()
         return cls(directory, manifest, lock)
 

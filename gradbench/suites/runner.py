@@ -9,6 +9,7 @@ from tqdm import tqdm
 
 from gradbench import exact
 from gradbench.core.compiling import let_go
+from gradbench.core.display import names_to_keep
 from gradbench.core.errors import GradbenchError
 from gradbench.core.names import file_name
 from gradbench.core.platform import check_platform
@@ -69,6 +70,7 @@ def run(
         suite.draws,
         families_of(suite.estimators),
         claims_of(suite.estimators),
+        names_to_keep(suite.estimators),
     )
     with results, float64():
         tasks = [list(list_tasks(results, suite, built)) for built in problems]
