@@ -20,6 +20,7 @@ from gradbench.core.errors import GradbenchError, GradbenchWarning
 from gradbench.core.noise import Noise, get_noise
 from gradbench.core.run import batch_size
 from gradbench.models.network import SBN, RealNetwork
+from gradbench.models.predict import Predicts
 
 _INNER = 0xB1A5  # folded into the key of the activations; streams of uniforms count from 0
 
@@ -36,7 +37,7 @@ def map_weights(f: Callable[[Any], Any], theta: Params) -> Any:
 
 
 @dataclass(frozen=True)
-class BinaryWeights:
+class BinaryWeights(Predicts):
     """A network with binary weights: the entries called "weight" of its parameters are latent.
 
     ``network`` is a ``RealNetwork``, or an ``SBN`` with stochastic activations. The activations of

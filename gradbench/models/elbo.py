@@ -113,6 +113,10 @@ class ELBO:
             "decoders": tuple(d.init(k) for d, k in zip(self.decoders, keys, strict=True)),
         }
 
+    def read(self, theta: Params, states: tuple[Array, ...]) -> Float[Array, " outputs"]:
+        """Return the logits of the target, given the ``states`` of all layers."""
+        return jnp.ravel(self.decoders[0](theta["decoders"][0], states[0]))
+
     def _check_parameters(self, theta: Params) -> None:
         units, names = int(np.prod(self.inputs)), {"prior", "decoders"}
         fit = (

@@ -16,6 +16,7 @@ the last states, as a ``Readout`` does, and TOML says its name. Any other object
 table whose first key has the name (``objective = { distance = [0.49], power = 2 }``).
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
@@ -156,6 +157,24 @@ def check_targets(loss: str | LossFunction, targets: np.ndarray, outputs: int) -
         raise GradbenchError(f"{loss} got the target {wrong[0]}; {remedy}")
 
 
+def ensemble(
+    loss: str | LossFunction | None, outputs: Float[Array, "samples n outputs"]
+) -> Float[Array, "n outputs"]:
+    """Return the mean over samples of what outputs mean to a loss, as outputs.
+
+    That is the mean of probabilities where the loss is one of classes, counts or bits, as log
+    probabilities or logits, and else the mean of the outputs themselves.
+    """
+    named = get_loss(loss) if loss is not None else None
+    n = math.log(len(outputs))
+    if named in (softmax_cross_entropy, multinomial_likelihood):
+        return jax.nn.logsumexp(jax.nn.log_softmax(outputs), axis=0) - n
+    if named in (logistic_loss, bernoulli_likelihood):
+        sides = (jax.nn.logsumexp(jax.nn.log_sigmoid(s * outputs), axis=0) for s in (1, -1))
+        return jnp.subtract(*sides)
+    return jnp.mean(outputs, axis=0)
+
+
 @dataclass(frozen=True)
 class Readout:
     """The objective loss(W x + b, target): an affine map of the last states, and a loss of it.
@@ -195,6 +214,10 @@ class Readout:
             GradbenchError: parameters, states or a target of other shapes.
         """
         return get_loss(self.loss)(affine(theta, jnp.ravel(x)), target)
+
+    def read(self, theta: Params, states: tuple[Array, ...]) -> Float[Array, " outputs"]:
+        """Return what the loss reads, given the ``states`` of all layers."""
+        return affine(theta, jnp.ravel(states[-1]))
 
     def flips(
         self, theta: Params, x: Array, flipped: Array, target: Array

@@ -25,13 +25,14 @@ from gradbench.models.dense import Dense
 from gradbench.models.flips import flip_each, one_by_one
 from gradbench.models.layer import axes
 from gradbench.models.losses import LossFunction, Readout
+from gradbench.models.predict import Predicts
 from gradbench.models.ranks import Choice
 
 LARGEST = 1e6  # what a state may be: squares of sums of states are numbers still
 
 
 @dataclass(frozen=True)
-class SBN(Chain):
+class SBN(Chain, Predicts):
     """A stochastic binary network: a chain of stochastic layers, and an objective of the states.
 
     ``objective`` is a function of the last states, ``objective(theta, x, target)`` such as a
