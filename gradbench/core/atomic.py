@@ -9,11 +9,8 @@ import errno
 import hashlib
 import io
 import json
-import math
 import os
-import zipfile
 from collections.abc import Iterator, Mapping
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +18,12 @@ import numpy as np
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
+from gradbench.core.archives import MOST_BYTES, read_arrays
 from gradbench.core.errors import GradbenchError
 
 # Of everything on disk; readers refuse newer ones and read older ones. From 3 on every file says
 # what it belongs to.
 SCHEMA = 3
-MOST_BYTES = 2**31  # of a file of results, also when it is unpacked: more is an attack
 Floats = NDArray[np.float64]
 Counts = NDArray[np.int64]
 Json = dict[str, Any]
@@ -87,12 +84,7 @@ def unpack(
     """
     data = read_file(path)
     try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            if sum(part.file_size for part in archive.infolist()) > MOST_BYTES:
-                raise ValueError("larger than any results")
-            arrays = {
-                name.removesuffix(".npy"): _array(archive.read(name)) for name in archive.namelist()
-            }
+        arrays = read_arrays(data)
         text, stored = str(arrays.pop("note")), str(arrays.pop("digest"))
         if _content(arrays, text) != stored:
             raise ValueError("digest")
@@ -110,29 +102,6 @@ def unpack(
     if whose is not None and (written >= 3 or schema >= 3):
         refuse_foreign(path, owner, whose, "delete it and run again")
     return arrays, layers, info
-
-
-def _array(content: bytes) -> NDArray[Any]:
-    """Return the array in the content of an npy; its header, which many share, is read once.
-
-    Raises:
-        ValueError: it is not an array of numbers or text.
-    """
-    start = 10 + int.from_bytes(content[8:10], "little")
-    shape, transposed, kind = _header(content[:start])
-    if kind.hasobject:
-        raise ValueError("objects")
-    flat = np.frombuffer(content, kind, math.prod(shape), start).copy()
-    return flat.reshape(shape, order="F" if transposed else "C")
-
-
-@lru_cache(maxsize=256)
-def _header(content: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    """Return shape, order and type of the array whose npy begins like this."""
-    file = io.BytesIO(content)
-    if np.lib.format.read_magic(file) != (1, 0):
-        raise ValueError("a version of npy that is not written here")
-    return np.lib.format.read_array_header_1_0(file)
 
 
 def refuse_foreign(path: Path, found: Any, wanted: Mapping[str, Any], remedy: str) -> None:

@@ -227,7 +227,7 @@ def test_a_pipe_in_the_place_of_a_file_is_refused(run):
 
 
 def test_an_archive_of_more_than_any_results_is_refused(run, monkeypatch):
-    monkeypatch.setattr("gradbench.core.atomic.MOST_BYTES", 10_000)
+    monkeypatch.setattr("gradbench.core.archives._SMALL", 10_000)
     path = next((run / "moments").rglob("*.npz"))
     content = path.read_bytes()
     buffer = io.BytesIO()

@@ -1,0 +1,64 @@
+"""Archives of arrays, npz: read as a whole or refused before they are unpacked.
+
+An archive comes from anyone, and a few kilobytes of it can say gigabytes of zeros. The sizes that
+it declares are looked at first, and no more than these is unpacked.
+"""
+
+import io
+import math
+import zipfile
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+MOST_BYTES = 2**31  # of a file, also when it is unpacked: more is an attack
+_SMALL = 2**26  # bytes that any archive may unpack to
+_MOST_RATIO = 200  # of the sizes after and before unpacking, beyond that: that of zeros is 1000
+
+
+def read_arrays(content: bytes, most: int = MOST_BYTES) -> dict[str, NDArray[Any]]:
+    """Return the arrays in the content of an npz, by name.
+
+    Args:
+        content: the bytes of the file.
+        most: the number of bytes that all arrays together may have.
+
+    Raises:
+        ValueError: they would have more, or one is not an array of numbers or text as numpy's
+            ``savez`` writes it. Damaged archives raise errors of several other kinds.
+    """
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        size = sum(part.file_size for part in archive.infolist())
+        if size > most or (size > _SMALL and size > _MOST_RATIO * len(content)):
+            raise ValueError(f"{size:,} bytes when it is unpacked")
+        return {
+            part.filename.removesuffix(".npy"): _array(_unpacked(archive, part))
+            for part in archive.infolist()
+        }
+
+
+def _unpacked(archive: zipfile.ZipFile, part: zipfile.ZipInfo) -> bytes:
+    """Return a part of an archive; without a size, ``read`` would unpack more than is declared."""
+    with archive.open(part) as file:
+        return file.read(part.file_size)
+
+
+def _array(content: bytes) -> NDArray[Any]:
+    """Return the array in the content of an npy; its header, which many share, is read once."""
+    start = 10 + int.from_bytes(content[8:10], "little")
+    shape, transposed, kind = _header(content[:start])
+    if kind.hasobject:
+        raise ValueError("objects")
+    flat = np.frombuffer(content, kind, math.prod(shape), start).copy()
+    return flat.reshape(shape, order="F" if transposed else "C")
+
+
+@lru_cache(maxsize=256)
+def _header(content: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Return shape, order and type of the array whose npy begins like this."""
+    file = io.BytesIO(content)
+    if np.lib.format.read_magic(file) != (1, 0):
+        raise ValueError("another version of npy than 1.0")
+    return np.lib.format.read_array_header_1_0(file)
