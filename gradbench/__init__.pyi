@@ -8,8 +8,11 @@ from . import plots as plots
 from . import suites as suites
 from . import testing as testing
 from .advise.diagnose import diagnose as diagnose
+from .advise.evaluate import evaluate as evaluate
+from .advise.evaluate import run as run
 from .advise.explain import explain as explain
 from .advise.recommend import recommend as recommend
+from .advise.results import Results as Results
 from .cli.catalogue import available as available
 from .cli.show import show as show
 from .core.errors import GradbenchError as GradbenchError
@@ -32,6 +35,5 @@ from .plots.suite import plot as plot
 from .report.html import write_report as write_report
 from .suites.initialise import initialise as initialise
 from .suites.runner import describe as describe
-from .suites.runner import run as run
 
 __version__: str

@@ -1,5 +1,6 @@
 """The gradient that estimators are compared with: enumerated where that can be done, or sampled."""
 
+import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -19,7 +20,13 @@ from gradbench.exact.routes import route_of
 from gradbench.exact.size import MEMORY, fits
 from gradbench.measure import exact_reference
 from gradbench.measure.reference_types import Pilot, Reference, Samples
-from gradbench.measure.sampled_reference import FILE, FIRST_DRAWS, MOST_DRAWS, SampledReference
+from gradbench.measure.sampled_reference import (
+    FILE,
+    FIRST_DRAWS,
+    MOST_DRAWS,
+    Limits,
+    SampledReference,
+)
 
 __all__ = ["Pilot", "Reference", "Samples", "reference"]
 
@@ -37,6 +44,7 @@ def reference(
     key: Array | None = None,
     estimators: str | Sequence[str] | None = None,
     most_draws: int = MOST_DRAWS,
+    seconds: float | None = None,
     directory: str | Path | None = None,
     progress: bool = False,
 ) -> Reference:
@@ -61,6 +69,8 @@ def reference(
             estimator to fix it.
         most_draws: the run stops here, with a warning, if a layer is not known so well; at least
             1024, and used up to a power of two.
+        seconds: the run also stops, with a warning, before draws that would last longer than this
+            in all, as far as those before tell; the first 1024 are always made.
         directory: a folder where the state is saved whenever the draws have doubled. A run that was
             interrupted, or is asked for a smaller ``rel_se`` later, continues from there and ends
             with the same bits as an uninterrupted one (on the same machine).
@@ -81,6 +91,8 @@ def reference(
         raise GradbenchError(
             f"most_draws is {most_draws!r}; give a number from {FIRST_DRAWS} to 2^32"
         )
+    if seconds is not None:
+        positive("seconds", seconds)
     specs = _specs(estimators)
     if key is not None:
         check_order(key, batch)
@@ -101,11 +113,13 @@ def reference(
     with float64():
         params, batch = doubled((params, batch))
         sampling = SampledReference(model, params, batch, key, specs)
+        began = time.monotonic()
         state, cell = (
             (sampling.load(path), None) if path and path.exists() else sampling.begin(rel_se)
         )
-        state = sampling.draw_until(state, cell, rel_se, most_draws, path, progress)
-        return sampling.result(state, rel_se)
+        end = None if seconds is None else began + seconds
+        state = sampling.draw_until(state, cell, Limits(rel_se, most_draws, end), path, progress)
+        return sampling.result(state, rel_se, seconds)
 
 
 def _specs(estimators: str | Sequence[str] | None) -> Sequence[str] | None:

@@ -8,6 +8,7 @@ times in all, so that the stopping rule hardly biases the mean (see the tests of
 """
 
 import math
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -58,6 +59,25 @@ class State(NamedTuple):
             while len(blocks) > 1 and blocks[-2].count == blocks[-1].count < size:
                 last = blocks.pop()
                 blocks.append(merge(blocks.pop(), last))
+
+
+class Limits(NamedTuple):
+    """When a run ends: at a relative standard error, before too many draws, or before ``end``.
+
+    ``end`` is a time of ``time.monotonic``; None is never.
+    """
+
+    rel_se: float
+    draws: int
+    end: float | None = None
+
+    def leave(self, state: State, last: float | None) -> bool:
+        """Return whether a run ends here, whose last draws, half of all, took so many seconds."""
+        if max(state.errors()) <= self.rel_se or 2 * state.draws > self.draws:
+            return True
+        if self.end is None or last is None:
+            return False
+        return time.monotonic() + 2 * last > self.end  # the next are twice as many
 
 
 class SampledReference(NamedTuple):
@@ -129,8 +149,7 @@ class SampledReference(NamedTuple):
         self,
         state: State,
         cell: Cell | None,
-        rel_se: float,
-        most: int,
+        limits: Limits,
         path: Path | None,
         progress: bool,
     ) -> State:
@@ -139,20 +158,26 @@ class SampledReference(NamedTuple):
         Args:
             state: the run so far.
             cell: its estimator; prepared when it is needed if None.
-            rel_se: the relative standard error to be reached in every layer.
-            most: draws that are not to be exceeded.
-            path: the file where the state is saved whenever the draws have doubled.
+            limits: when the run ends.
+            path: the file where the state is saved at first, with the choice of the estimator, and
+                whenever the draws have doubled.
             progress: whether to show a bar.
 
         Returns:
             The state at the end.
         """
-        text = {"desc": state.estimator, "unit": " draws"}
+        text = {"desc": f"reference: {state.estimator}", "unit": " draws"}
+        last: float | None = None
+        if path and not state.draws:
+            self.save(path, state)
         with tqdm(initial=state.draws, disable=not progress, **text) as bar:
-            while max(state.errors()) > rel_se and 2 * state.draws <= most:
+            while not limits.leave(state, last):
+                began = time.monotonic()
                 cell = cell or self.cell(state.estimator)
                 draws = 2 * state.draws or FIRST_DRAWS
+                # The first draws are as many as the second, but compile as well.
                 state = self._extend(state, cell, draws, draws // _BLOCKS, bar)
+                last = (time.monotonic() - began) / (2 if draws == FIRST_DRAWS else 1)
                 bar.set_postfix(rel_se=f"{max(state.errors()):.2g}")
                 if path:
                     self.save(path, state)
@@ -171,12 +196,14 @@ class SampledReference(NamedTuple):
             bar.update(call)
         return new
 
-    def result(self, state: State, rel_se: float) -> Reference:
+    def result(self, state: State, rel_se: float, seconds: float | None = None) -> Reference:
         """Return the mean of the draws, with a warning where it is less precise than asked for."""
         names = layer_names(self.params)
         value, *layers = map(Blocks.stack, state.parts)
         errors = dict(zip(names, state.errors(), strict=True))
-        _warn_of_errors(state, errors, rel_se)
+        _warn_of_errors(
+            state, errors, rel_se, "most_draws" if seconds is None else "seconds and most_draws"
+        )
         gradient, standard_error = (
             opened(from_vectors(vectors, self.params))
             for vectors in (
@@ -241,10 +268,11 @@ class SampledReference(NamedTuple):
             rows = zip(map(int, counts), means, m2, strict=True)
             parts.append([Moments(*row) for row in rows])
         pilot = tuple(Pilot(*row) for row in note["pilot"])
-        return State(note["estimator"], pilot, sum(block.count for block in parts[0]), parts)
+        draws = sum(block.count for block in parts[0]) if parts else 0
+        return State(note["estimator"], pilot, draws, parts)
 
 
-def _warn_of_errors(state: State, errors: dict[str, float], rel_se: float) -> None:
+def _warn_of_errors(state: State, errors: dict[str, float], rel_se: float, limit: str) -> None:
     """Warn, at the call of ``gradbench.reference``, of layers that are not known well enough."""
     short = [
         f"{name} to {error:.2g}" if error < math.inf else f"{name} cannot be told from zero"
@@ -255,7 +283,7 @@ def _warn_of_errors(state: State, errors: dict[str, float], rel_se: float) -> No
         warn(
             f"after {state.draws} draws of {state.estimator} the reference is not known to a "
             f"relative standard error of {rel_se:g} in every layer ({', '.join(short)}); "
-            "raise most_draws, or use it as it is: the metrics take its blocks into account",
+            f"raise {limit}, or use it as it is: the metrics take its blocks into account",
             GradbenchWarning,
             stacklevel=4,
         )

@@ -9,13 +9,14 @@ from typing import Any
 from gradbench.core import index
 from gradbench.core.atomic import CorruptFile, Json
 from gradbench.core.errors import GradbenchError
-from gradbench.core.specs import family
+from gradbench.core.specs import family, label
 from gradbench.measure.stack import Stack
 from gradbench.metrics.measurement import Measurement
 from gradbench.metrics.selection import Selection
 from gradbench.metrics.stopping import is_check_due, relative_error
 from gradbench.results.consistent import Stored, fitting
 from gradbench.results.contents import Reference
+from gradbench.results.manifest import checkpoint_names
 from gradbench.results.shards import CellStore, CheckpointId
 from gradbench.results.store import Results
 
@@ -72,7 +73,7 @@ class Cells(Iterable[Measurement]):
                 continue
             if reference is None or reference[0] != cell.place:
                 reference = cell.place, _reference(results, cell.place)
-            value, gradient, _ = reference[1]
+            value, gradient, _, sampled = reference[1]
             moments = results.load_moments(cell.place, cell.estimator)
             label = labels[cell.place.problem]
             blocks = fitting(cell.directory, Stored(meta, stacks, gradient, moments))
@@ -84,6 +85,7 @@ class Cells(Iterable[Measurement]):
                 gradient,
                 moments=moments,
                 cost=results.load_cost(cell.place, cell.estimator) or {},
+                reference=sampled,
                 # The index knows the defaults, which any argument may change.
                 claim=claims.get(cell.estimator, index.claims().get(cell.estimator, "")),
                 info={"family": families.get(family(cell.estimator), family(cell.estimator))}
@@ -158,8 +160,7 @@ def _unknown(results: Results) -> Callable[[CellStore], None]:
         place = cell.place
         known = place.problem in problems and place.replicate < suite["replicates"]
         if known and results.manifest["schema"] >= 3:
-            training = problems[place.problem]["training"]
-            names = [f"epoch {n}" for n in training["checkpoints"]] if training else ["untrained"]
+            names = checkpoint_names(problems[place.problem])
             known = place.checkpoint in names and cell.estimator in suite["estimators"]
         if not known:
             raise CorruptFile(
@@ -231,25 +232,53 @@ def expected(results: Results, selection: Selection | None = None) -> int:
     """Return the number of cells of a suite: problems x replicates x checkpoints x estimators."""
     suite = results.manifest["suite"]
     chosen = selection or Selection.of(suite)
-    trainings = [p["training"] for p in suite["problems"] if p["name"] in chosen.problems]
-    checkpoints = sum(len(training["checkpoints"]) if training else 1 for training in trainings)
+    problems = [problem for problem in suite["problems"] if problem["name"] in chosen.problems]
+    checkpoints = sum(len(checkpoint_names(problem)) for problem in problems)
     return checkpoints * suite["replicates"] * len(chosen.estimators)
 
 
 def agreement(results: Results) -> str:
-    """Return a line that tells how well the exact gradients were confirmed, at worst."""
+    """Return a line that tells how well the gradients that all is measured against are known."""
     places = dict.fromkeys(cell.place for cell in results.cells())
-    references = [results.load_reference(place) for place in places]
-    known = [reference.info.get("agreement") for reference in references if reference is not None]
-    found = [one for one in known if one is not None]
-    if not found:
+    found = [results.load_reference(place) for place in places]
+    references = [reference for reference in found if reference is not None]
+    samples = [one.info["samples"] for one in references if one.blocks is not None]
+    exact = [one.info.get("agreement") for one in references if one.blocks is None]
+    parts = [_sampled_line(samples, len(references))] if samples else []
+    if exact or not samples:
+        parts.append(_exact_line([one for one in exact if one is not None]))
+    return "; ".join(parts)
+
+
+def _sampled_line(samples: Sequence[Json], total: int) -> str:
+    """Return how precisely sampled gradients are known, at worst, and what they are means of."""
+    errors = [error for one in samples for error in one["rel_se"].values()]
+    worst = max((error for error in errors if error is not None), default=None)
+    known = "known to no precision" if worst is None else f"known to {100 * worst:.2g} % or better"
+    if None in errors:
+        known += ", in some layers not told from zero"
+    draws, names = (
+        max(one["draws"] for one in samples),
+        {label(one["estimator"]) for one in samples},
+    )
+    where = "" if len(samples) == total else f" (at {len(samples)} of {total} places)"
+    most = "" if len(samples) == 1 else "at most "
+    return (
+        f"sampled gradients{where}: {known} in every layer, from {most}{draws:,} draws of "
+        f"{' and '.join(sorted(names))}; every interval includes their noise"
+    )
+
+
+def _exact_line(known: Sequence[Json]) -> str:
+    """Return how well exact gradients were confirmed, at worst."""
+    if not known:
         return "exact gradients: no check of them is stored"
-    differences = max(one["finite difference"] for one in found)
+    differences = max(one["finite difference"] for one in known)
     line = f"exact gradients: finite differences agree to {differences:.0e}"
     # None where a network is too large for the second route.
-    routes = [one["brute force"] for one in found if one.get("brute force") is not None]
+    routes = [one["brute force"] for one in known if one.get("brute force") is not None]
     if routes:
-        where = "" if len(routes) == len(found) else f" (at {len(routes)} of {len(found)} places)"
+        where = "" if len(routes) == len(known) else f" (at {len(routes)} of {len(known)} places)"
         line = (
             f"exact gradients: two routes agree to {max(routes):.0e}{where}, "
             f"finite differences to {differences:.0e}"

@@ -11,6 +11,7 @@ import numpy as np
 
 from gradbench.core.atomic import CorruptFile, Floats, Json
 from gradbench.core.errors import GradbenchError
+from gradbench.measure.blocks import Blocks
 from gradbench.results.shape import (
     Shape,
     anything,
@@ -26,6 +27,13 @@ from gradbench.results.shape import (
 FACTS: dict[str, Shape] = {
     "checkpoints": {"tree": name, ...: anything},
     "references": {
+        # Of a sampled reference; an error is null where a gradient cannot be told from zero.
+        "samples?": {
+            "estimator": name,
+            "draws": count,
+            "rel_se": {...: (not_negative, None)},
+            ...: anything,
+        },
         "agreement?": {
             "finite difference": not_negative,
             "brute force?": (not_negative, None),
@@ -49,11 +57,63 @@ FACTS: dict[str, Shape] = {
 
 
 class Reference(NamedTuple):
-    """The exact value, the gradient ``[P]`` per layer, and facts about them such as the route."""
+    """The value, the gradient ``[P]`` per layer, and facts about them such as the route.
+
+    ``blocks`` are those of the draws that a sampled reference is the mean of, for each layer; they
+    are None where the gradient is exact. A sampled value may be NaN, where it is not known.
+    """
 
     value: float
     gradient: tuple[Floats, ...]
     info: Json
+    blocks: tuple[Blocks, ...] | None = None
+
+    @classmethod
+    def stored(cls, arrays: Mapping[str, Floats], layers: int, info: Json) -> "Reference":
+        """Return the reference that ``arrays`` says.
+
+        Raises:
+            ValueError: something in it is not as it has to be.
+            KeyError: something is missing.
+        """
+        gradient = tuple(vector(arrays, str(n)) for n in range(layers))
+        value = float(arrays["value"].reshape(()))
+        if not gradient or not (np.isfinite(value) or ("samples" in info and np.isnan(value))):
+            raise ValueError("value")
+        if "samples" not in info:
+            return cls(value, gradient, info)
+        blocks = tuple(_blocks(arrays, n, own) for n, own in enumerate(gradient))
+        if {own.draws for own in blocks} != {info["samples"]["draws"]}:
+            raise ValueError("draws")
+        return cls(value, gradient, info, blocks)
+
+
+def blocks_apart(blocks: Sequence[Blocks]) -> dict[str, Floats]:
+    """Return the blocks of each layer as arrays with names."""
+    return {
+        f"{n}/{name}": part for n, own in enumerate(blocks) for name, part in own._asdict().items()
+    }
+
+
+def _blocks(arrays: Mapping[str, Floats], layer: int, gradient: Floats) -> Blocks:
+    """Return the blocks of a layer, whose mean is its gradient.
+
+    Raises:
+        ValueError: they are impossible.
+        KeyError: something is missing.
+    """
+    found = Blocks(*(arrays[f"{layer}/{name}"] for name in Blocks._fields))
+    counts, means, squares = found
+    rows = (len(counts), len(gradient))
+    if counts.ndim != 1 or len(counts) < 2 or means.shape != rows or squares.shape != rows:
+        raise ValueError("blocks")
+    if not all(np.isfinite(part).all() for part in found):
+        raise ValueError("numbers")
+    if (counts < 1).any() or (counts % 1).any() or (squares < 0).any():
+        raise ValueError("moments")
+    if not np.allclose(found.mean(), gradient, rtol=1e-9, atol=1e-9 * abs(gradient).max(initial=0)):
+        raise ValueError("mean")
+    return found
 
 
 def take_apart(tree: Any, name: str, arrays: dict[str, Any]) -> Any:
@@ -78,7 +138,7 @@ def put_together(tree: Any, arrays: Mapping[str, Floats]) -> Any:
     return arrays[tree]
 
 
-def vector(arrays: dict[str, Floats], name: str) -> Floats:
+def vector(arrays: Mapping[str, Floats], name: str) -> Floats:
     """Return an array that is a vector of finite numbers.
 
     Raises:

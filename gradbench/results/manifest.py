@@ -51,6 +51,8 @@ _PROBLEM: Shape = {
     "training": ({"checkpoints": filled(natural), ...: anything}, None),
     "title?": name,
     "base?": name,
+    "checkpoints?": filled(folder),
+    "given?": {"parameters": {...: text}, "batch": text, "model": text, ...: anything},
     "network?": {...: anything},
     ...: anything,
 }
@@ -91,6 +93,14 @@ _MANIFEST: Shape = {
 }
 
 
+def checkpoint_names(problem: Json) -> list[str]:
+    """Return the names of the checkpoints of a problem, as a manifest describes it."""
+    if problem.get("checkpoints"):  # those of a user's own model
+        return list(problem["checkpoints"])
+    training = problem["training"]
+    return [f"epoch {n}" for n in training["checkpoints"]] if training else ["untrained"]
+
+
 def suite_hash(suite: Mapping[str, Any]) -> str:
     """Return a hash of ``Suite.as_dict()``, whatever the order of its keys."""
     content = json.dumps(suite, sort_keys=True)
@@ -125,6 +135,8 @@ def _refuse_other(directory: Path, manifest: Json, wanted: Json) -> None:
     ]
     if numbers and old.get("name") == new.get("name"):
         other = f"with {' and '.join(numbers)}"
+    elif other_model := _other_model(old, new):
+        other = f"of {other_model}"
     elif manifest["suite_hash"] != wanted["suite_hash"]:
         keys = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
         other = f"of another suite (different in {', '.join(keys)})"
@@ -133,6 +145,18 @@ def _refuse_other(directory: Path, manifest: Json, wanted: Json) -> None:
     raise GradbenchError(
         f"{str(directory)!r} holds results {other}; choose another directory with --out"
     )
+
+
+def _other_model(old: Json, new: Json) -> str:
+    """Return what differs where both are of a user's own model, "" where nothing does.
+
+    The model is told last, as its digest is made at the parameters and the batch.
+    """
+    one, two = (suite["problems"][0].get("given", {}) for suite in (old, new))
+    if not one or not two:
+        return ""
+    words = {"parameters": "other parameters", "batch": "another batch", "model": "another model"}
+    return next((said for key, said in words.items() if one.get(key) != two.get(key)), "")
 
 
 def _begin_or_continue(

@@ -3,11 +3,13 @@
     DIR/manifest.json                                   what was run, by what, on what (`continued`:
                                                         and by what else, each time that changed)
     DIR/checkpoints/PROBLEM/REPLICATE/CHECKPOINT.npz    parameters
-    DIR/references/PROBLEM/REPLICATE/CHECKPOINT.npz     the exact gradient per layer
+    DIR/references/PROBLEM/REPLICATE/CHECKPOINT.npz     the exact gradient per layer, or a sampled
+                                                        one with the blocks of its draws
     DIR/moments/PROBLEM/REPLICATE/CHECKPOINT/ESTIMATOR.npz    exact mean and variance per layer,
                                                         where they can be enumerated
     DIR/costs/PROBLEM/REPLICATE/CHECKPOINT/ESTIMATOR.npz      evaluations and times of a draw
     DIR/shards/PROBLEM/REPLICATE/CHECKPOINT/ESTIMATOR/FIRST-LAST.DIGEST.parquet    blocks of a cell
+    DIR/unfinished/PROBLEM/REPLICATE/CHECKPOINT/        a sampled gradient that is being drawn
     DIR/figures/, DIR/figures.json                      what they were drawn of, see ``drawn.py``
 
 Every file but the figures says which run, place and estimator it is of, and is refused elsewhere;
@@ -43,10 +45,12 @@ from gradbench.core.atomic import (
 )
 from gradbench.core.errors import GradbenchError
 from gradbench.core.names import file_name
+from gradbench.measure.blocks import Blocks
 from gradbench.results.contents import (
     FACTS,
     Reference,
     as_written,
+    blocks_apart,
     natural_order,
     put_together,
     take_apart,
@@ -158,31 +162,52 @@ class Results:
             return tuple(put_together(tree, arrays))
 
     def save_reference(
-        self, place: CheckpointId, value: float, gradient: Sequence[Any], info: Mapping[str, Any]
+        self,
+        place: CheckpointId,
+        value: float,
+        gradient: Sequence[Any],
+        info: Mapping[str, Any],
+        blocks: Sequence[Blocks] = (),
     ) -> None:
-        """Store the exact value and the gradient, an array per layer, in float64.
+        """Store the value and the gradient, an array per layer, in float64.
 
-        ``info`` holds facts that JSON can say.
+        ``info`` holds facts that JSON can say, ``blocks`` the draws of a sampled gradient.
         """
         arrays = {str(n): np.ravel(layer) for n, layer in enumerate(gradient)}
-        arrays = {"value": np.asarray(value), **arrays}
+        arrays = {"value": np.asarray(value), **arrays, **blocks_apart(blocks)}
         self._save("references", place, None, arrays, len(gradient), info)
 
     def load_reference(self, place: CheckpointId) -> Reference | None:
-        """Return the stored exact gradient, None where there is none.
+        """Return the stored gradient, None where there is none.
 
         Raises:
             CorruptFile: the file is damaged.
         """
         if (found := self._load("references", place)) is None:
             return None
-        arrays, layers, info = found
         with as_written(self._path("references", place)):
-            gradient = tuple(vector(arrays, str(n)) for n in range(layers))
-            value = float(arrays["value"].reshape(()))
-            if not gradient or not np.isfinite(value):
-                raise ValueError("value")
-            return Reference(value, gradient, info)
+            return Reference.stored(*found)
+
+    def unfinished(self, place: CheckpointId) -> Path:
+        """Return the folder in which a sampled gradient is kept until it is known well enough.
+
+        Raises:
+            GradbenchError: a link leads it out of the directory.
+        """
+        names = place.problem, str(place.replicate), place.checkpoint
+        path = self.directory.joinpath("unfinished", *map(file_name, names))
+        self._refuse_outside(path)
+        return path
+
+    def remove_unfinished(self, place: CheckpointId) -> None:
+        """Remove the folder of a sampled gradient, which is stored now."""
+        path = self.unfinished(place)
+        with guard("delete", path):
+            for file in path.glob("*.npz"):
+                file.unlink()
+            for folder in (path, *path.parents[:3]):  # as far as they are empty
+                with contextlib.suppress(OSError):
+                    folder.rmdir()
 
     def save_moments(
         self, place: CheckpointId, estimator: str, mean: Sequence[Any], variance: Sequence[Any]

@@ -6,16 +6,13 @@ import warnings
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-import jax
 from tqdm import tqdm
 
-from gradbench.core.atomic import CorruptFile, plain
+from gradbench.core.atomic import plain
 from gradbench.core.contract import Params
 from gradbench.core.errors import GradbenchWarning
 from gradbench.core.names import visible_lines
-from gradbench.core.pytrees import layer_vectors
 from gradbench.estimators.registry import claims_of
-from gradbench.measure import exact_reference
 from gradbench.measure.blocks import Block
 from gradbench.measure.cell import Cell, coordinates_of, prepare
 from gradbench.measure.draws import Plan, make_plan
@@ -24,11 +21,12 @@ from gradbench.metrics.stopping import is_check_due
 from gradbench.results.consistent import Stored, fitting
 from gradbench.results.shards import CellStore, CheckpointId, CorruptShard
 from gradbench.results.store import Results
-from gradbench.suites.instance import ProblemInstance, estimator
+from gradbench.suites.gradients import Instance, load_or_compute_gradient, load_params
+from gradbench.suites.instance import ProblemInstance
 from gradbench.suites.suite import Suite
 
 _FLUSH_SECONDS = 3.0  # the work that a killed run loses, at most
-_ENUMERATED = 1 << 23  # draws of one example that exact moments may take: some seconds
+ENUMERATED = 1 << 23  # draws of one example that exact moments may take: some seconds
 
 # Returns whether the blocks of a cell, with its constants, are enough.
 Enough = Callable[[dict[str, Any] | None, list[Block]], bool]
@@ -56,10 +54,15 @@ def make_suite_plan(suite: Suite, coordinates: int = 1) -> Plan:
     return plan._replace(draws=make_plan(suite.draws).draws)  # which refuses too many
 
 
-def list_tasks(results: Results, suite: Suite, built: ProblemInstance) -> Iterator[Task]:
-    """Yield the cells of a problem; those with damaged shards are emptied, to be run again."""
-    plan = make_suite_plan(suite, coordinates_of(jax.eval_shape(built.initial)))
-    for place in _places(built):
+def list_tasks(
+    results: Results, suite: Suite, built: Instance, plan: Plan | None = None
+) -> Iterator[Task]:
+    """Yield the cells of a problem; those with damaged shards are emptied, to be run again.
+
+    Draws are cut by a ``plan``, by default that of the suite.
+    """
+    plan = plan or make_suite_plan(suite, coordinates_of(built.shapes()))
+    for place in built.places:
         for spec in suite.estimators:
             cell = results.cell(*place, spec)
             try:
@@ -69,11 +72,6 @@ def list_tasks(results: Results, suite: Suite, built: ProblemInstance) -> Iterat
                 cell.discard()
                 done = 0
             yield Task(cell, plan, done)
-
-
-def _places(built: ProblemInstance) -> list[CheckpointId]:
-    names = (built.problem.checkpoint_name(epoch) for epoch in built.problem.checkpoints)
-    return [CheckpointId(built.problem.name, built.replicate, name) for name in names]
 
 
 def measure_problem(
@@ -92,7 +90,7 @@ def measure_problem(
     Raises:
         GradbenchError: a draw is not finite, or a file is damaged.
     """
-    left: dict[CheckpointId, list[Task]] = {place: [] for place in _places(built)}
+    left: dict[CheckpointId, list[Task]] = {place: [] for place in built.places}
     for task in tasks:
         if task.done < task.plan.blocks:
             left[task.cell.place].append(task)
@@ -104,77 +102,76 @@ def measure_problem(
     bar.set_description(f"{name}: training")
     _train(results, built, retrain)
     for place in todo:
-        params = results.load_checkpoint(place)
-        assert params is not None  # by _train
-        _refuse_unfit(results, place, params, built)
-        bar.set_description(f"{name}, {place.checkpoint}: exact gradient")
-        gradient = _load_or_compute_gradient(results, built, place, params)
+        params = load_params(results, built, place)
+        bar.set_description(f"{name}, {place.checkpoint}: {gradient_of(built)}")
+        gradient = load_or_compute_gradient(results, built, place, params, not bar.disable)
         for task in left[place]:
             bar.set_description(f"{name}, {place.checkpoint}: {task.cell.estimator}")
-            enough = _precision_check(results, suite, task.cell, gradient)
-            if enough and is_check_due(task.done) and enough(*task.cell.load()):
-                continue
-            cell = prepare_cell(task.cell, built, params)
-            _store_moments(results, task.cell, cell)
-            cell = cell.cast(suite.dtype)
-            _store_evaluations(results, task.cell, cell, built)
-            _store_blocks(task, cell, gradient, bar, enough)
-            measured[place, task.cell.estimator] = cell
+            cell = measure_cell(results, suite, built, task, (params, gradient), bar)
+            if cell is not None:
+                measured[place, task.cell.estimator] = cell
     return measured
+
+
+def measure_cell(
+    results: Results,
+    suite: Suite,
+    built: Instance,
+    task: Task,
+    at: tuple[Params, Params],
+    bar: tqdm,
+    work: float = ENUMERATED,
+    end: float | None = None,
+) -> Cell | None:
+    """Measure what is left of a cell, and store it.
+
+    Args:
+        results: where it is stored.
+        suite: what it is measured for.
+        built: the problem.
+        task: the cell.
+        at: the parameters and the gradient there.
+        bar: the bar of progress.
+        work: draws of one example that exact moments may take.
+        end: the time, of ``time.monotonic``, at which it is left as it is; None for none.
+
+    Returns:
+        The cell; None if it was precise enough already.
+
+    Raises:
+        GradbenchError: the estimator does not take the model, or a draw is not finite.
+    """
+    params, gradient = at
+    enough = _precision_check(results, suite, task.cell, gradient)
+    if enough and is_check_due(task.done) and enough(*task.cell.load()):
+        return None
+    cell = prepare_cell(task.cell, built, params)
+    _store_moments(results, task.cell, cell, work)
+    cell = cell.cast(suite.dtype)
+    _store_evaluations(results, task.cell, cell, built)
+    _store_blocks(task, cell, gradient, bar, enough, end)
+    return cell
+
+
+def gradient_of(built: Instance) -> str:
+    """Return what the progress of a gradient is called."""
+    return "exact gradient" if built.reference is None else "gradient"
 
 
 def _train(results: Results, built: ProblemInstance, retrain: bool) -> None:
     """Store the parameters at all checkpoints of a problem, unless they are there."""
-    places = _places(built)
+    places = built.places
     if all(results.load_checkpoint(place) is not None for place in places):
         return
     for place, params in zip(places, built.checkpoints(retrain), strict=True):
         results.save_checkpoint(place, params)
 
 
-def _refuse_unfit(
-    results: Results, place: CheckpointId, params: Params, built: ProblemInstance
-) -> None:
-    """Refuse stored parameters that are not those of the network.
-
-    Raises:
-        CorruptFile: names the place.
-    """
-    wanted, found = (
-        jax.tree_util.tree_flatten_with_path(tree)[0]
-        for tree in (jax.eval_shape(built.initial), params)
-    )
-    if [(path, leaf.shape) for path, leaf in found] != [(p, leaf.shape) for p, leaf in wanted]:
-        raise CorruptFile(
-            f"the checkpoint at {'/'.join(map(str, place))} in {str(results.directory)!r} has "
-            "parameters of another network; delete it and run again"
-        )
-
-
-def _load_or_compute_gradient(
-    results: Results, built: ProblemInstance, place: CheckpointId, params: Params
-) -> Params:
-    """Return the stored exact gradient [P] of each layer; it is computed and stored if missing."""
-    stored = results.load_reference(place)
-    if stored is None:
-        reference = exact_reference.exact_gradient(built.network, params, built.batch)
-        info = {"route": reference.route, "agreement": reference.agreement}
-        results.save_reference(place, reference.value, layer_vectors(reference.gradient), info)
-        stored = results.load_reference(place)
-        assert stored is not None
-    elif list(map(len, stored.gradient)) != [vector.size for vector in layer_vectors(params)]:
-        raise CorruptFile(
-            f"the exact gradient at {'/'.join(map(str, place))} in {str(results.directory)!r} is "
-            "that of another network; delete it and run again"
-        )
-    return stored.gradient
-
-
-def prepare_cell(store: CellStore, built: ProblemInstance, params: Params) -> Cell:
+def prepare_cell(store: CellStore, built: Instance, params: Params) -> Cell:
     """Return the estimator of a cell at the parameters of its checkpoint, in float64."""
     checkpoint = store.place.checkpoint
     return prepare(
-        estimator(store.estimator, built.network),
+        built.loss(store.estimator),
         params,
         built.batch,
         key=built.key(f"draws at {checkpoint}"),
@@ -188,28 +185,31 @@ def _path(store: CellStore) -> str:
     return "/".join(map(str, store.place))
 
 
-def _store_moments(results: Results, store: CellStore, cell: Cell) -> None:
+def _store_moments(results: Results, store: CellStore, cell: Cell, work: float) -> None:
     """Store the exact moments of a cell, if they can be had in seconds, unless they are there."""
     if results.load_moments(store.place, store.estimator) is not None:
         return
-    found = cell.exact_moments(_ENUMERATED)
+    found = cell.exact_moments(work)
     if found is not None:
         mean, variance = zip(*found, strict=True)
         results.save_moments(store.place, store.estimator, mean, variance)
 
 
-def _store_evaluations(
-    results: Results, store: CellStore, cell: Cell, built: ProblemInstance
-) -> None:
+def _store_evaluations(results: Results, store: CellStore, cell: Cell, built: Instance) -> None:
     """Store the evaluations of a draw, unless its cost is there; its time is measured later."""
     if results.load_cost(store.place, store.estimator) is None:
-        results.save_cost(store.place, store.estimator, cell.cost(store.estimator, built.network))
+        results.save_cost(store.place, store.estimator, built.cost(cell, store.estimator))
 
 
 def _store_blocks(
-    task: Task, cell: Cell, gradient: Params, bar: tqdm, enough: Enough | None
+    task: Task,
+    cell: Cell,
+    gradient: Params,
+    bar: tqdm,
+    enough: Enough | None,
+    end: float | None = None,
 ) -> None:
-    """Measure the blocks that are missing in a cell, and store them every few seconds."""
+    """Measure the missing blocks of a cell, until ``end``, and store them every few seconds."""
     store, plan = task.cell, task.plan
     meta = cell.meta(plan)
     known = store.load()[1] if enough else []
@@ -227,6 +227,8 @@ def _store_blocks(
                 known.append(block)
                 if is_check_due(len(known)) and enough(meta, known):
                     break
+            if end is not None and time.monotonic() > end:
+                break
         else:
             if enough and not enough(meta, known):
                 warnings.warn(

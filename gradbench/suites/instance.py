@@ -4,22 +4,25 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 
-from gradbench.core.contract import Batch, Loss, Params
+from gradbench.core.atomic import CorruptFile
+from gradbench.core.contract import Batch, Loss, Model, Params
 from gradbench.core.errors import GradbenchError
 from gradbench.core.programs import share
 from gradbench.core.seeds import named_seed
 from gradbench.core.surrogate import SurrogateLoss
 from gradbench.estimators import check_spec, get_estimator, make_estimator
+from gradbench.measure.cell import Cell
+from gradbench.results.shards import CheckpointId
 from gradbench.suites.data import Examples, load_data
 from gradbench.suites.initialise import get_initialisation
 from gradbench.suites.networks import AnyNetwork, check_network, make_network
 from gradbench.suites.pretrained import published_checkpoints
-from gradbench.suites.problem import Problem
+from gradbench.suites.problem import Problem, Sampled
 from gradbench.suites.train import check_batch, check_training, make_optimiser, train
 
 T = TypeVar("T")
@@ -43,6 +46,50 @@ class ProblemInstance:
         """Return a key [] that depends on the seed, the problem, the replicate and its purpose."""
         names = (self.problem.base, str(self.replicate), purpose)
         return jax.random.key(named_seed(self.seed, *names))
+
+    @property
+    def reference(self) -> Sampled | None:
+        """How gradients are sampled where the network is too wide to enumerate."""
+        return self.problem.reference
+
+    @property
+    def places(self) -> list[CheckpointId]:
+        """The places of its checkpoints in results."""
+        names = map(self.problem.checkpoint_name, self.problem.checkpoints)
+        return [CheckpointId(self.problem.name, self.replicate, name) for name in names]
+
+    def shapes(self) -> Params:
+        """Return the shapes and types of the parameters."""
+        return jax.eval_shape(self.initial)
+
+    def loss(self, spec: str) -> Loss:
+        """Return the estimator of a ``spec``, the same object each time.
+
+        Raises:
+            GradbenchError: it does not take the network.
+        """
+        return estimator(spec, self.network)
+
+    def cost(self, cell: Cell, spec: str) -> dict[str, float]:
+        """Return what a draw of a ``cell``, of the estimator ``spec``, costs that is counted.
+
+        Raises:
+            GradbenchError: there is no such estimator.
+        """
+        return cell.cost(spec, self.network)
+
+    def restored(self, place: CheckpointId, stored: Params) -> Params:
+        """Return the parameters that are ``stored`` at a ``place``, as the network takes them.
+
+        Raises:
+            GradbenchError: they are of another network.
+        """
+        wanted, found = (
+            jax.tree_util.tree_flatten_with_path(tree)[0] for tree in (self.shapes(), stored)
+        )
+        if [(path, leaf.shape) for path, leaf in found] != [(p, leaf.shape) for p, leaf in wanted]:
+            raise CorruptFile("has parameters of another network")
+        return stored
 
     @property
     def units(self) -> str:
@@ -87,7 +134,7 @@ class ProblemInstance:
 
 
 @lru_cache(maxsize=512)
-def estimator(spec: str, network: AnyNetwork) -> Loss:
+def estimator(spec: str, network: Any) -> Loss:
     """Return the surrogate loss, one object for a spec and a network: it is compiled once.
 
     Specs that differ in real numbers, such as temperatures, share their programs. The numbers 0 and
@@ -111,7 +158,7 @@ class _Maker:
     """Makes an estimator on a network from its real hyper-parameters; the others are ``fixed``."""
 
     make: Callable[..., Loss]
-    network: AnyNetwork
+    network: Model
     fixed: tuple[tuple[str, object], ...]
 
     def __call__(self, numbers: dict[str, float]) -> Loss:

@@ -11,7 +11,7 @@ from gradbench.results.store import Results
 from gradbench.suites.problem import Problem, as_json
 
 # What is measured, and its name, do not change the training.
-_FREE = ("name", "title", "label", "measured")
+_FREE = ("name", "title", "label", "measured", "reference")
 
 
 def published_checkpoints(

@@ -104,6 +104,20 @@ class Training:
 
 
 @dataclass(frozen=True)
+class Sampled:
+    """The sampled gradient that stands for an exact one where a network is too wide to enumerate.
+
+    It is drawn until every layer is known to the relative standard error ``rel_se``, or for about
+    ``seconds``, see ``gradbench.reference``. ``estimator`` is what it is the mean of, by default
+    the one that is quickest in a pilot.
+    """
+
+    rel_se: Annotated[float, Number(above=0, below=1)] = 0.05
+    seconds: Positive = 600.0
+    estimator: Estimator | None = None
+
+
+@dataclass(frozen=True)
 class ProblemTable:
     """The whole file of a problem. Gradients are measured on [measured], by default on [data]."""
 
@@ -112,6 +126,7 @@ class ProblemTable:
     network: Network
     measured: Annotated[Data | None, MeasuredTable()] = None
     training: Training | None = None
+    reference: Sampled | None = None
 
 
 @dataclass(frozen=True)
@@ -121,7 +136,8 @@ class Problem:
     ``name`` and ``title`` are what tables and figures call it; ``training`` is None where gradients
     are measured at the initial parameters alone. ``label`` is the width, depth or other number
     that a sweep varies, None without a sweep. ``base`` is the name that random keys are made from;
-    the variants of a problem share it.
+    the variants of a problem share it. ``reference`` says how gradients are sampled if the network
+    is too wide to enumerate; without it such a network is refused.
     """
 
     name: str
@@ -132,6 +148,7 @@ class Problem:
     training: Training | None
     label: float | None = None
     base: str = ""
+    reference: Sampled | None = None
 
     @property
     def checkpoints(self) -> tuple[int, ...]:
@@ -144,7 +161,7 @@ class Problem:
 
 
 # Keys that came later: results of before are those of a suite that does not use them.
-_LATER = ("until", "threshold")
+_LATER = ("until", "threshold", "reference")
 
 
 def as_json(of: Any) -> dict[str, Any]:

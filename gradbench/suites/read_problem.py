@@ -39,4 +39,5 @@ def read_problem(
         training=table.training,
         label=label,
         base=base or name,
+        reference=table.reference,
     )

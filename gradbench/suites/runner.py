@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
 
-import jax
 from tqdm import tqdm
 
 from gradbench import exact
@@ -14,6 +13,7 @@ from gradbench.core.errors import GradbenchError
 from gradbench.core.names import file_name
 from gradbench.core.platform import check_platform
 from gradbench.core.precision import float64
+from gradbench.core.specs import family
 from gradbench.estimators.registry import check_spec, claims_of, families_of, make_estimator
 from gradbench.results.store import Results
 from gradbench.suites.asked import UNTIL_METRICS, asked_suite, directory_of
@@ -174,10 +174,32 @@ def _build(suite: Suite, seed: int) -> list[ProblemInstance]:
             for replicate in range(suite.replicates):
                 built = build(problem, seed, replicate)
                 try:
-                    exact.check_size(built.network, jax.eval_shape(built.initial), built.batch)
-                    for spec in suite.estimators:
-                        make_estimator(spec, built.network)
+                    _check(built, suite.estimators)
                 except GradbenchError as error:
                     raise GradbenchError(f"problem {problem.name!r}: {error}") from None
                 ready.append(built)
     return ready
+
+
+def _check(built: ProblemInstance, estimators: Sequence[str]) -> None:
+    """Refuse a network that is too wide, unless its gradient may be sampled, and what is unfit.
+
+    Raises:
+        GradbenchError: names the remedy.
+    """
+    network, shapes, batch = built.network, built.shapes(), built.batch
+    wide = not exact.is_small(network, shapes, batch)
+    if wide and built.reference is None:
+        try:
+            exact.check_size(network, shapes, batch)
+        except GradbenchError as error:
+            raise GradbenchError(
+                f"{error}, or add a table [reference] with rel_se = 0.05, to measure against a "
+                "gradient that is sampled to 5 %"
+            ) from None
+    for spec in estimators:
+        if wide and family(spec) == "exact":
+            raise GradbenchError(
+                "the estimator 'exact' enumerates all states, which are too many here; leave it out"
+            )
+        make_estimator(spec, network)

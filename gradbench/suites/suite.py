@@ -14,7 +14,7 @@ from gradbench.core.errors import GradbenchError
 from gradbench.core.fields import Checked, Count, Distinct, Estimator, Items, Named, Text
 from gradbench.suites.config import Document, Faults, shown
 from gradbench.suites.library import SUITES, find
-from gradbench.suites.problem import Problem, as_json
+from gradbench.suites.problem import Problem, Sampled, as_json
 from gradbench.suites.read_problem import read_problem
 from gradbench.suites.variations import override, variations
 
@@ -29,7 +29,7 @@ def _figure(name: str) -> str:
 
 @dataclass(frozen=True)
 class SuiteTable:
-    """The whole file of a suite."""
+    """The whole file of a suite; [reference] is for problems without a table of that name."""
 
     title: Text
     problems: Distinct[Text]
@@ -39,6 +39,7 @@ class SuiteTable:
     replicates: Count = 1
     dtype: Literal["float32", "float64"] = "float64"
     figure: Annotated[str, Checked(_figure)] = "accuracy"
+    reference: Sampled | None = None
     quick: dict[str, Any] | None = None
     sweep: dict[str, Any] | None = None
     variants: dict[str, dict[str, Any]] | None = None
@@ -169,7 +170,9 @@ def load_suite(name_or_path: str | os.PathLike[str], quick: bool = False) -> Sui
     suite = Suite(
         name=f"{name}-quick" if quick else name,
         title=table.title,
-        problems=tuple(problems),
+        problems=tuple(
+            replace(one, reference=one.reference or table.reference) for one in problems
+        ),
         estimators=table.estimators,
         draws=table.draws,
         averages=table.averages,

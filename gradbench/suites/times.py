@@ -7,6 +7,7 @@ Nothing else depends on them.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from tqdm import tqdm
 
@@ -16,7 +17,7 @@ from gradbench.measure.timing import Timed, time_draws
 from gradbench.results.shards import CheckpointId
 from gradbench.results.store import Results
 from gradbench.suites.cells import Task, prepare_cell
-from gradbench.suites.instance import ProblemInstance
+from gradbench.suites.gradients import Instance, load_params
 from gradbench.suites.suite import Suite
 
 Ready = dict[tuple[CheckpointId, str], Cell]  # cells that were measured in this process
@@ -34,16 +35,17 @@ def lack_times(results: Results, tasks: Sequence[Task]) -> bool:
 def measure_times(
     results: Results,
     suite: Suite,
-    problems: Sequence[tuple[ProblemInstance, Sequence[Task]]],
+    problems: Sequence[tuple[Instance, Sequence[Task]]],
     ready: Ready,
     bar: tqdm,
+    **how: Any,
 ) -> None:
     """Measure and store how long a draw takes, in cells where this is not known.
 
     If a run was interrupted, some cells may have their times already. They are kept, unless they
     are from another machine or an older gradbench: times that cannot be compared would be no
     ranking, so those cells are measured again with the others. A run whose cells all have a time
-    measures none, see ``lack_times``.
+    measures none, see ``lack_times``. ``how`` are further arguments of ``time_draws``.
 
     Raises:
         GradbenchError: a file is damaged, or the platform computes wrong values.
@@ -61,10 +63,10 @@ def measure_times(
             name = task.cell.place, task.cell.estimator
             if not is_comparable(costs[name], machine):
                 cell = ready.get(name) or _again(results, suite, built, task)
-                costs[name] = cell.cost(task.cell.estimator, built.network)
+                costs[name] = built.cost(cell, task.cell.estimator)
                 names.append(name)
                 timed.append(Timed(cell, task.plan, costs[name]["evaluations"]))
-    for name, found in zip(names, time_draws(timed), strict=True):
+    for name, found in zip(names, time_draws(timed, **how), strict=True):
         results.save_cost(*name, costs[name] | found.known() | {"machine": machine})
 
 
@@ -85,8 +87,7 @@ def machine_of(results: Results) -> str:
     return ", ".join([*map(str, facts), f"{made.get('cores')} cores"])
 
 
-def _again(results: Results, suite: Suite, built: ProblemInstance, task: Task) -> Cell:
+def _again(results: Results, suite: Suite, built: Instance, task: Task) -> Cell:
     """Return a cell that an earlier run has measured."""
-    params = results.load_checkpoint(task.cell.place)
-    assert params is not None  # by the measurement
+    params = load_params(results, built, task.cell.place)
     return prepare_cell(task.cell, built, params).cast(suite.dtype)

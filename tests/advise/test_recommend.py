@@ -16,12 +16,14 @@ from stored import assert_one_sentence, drawn
 import gradbench
 from gradbench import metrics
 from gradbench.advise import recommend as recommendation
+from gradbench.advise.preselect import in_one_line
 from gradbench.advise.recommend import Recommendation, recommend
 from gradbench.cli.main import main
 from gradbench.core import plugins
 from gradbench.core.errors import GradbenchError
 from gradbench.measure.timing import DrawTime
 from gradbench.metrics import Budget, rank
+from gradbench.suites import times
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -51,7 +53,7 @@ def black_box(params, example, binary):
 def no_timing(monkeypatch):
     """The time of a draw is always a millisecond."""
     found = DrawTime(1e-3, 0.0, 9)
-    monkeypatch.setattr(recommendation, "time_draws", lambda cells, **_: [found] * len(cells))
+    monkeypatch.setattr(times, "time_draws", lambda cells, **_: [found] * len(cells))
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +94,7 @@ def test_moments_are_exact_where_they_can_be_enumerated_and_the_truth_is_the_ref
 def test_what_does_not_fit_the_problem_says_why(measured):
     assert list(measured.unfit) == ["vimco"]
     assert "MultiSample" in measured.unfit["vimco"]
-    assert f"not for this problem:\n  vimco: {measured.unfit['vimco']}" in str(measured)
+    assert f"not measured:\n  vimco: {measured.unfit['vimco']}" in str(measured)
 
 
 @pytest.mark.slow
@@ -132,10 +134,10 @@ def test_a_callback_in_another_precision_is_one_sentence():
         "INTERNAL: CpuCallback error calling callback: Traceback (most recent call last):\n  File"
     )
     text += "\nRuntimeError: Incorrect output dtype: Expected: float64, Actual: float32\n----\nFor"
-    found = recommendation._in_one_line(RuntimeError(text))
+    found = in_one_line(RuntimeError(text))
     assert found.startswith("a callback of the model fails with RuntimeError: Incorrect output")
     assert found.endswith("; call jax.config.update('jax_enable_x64', True) before")
-    assert recommendation._in_one_line(ValueError("")) == "ValueError: "
+    assert in_one_line(ValueError("")) == "ValueError: "
 
 
 # --- what is refused ---

@@ -872,8 +872,8 @@ def test_what_is_wrong_in_a_suite_is_told_in_one_sentence(folder, old, new, sent
         (
             'title = "A problem"',
             'title = "A problem"\n"a b" = 1',
-            'mine.toml, line 2: unknown key "a b"; choose one of data, measured, network, title, '
-            "training",
+            'mine.toml, line 2: unknown key "a b"; choose one of data, measured, network, '
+            "reference, title, training",
         ),
     ],
 )
