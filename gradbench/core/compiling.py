@@ -22,7 +22,7 @@ FLAGS = {
     "--xla_cpu_use_fusion_emitters=false": range(7, 11),
     "--xla_cpu_parallel_codegen_split_count=1": range(7, 13),
 }
-FOLDER = "GRADBENCH_CACHE"  # the environment variable that names the folder of compiled programs
+FOLDER = "GRADBENCH_CACHE"  # the environment variable that names the folder for all that is kept
 _MOST_BYTES = 1 << 28  # of the folder, where a program takes some 50 kB
 # How JAX begins its warnings of the cache, after which it goes on without the entry.
 _FAULT = re.compile(r"Error (reading|writing) persistent compilation cache entry for '([^']*)'")
@@ -47,17 +47,21 @@ def compile_plainly(f: Callable[..., Any], **options: Any) -> Any:
     return jax.jit(f, compiler_options={"xla_backend_optimization_level": 0}, **options)
 
 
+def user_cache() -> Path:
+    """Return the folder for all that is kept: ``GRADBENCH_CACHE``, or the user's own for caches."""
+    from platformdirs import user_cache_path
+
+    named = os.environ.get(FOLDER)
+    return Path(named).expanduser() if named else user_cache_path("gradbench", appauthor=False)
+
+
 def cache_folder() -> Path:
-    """Return the folder of compiled programs: ``GRADBENCH_CACHE``, or the user's own for caches.
+    """Return the folder of compiled programs, in ``user_cache()``.
 
     Compiled programs may use all instructions of the processor that they are made for, and JAX does
     not ask for which one a stored program was made: each kind of processor has a folder of its own.
     """
-    from platformdirs import user_cache_path
-
-    named = os.environ.get(FOLDER)
-    folder = Path(named).expanduser() if named else user_cache_path("gradbench", appauthor=False)
-    return folder / f"programs-{hashlib.sha256(_processor().encode()).hexdigest()[:16]}"
+    return user_cache() / f"programs-{hashlib.sha256(_processor().encode()).hexdigest()[:16]}"
 
 
 @contextmanager

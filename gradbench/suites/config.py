@@ -22,13 +22,15 @@ class Document:
     """The values of a TOML file, and where they stand in it: what messages begin with.
 
     ``text`` is that of the file, empty where there is none; ``moved`` has the places of the values
-    at the top that were taken from elsewhere.
+    at the top that were taken from elsewhere. ``folder`` is where paths in it begin, None for the
+    working directory.
     """
 
     file: str
     values: dict[str, Any]
     text: str = ""
     moved: Mapping[str, str] = field(default_factory=dict)
+    folder: str | None = None
 
     def read(self, kind: Callable[..., T], *path: str) -> T:
         """Read the values, or the value at a path, into a type, as ``parse`` does.
@@ -131,7 +133,7 @@ def read_toml(path: Any, file: str = "") -> Document:
         raise GradbenchError(
             f"cannot read {path}: {reason}; give the path of a TOML file"
         ) from None
-    return parse_toml(file or str(path), content)
+    return replace(parse_toml(file or str(path), content), folder=str(path.parent))
 
 
 def find_line(text: str, path: list[str]) -> int | None:

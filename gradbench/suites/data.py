@@ -31,7 +31,9 @@ class Examples(NamedTuple):
 
 
 MOST = 10**7  # examples: more is a slip of the pen, and would end in a lack of memory
-DATA: Registry[Callable[..., Examples]] = Registry("data set")
+DATA: Registry[Callable[..., Examples]] = Registry(
+    "data set", modules=("gradbench.suites.known_data", "gradbench.suites.own_data")
+)
 
 
 def data_set(make: Callable[..., Examples]) -> Callable[..., Examples]:

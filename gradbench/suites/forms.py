@@ -1,7 +1,8 @@
 """Values of TOML files that registries know: layers, objectives, and data sets with arguments."""
 
+import os
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Annotated, Any
 
 from pydantic import TypeAdapter, ValidationError, ValidationInfo
@@ -10,7 +11,8 @@ from pydantic_core import InitErrorDetails, PydanticCustomError, core_schema
 from gradbench.core.errors import GradbenchError, did_you_mean
 from gradbench.core.fields import Handler, Named, unfit
 from gradbench.core.registry import registry
-from gradbench.suites.data import DATA, arguments_of
+from gradbench.suites.data import DATA, Examples, arguments_of, load_data
+from gradbench.suites.own_data import FILE, digest_of_file
 from gradbench.suites.parse import parse
 
 
@@ -94,10 +96,40 @@ class ObjectiveName(Named):
 
 @dataclass(frozen=True)
 class Data:
-    """A data set of ``gradbench.suites.data`` and its arguments."""
+    """A data set of ``gradbench.suites.data`` and its arguments.
+
+    A file of data is named as in the file of its problem; ``folder`` is where this path begins.
+    """
 
     name: str
     arguments: Mapping[str, Any]
+    folder: str | None = field(default=None, compare=False)
+
+    def located(self, folder: str | None) -> "Data":
+        """Return the data set with the place of its file, and the digest of what is in it.
+
+        Raises:
+            GradbenchError: it has a file, which cannot be read or holds no data.
+        """
+        if self.name != FILE:
+            return self
+        found = replace(self, folder=folder or "")
+        digest = self.arguments.get("digest") or digest_of_file(found.path)
+        return replace(found, arguments={**self.arguments, "digest": digest})
+
+    @property
+    def path(self) -> str:
+        """The path of its file."""
+        return os.path.join(self.folder or "", self.arguments["file"])
+
+    def load(self, seed: int, replicate: int) -> Examples:
+        """Return the examples for a seed and a replicate.
+
+        Raises:
+            GradbenchError: see ``load_data``.
+        """
+        place = {"file": self.path} if self.name == FILE else {}
+        return load_data(self.name, {**self.arguments, **place}, seed, replicate)
 
 
 @dataclass(frozen=True)
@@ -107,7 +139,7 @@ class _Named:
 
 @dataclass(frozen=True)
 class DataTable:
-    """The table [data]: the ``name`` of a data set and its arguments, read as ``Data``."""
+    """The table [data], read as ``Data``: a data set by ``name``, or a ``file``, and arguments."""
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Handler) -> Any:
         return core_schema.no_info_plain_validator_function(self._read)
@@ -117,7 +149,8 @@ class DataTable:
         for name in DATA.names():
             found = handler(TypeAdapter(arguments_of(DATA[name])).core_schema)
             properties = {"name": {"const": name}, **found.get("properties", {})}
-            required = ["name", *found.get("required", [])]
+            named = [] if name == FILE else ["name"]
+            required = [*named, *found.get("required", [])]
             summary = DATA.facts(name).summary
             sets.append(
                 found | {"properties": properties, "required": required, "description": summary}
@@ -132,6 +165,8 @@ class DataTable:
             for key in list(table)
             if key == "name" or ("name" not in table and "mean" in did_you_mean(key, ["name"]))
         }
+        if not name and FILE in table:
+            name = {"name": FILE}
         return arguments_read(parse(_Named, name).name, {}, table)
 
 
@@ -152,7 +187,8 @@ class MeasuredTable:
         data = info.data.get("data")
         if data is None:  # [data] is wrong, which is told already
             return None
-        return arguments_read(data.name, data.arguments, table)
+        before = {k: v for k, v in data.arguments.items() if k != "digest" or FILE not in table}
+        return arguments_read(data.name, before, table)
 
 
 def arguments_read(name: str, before: Mapping[str, Any], given: Mapping[str, Any]) -> Data:

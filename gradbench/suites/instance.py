@@ -18,7 +18,7 @@ from gradbench.core.surrogate import SurrogateLoss
 from gradbench.estimators import check_spec, get_estimator, make_estimator
 from gradbench.measure.cell import Cell
 from gradbench.results.shards import CheckpointId
-from gradbench.suites.data import Examples, load_data
+from gradbench.suites.data import Examples
 from gradbench.suites.initialise import get_initialisation
 from gradbench.suites.networks import AnyNetwork, check_network, make_network
 from gradbench.suites.pretrained import published_checkpoints
@@ -198,7 +198,7 @@ def build(problem: Problem, seed: int = 0, replicate: int = 0) -> ProblemInstanc
     parts = (problem.data, problem.measured)
     data, batch = _named(
         problem,
-        lambda: [load_data(part.name, part.arguments, seed, replicate) for part in parts],
+        lambda: [part.load(seed, replicate) for part in parts],
     )
     batches = [_as_batch(problem, part) for part in (data, batch)]
     network = _named(problem, lambda: make_network(problem.network, data.inputs.shape[1]))

@@ -162,12 +162,14 @@ class Problem:
 
 # Keys that came later: results of before are those of a suite that does not use them.
 _LATER = ("until", "threshold", "reference")
+_LOCAL = "folder"  # where a file lies on this machine is no part of what is measured
 
 
 def as_json(of: Any) -> dict[str, Any]:
     """Return all that a problem or a suite says, in types that JSON keeps."""
 
     def said(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        return {key: value for key, value in pairs if value is not None or key not in _LATER}
+        known = [(key, value) for key, value in pairs if key != _LOCAL]
+        return {key: value for key, value in known if value is not None or key not in _LATER}
 
     return dict(json.loads(json.dumps(asdict(of, dict_factory=said))))

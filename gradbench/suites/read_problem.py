@@ -2,6 +2,7 @@
 
 import os
 
+from gradbench.core.errors import GradbenchError
 from gradbench.suites.config import Document
 from gradbench.suites.library import PROBLEMS, find
 from gradbench.suites.problem import Problem, ProblemTable
@@ -30,11 +31,16 @@ def read_problem(
         GradbenchError: something in it is wrong: one line for each fault.
     """
     table = document.read(ProblemTable)
+    try:
+        data = table.data.located(document.folder)
+        measured = table.measured.located(document.folder) if table.measured else data
+    except GradbenchError as error:
+        raise document.error(("data", "file"), str(error)) from None
     return Problem(
         name=name,
         title=table.title,
-        data=table.data,
-        measured=table.measured or table.data,
+        data=data,
+        measured=measured,
         network=table.network,
         training=table.training,
         label=label,

@@ -112,4 +112,4 @@ def override(problem: Document, changes: Mapping[str, Any], where: str) -> Docum
             inner[name] = dict(inner[name]) if isinstance(inner.get(name), dict) else {}
             inner = inner[name]
         inner[key] = value
-    return Document(where, values)
+    return Document(where, values, folder=problem.folder)

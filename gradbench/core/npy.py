@@ -1,0 +1,85 @@
+"""Arrays of numpy's files, npy and npz, from anyone: bounded before unpacking, and no pickles."""
+
+import math
+import os
+import zipfile
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gradbench.core.errors import GradbenchError
+
+MAGIC = b"\x93NUMPY"
+_LONGEST_HEADER = 4096
+_KINDS = "biuf"  # of numbers: booleans, whole numbers with and without sign, floats
+
+
+def read_npy(file: IO[bytes], most: int) -> NDArray[Any]:
+    """Return the array of real numbers in an npy, which is all that is left of ``file``.
+
+    Its header is looked at first: an array of more than ``most`` bytes is never read.
+
+    Raises:
+        ValueError: it is no such array, too large, or shorter or longer than its header says.
+    """
+    major, _ = np.lib.format.read_magic(file)
+    read = {1: np.lib.format.read_array_header_1_0, 2: np.lib.format.read_array_header_2_0}
+    if major not in read:
+        raise ValueError(f"it is an npy of version {major}, not 1 or 2")
+    shape, transposed, kind = read[major](file, max_header_size=_LONGEST_HEADER)
+    if kind.kind not in _KINDS or kind.hasobject:
+        raise ValueError(f"it is an array of {kind}, not of real numbers")
+    size = math.prod(shape) * kind.itemsize
+    if any(length < 0 for length in shape) or size > most:
+        raise ValueError(f"it unpacks to {size} bytes, more than {most}")
+    content = file.read(size)
+    if len(content) != size or file.read(1):
+        raise ValueError(f"it is {'shorter' if len(content) != size else 'longer'} than it says")
+    return np.frombuffer(content, kind).reshape(shape, order="F" if transposed else "C")
+
+
+def read_npz(path: str | os.PathLike[str], most: int) -> dict[str, NDArray[Any]]:
+    """Return the arrays of real numbers of an npz by their names; nothing is unpickled.
+
+    Args:
+        path: the file.
+        most: the bytes that all arrays together may take. A file that says it holds more is refused
+            before anything is unpacked.
+
+    Raises:
+        GradbenchError: the file cannot be read, is no npz of numbers, or is too large or damaged.
+    """
+    name = repr(os.fspath(path))
+    try:
+        with zipfile.ZipFile(path) as archive:
+            total = sum(part.file_size for part in archive.infolist())
+            if total > most + _LONGEST_HEADER * len(archive.infolist()):
+                raise GradbenchError(
+                    f"{name} unpacks to {total} bytes, more than {most}; give a smaller file"
+                )
+            return {
+                part.filename.removesuffix(".npy"): _member(archive, part, most)
+                for part in archive.infolist()
+            }
+    except GradbenchError:
+        raise
+    except OSError as error:
+        raise GradbenchError(
+            f"cannot read {name}: {error.strerror or error}; check the path"
+        ) from None
+    except Exception as error:  # of any kind: a damaged zip archive makes its reader raise them all
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise GradbenchError(
+            f"{name} is no npz of numbers ({reason}); write one by numpy.savez"
+        ) from None
+
+
+def _member(archive: zipfile.ZipFile, part: zipfile.ZipInfo, most: int) -> NDArray[Any]:
+    if not part.filename.endswith(".npy"):
+        raise ValueError(f"its member {part.filename!r} is no npy")
+    with archive.open(part) as file:
+        try:
+            return read_npy(file, most)
+        except ValueError as error:
+            raise ValueError(f"{part.filename}: {error}") from error

@@ -1,0 +1,167 @@
+"""The parts of a data set, found by their digests wherever and in whatever format they lie."""
+
+import io
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gradbench.core.errors import GradbenchError
+from gradbench.data.archives import DAMAGE, Member, is_archive, members, unzipped
+from gradbench.data.content import Content, Part, digest_of, short, size_of
+from gradbench.data.formats import FORMATS, HEAD
+
+_MOST = 2**28  # bytes of a file, unpacked
+_MOST_TOLD = 3  # parts that are missing, and files that could not be read
+
+
+class _Likeness(NamedTuple):
+    """A content that is not the part it may have been meant for."""
+
+    where: str
+    size: str
+    digest: str
+    parts: frozenset[str]  # the names of the parts of its kind
+
+
+class Search:
+    """The search for the parts of a data set; ``found`` has those found, by name."""
+
+    def __init__(self, parts: Sequence[Part]) -> None:
+        self.parts = parts
+        self.found: dict[str, Content] = {}
+        self.likenesses: list[_Likeness] = []
+        self.faults: list[str] = []
+        self.archives = 0
+
+    @property
+    def missing(self) -> list[Part]:
+        """The parts that are not found yet."""
+        return [part for part in self.parts if part.name not in self.found]
+
+    def look_into(self, path: Path) -> None:
+        """Look for parts in a file, a folder or an archive, until all are found.
+
+        Raises:
+            GradbenchError: see ``archives.members``.
+        """
+        for member in members(path):
+            try:
+                for content in self._decoded(member):
+                    self._compare(member.where, content)
+            except (OSError, *DAMAGE) as error:
+                if isinstance(error, GradbenchError):
+                    raise
+                reason = " ".join(str(error).split()) or type(error).__name__
+                self.faults.append(f"{member.where!r} cannot be used: {reason}")
+            if not self.missing:
+                return
+
+    def _decoded(self, member: Member) -> Iterator[Content]:
+        with member.open() as opened:
+            file, packed = unzipped(opened)
+            head = read_fully(file, HEAD)
+            size = None if packed else member.size
+            self.archives += is_archive(head)
+            for kind in FORMATS:
+                most = kind.most(head, size)
+                if most is None:
+                    continue
+                most = min(most, _MOST)
+                if size is None or size <= most:
+                    head += read_fully(file, most + 1 - len(head))
+                    size = len(head)
+                if size > most:
+                    raise ValueError(f"it unpacks to more than {most} bytes")
+                yield from kind.read(head)
+                return
+
+    def _compare(self, where: str, content: Content) -> None:
+        """Keep what is a part, and remember what is like one."""
+        known = {part.digest: part for part in self.parts}
+        kinds: dict[tuple[int, Any], frozenset[str]] = {}
+        for part in self.missing:
+            key = (part.rows, part.shape)
+            kinds[key] = kinds.get(key, frozenset()) | {part.name}
+        for (rows, shape), names in kinds.items():
+            for block in _blocks(content, rows, shape):
+                found = [(one, digest_of(one)) for one in _readings(block, shape)]
+                parts = {known[d].name: one for one, d in found if d in known}
+                if found and not parts.keys() - self.found.keys():
+                    first, digest = found[0]
+                    self.likenesses.append(_Likeness(where, size_of(first), digest, names))
+                self.found |= parts
+
+    def error(self, name: str, path: Path) -> GradbenchError:
+        """Return the sentence about what is missing, with the digests that are and should be."""
+        missing = self.missing
+        if not self.likenesses:
+            wanted = ", ".join(f"{part.name} {part.size}" for part in missing[:_MOST_TOLD])
+            more = f" and {len(missing) - _MOST_TOLD} more" if len(missing) > _MOST_TOLD else ""
+            lines = [f"{str(path)!r} holds nothing of {name!r}, which is {wanted}{more}"]
+        else:
+            lines = [self._line(name, path, part) for part in missing[:_MOST_TOLD]]
+            if len(missing) > _MOST_TOLD:
+                lines.append(f"{len(missing) - _MOST_TOLD} more parts are missing")
+        lines += self.faults[:_MOST_TOLD]
+        if self.archives:
+            lines.append("archives inside of it were not looked into: unpack it first")
+        return GradbenchError(
+            "\n".join(lines) + "; nothing is added, give the data as they are published"
+        )
+
+    def _line(self, name: str, path: Path, part: Part) -> str:
+        like = [one for one in self.likenesses if part.name in one.parts]
+        like.sort(key=lambda one: one.size != part.size)
+        wanted = f"{part.name} {part.size} of {name!r} has the digest {short(part.digest)}"
+        if not like:
+            return f"{wanted}, and {str(path)!r} holds nothing like it"
+        return f"{wanted}, but {like[0].where!r} {like[0].size} has {short(like[0].digest)}"
+
+
+def read_fully(file: io.BufferedIOBase, size: int) -> bytes:
+    """Return so many bytes, fewer only at the end of the file."""
+    parts = []
+    while size > 0 and (data := file.read(size)):
+        parts.append(data)
+        size -= len(data)
+    return b"".join(parts)
+
+
+def _blocks(content: Content, rows: int, shape: tuple[int, ...] | None) -> Iterator[Content]:
+    """Yield the runs of so many rows, as all batches in one array are; what is shorter is one."""
+    if isinstance(content, list):
+        if shape is None:
+            yield content
+        return
+    if shape is None or content.ndim == 0 or content.size != len(content) * int(np.prod(shape)):
+        return
+    if len(content) < rows:
+        yield content
+    for first in range(0, len(content) - rows + 1, rows):
+        yield content[first : first + rows]
+
+
+def _readings(content: Content, shape: tuple[int, ...] | None) -> Iterator[Content]:
+    """Yield a block as bytes of the shape of a part, with its channels last and first."""
+    if isinstance(content, list) or shape is None:
+        yield content
+        return
+    data = _as_bytes(content)
+    if data is None:
+        return
+    yield data.reshape(-1, *shape)
+    if len(shape) == 3:
+        height, width, channels = shape
+        yield np.moveaxis(data.reshape(-1, channels, height, width), 1, -1)
+
+
+def _as_bytes(array: NDArray[Any]) -> NDArray[np.uint8] | None:
+    """Return an array of whole numbers from 0 to 255 as bytes, None of any other."""
+    if array.dtype == np.uint8:
+        return array
+    with np.errstate(invalid="ignore"):
+        data = array.astype(np.uint8)
+    return data if (data == array).all() else None
