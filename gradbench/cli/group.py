@@ -33,7 +33,26 @@ def plugin_option() -> click.Option:
     )
 
 
-class Commands(click.Group):
+class Group(click.Group):
+    """Commands of which an unknown one is told with the closest that there is."""
+
+    def resolve_command(
+        self, context: click.Context, arguments: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Return the command that arguments begin with, and its arguments.
+
+        Raises:
+            GradbenchError: there is no such command.
+        """
+        name, *rest = arguments
+        command = self.get_command(context, name)
+        if command is None and not context.resilient_parsing:
+            remedy = did_you_mean(name, self.list_commands(context))
+            raise GradbenchError(f"there is no command {name!r}; {remedy}")
+        return name, command, rest
+
+
+class Commands(Group):
     """All commands: those that are files in the folder of commands, by the names of the files."""
 
     def list_commands(self, context: click.Context) -> list[str]:
@@ -50,21 +69,6 @@ class Commands(click.Group):
         if all("--plugin" not in param.opts for param in command.params):
             command.params.append(plugin_option())
         return command
-
-    def resolve_command(
-        self, context: click.Context, arguments: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Return the command that arguments begin with, and its arguments.
-
-        Raises:
-            GradbenchError: there is no such command.
-        """
-        name, *rest = arguments
-        command = self.get_command(context, name)
-        if command is None and not context.resilient_parsing:
-            remedy = did_you_mean(name, self.list_commands(context))
-            raise GradbenchError(f"there is no command {name!r}; {remedy}")
-        return name, command, rest
 
 
 @click.group(

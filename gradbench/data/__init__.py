@@ -15,7 +15,7 @@ from jaxtyping import Shaped
 
 from gradbench.core.errors import GradbenchError
 from gradbench.data import cache
-from gradbench.data.download import download
+from gradbench.data.download import download_files
 from gradbench.data.search import Search
 from gradbench.data.sources import find_source
 
@@ -66,7 +66,7 @@ def get(name: str, progress: bool = True) -> Path:
         return cache.entry(name)
     folder = cache.data_folder() / "downloads" / name
     with cache.locked(f"{name}-download"):
-        download(name, source, folder, progress)
+        download_files(name, source, folder, progress)
         path = add(name, folder)
         shutil.rmtree(folder, ignore_errors=True)
     return path

@@ -12,11 +12,12 @@ from gradbench.core.errors import GradbenchError
 from gradbench.data.sources import Source
 
 _MOST = 2**28  # bytes of a file
+_CHUNK = 2**16
 _TIMEOUT = 30  # seconds without an answer
 RETRIES = 2
 
 
-def download(name: str, source: Source, folder: Path, progress: bool = True) -> None:
+def download_files(name: str, source: Source, folder: Path, progress: bool = True) -> None:
     """Download the files of a data set into a folder; what is there and right stays.
 
     Args:
@@ -60,37 +61,44 @@ def _fetch(host: str, file: str, md5: str | None, folder: Path, progress: bool) 
             registry={file: f"md5:{md5}" if md5 else None},
             retry_if_failed=RETRIES,
         )
-        with _Bar(desc=file, unit="B", unit_scale=True, disable=None if progress else True) as bar:
-            files.fetch(
-                file,
-                downloader=pooch.HTTPDownloader(
-                    progressbar=bar, timeout=_TIMEOUT, chunk_size=_Bar.CHUNK
-                ),
-            )
+        bar = _Bar(file, progress)
+        try:
+            loader = pooch.HTTPDownloader(progressbar=bar, timeout=_TIMEOUT, chunk_size=_CHUNK)
+            files.fetch(file, downloader=loader)
+        finally:
+            bar.close()
 
 
-class _Bar(tqdm):
-    """A bar of progress, which ends a download that is too large."""
+class _Bar:
+    """A bar of progress, as pooch uses one; it ends a download that is too large."""
 
-    CHUNK = 2**16  # bytes
-    received = 0
+    def __init__(self, file: str, shown: bool) -> None:
+        self.bar = tqdm(desc=file, unit="B", unit_scale=True, disable=None if shown else True)
+        self.total, self.received = 0, 0
 
-    def reset(self, total: float | None = None) -> None:
+    def reset(self) -> None:
         """Begin anew."""
         self.received = 0
-        super().reset(total)
+        self.bar.reset(self.total)
 
-    def update(self, n: float | None = 1) -> bool | None:
-        """Count bytes.
+    def update(self, count: int) -> None:
+        """Count bytes that came.
 
         Raises:
             ValueError: there are more than any file has.
         """
-        self.received += int(n or 0)
-        if self.received > _MOST + self.CHUNK:
+        if self.received == 0:
+            self.bar.reset(self.total or None)
+        self.received += count
+        if self.received > _MOST + _CHUNK:
             self.received = 0
             raise ValueError(f"it is larger than {_MOST} bytes")
-        return super().update(n)
+        self.bar.update(count)
+
+    def close(self) -> None:
+        """End the bar."""
+        self.received = 0
+        self.bar.close()
 
 
 @contextmanager

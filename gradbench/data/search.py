@@ -14,7 +14,7 @@ from gradbench.data.content import Content, Part, digest_of, short, size_of
 from gradbench.data.formats import FORMATS, HEAD
 
 _MOST = 2**28  # bytes of a file, unpacked
-_MOST_TOLD = 3  # parts that are missing, and files that could not be read
+_MOST_TOLD = 3  # files that could not be read
 
 
 class _Likeness(NamedTuple):
@@ -96,29 +96,26 @@ class Search:
 
     def error(self, name: str, path: Path) -> GradbenchError:
         """Return the sentence about what is missing, with the digests that are and should be."""
-        missing = self.missing
-        if not self.likenesses:
-            wanted = ", ".join(f"{part.name} {part.size}" for part in missing[:_MOST_TOLD])
-            more = f" and {len(missing) - _MOST_TOLD} more" if len(missing) > _MOST_TOLD else ""
-            lines = [f"{str(path)!r} holds nothing of {name!r}, which is {wanted}{more}"]
+        first, *others = sorted(self.missing, key=lambda part: not self._likeness(part))
+        like, wanted = self._likeness(first), f"{first.name} {first.size} of {name!r}"
+        if like:
+            said = f"{wanted} has the digest {short(first.digest)}, but {like.where!r} {like.size} "
+            said += f"has {short(like.digest)}"
         else:
-            lines = [self._line(name, path, part) for part in missing[:_MOST_TOLD]]
-            if len(missing) > _MOST_TOLD:
-                lines.append(f"{len(missing) - _MOST_TOLD} more parts are missing")
-        lines += self.faults[:_MOST_TOLD]
-        if self.archives:
-            lines.append("archives inside of it were not looked into: unpack it first")
-        return GradbenchError(
-            "\n".join(lines) + "; nothing is added, give the data as they are published"
-        )
+            said = f"{str(path)!r} holds nothing like {wanted}"
+        if others:
+            said += f", and {len(others)} more part{'s are' if others[1:] else ' is'} missing"
+        said += "; nothing is added, give the data as they are published"
+        unclear = not all(map(self._likeness, self.missing))
+        lines = self.faults[:_MOST_TOLD] if unclear else []
+        if unclear and self.archives:
+            lines = [*lines, "archives inside of it were not looked into: unpack it first"]
+        return GradbenchError("\n".join([said, *lines]))
 
-    def _line(self, name: str, path: Path, part: Part) -> str:
+    def _likeness(self, part: Part) -> _Likeness | None:
+        """Return what may have been meant for a part: best of its size."""
         like = [one for one in self.likenesses if part.name in one.parts]
-        like.sort(key=lambda one: one.size != part.size)
-        wanted = f"{part.name} {part.size} of {name!r} has the digest {short(part.digest)}"
-        if not like:
-            return f"{wanted}, and {str(path)!r} holds nothing like it"
-        return f"{wanted}, but {like[0].where!r} {like[0].size} has {short(like[0].digest)}"
+        return min(like, key=lambda one: one.size != part.size, default=None)
 
 
 def read_fully(file: io.BufferedIOBase, size: int) -> bytes:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from gradbench.core.errors import GradbenchError, did_you_mean
 from gradbench.core.registry import spelled
-from gradbench.data.bags import bags
+from gradbench.data.bags import WORDS, bags
 from gradbench.data.content import Content, Part
 
 Arrays = dict[str, NDArray[Any]]
@@ -44,6 +44,17 @@ class Source:
     files: Mapping[str, str | None]
     hosts: tuple[str, ...]
     make: Callable[[Mapping[str, Content]], Arrays] = field(default=lambda parts: _joined(parts))
+
+    def examples(self, split: str) -> int:
+        """Return the number of examples of a split, "train" or "test"."""
+        own = [part for part in self.parts if part.name.startswith(split)]
+        return sum(part.rows for part in own if not part.shape)  # of classes, or of documents
+
+    @property
+    def inputs(self) -> str:
+        """The size of an input in words, as "28x28"."""
+        shape = self.parts[0].shape
+        return f"{WORDS} words" if shape is None else "x".join(map(str, shape))
 
 
 def _joined(parts: Mapping[str, Content]) -> Arrays:
@@ -96,7 +107,7 @@ _RESEARCH = "for research; cite the paper"
 
 SOURCES: dict[str, Source] = {
     "mnist": Source(
-        title="handwritten digits, 28x28 grey values",
+        title="handwritten digits in grey",
         licence="CC BY-SA 3.0",
         paper="LeCun, Bottou, Bengio & Haffner 1998, Gradient-based learning",
         parts=_images(
@@ -128,7 +139,7 @@ SOURCES: dict[str, Source] = {
         ),
     ),
     "fashion_mnist": Source(
-        title="pieces of clothing, 28x28 grey values",
+        title="pieces of clothing in grey",
         licence="MIT",
         paper="Xiao, Rasul & Vollgraf 2017, Fashion-MNIST",
         parts=_images(
@@ -160,7 +171,7 @@ SOURCES: dict[str, Source] = {
         ),
     ),
     "cifar10": Source(
-        title="photographs of ten kinds, 32x32 pixels in colour",
+        title="photographs of ten kinds of things",
         licence="none stated; cite the paper",
         paper="Krizhevsky 2009, Learning multiple layers of features from tiny images",
         parts=_batches(
@@ -196,7 +207,7 @@ SOURCES: dict[str, Source] = {
         hosts=("https://www.cs.toronto.edu/~kriz/",),
     ),
     "newsgroups": Source(
-        title="postings to 20 newsgroups, counts of 2000 words",
+        title="postings to 20 newsgroups",
         licence=_RESEARCH,
         paper=_CACHOPO,
         parts=_documents(
@@ -213,7 +224,7 @@ SOURCES: dict[str, Source] = {
         make=_bags,
     ),
     "r8": Source(
-        title="Reuters newswire in 8 topics, counts of 2000 words",
+        title="Reuters newswire, 8 topics",
         licence=_RESEARCH,
         paper=_CACHOPO,
         parts=_documents(
@@ -230,7 +241,7 @@ SOURCES: dict[str, Source] = {
         make=_bags,
     ),
     "r52": Source(
-        title="Reuters newswire in 52 topics, counts of 2000 words",
+        title="Reuters newswire, 52 topics",
         licence=_RESEARCH,
         paper=_CACHOPO,
         parts=_documents(

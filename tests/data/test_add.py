@@ -161,8 +161,8 @@ def test_both_digests_are_those_of_the_arrays(tmp_path):
 @pytest.mark.parametrize(
     ("files", "said"),
     [
-        ({}, "holds nothing of 'mnist'"),
-        ({"a": b""}, "holds nothing of 'mnist'"),
+        ({}, "holds nothing like train_inputs .* and 3 more parts are missing"),
+        ({"a": b""}, "holds nothing like train_inputs"),
         ({"a.zip": b"PK\3\4"}, "cannot be read"),
         ({"a": idx(GREY["train_inputs"])[:-1]}, "not the 616 that its header says"),
         ({"a": idx(GREY["train_inputs"]) + b"x"}, "unpacks to more than 616 bytes"),
@@ -288,7 +288,7 @@ PACKED = {
 BATCH = {"batches": FORMATS["cifar10"]["published batches"]["batch_0"]}
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(
     kind=st.sampled_from(sorted(PACKED)),
     place=st.floats(0, 1, exclude_max=True),
@@ -312,12 +312,15 @@ def test_a_damaged_archive_is_refused_or_holds_the_right_data(kind, place, bit, 
         assert data.verify("mnist") is None
 
 
+@settings(max_examples=40)
 @given(place=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
 def test_a_damaged_pickle_is_refused_or_read(place, bit, tmp_path_factory):
     content = bytearray(BATCH["batches"])
     content[int(place * len(content))] ^= 1 << bit
     given = file(tmp_path_factory.mktemp("damaged") / "given", bytes(content))
-    with pytest.raises(GradbenchError, match=r"has the digest|holds nothing"):  # two batches lack
+    with pytest.raises(
+        GradbenchError, match=r"has the digest|holds nothing like"
+    ):  # two batches lack
         data.add("cifar10", given)
     assert nothing_is_added()
 
