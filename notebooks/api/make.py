@@ -20,6 +20,7 @@ HERE = Path(__file__).resolve().parent
 # The modules whose ``__all__`` is public.
 PAGES = (
     "gradbench",
+    "gradbench.data",
     "gradbench.estimators",
     "gradbench.models",
     "gradbench.models.optimisers",
