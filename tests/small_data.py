@@ -11,9 +11,9 @@ import zipfile
 import numpy as np
 from PIL import Image
 
-from gradbench.data import sources
 from gradbench.data.bags import bags
 from gradbench.data.content import Part, digest_of, digest_of_all
+from gradbench.data.source import Source, bags_of, joined
 
 RNG = np.random.default_rng(0)
 GREY = {
@@ -43,13 +43,14 @@ def part(name, content):
     return Part(name, len(content), shape, digest_of(content))
 
 
-def source(parts, arrays, make=sources._joined, **more):
+def source(parts, arrays, make=joined, **more):
     """A source of parts, by name, that makes arrays."""
     known = {"files": {}, "hosts": (), **more}
-    return sources.Source(
+    return Source(
         title="small",
         licence="none",
         paper="none",
+        examples=(len(arrays["train_targets"]), len(arrays["test_targets"])),
         parts=tuple(part(name, content) for name, content in parts.items()),
         digest=digest_of_all(arrays),
         make=make,
@@ -66,7 +67,7 @@ def small_sources():
     return {
         "mnist": source(GREY, GREY),
         "cifar10": source(batches, COLOUR),
-        "r8": source(documents, WORDS, sources._bags),
+        "r8": source(documents, WORDS, bags_of),
     }
 
 
@@ -123,6 +124,13 @@ def npy(array):
     file = io.BytesIO()
     np.save(file, array)
     return file.getvalue()
+
+
+def lines(first, second, header=""):
+    """Comma-separated numbers, those of two arrays in each line."""
+    table = np.concatenate([a.reshape(len(first), -1) for a in (first, second)], axis=1)
+    end = "\r\n" if header else "\n"
+    return (header + "".join(",".join(map(str, row)) + end for row in table)).encode()
 
 
 def npz(compressed=False, **arrays):
@@ -185,6 +193,10 @@ FORMATS = {  # of each data set, by a description: files by name
                 c=np.asfortranarray(GREY["test_inputs"].astype(">i4")),
                 d=GREY["test_targets"].astype(np.float64),
             )
+        },
+        "lines of numbers": {
+            "train.csv": lines(GREY["train_targets"], GREY["train_inputs"], "label,1x1,1x2\r\n"),
+            "test.csv": lines(GREY["test_inputs"], GREY["test_targets"]),
         },
         "npz of all in one": {
             "a.npz": npz(

@@ -13,7 +13,7 @@ from gradbench.core.compiling import user_cache
 from gradbench.core.errors import GradbenchError
 from gradbench.core.npy import read_npz
 from gradbench.data.content import digest_of_all, short
-from gradbench.data.sources import Arrays, Source
+from gradbench.data.source import Arrays, Source
 
 _MOST = 2**29  # bytes of the arrays of a data set
 

