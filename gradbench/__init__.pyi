@@ -34,6 +34,7 @@ from .ops.binarize import binarize as binarize
 from .ops.expectation import expectation as expectation
 from .plots.suite import plot as plot
 from .report.html import write_report as write_report
+from .results.merge import merge as merge
 from .suites.initialise import initialise as initialise
 from .suites.runner import describe as describe
 

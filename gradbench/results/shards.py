@@ -122,6 +122,14 @@ class CellStore:
             for path in self._paths():
                 path.unlink()
 
+    def shards(self) -> list[Path]:
+        """Return the files of the blocks in order.
+
+        Raises:
+            CorruptShard: one is missing.
+        """
+        return [shard.path for shard in self._shards()]
+
     @property
     def _name(self) -> str:
         return f"the cell of {self.estimator!r} at {'/'.join(map(str, self.place))!r}"
