@@ -1,21 +1,99 @@
-"""Put the tables that commands print into the README: ``make tables``."""
+"""Put the tables that commands and published results print into the pages: ``make tables``."""
 
-import re
+import sys
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 
-from gradbench.cli.catalogue import text
+import numpy as np
+import pandas as pd
 
-README = Path(__file__).parents[1] / "README.md"
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.append(str(ROOT / "notebooks" / "site"))
+
+import re  # noqa: E402
+
+import measure  # noqa: E402  # of notebooks/site
+
+from gradbench.cli.catalogue import text  # noqa: E402
+from gradbench.core.text import markdown  # noqa: E402
+
+BUDGETS = (10, 100, 1000)
+CLOSE = 1.1  # errors up to this factor are named beside the best
 TABLE = re.compile(
-    r"(<!-- printed by: gradbench list (\w+) --markdown -->\n).*?(\n<!-- the table ends here -->)",
+    r"(<!-- printed by: (?P<by>[^>]*?) -->\n).*?(?:(?<=\n)|\n)(<!-- the table ends here -->)",
     re.DOTALL,
 )
 
 
+def errors(frame: pd.DataFrame, budget: float) -> pd.Series:
+    """Return the relative RMSE that a budget of evaluations pays for, by estimator, best first."""
+    draws = np.floor(frame["evaluations"].rdiv(budget))
+    squared = frame["bias2"].clip(lower=0) + frame["variance"] / draws
+    found = pd.Series(np.sqrt(squared).to_numpy(), frame["estimator"])
+    return found[(draws >= 1).to_numpy()].sort_values()
+
+
+def verdict(layers: Iterable[str] = ("layer 1", "layer 2", "layer 3", "output", "network")) -> str:
+    """Return which estimator is the best at equal cost, per layer and checkpoint of psa."""
+    frame = measure.published()
+    rows = [["layer", "after", *(f"{budget:,} evaluations" for budget in BUDGETS)]]
+    for layer in layers:
+        for checkpoint in frame["checkpoint"].unique():
+            part = frame[(frame["layer"] == layer) & (frame["checkpoint"] == checkpoint)]
+            cells = [_best(errors(part, budget)) for budget in BUDGETS]
+            rows.append([layer, checkpoint, *cells])
+    return "\n".join(markdown(rows))
+
+
+def _best(found: pd.Series) -> str:
+    best = found.iloc[0]
+    names = [f"`{name}`" for name in found.index[found <= CLOSE * best]]
+    return f"{', '.join(names)}: {best:.2g}"
+
+
+def rebar() -> str:
+    """Return bias and deviation of REBAR and its rivals, and their errors at equal cost."""
+    frame = pd.read_csv(measure.HERE / "psa.csv")
+    chosen = ("rebar", "dynamic_rebar", "disarm", "st_gumbel_softmax", "concrete(temperature=0.1)")
+    titles = ["estimator", "evaluations", "bias", "std of a draw"]
+    rows = [["layer", *titles, *(f"RMSE at {budget:,}" for budget in BUDGETS)]]
+    first = frame[(frame["checkpoint"] == "epoch 1") & frame["estimator"].isin(chosen)]
+    for layer in ("layer 1", "network"):
+        part = first[first["layer"] == layer]
+        for _, one in part.sort_values("variance", ascending=False).iterrows():
+            own = part[part["estimator"] == one["estimator"]]
+            cells = [errors(own, budget) for budget in BUDGETS]
+            numbers = [f"{cell.iloc[0]:.2g}" if len(cell) else "" for cell in cells]
+            bias = f"{np.sqrt(max(one['bias2'], 0)):.2g}"
+            if one["bias_source"] == "test" and one["bias2_low"] <= 0:
+                bias = f"< {np.sqrt(one['bias2_high']):.2g}"
+            std = f"{np.sqrt(one['variance']):.2g}"
+            rows.append(
+                [layer, f"`{one['estimator']}`", f"{one['evaluations']:g}", bias, std, *numbers]
+            )
+    return "\n".join(markdown(rows))
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "gradbench list estimators --markdown": partial(text, "estimators", markdown=True),
+    "gradbench list metrics --markdown": partial(text, "metrics", markdown=True),
+    "make tables, verdict": verdict,
+    "make tables, verdict of three": partial(verdict, ("layer 1", "layer 3", "network")),
+    "make tables, rebar": rebar,
+}
+
+
+def pages() -> list[Path]:
+    """Return the README and the pages of the guide."""
+    return [ROOT / "README.md", *sorted((ROOT / "notebooks" / "guide").glob("*.md"))]
+
+
 def with_tables(page: str) -> str:
-    """Return the page with each table as its command prints it now."""
-    return TABLE.sub(lambda found: found[1] + text(found[2], markdown=True) + found[3], page)
+    """Return a page with each table as its command prints it now."""
+    return TABLE.sub(lambda found: f"{found[1]}{TABLES[found['by']]()}\n{found[3]}", page)
 
 
 if __name__ == "__main__":
-    README.write_text(with_tables(README.read_text()))
+    for page in pages():
+        page.write_text(with_tables(page.read_text()))

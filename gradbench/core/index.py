@@ -26,8 +26,9 @@ class Description(NamedTuple):
     ``aliases`` has all other names, ``presets`` the hyper-parameters of those that mean some.
     ``doc`` is the docstring and ``exact_for`` says in words what ``exactness`` is. ``cost`` has the
     evaluations of a draw in short, ``evaluations`` those of the objective, of its gradient and of
-    the layers. ``paper`` is a link. ``unitwise`` says whether the estimator is a rule for single
-    units. ``display_name`` is the text that ``gradbench.core.display`` makes short names of.
+    the layers. ``paper`` is a link, ``formula`` is TeX. ``unitwise`` says whether the estimator is
+    a rule for single units. ``display_name`` is the text that ``gradbench.core.display`` makes
+    short names of.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Description(NamedTuple):
     display_name: str
     paper: str
     as_published: str
+    formula: str
 
 
 def registered_name(name: str) -> str:

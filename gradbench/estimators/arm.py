@@ -23,6 +23,7 @@ from gradbench.estimators.score import returns, with_terms
     display_name="AR",
     paper="https://arxiv.org/abs/1807.11143",
     source="Yin & Zhou 2019, ARM: Augment-REINFORCE-merge gradient",
+    formula=r"g_\ell = f([u < p])\,(1 - 2u)",
 )
 def ar(model: Model, *, signals: str = "local") -> Loss:
     """f([u < p]) (1 - 2u) per layer: ARM before its two terms are merged.
@@ -57,6 +58,7 @@ def ar(model: Model, *, signals: str = "local") -> Loss:
     paper="https://arxiv.org/abs/1807.11143",
     as_published="independent descendants in several layers",
     source="Yin & Zhou 2019, ARM: Augment-REINFORCE-merge gradient",
+    formula=r"g_\ell = \bigl(f([u > 1 - p]) - f([u < p])\bigr)\,\bigl(u - \tfrac{1}{2}\bigr)",
 )
 def arm(model: Model, *, descendants: str = "shared") -> Loss:
     """(f([u > 1-p]) - f([u < p])) (u - 1/2) per layer, AR averaged with itself at 1 - u.
@@ -80,6 +82,10 @@ def arm(model: Model, *, descendants: str = "shared") -> Loss:
     paper="https://arxiv.org/abs/2006.10680",
     as_published="independent descendants in several layers",
     source="Dong et al. 2020, DisARM; Yin et al. 2020, U2G",
+    formula=(
+        r"g_\ell = \frac{1}{2}\,\bigl(f(b) - f(\tilde{b})\bigr)\,(b - \tilde{b})\,\max(p, 1 - p), "
+        r"\quad \tilde{b} = [1 - u < p]"
+    ),
     aliases=("u2g",),
 )
 def disarm(model: Model, *, descendants: str = "shared") -> Loss:

@@ -30,6 +30,9 @@ Both = Callable[[Array, int], Array]  # P(two of n copies are below q), from q a
     display_name="ARMS",
     paper="https://arxiv.org/abs/2105.14141",
     source="Dimitriev & Zhou 2021, ARMS: Antithetic-REINFORCE-multi-sample gradient",
+    formula=(
+        r"g_\ell = \frac{1}{(n - 1)(1 - \rho)} \sum_{k=1}^{n} \bigl(f_k - \bar{f}\bigr)\,(b_k - p)"
+    ),
 )
 def arms(
     model: Model,

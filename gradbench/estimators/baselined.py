@@ -28,6 +28,7 @@ from gradbench.estimators.registry import (
     display_name="{estimator} with {baseline} baseline",
     paper="https://arxiv.org/abs/1402.0030",
     source="Mnih & Gregor 2014; around MuProp and REBAR as in Gu et al. 2016, Tucker et al. 2017",
+    formula=r"g = (\text{signal} - c)\,\frac{\partial \log P(x)}{\partial a}",
 )
 def baselined(model: Model, *, estimator: str = "muprop", baseline: Any = "nvil") -> Loss:
     """(signal - c) d log P(x) / da in the place of signal * d log P(x) / da.

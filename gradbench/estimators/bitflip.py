@@ -35,6 +35,10 @@ CHOICES: dict[str, Callable[[Site, Array], Array]] = {
     paper="https://arxiv.org/abs/2208.06124",
     source="Kunes et al. 2023, Gradient estimation for binary latent variables via gradient "
     "variance clipping",
+    formula=(
+        r"g_{\ell,i} = \frac{p_i (1 - p_i)}{q_i}\,\bigl(f(b_i = 1) - f(b_i = 0)\bigr) \quad "
+        r"\text{for one unit } i \sim q"
+    ),
     aliases=("bitflip_1",),
 )
 def bitflip(
@@ -108,6 +112,10 @@ def _weights(q: str | Callable[[Array], Array]) -> Callable[[Site, Array], Float
     display_name="random flip",
     paper="https://proceedings.mlr.press/v70/tokui17a.html",
     source="one term of RAM (Tokui & Sato 2017), taken at random",
+    formula=(
+        r"g_i = D\,F'(a_i)\,\bigl(f(b_i = 1) - f(b_i = 0)\bigr) \quad \text{for one unit } i "
+        r"\text{ of } D"
+    ),
 )
 def random_flip(model: Model, *, descendants: str = "shared") -> Loss:
     """D F'(a_i) (f(b_i = 1) - f(b_i = 0)) e_i for one uniformly chosen unit i of every layer.
@@ -130,6 +138,10 @@ def random_flip(model: Model, *, descendants: str = "shared") -> Loss:
     paper="https://arxiv.org/abs/2208.06124",
     source="Kunes et al. 2023, Gradient estimation for binary latent variables via gradient "
     "variance clipping",
+    formula=(
+        r"g_i = \begin{cases} \text{BitFlip-1} & \min(p_i, 1 - p_i) < t \\ \text{DisARM} & "
+        r"\text{in the other units} \end{cases}"
+    ),
 )
 def ugc(model: Model, *, threshold: float | None = None, descendants: str = "shared") -> Loss:
     """BitFlip-1 with uniform q in units with min(p, 1 - p) < t, DisARM in the others.

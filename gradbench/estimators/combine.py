@@ -46,6 +46,7 @@ def _price_of_draws(estimator: str, draws: Any, sampling: str) -> Cost:
     full_name="mean of several draws",
     display_name="mean of {draws} \N{MULTIPLICATION SIGN} {estimator}",
     source="the sample mean",
+    formula=r"g = \frac{1}{K} \sum_{k=1}^{K} g_k",
 )
 def mean_of(
     model: Model,
@@ -83,6 +84,7 @@ def mean_of(
     display_name="mean of {first} and {second}",
     paper="https://proceedings.mlr.press/v202/shekhovtsov23a.html",
     source="Shekhovtsov 2023, of straight-through and ZGR in one layer",
+    formula=r"g = (1 - w)\,g_1 + w\,g_2",
 )
 def average(
     model: Model, *, first: str = "straight_through", second: str = "zgr", weight: float = 0.5
@@ -115,6 +117,7 @@ def average(
     display_name="{layers}",
     paper="https://arxiv.org/abs/2006.06880",
     source="mixed estimators as in Shekhovtsov & Yanush 2021",
+    formula=r"g = (g_1, g_2, \ldots), \quad g_k \text{ of the } k\text{-th estimator}",
 )
 def per_layer(model: Model, *, layers: str = "reinforce, psa") -> Loss:
     """g = (g_1, g_2, ...), g_k of the k-th of several estimators, all on the same noise.

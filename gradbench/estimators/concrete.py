@@ -77,6 +77,7 @@ def _in_one_layer(name: str, jumps: Callable[[Site, Array], list[Array]]) -> Bre
     display_name="Concrete",
     paper="https://arxiv.org/abs/1611.00712",
     source="Maddison et al. 2017; Jang et al. 2017",
+    formula=r"x := \tanh \frac{a - z}{2t}",
     aliases=("gumbel_softmax", "gs", "relaxed_bernoulli"),
 )
 def concrete(model: Model, *, temperature: float = 1.0, relaxation: str = "concrete") -> Loss:
@@ -107,6 +108,10 @@ def concrete(model: Model, *, temperature: float = 1.0, relaxation: str = "concr
     display_name="hard Concrete",
     paper="https://arxiv.org/abs/1712.01312",
     source="Louizos et al. 2018, Learning sparse neural networks through L0 regularization",
+    formula=(
+        r"b := \operatorname{clip}\Bigl(l + (h - l)\,\sigma\!\left(\frac{a - z}{t}\right),\, 0,\, "
+        r"1\Bigr)"
+    ),
 )
 def hard_concrete(
     model: Model, *, temperature: float = 2 / 3, low: float = -0.1, high: float = 1.1
@@ -146,6 +151,10 @@ def hard_concrete(
     display_name="STS",
     paper="https://arxiv.org/abs/1308.3432",
     source="Bengio et al. 2013, Estimating or propagating gradients",
+    formula=(
+        r"b = c \sqrt{p}, \quad P(c = 1) = \sqrt{p}, \quad \frac{\partial b}{\partial a} := "
+        r"c\,\frac{\partial \sqrt{p}}{\partial a}"
+    ),
 )
 def stochastic_times_smooth(model: Model) -> Loss:
     """b = c sqrt(p) with c in {0, 1}, P(c = 1) = sqrt(p), differentiated in sqrt(p) alone.
@@ -174,6 +183,10 @@ def stochastic_times_smooth(model: Model) -> Loss:
     display_name="ST Gumbel-Softmax",
     paper="https://arxiv.org/abs/1611.01144",
     source="Jang et al. 2017, Categorical reparameterization with Gumbel-Softmax",
+    formula=(
+        r"x = \operatorname{sign}(a - z), \quad \frac{\partial x}{\partial a} := "
+        r"\frac{\partial}{\partial a} \tanh \frac{a - z}{2t}"
+    ),
     aliases=("stgs", "st_gs"),
 )
 def st_gumbel_softmax(model: Model, *, temperature: float = 1.0, slope: float = 1.0) -> Loss:
@@ -206,6 +219,11 @@ def st_gumbel_softmax(model: Model, *, temperature: float = 1.0, slope: float = 
     display_name="GST",
     paper="https://arxiv.org/abs/2206.07235",
     source="Fan et al. 2022, Training discrete deep generative models via gapped straight-through",
+    formula=(
+        r"\frac{\partial b}{\partial \ell} := \frac{1}{t}\,\sigma'\!\left(\frac{m}{t}\right), "
+        r"\quad m = \begin{cases} \max(|\ell|, \text{gap}) & P(x) \geq \frac{1}{2} \\ \text{gap} & "
+        r"P(x) < \frac{1}{2} \end{cases}"
+    ),
     aliases=("gst", "gst_1_0"),
     presets={"gst_p": {"gap": "auto"}},
 )

@@ -29,6 +29,10 @@ def _is_straight_through(forward: Any, backward: Any) -> bool:
     display_name="decoupled ST",
     paper="https://arxiv.org/abs/2410.13331",
     source="Shah et al. 2024, Improving discrete optimisation via decoupled straight-through",
+    formula=(
+        r"x = \operatorname{sign}\!\left(\frac{a}{t_f} - z\right), \quad \frac{\partial "
+        r"x}{\partial a} := \frac{2}{t_b}\,F'\!\left(\frac{a}{t_b}\right)"
+    ),
 )
 def decoupled_st(model: Model, *, forward: float = 1.0, backward: float = 1.0) -> Loss:
     """dx/dl = 2F'(l / t_b) / t_b at states x = sign(l / t_f - z), for pre-activations l.

@@ -33,6 +33,7 @@ class Expected:
     full_name="exact expectation",
     display_name="exact",
     source="enumeration: layer recursion on a network, else all paths",
+    formula=r"\sum_x P(x)\,f(x)",
 )
 def exact(model: Model) -> Loss:
     """sum_x P(x) f(x) over all states: the loss itself, whose gradient is the truth for any key.

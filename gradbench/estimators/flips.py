@@ -28,6 +28,10 @@ from gradbench.models.flips import _each_kept, _log_probability, each_unit
     display_name="LEG",
     paper="https://arxiv.org/abs/1503.01494",
     source="Titsias & Lazaro-Gredilla 2015, Local expectation gradients",
+    formula=(
+        r"g_i = \sum_{v \in \{0, 1\}} P(b_i = v \mid \text{all others})\,f(b_i = "
+        r"v)\,\frac{\partial \log P(b_i = v)}{\partial a_i}"
+    ),
 )
 def leg(model: Model, *, signals: str = "local") -> Loss:
     """sum over v of P(b_i = v given all other states) f(b_i = v) d log P(b_i = v) / da_i.
@@ -66,6 +70,7 @@ def leg(model: Model, *, signals: str = "local") -> Loss:
     display_name="RAM",
     paper="https://proceedings.mlr.press/v70/tokui17a.html",
     source="Tokui & Sato 2017, Evaluating the variance of likelihood-ratio gradient estimators",
+    formula=r"g_i = F'(a_i)\,\bigl(f(b_i = 1) - f(b_i = 0)\bigr)",
     aliases=("go", "indecater"),
 )
 def ram(model: Model, *, descendants: str = "shared") -> Loss:
@@ -105,6 +110,7 @@ def ram(model: Model, *, descendants: str = "shared") -> Loss:
     display_name="MVD",
     paper="https://arxiv.org/abs/1906.10652",
     source="Mohamed et al. 2020, Monte Carlo gradient estimation in machine learning",
+    formula=r"g_i = F'(a_i)\,\bigl(f(b_i = 1) - f(b_i = 0)\bigr)",
     aliases=("mvd",),
 )
 def measure_valued(model: Model, *, descendants: str = "independent") -> Loss:

@@ -41,6 +41,10 @@ def _cost(weight: Any, uniform_point: Any, rho: Any) -> Cost:
     display_name="FouST",
     paper="https://proceedings.mlr.press/v119/pervez20a.html",
     source="Pervez et al. 2020, Low bias low variance gradient estimates",
+    formula=(
+        r"\frac{\partial b}{\partial a} := \frac{F'(a)}{2 P(x)} \quad \text{at the states } x v, "
+        r"\quad v \sim U(0, 1)"
+    ),
 )
 def foust(
     model: Model, *, weight: bool = True, uniform_point: bool = True, rho: float = 1.0

@@ -88,6 +88,10 @@ def _averaged(
     paper="https://arxiv.org/abs/2010.04838",
     as_published="samples=100 in several codes",
     source="Paulus et al. 2021, Rao-Blackwellizing the straight-through Gumbel-Softmax",
+    formula=(
+        r"\frac{\partial b}{\partial a} := \frac{1}{K} \sum_{k=1}^{K} \frac{y_k (1 - y_k)}{t}, "
+        r"\quad y_k = \sigma\!\left(\frac{a - z_k}{t}\right), \quad z_k \sim P(z \mid x)"
+    ),
     presets={"agr": {"samples": "all"}, "analytic_gumbel_rao": {"samples": "all"}},
 )
 def gumbel_rao(model: Model, *, temperature: float = 1.0, samples: int | str = 10) -> Loss:
@@ -126,6 +130,11 @@ def gumbel_rao(model: Model, *, temperature: float = 1.0, samples: int | str = 1
     paper="https://arxiv.org/abs/2603.08257",
     as_published="samples=100",
     source="Wang & Bui 2026, Beyond ReinMax",
+    formula=(
+        r"\frac{\partial b}{\partial \ell} := \frac{2}{K} \sum_{k=1}^{K} \frac{y_k (1 - y_k)}{t} - "
+        r"\frac{1}{2}\,p (1 - p), \quad y_k = \sigma\!\left(\frac{\operatorname{logit} q - "
+        r"z_k}{t}\right), \quad q = \frac{p + b}{2}"
+    ),
 )
 def reinmax_rao(model: Model, *, temperature: float = 1.0, samples: int | str = 10) -> Loss:
     """J = 2 J_t - p(1 - p) / 2: ReinMax with a Gumbel-Rao mean J_t in the place of q(1 - q).

@@ -28,6 +28,7 @@ from gradbench.estimators.registry import register
     display_name="I-MLE",
     paper="https://arxiv.org/abs/2106.01798",
     source="Niepert, Minervini & Franceschi 2021, Implicit MLE",
+    formula=r"g = \frac{x - \operatorname{sign}(a - s f' - z)}{s}",
     aliases=("i_mle", "perturb_and_map"),
 )
 def imle(model: Model, *, step: float = 1.0) -> Loss:

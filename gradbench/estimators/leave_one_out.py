@@ -56,6 +56,10 @@ def _leave_one_out(samples: int, dtype: Any) -> Float[Array, "samples samples"]:
     display_name="RLOO",
     paper="https://openreview.net/forum?id=r1lgTGL5DE",
     source="Kool et al. 2019, Buy 4 REINFORCE samples, get a baseline for free!",
+    formula=(
+        r"g = \frac{1}{K} \sum_{k=1}^{K} \Bigl(f_k - \frac{1}{K - 1} \sum_{j \neq k} "
+        r"f_j\Bigr)\,\frac{\partial \log P(x_k)}{\partial a}"
+    ),
     aliases=("loorf", "vargrad"),
 )
 def rloo(
@@ -120,6 +124,11 @@ def rloo(
     display_name="Double CV",
     paper="https://arxiv.org/abs/2111.05300",
     source="Titsias & Shi 2022, Double control variates for gradient estimation",
+    formula=(
+        r"g = \frac{1}{K} \sum_k \Bigl(h_k - \frac{1}{K - 1} \sum_{j \neq k} h_j\Bigr) "
+        r"\frac{\partial \log P(x_k)}{\partial a} - 2 \alpha \overline{f'}\,F'(a), \quad h_k = f_k "
+        r"+ \alpha f'_{-k} \cdot (x_k - m)"
+    ),
 )
 def double_cv(
     model: Model, *, samples: int = 2, alpha: float | None = None, rate: float = 0.001
@@ -168,6 +177,11 @@ def double_cv(
     display_name="RODEO",
     paper="https://arxiv.org/abs/2202.09497",
     source="Shi et al. 2022, Gradient estimation with discrete Stein operators (RODEO)",
+    formula=(
+        r"g = \frac{1}{K} \sum_k \Bigl[\Bigl(f_k - \frac{1}{K - 1} \sum_{j \neq k} \bigl(f_j + "
+        r"\alpha (A h_j)(x_j)\bigr)\Bigr) s_k + \beta\,(A \tilde{h}_k s)(x_k)\Bigr], \quad s_k = "
+        r"\frac{\partial \log P(x_k)}{\partial a}"
+    ),
 )
 def rodeo(
     model: Model,

@@ -26,6 +26,7 @@ AFFINE = "an SBN of affine layers, with binary weights or without"
     display_name="mean field",
     paper="https://arxiv.org/abs/1803.10590",
     source="Shekhovtsov et al. 2018 (AP1); the 'tanh' of Shekhovtsov, Yanush & Flach 2020",
+    formula=r"x := 2F(a) - 1",
     aliases=("tanh", "ap1"),
 )
 def mean_field(model: Model) -> Loss:
@@ -50,6 +51,10 @@ def mean_field(model: Model) -> Loss:
     paper="https://arxiv.org/abs/1803.10590",
     source="Shekhovtsov, Flach & Busta 2018, Feed-forward uncertainty propagation in belief and "
     "neural networks (AP2, assumed density filtering)",
+    formula=(
+        r"m' = 2F\!\left(\frac{W m + b}{\sqrt{1 + W^2 v / \mathbb{V} z}}\right) - 1, \quad v = 1 - "
+        r"m^2"
+    ),
     needs=AFFINE,
     aliases=("adf",),
 )
@@ -87,6 +92,10 @@ def ap2(model: Model) -> Loss:
     paper="https://arxiv.org/abs/2006.03143",
     source="Shekhovtsov, Yanush & Flach 2020, in their released code; after Shayer et al. 2018 and "
     "Peters & Welling 2018 (PBNet)",
+    formula=(
+        r"a := W m + b - \sqrt{W^2 v}\;\Phi^{-1}(u), \quad m = 2F(a_{\text{below}}) - 1, \quad v = "
+        r"1 - m^2"
+    ),
     needs=f"{AFFINE}, or a RealNetwork with binary weights",
     aliases=("pbnet",),
 )

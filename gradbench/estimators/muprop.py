@@ -22,6 +22,10 @@ from gradbench.estimators.score import returns, score_loss, with_terms
     paper="https://arxiv.org/abs/1511.05176",
     as_published="with an input-dependent baseline",
     source="Gu et al. 2016, MuProp: unbiased backpropagation for stochastic neural networks",
+    formula=(
+        r"g = \bigl(f(x) - f(m) - f'(m) \cdot (x - m)\bigr)\,\frac{\partial \log P(x)}{\partial a} "
+        r"+ 2 f'(m)\,F'(a)"
+    ),
 )
 def muprop(model: Model, *, signals: str = "local") -> Loss:
     """(f(x) - f(m) - f'(m).(x - m)) d log P(x) / da + 2 f'(m) F'(a), at the mean field m.
@@ -58,6 +62,7 @@ def muprop(model: Model, *, signals: str = "local") -> Loss:
     paper="https://arxiv.org/abs/1703.07370",
     as_published="with an input-dependent baseline",
     source="Tucker et al. 2017, REBAR (simple MuProp); Gu et al. 2016",
+    formula=r"g = \bigl(f(x) - f(m)\bigr)\,\frac{\partial \log P(x)}{\partial a}",
 )
 def simple_muprop(model: Model, *, signals: str = "local") -> Loss:
     """(f(x) - f(m)) d log P(x) / da: the objective at the mean field m as a baseline.

@@ -30,6 +30,7 @@ from gradbench.models.structure import has_latent_weights
     display_name="{weights} \N{MULTIPLICATION SIGN} {activations}",
     paper="https://arxiv.org/abs/2006.06880",
     source="Shekhovtsov & Yanush 2021",
+    formula=r"g = g_{\text{weights}}\bigl[\,w \mapsto \hat{f}_{\text{activations}}(w)\,\bigr]",
     needs="binary weights and stochastic activations",
 )
 def nested(

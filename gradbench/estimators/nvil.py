@@ -44,6 +44,9 @@ HIDDEN, RATE, DECAY = 100, 0.01, 0.8
     paper="https://arxiv.org/abs/1402.0030",
     as_published="the gradient divided by a running scale",
     source="Mnih & Gregor 2014, Neural variational inference and learning in belief networks",
+    formula=(
+        r"g_k = \bigl(f - c - c_k(\text{input})\bigr)\,\frac{\partial \log P(x_k)}{\partial a_k}"
+    ),
 )
 def nvil(
     model: Model,

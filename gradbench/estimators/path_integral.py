@@ -22,6 +22,7 @@ from gradbench.models.flips import one_by_one
     full_name="coordinate path integral",
     display_name="path integral",
     source="the fundamental theorem of calculus, unit by unit",
+    formula=r"g_i = F'(a_i)\,\frac{\partial f}{\partial b_i}\Big|_{b_i = u}, \quad u \sim U(0, 1)",
     layers="one",
 )
 def path_integral(model: Model) -> Loss:

@@ -40,6 +40,10 @@ DIRECTIONS: dict[str, Callable[[Array], Array]] = {
     display_name="ES",
     paper="https://arxiv.org/abs/1703.03864",
     source="Salimans et al. 2017, Evolution strategies as a scalable alternative; Rechenberg 1973",
+    formula=(
+        r"g = \frac{f(a + s \epsilon) - f(a - s \epsilon)}{2s}\,\epsilon, \quad \epsilon \sim "
+        r"\mathcal{N}(0, I)"
+    ),
     aliases=("es", "node_perturbation"),
 )
 def evolution_strategies(model: Model, *, scale: float = 0.5) -> Loss:
@@ -66,6 +70,9 @@ def evolution_strategies(model: Model, *, scale: float = 0.5) -> Loss:
     paper="https://doi.org/10.1109/9.119632",
     source="Spall 1992, Multivariate stochastic approximation using a simultaneous perturbation "
     "gradient approximation",
+    formula=(
+        r"g = \frac{f(a + s \epsilon) - f(a - s \epsilon)}{2s}\,\epsilon, \quad \epsilon_i = \pm 1"
+    ),
 )
 def spsa(model: Model, *, scale: float = 0.5) -> Loss:
     """(f(a + s e) - f(a - s e)) e / 2s per layer, e = -1 or +1 in each unit, on common uniforms.
@@ -134,6 +141,7 @@ def _on_no_grid(stream: int, run: Trace) -> Sequence[Array]:
     paper="https://arxiv.org/abs/2202.08587",
     source="Baydin et al. 2022, Gradients without backpropagation; in the pre-activations Ren et "
     "al. 2023, Scaling forward gradient with local losses",
+    formula=r"g = (g_{\text{ST}} \cdot \epsilon)\,\epsilon, \quad \epsilon \sim \mathcal{N}(0, I)",
     aliases=("fgd",),
 )
 def forward_gradient(model: Model, *, direction: str = "normal") -> Loss:

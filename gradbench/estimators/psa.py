@@ -27,6 +27,10 @@ from gradbench.models.flips import generic_route, one_by_one
     display_name="PSA",
     paper="https://arxiv.org/abs/2006.03143",
     source="Shekhovtsov, Yanush & Flach 2020, Path sample-analytic gradient estimators",
+    formula=(
+        r"g_j = -x_j\,\delta_j\,F'(a_j), \quad \delta_i = f(x^{(i)}) - f(x) - \sum_{j \text{ "
+        r"above}} x_j\,\delta_j\,\bigl(F(a_j^{(i)}) - F(a_j)\bigr)"
+    ),
     aliases=("sah",),
 )
 def psa(model: Model, *, tolerance: float = 0.001) -> Loss:

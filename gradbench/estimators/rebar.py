@@ -51,6 +51,11 @@ def _cost(coupling: str, **_: Any) -> Cost:
     paper="https://arxiv.org/abs/1703.07370",
     as_published="coupling='tied', relaxation='rebar' and an input-dependent baseline",
     source=SOURCE,
+    formula=(
+        r"g = \Bigl(f(b) - c f\bigl(\sigma(\tilde{z} / t)\bigr)\Bigr)\,\frac{\partial \log "
+        r"P(b)}{\partial a} + c\,\frac{\partial}{\partial a} \Bigl[f\bigl(\sigma(z / t)\bigr) - "
+        r"f\bigl(\sigma(\tilde{z} / t)\bigr)\Bigr]"
+    ),
 )
 def rebar(
     model: Model,
@@ -94,6 +99,9 @@ def rebar(
     paper="https://arxiv.org/abs/1703.07370",
     as_published="coupling='tied', relaxation='rebar' and an input-dependent baseline",
     source=SOURCE,
+    formula=(
+        r"g = g_{\text{REBAR}}(t, c) \quad \text{with } t, c \text{ that minimise } \mathbb{E}\,g^2"
+    ),
 )
 def dynamic_rebar(
     model: Model,
@@ -128,6 +136,11 @@ def dynamic_rebar(
     display_name="RELAX",
     paper="https://arxiv.org/abs/1711.00123",
     source="Grathwohl et al. 2018, Backpropagation through the void",
+    formula=(
+        r"g = \bigl(f(b) - h(\tilde{z})\bigr)\,\frac{\partial \log P(b)}{\partial a} + "
+        r"\frac{\partial}{\partial a} \bigl[h(z) - h(\tilde{z})\bigr], \quad h(z) = c "
+        r"f\bigl(\sigma(z / t)\bigr) + r(z)"
+    ),
 )
 def relax(
     model: Model,

@@ -29,7 +29,7 @@ class Entry(NamedTuple):
     its class; a tuple, or a function of the hyper-parameters. ``presets``: names of the literature
     for it with other hyper-parameters than the defaults, and these. ``full_name``: its name in
     words, ``display_name``: what figures call it, see ``gradbench.core.display``. ``paper``: a
-    link, ``as_published``: what the authors have where it is no default here.
+    link, ``as_published``: what the authors have where it is no default here, ``formula``: TeX.
     """
 
     name: str
@@ -48,6 +48,7 @@ class Entry(NamedTuple):
     display_name: str = ""
     paper: str = ""
     as_published: str = ""
+    formula: str = ""
 
     @property
     def summary(self) -> str:
@@ -117,6 +118,7 @@ class Entry(NamedTuple):
             display_name=self.display_name,
             paper=self.paper,
             as_published=self.as_published,
+            formula=self.formula,
         )
 
     def _at(self, fact: Any, hyperparameters: dict[str, Any]) -> Any:
@@ -148,14 +150,15 @@ def register(
     display_name: str = "",
     paper: str = "",
     as_published: str = "",
+    formula: str = "",
 ) -> Callable[[Callable[..., Loss]], Callable[..., Loss]]:
     """Return a decorator that registers an estimator ``name(model, *, hyper-parameters) -> loss``.
 
     It is registered under the name of the function, and found by ``aliases`` too, which are names
     of the literature, and by those of ``presets``. As in ``Entry`` are ``family``, ``exactness``,
     ``source``, ``cost``, ``differentiable``, ``value_unbiased``, ``needs``, ``layers``,
-    ``depth_claims``, ``presets``, ``full_name``, ``display_name``, ``paper`` and
-    ``as_published``.
+    ``depth_claims``, ``presets``, ``full_name``, ``display_name``, ``paper``, ``as_published`` and
+    ``formula``.
 
     Raises:
         GradbenchError: something else has one of these names, or there is no docstring.
@@ -165,6 +168,7 @@ def register(
         entry = Entry(
             make.__name__, make, family, exactness, cost, differentiable, value_unbiased, source,
             needs, layers, depth_claims, presets, full_name, display_name, paper, as_published,
+            formula,
         )  # fmt: skip
         ESTIMATORS.add(entry.name, entry, aliases=(*aliases, *presets), source=make)
         return make

@@ -29,6 +29,7 @@ def score_function(model: Model, signals: str, baseline: float = 0.0) -> Surroga
     display_name="REINFORCE",
     paper="https://doi.org/10.1007/BF00992696",
     source="Williams 1992, Simple statistical gradient-following algorithms",
+    formula=r"g = (f - c)\,\frac{\partial \log P(x)}{\partial a}",
     aliases=("score_function",),
 )
 def reinforce(model: Model, *, baseline: float = 0.0, signals: str = "local") -> Loss:
@@ -50,6 +51,10 @@ def reinforce(model: Model, *, baseline: float = 0.0, signals: str = "local") ->
     display_name="REINFORCE, batch LOO",
     paper="https://doi.org/10.1007/BF00992696",
     source="Williams 1992; Kool et al. 2019 for samples in the place of examples",
+    formula=(
+        r"g_n = \Bigl(f_n - \frac{1}{N - 1} \sum_{j \neq n} f_j\Bigr)\,\frac{\partial \log "
+        r"P(x_n)}{\partial a} \quad \text{for the example } n \text{ of } N"
+    ),
 )
 def reinforce_leave_one_out(model: Model, *, signals: str = "local") -> Loss:
     """(f - c) d log P(x) / da, c the mean of f over the other examples of the batch.
@@ -71,6 +76,7 @@ def reinforce_leave_one_out(model: Model, *, signals: str = "local") -> Loss:
     display_name="REINFORCE, moving average",
     paper="https://doi.org/10.1007/BF00992696",
     source="Williams 1992 (reinforcement comparison)",
+    formula=r"g = (f - c)\,\frac{\partial \log P(x)}{\partial a}, \quad c = \text{mean of past } f",
 )
 def moving_average(model: Model, *, decay: float = 0.99, signals: str = "local") -> Learned:
     """(f - c) d log P(x) / da, c an exponential moving average of f over past draws.

@@ -30,6 +30,10 @@ from gradbench.models.structure import is_layered
     display_name="SA",
     paper="https://arxiv.org/abs/2006.03143",
     source="Shekhovtsov, Yanush & Flach 2020, in their released code (gradeval/model.py, fw_SA)",
+    formula=(
+        r"g_j = -\frac{x_j\,\delta_j\,F'(a_j)}{2 P_j}, \quad \delta_i = f(x^{(i)}) - f(x) + "
+        r"\sum_{j \text{ above}} \delta_j\,\frac{D_j(a_j^{(i)}) - D_j(a_j)}{P_j}"
+    ),
 )
 def sa(model: Model, *, smoothing: float = 0.0) -> Loss:
     """PSA with flips given the sampled state: P(the noise flips x_j too | x_j) = D_j / P_j.

@@ -40,6 +40,10 @@ SIDES = ("one", "two")
     paper="https://arxiv.org/abs/2210.08572",
     as_published="pruned within one directional derivative",
     source="Arya et al. 2022, Automatic differentiation of programs with discrete randomness",
+    formula=(
+        r"g_i = w_i\,\bigl(f(x) - f(x^{(i)})\bigr)\,x_i, \quad w_i = [b_i = "
+        r"0]\,\frac{F'(a_i)}{F(-a_i)}"
+    ),
 )
 def stochastic_triples(
     model: Model, *, pruned: bool = False, side: str = "one", descendants: str = "shared"

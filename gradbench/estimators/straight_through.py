@@ -50,6 +50,7 @@ def _derivative(proxy: str | Slope, slope: float) -> Callable[[Noise, Array, Arr
     paper="https://arxiv.org/abs/1308.3432",
     as_published="proxy='identity' in Bengio et al.",
     source="Bengio et al. 2013; Shekhovtsov & Yanush 2021",
+    formula=r"\frac{\partial x}{\partial a} := 2F'(a)",
     aliases=("st", "ste"),
 )
 def straight_through(model: Model, *, proxy: str | Slope = "density", slope: float = 1.0) -> Loss:
@@ -85,6 +86,10 @@ def straight_through(model: Model, *, proxy: str | Slope = "density", slope: flo
     display_name="deterministic ST",
     paper="https://arxiv.org/abs/1602.02830",
     source="Courbariaux et al. 2016, Binarized neural networks",
+    formula=(
+        r"x := \operatorname{sign}(a), \quad \frac{\partial x}{\partial a} := m\,h(m a) \quad "
+        r"\text{with the proxy } h \text{ and the slope } m"
+    ),
     aliases=("hubara",),
     presets={
         "binaryconnect": {"proxy": "identity"},

@@ -37,6 +37,10 @@ RUNS = Formula("runs")
     display_name="VIMCO",
     paper="https://arxiv.org/abs/1602.06725",
     source="Mnih & Rezende 2016, Variational inference for Monte Carlo objectives",
+    formula=(
+        r"g_k = (f - c_k)\,\frac{\partial \log P(x_k)}{\partial a}, \quad c_k = -\log \frac{1}{K} "
+        r"\Bigl(\sum_{j \neq k} w_j + \prod_{j \neq k} w_j^{1 / (K - 1)}\Bigr)"
+    ),
     needs=NEEDS,
 )
 def vimco(model: Model) -> Loss:
@@ -60,6 +64,10 @@ def vimco(model: Model) -> Loss:
     display_name="OVIS",
     paper="https://arxiv.org/abs/2008.01998",
     source="Lievin et al. 2020 (OVIS), equation 17",
+    formula=(
+        r"c_k = -\log \frac{1}{K - 1} \sum_{j \neq k} w_j + \gamma v_k - (1 - \gamma) \log\Bigl(1 "
+        r"- \frac{1}{K}\Bigr), \quad v_k = \frac{w_k}{\sum_j w_j}"
+    ),
     needs=NEEDS,
 )
 def ovis(model: Model, *, gamma: float = 1.0) -> Loss:
@@ -93,6 +101,10 @@ def ovis(model: Model, *, gamma: float = 1.0) -> Loss:
     paper="https://arxiv.org/abs/2008.01998",
     as_published="runs=S/K for S auxiliary samples",
     source="Lievin et al. 2020 (OVIS), equation 12",
+    formula=(
+        r"c_k = -\frac{1}{S} \sum_{s=1}^{S} \Bigl(\log \frac{1}{K} \sum_j w_j^{(s)} - "
+        r"v_k^{(s)}\Bigr), \quad v_k = \frac{w_k}{\sum_j w_j}"
+    ),
     needs=NEEDS,
 )
 def ovis_mc(model: Model, *, runs: int = 1) -> Loss:
@@ -123,6 +135,10 @@ def ovis_mc(model: Model, *, runs: int = 1) -> Loss:
     display_name="local DisARM",
     paper="https://arxiv.org/abs/2006.10680",
     source="Dong et al. 2020, DisARM: the local form for multi-sample bounds",
+    formula=(
+        r"g_{\ell,k} = \frac{1}{2}\,\bigl(L - L_{w_k \to \tilde{w}_k}\bigr)\,(b_k - "
+        r"\tilde{b}_k)\,\max(p, 1 - p), \quad L = -\log \frac{1}{K} \sum_j w_j"
+    ),
     needs=NEEDS,
 )
 def local_disarm(model: Model, *, descendants: str = "shared") -> Loss:

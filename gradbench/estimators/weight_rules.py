@@ -35,6 +35,11 @@ def _check_weights(name: str, model: Model) -> None:
     as_published="mean of the step before",
     source="Meng, Bachmann & Khan 2020, Training binary neural networks using the Bayesian "
     "learning rule",
+    formula=(
+        r"w = \tanh \frac{\lambda - \frac{1}{2} \operatorname{logit} u}{t}, \quad \frac{\partial "
+        r"E}{\partial \eta} := \frac{\partial E}{\partial w} \cdot \frac{1 - w^2 + \epsilon}{t\,(1 "
+        r"- \mu^2 + \epsilon)}"
+    ),
     needs="binary weights",
 )
 def bayesbinn(model: Model, *, temperature: float = 1.0, epsilon: float = 1e-10) -> Loss:
@@ -90,6 +95,10 @@ def bayesbinn(model: Model, *, temperature: float = 1.0, epsilon: float = 1e-10)
     paper="https://arxiv.org/abs/1808.00278",
     as_published="scaled=True in the text and in larq",
     source="Liu et al. 2018, Bi-Real Net",
+    formula=(
+        r"w := \overline{|\eta|}\,\operatorname{sign}(\eta), \quad \frac{\partial w}{\partial "
+        r"\eta} := [\,|\eta| \leq 1\,]"
+    ),
     needs="binary weights",
 )
 def magnitude_aware(model: Model, *, scaled: bool = False) -> Loss:

@@ -37,6 +37,7 @@ STATES = Formula("states")
     display_name="unordered set",
     paper="https://arxiv.org/abs/2002.06043",
     source="Kool et al. 2020, Estimating gradients for discrete random variables",
+    formula=r"g = \sum_{s \in S} P(s)\,R(S, s)\,f(s)\,\frac{\partial \log P(s)}{\partial a}",
     layers="one",
 )
 def unordered_set(model: Model, *, samples: int = 2, baseline: bool = True) -> Loss:
@@ -155,6 +156,10 @@ def _ratios(log: Array, drawn: list[Array], out: frozenset[int]) -> dict[int, Ar
     display_name="top-c",
     paper="https://arxiv.org/abs/1810.04777",
     source="Liu et al. 2019, Rao-Blackwellized stochastic gradients for discrete distributions",
+    formula=(
+        r"g = \sum_{s \in C} P(s)\,f(s)\,\frac{\partial \log P(s)}{\partial a} + P(s \notin "
+        r"C)\,f(s')\,\frac{\partial \log P(s')}{\partial a}, \quad s' \notin C"
+    ),
     layers="one",
 )
 def top_c(model: Model, *, states: int = 1) -> Loss:

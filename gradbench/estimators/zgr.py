@@ -18,6 +18,7 @@ from gradbench.estimators.straight_through import with_derivative
     display_name="ZGR",
     paper="https://proceedings.mlr.press/v202/shekhovtsov23a.html",
     source="Shekhovtsov 2023; Liu et al. 2023 (ReinMax)",
+    formula=r"\frac{\partial b}{\partial a} := \frac{F'(a)}{2 P(x)}",
 )
 def zgr(model: Model) -> Loss:
     """J = F'(a) / 2P(x): the limit of Gumbel-Rao at temperature 0, DARN with phi = 1/2.
@@ -34,6 +35,7 @@ def zgr(model: Model) -> Loss:
     display_name="DARN",
     paper="https://arxiv.org/abs/1310.8499",
     source="Gregor et al. 2014, Deep autoregressive networks",
+    formula=r"\frac{\partial b}{\partial a} := (b - \phi)\,\frac{\partial \log P(b)}{\partial a}",
 )
 def darn(model: Model, *, phi: float | str = 0.5) -> Loss:
     """J = (b - phi) d log P(b) / da, for logistic noise (b - p)(b - phi).
@@ -58,6 +60,7 @@ def darn(model: Model, *, phi: float | str = 0.5) -> Loss:
     display_name="ST-ZGR",
     paper="https://proceedings.mlr.press/v202/shekhovtsov23a.html",
     source="Shekhovtsov 2023, Cold analysis of Rao-Blackwellized straight-through",
+    formula=r"\frac{\partial b}{\partial a} := (1 - \alpha)\,F'(a) + \alpha\,\frac{F'(a)}{2 P(x)}",
 )
 def st_zgr(model: Model, *, alpha: float = 0.5) -> Loss:
     """J = (1 - alpha) F'(a) + alpha F'(a) / 2P(x): a mixture of straight-through and ZGR.
@@ -83,6 +86,10 @@ def st_zgr(model: Model, *, alpha: float = 0.5) -> Loss:
     paper="https://openreview.net/forum?id=5LZQfHUVER",
     as_published="half of this tau for one-hot states",
     source="Hooper & Shekhovtsov 2026, Generalized and optimal straight-through estimators",
+    formula=(
+        r"\frac{\partial b}{\partial a} := F'(a)\,\frac{1 + \tau\,(1 - P(x))}{1 + 2 \tau\,p (1 - "
+        r"p)}"
+    ),
 )
 def mve(model: Model, *, tau: float = 1.0) -> Loss:
     """J = F'(a) (1 + tau (1 - P(x))) / (1 + 2 tau p(1 - p)): of minimum variance, given its bias.
@@ -114,6 +121,10 @@ def mve(model: Model, *, tau: float = 1.0) -> Loss:
     display_name="ReinMax",
     paper="https://arxiv.org/abs/2304.08612",
     source="Liu et al. 2023, Bridging discrete and backpropagation",
+    formula=(
+        r"\frac{\partial b}{\partial \ell} := 2 q (1 - q) - \frac{1}{2}\,p (1 - p), \quad q = (1 - "
+        r"c)\,\sigma(\ell / t) + c\,b, \quad c = \frac{1}{2 \alpha}"
+    ),
 )
 def reinmax(model: Model, *, temperature: float = 1.0, alpha: float = 1.0) -> Loss:
     """J = 2 J0(q) - J0(p) / 2, J0(q) = q(1 - q), q = (1 - c) p_t + c b, p_t = sig(logit(p) / t).

@@ -1,0 +1,28 @@
+"""Pages that are written from the registries before Sphinx reads its sources."""
+
+from pathlib import Path
+from typing import Any
+
+import estimator_pages
+import gallery
+import reference_pages
+
+FOLDER = Path(__file__).resolve().parents[1] / "generated"
+
+
+def write(app: Any = None) -> None:
+    """Write all generated pages; those of earlier names are removed."""
+    written = [
+        *estimator_pages.write(FOLDER / "estimators"),
+        *gallery.write(FOLDER),
+        *reference_pages.write(FOLDER / "api"),
+    ]
+    for path in FOLDER.rglob("*.md"):
+        if path not in written:
+            path.unlink()
+
+
+def setup(app: Any) -> dict[str, bool]:
+    """Write the pages when the builder starts."""
+    app.connect("builder-inited", write)
+    return {"parallel_read_safe": True}
