@@ -20,22 +20,24 @@ from jaxtyping import Array
 from tqdm import tqdm
 
 from gradbench.core.atomic import Json, pack, plain, unpack, write_file
-from gradbench.core.contract import Batch, Model, Params
+from gradbench.core.contract import Batch, Model, Params, is_chain
 from gradbench.core.errors import GradbenchError, GradbenchWarning
 from gradbench.core.pytrees import from_vectors, layer_names, opened
-from gradbench.core.run import sites_of
+from gradbench.core.run import batch_size, sites_of
 from gradbench.core.specs import canonical
 from gradbench.estimators import get_estimator
+from gradbench.estimators.registry import evaluations
 from gradbench.measure.blocks import Blocks, Moments, merge
 from gradbench.measure.cell import Cell, coordinates_of
 from gradbench.measure.fingerprint import fingerprint, model_fingerprint
-from gradbench.measure.pilot import CANDIDATES, Pilot, compare_candidates, unbiased_cell
+from gradbench.measure.pilot import CANDIDATES, DRAWS, Pilot, compare_candidates, unbiased_cell
 from gradbench.measure.reference_types import Reference, Samples
 
 MOST_DRAWS = 1 << 20  # by default: a quarter of an hour at a millisecond each
 FIRST_DRAWS = 1024  # before the first look at the error
 FILE = "reference.npz"
 _BLOCKS = 64  # that the draws are kept as
+_PILOT = 1 << 36  # multiply-adds of the draws of a candidate in the pilot
 _CALL = 128  # draws of a call of compiled code, at most
 _ENTRIES = 1 << 23  # gradient coordinates of the draws of a call
 
@@ -114,9 +116,11 @@ class SampledReference(NamedTuple):
         Raises:
             GradbenchError: a candidate that was asked for does not run, or none does.
         """
-        sites_of(self.model, self.params, self.batch)  # raises what is wrong with the model itself
+        units = [site.size for site in sites_of(self.model, self.params, self.batch)]
         cells: dict[str, Cell] = {}
         for spec in self.specs():
+            if self.estimators is None and cells and self._is_dear(spec, units):
+                continue
             try:
                 cells[spec] = self.cell(spec)
             except Exception as error:  # of any kind: the model is the user's
@@ -139,6 +143,11 @@ class SampledReference(NamedTuple):
         piloted = {spec: cell._replace(key=self.keys()[1]) for spec, cell in cells.items()}
         pilot = compare_candidates(piloted, rel_se, self.call(), FIRST_DRAWS)
         return State(pilot[0].estimator, pilot, 0, []), cells[pilot[0].estimator]
+
+    def _is_dear(self, spec: str, units: Sequence[int]) -> bool:
+        """Return whether the pilot of a candidate alone would take minutes."""
+        work = coordinates_of(self.params) * batch_size(self.batch)
+        return evaluations(spec, units, is_chain(self.model)) * work * DRAWS > _PILOT
 
     def call(self) -> int:
         """Return the draws of a call of compiled code, a power of two."""
