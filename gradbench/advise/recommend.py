@@ -8,29 +8,28 @@ import pandas as pd
 
 from gradbench import metrics
 from gradbench.advise.evaluate import TIME_LIMIT, evaluate
-from gradbench.advise.results import BUDGET, Results
+from gradbench.advise.results import Results
 from gradbench.core.contract import Batch, Model, Params
-from gradbench.core.specs import label
-from gradbench.metrics import Budget, Measurement
+from gradbench.metrics import Budget, Measurement, Verdict, verdict_text
 from gradbench.metrics.directory import agreement, read_cells
-from gradbench.metrics.intervals import digits
+from gradbench.metrics.ranking import BUDGET
 from gradbench.metrics.tables import ranking
-
-_CHANCE = 0.05  # two estimators with a larger p-value are not told apart
 
 
 class Recommendation(NamedTuple):
     """The recommendation: a sentence, and the measurements behind it.
 
-    ``ranking`` is the frame of ``gradbench.metrics.rank`` for ``budget``. ``unfit`` maps each
-    estimator that was not measured to the reason. ``results`` are the measurements, as ``evaluate``
-    returns them.
+    ``ranking`` is the frame of ``gradbench.metrics.rank`` for ``budget``; ``verdict`` says which
+    estimators are the best at other budgets and in single layers. ``unfit`` maps each estimator
+    that was not measured to the reason. ``results`` are the measurements, as ``evaluate`` returns
+    them.
     """
 
     sentence: str
     ranking: pd.DataFrame
     budget: Budget
     unfit: dict[str, str]
+    verdict: Verdict
     results: Results | None = None
 
     @property
@@ -44,7 +43,7 @@ class Recommendation(NamedTuple):
         if self.unfit:
             reasons = "\n".join(f"  {name}: {why}" for name, why in self.unfit.items())
             parts.append(f"not measured:\n{reasons}")
-        return "\n\n".join([*parts, self.sentence])
+        return "\n\n".join([*parts, verdict_text.text(self.verdict), self.sentence])
 
 
 def recommend(
@@ -97,54 +96,28 @@ def recommend(
         progress=progress,
     )
     cells = list(read_cells(results))
-    frame = metrics.rank(cells, "rmse", allowed)
-    sentence = _sentence(frame, cells, allowed)
+    found = recommendation_of(cells, allowed, results.left_out, results)
     if any(cell.reference is not None for cell in cells):
-        sentence = f"{sentence[:-1]}; {agreement(results)}."
-    return Recommendation(sentence, frame, allowed, results.left_out, results)
+        found = found._replace(sentence=f"{found.sentence[:-1]}; {agreement(results)}.")
+    return found
 
 
-def _sentence(frame: pd.DataFrame, cells: Sequence[Measurement], budget: Budget) -> str:
-    """Return the recommendation as a sentence: the best estimator, by how much, and how sure."""
-    able = frame[frame["rank"].notna()]
-    first, others = able.iloc[0], able.iloc[1:]
-    start = f"At {budget} use {_with_error(first)}"
-    if others.empty:
-        if len(frame) == 1:
-            return f"{start}: no other was measured."
-        return f"{start}: the budget pays no draw of any other."
-    chance = [metrics.difference_p(cells, (first, other), budget) for _, other in others.iterrows()]
-    known = bool(able["exact"].all()) and budget.cost != "seconds"
-    tied = [name for name, p in zip(others["estimator"], chance, strict=True) if p > _CHANCE]
-    if tied:
-        names = ", ".join(map(label, tied[:3])) + f" and {len(tied) - 3} more" * (len(tied) > 3)
-        if known:
-            return f"{start}; as good: {names}."
-        remedy = "times vary by as much" if able["exact"].all() else "more draws would tell"
-        return (
-            f"{start}; not told apart from it: {names} (p-values of equal errors up to "
-            f"{max(chance):.2g}); {remedy}."
-        )
-    second = others.iloc[0]
-    less = 1.0 - first["rmse"] / second["rmse"]
-    share = f"{100 * less:.2g}" if less < 0.99 else f"{100 * less:.3g}"  # 1e+02 is no percentage
-    # The chance of such a difference if the errors were equal, not the chance that they are.
-    sure = f"p-value of equality with the runner-up {_p_value(chance[0])}"
-    if max(chance) > chance[0]:
-        sure += f", with others up to {_p_value(max(chance))}"
-    if known:
-        sure = "exact, without doubt"
-    if budget.cost == "seconds":
-        sure += ", with times of this machine"
-    return f"{start}, {share} % less than the runner-up {_with_error(second)}; {sure}."
+def recommendation_of(
+    cells: Sequence[Measurement],
+    budget: Budget,
+    unfit: dict[str, str],
+    results: Results | None = None,
+) -> Recommendation:
+    """Return the recommendation that measurements at one place lead to.
 
-
-def _p_value(p: float) -> str:
-    return "below 1e-16" if p < 1e-16 else f"{p:.1g}"
-
-
-def _with_error(row: pd.Series) -> str:
-    """Return an estimator in the sentence, with its error and its number of draws."""
-    draws = "one draw" if row["M"] == 1 else f"mean of {row['M']} draws"
-    number = digits(row["rmse"], row["rmse_se"])
-    return f"{label(row['estimator'])} (relative RMSE {number}, {draws})"
+    Args:
+        cells: the measurements.
+        budget: of one gradient.
+        unfit: the estimators that were not measured, with the reason.
+        results: where the measurements are from.
+    """
+    frame = metrics.rank(cells, "rmse", budget)
+    sentence = verdict_text.at_budget(frame, cells, budget)
+    # Equal draws are no equal cost: the verdict is by evaluations then.
+    verdict = metrics.decide(cells, "seconds" if budget.cost == "seconds" else "evaluations")
+    return Recommendation(sentence, frame, budget, unfit, verdict, results)

@@ -12,12 +12,14 @@ from gradbench.metrics.budget import Budget
 from gradbench.metrics.directory import agreement, expected, read_cells
 from gradbench.metrics.intervals import LEVEL
 from gradbench.metrics.measurement import NETWORK
+from gradbench.metrics.ranking import BUDGET
 from gradbench.results import store
 
 if TYPE_CHECKING:
     import pandas as pd
 
-BUDGET = "100-evaluations"  # of one gradient, at which estimators are ranked
+    from gradbench.metrics.decision import Verdict
+
 P = ParamSpec("P")
 
 
@@ -94,7 +96,7 @@ class Results:
         Args:
             by: the name of a metric.
             at: the budget of one gradient: "100-evaluations", "16-draws" or "1ms".
-            layer: the name of a layer, or "network".
+            layer: the name of a layer, "network", or "hidden layers" (all but the output layer).
             level: that of the comparisons.
 
         Raises:
@@ -103,6 +105,26 @@ class Results:
         from gradbench import metrics as functions
 
         return functions.rank(self, by, at, layer, level)
+
+    def decide(
+        self,
+        cost: str = "evaluations",
+        layers: Sequence[str] | None = None,
+        level: float = LEVEL,
+    ) -> "Verdict":
+        """Return the best estimators at equal cost, by budget: ``gradbench.metrics.decide``.
+
+        Args:
+            cost: "evaluations", "seconds" or "draws".
+            layers: names of layers; all by default.
+            level: that of the comparisons.
+
+        Raises:
+            GradbenchError: as ``gradbench.metrics.decide``.
+        """
+        from gradbench import metrics as functions
+
+        return functions.decide(self, cost, layers, level)
 
     def compare(
         self,

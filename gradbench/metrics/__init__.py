@@ -21,6 +21,7 @@ from gradbench.metrics.accuracy import Accuracy
 from gradbench.metrics.budget import COSTS, Budget, budget, check_cost
 from gradbench.metrics.compare import compare
 from gradbench.metrics.crossovers import best, crossovers, sample_complexity
+from gradbench.metrics.decision import Verdict, decide
 from gradbench.metrics.directions import BAND
 from gradbench.metrics.directory import measurements
 from gradbench.metrics.frames import coordinates, curves, names_in, summary
@@ -46,6 +47,7 @@ __all__ = [
     "LayerMetrics",
     "Measurement",
     "Metric",
+    "Verdict",
     "all_metrics",
     "best",
     "budget",
@@ -55,6 +57,7 @@ __all__ = [
     "coordinates",
     "crossovers",
     "curves",
+    "decide",
     "difference_p",
     "layers_of",
     "measurements",

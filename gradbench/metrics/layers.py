@@ -11,7 +11,7 @@ from gradbench.metrics.direction import Direction, direction_of, known_direction
 from gradbench.metrics.directions import NO_DIRECTIONS, Directions, directions_of
 from gradbench.metrics.estimation import accuracy_of
 from gradbench.metrics.intervals import LEVEL, UNKNOWN, Estimate
-from gradbench.metrics.measurement import Measurement, Sample, samples
+from gradbench.metrics.measurement import NETWORK, Measurement, Sample, hidden_sample, samples
 from gradbench.metrics.registry import METRICS, all_metrics
 from gradbench.metrics.significance import unbiased_p
 
@@ -162,3 +162,19 @@ def layers_of(cell: Measurement, level: float = LEVEL) -> Iterator[LayerMetrics]
     """
     for sample in samples(cell):
         yield LayerMetrics(cell, sample, level)
+
+
+def scopes_of(cell: Measurement, level: float = LEVEL) -> dict[str, LayerMetrics]:
+    """Return the metrics of what a decision is about, by name.
+
+    These are the network and its hidden layers together, where each has several layers, and every
+    single layer.
+
+    Raises:
+        GradbenchError: blocks are missing or repeated.
+    """
+    found = {one.layer: one for one in layers_of(cell, level)}
+    first = {NETWORK: found.pop(NETWORK)} if NETWORK in found else {}
+    if (joint := hidden_sample(cell)) is not None:
+        first[joint.name] = LayerMetrics(cell, joint, level)
+    return first | found

@@ -9,11 +9,13 @@ import numpy as np
 from gradbench.core.atomic import Floats
 from gradbench.core.errors import GradbenchError
 from gradbench.measure.blocks import Block, Blocks, together
-from gradbench.measure.stack import LayerStack, Stack, ungrouped
+from gradbench.measure.stack import LayerStack, Stack
 from gradbench.metrics.reference_noise import Noise
 
 KEYS = ["problem", "replicate", "checkpoint", "layer", "estimator"]
 NETWORK = "network"  # the layer of all layers together
+OUTPUT = "output"  # the layer of the objective, the last one of a model whose layers are a tuple
+HIDDEN = "hidden layers"  # the layer of all layers but the output layer together
 _ZERO = 1e-60  # a gradient this small is zero: relative squares of squares would overflow
 _SIGNIFICANT = 3.0  # standard errors of |G|^2 above which a sampled gradient is not zero
 
@@ -177,13 +179,47 @@ def samples(cell: Measurement) -> Iterator[Sample]:
         reference = cell.reference[n] if cell.reference is not None else None
         yield _sample(name, cell.gradient[n], stack.layers[n], moments, reference)
     if len(cell.layer_names) > 1:
-        whole = None
-        if cell.moments is not None:
-            mean, variance = (np.concatenate(parts) for parts in zip(*cell.moments, strict=True))
-            whole = mean, variance
-        gradient = np.concatenate([np.ravel(layer) for layer in cell.gradient])
-        reference = together(cell.reference) if cell.reference is not None else None
-        yield _sample(NETWORK, gradient, _together(stack), whole, reference)
+        yield _joint(cell, stack, range(len(cell.layer_names)), NETWORK, stack.network)
+
+
+def hidden_sample(cell: Measurement) -> Sample | None:
+    """Return the draws of all hidden layers as those of one layer, without groups.
+
+    Hidden are all layers but the one called "output". None where no layer is called that, or where
+    there are fewer than two hidden layers.
+
+    Raises:
+        GradbenchError: blocks are missing or repeated.
+    """
+    names = list(cell.layer_names)
+    hidden = [k for k, name in enumerate(names) if name != OUTPUT]
+    if len(hidden) in (0, 1, len(names)) or HIDDEN in names:
+        return None
+    return _joint(cell, _in_order(cell), hidden, HIDDEN, None)
+
+
+def _joint(
+    cell: Measurement, stack: Stack, layers: Sequence[int], name: str, groups: LayerStack | None
+) -> Sample:
+    """Return the draws of several layers as those of one, with the groups of all together."""
+    moments = None
+    if cell.moments is not None:
+        both = zip(*(cell.moments[k] for k in layers), strict=True)
+        mean, variance = (np.concatenate(part) for part in both)
+        moments = mean, variance
+    gradient = np.concatenate([np.ravel(cell.gradient[k]) for k in layers])
+    reference = None
+    if cell.reference is not None:
+        reference = together([cell.reference[k] for k in layers])
+    parts = [stack.layers[k] for k in layers]
+    if groups is None:  # blocks of schema 1 did not keep those of the network
+        groups = parts[0]._replace(groups=np.zeros_like(parts[0].groups))
+    joined = groups._replace(
+        mean=np.concatenate([layer.mean for layer in parts], axis=1),
+        m2=np.concatenate([layer.m2 for layer in parts], axis=1),
+        heads=np.concatenate([layer.heads for layer in parts], axis=2),
+    )
+    return _sample(name, gradient, joined, moments, reference)
 
 
 def _in_order(cell: Measurement) -> Stack:
@@ -261,19 +297,4 @@ def _sample(
         None if moments is None else (moments[0] / unit, moments[1] / unit / unit),
         reference,
         None if reference is None else Noise.of(reference),
-    )
-
-
-def _together(stack: Stack) -> LayerStack:
-    """Return all layers as one.
-
-    Blocks of schema 1 did not keep the groups of the network: then there are none.
-    """
-    groups = stack.network
-    if groups is None:
-        groups = LayerStack.of([ungrouped(block.layers[0]) for block in stack])
-    return groups._replace(
-        mean=np.concatenate([layer.mean for layer in stack.layers], axis=1),
-        m2=np.concatenate([layer.m2 for layer in stack.layers], axis=1),
-        heads=np.concatenate([layer.heads for layer in stack.layers], axis=2),
     )

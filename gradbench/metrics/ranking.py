@@ -15,11 +15,11 @@ from gradbench.metrics.budget import Budget, budget
 from gradbench.metrics.directory import Cells, Measurements, measurements, positions
 from gradbench.metrics.distributions import t_two_sided
 from gradbench.metrics.intervals import LEVEL, Estimate, least_difference, quantile
-from gradbench.metrics.layers import LayerMetrics, layers_of
-from gradbench.metrics.measurement import KEYS, NETWORK, Measurement
+from gradbench.metrics.layers import LayerMetrics, layers_of, scopes_of
+from gradbench.metrics.measurement import HIDDEN, KEYS, NETWORK, OUTPUT, Measurement
 from gradbench.metrics.registry import METRICS, check_metrics
 
-ONE_DRAW = Budget(1, "draws")
+BUDGET = Budget(100, "evaluations")  # of ``rank``, unless another one is asked for
 _ROUNDING = 1e-9  # relative; a smaller difference of exact numbers is rounding
 
 
@@ -47,7 +47,7 @@ class Ranked(NamedTuple):
 def rank(
     results: Measurements,
     by: str = "rmse",
-    at: str | Budget = ONE_DRAW,
+    at: str | Budget = BUDGET,
     layer: str = NETWORK,
     level: float = LEVEL,
 ) -> pd.DataFrame:
@@ -57,13 +57,15 @@ def rank(
     estimators that are significantly better, so estimators that do not differ significantly may
     share a rank. Each pair is compared at ``level``, without a correction for the number of pairs;
     squared errors of one run are compared block by block, as they share random numbers. A time is
-    as uncertain as its repeats spread. The exact gradient is left out.
+    as uncertain as its repeats spread. ``gradbench.metrics.decide`` says which estimators are the
+    best at all budgets. The exact one is left out.
 
     Args:
         results: a directory of results, its path, or measurements.
         by: the name of a metric.
-        at: the budget, such as "100-evaluations".
-        layer: the name of a layer, or "network".
+        at: the budget: by default 100 evaluations of the objective per example. Equal draws,
+            "1-draw", are no equal cost.
+        layer: the name of a layer, "network", or "hidden layers" (all but the output layer as one).
         level: the level of the comparisons.
 
     Returns:
@@ -79,9 +81,13 @@ def rank(
     """
     (by,) = check_metrics([by])
     allowed = budget(at)
+    if layer == HIDDEN and METRICS[by].groups:
+        raise GradbenchError(
+            f"{by} of the hidden layers together is not stored; take rmse, or a single layer"
+        )
     rows = []
     for place, group in by_place(results, layer, level):
-        ranked = [_at_budget(found, by, allowed) for found in group]
+        ranked = [at_budget(found, by, allowed) for found in group]
         ranks = _ranks(ranked, by, level)
         order = sorted(range(len(ranked)), key=lambda k: _sort_key(ranked[k], ranks[k], by))
         for one, number in ((ranked[k], ranks[k]) for k in order):
@@ -120,6 +126,18 @@ def by_place(
 
     Of a directory only the cells of one place are held at a time.
     """
+    for place, cells in rivals_by_place(results):
+        yield place, [_layer(cell, layer, level) for cell in cells]
+
+
+def rivals_by_place(
+    results: Measurements,
+) -> Iterator[tuple[tuple[Any, ...], list[Measurement]]]:
+    """Yield the cells of all estimators but the exact one, place by place.
+
+    Raises:
+        GradbenchError: there are none.
+    """
     cells = measurements(results)
     if not isinstance(cells, Cells):  # which come place by place
         cells = list(cells)
@@ -127,7 +145,7 @@ def by_place(
         cells.sort(key=lambda cell: places[cell.place])
     none = True
     for place, group in groupby(cells, key=lambda cell: cell.place):
-        found = [_layer(cell, layer, level) for cell in group if family(cell.estimator) != "exact"]
+        found = [cell for cell in group if family(cell.estimator) != "exact"]
         if found:
             none = False
             yield place, found
@@ -136,20 +154,30 @@ def by_place(
 
 
 def _layer(cell: Measurement, layer: str, level: float) -> LayerMetrics:
-    """Return the metrics of one layer of a cell; the network is the only layer where it is one."""
-    own = {found.layer: found for found in layers_of(cell, level)}
-    if layer == NETWORK and len(own) == 1:
-        (found,) = own.values()
-        return found
+    """Return the metrics of one layer of a cell.
+
+    The network, and the hidden layers, are the only layer where they are one.
+    """
+    own = scopes_of(cell, level)
     if layer in own:
         return own[layer]
+    if layer == NETWORK and len(own) == 1:
+        return next(iter(own.values()))
+    hidden = [name for name in own if name not in (NETWORK, OUTPUT)]
+    if layer == HIDDEN and len(hidden) == 1 and OUTPUT in own:
+        return own[hidden[0]]
     raise GradbenchError(
         f"there is no layer {layer!r} at {'/'.join(map(str, cell.place))}; "
         f"{did_you_mean(layer, own)}"
     )
 
 
-def _at_budget(found: LayerMetrics, by: str, allowed: Budget) -> Ranked:
+def at_budget(found: LayerMetrics, by: str, allowed: Budget) -> Ranked:
+    """Return an estimator with as many draws as a budget pays for.
+
+    Raises:
+        GradbenchError: the results do not say what a draw costs.
+    """
     average = allowed.draws(found.cell)
     if METRICS[by].groups:
         stored = [m for m in found.cell.average_sizes() if m <= average]
@@ -162,15 +190,25 @@ def _at_budget(found: LayerMetrics, by: str, allowed: Budget) -> Ranked:
 
 def _ranks(ranked: Sequence[Ranked], by: str, level: float) -> list[float]:
     """Return one more than the number that are significantly better; NaN if nothing is known."""
-    sign = 1.0 if METRICS[by].better == "low" else -1.0
-
-    def better(a: Ranked, b: Ranked) -> bool:
-        return sign * a.found.value < sign * b.found.value and differs(a, b, by, level)
-
     able = [one for one in ranked if one.known]
     return [
-        1.0 + sum(better(other, one) for other in able) if one.known else math.nan for one in ranked
+        1.0 + sum(_beats(other, one, by, level) for other in able) if one.known else math.nan
+        for one in ranked
     ]
+
+
+def _beats(a: Ranked, b: Ranked, by: str, level: float) -> bool:
+    """Return whether a is better than b, significantly."""
+    sign = 1.0 if METRICS[by].better == "low" else -1.0
+    return sign * a.found.value < sign * b.found.value and differs(a, b, by, level)
+
+
+def unbeaten(ranked: Sequence[Ranked], level: float) -> list[Ranked]:
+    """Return those that have rank 1 by their RMSE, the smallest first; see ``rank``."""
+    able = sorted((one for one in ranked if one.known), key=lambda one: one.found.value)
+    # All but a few are beaten by the first: the others need not be compared with all.
+    near = [one for one in able if not _beats(able[0], one, "rmse", level)]
+    return [one for one in near if not any(_beats(other, one, "rmse", level) for other in able)]
 
 
 def _sort_key(one: Ranked, rank: float, by: str) -> tuple[bool, bool, float, float]:
@@ -192,7 +230,7 @@ def differs(a: Ranked, b: Ranked, by: str, level: float = LEVEL) -> bool:
 
 
 def difference_p(
-    results: Sequence[Measurement], rows: tuple[pd.Series, pd.Series], at: str | Budget = ONE_DRAW
+    results: Sequence[Measurement], rows: tuple[pd.Series, pd.Series], at: str | Budget = BUDGET
 ) -> float:
     """Return the p-value of the hypothesis that two estimators have the same RMSE.
 
@@ -211,7 +249,7 @@ def difference_p(
     for row in rows:
         (cell,) = (c for c in results if (*c.place, c.estimator) == tuple(row[_CELL]))
         (found,) = (x for x in layers_of(cell) if x.layer == row["layer"])
-        ranked.append(_at_budget(found, "rmse", budget(at)))
+        ranked.append(at_budget(found, "rmse", budget(at)))
     first, second = ranked
     gap = _difference(first, second)
     if gap.se == 0.0:

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from gradbench.core.specs import family, label
+from gradbench.metrics.places import member
 from gradbench.plots.layout import (
     FULL_WIDTH,
     finish,
@@ -20,7 +21,7 @@ from gradbench.plots.layout import (
 from gradbench.plots.parts import Part, Suite, each_variant
 from gradbench.plots.registry import FIGURES, figure
 from gradbench.plots.replicates import bias_and_deviation
-from gradbench.plots.rows import MANY, layers_only, member, only_one
+from gradbench.plots.rows import MANY, layers_only, only_one
 from gradbench.plots.save import owned
 from gradbench.plots.style import PLAIN, Style, families_in, family_of, in_order, styles
 

@@ -112,11 +112,6 @@ def rows_of(frame: pd.DataFrame, what: str) -> list[Row]:
     return rows
 
 
-def member(problem: str) -> str:
-    """Return the variant of a problem, or its name if it has none."""
-    return problem.partition("[")[2].rstrip("]") or problem
-
-
 def groups_to_draw(frame: pd.DataFrame) -> list[str | None]:
     """Return the groups of families in a ``frame`` with a figure each; [None] for one of all."""
     return list(groups(frame)) if frame["estimator"].nunique() > MANY else [None]

@@ -12,13 +12,14 @@ from matplotlib.lines import Line2D
 
 from gradbench.core.errors import GradbenchError
 from gradbench.core.specs import family
+from gradbench.metrics.places import member
 from gradbench.metrics.temperature import Unit, unit_of, with_temperatures
 from gradbench.plots.growth import as_bias, growth_lines
 from gradbench.plots.layout import FULL_WIDTH, finish, grid, limit_mark, logarithmic, zero_line
 from gradbench.plots.parts import Part, Suite
 from gradbench.plots.registry import figure
 from gradbench.plots.replicates import over_replicates
-from gradbench.plots.rows import layers_only, member, only_one
+from gradbench.plots.rows import layers_only, only_one
 from gradbench.plots.save import owned
 from gradbench.plots.style import PLAIN, Style, styles
 

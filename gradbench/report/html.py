@@ -18,8 +18,9 @@ from gradbench.core.specs import label
 from gradbench.metrics import all_metrics
 from gradbench.metrics.directory import Cells, Directory, agreement, read_cells
 from gradbench.metrics.frames import Frames
+from gradbench.metrics.places import member
+from gradbench.metrics.verdict_text import judged, layer_text, main_layers
 from gradbench.plots import MANY
-from gradbench.plots.rows import member
 from gradbench.plots.style import families_in, family_of, in_order, styles
 from gradbench.report.choices import Choice, choices
 from gradbench.report.figures import pictures, wide_figures
@@ -31,11 +32,15 @@ from gradbench.report.words import words
 from gradbench.results.store import Results
 
 __all__ = ["write_report"]
-_COSTS = {"draws": "Draws", "evaluations": "Evaluations of the objective", "seconds": "Time"}
+_COSTS = {  # of which the first is the one that the verdict is by
+    "evaluations": "Evaluations of the objective",
+    "seconds": "Measured time",
+    "draws": "Draws (no equal cost)",
+}
 _AXES = {
-    "draws": "number of draws M",
     "evaluations": "evaluations of the objective",
     "seconds": "measured time",
+    "draws": "number of draws M",
 }
 
 
@@ -83,16 +88,21 @@ def html(results: Directory | Cells) -> str:
     places = places_of(summary)
     names = in_order(summary)
     numbers = {name: number for number, name in enumerate(names)}
-    costs = [cost for cost in metrics.COSTS if cost == "draws" or summary[cost].notna().any()]
+    costs = [cost for cost in _COSTS if cost == "draws" or summary[cost].notna().any()]
     frames["summary"] = summary
     figures, left_out = pictures(frames, places, numbers, costs)
     wide, wide_left_out = wide_figures(suite, frames, numbers)
     rows, every_layer = rows_of(summary, places)
-    several = any(len(place.layers) > 1 for place in places)
     bias = metrics.unbiasedness([cell for cell in cells if rivals([cell.estimator])])
     bias = bias[bias["verdict"] != "zero gradient"] if len(bias) else bias
     bias_layers, bias_rows = bias_grid(bias) if len(bias) else ([], {})
-    network = choices(cells, summary, places, layers=False)
+    some = [cell for cell in cells if rivals([cell.estimator])]
+    verdicts = {cost: metrics.decide(some, cost) for cost in _COSTS} if some else {}
+    verdict = verdicts.get("evaluations", metrics.Verdict("evaluations", {}, {}, ()))
+    main = main_layers(verdict)
+    others = [layer for layer in verdict.layers if layer not in main]
+    known = {cost: one for cost, one in verdicts.items() if cost in costs}
+    network = choices(known, places, main)
     families: dict[str, list[int]] = {}
     for name in names:
         families.setdefault(family_of(name, families_in(summary)), []).append(numbers[name])
@@ -103,10 +113,12 @@ def html(results: Directory | Cells) -> str:
         css=_part("report.css"),
         js=_part("report.js"),
         unfinished=read.unfinished(),
-        words=words(cells, summary, places, bias, made.get("device") or "unknown"),
+        words=words(verdict, some, summary, places, bias, made.get("device") or "unknown"),
+        judged=judged(verdict),
+        layer_text=layer_text,
         network=network,
         ticked=_ticked(names, network),
-        by_layer=choices(cells, summary, places, layers=True) if several and every_layer else [],
+        by_layer=choices(known, places, others) if every_layer else [],
         agreement=_sentence(agreement(found)),
         costs={cost: _COSTS[cost] for cost in costs},
         axes=_AXES,
@@ -135,9 +147,8 @@ def html(results: Directory | Cells) -> str:
 
 def _ticked(names: Sequence[str], network: Sequence[Choice]) -> set[int]:
     """Return the estimators that figures show at first: all or, of many, those best somewhere."""
-    best = {
-        one.estimator for choice in network for ranges in choice.ranges.values() for one in ranges
-    }
+    shown = (one for choice in network for ranges in choice.ranges.values() for one in ranges)
+    best = {name for one in shown for name in one.best}
     chosen = best if best and len(names) > MANY else set(names)
     return {number for number, name in enumerate(names) if name in chosen}
 

@@ -3,9 +3,10 @@
 import math
 from collections.abc import Sequence
 
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from gradbench.core.specs import label
+from gradbench.metrics.sentences import Name, Sentence
 
 SEVERAL = 4  # examples of a kind that a sentence gives
 _MOST = 8  # names in a row
@@ -39,14 +40,15 @@ def span(values: list[float]) -> str:
     return low if low == high else f"{low} to {high}"
 
 
-def amount(value: float, cost: str) -> str:
-    """Return an amount of a cost: a time in its unit, or a count."""
-    return duration(value) if cost == "seconds" else about(value)
-
-
 def code(name: str) -> Markup:
     """Return the name of an estimator within a sentence."""
     return Markup("<code>{}</code>").format(label(name))
+
+
+def marked(sentence: Sentence) -> Markup:
+    """Return a sentence of a verdict, with the names of estimators marked."""
+    parts = (code(part) if isinstance(part, Name) else escape(part) for part in sentence)
+    return Markup("").join(parts)
 
 
 def codes(names: Sequence[str]) -> Markup:

@@ -1,13 +1,14 @@
 """The places where estimators were measured: a problem, a replicate and a checkpoint."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import pandas as pd
 
 from gradbench import metrics
 from gradbench.core.specs import family
-from gradbench.plots.rows import member
+from gradbench.metrics.places import Place as PlaceKey
+from gradbench.metrics.places import place_names
 
 
 class Place(NamedTuple):
@@ -40,28 +41,17 @@ class Place(NamedTuple):
 
 def places_of(summary: pd.DataFrame) -> list[Place]:
     """Return the places of a summary in their order, with the whole network as first layer."""
+    groups: dict[PlaceKey, pd.DataFrame] = {
+        key: rows for key, rows in summary.groupby(metrics.KEYS[:3], sort=False)
+    }
+    named = place_names(groups)
     found = []
-    varying = [key for key in metrics.KEYS[:3] if summary[key].nunique() > 1]
-    problems = {name: member(name) for name in summary["problem"].unique()}
-    if len(set(problems.values())) < len(problems):
-        problems = {name: name for name in problems}
-    for key, rows in summary.groupby(metrics.KEYS[:3], sort=False):
-        parts = {
-            "problem": problems[key[0]],
-            "replicate": f"replicate {key[1]}",
-            "checkpoint": str(key[2]),
-        }
-        name = ", ".join(parts[part] for part in varying or ["checkpoint"])
+    for key, rows in groups.items():
         layers = sorted(rows["layer"].unique(), key=lambda layer: layer != metrics.NETWORK)
-        found.append(Place(key[0], key[1], key[2], name, tuple(layers)))
+        found.append(Place(*key, named[key], tuple(layers)))
     return found
 
 
 def rivals(names: Iterable[str]) -> list[str]:
     """Return the estimators without the exact one, which nobody has to choose."""
     return [name for name in names if family(name) != "exact"]
-
-
-def joined(parts: Sequence[str], last: str = "and") -> str:
-    """Return an enumeration: "a", "a and b", "a, b and c"."""
-    return f" {last} ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)

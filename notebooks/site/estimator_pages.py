@@ -93,7 +93,7 @@ def page(name: str, drawn: bool) -> str:
         "not seen could matter."
         if drawn
         else "It has no curve on the networks of `psa`: "
-        + (entry.needs and f"it needs {entry.needs}." or _WHY_NOT[entry.layers])
+        + ((entry.needs and f"it needs {entry.needs}.") or _WHY_NOT[entry.layers])
     )
     return "\n".join(
         [

@@ -17,7 +17,7 @@ import gradbench
 from gradbench import metrics
 from gradbench.advise import recommend as recommendation
 from gradbench.advise.preselect import in_one_line
-from gradbench.advise.recommend import Recommendation, recommend
+from gradbench.advise.recommend import recommend, recommendation_of
 from gradbench.cli.main import main
 from gradbench.core import plugins
 from gradbench.core.errors import GradbenchError
@@ -197,9 +197,7 @@ def sampled(name, seed, scale=1.0):
 
 
 def said(cells, at="100-draws"):
-    budget = metrics.budget(at)
-    frame = rank(cells, "rmse", budget)
-    return Recommendation(recommendation._sentence(frame, cells, budget), frame, budget, {})
+    return recommendation_of(cells, metrics.budget(at), {})
 
 
 def test_the_sentence_names_the_best_the_runner_up_how_much_and_how_sure():
@@ -217,7 +215,7 @@ def test_what_is_sampled_is_said_with_its_p_value():
     cells = [sampled("psa", 0), sampled("arm", 1, 1.5)]
     sentence = said(cells, "1-draw").sentence
     p = float(re.search(r"; p-value of equality with the runner-up ([\d.e-]+)\.$", sentence)[1])
-    one, two = (row for _, row in rank(cells).iterrows())
+    one, two = (row for _, row in rank(cells, at="1-draw").iterrows())
     assert p == pytest.approx(metrics.difference_p(cells, (one, two), "1-draw"), rel=0.5)
     assert p < 0.01 and " use psa (relative RMSE " in sentence
 
@@ -255,8 +253,8 @@ def test_what_the_budget_does_not_pay_is_no_runner_up():
     cells = [exactly("psa", 0.1, 1.0, 10), exactly("arm", 0.0, 1.0, 200)]
     found = said(cells, "100-evaluations")
     assert found.sentence == (
-        "At 100 evaluations use psa (relative RMSE 0.3317, mean of 10 draws): the budget pays no "
-        "draw of any other."
+        "At 100 evaluations only psa can be afforded: psa (relative RMSE 0.3317, mean of 10 "
+        "draws). The budget pays no draw of any other."
     )
     assert "a draw costs more" in str(found)
 

@@ -23,8 +23,8 @@ def test_a_histogram_that_is_not_of_its_groups_is_refused_where_it_is_needed(tmp
         blocks[2] = blocks[2]._replace(layers=(blocks[2].layers[0], wrong))
         cell.discard()
         cell.append(blocks, meta)
-    assert len(rank(results)) == 2  # by RMSE, which has no groups
-    for read in (summary, lambda run: rank(run, "cosine", layer="output")):
+    assert len(rank(results, at="1-draw")) == 2  # by RMSE, which has no groups
+    for read in (summary, lambda run: rank(run, "cosine", layer="output", at="1-draw")):
         with pytest.raises(CorruptFile) as error:
             read(results)
         assert_one_sentence(error, cell.directory, "its histogram is not that of its groups")

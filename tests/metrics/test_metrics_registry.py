@@ -79,7 +79,7 @@ def test_a_metric_of_a_plugin_is_listed_printed_ranked_and_compared(plugin, fini
     assert "largest bias" in table and "largest bias: max over coordinates" in table
     ranked = printed("rank", results, "--by", "max-bias", "--layer", "output")
     assert "largest bias" in ranked
-    frame = rank(results, "max_bias", layer="output")
+    frame = rank(results, "max_bias", layer="output", at="1-draw")
     assert frame["largest_bias"].notna().all()
     compared = printed("compare", results, results, "--by", "max_bias")
     assert "largest bias" in compared and "24 same" in compared

@@ -163,21 +163,21 @@ def test_times_that_are_known_to_a_tenth_do_not_tell_estimators_apart():
 
 def test_a_metric_that_is_better_when_high_is_ranked_downwards():
     cells = [exactly("psa", 0.5, 1.0), exactly("arm", 0.0, 0.25), exactly("rloo", 0.0, 4.0)]
-    assert rank(cells, "snr")["estimator"].tolist() == ["arm", "psa", "rloo"]
-    assert rank(cells, "variance")["estimator"].tolist() == ["arm", "psa", "rloo"]
-    assert rank(cells, "bias")["estimator"].tolist()[-1] == "psa"
-    assert rank(cells, "bias")["rank"].tolist() == [1, 1, 3]
+    assert rank(cells, "snr", at="1-draw")["estimator"].tolist() == ["arm", "psa", "rloo"]
+    assert rank(cells, "variance", at="1-draw")["estimator"].tolist() == ["arm", "psa", "rloo"]
+    assert rank(cells, "bias", at="1-draw")["estimator"].tolist()[-1] == "psa"
+    assert rank(cells, "bias", at="1-draw")["rank"].tolist() == [1, 1, 3]
 
 
 def test_an_infinite_signal_to_noise_ratio_is_no_tie_with_a_finite_one():
     cells = [exactly("arm", 0.0, 0.25), exactly("psa", 0.5, 0.0), exactly("zgr", 0.1, 0.0)]
-    frame = rank(cells, "snr")
+    frame = rank(cells, "snr", at="1-draw")
     assert frame["rank"].tolist() == [1, 1, 3] and frame["estimator"].iloc[-1] == "arm"
 
 
 def test_what_is_not_known_has_no_rank():
     once = drawn(noisy(np.ones((1, 4))), GRADIENT, estimator="psa")  # no variance from one draw
-    frame = rank([once, exactly("arm", 0.0, 1.0)])
+    frame = rank([once, exactly("arm", 0.0, 1.0)], at="1-draw")
     assert frame["estimator"].tolist() == ["arm", "psa"]
     assert frame["rank"].tolist()[0] == 1 and math.isnan(frame["rank"][1])
 
@@ -199,9 +199,9 @@ def test_a_metric_of_groups_is_that_of_the_largest_m_stored_that_is_paid():
 
 def test_the_exact_gradient_is_left_out_and_alone_it_is_said():
     cells = [exactly("exact", 0.0, 0.0), exactly("psa", 0.1, 1.0)]
-    assert rank(cells)["estimator"].tolist() == ["psa"]
+    assert rank(cells, at="1-draw")["estimator"].tolist() == ["psa"]
     with pytest.raises(GradbenchError) as caught:
-        rank(cells[:1])
+        rank(cells[:1], at="1-draw")
     assert_one_sentence(caught, "the only estimator is the exact one")
 
 
@@ -223,23 +223,31 @@ def test_every_place_is_ranked_for_itself_and_a_layer_can_be_named():
     one = network(exactly("psa", 0.5, 0.0), exactly("psa", 0.0, 1.0))
     two = network(exactly("arm", 0.0, 1.0), exactly("arm", 0.0, 2.0))
     later = [cell._replace(checkpoint="epoch 200") for cell in (two, one)]
-    frame = rank([one, two, *later], layer="layer 1")
+    frame = rank([one, two, *later], layer="layer 1", at="1-draw")
     assert frame["checkpoint"].tolist() == ["epoch 100"] * 2 + ["epoch 200"] * 2
     assert frame["estimator"].tolist() == ["psa", "arm"] * 2
-    whole = rank([one, two])
+    whole = rank([one, two], at="1-draw")
     assert set(whole["layer"]) == {"network"}
     # Layers of the same norm: the squared errors of the network are the mean of theirs.
     assert whole["rmse"].tolist() == pytest.approx([math.sqrt(x / 2) for x in (1.25, 3.0)])
     alone = exactly("psa", 0.5, 0.0)
-    assert rank([alone])["layer"].tolist() == ["layer 1"]  # of one layer it is the network
+    assert rank([alone], at="1-draw")["layer"].tolist() == [
+        "layer 1"
+    ]  # of one layer it is the network
 
 
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (lambda cells: rank(cells, "rsme"), "unknown metric 'rsme'; did you mean 'rmse'?"),
+        (
+            lambda cells: rank(cells, "rsme", at="1-draw"),
+            "unknown metric 'rsme'; did you mean 'rmse'?",
+        ),
         (lambda cells: rank(cells, at="9-evals"), "'9-evals' is not a budget"),
-        (lambda cells: rank(cells, layer="layer 9"), "no layer 'layer 9' at toy/0/epoch 100; did"),
+        (
+            lambda cells: rank(cells, layer="layer 9", at="1-draw"),
+            "no layer 'layer 9' at toy/0/epoch 100; did",
+        ),
         (lambda cells: rank(cells, at="1ms"), "how many seconds a draw of 'psa' takes"),
         (
             lambda cells: crossovers(cells, "evaluations"),
@@ -269,10 +277,10 @@ def test_a_gradient_of_zero_is_refused_in_a_ranking_and_is_nowhere_infinite():
         for name in ("psa", "arm")
     ]
     with pytest.raises(GradbenchError) as caught:
-        rank(cells)
+        rank(cells, at="1-draw")
     assert_one_sentence(caught, "the gradient of 'layer 1' is zero", "another layer")
     other = [exactly("psa", 0.1, 1.0)._replace(checkpoint="epoch 200")]
-    frame = rank(cells + other)
+    frame = rank(cells + other, at="1-draw")
     assert frame["zero_gradient"].tolist() == [True, True, False]
     assert frame["rank"].isna().tolist() == [True, True, False]
     assert "zero gradient" in table.ranking(frame, "rmse", "1 draw")
@@ -286,10 +294,10 @@ def test_a_gradient_of_zero_is_refused_in_a_ranking_and_is_nowhere_infinite():
 # --- ties ---
 
 
-def rankings(pair, repeats, seed, **how):
+def rankings(pair, repeats, seed, at="1-draw", **how):
     """The rankings of many pairs of cells of the same numbers, made of normal noise [640, 4]."""
     rng = np.random.default_rng(seed)
-    return [rank(pair(rng.normal(size=(640, 4))), **how) for _ in range(repeats)]
+    return [rank(pair(rng.normal(size=(640, 4))), at=at, **how) for _ in range(repeats)]
 
 
 def told_apart(frames):
@@ -343,18 +351,22 @@ def test_a_rank_is_one_more_than_the_number_significantly_better():
     noise = np.random.default_rng(4).normal(size=(4, 640, 4))
     scales = (1.0, 1.01, 2.0, 2.01)
     cells = [sampled(n, f"e(k={s})", scale=s) for n, s in zip(noise, scales, strict=True)]
-    assert rank(cells)["rank"].tolist() == [1, 1, 3, 3]
+    assert rank(cells, at="1-draw")["rank"].tolist() == [1, 1, 3, 3]
     # The same noise, but not at the same time: the third ties with the second, not with the first,
     # which alone is better than it.
     scales = (1.0, 1.03, 1.06)
     chain = [np.roll(noise[0], 96 * k, axis=0) for k in range(3)]
     cells = [sampled(n, f"e(k={s})", scale=s) for n, s in zip(chain, scales, strict=True)]
-    assert rank(cells[:2])["rank"].tolist() == rank(cells[1:])["rank"].tolist() == [1, 1]
-    assert rank(cells)["rank"].tolist() == [1, 1, 2]
+    assert (
+        rank(cells[:2], at="1-draw")["rank"].tolist()
+        == rank(cells[1:], at="1-draw")["rank"].tolist()
+        == [1, 1]
+    )
+    assert rank(cells, at="1-draw")["rank"].tolist() == [1, 1, 2]
     # What is exact between two that are uncertain is not told apart from the later one either.
     unsure = sampled(noise[0][:64], "unsure", scale=1.0)
     better = exactly("better", 0.0, unsure_variance(unsure) * 1.001)
-    assert rank([better, unsure])["rank"].tolist() == [1, 1]
+    assert rank([better, unsure], at="1-draw")["rank"].tolist() == [1, 1]
 
 
 def unsure_variance(cell):
@@ -365,14 +377,15 @@ def unsure_variance(cell):
 def test_the_p_value_of_two_rows_agrees_with_their_ranks():
     noise = np.random.default_rng(5).normal(size=(640, 4))
     cells = [sampled(noise, "a"), sampled(noise, "b", scale=1.03), sampled(-noise, "c")]
-    frame = rank(cells)
+    frame = rank(cells, at="1-draw")
     rows = {row["estimator"]: row for _, row in frame.iterrows()}
-    assert difference_p(cells, (rows["a"], rows["b"])) < 1e-6
-    p = difference_p(cells, (rows["a"], rows["c"]))
+    assert difference_p(cells, (rows["a"], rows["b"]), "1-draw") < 1e-6
+    p = difference_p(cells, (rows["a"], rows["c"]), "1-draw")
     assert (p < 0.05) == (rows["a"]["rank"] != rows["c"]["rank"])
     known = [exactly("a", 0.0, 1.0), exactly("b", 0.0, 1.0), exactly("c", 0.1, 1.0)]
-    one, two, three = (row for _, row in rank(known).iterrows())
-    assert difference_p(known, (one, two)) == 1.0 and difference_p(known, (one, three)) == 0.0
+    one, two, three = (row for _, row in rank(known, at="1-draw").iterrows())
+    assert difference_p(known, (one, two), "1-draw") == 1.0
+    assert difference_p(known, (one, three), "1-draw") == 0.0
 
 
 # --- as a function of the cost ---

@@ -57,7 +57,7 @@ def tables(cells):
     return {
         "table": lambda form: table(summary(cells), None, form),
         "intervals": lambda form: table(summary(cells), list(METRICS), form, True),
-        "ranking": lambda form: ranking(metrics.rank(cells), "rmse", "1 draw", form),
+        "ranking": lambda form: ranking(metrics.rank(cells, at="1-draw"), "rmse", "1 draw", form),
         "needed": lambda form: needed(metrics.sample_complexity(cells, 0.4), 0.4, form),
         "unbiased": lambda form: table_of_biases(metrics.unbiasedness(cells), form),
         "comparison": lambda form: comparison(metrics.compare(cells, cells), "rmse", form),
@@ -154,7 +154,7 @@ def test_an_unknown_form_is_refused_by_every_table(cells):
     frame = summary(cells)
     for call in (
         lambda: table(frame, form="latexx"),
-        lambda: ranking(metrics.rank(cells), "rmse", "1 draw", "latexx"),
+        lambda: ranking(metrics.rank(cells, at="1-draw"), "rmse", "1 draw", "latexx"),
         lambda: comparison(metrics.compare(cells, cells), "rmse", "latexx"),
     ):
         with pytest.raises(GradbenchError) as caught:
@@ -288,7 +288,7 @@ def test_a_ranking_says_ties_and_what_is_not_paid_for(cells):
     assert lines[2].split()[:3] == ["1", "psa", "test"]
     assert [line.split()[0] for line in lines[2:7]] == ["1", "2", "3", "4", "-"]
     assert lines[6].endswith("0  a draw costs more") and " rloo " in lines[6]
-    tied = metrics.rank([cell("psa"), cell("arm")])
+    tied = metrics.rank([cell("psa"), cell("arm")], at="1-draw")
     assert ranking(tied, "rmse", "1 draw").count("1 (tie)") == 2
 
 

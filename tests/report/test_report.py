@@ -1,23 +1,23 @@
 """The report: what it says, that it stands alone, and how it behaves in a browser."""
 
 import json
-import math
 import os
 import re
 import shutil
 from html.parser import HTMLParser
 
-import pandas as pd
 import pytest
 import tiny
 
+from gradbench import metrics
 from gradbench.cli.main import main
 from gradbench.core.errors import GradbenchError
-from gradbench.metrics import COSTS, METRICS, best, coordinates, curves, rank, summary
+from gradbench.metrics import METRICS, NETWORK, coordinates, curves, summary, verdict_text
 from gradbench.metrics.directory import read_cells
+from gradbench.metrics.sentences import plain
 from gradbench.report import figures as _figures
 from gradbench.report import html as reporting
-from gradbench.report.choices import usable_ranges
+from gradbench.report.html import _COSTS
 from gradbench.report.numbers import about, duration
 from gradbench.report.places import places_of
 from gradbench.report.svg import embedded
@@ -156,65 +156,32 @@ def test_svg_of_two_figures_shares_no_id_and_styles_nothing_else(finished_run):
 # --- what it says ---
 
 
-def test_the_summary_names_the_estimator_that_is_best_most_often(page, finished_run):
-    cells = list(read_cells(finished_run / "results"))
-    first = [
-        name
-        for budget in ("1-draw", "10-draws", "100-draws", "1000-draws")
-        for name, place in rank(cells, "rmse", budget)[["estimator", "rank"]].to_numpy()
-        if place == 1
-    ]
-    winner = max(set(first), key=first.count)
+def test_the_box_is_the_verdict_at_equal_evaluations(page, finished_run):
+    verdict = metrics.decide(finished_run / "results")
     text = Elements(page.read_text()).text
-    won = f"in {first.count(winner)} of 8 cases" if first.count(winner) < 8 else "in every case"
-    error = "has the smallest error (RMSE of the whole gradient)"
-    assert f"Which estimator? {winner} {winner} {error} {won}" in text
+    answer = plain(verdict_text.headline(verdict))
+    assert f"Which estimator? {answer} " in text
+    for sentence in verdict_text.explanation(verdict):
+        assert plain(sentence) in text
+    assert "Draws (no equal cost)" in text
 
 
-def test_the_table_of_budgets_is_that_of_best(page, finished_run):
-    frame = summary(finished_run / "results")
+def test_the_table_of_budgets_has_the_ranges_of_the_verdict(page, finished_run):
     table = page.read_text().split('<table class="choices">')[1].split("</table>")[0]
-    for checkpoint in ("epoch 0", "epoch 10"):
-        row = table.split(f">{checkpoint}</th>")[1].split("</tr>")[0]
-        rows = frame[(frame["checkpoint"] == checkpoint) & (frame["layer"] == "network")]
-        for cost, part in zip(COSTS, row.split("<td")[1:], strict=True):
-            found = re.findall(r"<code>(\w+)</code>", part)
-            expected = best(rows, cost)["estimator"].tolist()
-            # What is best between two whole numbers alone is left out.
-            assert found == [name for name in expected if name in found]
-            assert found[-1] == expected[-1]
-
-
-@pytest.mark.slow
-def test_without_a_winner_the_summary_says_that_it_depends(finished_run, no_figures, monkeypatch):
-    def ranked(cells, by, budget):
-        frame = rank(cells, by, budget)
-        order = ["psa", "arm", "reinforce", "straight_through"]
-        first = order[int(math.log10(budget.amount))]
-        return frame.assign(rank=[1.0 if name == first else 2.0 for name in frame["estimator"]])
-
-    monkeypatch.setattr("gradbench.metrics.rank", ranked)
-    text = Elements(reporting.html(Results.open(finished_run / "results"))).text
-    assert "Which estimator? It depends Of 8 cases" in text
-    assert "has the smallest error (RMSE of the whole gradient) in 2, " in text
-
-
-def test_only_ranges_that_somebody_can_use_are_told():
-    starts = {"arm": 1.0, "ram": 4.2, "concrete": 4.6, "psa": 20.4, "reinforce": 3e10}
-    frame = pd.DataFrame({"estimator": list(starts), "start": list(starts.values())})
-    frame["end"] = [*frame["start"][1:], math.inf]
-    at = pd.DataFrame(
-        {"low": [4.5, 0.0], "high": [4.7, 30.0]}, [("arm", "concrete"), ("concrete", "psa")]
-    )
-    at.index = pd.MultiIndex.from_tuples(at.index)
-    draws = [
-        ("arm", "up to 4", ""),
-        ("concrete", "5 to 20", ""),
-        ("psa", "from 21 on", "uncertain"),
-    ]
-    assert usable_ranges(frame, at, "draws") == draws
-    seconds = ["1 s to 4.2 s", "4.6 s to 20 s", "from 20 s on"]  # 4.2 s to 4.6 s is too short
-    assert [one.text for one in usable_ranges(frame, at, "seconds")] == seconds
+    rows = table.split("<tr>")[2:]
+    layers = [NETWORK, "layer 1"]
+    assert len(rows) == 2 * len(layers)
+    verdicts = [metrics.decide(finished_run / "results", cost) for cost in _COSTS]
+    for number, row in enumerate(rows):
+        place = verdicts[0].places[number // 2]
+        for verdict, part in zip(verdicts, row.split("<td")[1:], strict=True):
+            expected = verdict.ranges(layers[number % 2], place)
+            lines = part.split("<li")[1:]
+            assert len(lines) == len(expected) > 0
+            for line, one in zip(lines, expected, strict=True):
+                found = re.findall(r"<code>(\w+)</code>", line.split("<small>")[0])
+                assert found == list(one.best)
+                assert ("can be afforded" in line) == (not one.is_choice)
 
 
 @pytest.mark.slow

@@ -9,20 +9,25 @@ from gradbench.cli.options import with_format
 from gradbench.cli.rows import with_selection
 
 
-@click.command(short_help="Rank the estimators at an equal budget, best first.")
+@click.command(short_help="Say which estimators are the best at equal cost, by budget.")
 @click.argument("directory", type=Path, metavar="DIR")
 @click.option("--by", metavar="METRIC", help="The metric to compare (rmse).")
 @click.option(
     "--at-cost",
     metavar="BUDGET",
-    help="Of an estimate: 64-draws, 100-evaluations or 1ms (1-draw).",
+    help="Only at this budget: 100-evaluations, 1ms or, which is no equal cost, 1-draw.",
 )
 @click.option(
     "--reach",
     metavar="RMSE",
     help="Print, instead, what each needs for this relative RMSE, such as 10%.",
 )
-@click.option("--layer", default="network", metavar="LAYER", help="One layer (the network).")
+@click.option(
+    "--layer",
+    default="network",
+    metavar="LAYER",
+    help='One layer, or "hidden layers" together (the network).',
+)
 @with_selection
 @with_format
 def command(
@@ -36,12 +41,17 @@ def command(
     limit: int | None,
     form: str,
 ) -> None:
-    """Print a ranking of the estimators, or what each of them needs for an accuracy."""
+    """Print which estimators have the smallest RMSE at equal cost, and all at 100 evaluations.
+
+    With --at-cost only a ranking at that budget; with --reach, what each needs for an accuracy.
+    """
     from gradbench.cli.options import read_share
     from gradbench.cli.rows import say_rows, say_unfinished, selected_cells
     from gradbench.core.errors import GradbenchError
     from gradbench.core.text import FORMATS
-    from gradbench.metrics import budget, rank, sample_complexity, tables
+    from gradbench.metrics import budget, decide, rank, sample_complexity, tables, verdict_text
+    from gradbench.metrics.measurement import NETWORK
+    from gradbench.metrics.ranking import BUDGET
 
     form = FORMATS.canonical(form)
     if reach is not None:
@@ -54,9 +64,12 @@ def command(
         frame = sample_complexity(cells, eps, layer)
         text = tables.needed(frame, eps, form, limit)
     else:
-        by, at = by or "rmse", budget(at_cost or "1-draw")
+        by, at = by or "rmse", budget(at_cost or BUDGET)
         cells = selected_cells(directory, problem, estimator, limit)
         frame = rank(cells, by, at, layer)
         text = tables.ranking(frame, by, str(at), form, limit)
+        if form == "terminal" and by == "rmse" and at_cost is None:
+            layers = None if layer == NETWORK else [layer]
+            text = f"{verdict_text.text(decide(cells, layers=layers))}\n\n{text}"
     say_rows(text, len(frame), limit, form)
     say_unfinished(cells)

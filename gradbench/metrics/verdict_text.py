@@ -1,0 +1,293 @@
+"""The words of a verdict, shared by the report, ``gradbench rank`` and ``recommend``."""
+
+import math
+import textwrap
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+import pandas as pd
+
+from gradbench.core.specs import label
+from gradbench.core.text import aligned
+from gradbench.metrics.budget import Budget
+from gradbench.metrics.decision import BUDGETS, FACTORS, Range, Verdict
+from gradbench.metrics.intervals import LEVEL, digits
+from gradbench.metrics.measurement import HIDDEN, NETWORK, OUTPUT, Measurement
+from gradbench.metrics.places import place_names
+from gradbench.metrics.ranking import difference_p
+from gradbench.metrics.sentences import Name, Sentence, enumeration, names, plain
+
+_PLACES = 4  # that are told one by one
+_WIDTH = 80  # columns of a terminal
+
+
+def headline(verdict: Verdict) -> Sentence:
+    """Return the answer in a few words, without a full stop."""
+    if best := verdict.best:
+        return names(best)
+    if verdict.choices:
+        factors = verdict.depends_on or _varying(verdict)
+        return ("It depends on ", enumeration([f"the {factor}" for factor in factors]))
+    decided = [case for case in verdict.cases if case.best]
+    if not decided:
+        if verdict.without_cost:
+            return ("Not known at equal cost",)
+        return ("Nothing to choose",)
+    alone = (Name(decided[0].best[0]),)
+    if decided[0].measured == 1:
+        return ("Only ", *alone, " was measured")
+    return ("Only ", *alone, " can be afforded")
+
+
+def explanation(verdict: Verdict) -> list[Sentence]:
+    """Return what the headline means, and what it is based on, in sentences."""
+    found: list[Sentence] = []
+    if best := verdict.best:
+        has = " have" if len(best) > 1 else " has"
+        tie = ", without a significant difference between them" if len(best) > 1 else ""
+        where = [f" at each of {len(verdict.places)} places"] * (len(verdict.places) > 1)
+        where += [" in every layer"] * (len(verdict.layers) > 1)
+        text = f"{has} the smallest RMSE at equal cost{''.join(where)} at every budget from "
+        found.append((*names(best, " and "), f"{text}{_budgets(verdict)}{tie}."))
+    elif verdict.choices:
+        found.append(tally(verdict))
+    elif verdict.without_cost and not verdict.cases:
+        text = "The results do not say what a draw costs, so that estimators cannot be compared at "
+        found.append((f"{text}equal cost; run the suite again.",))
+    elif not verdict.cases:
+        found.append(("The gradient is zero, to which no error is relative.",))
+    if verdict.cases and verdict.without_cost:
+        text = " was left out: the results do not say what a draw costs."
+        if len(verdict.without_cost) > 1:
+            text = " were left out: the results do not say what a draw costs."
+        found.append((*names(verdict.without_cost, " and "), text))
+    if verdict.choices:
+        found += _without_choice(verdict)
+    if verdict.shares and NETWORK in verdict.layers and verdict.choices:
+        shares = verdict.shares.values()
+        ends = (f"{100.0 * share:.3g}" for share in (min(shares), max(shares)))
+        share = " to ".join(dict.fromkeys(ends))
+        found.append(
+            (
+                f"The output layer has {share} % of the squared length of the gradient, and as "
+                "much of the weight in the RMSE of the whole network: hence the verdict on the "
+                "hidden layers beside it.",
+            )
+        )
+    return found
+
+
+def _without_choice(verdict: Verdict) -> list[Sentence]:
+    """Return at which budgets there is no choice, if that is the same at all places."""
+    alone = [case for case in verdict.cases if case.affordable == 1]
+    first = {case.best for case in alone}
+    ends = {
+        place: max(case.budget for case in alone if case.place == place)
+        for place in {case.place for case in alone}
+    }
+    if len(first) != 1 or len(set(ends.values())) != 1 or len(ends) < len(verdict.places):
+        return []
+    upto = str(Budget(ends.popitem()[1], verdict.cost))
+    return [(f"With {upto} only ", *names(first.pop()), " can be afforded.")]
+
+
+def tally(verdict: Verdict) -> Sentence:
+    """Return how often the best estimators are unbeaten, of the network and its hidden layers."""
+    layers = main_layers(verdict)
+    cases = [case for layer in layers for case in verdict.of(layer) if case.is_choice]
+    won = Counter(name for case in cases for name in case.best).most_common(3)
+    of = enumeration([_of(layer) for layer in layers])
+    where = f", at {len(verdict.places)} places" if len(verdict.places) > 1 else ""
+    about = f"{of}{where}, with {_budgets(verdict)}"
+    parts: list[str] = [f"Of {len(cases)} decisions ({about}) "]
+    for k, (name, times) in enumerate(won):
+        parts += (
+            [Name(name), " in ", f"{times}, "]
+            if k
+            else [Name(name), f" has the smallest RMSE in {times}, "]
+        )
+    parts[-1] = parts[-1].removesuffix(", ")
+    ties = any(len(case.best) > 1 for case in cases)
+    return (*parts, "; ties count for each." if ties else ".")
+
+
+def main_layers(verdict: Verdict) -> list[str]:
+    """Return the layers that a summary is about: the network and its hidden layers.
+
+    Where it is not known which layer is the output, these are the network alone; without a
+    network, they are all that there are.
+    """
+    known = verdict.layers
+    if NETWORK not in known:
+        return known
+    hidden = [layer for layer in known if layer not in (NETWORK, HIDDEN, OUTPUT)]
+    if HIDDEN in known:
+        return [NETWORK, HIDDEN]
+    return [NETWORK, *hidden] if OUTPUT in known and len(hidden) == 1 else [NETWORK]
+
+
+def layer_text(layer: str) -> str:
+    """Return what a layer is called in a table."""
+    return {NETWORK: "whole network", HIDDEN: "hidden layers together"}.get(layer, layer)
+
+
+def _of(layer: str) -> str:
+    return {NETWORK: "the whole network", HIDDEN: "its hidden layers together"}.get(layer, layer)
+
+
+def _budgets(verdict: Verdict) -> str:
+    """Return the budgets that leave a choice: "2 to 1000 evaluations"."""
+    amounts = sorted({case.budget for case in verdict.choices})
+    return _span(amounts[0], amounts[-1], verdict.cost)
+
+
+def _varying(verdict: Verdict) -> list[str]:
+    """Return the factors that differ between cases."""
+    return [name for name in FACTORS if len({getattr(c, name) for c in verdict.choices}) > 1]
+
+
+def range_text(found: Range, cost: str, unit: bool = True) -> str:
+    """Return the budgets of a range: "2 to 20 evaluations", or without the unit of counts."""
+    return _span(found.start, found.end, cost, unit)
+
+
+def _span(start: float, end: float, cost: str, unit: bool = True) -> str:
+    low, high = (str(Budget(amount, cost)) for amount in (start, end))
+    if cost == "seconds":
+        return low if low == high else f"{low} to {high}"
+    if not unit:
+        return f"{start:g}" if start == end else f"{start:g} to {end:g}"
+    return low if low == high else f"{start:g} to {high}"
+
+
+def winners(found: Range) -> Sentence:
+    """Return the best estimators of a range, with ties, or the only one that can be afforded."""
+    if not found.is_choice:
+        return ("only ", *names(found.best), " can be afforded")
+    tie: Sentence = (" (a tie)",) if len(found.best) > 1 else ()
+    if found.tied:
+        tie = (" (in part tied with ", *names(found.tied, " and ", 2), ")")
+    return (*names(found.best), *tie)
+
+
+def text(verdict: Verdict, layers: Iterable[str] | None = None) -> str:
+    """Return a verdict as lines for a terminal: the headline, why, and the best by budget.
+
+    Args:
+        verdict: the verdict.
+        layers: the layers whose best estimators are told; those of ``main_layers`` by default.
+    """
+    lines = [_wrapped(plain(headline(verdict)) + ".")]
+    lines += [_wrapped(plain(sentence)) for sentence in explanation(verdict)]
+    if not verdict.choices:
+        return "\n".join(lines)
+    for layer in main_layers(verdict) if layers is None else layers:
+        lines += [
+            "",
+            f"{layer_text(layer)}: the smallest RMSE at equal cost",
+            *_rows(verdict, layer),
+        ]
+    return "\n".join([*lines, "", _wrapped(judged(verdict))])
+
+
+def _rows(verdict: Verdict, layer: str) -> list[str]:
+    """Return the best estimators of a layer by budget, at all places alike or place by place."""
+    named = place_names(verdict.places)
+    if common := verdict.ranges(layer):
+        parts = {"everywhere" if len(named) > 1 else "": common}
+    else:
+        some = list(named.items())[:_PLACES]
+        parts = {name: verdict.ranges(layer, place) for place, name in some}
+    rows = []
+    for name, ranges in parts.items():
+        shown = [one for one in ranges if one.is_choice]
+        rows += [
+            (name * (k == 0), range_text(one, verdict.cost, unit=k == 0), plain(winners(one)))
+            for k, one in enumerate(shown)
+        ] or [(name, "no choice", "")]
+    first = 0 if any(parts) else 1  # a column of nothing
+    lines = [f"  {line}" for line in aligned([row[first:] for row in rows])]
+    if not common and len(named) > _PLACES:
+        lines.append(f"  and at {len(named) - _PLACES} more places, which the report has")
+    return lines
+
+
+def judged(verdict: Verdict) -> str:
+    """Return how a verdict was found, in a sentence or two."""
+    if verdict.cost == "seconds":
+        at = "times of 1, 2, 5, 10, ..., from the first that pays a draw to 1000 times as much"
+    else:
+        at = f"{enumeration([str(amount) for amount in BUDGETS])} {verdict.cost}"
+    return (
+        f"Judged at {at}, where each estimator averages as many draws as that pays for. "
+        f"Differences that are not significant at {100 * LEVEL:.0f} % are ties."
+    )
+
+
+def _wrapped(line: str, indent: str = "") -> str:
+    return textwrap.fill(
+        line,
+        _WIDTH,
+        initial_indent=indent,
+        subsequent_indent=indent + "  " * bool(indent),
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+# --- at a single budget ---
+
+
+def at_budget(frame: pd.DataFrame, cells: Sequence[Measurement], budget: Budget) -> str:
+    """Return the best estimator at one place and budget: by how much it is best, and how sure.
+
+    Args:
+        frame: the ``rank`` of the cells by RMSE at this budget.
+        cells: measurements at one place.
+        budget: the budget.
+    """
+    able = frame[frame["rank"].notna()]
+    first, others = able.iloc[0], able.iloc[1:]
+    start = f"At {budget} use {_with_error(first)}"
+    if others.empty:
+        if len(frame) == 1:
+            return f"{start}: no other was measured."
+        only = f"only {label(first['estimator'])} can be afforded"
+        return f"At {budget} {only}: {_with_error(first)}. The budget pays no draw of any other."
+    tied = others["rank"] == 1
+    known = bool(able["exact"].all()) and budget.cost != "seconds"
+    chance = [difference_p(cells, (first, other), budget) for _, other in others.iterrows()]
+    if tied.any():
+        equal = others["estimator"][tied]
+        listed = plain(names(list(equal), " and ", 3))
+        if known:
+            return f"{start}; as good: {listed}."
+        remedy = "times vary by as much" if able["exact"].all() else "more draws would tell"
+        largest = max(p for p, one in zip(chance, tied, strict=True) if one)
+        return (
+            f"{start}; not told apart from it: {listed} (p-values of equal errors up to "
+            f"{largest:.2g}); {remedy}."
+        )
+    second = others.iloc[0]
+    less = 1.0 - first["rmse"] / second["rmse"]
+    share = f"{100 * less:.2g}" if less < 0.99 else f"{100 * less:.3g}"  # 1e+02 is no percentage
+    # The chance of such a difference if the errors were equal, not the chance that they are.
+    sure = f"p-value of equality with the runner-up {_p_value(chance[0])}"
+    if max(chance) > chance[0]:
+        sure += f", with others up to {_p_value(max(chance))}"
+    if known:
+        sure = "exact, without doubt"
+    if budget.cost == "seconds":
+        sure += ", with times of this machine"
+    return f"{start}, {share} % less than the runner-up {_with_error(second)}; {sure}."
+
+
+def _p_value(p: float) -> str:
+    return "below 1e-16" if p < 1e-16 or math.isnan(p) else f"{p:.1g}"
+
+
+def _with_error(row: pd.Series) -> str:
+    """Return an estimator in the sentence, with its error and its number of draws."""
+    draws = "one draw" if row["M"] == 1 else f"mean of {row['M']} draws"
+    number = digits(row["rmse"], row["rmse_se"])
+    return f"{label(row['estimator'])} (relative RMSE {number}, {draws})"
