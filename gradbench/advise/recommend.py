@@ -95,10 +95,11 @@ def recommend(
         seed=seed,
         progress=progress,
     )
-    cells = list(read_cells(results))
+    read = read_cells(results)
+    cells = list(read)
     found = recommendation_of(cells, allowed, results.left_out, results)
     if any(cell.reference is not None for cell in cells):
-        found = found._replace(sentence=f"{found.sentence[:-1]}; {agreement(results)}.")
+        found = found._replace(sentence=f"{found.sentence[:-1]}; {agreement(read.results)}.")
     return found
 
 
