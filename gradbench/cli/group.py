@@ -2,17 +2,13 @@
 
 import importlib
 import pkgutil
-from pathlib import Path
 from typing import Any
 
 import click
 
+from gradbench.cli import commands
+from gradbench.cli.usage import Group
 from gradbench.core import plugins
-from gradbench.core.errors import GradbenchError, did_you_mean
-
-# The folder of commands, which groups of commands import this module from.
-_PACKAGE = "gradbench.cli.commands"
-_PATH = [str(Path(__file__).with_name("commands"))]
 
 # Commands in the order of their use; others follow by name.
 _ORDER = ("list", "run", "show", "table", "rank", "compare", "plot", "report", "recommend", "check")
@@ -37,38 +33,19 @@ def plugin_option() -> click.Option:
     )
 
 
-class Group(click.Group):
-    """Commands of which an unknown one is told with the closest that there is."""
-
-    def resolve_command(
-        self, context: click.Context, arguments: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Return the command that arguments begin with, and its arguments.
-
-        Raises:
-            GradbenchError: there is no such command.
-        """
-        name, *rest = arguments
-        command = self.get_command(context, name)
-        if command is None and not context.resilient_parsing:
-            remedy = did_you_mean(name, self.list_commands(context))
-            raise GradbenchError(f"there is no command {name!r}; {remedy}")
-        return name, command, rest
-
-
 class Commands(Group):
     """All commands: those that are files in the folder of commands, by the names of the files."""
 
     def list_commands(self, context: click.Context) -> list[str]:
         """Return the names of the commands in the order in which help tells them."""
-        names = {module.name for module in pkgutil.iter_modules(_PATH)}
+        names = {module.name for module in pkgutil.iter_modules(commands.__path__)}
         return [*_ORDER, *sorted(names.difference(_ORDER))]
 
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
         """Return a command, with the option ``--plugin``; None where there is none of that name."""
         if name not in self.list_commands(context):
             return None
-        command: click.Command = importlib.import_module(f"{_PACKAGE}.{name}").command
+        command: click.Command = importlib.import_module(f"{commands.__name__}.{name}").command
         command.name = name
         if all("--plugin" not in param.opts for param in command.params):
             command.params.append(plugin_option())

@@ -2,7 +2,7 @@
 
 import click
 
-from gradbench.core.errors import shortened
+from gradbench.core.errors import GradbenchError, did_you_mean, shortened
 
 
 def sentence(error: click.UsageError) -> str:
@@ -25,3 +25,22 @@ def sentence(error: click.UsageError) -> str:
         return f"{name} got no {missing}; give it, or {remedy}"
     message = shortened(error.format_message().rstrip("."), 200)
     return f"{name}: {message[:1].lower()}{message[1:]}; {remedy}"
+
+
+class Group(click.Group):
+    """Commands of which an unknown one is told with the closest that there is."""
+
+    def resolve_command(
+        self, context: click.Context, arguments: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Return the command that arguments begin with, and its arguments.
+
+        Raises:
+            GradbenchError: there is no such command.
+        """
+        name, *rest = arguments
+        command = self.get_command(context, name)
+        if command is None and not context.resilient_parsing:
+            remedy = did_you_mean(name, self.list_commands(context))
+            raise GradbenchError(f"there is no command {name!r}; {remedy}")
+        return name, command, rest

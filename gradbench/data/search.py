@@ -24,6 +24,7 @@ class _Likeness(NamedTuple):
     size: str
     digest: str
     parts: frozenset[str]  # the names of the parts of its kind
+    whole: bool  # or some rows of a longer array
 
 
 class Search:
@@ -33,7 +34,8 @@ class Search:
         self.parts = parts
         self.found: dict[str, Content] = {}
         self.likenesses: list[_Likeness] = []
-        self.faults: list[str] = []
+        self.faults: list[str] = []  # of files that are not what they begin like
+        self.damage: list[str] = []  # of files that cannot be unpacked
         self.archives = 0
 
     @property
@@ -55,7 +57,8 @@ class Search:
                 if isinstance(error, GradbenchError):
                     raise
                 reason = " ".join(str(error).split()) or type(error).__name__
-                self.faults.append(f"{member.where!r} cannot be used: {reason}")
+                told = self.faults if type(error) is ValueError else self.damage
+                told.append(f"{member.where!r} cannot be used: {reason}")
             if not self.missing:
                 return
 
@@ -91,14 +94,18 @@ class Search:
                 parts = {known[d].name: one for one, d in found if d in known}
                 if found and not parts.keys() - self.found.keys():
                     first, digest = found[0]
-                    self.likenesses.append(_Likeness(where, size_of(first), digest, names))
+                    whole = len(block) == len(content)
+                    self.likenesses.append(_Likeness(where, size_of(first), digest, names, whole))
                 self.found |= parts
 
     def error(self, name: str, path: Path) -> GradbenchError:
         """Return the sentence about what is missing, with the digests that are and should be."""
         first, *others = sorted(self.missing, key=lambda part: not self._likeness(part))
         like, wanted = self._likeness(first), f"{first.name} {first.size} of {name!r}"
-        if like:
+        if self.damage:
+            said = f"{self.damage[0]}, and {wanted} with the digest {short(first.digest)} is in no "
+            said += "other file"
+        elif like:
             said = f"{wanted} has the digest {short(first.digest)}, but {like.where!r} {like.size} "
             said += f"has {short(like.digest)}"
         else:
@@ -106,16 +113,16 @@ class Search:
         if others:
             said += f", and {len(others)} more part{'s are' if others[1:] else ' is'} missing"
         said += "; nothing is added, give the data as they are published"
-        unclear = not all(map(self._likeness, self.missing))
+        unclear = not self.damage and not all(map(self._likeness, self.missing))
         lines = self.faults[:_MOST_TOLD] if unclear else []
         if unclear and self.archives:
             lines = [*lines, "archives inside of it were not looked into: unpack it first"]
         return GradbenchError("\n".join([said, *lines]))
 
     def _likeness(self, part: Part) -> _Likeness | None:
-        """Return what may have been meant for a part: best of its size."""
+        """Return what may have been meant for a part: best of its size, and not a piece."""
         like = [one for one in self.likenesses if part.name in one.parts]
-        return min(like, key=lambda one: one.size != part.size, default=None)
+        return min(like, key=lambda one: (one.size != part.size, not one.whole), default=None)
 
 
 def read_fully(file: io.BufferedIOBase, size: int) -> bytes:

@@ -144,7 +144,9 @@ def test_what_is_mislabelled_or_changed_is_refused_with_both_digests(name, chang
     (wanted,) = (one for one in sources.SOURCES[name].parts if one.name == part)
     with pytest.raises(GradbenchError) as error:
         data.add(name, folder(tmp_path / "given", files))
-    sentence = rf"{part} \S.* of '{name}' has the digest (\w+), but '{tmp_path}.*' .* has (\w+)"
+    (changed,) = change
+    place = re.escape(str(tmp_path / "given" / changed))
+    sentence = rf"{part} \S.* of '{name}' has the digest (\w+), but '{place}' .* has (\w+)"
     told = re.search(sentence, str(error.value))
     assert told is not None and told[1] == short(wanted.digest) != told[2]
     assert nothing_is_added()
@@ -184,6 +186,16 @@ def test_what_holds_no_data_is_refused_with_a_reason(files, said, tmp_path):
     with pytest.raises(GradbenchError, match=said) as error:
         data.add("mnist", folder(tmp_path / "given", files))
     assert "give" in str(error.value) and nothing_is_added()
+
+
+def test_the_file_that_is_damaged_is_named_and_the_digest_that_is_missing(tmp_path):
+    content = bytearray(zipped(grey_files()))
+    content[content.index(b"train-labels") + 40] ^= 1
+    with pytest.raises(GradbenchError) as error:
+        data.add("mnist", file(tmp_path / "given.zip", bytes(content)))
+    said = str(error.value)
+    assert said.startswith(f"'{tmp_path}/given.zip: train-labels-ubyte.gz' cannot be used: ")
+    assert short(digest_of(GREY["train_targets"])) in said and "\n" not in said
 
 
 def test_a_path_that_is_not_there_is_refused(tmp_path):

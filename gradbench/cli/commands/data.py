@@ -2,8 +2,8 @@
 
 import click
 
-from gradbench.cli.group import Group
 from gradbench.cli.options import FAILED, say
+from gradbench.cli.usage import Group
 
 
 @click.group(
