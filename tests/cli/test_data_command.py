@@ -1,5 +1,9 @@
 """``gradbench data`` says what it did, and ends as commands do."""
 
+import re
+import tomllib
+from pathlib import Path
+
 import pytest
 from small_data import grey_files, small_sources
 
@@ -79,3 +83,26 @@ def test_the_table_in_markdown_has_all_digests(call):
     _, out, _ = call("list", "--markdown")
     for source in sources.SOURCES.values():
         assert f"`{short(source.digest)}`" in out and source.licence in out
+
+
+PAGE = (Path(__file__).parents[2] / "notebooks" / "guide" / "data.md").read_text()
+
+
+def test_the_page_has_the_table_that_the_command_prints(capsys):
+    assert main(["data", "list", "--markdown"]) == 0
+    table = PAGE.partition("--markdown -->\n")[2].partition("<!-- the table ends")[0]
+    assert capsys.readouterr().out == table
+
+
+def test_the_digests_on_the_page_are_those_that_are_pinned():
+    said = dict(re.findall(r"^    (\w+): as published, digest (\w+)$", PAGE, re.MULTILINE))
+    assert said == {name: short(source.digest) for name, source in sources.SOURCES.items()}
+
+
+def test_the_code_on_the_page_runs(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (code,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    exec(compile(code, "data.md", "exec"), {})
+    assert re.fullmatch(r"[0-9a-f]{16}\n", capsys.readouterr().out)
+    for table in re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL):
+        assert set(tomllib.loads(table)) == {"data"}
