@@ -2,12 +2,13 @@
 
 import math
 import os
-import zipfile
+from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gradbench.core.archives import read_arrays
 from gradbench.core.errors import GradbenchError
 
 MAGIC = b"\x93NUMPY"
@@ -50,36 +51,19 @@ def read_npz(path: str | os.PathLike[str], most: int) -> dict[str, NDArray[Any]]
     Raises:
         GradbenchError: the file cannot be read, is no npz of numbers, or is too large or damaged.
     """
-    name = repr(os.fspath(path))
     try:
-        with zipfile.ZipFile(path) as archive:
-            total = sum(part.file_size for part in archive.infolist())
-            if total > most + _LONGEST_HEADER * len(archive.infolist()):
-                raise GradbenchError(
-                    f"{name} unpacks to {total} bytes, more than {most}; give a smaller file"
-                )
-            return {
-                part.filename.removesuffix(".npy"): _member(archive, part, most)
-                for part in archive.infolist()
-            }
-    except GradbenchError:
-        raise
+        if os.stat(path).st_size > most:
+            raise ValueError(f"it has more than {most:,} bytes")
+        arrays = read_arrays(Path(path).read_bytes(), most)
+        for name, array in arrays.items():
+            if array.dtype.kind not in _KINDS:
+                raise ValueError(f"{name} is an array of {array.dtype}")
     except OSError as error:
-        raise GradbenchError(
-            f"cannot read {name}: {error.strerror or error}; check the path"
-        ) from None
+        reason = error.strerror or error
+        raise GradbenchError(f"cannot read {os.fspath(path)!r}: {reason}; check the path") from None
     except Exception as error:  # of any kind: a damaged zip archive makes its reader raise them all
         reason = " ".join(str(error).split()) or type(error).__name__
         raise GradbenchError(
-            f"{name} is no npz of numbers ({reason}); write one by numpy.savez"
+            f"{os.fspath(path)!r} is no npz of real numbers ({reason}); write one by numpy.savez"
         ) from None
-
-
-def _member(archive: zipfile.ZipFile, part: zipfile.ZipInfo, most: int) -> NDArray[Any]:
-    if not part.filename.endswith(".npy"):
-        raise ValueError(f"its member {part.filename!r} is no npy")
-    with archive.open(part) as file:
-        try:
-            return read_npy(file, most)
-        except ValueError as error:
-            raise ValueError(f"{part.filename}: {error}") from error
+    return arrays

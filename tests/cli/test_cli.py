@@ -471,7 +471,7 @@ def test_what_is_no_name_is_refused_in_one_sentence_by_the_library_too(call, sen
 
 
 MALFORMED = {
-    ("bench",): "there is no command 'bench'; choose one of check, compare, list, ",
+    ("bench",): "there is no command 'bench'; choose one of check, compare, data, list, ",
     ("reprot", "x"): "there is no command 'reprot'; did you mean 'report'?",
     ("run",): "run got no SUITE; give it, or see gradbench run --help",
     ("show",): "show got no DIR; give it, or see gradbench show --help",

@@ -117,8 +117,8 @@ with zipfile.ZipFile(BOMB, "w", zipfile.ZIP_DEFLATED) as _archive:
     ("content", "said"),
     [
         (None, "cannot read .*No such file"),
-        (b"", "is no npz of numbers"),
-        (npz(inputs=INPUTS, targets=TARGETS)[:-30], "is no npz of numbers"),
+        (b"", "is no npz of real numbers"),
+        (npz(inputs=INPUTS, targets=TARGETS)[:-30], "is no npz of real numbers"),
         (npz(inputs=INPUTS), "holds inputs; save the arrays as inputs and targets, or as x and y"),
         (npz(inputs=INPUTS, targets=TARGETS[:5]), r"\[6, 3\] and targets \[5\]; give inputs"),
         (npz(inputs=INPUTS[:, 0], targets=TARGETS), r"has inputs \[6\] and"),
@@ -126,9 +126,9 @@ with zipfile.ZipFile(BOMB, "w", zipfile.ZIP_DEFLATED) as _archive:
         (npz(inputs=INPUTS[:0], targets=TARGETS[:0]), "give some numbers"),
         (npz(inputs=INPUTS * np.inf, targets=TARGETS), "inputs of .* has NaN or infinity"),
         (npz(x=INPUTS, y=TARGETS * np.nan), "y of .* has NaN or infinity; give finite numbers"),
-        (npz(inputs=INPUTS, targets=np.array(["a"] * 6)), "not of real numbers"),
-        (npz(inputs=INPUTS, targets=np.array([{}] * 6, object)), "not of real numbers"),
-        (BOMB.getvalue(), "is no npz of numbers"),
+        (npz(inputs=INPUTS, targets=np.array(["a"] * 6)), "is no npz of real numbers"),
+        (npz(inputs=INPUTS, targets=np.array([{}] * 6, object)), "is no npz of real numbers"),
+        (BOMB.getvalue(), "is no npz of real numbers"),
     ],
 )
 def test_a_file_that_holds_no_examples_is_refused_with_its_line(mine, content, said):
@@ -144,8 +144,8 @@ def test_an_npz_that_says_it_is_huge_is_refused_before_it_is_unpacked(tmp_path, 
     path = tmp_path / "bomb.npz"
     path.write_bytes(BOMB.getvalue())
     monkeypatch.setattr(zipfile.ZipFile, "open", None)
-    with pytest.raises(GradbenchError, match="unpacks to 16777216 bytes, more than 1000"):
-        read_npz(path, 1000)
+    with pytest.raises(GradbenchError, match="16,777,216 bytes when it is unpacked"):
+        read_npz(path, 2**20)
 
 
 def test_a_header_that_promises_too_much_is_refused_before_it_is_read(tmp_path):
@@ -156,5 +156,5 @@ def test_a_header_that_promises_too_much_is_refused_before_it_is_read(tmp_path):
     path = tmp_path / "a.npz"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("x.npy", file.getvalue())
-    with pytest.raises(GradbenchError, match="unpacks to 8796093022208 bytes, more than 1000"):
+    with pytest.raises(GradbenchError, match="is no npz of real numbers"):
         read_npz(path, 1000)
