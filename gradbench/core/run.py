@@ -45,7 +45,7 @@ def run_model(
             raise GradbenchError(
                 "the model calls binary() inside jit, vmap, scan, cond, grad or checkpoint, where "
                 "its noise would be shared or lost; call it once per layer at the top level of the "
-                "model"
+                "model, or gradbench.binarize with a key of its own, which works there"
             )
         try:
             pre = jnp.asarray(pre)

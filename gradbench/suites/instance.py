@@ -60,7 +60,7 @@ class ProblemInstance:
 
     def shapes(self) -> Params:
         """Return the shapes and types of the parameters."""
-        return jax.eval_shape(self.initial)
+        return jax.eval_shape(self._drawn)
 
     def loss(self, spec: str) -> Loss:
         """Return the estimator of a ``spec``, the same object each time.
@@ -94,10 +94,19 @@ class ProblemInstance:
     @property
     def units(self) -> str:
         """The units that are enumerated, in words, as "5-5-5 hidden units"."""
-        return self.network.units_in_words(jax.eval_shape(self.initial))
+        return self.network.units_in_words(self.shapes())
 
     def initial(self) -> tuple[Params, ...]:
-        """Return the initial parameters."""
+        """Return the initial parameters: random, or those of a file.
+
+        Raises:
+            GradbenchError: those of the file do not fit the network.
+        """
+        if self.problem.parameters is None:
+            return self._drawn()
+        return tuple(self.problem.parameters.load(self.shapes()))
+
+    def _drawn(self) -> tuple[Params, ...]:
         network = self.problem.network
         initialise = get_initialisation(network.initialisation)
         return initialise(self.network, self.key("initial"), self.data[0], network.scale)
@@ -226,9 +235,11 @@ def _named(problem: Problem, make: Callable[[], T]) -> T:
 
 def _check_built(built: ProblemInstance) -> None:
     training = built.problem.training
-    params = jax.eval_shape(built.initial)
+    params = built.shapes()
     for batch in (built.data, built.batch):
         built.network.check(params, batch)
+    if built.problem.parameters is not None:
+        built.initial()  # refuses what does not fit
     if training is not None:
         check_batch(training.batch, built.data)
         estimator(training.estimator, built.network)

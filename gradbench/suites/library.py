@@ -9,7 +9,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from gradbench.core.errors import GradbenchError
+from gradbench.core.errors import GradbenchError, did_you_mean
 from gradbench.core.registry import Registry
 
 _FOLDER = Path(__file__).parent  # of the suites of the package
@@ -139,7 +139,7 @@ def _find(
         ) from None
     if given.endswith(".toml") or os.sep in given:
         path = Path(beside).parent / given if beside else Path(given)
-        return path.stem, read_toml(path)
+        return path.stem, _read_or_suggest(kind, path)
     known = REGISTRIES[kind]
     try:
         name = known.canonical(given)
@@ -152,6 +152,20 @@ def _find(
     if isinstance(source.content, str):
         return name, parse_toml(source.file, source.content.encode())
     return name, read_toml(source.content, source.file)
+
+
+def _read_or_suggest(kind: str, path: Path) -> Any:
+    """Return the document of a file; one that is missing may have another name in its folder."""
+    from gradbench.suites.config import read_toml
+
+    try:
+        return read_toml(path)
+    except GradbenchError as error:
+        there = [one.name for one in path.parent.glob("*.toml")] if path.parent.is_dir() else []
+        remedy = did_you_mean(path.name, there)
+        if path.name in there or not remedy.startswith("did you mean"):
+            raise
+        raise GradbenchError(f"{str(error).partition('; ')[0]}; {remedy}") from None
 
 
 _add_folder(SUITES, _FOLDER)

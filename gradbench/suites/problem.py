@@ -26,6 +26,7 @@ from gradbench.core.fields import (
 from gradbench.models.layer import LayerForm
 from gradbench.models.losses import ObjectiveForm
 from gradbench.suites.forms import Data, DataTable, FormOf, MeasuredTable, ObjectiveName
+from gradbench.suites.own_parameters import ParametersTable, StoredParameters
 
 UNTRAINED = 0  # the checkpoint of the initial parameters
 
@@ -127,6 +128,7 @@ class ProblemTable:
     measured: Annotated[Data | None, MeasuredTable()] = None
     training: Training | None = None
     reference: Sampled | None = None
+    parameters: ParametersTable | None = None
 
 
 @dataclass(frozen=True)
@@ -137,7 +139,8 @@ class Problem:
     are measured at the initial parameters alone. ``label`` is the width, depth or other number
     that a sweep varies, None without a sweep. ``base`` is the name that random keys are made from;
     the variants of a problem share it. ``reference`` says how gradients are sampled if the network
-    is too wide to enumerate; without it such a network is refused.
+    is too wide to enumerate; without it such a network is refused. ``parameters`` are those of a
+    file, in the place of random initial ones.
     """
 
     name: str
@@ -149,6 +152,7 @@ class Problem:
     label: float | None = None
     base: str = ""
     reference: Sampled | None = None
+    parameters: StoredParameters | None = None
 
     @property
     def checkpoints(self) -> tuple[int, ...]:
@@ -161,7 +165,7 @@ class Problem:
 
 
 # Keys that came later: results of before are those of a suite that does not use them.
-_LATER = ("until", "threshold", "reference")
+_LATER = ("until", "threshold", "reference", "parameters")
 _LOCAL = "folder"  # where a file lies on this machine is no part of what is measured
 
 

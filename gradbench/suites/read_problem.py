@@ -5,6 +5,7 @@ import os
 from gradbench.core.errors import GradbenchError
 from gradbench.suites.config import Document
 from gradbench.suites.library import PROBLEMS, find
+from gradbench.suites.own_parameters import StoredParameters
 from gradbench.suites.problem import Problem, ProblemTable
 
 
@@ -36,6 +37,12 @@ def read_problem(
         measured = table.measured.located(document.folder) if table.measured else data
     except GradbenchError as error:
         raise document.error(("data", "file"), str(error)) from None
+    parameters = None
+    if table.parameters is not None:
+        try:
+            parameters = StoredParameters.located(table.parameters.file, document.folder)
+        except GradbenchError as error:
+            raise document.error(("parameters", "file"), str(error)) from None
     return Problem(
         name=name,
         title=table.title,
@@ -46,4 +53,5 @@ def read_problem(
         label=label,
         base=base or name,
         reference=table.reference,
+        parameters=parameters,
     )
