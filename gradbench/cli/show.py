@@ -8,6 +8,8 @@ from gradbench.cli.rows import left_out, selected_rows
 from gradbench.metrics import temperature
 from gradbench.metrics.directory import Cells, agreement, read_cells
 from gradbench.metrics.tables import DEFAULT, table
+from gradbench.metrics.training import is_training
+from gradbench.metrics.training_tables import training_table
 from gradbench.results.store import Results
 
 
@@ -27,6 +29,10 @@ def show(
         GradbenchError: no results, damaged files (named), no finished cell, or no such layer.
     """
     cells = read_cells(results)
+    if is_training(cells.results.manifest):
+        ranked = metrics.trained(cells.results)
+        rest = [left_out(len(ranked), limit), cells.unfinished()]
+        return "\n".join([training_table(ranked, limit=limit), *filter(None, rest)])
     suite = cells.results.manifest["suite"]
     slopes = suite["figure"] == "temperature"
     needed = [*DEFAULT, *(["bias2", "variance"] if slopes else [])]

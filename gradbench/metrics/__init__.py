@@ -20,6 +20,7 @@ from gradbench.metrics import definitions as _own  # noqa: F401 registered befor
 from gradbench.metrics.accuracy import Accuracy
 from gradbench.metrics.budget import COSTS, Budget, budget, check_cost
 from gradbench.metrics.compare import compare
+from gradbench.metrics.correlation import correlation, error_results
 from gradbench.metrics.crossovers import best, crossovers, sample_complexity
 from gradbench.metrics.decision import Verdict, decide
 from gradbench.metrics.directions import BAND
@@ -32,6 +33,7 @@ from gradbench.metrics.ranking import difference_p, rank
 from gradbench.metrics.registry import METRICS, Metric, all_metrics, check_metrics, metric
 from gradbench.metrics.replicates import orderings, over_replicates
 from gradbench.metrics.stopping import relative_error
+from gradbench.metrics.training import gradient_errors, learning, trained
 from gradbench.metrics.unbiasedness import unbiasedness
 
 __all__ = [
@@ -55,11 +57,15 @@ __all__ = [
     "check_metrics",
     "compare",
     "coordinates",
+    "correlation",
     "crossovers",
     "curves",
     "decide",
     "difference_p",
+    "error_results",
+    "gradient_errors",
     "layers_of",
+    "learning",
     "measurements",
     "metric",
     "names_in",
@@ -69,5 +75,6 @@ __all__ = [
     "relative_error",
     "sample_complexity",
     "summary",
+    "trained",
     "unbiasedness",
 ]

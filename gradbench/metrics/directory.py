@@ -102,6 +102,11 @@ class Cells(Iterable[Measurement]):
                 yield found
         self.finished = finished
         if not finished:
+            if suite.get("plan") is not None:
+                raise GradbenchError(
+                    f"{str(results.directory)!r} holds runs of training, not measurements; take "
+                    "show, plot, report, or rank --by training"
+                )
             what = "holds no finished cell yet"
             if self.selection != Selection.of(suite):
                 what = "holds no finished cell of these problems and estimators yet"
@@ -109,6 +114,10 @@ class Cells(Iterable[Measurement]):
 
     def unfinished(self) -> str:
         """Return how many of these cells were not finished when they were read, "" if none."""
+        if self.results.manifest["suite"].get("plan") is not None:
+            from gradbench.metrics.training import unfinished_runs  # which reads this module
+
+            return unfinished_runs(self.results)
         total = expected(self.results, self.selection)
         return unfinished_line(total - self.finished, total)
 

@@ -19,13 +19,18 @@ groups have no band. ``FIGURES`` holds every figure that ``gradbench plot`` know
 
 from typing import Any
 
+from gradbench.plots.accuracies import accuracies
 from gradbench.plots.accuracy import accuracy, cosine, rmse
 from gradbench.plots.coordinates import bias_heat_map, bias_map
+from gradbench.plots.correlations import correlations
 from gradbench.plots.cost import cost
 from gradbench.plots.curves import FEW_GROUPS, cosine_curve, rmse_curve
 from gradbench.plots.diagnoses import diagnoses
+from gradbench.plots.error_and_result import error_and_result
+from gradbench.plots.gradient_errors import error_along
 from gradbench.plots.growth import bias_growth, deviation_growth, growth
 from gradbench.plots.labels import Point, direct_labels
+from gradbench.plots.learning import learning, learning_time
 from gradbench.plots.overview import overview
 from gradbench.plots.pareto import error_and_cost, pareto, pareto_front
 from gradbench.plots.parts import Part
@@ -47,12 +52,14 @@ __all__ = [
     "Panel",
     "Part",
     "Point",
+    "accuracies",
     "accuracy",
     "bias_and_deviation",
     "bias_growth",
     "bias_heat_map",
     "bias_map",
     "bias_variance_plane",
+    "correlations",
     "cosine",
     "cosine_curve",
     "cost",
@@ -60,10 +67,14 @@ __all__ = [
     "diagnoses",
     "direct_labels",
     "drawings",
+    "error_along",
     "error_and_cost",
+    "error_and_result",
     "figure",
     "groups_to_draw",
     "growth",
+    "learning",
+    "learning_time",
     "loss_curve",
     "losses",
     "overview",

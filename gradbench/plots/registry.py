@@ -17,7 +17,7 @@ function.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -28,8 +28,16 @@ from gradbench.core.registry import Registry
 from gradbench.plots.parts import Parts, once
 from gradbench.plots.style import Style
 
-Data = Literal["summary", "curves", "coordinates"]
-FRAMES: tuple[Data, ...] = ("summary", "curves", "coordinates")
+Data = Literal[
+    "summary",
+    "curves",
+    "coordinates",
+    "learning",
+    "gradient_errors",
+    "error_results",
+    "correlation",
+]
+FRAMES: tuple[Data, ...] = get_args(Data)  # the last four are of runs of training
 
 
 class Panel(NamedTuple):
@@ -114,7 +122,8 @@ def figure(
     Args:
         name: the name, that of the function by default. A suite asks for it by ``figure = NAME``.
         data: the function of ``gradbench.metrics`` that gives the frame: "summary", "curves" or
-            "coordinates".
+            "coordinates"; of runs of training "learning", "gradient_errors", "error_results" or
+            "correlation".
         parts: which drawings a suite has of it, see ``gradbench.plots.parts``; one by default.
         suites: other values of ``figure`` in a suite that it is drawn for, such as "accuracy".
         caption: the text below it in the report; the first line of the docstring by default.

@@ -7,11 +7,13 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from gradbench import metrics
 from gradbench.core.atomic import write_file
 from gradbench.core.names import figure_name, literal
 from gradbench.metrics.directory import Cells, Directory, read_cells
 from gradbench.metrics.frames import Frames
 from gradbench.metrics.selection import Selection
+from gradbench.metrics.training import is_training
 from gradbench.plots.parts import chosen, selection
 from gradbench.plots.registry import FIGURES, all_figures
 from gradbench.plots.save import save
@@ -89,7 +91,7 @@ def drawings(suite: Mapping[str, Any], summary: pd.DataFrame) -> Iterator[Drawin
 
     Args:
         suite: the suite, as the manifest of its results describes it.
-        summary: the ``summary`` of the results.
+        summary: the ``summary`` of the results; of runs of training the ``learning``.
 
     Raises:
         GradbenchError: the suite asks for a figure that does not exist.
@@ -146,12 +148,18 @@ def plot(results: Directory | Cells) -> list[Path]:
     drawn_of = state(results)
     suite = results.manifest["suite"]
     asked = FIGURES.canonical(suite["figure"])
-    table = Frames({"summary", *(kind.data for kind in all_figures() if kind.is_drawn_for(asked))})
-    for cell in cells:
-        table.add(cell)
-    frames = table.frames()
+    needed = {kind.data for kind in all_figures() if kind.is_drawn_for(asked)}
+    if is_training(results.manifest):
+        frames = {name: getattr(metrics, name)(results) for name in {"learning", *needed}}
+        head = frames["learning"]
+    else:
+        table = Frames({"summary", *needed})
+        for cell in cells:
+            table.add(cell)
+        frames = table.frames()
+        head = frames["summary"]
     paths = []
-    for drawing in drawings(suite, frames["summary"]):
+    for drawing in drawings(suite, head):
         frame = frames[drawing.data]
         rows = chosen(frame, drawing.rows)
         figure = FIGURES[drawing.function].draw(rows, **drawing.arguments)

@@ -19,6 +19,7 @@ from gradbench.metrics import all_metrics
 from gradbench.metrics.directory import Cells, Directory, agreement, read_cells
 from gradbench.metrics.frames import Frames
 from gradbench.metrics.places import member
+from gradbench.metrics.training import is_training
 from gradbench.metrics.verdict_text import judged, layer_text, main_layers
 from gradbench.plots import MANY
 from gradbench.plots.style import families_in, family_of, in_order, styles
@@ -28,6 +29,7 @@ from gradbench.report.numbers import about
 from gradbench.report.places import places_of, rivals
 from gradbench.report.svg import swatch
 from gradbench.report.tables import bias_grid, rows_of, shown_metrics
+from gradbench.report.training import parts_of_page
 from gradbench.report.words import words
 from gradbench.results.store import Results
 
@@ -77,6 +79,15 @@ def html(results: Directory | Cells) -> str:
     read = read_cells(results)
     found = read.results
     suite = found.manifest["suite"]
+    if is_training(found.manifest):
+        made = found.manifest["provenance"]
+        return _template("training.html").render(
+            title=suite["title"],
+            css=_part("report.css"),
+            origin=_origin(found),
+            version=made.get("gradbench") or "unknown",
+            **parts_of_page(found),
+        )
     table = Frames(["curves", "coordinates"])
     cells = []
     for cell in read:
@@ -153,9 +164,9 @@ def _ticked(names: Sequence[str], network: Sequence[Choice]) -> set[int]:
     return {number for number, name in enumerate(names) if name in chosen}
 
 
-def _template() -> jinja2.Template:
+def _template(name: str = "report.html") -> jinja2.Template:
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
-    return environment.from_string(_part("report.html"))
+    return environment.from_string(_part(name))
 
 
 def _part(name: str) -> Markup:

@@ -12,7 +12,14 @@ from gradbench.results.shards import is_shard
 from gradbench.results.store import Results
 
 _RECORD = "figures.json"  # beside the figures: what they were drawn of, and their names
-_READ = ("references", "moments", "costs")  # what figures read beside the manifest and the shards
+_READ = (
+    "references",
+    "moments",
+    "costs",
+    "runs",
+    "errors",
+    "times",
+)  # what figures read beside the manifest and the shards
 
 
 def state(results: Results) -> str:

@@ -36,6 +36,7 @@ from gradbench.results.shape import (
     natural,
     not_negative,
     number,
+    positive,
     spec,
     text,
 )
@@ -67,6 +68,19 @@ _SUITE: Shape = {
     "dtype": ("float32", "float64"),
     "figure": name,
     "by": (lambda value: name(value) and value.isidentifier() and value not in _TAKEN, None),
+    "plan?": (
+        {
+            "optimisers": filled(spec),
+            "steps": count,
+            "batch": count,
+            "rates": filled(positive),
+            "search_seeds": count,
+            "examples": count,
+            "measured": natural,
+            ...: anything,
+        },
+        None,
+    ),
     "until?": ({"rel_se": not_negative, "metrics": filled(name), "first": count}, None),
     ...: anything,
 }

@@ -172,7 +172,8 @@ def _standardised(theta: Params, a: Array, scale: float, name: str) -> tuple[Par
         )
     flat = a.reshape(-1, units)
     mean, spread = jnp.mean(flat, axis=0), jnp.std(flat, axis=0)
-    if not np.all(np.asarray(spread) > 0):
+    traced = isinstance(spread, jax.core.Tracer)  # as where shapes alone are asked for
+    if not traced and not np.all(np.asarray(spread) > 0):
         raise GradbenchError(
             f"the pre-activations of {name} are the same for all {len(a)} examples, so that they "
             "have no scale; give more examples, or take the initialisation 'uniform'"

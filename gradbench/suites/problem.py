@@ -165,7 +165,7 @@ class Problem:
 
 
 # Keys that came later: results of before are those of a suite that does not use them.
-_LATER = ("until", "threshold", "reference", "parameters")
+_LATER = ("until", "threshold", "reference", "parameters", "plan")
 _LOCAL = "folder"  # where a file lies on this machine is no part of what is measured
 
 

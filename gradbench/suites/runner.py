@@ -21,6 +21,7 @@ from gradbench.suites.cells import Task, list_tasks, make_suite_plan, measure_pr
 from gradbench.suites.instance import ProblemInstance, build, estimator
 from gradbench.suites.suite import Suite
 from gradbench.suites.times import Ready, lack_times, measure_times
+from gradbench.suites.training.sweep import describe_training, train_suite
 
 
 def run(
@@ -61,6 +62,8 @@ def run(
             that computes wrong values.
     """
     suite = _resolve(suite, draws, quick, until, until_metrics)
+    if suite.plan is not None:
+        return train_suite(suite, directory_of(suite, out), seed, progress)
     problems = _build(suite, seed)
     check_platform()  # before anything is written: the provenance says that it passed
     results = Results.open_or_create(
@@ -111,6 +114,8 @@ def describe(
         GradbenchError: as ``run``.
     """
     suite = _resolve(suite, draws, quick, until, until_metrics)
+    if suite.plan is not None:
+        return describe_training(suite, seed)
     with float64():
         units = {built.problem.name: built.units for built in _build(suite, seed)}
     lines = [f"suite {suite.name!r}, seed {seed}: {suite.title}"]

@@ -16,10 +16,11 @@ from gradbench.suites.config import Document, Faults, shown
 from gradbench.suites.library import SUITES, find
 from gradbench.suites.problem import Problem, Sampled, as_json
 from gradbench.suites.read_problem import read_problem
+from gradbench.suites.training.plan import Plan
 from gradbench.suites.variations import override, variations
 
 _PATIENCE = 64  # times the draws of a suite, after which a cell ends though it is not precise
-FIGURES = ("accuracy", "growth", "training", "overview", "temperature")
+FIGURES = ("accuracy", "growth", "training", "overview", "temperature", "learning")
 
 
 def _figure(name: str) -> str:
@@ -43,6 +44,7 @@ class SuiteTable:
     quick: dict[str, Any] | None = None
     sweep: dict[str, Any] | None = None
     variants: dict[str, dict[str, Any]] | None = None
+    training: Plan | None = None
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,9 @@ class Suite:
     ``replicates``, in the precision ``dtype``. ``estimators`` are canonical texts
     (``gradbench.core.specs``), ``averages`` numbers M of draws that are reported besides the powers
     of two, ``figure`` the name of a figure, ``by`` says what a sweep varies: "width", "depth", ...
-    With ``until`` a cell ends when it is that precise, and ``draws`` is the most it may take.
+    With ``until`` a cell ends when it is that precise, and ``draws`` is the most it may take. With
+    a ``plan`` problems are trained with each estimator, ``replicates`` times, and ``draws`` are
+    those of the errors of gradients on the way.
     """
 
     name: str
@@ -82,6 +86,7 @@ class Suite:
     figure: str = "accuracy"
     by: str | None = None
     until: Until | None = None
+    plan: Plan | None = None
 
     def with_until(
         self, rel_se: float, metrics: Sequence[str], draws: int | None = None
@@ -180,6 +185,7 @@ def load_suite(name_or_path: str | os.PathLike[str], quick: bool = False) -> Sui
         dtype=table.dtype,
         figure=table.figure,
         by=by,
+        plan=table.training,
     )
     for key, problem in _contradictions(suite, len(found)):
         with faults.collected():
@@ -246,6 +252,15 @@ def _contradictions(suite: Suite, problems: int) -> Iterator[tuple[str, str]]:
         elif len(suite.problems[0].checkpoints) > 1:
             several = "the problem has several checkpoints; take a problem with one"
             yield "figure", f"{growth} but {several}"
+    trained = [problem.name for problem in suite.problems if problem.training is not None]
+    if suite.plan is not None and trained:
+        yield (
+            "training",
+            f"the suite has a [training] and so has the problem {trained[0]!r}; take one of them "
+            "out",
+        )
+    if (suite.figure == "learning") != (suite.plan is not None):
+        yield "figure", 'figure is "learning" of suites with [training], and of no others; set both'
     untrained = [problem.name for problem in suite.problems if problem.training is None]
     if suite.figure == "training" and untrained:
         without = f"the problem {untrained[0]!r} has no [training]"

@@ -32,13 +32,24 @@ WEIGHT_OPTIMISERS: Registry["WeightOptimiser"] = Registry("weight optimiser")
 @OPTIMISERS.register()
 def sgd(rate: float, momentum: float) -> Optimiser:
     """Stochastic gradient descent, with momentum."""
-    return optax.sgd(rate, momentum or None)
+    return optax.sgd(rate, momentum if _given(momentum) else None)
+
+
+@OPTIMISERS.register()
+def nesterov(rate: float, momentum: float) -> Optimiser:
+    """Stochastic gradient descent with momentum as Nesterov has it: g + m (m v + g)."""
+    return optax.sgd(rate, momentum if _given(momentum) else None, nesterov=True)
 
 
 @OPTIMISERS.register()
 def adam(rate: float, momentum: float) -> Optimiser:
     """Adam; its first decay rate is the momentum, 0.9 unless given."""
-    return optax.adam(rate, b1=momentum or 0.9)
+    return optax.adam(rate, b1=momentum if _given(momentum) else 0.9)
+
+
+def _given(momentum: Any) -> bool:
+    """Return whether there is a momentum: an array is one, whatever its value."""
+    return not isinstance(momentum, int | float) or momentum != 0
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,9 @@ from gradbench.cli.rows import with_selection
 
 @click.command(short_help="Say which estimators are the best at equal cost, by budget.")
 @click.argument("directory", type=Path, metavar="DIR")
-@click.option("--by", metavar="METRIC", help="The metric to compare (rmse).")
+@click.option(
+    "--by", metavar="METRIC", help="The metric to compare (rmse); training: final losses."
+)
 @click.option(
     "--at-cost",
     metavar="BUDGET",
@@ -54,6 +56,11 @@ def command(
     from gradbench.metrics.ranking import BUDGET
 
     form = FORMATS.canonical(form)
+    if by == "training":
+        if at_cost or reach is not None:
+            raise GradbenchError("--by training compares final losses; leave the budget out")
+        _rank_training(directory, problem, estimator, limit, form)
+        return
     if reach is not None:
         if by or at_cost:
             raise GradbenchError("--reach says what an RMSE costs; leave out --by and --at-cost")
@@ -72,4 +79,22 @@ def command(
             layers = None if layer == NETWORK else [layer]
             text = f"{verdict_text.text(decide(cells, layers=layers))}\n\n{text}"
     say_rows(text, len(frame), limit, form)
+    say_unfinished(cells)
+
+
+def _rank_training(
+    directory: Path,
+    problem: tuple[str, ...],
+    estimator: tuple[str, ...],
+    limit: int | None,
+    form: str,
+) -> None:
+    from gradbench.cli.rows import say_rows, say_unfinished, selected_cells, selected_rows
+    from gradbench.metrics import trained
+    from gradbench.metrics.training_tables import training_table
+
+    cells = selected_cells(directory, problem, estimator, limit)
+    frame = selected_rows(trained(cells.results), "problem", problem)
+    frame = selected_rows(frame, "estimator", estimator)
+    say_rows(training_table(frame, form, limit), len(frame), limit, form)
     say_unfinished(cells)

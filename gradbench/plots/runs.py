@@ -1,0 +1,90 @@
+"""What figures of training share: a column of panels for each optimiser, a line for each method."""
+
+import math
+from collections.abc import Callable, Mapping
+
+import pandas as pd
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from gradbench.plots.layout import band, curve, finish, logarithmic, panels
+from gradbench.plots.rows import MANY, Row, groups, only_one
+from gradbench.plots.style import CROWDED, PLAIN, Style, family_of, styles
+
+_GREY = Style("#d9d9d9", "")
+# Draws the rows of one optimiser into a panel.
+Draw = Callable[[pd.DataFrame, Axes, Mapping[str, Style]], object]
+
+
+def run_panels(frame: pd.DataFrame, what: str, title: str, draw: Draw) -> Figure:
+    """Return a figure with a column for each optimiser, and a row for each group of many methods.
+
+    Args:
+        frame: rows of one problem.
+        what: the name of the figure, for errors.
+        title: printed above.
+        draw: draws the rows of an optimiser.
+
+    Raises:
+        GradbenchError: no rows, or those of several problems.
+    """
+    only_one(frame, ["problem"], what)
+    rows, optimisers = run_rows(frame), list(frame["optimiser"].unique())
+    with rc_context(CROWDED if len(optimisers) > 2 else PLAIN):
+        figure, axes = panels(rows, len(optimisers), sharey="all", sharex="all")
+        if not rows[0].legend:
+            figure.set_figheight(2.8 if len(optimisers) < 3 else 2.5)
+        for row, line in zip(rows, axes, strict=True):
+            for optimiser, ax in zip(optimisers, line, strict=True):
+                draw(frame[frame["optimiser"] == optimiser], ax, row.style)
+        for k, ax in enumerate(axes.flat):
+            if k < len(optimisers):
+                ax.set_title(optimisers[k])
+            ax.label_outer()
+        finish(figure, title, {} if rows[0].legend else rows[0].style)
+    return figure
+
+
+def run_rows(frame: pd.DataFrame) -> list[Row]:
+    """Return one row of panels, or one for each group of more than 12 estimators, others grey."""
+    look = styles(frame)
+    if len(look) <= MANY:
+        return [Row("", frame, look, {})]
+    exact = {name: one for name, one in look.items() if family_of(name) == "exact"}
+    rows = []
+    for name, part in groups(frame).items():
+        own = styles(part)
+        grey = {other: _GREY for other in look if other not in own and other not in exact}
+        rows.append(Row(name, frame, grey | exact | own, exact | own))
+    return rows
+
+
+def median_lines(frame: pd.DataFrame, x: str, y: str, ax: Axes, style: Mapping[str, Style]) -> Axes:
+    """Draw the median over seeds of each method, with a band from the least to the greatest.
+
+    A run that has diverged counts as infinite. Styles without a marker have no band.
+    """
+    for estimator, look in style.items():
+        rows = frame[frame["estimator"] == estimator]
+        at = rows.groupby("step", sort=True)
+        values = rows[y].fillna(math.inf if rows[y].notna().any() else math.nan)
+        lines = values.groupby(rows["step"]).agg(["median", "min", "max"])
+        lines = lines[lines["median"] < math.inf]
+        places = at[x].mean().reindex(lines.index)
+        curve(ax, look, places, lines["median"], estimator)
+        if look.marker and len(style) <= MANY:
+            sure = lines[lines["max"] < math.inf]
+            band(ax, look, places[sure.index], sure["min"], sure["max"], estimator)
+    return ax
+
+
+def log_axes(ax: Axes, values: pd.Series, label: str, name: str) -> None:
+    """Set a logarithmic axis of steps or seconds, and one of losses."""
+    known = values[values > 0]
+    ax.set(xscale="log", xlabel=label, ylabel=name)
+    if len(known):
+        ax.set_xlim(known.min() / 1.2, known.max() * 1.2)
+        logarithmic(ax, "x")
+    ax.yaxis.set_major_locator(MaxNLocator(5))

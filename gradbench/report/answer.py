@@ -1,0 +1,129 @@
+"""The answer of a suite of training in sentences: does a smaller error train better?"""
+
+from collections.abc import Sequence
+
+import pandas as pd
+from markupsafe import Markup
+
+from gradbench.metrics.correlation import AVERAGES
+from gradbench.report.numbers import code, codes
+from gradbench.report.places import joined
+
+
+def answer(found: pd.DataFrame, exact_path: pd.DataFrame) -> list[Markup]:
+    """Return sentences on the correlation of errors with results, whichever way it falls.
+
+    Args:
+        found: a ``gradbench.metrics.correlation`` along the runs themselves.
+        exact_path: the same along the runs with the exact gradient.
+    """
+    if found.empty:
+        return [
+            Markup(
+                "Too few estimators have measured errors to say whether a smaller error trains "
+                "better: at least four are needed."
+            )
+        ]
+    chosen = found[found["chosen"]]
+    above = int((chosen["correlation_low"] > 0).sum())
+    below = int((chosen["correlation_high"] < 0).sum())
+    sentences = [
+        Markup(
+            "{} The error is the relative RMSE of the mean of M draws along the training, where M "
+            "is the number of steps that the optimiser averages over, fixed beforehand. The "
+            "correlation is Spearman's over estimators, with an interval at 95 % by bootstrap over "
+            "seeds and estimators."
+        ).format(_verdict(above, below, len(chosen)))
+    ]
+    sentences += [_of_optimiser(str(name), rows) for name, rows in _by(chosen, "optimiser")]
+    sentences.append(_one_draw(found))
+    if len(exact_path):
+        sentences.append(_along_exact(exact_path[exact_path["chosen"]]))
+    return sentences
+
+
+def _verdict(above: int, below: int, cases: int) -> str:
+    """Return the answer, given in how many cases the interval is above and below zero."""
+    of = f"{cases} cases of network and optimiser"
+    goes = "a larger error of the gradient goes with a larger final loss"
+    if above == cases:
+        return f"Yes: {goes}" + (f", in all of {of}." if cases > 1 else ".")
+    if below == cases:
+        where = f", in all of {of}." if cases > 1 else "."
+        return f"No, on the contrary: a larger error goes with a smaller final loss{where}"
+    if not above and not below:
+        inside = "the interval of the correlation contains zero"
+        return f"This cannot be told: {inside}" + (f" in all of {of}." if cases > 1 else ".")
+    rest = cases - above - below
+    parts = [f"in {above} of {of} {goes}"]
+    parts += [f"in {below} it is the other way round"] * (below > 0)
+    parts += [f"in {rest} the interval contains zero"] * (rest > 0)
+    return f"Not everywhere: {joined(parts)}."
+
+
+def _by(frame: pd.DataFrame, column: str) -> Sequence[tuple[object, pd.DataFrame]]:
+    return list(frame.groupby(column, sort=False))
+
+
+def _of_optimiser(name: str, rows: pd.DataFrame) -> Markup:
+    values = [
+        f"{row['correlation']:.2f} [{row['correlation_low']:.2f}, {row['correlation_high']:.2f}]"
+        for row in rows.to_dict("records")
+    ]
+    where = [str(row["problem"]) for row in rows.to_dict("records")]
+    each = [f"{value} for {place}" for value, place in zip(values, where, strict=True)]
+    first = rows.iloc[0]
+    return Markup("With {} (M = {}): {}, over {} estimators and {} seeds.").format(
+        code(name), first["M"], joined(each), first["estimators"], first["seeds"]
+    )
+
+
+def _one_draw(found: pd.DataFrame) -> Markup:
+    """Return how the M that was fixed compares with one draw, and with the bias alone."""
+    chosen = found[found["chosen"]]["correlation"].mean()
+    one = found[found["M"] == 1]["correlation"].mean()
+    bias = found[found["M"] == max(AVERAGES)]["correlation"].mean()
+    return Markup(
+        "In the mean over these cases the correlation is {} at this M, {} for the error of one "
+        "draw, and {} for the mean of {:,} draws, where hardly more than bias is left."
+    ).format(f"{chosen:.2f}", f"{one:.2f}", f"{bias:.2f}", max(AVERAGES))
+
+
+def _along_exact(rows: pd.DataFrame) -> Markup:
+    low, high = rows["correlation"].min(), rows["correlation"].max()
+    span = f"{low:.2f}" if len(rows) == 1 else f"{low:.2f} to {high:.2f}"
+    sure = int((rows["correlation_low"] > 0).sum())
+    return Markup(
+        "Along the runs with the exact gradient, where all estimators are measured at the same "
+        "parameters, the correlation is {}, with an interval above zero in {} of {} cases. An "
+        "estimator whose own run ends where gradients are easy looks better along its own run."
+    ).format(span, sure, len(rows))
+
+
+def best_methods(ranked: pd.DataFrame) -> list[Markup]:
+    """Return which estimators train best, beside the exact gradient, as sentences.
+
+    Args:
+        ranked: a ``gradbench.metrics.trained``.
+    """
+    sentences = []
+    for (problem, optimiser), rows in ranked.groupby(["problem", "optimiser"], sort=False):
+        others = rows[rows["family"] != "exact"]
+        if others.empty:
+            continue
+        best = others[others["rank"] == others["rank"].min()]["estimator"].tolist()
+        text = Markup("{}, {}: the least training loss has {}").format(
+            problem, code(str(optimiser)), codes(best[:4])
+        )
+        if len(best) > 4:
+            text += f" and {len(best) - 4} more that cannot be told apart"
+        text += f" ({others.loc[others['rank'].idxmin(), 'loss']:.3f}"
+        exact = rows[rows["family"] == "exact"]
+        if len(exact):
+            text += f"; the exact gradient {exact['loss'].iloc[0]:.3f}"
+        bad = others[others["diverged"] > 0]["estimator"].tolist()
+        text += ")"
+        if bad:
+            text += Markup("; diverged with some seed: {}").format(codes(bad))
+        sentences.append(text + ".")
+    return sentences

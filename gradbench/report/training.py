@@ -1,0 +1,65 @@
+"""The report of a suite of training: does a smaller error train better, and who trains best."""
+
+from collections.abc import Callable
+from typing import Any
+
+from gradbench import metrics
+from gradbench.metrics.training import unfinished_runs
+from gradbench.metrics.training_tables import tables_of
+from gradbench.plots import drawings
+from gradbench.plots.parts import chosen
+from gradbench.plots.registry import FIGURES
+from gradbench.plots.style import in_order
+from gradbench.report.answer import answer, best_methods
+from gradbench.report.figures import Wide
+from gradbench.report.svg import embedded
+from gradbench.results.store import Results
+
+_MOST = 30  # figures
+_PIXELS = 110  # of an inch
+
+
+def parts_of_page(results: Results) -> dict[str, Any]:
+    """Return what the template ``training.html`` shows, besides what is on every page.
+
+    Raises:
+        GradbenchError: no run is finished, or files are damaged.
+    """
+    suite = results.manifest["suite"]
+    plan = suite["plan"]
+    ranked = metrics.trained(results)
+    found = metrics.correlation(results)
+    figures, left_out = _figures(results)
+    seeds, steps = suite["replicates"], plan["steps"]
+    return {
+        "lede": f"{len(suite['estimators'])} estimators, {len(plan['optimisers'])} optimisers, "
+        f"{seeds} seeds, {steps:,} steps of {plan['batch']} examples.",
+        "unfinished": unfinished_runs(results),
+        "answer": answer(found, metrics.correlation(results, path="exact")),
+        "best": best_methods(ranked),
+        "wide": figures,
+        "left_out": left_out,
+        "tables": tables_of(ranked),
+    }
+
+
+def _figures(results: Results) -> tuple[list[Wide], str]:
+    suite = results.manifest["suite"]
+    frames: dict[str, Any] = {"learning": metrics.learning(results)}
+    numbers = {name: k for k, name in enumerate(in_order(frames["learning"]))}
+    every = list(drawings(suite, frames["learning"]))
+    found = []
+    # The answer first: the figures are in the order of their making otherwise.
+    for k, drawing in enumerate(sorted(every, key=lambda one: one.function != "correlations")):
+        if k == _MOST:
+            break
+        kind = FIGURES[drawing.function]
+        if kind.data not in frames:
+            read: Callable[[Results], Any] = getattr(metrics, kind.data)
+            frames[kind.data] = read(results)
+        figure = kind.draw(chosen(frames[kind.data], drawing.rows), **drawing.arguments)
+        title = drawing.arguments.get("title", kind.name)
+        svg = embedded(figure, f"w{k}", numbers, f"{title}. {kind.caption}")
+        found.append(Wide(title, kind.caption, round(_PIXELS * figure.get_figwidth()), svg))
+    more = len(every) - len(found)
+    return found, f"{more} more of this kind: gradbench plot." if more else ""

@@ -1,0 +1,67 @@
+"""Losses and accuracies of trained networks, by sampling: never an estimator's own loss."""
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from gradbench.core.contract import Batch, Loss, Params, scalar_of
+from gradbench.models.losses import Readout
+from gradbench.results.runs import CURVES
+
+_ENSEMBLE = 10  # samples whose predictions are averaged
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2))
+def evaluate(
+    network: Any,
+    sampled: Loss,
+    samples: int,
+    params: Params,
+    key: Array,
+    data: Batch,
+    test: Batch,
+) -> dict[str, Array]:
+    """Return the curves of ``gradbench.results.runs.CURVES`` at some parameters, each [runs].
+
+    Args:
+        network: the network.
+        sampled: an estimator whose value is the mean of the objective over sampled states.
+        samples: the samples of each example that losses are the mean of.
+        params: the parameters, with a first axis of runs.
+        key: the same key for all methods, so that they are compared on the same uniforms.
+        data: the examples that are trained on.
+        test: the examples that are not.
+    """
+
+    def mean_loss(params: Params, key: Array, batch: Batch) -> Array:
+        draws = jax.lax.map(
+            lambda k: scalar_of(sampled(params, k, batch)), jax.random.split(key, samples)
+        )
+        return jnp.mean(draws)
+
+    def one(params: Params) -> dict[str, Array]:
+        own, other, single, several = jax.random.split(key, 4)
+        shares = [jnp.full((), jnp.nan)] * 3
+        if _classes(network):
+            ways: list[tuple[Any, int]] = [(single, 1), (several, _ENSEMBLE), (None, 1)]
+            shares = [accuracy(network.predict(params, test[0], k, n), test[1]) for k, n in ways]
+        found = [mean_loss(params, own, data), mean_loss(params, other, test), *shares]
+        return dict(zip(CURVES, found, strict=True))
+
+    return jax.vmap(one)(params)
+
+
+def _classes(network: Any) -> bool:
+    objective = getattr(network, "network", network).objective
+    losses = ("softmax_cross_entropy", "logistic_loss")
+    return isinstance(objective, Readout) and objective.loss in losses
+
+
+def accuracy(outputs: Array, targets: Array) -> Array:
+    """Return the share of ``outputs`` [n, outputs] whose class is that of ``targets`` [n]."""
+    if outputs.shape[1] == 1:
+        return jnp.mean(jnp.where(outputs[:, 0] < 0, -1, 1) == targets)
+    return jnp.mean(jnp.argmax(outputs, axis=1) == targets)

@@ -1,0 +1,130 @@
+"""The table [training] of a suite: what is trained, how long, and how rates are searched."""
+
+import math
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Annotated, NamedTuple
+
+from gradbench.core.errors import GradbenchError
+from gradbench.core.fields import Checked, Count, Distinct, Natural, Positive, unfit
+from gradbench.core.specs import canonical, parse_spec
+from gradbench.suites.train import OPTIMISERS
+
+
+class OptimiserSpec(NamedTuple):
+    """An optimiser: the name in the registry, and the momentum, None where none was given."""
+
+    name: str
+    momentum: float | None
+
+    @property
+    def averaging(self) -> int:
+        """The number of steps that it averages over, (1 + m) / (1 - m): of Adam with m = 0.9."""
+        m = self.momentum if self.momentum is not None else (0.9 if self.name == "adam" else 0.0)
+        return round((1 + m) / (1 - m))
+
+
+def read_optimiser(text: str) -> OptimiserSpec:
+    """Return the optimiser of a text such as "adam" or "nesterov(momentum=0.9)".
+
+    Raises:
+        GradbenchError: an unknown name, or another argument than a momentum from 0 to below 1.
+    """
+    name, arguments = parse_spec(text)
+    OPTIMISERS.find(name)
+    momentum = arguments.get("momentum", 0.0)
+    number = isinstance(momentum, int | float) and not isinstance(momentum, bool)
+    if set(arguments) - {"momentum"} or not number or not 0 <= momentum < 1:  # type: ignore[operator]
+        raise GradbenchError(
+            "write the name of an optimiser, with a momentum from 0 to below 1 if it has one, as "
+            "'nesterov(momentum=0.9)'"
+        )
+    return OptimiserSpec(name, float(momentum) if arguments else None)  # type: ignore[arg-type]
+
+
+def _optimiser(text: str) -> str:
+    read_optimiser(text)
+    return canonical(text)
+
+
+def _grid(rates: tuple[float, ...]) -> tuple[float, ...]:
+    rates = tuple(sorted(rates))
+    steps = [math.log(high / low) for low, high in pairwise(rates)]
+    if steps and max(steps) > 1.3 * min(steps):
+        raise GradbenchError("give rates at equal ratios, such as [0.001, 0.01, 0.1]")
+    return rates
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The table [training] of a suite.
+
+    Every estimator of the suite trains every problem with each of the ``optimisers``, for so many
+    ``steps`` on batches of so many examples. The rate is searched for each of these: the grid
+    ``rates`` with ``search_seeds`` seeds of its own, and as many rates again beyond an edge as long
+    as the best one lies there, at most ``extensions`` times. With the best rate follow the
+    ``replicates`` of the suite, which are reported.
+
+    Losses and accuracies are taken at ``points`` steps on a logarithmic grid, by ``samples``
+    samples of each example. At ``measured`` of them the errors of gradients are measured, by the
+    ``draws`` of the suite on ``examples`` examples, along the run itself and along that with the
+    exact gradient; 0 leaves them out.
+    """
+
+    optimisers: Distinct[Annotated[str, Checked(_optimiser)]]
+    steps: Count
+    batch: Count
+    rates: Annotated[Distinct[Positive], Checked(_grid)]
+    search_seeds: Count = 2
+    extensions: Natural = 2
+    points: Annotated[int, Checked(lambda n: n if n >= 2 else _refuse_points())] = 12
+    measured: Natural = 4
+    examples: Count = 128
+    samples: Count = 4
+
+    def __post_init__(self) -> None:
+        """Refuse what does not go together."""
+        if len(self.rates) == 1 and self.extensions:
+            raise unfit(
+                f"rates is {list(self.rates)}, one value, so that there is no grid to extend; give "
+                "two or more at equal ratios, or extensions = 0 to take it as it is"
+            )
+
+    @property
+    def recorded(self) -> tuple[int, ...]:
+        """The steps at which losses are taken: 0, a logarithmic grid, and the last."""
+        grid = (self.steps ** (k / (self.points - 2)) for k in range(self.points - 1))
+        return tuple(sorted({0, *(round(step) for step in grid), self.steps}))
+
+    @property
+    def measured_steps(self) -> tuple[int, ...]:
+        """The steps at which errors of gradients are measured: the first, the last, and between."""
+        steps, n = self.recorded, min(self.measured, len(self.recorded))
+        if n <= 1:
+            return steps[-1:] * n
+        # The early half of a logarithmic grid are the first few steps: one of them is enough.
+        late = [step for step in steps if step >= self.steps / 50]
+        chosen = (
+            [late[round(k * (len(late) - 1) / (n - 2))] for k in range(n - 1)]
+            if n > 2
+            else [self.steps]
+        )
+        return tuple(sorted({0, *chosen}))
+
+    def runs(self, problems: int, estimators: int, replicates: int) -> dict[str, int]:
+        """Return how many runs there are: ``search`` of one grid, ``most`` of it, ``reported``."""
+        each = problems * estimators * len(self.optimisers)
+        search = (
+            each * len(self.rates) * self.search_seeds
+            if self.extensions or (len(self.rates) > 1)
+            else 0
+        )
+        return {
+            "search": search,
+            "most": search * (1 + self.extensions),
+            "reported": each * replicates,
+        }
+
+
+def _refuse_points() -> int:
+    raise GradbenchError("give at least 2 points")

@@ -1,0 +1,183 @@
+"""A suite of training: rates are searched, runs are trained, gradients are measured along them."""
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import jax
+from tqdm import tqdm
+
+from gradbench import exact
+from gradbench.core.compiling import let_go
+from gradbench.core.display import names_to_keep
+from gradbench.core.errors import GradbenchError
+from gradbench.core.names import file_name
+from gradbench.core.platform import check_platform
+from gradbench.core.precision import float64, single
+from gradbench.core.specs import family
+from gradbench.estimators.registry import claims_of, families_of, make_estimator
+from gradbench.results.runs import Stored, load
+from gradbench.results.store import Results
+from gradbench.suites.instance import ProblemInstance, build, estimator
+from gradbench.suites.suite import Suite
+from gradbench.suites.train import check_batch
+from gradbench.suites.training.errors import measure_errors
+from gradbench.suites.training.group import Group, train_group
+from gradbench.suites.training.plan import Plan
+from gradbench.suites.training.search import search
+
+EXACT = "exact"  # the estimator whose runs are the reference
+
+
+def train_suite(suite: Suite, directory: Path, seed: int, progress: bool) -> Results:
+    """Do all of a suite of training that is not stored yet, and return the closed results.
+
+    A run that diverges is recorded as such, and the others go on.
+
+    Args:
+        suite: the suite, with a ``plan``.
+        directory: that of the results.
+        seed: of data, initial parameters, batches and draws.
+        progress: whether to show a bar.
+
+    Raises:
+        GradbenchError: the suite or its problems are wrong, the results cannot be written, or a
+            platform computes wrong values.
+    """
+    plan = plan_of(suite)
+    with precision(suite):
+        problems = list(build_problems(suite, seed))
+        check_platform()  # before anything is written
+        results = Results.open_or_create(
+            directory,
+            suite.as_dict(),
+            seed,
+            suite.draws,
+            families_of(suite.estimators),
+            claims_of(suite.estimators),
+            names_to_keep(suite.estimators),
+        )
+    with results, precision(suite):
+        runs = plan.runs(len(problems), len(suite.estimators), suite.replicates)
+        total = (runs["search"] + runs["reported"]) * plan.steps
+        with tqdm(
+            total=total, unit=" steps", unit_scale=True, dynamic_ncols=True, disable=not progress
+        ) as bar:
+            for built in problems:
+                for optimiser in plan.optimisers:
+                    _train_all(results, suite, built, optimiser, bar)
+                if let_go(len(suite.estimators)):
+                    estimator.cache_clear()
+    return results
+
+
+def _train_all(
+    results: Results, suite: Suite, built: ProblemInstance, optimiser: str, bar: tqdm
+) -> None:
+    """Train and measure all estimators with one optimiser, the exact gradient first."""
+    plan = plan_of(suite)
+    reference: Group | None = None
+    for spec in sorted(suite.estimators, key=lambda spec: family(spec) != EXACT):
+        name = f"{built.problem.name}, {optimiser}, {spec}"
+
+        def group(rates: tuple[float, ...], phase: str, seeds: range, spec: str = spec) -> Group:
+            return Group(built, spec, optimiser, phase, rates, tuple(seeds), plan, suite.dtype)
+
+        def attempt(rates: tuple[float, ...], name: str = name, group: Any = group) -> Stored:
+            bar.set_description(f"{name}: rates")
+            tried = group(rates, "search", search_seeds(suite))
+            if rates != plan.rates:
+                bar.total += len(tried.lanes) * plan.steps
+            train_group(results, tried, bar.update)
+            stored = load(results, "runs", tried.identity)
+            assert stored is not None  # by train_group
+            return stored
+
+        fixed = len(plan.rates) == 1
+        rate = plan.rates[0] if fixed else search(attempt, plan.rates, plan.extensions).rate
+        reported = group((rate,), "report", range(suite.replicates))
+        bar.set_description(name)
+        train_group(results, reported, bar.update)
+        if family(spec) == EXACT:
+            reference = reported
+        if plan.measured:
+            bar.set_description(f"{name}: errors")
+            measure_errors(results, reported, "own", reported, suite.draws)
+            if reference is not None:
+                measure_errors(results, reported, "exact", reference, suite.draws)
+
+
+def search_seeds(suite: Suite) -> range:
+    """Return the seeds of the search, none of which is reported."""
+    return range(suite.replicates, suite.replicates + plan_of(suite).search_seeds)
+
+
+def plan_of(suite: Suite) -> Plan:
+    """Return the plan of a suite of training."""
+    assert suite.plan is not None
+    return suite.plan
+
+
+def precision(suite: Suite) -> AbstractContextManager[None]:
+    """Return the context in which a suite is trained."""
+    return float64() if suite.dtype == "float64" else single()
+
+
+def build_problems(suite: Suite, seed: int) -> Iterator[ProblemInstance]:
+    """Yield the problems of a suite, checked.
+
+    Raises:
+        GradbenchError: a network is too large for exact gradients that the suite asks for, an
+            estimator does not take it, or a name that no folder can have.
+    """
+    plan = plan_of(suite)
+    for name in (*suite.estimators, *plan.optimisers):
+        file_name(name)
+    for problem in suite.problems:
+        built = build(problem, seed)
+        try:
+            check_batch(plan.batch, built.data)
+            if plan.measured:
+                check_batch(plan.examples, built.data)
+            if plan.measured or any(family(spec) == EXACT for spec in suite.estimators):
+                few = jax.tree.map(lambda leaf: leaf[: plan.examples], built.data)
+                exact.check_size(built.network, jax.eval_shape(built.initial), few)
+            for spec in suite.estimators:
+                make_estimator(spec, built.network)
+        except GradbenchError as error:
+            raise GradbenchError(f"problem {problem.name!r}: {error}") from None
+        yield built
+
+
+def describe_training(suite: Suite, seed: int) -> str:
+    """Return what ``train_suite`` would do, with the budget of the search.
+
+    Raises:
+        GradbenchError: as ``train_suite``.
+    """
+    plan = plan_of(suite)
+    with precision(suite):
+        units = {one.problem.name: one.units for one in build_problems(suite, seed)}
+    runs = plan.runs(len(suite.problems), len(suite.estimators), suite.replicates)
+    rates = f"{len(plan.rates)} rates from {plan.rates[0]:g} to {plan.rates[-1]:g}"
+    lines = [
+        f"suite {suite.name!r}, seed {seed}: {suite.title}",
+        *(f"  problem {name}: {said}" for name, said in units.items()),
+        f"  estimators: {', '.join(suite.estimators)}",
+        f"  optimisers: {', '.join(plan.optimisers)}",
+        f"  runs of {plan.steps:,} steps of {plan.batch} examples:",
+        f"  {runs['search']:,} to search the rate, {rates} x {plan.search_seeds} seeds for each "
+        f"method, at most {runs['most']:,} where the best rate stays at an edge",
+        f"  {runs['reported']:,} reported, {suite.replicates} seeds for each method, none of the "
+        "search",
+    ]
+    if not runs["search"]:
+        lines[-2] = f"  none to search the rate, which is {plan.rates[0]:g}"
+    if plan.measured:
+        steps = ", ".join(f"{step:,}" for step in plan.measured_steps)
+        lines.append(
+            f"  errors of gradients at the steps {steps}: {suite.draws} draws on {plan.examples} "
+            "examples"
+        )
+    return "\n".join(lines)

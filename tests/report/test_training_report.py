@@ -1,0 +1,105 @@
+"""The report of a suite of training: its sentences say what was found, whichever way it falls."""
+
+import pytest
+import trained
+from stored import assert_one_sentence
+
+import gradbench
+from gradbench.cli.main import main
+from gradbench.core.errors import GradbenchError
+from gradbench.report.html import html
+
+SIZES = {"reinforce": 3.0, "arm": 1.0, "straight_through": 0.2, "psa": 0.1, "zgr": 0.4}
+EIGHT = ["exact", *(f"straight_through(slope={k})" for k in range(2, 10))]
+
+
+def slope(name):
+    return float(name.partition("=")[2].rstrip(")") or 1)
+
+
+def page(tmp_path, sign, estimators=EIGHT, **more):
+    place = tmp_path / "r"
+    trained.write_runs(
+        place,
+        deviation=slope,
+        bias=lambda name: 0.0,
+        loss=lambda name, seed: 20 + sign * slope(name) if name != "exact" else 0.1,
+        estimators=estimators,
+        **more,
+    )
+    return html(place)
+
+
+def test_where_larger_errors_go_with_larger_losses_the_answer_is_yes(tmp_path):
+    text = page(tmp_path, 1)
+    assert "Yes: a larger error of the gradient goes with a larger final loss, in all of 4" in text
+    assert "1.00 [1.00, 1.00]" in text and "(M = 19)" in text
+    assert "over 8 estimators and 3 seeds" in text
+
+
+def test_where_it_is_the_other_way_round_the_answer_is_no(tmp_path):
+    text = page(tmp_path, -1)
+    assert "No, on the contrary: a larger error goes with a smaller final loss" in text
+
+
+def test_where_losses_know_nothing_of_errors_it_cannot_be_told(tmp_path):
+    text = page(tmp_path, 0)
+    assert "This cannot be told" in text or "too few" in text.lower()
+
+
+def test_where_networks_differ_the_answer_says_in_how_many(tmp_path, monkeypatch):
+    from gradbench.report.answer import _verdict
+
+    assert _verdict(3, 0, 4).startswith("Not everywhere: in 3 of 4 cases")
+    assert "in 1 the interval contains zero" in _verdict(3, 0, 4)
+    assert "in 1 it is the other way round" in _verdict(2, 1, 3)
+    assert _verdict(1, 0, 1) == "Yes: a larger error of the gradient goes with a larger final loss."
+
+
+def test_the_best_methods_and_those_that_diverged_are_named(tmp_path):
+    trained.write_runs(
+        tmp_path / "r",
+        loss=lambda name, seed: SIZES.get(name, 0.4) + 0.001 * seed,
+        diverged=[("zgr", 1)],
+    )
+    text = html(tmp_path / "r")
+    assert "the least training loss has <code>psa</code>" in text
+    assert "diverged with some seed: <code>zgr</code>" in text
+    assert "diverged, 1 of 3" in text
+    assert "not trained yet" not in text
+
+
+def test_runs_that_are_not_finished_are_told(tmp_path):
+    names = ["exact", "psa"]
+    trained.write_runs(tmp_path / "r", estimators=names, optimisers=["adam"])
+    for path in (tmp_path / "r" / "runs").rglob("psa/adam/*.npz"):
+        path.unlink()
+    said = "2 of 4 methods are not trained yet; run again to go on"
+    assert said in html(tmp_path / "r") and said in gradbench.show(tmp_path / "r")
+
+
+def test_the_command_line_ranks_shows_plots_and_reports_runs_of_training(tmp_path, capsys):
+    place = trained.write_runs(tmp_path / "r", loss=lambda n, s: SIZES.get(n, 0.4) + s)
+    assert main(["rank", str(place), "--by", "training", "--estimator", "psa"]) == 0
+    out = capsys.readouterr().out
+    assert "a[width=4], adam" in out and "psa" in out and "reinforce" not in out
+    assert main(["rank", str(place), "--by", "training", "--format", "csv"]) == 0
+    assert capsys.readouterr().out.startswith("problem,optimiser,rank,estimator")
+    assert main(["report", str(place), "--out", str(tmp_path / "page.html")]) == 0
+    assert (tmp_path / "page.html").read_text().count("<svg") >= 11
+    for wrong, said in (
+        (["rank", str(place)], "rank --by training"),
+        (["table", str(place)], "runs of training, not measurements"),
+        (["rank", str(place), "--by", "training", "--at-cost", "1ms"], "leave the budget out"),
+    ):
+        capsys.readouterr()
+        assert main(wrong) == 2
+        assert said in capsys.readouterr().err
+
+
+def test_measurements_have_no_ranking_by_training(tmp_path):
+    from stored import write_run
+
+    with pytest.raises(GradbenchError) as caught:
+        gradbench.metrics.trained(write_run(tmp_path / "r"))
+    assert_one_sentence(caught, "measurements, not runs of training")

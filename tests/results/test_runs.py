@@ -1,0 +1,74 @@
+"""Files of runs: found by content, refused where they are not what they say."""
+
+import shutil
+
+import numpy as np
+import pytest
+import trained
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from stored import assert_one_sentence, damaged
+
+from gradbench.core.atomic import CorruptFile
+from gradbench.core.errors import GradbenchError
+from gradbench.results import runs
+from gradbench.results.store import Results
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    place = tmp_path_factory.mktemp("runs") / "r"
+    trained.write_runs(place, estimators=["exact", "psa"], problems=("a",))
+    return Results.open(place)
+
+
+def test_what_is_stored_comes_back_by_its_identity_and_by_no_other(results):
+    found = list(runs.stored(results))
+    assert len(found) == 4 and all(one.done for one in found)
+    one = found[0]
+    again = runs.load(results, "runs", one.identity)
+    np.testing.assert_array_equal(again.arrays["loss"], one.arrays["loss"])
+    for key, value in (("rates", [0.2]), ("seeds", [0, 1]), ("problem_is", {"x": 1})):
+        assert runs.load(results, "runs", one.identity | {key: value}) is None
+
+
+def test_a_checkpoint_of_another_run_is_refused(results, tmp_path):
+    shutil.copytree(results.directory, tmp_path / "r")
+    own = Results.open(tmp_path / "r")
+    first, second = list(runs.stored(own))[:2]
+    places = [runs.path_of(own, "runs", one.identity) for one in (first, second)]
+    shutil.copy(places[1], places[0])
+    with pytest.raises(CorruptFile) as caught:
+        runs.load(own, "runs", first.identity)
+    assert_one_sentence(caught, places[0], "another run", "delete it and run again")
+
+
+def test_a_curve_that_is_cut_short_is_refused(results, tmp_path):
+    shutil.copytree(results.directory, tmp_path / "r")
+    own = Results.open(tmp_path / "r")
+    one = next(iter(runs.stored(own)))
+    cut = one.arrays | {"loss": one.arrays["loss"][:2]}
+    with Results.open_or_create(
+        tmp_path / "r", own.manifest["suite"], 0, 16, own.manifest["families"]
+    ) as written:
+        runs.save(written, "runs", one.identity, cut, one.step, True)
+    with pytest.raises(CorruptFile) as caught:
+        list(runs.stored(own))
+    assert_one_sentence(caught, "is not as gradbench writes it; delete it and run again")
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.data())
+def test_a_damaged_file_is_told_or_read_as_it_was(results, data):
+    """In one sentence: nothing else comes out of a file with one byte changed, or cut."""
+    one = next(iter(runs.stored(results)))
+    path = runs.path_of(results, "runs", one.identity)
+    content = path.read_bytes()
+    try:
+        path.write_bytes(damaged(content, data))
+        found = runs.load(results, "runs", one.identity)
+        np.testing.assert_array_equal(found.arrays["loss"], one.arrays["loss"])
+    except GradbenchError as error:
+        assert "\n" not in str(error)
+    finally:
+        path.write_bytes(content)
