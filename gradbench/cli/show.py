@@ -8,8 +8,8 @@ from gradbench.cli.rows import left_out, selected_rows
 from gradbench.metrics import temperature
 from gradbench.metrics.directory import Cells, agreement, read_cells
 from gradbench.metrics.tables import DEFAULT, table
-from gradbench.metrics.training import is_training
 from gradbench.metrics.training_tables import training_table
+from gradbench.metrics.untrained import is_training
 from gradbench.results.store import Results
 
 

@@ -14,6 +14,7 @@ from gradbench.measure.stack import Stack
 from gradbench.metrics.measurement import Measurement
 from gradbench.metrics.selection import Selection
 from gradbench.metrics.stopping import is_check_due, relative_error
+from gradbench.metrics.untrained import is_training, unfinished_runs
 from gradbench.results.consistent import Stored, fitting
 from gradbench.results.contents import Reference
 from gradbench.results.manifest import checkpoint_names
@@ -102,7 +103,7 @@ class Cells(Iterable[Measurement]):
                 yield found
         self.finished = finished
         if not finished:
-            if suite.get("plan") is not None:
+            if is_training(results.manifest):
                 raise GradbenchError(
                     f"{str(results.directory)!r} holds runs of training, not measurements; take "
                     "show, plot, report, or rank --by training"
@@ -114,9 +115,7 @@ class Cells(Iterable[Measurement]):
 
     def unfinished(self) -> str:
         """Return how many of these cells were not finished when they were read, "" if none."""
-        if self.results.manifest["suite"].get("plan") is not None:
-            from gradbench.metrics.training import unfinished_runs  # which reads this module
-
+        if is_training(self.results.manifest):
             return unfinished_runs(self.results)
         total = expected(self.results, self.selection)
         return unfinished_line(total - self.finished, total)

@@ -4,7 +4,6 @@ Losses and accuracies are of networks whose states are sampled, whatever a metho
 """
 
 import math
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -17,18 +16,13 @@ from gradbench.core.specs import family, parse_spec
 from gradbench.metrics.directory import Directory, opened
 from gradbench.metrics.distributions import t_quantile
 from gradbench.metrics.intervals import LEVEL
+from gradbench.metrics.untrained import METHOD, is_training
 from gradbench.results import runs
 from gradbench.results.runs import CURVES
 from gradbench.results.store import Results
 
-METHOD = ["problem", "optimiser", "estimator"]
 RUN = [*METHOD, "seed"]
 _ADAM = 0.9  # the momentum of Adam where none is given
-
-
-def is_training(manifest: Mapping[str, Any]) -> bool:
-    """Return whether results are runs of training."""
-    return manifest["suite"].get("plan") is not None
 
 
 def averaging(optimiser: str) -> int:
@@ -211,20 +205,6 @@ def _summary(group: pd.DataFrame, level: float) -> dict[str, Any]:
 
 
 _OF_STEPS = {"step", "seconds", "diverged", "done"}
-
-
-def unfinished_runs(results: Directory) -> str:
-    """Return a sentence on the methods whose runs are not finished, "" where all are."""
-    found = _of_training(results)
-    suite = found.manifest["suite"]
-    total = len(suite["problems"]) * len(suite["estimators"]) * len(suite["plan"]["optimisers"])
-    done = {
-        tuple(one.identity[key] for key in METHOD)
-        for one in runs.stored(found)
-        if one.done and one.identity["phase"] == "report"
-    }
-    missing = total - len(done)
-    return f"{missing} of {total} methods are not trained yet; run again to go on" * (missing > 0)
 
 
 def _of_training(results: Directory) -> Results:

@@ -7,10 +7,11 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from gradbench.metrics.places import member
 from gradbench.plots.layout import finish, grid, logarithmic
 from gradbench.plots.parts import Part, Suite
 from gradbench.plots.registry import figure
-from gradbench.plots.rows import member, only_one
+from gradbench.plots.rows import only_one
 from gradbench.plots.style import LINES, PLAIN
 
 _CHOSEN: Any = {"marker": "o", "ms": 6, "mew": 1.0, "mfc": "none"}

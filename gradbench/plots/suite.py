@@ -13,7 +13,7 @@ from gradbench.core.names import figure_name, literal
 from gradbench.metrics.directory import Cells, Directory, read_cells
 from gradbench.metrics.frames import Frames
 from gradbench.metrics.selection import Selection
-from gradbench.metrics.training import is_training
+from gradbench.metrics.untrained import is_training
 from gradbench.plots.parts import chosen, selection
 from gradbench.plots.registry import FIGURES, all_figures
 from gradbench.plots.save import save

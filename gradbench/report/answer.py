@@ -6,8 +6,8 @@ import pandas as pd
 from markupsafe import Markup
 
 from gradbench.metrics.correlation import AVERAGES
+from gradbench.metrics.sentences import enumeration
 from gradbench.report.numbers import code, codes
-from gradbench.report.places import joined
 
 
 def answer(found: pd.DataFrame, exact_path: pd.DataFrame) -> list[Markup]:
@@ -58,7 +58,7 @@ def _verdict(above: int, below: int, cases: int) -> str:
     parts = [f"in {above} of {of} {goes}"]
     parts += [f"in {below} it is the other way round"] * (below > 0)
     parts += [f"in {rest} the interval contains zero"] * (rest > 0)
-    return f"Not everywhere: {joined(parts)}."
+    return f"Not everywhere: {enumeration(parts)}."
 
 
 def _by(frame: pd.DataFrame, column: str) -> Sequence[tuple[object, pd.DataFrame]]:
@@ -74,7 +74,7 @@ def _of_optimiser(name: str, rows: pd.DataFrame) -> Markup:
     each = [f"{value} for {place}" for value, place in zip(values, where, strict=True)]
     first = rows.iloc[0]
     return Markup("With {} (M = {}): {}, over {} estimators and {} seeds.").format(
-        code(name), first["M"], joined(each), first["estimators"], first["seeds"]
+        code(name), first["M"], enumeration(each), first["estimators"], first["seeds"]
     )
 
 

@@ -19,7 +19,7 @@ from gradbench.metrics import all_metrics
 from gradbench.metrics.directory import Cells, Directory, agreement, read_cells
 from gradbench.metrics.frames import Frames
 from gradbench.metrics.places import member
-from gradbench.metrics.training import is_training
+from gradbench.metrics.untrained import is_training
 from gradbench.metrics.verdict_text import judged, layer_text, main_layers
 from gradbench.plots import MANY
 from gradbench.plots.style import families_in, family_of, in_order, styles

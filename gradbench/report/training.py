@@ -4,8 +4,8 @@ from collections.abc import Callable
 from typing import Any
 
 from gradbench import metrics
-from gradbench.metrics.training import unfinished_runs
 from gradbench.metrics.training_tables import tables_of
+from gradbench.metrics.untrained import unfinished_runs
 from gradbench.plots import drawings
 from gradbench.plots.parts import chosen
 from gradbench.plots.registry import FIGURES

@@ -14,9 +14,9 @@ from gradbench.core.errors import GradbenchError
 from gradbench.core.fields import Checked, Count, Distinct, Estimator, Items, Named, Text
 from gradbench.suites.config import Document, Faults, shown
 from gradbench.suites.library import SUITES, find
+from gradbench.suites.plan import Plan
 from gradbench.suites.problem import Problem, Sampled, as_json
 from gradbench.suites.read_problem import read_problem
-from gradbench.suites.training.plan import Plan
 from gradbench.suites.variations import override, variations
 
 _PATIENCE = 64  # times the draws of a suite, after which a cell ends though it is not precise

@@ -21,11 +21,11 @@ from gradbench.results import runs
 from gradbench.results.runs import CURVES
 from gradbench.results.store import Results
 from gradbench.suites.instance import ProblemInstance, estimator
+from gradbench.suites.plan import Plan, read_optimiser
 from gradbench.suites.problem import as_json
 from gradbench.suites.train import OPTIMISERS
 from gradbench.suites.training.engine import Make, State, advance, begin
 from gradbench.suites.training.evaluate import evaluate
-from gradbench.suites.training.plan import Plan, read_optimiser
 
 SAVE_SECONDS = 15.0  # between two states on disk
 _CALL_SECONDS = 3.0  # of one call of compiled code: Ctrl-C and the disk wait no longer

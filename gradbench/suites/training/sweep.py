@@ -20,11 +20,11 @@ from gradbench.estimators.registry import claims_of, families_of, make_estimator
 from gradbench.results.runs import Stored, load
 from gradbench.results.store import Results
 from gradbench.suites.instance import ProblemInstance, build, estimator
+from gradbench.suites.plan import Plan
 from gradbench.suites.suite import Suite
 from gradbench.suites.train import check_batch
 from gradbench.suites.training.errors import measure_errors
 from gradbench.suites.training.group import Group, train_group
-from gradbench.suites.training.plan import Plan
 from gradbench.suites.training.search import search
 
 EXACT = "exact"  # the estimator whose runs are the reference

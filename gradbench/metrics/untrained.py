@@ -1,0 +1,27 @@
+"""Whether results are runs of training, and which of these are not finished."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from gradbench.results import runs
+from gradbench.results.store import Results
+
+METHOD = ["problem", "optimiser", "estimator"]
+
+
+def is_training(manifest: Mapping[str, Any]) -> bool:
+    """Return whether results are runs of training."""
+    return manifest["suite"].get("plan") is not None
+
+
+def unfinished_runs(results: Results) -> str:
+    """Return a sentence on the methods whose runs are not finished, "" where all are."""
+    suite = results.manifest["suite"]
+    total = len(suite["problems"]) * len(suite["estimators"]) * len(suite["plan"]["optimisers"])
+    done = {
+        tuple(one.identity[key] for key in METHOD)
+        for one in runs.stored(results)
+        if one.done and one.identity["phase"] == "report"
+    }
+    missing = total - len(done)
+    return f"{missing} of {total} methods are not trained yet; run again to go on" * (missing > 0)
