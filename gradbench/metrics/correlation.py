@@ -43,8 +43,8 @@ def correlation(
     Returns:
         A frame with a row for each problem, optimiser and M: problem, optimiser, what a sweep
         varies, M, chosen (whether M is the number of steps that the optimiser averages over, fixed
-        beforehand), correlation, with ``_low`` and ``_high``, estimators and seeds. It is empty
-        where no error was measured of at least four estimators.
+        beforehand), correlation (NaN where all results are equal), with ``_low`` and ``_high``,
+        estimators and seeds. It is empty where no error was measured of at least four estimators.
 
     Raises:
         GradbenchError: the results are not of training, or no run is finished.
@@ -72,7 +72,7 @@ def correlation(
                 {"problem": problem, "optimiser": optimiser}
                 | {column: group[column].iloc[0] for column in by}
                 | {"M": average, "chosen": average == chosen, "path": path, "result": result}
-                | {"correlation": float(np.nanmean(spearman(x, y)))}
+                | {"correlation": _mean_of_known(spearman(x, y))}
                 | {"correlation_low": low, "correlation_high": high}
                 | {"estimators": scores.shape[1], "seeds": scores.shape[0]}
             )
@@ -130,6 +130,11 @@ def spearman(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     a, b = (ranks - ranks.mean(-1, keepdims=True) for ranks in (a, b))
     with np.errstate(divide="ignore", invalid="ignore"):
         return (a * b).sum(-1) / np.sqrt((a**2).sum(-1) * (b**2).sum(-1))
+
+
+def _mean_of_known(values: np.ndarray) -> float:
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if len(known) else math.nan
 
 
 def _ranks(values: np.ndarray) -> np.ndarray:

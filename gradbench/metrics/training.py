@@ -108,7 +108,8 @@ def gradient_errors(results: Directory) -> pd.DataFrame:
                 values = {"bias2": bias2[k, lane], "variance": variance[k, lane]}
                 rows.append(head | {"step": int(step)} | values)
     columns = [*RUN, "family", "path", "step", "bias2", "variance"]
-    return pd.DataFrame(rows) if rows else pd.DataFrame(columns=columns)
+    numbers = {"step": int, "bias2": float, "variance": float}
+    return pd.DataFrame(rows) if rows else pd.DataFrame(columns=columns).astype(numbers)
 
 
 def rmse_along(errors: pd.DataFrame, average: int, path: str = "own") -> pd.Series:

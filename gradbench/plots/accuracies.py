@@ -1,5 +1,7 @@
 """The accuracy of trained networks on test examples."""
 
+from typing import Any
+
 import pandas as pd
 from matplotlib import rc_context
 from matplotlib.figure import Figure
@@ -15,7 +17,7 @@ from gradbench.plots.save import owned
 from gradbench.plots.style import PLAIN, in_order, styles
 
 # The marks of the three ways to test a network.
-_WAYS = {
+_WAYS: dict[str, tuple[Any, Any, str]] = {
     "accuracy": ("o", "full", "one sample"),
     "ensemble_accuracy": ("s", "none", "mean of 10 samples"),
     "mean_field_accuracy": ("|", "full", "mean field"),

@@ -1,18 +1,21 @@
 """The scatter of the error of gradients against the result of training with them."""
 
+from collections.abc import Mapping
+
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from gradbench.plots.layout import logarithmic
-from gradbench.plots.parts import each_problem
 from gradbench.plots.registry import figure
-from gradbench.plots.runs import run_panels
+from gradbench.plots.runs import each_measured, run_panels
 from gradbench.plots.save import owned
+from gradbench.plots.style import Style
 
 
 @figure(
     data="error_results",
-    parts=each_problem,
+    parts=each_measured,
     suites=["learning"],
     caption="Each point is a method with one seed: the relative RMSE of the mean of M draws along "
     "its training, and its final training loss. The line is the loss with the exact gradient.",
@@ -32,7 +35,7 @@ def error_and_result(results: pd.DataFrame, title: str = "") -> Figure:
     exact = frame[frame["family"] == "exact"].groupby("optimiser")["loss"].median()
     frame = frame[frame["family"] != "exact"]
 
-    def draw(rows, ax, style):  # type: ignore[no-untyped-def]
+    def draw(rows: pd.DataFrame, ax: Axes, style: Mapping[str, Style]) -> None:
         ax.set(xscale="log", xlabel="relative RMSE", ylabel="final training loss")
         optimiser = rows["optimiser"].iloc[0]
         if optimiser in exact:

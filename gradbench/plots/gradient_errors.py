@@ -1,22 +1,25 @@
 """The errors of gradients along runs of training."""
 
+from collections.abc import Mapping
+
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from gradbench.core.specs import family
 from gradbench.metrics.training import averaging
 from gradbench.plots.layout import logarithmic
-from gradbench.plots.parts import each_problem
 from gradbench.plots.registry import figure
-from gradbench.plots.runs import median_lines, run_panels
+from gradbench.plots.runs import each_measured, median_lines, run_panels
+from gradbench.plots.style import Style
 
 _FLOOR = 1e-4  # below it only rounding is left
 
 
 @figure(
     data="gradient_errors",
-    parts=each_problem,
+    parts=each_measured,
     suites=["learning"],
     caption="The relative RMSE of the mean of M draws along the training itself, where M is the "
     "number of steps that the optimiser averages over.",
@@ -41,7 +44,7 @@ def error_along(errors: pd.DataFrame, title: str = "") -> Figure:
     first = frame["step"][frame["step"] > 0].min() if (frame["step"] > 0).any() else 1
     frame = frame.assign(at=frame["step"].clip(lower=first / 3))  # 0 has a place at the left
 
-    def draw(rows, ax, style):  # type: ignore[no-untyped-def]
+    def draw(rows: pd.DataFrame, ax: Axes, style: Mapping[str, Style]) -> None:
         average = averaging(rows["optimiser"].iloc[0])
         median_lines(rows, "at", "rmse", ax, style)
         ax.set(

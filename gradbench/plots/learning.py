@@ -1,11 +1,15 @@
 """The training loss of each method against steps, and against seconds."""
 
+from collections.abc import Mapping
+
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from gradbench.plots.parts import each_problem
 from gradbench.plots.registry import figure
 from gradbench.plots.runs import log_axes, median_lines, run_panels
+from gradbench.plots.style import Style
 
 
 @figure(
@@ -49,7 +53,7 @@ def learning_time(learning: pd.DataFrame, title: str = "") -> Figure:
 def _drawn(frame: pd.DataFrame, what: str, title: str, x: str, label: str) -> Figure:
     frame = frame[frame["step"] > 0]
 
-    def draw(rows, ax, style):  # type: ignore[no-untyped-def]
+    def draw(rows: pd.DataFrame, ax: Axes, style: Mapping[str, Style]) -> None:
         median_lines(rows, x, "loss", ax, style)
         log_axes(ax, frame[x], label, "training loss")
 

@@ -10,12 +10,18 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from gradbench.plots.layout import band, curve, finish, logarithmic, panels
+from gradbench.plots.parts import Part, Suite, each_problem
 from gradbench.plots.rows import MANY, Row, groups, only_one
 from gradbench.plots.style import CROWDED, PLAIN, Style, family_of, styles
 
 _GREY = Style("#d9d9d9", "")
 # Draws the rows of one optimiser into a panel.
 Draw = Callable[[pd.DataFrame, Axes, Mapping[str, Style]], object]
+
+
+def each_measured(suite: Suite, frame: pd.DataFrame) -> list[Part]:
+    """Return a drawing of each problem, where errors of gradients were measured."""
+    return list(each_problem(suite, frame)) if suite["plan"]["measured"] else []
 
 
 def run_panels(frame: pd.DataFrame, what: str, title: str, draw: Draw) -> Figure:

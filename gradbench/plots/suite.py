@@ -150,7 +150,8 @@ def plot(results: Directory | Cells) -> list[Path]:
     asked = FIGURES.canonical(suite["figure"])
     needed = {kind.data for kind in all_figures() if kind.is_drawn_for(asked)}
     if is_training(results.manifest):
-        frames = {name: getattr(metrics, name)(results) for name in {"learning", *needed}}
+        wanted = {"learning", *needed}
+        frames: Any = {name: getattr(metrics, name)(results) for name in wanted}
         head = frames["learning"]
     else:
         table = Frames({"summary", *needed})
@@ -160,8 +161,9 @@ def plot(results: Directory | Cells) -> list[Path]:
         head = frames["summary"]
     paths = []
     for drawing in drawings(suite, head):
-        frame = frames[drawing.data]
-        rows = chosen(frame, drawing.rows)
+        rows = chosen(frames[drawing.data], drawing.rows)
+        if rows.empty:  # such as errors that were not measured
+            continue
         figure = FIGURES[drawing.function].draw(rows, **drawing.arguments)
         paths += save(figure, results.figures / drawing.name)
         paths.append(results.figures / f"{drawing.name}.py")

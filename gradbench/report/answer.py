@@ -17,11 +17,12 @@ def answer(found: pd.DataFrame, exact_path: pd.DataFrame) -> list[Markup]:
         found: a ``gradbench.metrics.correlation`` along the runs themselves.
         exact_path: the same along the runs with the exact gradient.
     """
+    found = found.dropna(subset=["correlation"]) if len(found) else found
     if found.empty:
         return [
             Markup(
-                "Too few estimators have measured errors to say whether a smaller error trains "
-                "better: at least four are needed."
+                "This cannot be told: it takes at least four estimators with measured errors and "
+                "different results."
             )
         ]
     chosen = found[found["chosen"]]

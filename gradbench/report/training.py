@@ -57,7 +57,10 @@ def _figures(results: Results) -> tuple[list[Wide], str]:
         if kind.data not in frames:
             read: Callable[[Results], Any] = getattr(metrics, kind.data)
             frames[kind.data] = read(results)
-        figure = kind.draw(chosen(frames[kind.data], drawing.rows), **drawing.arguments)
+        rows = chosen(frames[kind.data], drawing.rows)
+        if rows.empty:  # such as errors that were not measured
+            continue
+        figure = kind.draw(rows, **drawing.arguments)
         title = drawing.arguments.get("title", kind.name)
         svg = embedded(figure, f"w{k}", numbers, f"{title}. {kind.caption}")
         found.append(Wide(title, kind.caption, round(_PIXELS * figure.get_figwidth()), svg))

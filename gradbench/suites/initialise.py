@@ -239,7 +239,7 @@ def initialise(
             the method is not made for.
     """
     make = get_initialisation(method)
-    if not (isinstance(scale, int | float) and 0 < scale < math.inf):
+    if not 0 < scale < math.inf:
         raise GradbenchError(f"the scale is {scale!r}; give a number above 0")
     check_key(key)
     return make(network, key, np.asarray(inputs), float(scale))

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float, Int
 
-from gradbench.core.contract import Batch, Loss, Params, scalar_of
+from gradbench.core.contract import Batch, Params, scalar_of
 from gradbench.core.run import batch_size
 from gradbench.suites.train import Optimiser
 
@@ -41,7 +41,7 @@ class State(NamedTuple):
 
 
 def begin(
-    loss: Loss, make: Make, momentum: Any, params: Params, initial: Array, data: Batch, batch: int
+    loss: Any, make: Make, momentum: Any, params: Params, initial: Array, data: Batch, batch: int
 ) -> State:
     """Return the state before the first step, of ``params`` with a first axis of runs."""
     first = jax.tree.map(lambda leaf: leaf[:batch], data)
@@ -53,7 +53,7 @@ def begin(
 
 @partial(jax.jit, static_argnums=(0, 1, 2))
 def advance(
-    loss: Loss,
+    loss: Any,
     make: Make,
     batch: int,
     momentum: Any,
@@ -123,7 +123,7 @@ def advance(
         )
         return jax.vmap(step, (0, 0, 0, 0, None))(state, rates, keys, order, number), order
 
-    start = (state, orders(keys, first // per_epoch))
+    start = (state, orders(keys, jnp.asarray(first // per_epoch)))
     return jax.lax.fori_loop(first, last, body, start)[0]
 
 

@@ -211,7 +211,7 @@ def _save(results: Results, group: Group, progress: Progress) -> None:
     arrays: dict[str, Any] = {name: np.stack(rows) for name, rows in progress.curves.items()}
     arrays["steps"] = [step for step in group.plan.recorded if step <= progress.step]
     arrays["diverged"] = np.asarray(progress.state.diverged)
-    trees = {f"kept/{k}": tree for k, tree in enumerate(progress.kept)}
+    trees: dict[str, Any] = {f"kept/{k}": tree for k, tree in enumerate(progress.kept)}
     if not done:
         trees["state"] = progress.state
     for name, tree in trees.items():
