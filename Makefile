@@ -4,9 +4,9 @@
 # make slow    the tests that take longer
 # make matrix  the tests on each Python that is installed, with the newest JAX and with the oldest
 # make notebooks   executes the notebooks and puts their outputs into them
-# make tables  writes what the registries say into the README and the index of estimators
+# make tables  writes what the registries and published results say into README, guide and index
 # make published   trains the networks that come with the package, and runs the suites that do
-# make docs    the API reference as HTML, into build/api
+# make docs    the documentation site, into build/site; it needs no network
 # make bench   draws per second, cost of exact gradients, time of the psa suite, on this machine
 # make peer    side by side with storchastic and plain JAX and torch, in an environment of its own
 # make clean   removes what the targets above made
@@ -53,7 +53,7 @@ published: .venv/installed
 	$(BIN)/python -m gradbench.suites.publish
 
 docs: .venv/installed-for-tests
-	$(BIN)/python notebooks/api/make.py build/api
+	$(BIN)/python -m sphinx -W -q -b html -d build/doctrees -c notebooks/site notebooks build/site
 
 bench: .venv/installed
 	$(BIN)/python benchmarks/speed.py

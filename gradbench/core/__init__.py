@@ -1,1 +1,9 @@
-"""The two contracts, running a model, randomness, names and errors: what all else is written in."""
+"""The two contracts, running a model, randomness, names and errors: what all else is written in.
+
+The functions that estimators are made of are here under their names; each is loaded when it is
+first used.
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

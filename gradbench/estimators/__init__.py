@@ -9,7 +9,7 @@ is 1, P(x) = F(x a) the probability of the state x, u a uniform number and sig t
 function. A formula is the gradient in a, or in the logit of p where it says so: then the derivative
 of the logit in a is a further factor. A formula for J = db/da is a rule that multiplies the
 gradient of f in the states. The model is as in ``gradbench.core.contract.Model``, the cost per draw
-as in ``Cost``. The loss raises a ``GradbenchError`` when it is called on a model that breaks the
+as in ``Cost``, in ``L`` layers of ``D`` units. The loss raises a ``GradbenchError`` when it is called on a model that breaks the
 contract.
 
 Each file of this folder registers its estimators: a new one needs no entry here. Estimators of
@@ -23,7 +23,7 @@ from functools import partial
 from gradbench.core.contract import Loss
 from gradbench.core.origins import modules_of
 from gradbench.estimators.adaptive import Learned
-from gradbench.estimators.cost import Cost
+from gradbench.estimators.cost import Cost, D, L
 from gradbench.estimators.registry import (
     ESTIMATORS,
     Entry,
@@ -36,7 +36,9 @@ from gradbench.estimators.registry import (
 __all__ = [
     "ESTIMATORS",
     "Cost",
+    "D",
     "Entry",
+    "L",
     "Learned",
     "check_spec",
     "get_estimator",

@@ -9,12 +9,13 @@ Conventions of all functions here:
 - ``curves``, ``summary``, ``coordinates``: the frames of these names, whole or in part.
 - ``title``: printed above the figure.
 - ``ax``: where to draw.
-- ``style``: the estimators to draw and their looks; by default all of them, as
-  ``gradbench.plots.style`` has it.
+- ``style``: the estimators to draw and their looks, each a ``Style``; by default all of them, as
+  ``styles`` has it.
 
 A figure of more than ``MANY`` estimators is split or drawn in grey; M of fewer than ``FEW_GROUPS``
 groups have no band. ``FIGURES`` holds every figure that ``gradbench plot`` knows by name, and
-``figure`` registers another one, which is then a function of this module too.
+``figure`` registers another one, which is then a function of this module too. ``SETTINGS`` are
+matplotlib's settings for all of them.
 """
 
 from typing import Any
@@ -39,6 +40,7 @@ from gradbench.plots.registry import FIGURES, FigureKind, Panel, figure
 from gradbench.plots.replicates import bias_and_deviation
 from gradbench.plots.rows import MANY, groups_to_draw
 from gradbench.plots.save import save
+from gradbench.plots.style import SETTINGS, Style, styles
 from gradbench.plots.suite import Drawing, drawings, plot
 from gradbench.plots.temperature import temperature
 from gradbench.plots.training import loss_curve, losses, training
@@ -47,11 +49,13 @@ __all__ = [
     "FEW_GROUPS",
     "FIGURES",
     "MANY",
+    "SETTINGS",
     "Drawing",
     "FigureKind",
     "Panel",
     "Part",
     "Point",
+    "Style",
     "accuracies",
     "accuracy",
     "bias_and_deviation",
@@ -85,6 +89,7 @@ __all__ = [
     "rmse",
     "rmse_curve",
     "save",
+    "styles",
     "temperature",
     "training",
 ]

@@ -9,8 +9,8 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from gradbench.cli.catalogue import facts
+from gradbench.core.display import display_name
 from gradbench.core.specs import format_spec, parse_spec
-from gradbench.core.specs import label as written
 from gradbench.estimators import ESTIMATORS
 from gradbench.plots.style import SETTINGS, styles
 
@@ -65,7 +65,7 @@ def curve(name: str, frame: pd.DataFrame) -> Figure:
                     look = {"color": color, "lw": 2.0, "zorder": 3} if mine else {"color": "0.85"}
                     kind = lines[own.index(one["estimator"]) % 4] if mine else "-"
                     (line,) = ax.loglog(_BUDGETS, error(one, _BUDGETS), ls=kind, **look)
-                    line.set_label(written(one["estimator"]) if mine else "_")
+                    line.set_label(display_name(one["estimator"]) if mine else "_")
                 ax.set(ylim=(1e-3, 1e3), title=layer if epoch == epochs[0] else "")
                 ax.minorticks_off()
             row[0].set_ylabel(f"relative RMSE, {epoch}")
@@ -97,9 +97,9 @@ def page(name: str, drawn: bool) -> str:
     )
     return "\n".join(
         [
-            f"# `{name}`",
+            f"# {display_name(name)}",
             "",
-            f"**{_capital(entry.full_name)}.** Exact for: {entry.describe().exact_for}.",
+            f"`{name}`: **{entry.full_name}**, exact for {entry.describe().exact_for}.",
             "",
             f"$$\n{entry.formula}\n$$",
             "",
@@ -123,10 +123,6 @@ _WHY_NOT = {
     "one": "it is for one layer, and these networks have three.",
     "any": "it is made of others, which have theirs.",
 }
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]
 
 
 def _marked(text: str) -> str:
@@ -172,8 +168,10 @@ def write(folder: Path) -> list[Path]:
     with_curve = {parse_spec(spec)[0] for spec in frame["estimator"]}
     names = sorted(ESTIMATORS)
     for name in names:
-        if name in with_curve:
-            curve(name, frame).savefig(folder / f"{name}.svg", metadata={"Date": None})
+        file = folder / f"{name}.svg"
+        drawn = file.exists() and file.stat().st_mtime > DATA.stat().st_mtime
+        if name in with_curve and not drawn:
+            curve(name, frame).savefig(file, metadata={"Date": None})
         (folder / f"{name}.md").write_text(page(name, name in with_curve))
     (folder / "index.md").write_text(index(names))
     return [folder / f"{name}.md" for name in ("index", *names)]

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from matplotlib import rc_context
+
 import gradbench
 from gradbench import metrics, plots
 from gradbench.results.store import Results
@@ -34,7 +36,9 @@ def section(folder: Path, name: str) -> Iterator[str]:
         for column, values in drawing.rows.items():
             rows = rows[rows[column].isin(values)]
         own = f"{name}-{drawing.name}"
-        plots.save(getattr(plots, drawing.function)(rows, **drawing.arguments), folder / own)
+        figure = getattr(plots, drawing.function)(rows, **drawing.arguments)
+        with rc_context(plots.SETTINGS):
+            figure.savefig(folder / f"{own}.svg", metadata={"Date": None})
         (folder / f"{own}.txt").write_text(drawing.script(RESULTS / name / "figures"))
         yield f"### {drawing.name.replace('-', ' ')}\n\n![{own}](gallery/{own}.svg)\n"
         yield f"```{{literalinclude}} gallery/{own}.txt\n:language: python\n```\n"

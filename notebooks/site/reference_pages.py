@@ -19,6 +19,7 @@ PAGES = (
     "gradbench.plots",
     "gradbench.suites",
     "gradbench.testing",
+    "gradbench.core",
 )
 
 
@@ -67,7 +68,7 @@ def entry(module: str, name: str, thing: Any) -> str:
 
 
 def estimators() -> dict[str, str]:
-    """Return the names of ``gradbench.estimators`` that are estimators, and whose page they are on."""
+    """Return the names of estimators and of their aliases, and whose page they are on."""
     from gradbench.estimators import ESTIMATORS
 
     names = {name: name for name in ESTIMATORS}

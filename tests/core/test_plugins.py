@@ -27,7 +27,7 @@ from gradbench.suites.library import PROBLEMS, SUITES, add_problems
 from gradbench.suites.read_problem import list_problems, load_problem
 from gradbench.suites.suite import list_suites, load_suite
 
-README = (Path(__file__).parents[2] / "README.md").read_text()
+GUIDE = Path(__file__).parents[2] / "notebooks" / "guide"
 PLUGIN = """\
 from gradbench.estimators import register
 from gradbench.estimators.reinforce import reinforce
@@ -219,9 +219,9 @@ def test_problems_and_suites_of_a_plugin_are_known_by_name(tmp_path):
 
 
 @pytest.mark.slow
-def test_the_example_of_the_readme_is_a_plugin(call, tmp_path):
-    section = README[README.index("**Plugins**") :]
-    (code,) = re.findall(r"```python\n(.*?)```", section[: section.index("##")], re.DOTALL)[:1]
+def test_the_example_of_the_guide_is_a_plugin(call, tmp_path):
+    page = (GUIDE / "own_estimator.md").read_text()
+    code = re.findall(r"```python\n(.*?)```", page, re.DOTALL)[1]
     name = re.search(r"def (\w+)\(model", code)[1]
     code_, out, error = call("show", "estimator", name, "--plugin", write(tmp_path / "p.py", code))
     assert (code_, error) == (0, "") and out.startswith(name)
