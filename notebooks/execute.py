@@ -1,11 +1,12 @@
-"""Execute the notebooks of this folder, each in a fresh kernel, and puts their outputs into them.
+"""Execute the notebooks of this folder, each in a fresh kernel, and put their outputs into them.
 
     python notebooks/execute.py [NOTEBOOK ...]
 
 What would differ without a reason is left out of the files: times, versions, and controls that live
-as long as a kernel.
+as long as a kernel, in whose place is the picture that comes with them.
 """
 
+import hashlib
 import os
 import sys
 from pathlib import Path
@@ -21,7 +22,7 @@ from nbclient.exceptions import CellTimeoutError
 HERE = Path(__file__).parent
 _SECONDS = 150  # of a cell, ten times what the longest takes on two busy cores
 WIDGET = "application/vnd.jupyter.widget-view+json"
-_METADATA = {
+METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
 }
@@ -50,8 +51,21 @@ def execute(notebook: Any) -> None:
         _run(notebook)
     for cell in notebook.cells:
         if cell.cell_type == "code":
-            cell.outputs = [o for o in cell.outputs if WIDGET not in o.get("data", {})]
-    notebook.metadata = nbformat.from_dict(_METADATA)
+            for output in cell.outputs:
+                output.get("data", {}).pop(WIDGET, None)
+            cell.outputs = [o for o in cell.outputs if o.get("data", True)]
+    stamp(notebook)
+
+
+def digest(notebook: Any) -> str:
+    """Return a digest of the code of a notebook, of which its outputs are."""
+    code = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
+    return hashlib.blake2b("\0".join(code).encode(), digest_size=8).hexdigest()
+
+
+def stamp(notebook: Any) -> None:
+    """Say in the metadata of which code the outputs are, and nothing of the machine."""
+    notebook.metadata = nbformat.from_dict(METADATA | {"executed": digest(notebook)})
 
 
 def _run(notebook: Any) -> None:

@@ -1,5 +1,6 @@
 """Put the tables that commands and published results print into the pages: ``make tables``."""
 
+import re
 import sys
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -10,8 +11,6 @@ import pandas as pd
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.append(str(ROOT / "notebooks" / "site"))
-
-import re  # noqa: E402
 
 import measure  # noqa: E402  # of notebooks/site
 
@@ -37,12 +36,12 @@ def errors(frame: pd.DataFrame, budget: float) -> pd.Series:
 def verdict(layers: Iterable[str] = ("layer 1", "layer 2", "layer 3", "output", "network")) -> str:
     """Return which estimator is the best at equal cost, per layer and checkpoint of psa."""
     frame = measure.published()
-    rows = [["layer", "after", *(f"{budget:,} evaluations" for budget in BUDGETS)]]
+    rows = [["layer", "epochs", *(f"{budget:,} evaluations" for budget in BUDGETS)]]
     for layer in layers:
         for checkpoint in frame["checkpoint"].unique():
             part = frame[(frame["layer"] == layer) & (frame["checkpoint"] == checkpoint)]
             cells = [_best(errors(part, budget)) for budget in BUDGETS]
-            rows.append([layer, checkpoint, *cells])
+            rows.append([layer, checkpoint.removeprefix("epoch "), *cells])
     return "\n".join(markdown(rows))
 
 

@@ -1,4 +1,4 @@
-"""What the tests of the README and of the pages of the guide read of them: blocks, links, headings."""
+"""What tests read of the README and of the pages of the guide: blocks, links, headings."""
 
 import re
 import shlex

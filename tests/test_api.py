@@ -12,7 +12,6 @@ import importlib
 import importlib.util
 import inspect
 import re
-import sys
 import textwrap
 from collections.abc import Callable, Iterator
 from functools import cache, cached_property

@@ -1,5 +1,6 @@
 """The notebooks: each runs in a fresh kernel, and the committed outputs are those of that run."""
 
+import ast
 import re
 import sys
 from pathlib import Path
@@ -9,7 +10,9 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "notebooks"))
-from execute import WIDGET, execute, notebooks  # noqa: E402  # of that folder
+sys.path.insert(0, str(ROOT / "notebooks" / "site"))
+from execute import METADATA, WIDGET, digest, execute, notebooks  # noqa: E402  # of that folder
+from reference_pages import PAGES  # noqa: E402
 
 NAMES = {"explorer", "papers", "quickstart", "your_estimator", "your_model"}
 LARGEST = 250_000  # bytes
@@ -99,10 +102,40 @@ def test_it_is_small_and_tells_nothing_of_the_machine_it_was_made_on(path):
         words = [cell.source, *(t for output in cell.get("outputs", []) for t in texts(output))]
         assert not [w for w in words if re.search(r"/(home|root|tmp|usr|var|work|Users)\b", w)]
         assert not any(WIDGET in output.get("data", {}) for output in cell.get("outputs", []))
-    assert notebook.metadata == {
-        "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
-        "language_info": {"name": "python"},
-    }
+    assert notebook.metadata == METADATA | {"executed": notebook.metadata["executed"]}
+
+
+@every_notebook
+def test_its_outputs_are_of_its_code(path):
+    notebook = read(path)
+    assert notebook.metadata["executed"] == digest(notebook), MEND
+    code(notebook)[0].source += " "
+    assert notebook.metadata["executed"] != digest(notebook)
+
+
+def internal(source):
+    """The modules of gradbench that some source imports though they are not public."""
+    found = []
+    for node in ast.walk(ast.parse(re.sub(r"^%.*$", "", source, flags=re.MULTILINE))):
+        if isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            found.append(node.module)
+    return [name for name in found if name.startswith("gradbench") and name not in PAGES]
+
+
+@every_notebook
+def test_it_imports_what_is_public_alone(path):
+    if path.stem == "your_model":
+        return
+    for cell in code(read(path)):
+        assert internal(cell.source) == []
+
+
+def test_an_internal_module_would_be_seen():
+    assert internal("from gradbench.core.run import sampled") == ["gradbench.core.run"]
+    assert internal("import gradbench.plots.style") == ["gradbench.plots.style"]
+    assert internal("from gradbench.core import sampled\nfrom gradbench import plots") == []
 
 
 def test_every_claim_of_the_papers_is_followed_by_its_check():

@@ -9,8 +9,8 @@ is 1, P(x) = F(x a) the probability of the state x, u a uniform number and sig t
 function. A formula is the gradient in a, or in the logit of p where it says so: then the derivative
 of the logit in a is a further factor. A formula for J = db/da is a rule that multiplies the
 gradient of f in the states. The model is as in ``gradbench.core.contract.Model``, the cost per draw
-as in ``Cost``, in ``L`` layers of ``D`` units. The loss raises a ``GradbenchError`` when it is called on a model that breaks the
-contract.
+as in ``Cost``, in ``L`` layers of ``D`` units. The loss raises a ``GradbenchError`` when it is
+called on a model that breaks the contract.
 
 Each file of this folder registers its estimators: a new one needs no entry here. Estimators of
 plugins are attributes of this module too, and so are the aliases of all: ``u2g`` is ``disarm``.

@@ -1,7 +1,7 @@
 """The documentation site: ``make docs`` writes it into build/site, and needs no network.
 
-Pages are in notebooks/guide, tutorials are the notebooks with their committed outputs. Before Sphinx
-reads them, a page for each estimator, the gallery and the list of public names are written into
+Pages are in notebooks/guide, tutorials are the notebooks with their committed outputs. Before
+Sphinx reads them, a page for each estimator, the gallery and the public names are written into
 notebooks/generated, from the registries and the published results of the package.
 """
 
@@ -28,9 +28,7 @@ extensions = [
 ]
 exclude_patterns = ["examples/**", "site/**", "**/.ipynb_checkpoints"]
 source_suffix = {".md": "myst-nb", ".ipynb": "myst-nb", ".rst": "restructuredtext"}
-suppress_warnings = [
-    "toc.empty_glob",  # a page of the table of contents may be missing
-]
+highlight_language = "text"
 
 nb_execution_mode = "off"  # the outputs are committed, and a test holds that they are current
 nb_merge_streams = True

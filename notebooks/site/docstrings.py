@@ -1,7 +1,8 @@
 """Docstrings as reStructuredText, which they are not: they are plain text with ``code``.
 
-Formulas such as ``f_*`` in plain text would be references or emphasis, and indented lines quotations:
-the first are escaped, the second become literal blocks. Signatures name types as the sources do.
+Formulas such as ``f_*`` in plain text would be references or emphasis, and indented lines
+quotations: the first are escaped, the second become literal blocks. Signatures name types as the
+sources do.
 """
 
 import importlib
@@ -9,6 +10,8 @@ import inspect
 import re
 from collections.abc import Iterator
 from functools import cache
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 from reference_pages import PAGES
@@ -29,25 +32,35 @@ _SHORT = {
 _MODULE = re.compile(r"\b(?:[a-z_]\w*\.)+(?=[A-Z])")
 
 
-def escaped(line: str) -> str:
-    """Return a line of plain text whose code, in double backticks, is code and nothing else is."""
-    parts = re.split(r"(``.+?``)", line)
+def escaped(text: str) -> str:
+    """Return plain text whose code, in double backticks, is code and nothing else is."""
+    parts = re.split(r"(``.+?``)", text, flags=re.DOTALL)
     return "".join(p if k % 2 else _SPECIAL.sub(r"\\\1", p) for k, p in enumerate(parts))
 
 
 def converted(lines: list[str]) -> Iterator[str]:
     """Yield the lines of a docstring as reStructuredText."""
+    kinds = [kind for kind, _ in _kinds(lines)]
+    for kind, group in groupby(zip(kinds, lines, strict=True), key=itemgetter(0)):
+        own = [line for _, line in group]
+        if kind == "literal":
+            yield from (".. code-block:: text", "", *own, "")
+        else:
+            yield from own if kind == "section" else escaped("\n".join(own)).split("\n")
+
+
+def _kinds(lines: list[str]) -> Iterator[tuple[str, str]]:
+    """Yield what each line is: the head of a section, a line of a literal block, or plain text."""
     section = literal = item = False
     before = ""
     for line in lines:
         if line.strip() and not line.startswith(" "):
             section, literal, item = bool(_SECTION.match(line)), False, bool(_ITEM.match(line))
         starts = line.startswith("    ") and not before.strip()
-        if starts and not (section or literal or item or _ITEM.match(line)):
+        if starts and not (section or item or _ITEM.match(line)):
             literal = True
-            yield from ("::", "")
-        plain = literal and line.startswith("    ")
-        yield line if plain or _SECTION.match(line) else escaped(line)
+        head = _SECTION.match(line)
+        yield "section" if head else "literal" if literal else "plain", line
         before = line
 
 

@@ -1,4 +1,4 @@
-"""A page for each estimator, from the registry and from what was measured on the networks of psa."""
+"""A page for each estimator, from the registry and from what was measured on networks of psa."""
 
 import re
 from pathlib import Path
@@ -11,20 +11,18 @@ from matplotlib.figure import Figure
 from gradbench.cli.catalogue import facts
 from gradbench.core.display import display_name
 from gradbench.core.specs import format_spec, parse_spec
-from gradbench.estimators import ESTIMATORS
+from gradbench.estimators import ESTIMATORS, Entry
 from gradbench.plots.style import SETTINGS, styles
 
 DATA = Path(__file__).with_name("psa.csv")  # written by measure.py
 _LAYERS = ("layer 1", "layer 2", "layer 3", "network")
 _BUDGETS = np.geomspace(1, 1e5, 61)
-_SYMBOLS = (
-    "Here $a$ is the pre-activation of a unit and $z$ its noise with the distribution function $F$; "
-    "$x = \\operatorname{sign}(a - z)$ is the state, $b = (x + 1) / 2$ the same as a bit, $p = F(a)$ "
-    "the probability of $b = 1$, $\\ell$ the logit of $p$, $\\sigma$ the logistic function, $u$ "
-    "uniform on $(0, 1)$, and $f$ the objective. $g$ is one draw of the gradient in $a$, $g_\\ell$ "
-    "the one in $\\ell$, and := gives a derivative or a value in the place of the true one. "
-    "$x^{(i)}$ are the states with unit $i$ flipped."
-)
+_SYMBOLS = r"""Here $a$ is the pre-activation of a unit and $z$ its noise with the distribution
+function $F$; $x = \operatorname{sign}(a - z)$ is the state, $b = (x + 1) / 2$ the same as a bit,
+$p = F(a)$ the probability of $b = 1$, $\ell$ the logit of $p$, $\sigma$ the logistic function, $u$
+uniform on $(0, 1)$, and $f$ the objective. $g$ is one draw of the gradient in $a$, $g_\ell$ the one
+in $\ell$, and := gives a derivative or a value in the place of the true one. $x^{(i)}$ are the
+states with unit $i$ flipped."""
 
 
 def measured() -> pd.DataFrame:
@@ -35,8 +33,8 @@ def measured() -> pd.DataFrame:
 def error(row: pd.Series, budgets: np.ndarray) -> np.ndarray:
     """Return the relative RMSE of as many draws as a budget of evaluations pays for.
 
-    It is NaN where that is less than one draw, and where less bias than was seen would matter: where
-    a test found none, and its upper limit is not small beside the deviation.
+    It is NaN where that is less than one draw, and where a bias that was not seen could matter: a
+    test found none, and its upper limit exceeds the deviation.
     """
     draws = np.floor(budgets / row["evaluations"])
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -86,15 +84,7 @@ def page(name: str, drawn: bool) -> str:
     first, *others = source.split("; ")
     cited = "; ".join([f"[{first}]({paper})" if paper else first, *others])
     table = "\n".join(f"| {fact} | {text} |" for fact, text in [*rows, ("source", cited)])
-    figure = (
-        f"![Relative RMSE of {name} against evaluations]({name}.svg)\n\n"
-        "In colour, its relative RMSE at equal cost on the networks of the suite "
-        "[psa](../../guide/suites.md); in grey all others. A curve levels off at its bias. It begins where the budget pays for one draw, and ends where a bias that was "
-        "not seen could matter."
-        if drawn
-        else "It has no curve on the networks of `psa`: "
-        + ((entry.needs and f"it needs {entry.needs}.") or _WHY_NOT[entry.layers])
-    )
+    figure = f"![Relative RMSE of {name}]({name}.svg)\n\n{_CURVE}" if drawn else _why_not(entry)
     return "\n".join(
         [
             f"# {display_name(name)}",
@@ -119,10 +109,21 @@ def page(name: str, drawn: bool) -> str:
     )
 
 
-_WHY_NOT = {
-    "one": "it is for one layer, and these networks have three.",
-    "any": "it is made of others, which have theirs.",
-}
+_CURVE = (
+    "In colour, its relative RMSE at equal cost on the networks of the suite "
+    "[psa](../../guide/suites.md); in grey all others. A curve levels off at its bias. It begins "
+    "where the budget pays for one draw, and ends where a bias that was not seen could matter."
+)
+
+
+def _why_not(entry: Entry) -> str:
+    """Return why an estimator has no curve."""
+    why = "it is made of others, or was not measured there"
+    if entry.needs:
+        why = f"it needs {entry.needs}"
+    elif entry.layers == "one":
+        why = "it is for one layer, and these have three"
+    return f"It has no curve on the networks of the suite [psa](../../guide/suites.md): {why}."
 
 
 def _marked(text: str) -> str:
@@ -133,7 +134,7 @@ def _marked(text: str) -> str:
 def index(names: list[str]) -> str:
     """Return the page that lists all estimators."""
     rows = [
-        f"| [`{name}`]({name}.md) | {ESTIMATORS[name].full_name} | "
+        f"| [{display_name(name)}]({name}.md), {ESTIMATORS[name].full_name} | "
         f"${ESTIMATORS[name].formula.replace('|', chr(92) + 'vert ')}$ |"
         for name in names
     ]
@@ -144,8 +145,8 @@ def index(names: list[str]) -> str:
             f"All {len(names)} estimators of the package; [the table](../../guide/estimators.md) "
             "compares class, cost and needs, and [the FAQ](../../guide/faq.md) says which to use.",
             "",
-            "| estimator | full name | formula |",
-            "|---|---|---|",
+            "| estimator | formula |",
+            "|---|---|",
             *rows,
             "",
             f"**Symbols.** {_SYMBOLS}",

@@ -1,9 +1,19 @@
 """Formulas as MathML, which browsers draw themselves: no script is loaded."""
 
+import re
 from typing import Any
 
 from docutils import nodes
-from latex2mathml.converter import convert
+from latex2mathml import converter
+
+_FUNCTION = re.compile(r"(<m[io]>(?:log|tanh|logit|sign|max|min|clip)</m[io]>)(?!<mo)")
+_DEFINED = "<mo>&#x0003A;</mo><mo>&#x0003D;</mo>"  # two signs, with a space between
+
+
+def convert(formula: str, **options: str) -> str:
+    """Return a formula in TeX as MathML, with the spaces that are usual."""
+    found = converter.convert(formula, **options).replace(_DEFINED, "<mo>&#x02254;</mo>")
+    return _FUNCTION.sub(r'\1<mspace width="0.17em" />', found)
 
 
 def _inline(self: Any, node: nodes.math) -> None:

@@ -52,8 +52,10 @@ def page(name: str) -> str:
 
 
 def entry(module: str, name: str, thing: Any) -> str:
-    """Return the entry of a public name; an estimator has a page of its own."""
+    """Return the entry of a public name; it is described in one place."""
     title = f"\n## {name}\n\n"
+    if home := home_of(module, name, thing):
+        return f"{title}The same as [{home}.{name}]({home}.md#{name.lower()}).\n"
     if module == "gradbench.estimators" and name in estimators():
         return f"{title}[A page of its own](../estimators/{estimators()[name]}.md).\n"
     lines = [f".. py:data:: {module}.{name}"]
@@ -65,6 +67,13 @@ def entry(module: str, name: str, thing: Any) -> str:
     elif inspect.isroutine(thing):
         lines = [f".. autofunction:: {module}.{name}"]
     return title + "\n".join(["```{eval-rst}", *lines, "```", ""])
+
+
+def home_of(module: str, name: str, thing: Any) -> str:
+    """Return the module that describes what ``gradbench`` has from elsewhere, or nothing."""
+    pages = PAGES[1:] if module == PAGES[0] else ()
+    homes = (page for page in pages if public(importlib.import_module(page)).get(name) is thing)
+    return next(homes, "")
 
 
 def estimators() -> dict[str, str]:
