@@ -8,6 +8,7 @@ extracted, and nothing is half written. Suites name data sets as ``[data] name =
 
 import os
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -69,6 +70,8 @@ def get(name: str, progress: bool = True) -> Path:
         download_files(name, source, folder, progress)
         path = add(name, folder)
         shutil.rmtree(folder, ignore_errors=True)
+        with suppress(OSError):  # another data set is downloaded
+            folder.parent.rmdir()
     return path
 
 

@@ -74,12 +74,21 @@ class _Bar:
 
     def __init__(self, file: str, shown: bool) -> None:
         self.bar = tqdm(desc=file, unit="B", unit_scale=True, disable=None if shown else True)
-        self.total, self.received = 0, 0
+        self.received = 0
+
+    @property
+    def total(self) -> int:
+        """The bytes that the host promises, 0 where it does not say; set when a try begins."""
+        return int(self.bar.total or 0)
+
+    @total.setter
+    def total(self, total: int) -> None:
+        self.received = 0
+        self.bar.reset(total or None)
 
     def reset(self) -> None:
-        """Begin anew."""
+        """Count anew: pooch ends by counting the whole file, as it may have counted too much."""
         self.received = 0
-        self.bar.reset(self.total)
 
     def update(self, count: int) -> None:
         """Count bytes that came.
@@ -87,17 +96,14 @@ class _Bar:
         Raises:
             ValueError: there are more than any file has.
         """
-        if self.received == 0:
-            self.bar.reset(self.total or None)
         self.received += count
         if self.received > _MOST + _CHUNK:
-            self.received = 0
             raise ValueError(f"it is larger than {_MOST} bytes")
-        self.bar.update(count)
+        known = min(self.received, self.total or self.received)
+        self.bar.update(max(0, known - self.bar.n))
 
     def close(self) -> None:
         """End the bar."""
-        self.received = 0
         self.bar.close()
 
 
