@@ -15,6 +15,7 @@ sys.path.append(str(ROOT / "notebooks" / "site"))
 import measure  # noqa: E402  # of notebooks/site
 
 from gradbench.cli.catalogue import text  # noqa: E402
+from gradbench.cli.commands.data import listing  # noqa: E402
 from gradbench.core.text import markdown  # noqa: E402
 
 BUDGETS = (10, 100, 1000)
@@ -75,6 +76,7 @@ def rebar() -> str:
 
 
 TABLES: dict[str, Callable[[], str]] = {
+    "gradbench data list --markdown": partial(listing, markdown=True),
     "gradbench list estimators --markdown": partial(text, "estimators", markdown=True),
     "gradbench list metrics --markdown": partial(text, "metrics", markdown=True),
     "make tables, verdict": verdict,

@@ -27,6 +27,11 @@ def command(context: click.Context) -> None:
 @click.option("--markdown", is_flag=True, help="Print a table in Markdown, with digests.")
 def list_all(markdown: bool) -> None:
     """List the data sets that are known, and which of them are on this machine."""
+    say(listing(markdown))
+
+
+def listing(markdown: bool) -> str:
+    """Return the table of the data sets that are known; in Markdown it has their digests."""
     from gradbench.core import text
     from gradbench.data.cache import entry
     from gradbench.data.content import short
@@ -43,9 +48,8 @@ def list_all(markdown: bool) -> None:
     if markdown:
         rows = [[row[0], row[-1], *row[1:4], *own] for row, own in zip(rows, more, strict=True)]
         head = [head[0], head[-1], *head[1:4], "licence", "digest"]
-        say("\n".join(text.markdown([head, *rows])))
-    else:
-        say("\n".join(text.aligned([head, *rows])))
+        return "\n".join(text.markdown([head, *rows]))
+    return "\n".join(text.aligned([head, *rows]))
 
 
 @command.command(short_help="Download a data set from where it is published.")
