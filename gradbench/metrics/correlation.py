@@ -43,8 +43,8 @@ def correlation(
     Returns:
         A frame with a row for each problem, optimiser and M: problem, optimiser, what a sweep
         varies, M, chosen (whether M is the number of steps that the optimiser averages over, fixed
-        beforehand), correlation (NaN where all results are equal), with ``_low`` and ``_high``,
-        estimators and seeds. It is empty where no error was measured of at least four estimators.
+        beforehand), correlation, with ``_low`` and ``_high``, estimators and seeds. It is empty
+        where no error was measured of at least four estimators, or all results are equal.
 
     Raises:
         GradbenchError: the results are not of training, or no run is finished.
@@ -67,12 +67,15 @@ def correlation(
             table = found.pivot(index="seed", columns="estimator", values="rmse")
             table = table.reindex(index=scores.index, columns=scores.columns).fillna(math.inf)
             x, y = table.to_numpy(), scores.to_numpy()
+            value = _mean_of_known(spearman(x, y))
+            if math.isnan(value):
+                continue
             low, high = _interval(x, y, drawn, level)
             rows.append(
                 {"problem": problem, "optimiser": optimiser}
                 | {column: group[column].iloc[0] for column in by}
                 | {"M": average, "chosen": average == chosen, "path": path, "result": result}
-                | {"correlation": _mean_of_known(spearman(x, y))}
+                | {"correlation": value}
                 | {"correlation_low": low, "correlation_high": high}
                 | {"estimators": scores.shape[1], "seeds": scores.shape[0]}
             )

@@ -17,7 +17,6 @@ def answer(found: pd.DataFrame, exact_path: pd.DataFrame) -> list[Markup]:
         found: a ``gradbench.metrics.correlation`` along the runs themselves.
         exact_path: the same along the runs with the exact gradient.
     """
-    found = found.dropna(subset=["correlation"]) if len(found) else found
     if found.empty:
         return [
             Markup(

@@ -24,6 +24,7 @@ from gradbench.results.store import Results
 from gradbench.suites.gradients import Instance, load_or_compute_gradient, load_params
 from gradbench.suites.instance import ProblemInstance
 from gradbench.suites.suite import Suite
+from gradbench.suites.train import Diverged
 
 _FLUSH_SECONDS = 3.0  # the work that a killed run loses, at most
 ENUMERATED = 1 << 23  # draws of one example that exact moments may take: some seconds
@@ -100,7 +101,15 @@ def measure_problem(
         return measured
     name = built.problem.name
     bar.set_description(f"{name}: training")
-    _train(results, built, retrain)
+    try:
+        _train(results, built, retrain)
+    except Diverged as error:
+        warnings.warn(
+            f"problem {name!r}: {error}; its later checkpoints are left out, the others go on",
+            GradbenchWarning,
+            stacklevel=2,
+        )
+        todo = [place for place in todo if results.load_checkpoint(place) is not None]
     for place in todo:
         params = load_params(results, built, place)
         bar.set_description(f"{name}, {place.checkpoint}: {gradient_of(built)}")

@@ -6,11 +6,11 @@ from functools import lru_cache, partial
 from typing import Any, TypeAlias
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 import optax
 from jaxtyping import Array
 
-from gradbench.core.contract import Batch, Loss, Params
+from gradbench.core.contract import Batch, Loss, Params, scalar_of
 from gradbench.core.errors import GradbenchError
 from gradbench.core.registry import Registry
 from gradbench.core.run import batch_size
@@ -187,6 +187,13 @@ def check_batch(batch: int, data: Batch) -> None:
         )
 
 
+class Diverged(GradbenchError):
+    """Training that ended in parameters which are not finite, or worse than those it began with."""
+
+
+SUSPICIOUS = 100  # times the initial parameters; beyond it the loss is looked at
+
+
 def train(
     loss: Loss,
     params: Params,
@@ -203,18 +210,34 @@ def train(
     not change the course.
 
     Raises:
-        GradbenchError: a batch is larger than the data, or training diverges.
+        GradbenchError: a batch is larger than the data.
+        Diverged: parameters are not finite, or have grown and the loss is ten times the initial.
     """
     check_batch(batch, data)
-    state, epoch = optimiser.init(params), 0
+    state, epoch, initial = optimiser.init(params), 0, params
     for checkpoint in checkpoints:
         params, state = _epochs(loss, optimiser, batch, params, state, data, key, epoch, checkpoint)
         epoch = checkpoint
-        if not all(bool(jnp.all(jnp.isfinite(leaf))) for leaf in jax.tree.leaves(params)):
-            raise GradbenchError(
+        if not np.isfinite(_largest(params)):
+            raise Diverged(
                 f"training gave parameters that are not finite by epoch {epoch}; lower the rate"
             )
+        if _largest(params) > SUSPICIOUS * max(_largest(initial), 1.0):  # else it costs nothing
+            before, after = (
+                float(scalar_of(jax.jit(loss)(own, key, data))) for own in (initial, params)
+            )
+            if not abs(after) <= 10 * abs(before):
+                raise Diverged(
+                    f"training diverged by epoch {epoch}, from a loss of {before:.3g} to "
+                    f"{after:.3g}; lower the rate"
+                )
         yield epoch, params
+
+
+def _largest(params: Params) -> float:
+    """Return the largest size of a parameter, NaN or infinite if one is."""
+    sizes = [np.max(np.abs(np.asarray(leaf)), initial=0.0) for leaf in jax.tree.leaves(params)]
+    return float(np.max(sizes))  # which keeps NaN, unlike max
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2))

@@ -14,7 +14,7 @@ import tiny
 from tiny import changed
 
 import gradbench
-from gradbench.core.errors import GradbenchError
+from gradbench.core.errors import GradbenchError, GradbenchWarning
 from gradbench.estimators.registry import evaluations
 from gradbench.measure import cell as driver
 from gradbench.results.shards import CheckpointId
@@ -423,14 +423,24 @@ def test_an_estimator_that_does_not_fit_a_problem_is_refused_before_anything_is_
 
 
 @pytest.mark.slow
-def test_training_that_diverges_is_refused_and_its_earlier_checkpoints_are_kept(tmp_path):
-    problem = changed(
-        tiny.PROBLEM, ("logistic_loss", "squared_error"), ("0.05", "1e12"), ("10]", "100]")
-    )
-    suite = tiny.write(tmp_path / "suite", tiny=problem)
-    sentence = refusal(suite, tmp_path / "results")
-    assert "not finite by epoch 100; lower the rate" in sentence
-    assert len(list(tmp_path.glob("results/checkpoints/tiny/0/*.npz"))) == 1
+@pytest.mark.parametrize(("rate", "said"), [("1e12", "not finite"), ("1e30", "diverged")])
+def test_training_that_diverges_is_told_and_all_else_is_measured(tmp_path, rate, said):
+    """Its earlier checkpoint, and the problem after it."""
+    loss = "squared_error" if rate == "1e12" else "logistic_loss"
+    problem = changed(tiny.PROBLEM, ("logistic_loss", loss), ("0.05", rate), ("10]", "100]"))
+    two = changed(tiny.SUITE, ('["tiny.toml"]', '["bad.toml", "tiny.toml"]'))
+    suite = tiny.write(tmp_path / "suite", two, bad=problem, tiny=tiny.PROBLEM)
+    with pytest.warns(GradbenchWarning) as caught:
+        run(suite, tmp_path / "results", progress=False)
+    (sentence,) = {str(one.message) for one in caught}
+    assert sentence.startswith("problem 'bad': training ") and said in sentence
+    assert "by epoch 100" in sentence and sentence.endswith("the others go on")
+    assert len(list(tmp_path.glob("results/checkpoints/bad/0/*.npz"))) == 1
+    cells = {
+        (cell.place.problem, cell.place.checkpoint)
+        for cell in Results.open(tmp_path / "results").cells()
+    }
+    assert cells == {("bad", "epoch 0"), ("tiny", "epoch 0"), ("tiny", "epoch 10")}
 
 
 # --- what numbers depend on ---
