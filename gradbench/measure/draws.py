@@ -2,13 +2,15 @@
 
 Draws are numbered. Draw i of a cell has the key ``fold_in(key, i)``, so that it does not matter
 when or where it is made. Consecutive draws form blocks. One compiled function makes a block: a scan
-over chunks of vmapped draws that are small enough to stay in the processor's cache. Another one,
-shared by all estimators, reduces it to the statistics of ``gradbench.measure.blocks``: see
-``gradbench.measure.reduce``. Blocks are stored, merged and resumed.
+over chunks of vmapped draws that are small enough to stay in the processor's cache. Where a process
+has several devices, each makes one at the same time. Another function, shared by all estimators,
+reduces it to the statistics of ``gradbench.measure.blocks``: see ``gradbench.measure.reduce``.
+Blocks are stored, merged and resumed.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
+from itertools import islice
 from typing import Any, NamedTuple
 
 import jax
@@ -25,13 +27,13 @@ from gradbench.core.pytrees import layer_vectors
 from gradbench.exact.moments import moments_work, unchecked_moments
 from gradbench.exact.size import largest_array
 from gradbench.measure.blocks import Block
+from gradbench.measure.devices import apart, chunk_numbers, devices, on_each
 from gradbench.measure.reduce import reduced
 
 BLOCKS = 32  # of a cell, at least
 _LARGEST_BLOCK = 8192  # draws
 _BLOCK_ENTRIES = 1 << 23  # gradient coordinates of a block, which are in memory at the same time
 _MOST_DRAWS = 2**32  # keys are numbered in 32 bits
-_CHUNK = 1 << 18  # numbers of the largest array of a chunk of draws, which then stay in cache
 
 
 class Plan(NamedTuple):
@@ -126,17 +128,18 @@ def measure(
     chunk = chunk_of(loss, params, batch, plan.block)
     same = is_deterministic(loss)
     once = draw_block(loss, 1, 1, params, batch, key, 0)[1] if same else ()
-    for index in range(plan.blocks) if blocks is None else blocks:
-        count = min(plan.block, plan.draws - index * plan.block)
+    numbers = iter(range(plan.blocks) if blocks is None else blocks)
+    while indices := list(islice(numbers, 1 if same else len(devices()))):
         if same:
-            gradients = tuple(jnp.broadcast_to(g, (plan.block, g.shape[1])) for g in once)
+            drawn = [tuple(jnp.broadcast_to(g, (plan.block, g.shape[1])) for g in once)]
         else:
-            _, gradients = draw_block(
-                loss, plan.block, chunk, params, batch, key, index * plan.block
-            )
-        with float64():
-            *layers, network = reduced(*plan.sizes, gradients, exact, count)
-        yield Block(index, tuple(layers), network)
+            firsts = [index * plan.block for index in indices]
+            drawn = _draw_blocks(loss, plan.block, chunk, params, batch, key, firsts)
+        for index, gradients in zip(indices, drawn, strict=True):
+            count = min(plan.block, plan.draws - index * plan.block)
+            with float64():
+                *layers, network = reduced(*plan.sizes, gradients, exact, count)
+            yield Block(index, tuple(layers), network)
 
 
 def layer_moments(
@@ -158,7 +161,7 @@ def chunk_of(loss: Loss, params: Params, batch: Batch, block: int) -> int:
     key = jax.eval_shape(lambda: jax.random.key(0))
     make, numbers = parts(loss)
     program = jax.make_jaxpr(partial(draw, make))(numbers, params, key, batch)
-    fitting = max(1, _CHUNK // largest_array(program.jaxpr))
+    fitting = max(1, chunk_numbers() // largest_array(program.jaxpr))
     return min(block, 1 << (fitting.bit_length() - 1))
 
 
@@ -193,6 +196,45 @@ def draw_block(
     make, numbers = parts(loss)
     values, gradients = _draw_block(make, block, chunk, numbers, params, batch, key, first)
     return values, gradients
+
+
+def _draw_blocks(
+    loss: Loss,
+    block: int,
+    chunk: int,
+    params: Params,
+    batch: Batch,
+    key: Array,
+    firsts: Sequence[int],
+) -> list[tuple[Float[Array, "block p"], ...]]:
+    """Return the gradients of the blocks of draws from each of ``firsts`` on.
+
+    As many as there are devices are made at the same time, fewer one after the other.
+    """
+    if len(firsts) == 1 or len(firsts) < len(devices()):
+        return [draw_block(loss, block, chunk, params, batch, key, k)[1] for k in firsts]
+    check_platform()
+    make, numbers = parts(loss)
+    each = np.array(firsts, np.uint32)
+    found = _draw_on_each(make, block, chunk, numbers, params, batch, key, each)
+    return [gradients for _, gradients in apart(found)]
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2))
+def _draw_on_each(
+    make: Make,
+    block: int,
+    chunk: int,
+    numbers: Any,
+    params: Params,
+    batch: Batch,
+    key: Array,
+    firsts: Array,
+) -> Any:
+    def own(first: Array, numbers: Any, params: Params, batch: Batch, key: Array) -> Any:
+        return _draw_block(make, block, chunk, numbers, params, batch, key, first)
+
+    return on_each(own, firsts, numbers, params, batch, key)
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2))

@@ -17,6 +17,7 @@ from gradbench.core.contract import is_deterministic
 from gradbench.core.errors import GradbenchError
 from gradbench.core.pytrees import layer_names, layer_vectors
 from gradbench.estimators import arm, exact, mean_field, nested, psa, reinforce, rloo
+from gradbench.measure import devices
 from gradbench.measure import draws as module
 from gradbench.measure.blocks import BINS, pool
 from gradbench.measure.draws import Plan, make_plan, measure
@@ -190,7 +191,7 @@ def test_chunks_count_what_a_draw_makes_of_an_example_flips_and_samples_too():
         (random_gradient, 16 * 16),  # the largest weight
     ):
         chunk = module.chunk_of(loss, params, batch, 1 << 20)
-        assert chunk * numbers <= module._CHUNK < 2 * chunk * numbers
+        assert chunk * numbers <= devices.chunk_numbers() < 2 * chunk * numbers
     assert module.chunk_of(psa(network), params, batch, 2) == 2
 
 
