@@ -9,7 +9,8 @@ from typing import Any
 import click
 
 from gradbench.cli.group import cli
-from gradbench.cli.options import BAD_INPUT, INTERRUPTED, say
+from gradbench.cli.options import BAD_INPUT, say
+from gradbench.cli.signals import code_of, interruptible
 from gradbench.cli.usage import sentence
 from gradbench.core.errors import GradbenchError, GradbenchWarning
 from gradbench.core.names import visible_lines
@@ -18,12 +19,13 @@ from gradbench.core.names import visible_lines
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code.
 
-    The code is 0, 1 where a check fails, 2 for bad input, and 130 after Ctrl-C.
+    The code is 0, 1 where a check fails, 2 for bad input, 130 after Ctrl-C and 143 after SIGTERM.
     """
     _open_closed_streams()
     warnings.showwarning = _print_warning
     try:
-        code = _run(sys.argv[1:] if arguments is None else list(arguments))
+        with interruptible():
+            code = _run(sys.argv[1:] if arguments is None else list(arguments))
         sys.stdout.flush()  # an error of the output is to be seen here, not at exit
     except GradbenchError as error:
         say(f"gradbench: {error}", error=True)
@@ -41,12 +43,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         reason = str(error).splitlines()[0].removeprefix("RESOURCE_EXHAUSTED: ")
         say(f"gradbench: {reason}; ask for less, such as narrower networks", error=True)
         return BAD_INPUT
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         print(
             "\ngradbench: interrupted; what was measured is kept, run the same command to continue",
             file=sys.stderr,
         )
-        return INTERRUPTED
+        return code_of(stop)
     except BrokenPipeError:  # the reader of the output, such as head, has seen enough
         _discard_output()
         return 0

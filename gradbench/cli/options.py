@@ -13,7 +13,6 @@ from gradbench.core.names import visible_lines
 
 FAILED = 1
 BAD_INPUT = 2
-INTERRUPTED = 130  # as shells report Ctrl-C
 F = TypeVar("F", bound=Callable[..., Any])
 
 

@@ -169,8 +169,13 @@ def refuse_newer(path: Path, schema: int) -> None:
 
 
 def partial(path: Path) -> Path:
-    """Return the name of a file while it is being written."""
-    return path.with_name(f".{path.name}{_PARTIAL}")
+    """Return the name of a file while this process writes it."""
+    return path.with_name(f".{path.name}.{os.getpid()}{_PARTIAL}")
+
+
+def is_partial(name: str, of: str) -> bool:
+    """Return whether a ``name`` is that of the file ``of`` while some process writes it."""
+    return name.startswith(f".{of}.") and name.endswith(_PARTIAL)
 
 
 def remove_partials(directory: Path) -> None:

@@ -13,7 +13,7 @@ from gradbench.core.atomic import (
     Json,
     digest,
     guard,
-    partial,
+    is_partial,
     read_file,
     refuse_newer,
     to_json,
@@ -130,8 +130,8 @@ def _refuse_foreign(directory: Path) -> None:
     with guard("read", directory):
         names = {path.name for path in directory.iterdir()}
     # The files that are there when a first run dies at once.
-    begun = {".lock", partial(directory / "manifest.json").name}
-    if "manifest.json" not in names and names - begun:
+    others = {name for name in names - {".lock"} if not is_partial(name, "manifest.json")}
+    if "manifest.json" not in names and others:
         raise GradbenchError(
             f"{str(directory)!r} is not empty and has no manifest.json, so it holds no results; "
             "choose an empty or new directory with --out"

@@ -116,6 +116,11 @@ def _refuse_other_run(first: Results, other: Results) -> None:
                 f"{str(results.directory)!r} has schema {schema}, whose files do not say what they "
                 f"belong to; only those of schema {SCHEMA} can be merged, so run the suite again"
             )
+        if results.manifest["suite"].get("plan"):
+            raise GradbenchError(
+                f"{str(results.directory)!r} holds training runs, and only draws can be merged; "
+                "run such a suite in one directory"
+            )
     one, two = first.manifest, other.manifest
     different = [key for key in ("seed", "draws") if one[key] != two[key]]
     what = [f"{key} = {one[key]} and {two[key]}" for key in different]

@@ -227,6 +227,15 @@ def test_results_of_an_old_schema_are_refused(whole, tmp_path):
     assert_one_sentence(error, old, "schema 2", "run the suite again")
 
 
+def test_training_runs_are_refused(whole, tmp_path, monkeypatch):
+    results = Results.open(whole)
+    results.manifest["suite"]["plan"] = {"steps": 1}
+    monkeypatch.setattr(merging.Results, "open", lambda directory: results)
+    with pytest.raises(GradbenchError) as error:
+        merge([whole, whole], tmp_path / "merged")
+    assert_one_sentence(error, whole, "holds training runs", "in one directory")
+
+
 def test_nothing_is_merged_into_a_part_or_into_something_else(whole, halves, tmp_path):
     before = [contents(half) for half in halves]
     for out in (halves[0], halves[1] / "merged", halves[0].parent):

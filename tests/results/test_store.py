@@ -402,7 +402,7 @@ def test_after_a_kill_in_the_middle_of_a_write_the_run_goes_on(tmp_path):
         check=False,
     )
     assert run.returncode == -signal.SIGKILL
-    leftovers = list(tmp_path.rglob(partial(Path("*.parquet")).name))
+    leftovers = list(tmp_path.rglob(".*.parquet.*"))
     assert len(leftovers) == 1
     assert some_cell(Results.open(tmp_path)).done_blocks() == 1  # what is half written is not read
     with Results.open_or_create(tmp_path, SUITE, 1, 100) as results:  # the lock died with it

@@ -1,0 +1,142 @@
+"""Commands that are killed at any moment: what they leave behind, and how they are continued.
+
+``Server`` is a process that has imported what commands need and forks for each of them, so that
+many can be killed in little time. It has never computed anything by JAX, which has no threads then.
+"""
+
+import contextlib
+import json
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+from xml.etree import ElementTree
+
+from gradbench.results.store import Results
+
+SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
+# What a shell reports of a process that has been ended by a signal, or has ended itself for it.
+CODES = {signal.SIGKILL: {-9}, signal.SIGTERM: {143, -15}, signal.SIGINT: {130, -2}}
+
+_SERVER = """
+import json, os, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # as at a terminal
+from gradbench.cli.main import main
+from gradbench.measure import timing
+for module in sys.argv[1:]:
+    __import__(module)
+timing.BUDGET = timing.SINGLE = 1e-3
+for line in sys.stdin:
+    arguments = json.loads(line)
+    child = os.fork()
+    if not child:
+        os.setsid()
+        for stream in (sys.stdout, sys.stderr):
+            os.dup2(os.open(os.environ["KILLS_LOG"], os.O_WRONLY | os.O_CREAT | os.O_APPEND),
+                    stream.fileno())
+        code = 1
+        try:
+            code = main(arguments)
+        finally:
+            sys.stdout.flush(), sys.stderr.flush()
+            os._exit(code)
+    print(child, flush=True)
+    status = os.waitpid(child, 0)[1]
+    print(os.waitstatus_to_exitcode(status), flush=True)
+"""
+
+
+class Server:
+    """Runs commands, one at a time, each in a process of its own."""
+
+    def __init__(self, folder, *modules):
+        self.log = folder / "log"
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", _SERVER, *modules],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=os.environ | {"KILLS_LOG": str(self.log)},
+        )
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.stdin.close()
+        self.process.wait()
+        self.process.stdout.close()
+
+    def run(self, arguments, seconds=None, number=None):
+        """The exit code of a command that gets a signal after some time; and how long it took."""
+        self.log.write_text("")
+        print(json.dumps([str(one) for one in arguments]), file=self.process.stdin, flush=True)
+        child = int(self.process.stdout.readline())
+        begin = time.monotonic()
+        if number is not None:
+            time.sleep(seconds)
+            with contextlib.suppress(ProcessLookupError):  # it has ended before
+                os.kill(child, number)
+        code = int(self.process.stdout.readline())
+        return code, time.monotonic() - begin
+
+
+def assert_whole(directory):
+    """Nothing that a reader looks at is half-written, whatever has been killed."""
+    for path in sorted(directory.rglob("*")):
+        if not path.is_file() or path.name.startswith("."):
+            continue
+        data = path.read_bytes()
+        if path.suffix == ".pdf":
+            assert data.startswith(b"%PDF") and data.rstrip().endswith(b"%%EOF"), path
+        elif path.suffix == ".png":
+            assert data.startswith(b"\x89PNG") and data.endswith(b"IEND\xaeB`\x82"), path
+        elif path.suffix == ".svg":
+            ElementTree.fromstring(data)
+        elif path.suffix == ".py":
+            compile(data, str(path), "exec")
+        elif path.suffix == ".html":
+            assert data.rstrip().endswith(b"</html>"), path
+        elif path.suffix == ".json":
+            json.loads(data)
+    if (directory / "manifest.json").exists():
+        results = Results.open(directory)
+        for cell in results.cells():
+            cell.load()
+            results.load_moments(cell.place, cell.estimator)
+            results.load_cost(cell.place, cell.estimator)
+            assert results.load_checkpoint(cell.place) is not None
+            assert results.load_reference(cell.place) is not None
+
+
+def killed_until_done(server, arguments, directory, seed, most, kills):
+    """Kill a command again and again, then let it end; returns the signals that it got.
+
+    Args:
+        server: where it runs.
+        arguments: the command.
+        directory: what it writes.
+        seed: of the moments and signals.
+        most: the seconds within which a signal comes.
+        kills: how many are tried.
+    """
+    generator = random.Random(seed)
+    got = []
+    for _ in range(kills):
+        number = generator.choice(SIGNALS)
+        code, _ = server.run(arguments, generator.uniform(0, most), number)
+        said = server.log.read_text()
+        assert "Traceback" not in said, said
+        assert code in CODES[number] or code == 0, (arguments, number, code, said)
+        if code == 143 or code == 130:
+            assert re.search("interrupted; what was measured is kept", said), said
+        assert_whole(directory)
+        if code == 0:
+            break
+        got.append(number)
+    code, _ = server.run(arguments)
+    assert code == 0, server.log.read_text()
+    return got

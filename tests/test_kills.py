@@ -1,0 +1,235 @@
+"""SIGKILL, SIGTERM and Ctrl-C at any moment: nothing is lost, halved or changed by them."""
+
+import os
+import shutil
+import signal
+import sys
+import threading
+import time
+
+import pytest
+import tiny
+from kills import SIGNALS, Server, killed_until_done
+from stored import contents, write_run
+
+from gradbench.cli import signals
+from gradbench.cli.commands import list as list_command
+from gradbench.cli.main import main
+from gradbench.results.store import Results
+
+JAX = ("jax", "gradbench.suites.runner", "gradbench.plots.suite", "gradbench.report.html")
+# Runs that are tried, of 200 kills in all: how often each command is begun, and killed.
+KILLS = {"run": (8, 9), "until": (5, 8), "workers": (4, 5), "plot": (4, 6), "report": (4, 5)}
+MERGES = (4, 6)
+
+
+def tried(name):
+    """The seeds of a command, and how often it is killed under each: 200 times in all."""
+    times, kills = KILLS[name]
+    return range(times), kills
+
+
+def numbers(directory):
+    """All that is stored but times and the figures."""
+    results = Results.open(directory)
+    files = {
+        name: data
+        for name, data in contents(directory).items()
+        if name.split("/")[0] in ("checkpoints", "references", "moments")
+    }
+    costs = [
+        (*cell.place, cell.estimator, results.load_cost(cell.place, cell.estimator)["evaluations"])
+        for cell in results.cells()
+    ]
+    return files, tiny.numbers(directory), costs
+
+
+def shown(directory):
+    """What was drawn and written for readers."""
+    names = ("figures", "report.html")
+    return {name: data for name, data in contents(directory).items() if name.split("/")[0] in names}
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    with Server(tmp_path_factory.mktemp("server"), *JAX) as server:
+        yield server
+
+
+RUNS = {
+    "run": [],
+    "until": ["--until", "rel_se=20%", "--draws", "600"],
+    "workers": ["--workers", "2"],
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", RUNS)
+def test_a_run_that_is_killed_at_any_moment_ends_in_the_uninterrupted_result(
+    finished_run, tmp_path, server, name
+):
+    command = ["run", finished_run / "suite.toml", *RUNS[name], "--out"]
+    whole = tmp_path / "whole"
+    server.run([*command, whole])  # which compiles
+    shutil.rmtree(whole)
+    code, seconds = server.run([*command, whole])
+    assert code == 0, server.log.read_text()
+    seeds, kills = tried(name)
+    got = []
+    for seed in seeds:
+        out = tmp_path / f"{name} {seed}"
+        got += killed_until_done(server, [*command, out], out, seed, 0.7 * seconds, kills)
+        assert numbers(out) == numbers(whole)
+        assert shown(out).keys() == shown(whole).keys()
+    print(f"{name}: {len(got)} kills survived")
+    assert set(got) == set(SIGNALS)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["plot", "report"])
+def test_what_is_drawn_and_written_is_whole_at_any_moment(tmp_path, server, name):
+    write_run(tmp_path / "results")
+    shutil.copytree(tmp_path / "results", tmp_path / "whole")
+    code, seconds = server.run([name, tmp_path / "whole"])
+    assert code == 0, server.log.read_text()
+    got = []
+    seeds, kills = tried(name)
+    for seed in seeds:
+        out = tmp_path / f"{name} {seed}"
+        shutil.copytree(tmp_path / "results", out)
+        got += killed_until_done(server, [name, out], out, seed, seconds, kills)
+        assert shown(out) == shown(tmp_path / "whole")
+    print(f"{name}: {len(got)} kills survived")
+    assert set(got) == set(SIGNALS)
+
+
+@pytest.fixture(scope="module")
+def parts(tmp_path_factory):
+    """Two parts of a run that is stored, beside the whole."""
+    folder = tmp_path_factory.mktemp("parts")
+    whole = write_run(folder / "whole")
+    for name, missing in (("one", "b"), ("two", "a")):
+        shutil.copytree(whole, folder / name)
+        for kind in ("checkpoints", "references", "moments", "costs", "shards"):
+            shutil.rmtree(folder / name / kind / missing)
+    return folder
+
+
+def merged_under_fire(parts, tmp_path, times, kills):
+    """The signals that merges got, each of which has ended in the whole."""
+    got = []
+    modules = ("gradbench.results.merge", "gradbench.metrics.directory")
+    with Server(tmp_path, *modules) as server:
+        command = ["merge", parts / "one", parts / "two", "--out"]
+        code, seconds = server.run([*command, tmp_path / "merged"])
+        assert code == 0, server.log.read_text()
+        for seed in range(times):
+            out = tmp_path / f"merge {seed}"
+            got += killed_until_done(server, [*command, out], out, seed, 0.8 * seconds, kills)
+            found, whole = contents(out), contents(parts / "whole")
+            assert found == whole | {name: found[name] for name in ("manifest.json", ".lock")}
+    return got
+
+
+def test_merges_that_are_killed_end_in_the_whole(parts, tmp_path):
+    assert len(merged_under_fire(parts, tmp_path, 1, 3)) >= 1
+
+
+@pytest.mark.slow
+def test_many_merges_that_are_killed_end_in_the_whole(parts, tmp_path):
+    got = merged_under_fire(parts, tmp_path, *MERGES)
+    print(f"merge: {len(got)} kills survived")
+    assert set(got) == set(SIGNALS)
+
+
+def test_as_many_kills_are_tried_as_is_said():
+    assert sum(times * kills for times, kills in [*KILLS.values(), MERGES]) == 200
+
+
+# --- the two signals that ask ---
+
+
+@pytest.fixture
+def interrupted(monkeypatch, capsys):
+    """``interrupted(what)``: the exit code of a command that does this, and what it says."""
+
+    def interrupted(what):
+        monkeypatch.setattr(list_command.command, "callback", lambda **_: what())
+        return main(["list"]), capsys.readouterr().err
+
+    return interrupted
+
+
+def send(number):
+    os.kill(os.getpid(), number)
+    time.sleep(5)  # the signal is seen before that
+    raise AssertionError
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_both_signals_end_a_command_with_their_code_and_leave_no_handler(interrupted, number, code):
+    before = [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)]
+    hook = sys.unraisablehook
+    found, said = interrupted(lambda: send(number))
+    assert found == code and "interrupted; what was measured is kept" in said
+    assert [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)] == before
+    assert sys.unraisablehook is hook
+
+
+class Swallowing:
+    """What is interrupted while Python ends it, where errors are only printed."""
+
+    def __init__(self, number):
+        self.number = number
+
+    def __del__(self):
+        send(self.number)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_that_comes_in_a_callback_is_not_lost(interrupted, number, code):
+    def swallow():
+        Swallowing(number)
+        time.sleep(5)
+
+    found, said = interrupted(swallow)
+    assert found == code and "Exception ignored" not in said
+
+
+def test_an_error_that_a_library_makes_of_a_signal_is_an_interruption(interrupted):
+    def convert():
+        try:
+            send(signal.SIGTERM)
+        except KeyboardInterrupt:
+            raise RuntimeError("INTERNAL: callback failed") from None
+
+    assert interrupted(convert)[0] == 143
+
+
+def test_signals_that_are_ignored_stay_ignored_and_other_threads_leave_them_alone(interrupted):
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        code, _ = interrupted(lambda: os.kill(os.getpid(), signal.SIGTERM))
+        assert code == 0 and signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    codes = []
+    thread = threading.Thread(target=lambda: codes.append(interrupted(lambda: None)[0]))
+    thread.start()
+    thread.join()
+    assert codes == [0]
+
+
+def test_errors_that_only_python_sees_are_still_printed(interrupted):
+    class Failing:
+        def __del__(self):
+            raise ValueError("of a user")
+
+    seen = []
+    before, sys.unraisablehook = sys.unraisablehook, lambda lost: seen.append(lost.exc_type)
+    try:
+        with signals.interruptible():
+            Failing()
+    finally:
+        sys.unraisablehook = before
+    assert seen == [ValueError]
