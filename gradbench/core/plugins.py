@@ -135,6 +135,11 @@ def loaded() -> list[str]:
     return sorted(_loaded.values())
 
 
+def files() -> list[str]:
+    """Return the paths of the plugin files that were loaded, in this order."""
+    return [name for name in _loaded if os.path.isabs(name)]
+
+
 def _entry_points(group: str) -> Any:
     from importlib.metadata import entry_points
 

@@ -22,6 +22,7 @@ from gradbench.suites.instance import ProblemInstance, build, estimator
 from gradbench.suites.suite import Suite
 from gradbench.suites.times import Ready, lack_times, measure_times
 from gradbench.suites.training.sweep import describe_training, train_suite
+from gradbench.suites.workers.drive import distribute, engine_of
 
 
 def run(
@@ -34,6 +35,8 @@ def run(
     until: float | None = None,
     until_metrics: Sequence[str] = UNTIL_METRICS,
     retrain: bool = False,
+    workers: int | None = None,
+    dask: str | None = None,
 ) -> Results:
     """Measure every cell of a suite that is not finished yet, and store it in a directory.
 
@@ -53,6 +56,9 @@ def run(
         until_metrics: the metrics of one draw that must be so precise in every layer.
         retrain: train anew also what comes trained with the package, see
             ``ProblemInstance.checkpoints``.
+        workers: measure by so many processes of this machine, with the same numbers. The times of
+            draws are measured afterwards, by one process.
+        dask: measure by the workers of the Dask scheduler at this address, likewise.
 
     Returns:
         The results, closed to writing.
@@ -62,7 +68,13 @@ def run(
             that computes wrong values.
     """
     suite = _resolve(suite, draws, quick, until, until_metrics)
+    engine = engine_of(workers, dask)
     if suite.plan is not None:
+        if engine is not None:
+            raise GradbenchError(
+                f"the suite {suite.name!r} is of training runs, which have no workers yet; leave "
+                "out --workers and --dask"
+            )
         return train_suite(suite, directory_of(suite, out), seed, progress)
     problems = _build(suite, seed)
     check_platform()  # before anything is written: the provenance says that it passed
@@ -87,6 +99,10 @@ def run(
             disable=not progress,
         ) as bar:
             missing = lack_times(results, everything)
+            if engine is not None:
+                pairs = list(zip(problems, tasks, strict=True))
+                distribute(engine, results, suite, pairs, bar, retrain)
+                tasks = [list(list_tasks(results, suite, built)) for built in problems]
             for group in _by_network(problems, tasks):
                 measured: Ready = {}
                 for built, own in group:

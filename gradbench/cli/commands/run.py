@@ -25,6 +25,8 @@ from gradbench.cli.options import WHOLE, say, with_cache
     help="The metrics that --until is about (rmse,cosine), at M=1.",
 )
 @click.option("--retrain", is_flag=True, help="Train anew what comes trained with the package.")
+@click.option("--workers", type=WHOLE, metavar="N", help="Measure by N processes at once.")
+@click.option("--dask", metavar="ADDRESS", help="Measure by the workers of a Dask scheduler.")
 @with_cache
 @click.option("--dry-run", is_flag=True, help="Check, and say what would be run.")
 def command(
@@ -36,6 +38,8 @@ def command(
     until: str | None,
     metrics: str | None,
     retrain: bool,
+    workers: int | None,
+    dask: str | None,
     no_cache: bool,
     dry_run: bool,
 ) -> None:
@@ -67,7 +71,7 @@ def command(
         from gradbench.suites import runner
 
         with kept_programs(not no_cache):
-            results = runner.run(asked, out, seed, retrain=retrain)
+            results = runner.run(asked, out, seed, retrain=retrain, workers=workers, dask=dask)
     figures = current_figures(results)
     if figures is None:
         from gradbench.plots.suite import plot
