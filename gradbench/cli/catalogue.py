@@ -2,26 +2,25 @@
 
 import re
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
-from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
+from gradbench.cli.columns import fitted
 from gradbench.core import index, plugins
 from gradbench.core.errors import GradbenchError, did_you_mean
 from gradbench.core.registry import KINDS, Registry, is_kind, kind_of, registry
 from gradbench.core.specs import format_spec, parse_spec
-from gradbench.core.text import aligned
+from gradbench.core.text import aligned, as_json
 from gradbench.core.text import markdown as as_markdown
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["available", "estimator", "facts", "kinds", "shown", "text"]
+__all__ = ["available", "estimator", "facts", "json", "kinds", "shown", "text"]
 _Rows = list[dict[str, str]]
 _ALIASES = "also called"  # by the literature
 _PAPER = "paper"  # a link
-_WORD = r"(?:[^\s(-]|-(?![A-Za-z]{3}))*(?:-(?=[A-Za-z]{3})|\(|\s+|$)"
 _NO_ROOM = (_ALIASES, _PAPER, "randomness", "layers", "needs")
 
 
@@ -46,10 +45,19 @@ def text(kind: str, width: int | None = None, markdown: bool = False) -> str:
         GradbenchError: an unknown kind, or a plugin that fails.
     """
     table = [_linked(row) if markdown else _short(row) for row in _rows(kind)]
-    columns, rows = [*table[0]], [[*row.values()] for row in table]
     if not markdown:
-        return "\n".join(aligned(_wrapped([columns, *rows], width)))
+        return "\n".join(fitted(table, width))
+    columns, rows = [*table[0]], [[*row.values()] for row in table]
     return "\n".join(as_markdown([columns, *([f"`{name}`", *rest] for name, *rest in rows)]))
+
+
+def json(kind: str | None) -> str:
+    """Return ``list(kind)`` as JSON: an object for each thing; the names of the kinds without one.
+
+    Raises:
+        GradbenchError: an unknown kind, or a plugin that fails.
+    """
+    return as_json(kinds().split("\n") if kind is None else _rows(kind))
 
 
 def _short(row: dict[str, str]) -> dict[str, str]:
@@ -101,46 +109,6 @@ def _no_kind(kind: str, name: str) -> str:
         f"show got {kind!r} and {name!r}; give one directory, or a kind and a name, as in show "
         f"estimator psa{hint}"
     )
-
-
-def _wrapped(rows: Sequence[Sequence[str]], width: int | None) -> Sequence[Sequence[str]]:
-    """Break cells into further rows where lines would exceed a width.
-
-    Words are not broken, so that lines are wider where the width is less than some 120 characters.
-    """
-    columns = list(zip(*rows, strict=True))
-    widths = [max(map(len, column)) for column in columns]
-    least = [
-        max(len(title), *(len(line) for cell in cells for line in _broken(cell, 0, k == 0)))
-        for k, (title, *cells) in enumerate(columns)
-    ]
-    while width is not None and sum(widths) + 2 * (len(widths) - 1) > width:
-        free = [k for k, most in enumerate(widths) if most > least[k]]
-        if not free:
-            break
-        widths[max(free, key=widths.__getitem__)] -= 1
-    return [
-        line
-        for row in rows
-        for line in zip_longest(
-            *(
-                _broken(cell, most, k == 0)
-                for k, (cell, most) in enumerate(zip(row, widths, strict=True))
-            ),
-            fillvalue="",
-        )
-    ]
-
-
-def _broken(cell: str, width: int, indent: bool) -> list[str]:
-    """Break a cell into lines, which end after words, at hyphens, or before arguments."""
-    first, *parts = re.findall(_WORD, cell)
-    lines = [first]
-    for part in parts:
-        if len(lines[-1] + part.rstrip()) > width and part:
-            lines.append("  " * indent)
-        lines[-1] += part
-    return [line.rstrip() for line in lines]
 
 
 def estimator(spec: str) -> str:

@@ -6,9 +6,9 @@ from typing import Any
 
 import click
 
+from gradbench import __version__
 from gradbench.cli import commands
 from gradbench.cli.usage import Group
-from gradbench.core import plugins
 
 # Commands in the order of their use; others follow by name.
 _ORDER = ("list", "run", "show", "table", "rank", "compare", "plot", "report", "recommend", "check")
@@ -16,8 +16,11 @@ _ORDER = ("list", "run", "show", "table", "rank", "compare", "plot", "report", "
 
 def _load_plugins(context: click.Context, _: click.Parameter, files: tuple[str, ...]) -> None:
     """Load plugins, but not while a shell completes a line."""
-    for file in () if context.resilient_parsing else files:
-        plugins.load(file)
+    if files and not context.resilient_parsing:
+        from gradbench.core import plugins
+
+        for file in files:
+            plugins.load(file)
 
 
 def plugin_option() -> click.Option:
@@ -52,10 +55,28 @@ class Commands(Group):
         return command
 
 
+def _print_version(context: click.Context, _: click.Parameter, asked: bool) -> None:
+    if asked and not context.resilient_parsing:
+        click.echo(f"gradbench {__version__}")
+        context.exit()
+
+
+def version_option() -> click.Option:
+    """Return the option ``--version``."""
+    return click.Option(
+        ["--version"],
+        is_flag=True,
+        is_eager=True,
+        expose_value=False,
+        callback=_print_version,
+        help="Show the version and exit.",
+    )
+
+
 @click.group(
     cls=Commands,
     name="gradbench",
-    params=[plugin_option()],
+    params=[plugin_option(), version_option()],
     invoke_without_command=True,
     subcommand_metavar="COMMAND [ARGUMENTS]...",
     context_settings={"help_option_names": ["-h", "--help"]},

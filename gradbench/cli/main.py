@@ -1,5 +1,6 @@
 """The command line, ``gradbench list | run | show | ...``: a thin layer over functions."""
 
+import contextlib
 import os
 import sys
 import warnings
@@ -8,8 +9,9 @@ from typing import Any
 
 import click
 
+from gradbench.cli.complete import answer
 from gradbench.cli.group import cli
-from gradbench.cli.options import BAD_INPUT, say
+from gradbench.cli.options import BAD_INPUT
 from gradbench.cli.signals import code_of, interruptible
 from gradbench.cli.usage import sentence
 from gradbench.core.errors import GradbenchError, GradbenchWarning
@@ -19,49 +21,46 @@ from gradbench.core.names import visible_lines
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code.
 
-    The code is 0, 1 where a check fails, 2 for bad input, 130 after Ctrl-C and 143 after SIGTERM.
+    The code is 0, 1 where a check fails, 2 for bad input, 70 for an error of gradbench itself, 130
+    after Ctrl-C and 143 after SIGTERM.
     """
-    _open_closed_streams()
+    _make_streams_safe()
     warnings.showwarning = _print_warning
     try:
         with interruptible():
             code = _run(sys.argv[1:] if arguments is None else list(arguments))
         sys.stdout.flush()  # an error of the output is to be seen here, not at exit
+        return code
     except GradbenchError as error:
-        say(f"gradbench: {error}", error=True)
-        return BAD_INPUT
+        return _fail(str(error))
     except click.UsageError as error:
-        say(f"gradbench: {sentence(error)}", error=True)
-        return BAD_INPUT
-    except MemoryError as error:
-        reason = str(error) or "this machine has not enough memory"
-        say(f"gradbench: {reason}; ask for less, such as narrower networks", error=True)
-        return BAD_INPUT
-    except RuntimeError as error:  # JAX has no class of its own for this
-        if "RESOURCE_EXHAUSTED" not in str(error):
-            raise
-        reason = str(error).splitlines()[0].removeprefix("RESOURCE_EXHAUSTED: ")
-        say(f"gradbench: {reason}; ask for less, such as narrower networks", error=True)
-        return BAD_INPUT
+        return _fail(sentence(error))
     except KeyboardInterrupt as stop:
-        print(
-            "\ngradbench: interrupted; what was measured is kept, run the same command to continue",
-            file=sys.stderr,
-        )
-        return code_of(stop)
+        kept = "interrupted; what was measured is kept, run the same command to continue"
+        return _fail(kept, code_of(stop), "\n")
     except BrokenPipeError:  # the reader of the output, such as head, has seen enough
         _discard_output()
         return 0
-    except OSError as error:  # such as a full disk behind the output
-        say(f"gradbench: {error}; check the path and the space left there", error=True)
+    except Exception as error:
+        from gradbench.cli.faults import told
+
+        code = _fail(*told(error))
         _discard_output()
-        return BAD_INPUT
+        return code
+
+
+def _fail(sentence: str, code: int = BAD_INPUT, before: str = "") -> int:
+    """Print what is wrong on the standard error, if that can be written, and return the code."""
+    with contextlib.suppress(OSError):
+        print(f"{before}gradbench: {visible_lines(sentence)}", file=sys.stderr, flush=True)
     return code
 
 
 def _run(arguments: list[str]) -> int:
     """Return the exit code of a command; the errors of ``click`` and of the command are raised."""
     try:
+        if answer(cli):
+            return 0
         with cli.make_context("gradbench", arguments) as context:
             return cli.invoke(context) or 0
     except click.exceptions.Exit as end:  # after --help
@@ -85,14 +84,18 @@ def _print_warning(
 _print_other_warning = warnings.showwarning
 
 
-def _open_closed_streams() -> None:
-    """Send what is printed nowhere where standard output or error is closed, as with ``>&-``.
+def _make_streams_safe() -> None:
+    """Let printing never fail for the sake of a letter, or of a stream that is closed.
 
-    Else Python has None in its place, and the next file that is opened gets its number.
+    What is printed goes nowhere where standard output or error is closed, as with ``>&-``: Python
+    has None in its place, and the next file that is opened would get its number. Letters that the
+    terminal's encoding has not are written as in Python.
     """
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115 - to the end of the process
+    if getattr(sys.stdout, "errors", "") in ("strict", "surrogateescape"):
+        sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
 
 
 def _discard_output() -> None:

@@ -13,6 +13,7 @@ from gradbench.core.names import visible_lines
 
 FAILED = 1
 BAD_INPUT = 2
+OWN_ERROR = 70  # as sysexits.h calls an error of the software itself
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -40,7 +41,7 @@ with_format = click.option(
     "form",
     default="terminal",
     metavar="FORM",
-    help="Of the table: terminal, markdown, latex or csv.",
+    help="Of the table: terminal, markdown, latex, csv or json.",
 )
 # For gradbench.core.compiling.kept_programs.
 with_cache = click.option(
@@ -49,6 +50,30 @@ with_cache = click.option(
     help="Compile everything anew, and keep no compiled programs in the folder that the "
     "environment variable GRADBENCH_CACHE names (that of the user for caches).",
 )
+
+with_quiet = click.option(
+    "--quiet", "-q", is_flag=True, help="Print nothing but warnings and what is wrong."
+)
+
+
+def with_json(command: F) -> F:
+    """Add the option ``--json``, a short form of ``--format json``."""
+    return click.option(
+        "--json", "as_json", is_flag=True, help="Print JSON: a list of rows, for other programs."
+    )(command)
+
+
+def read_format(form: str, as_json: bool) -> str:
+    """Return the name of the format that ``--format`` and ``--json`` ask for.
+
+    Raises:
+        GradbenchError: they contradict, or there is no such format.
+    """
+    from gradbench.core.text import FORMATS
+
+    if as_json and form not in ("terminal", "json"):
+        raise GradbenchError(f"--json is there beside --format {form}; give one of them")
+    return "json" if as_json else FORMATS.canonical(form)
 
 
 def read_precision(text: str | None) -> float | None:
@@ -100,6 +125,7 @@ def say(text: object, error: bool = False) -> None:
 
 
 def print_figures(paths: Sequence[Path]) -> None:
-    """Print the paths of figures, one a line."""
-    for path in paths:
-        say(f"figure: {path}")
+    """Print how many figures there are, and where."""
+    for folder in dict.fromkeys(path.parent for path in paths):
+        names = {path.stem for path in paths if path.parent == folder}
+        say(f"{len(names)} figure{'s' * (len(names) > 1)} in {folder}")

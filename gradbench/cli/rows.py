@@ -3,15 +3,16 @@
 import os
 import shutil
 import sys
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from gradbench.cli import complete
 from gradbench.cli.options import WHOLE, F, say
 from gradbench.core.names import visible_lines
-from gradbench.core.text import FORMATS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,11 +23,18 @@ if TYPE_CHECKING:
 def with_selection(command: F) -> F:
     """Add the options ``--problem``, ``--estimator`` and ``--limit``."""
     problem = click.option(
-        "--problem", multiple=True, metavar="NAME", help="This problem alone; repeatable."
+        "-p",
+        "--problem",
+        multiple=True,
+        metavar="NAME",
+        shell_complete=complete.problems,
+        help="This problem alone; repeatable.",
     )
     estimator = click.option(
+        "-e",
         "--estimator",
         multiple=True,
+        shell_complete=complete.estimators,
         metavar="NAME",
         help="This estimator alone, with arguments or all of that name; repeatable.",
     )
@@ -59,6 +67,28 @@ def selected_cells(
     return read_cells(directory, problem, estimator)
 
 
+def selected_published(
+    directory: str, problem: Sequence[str], estimator: Sequence[str], limit: int | None
+) -> "pd.DataFrame | None":
+    """Return the rows of published results that the options select; None of other results.
+
+    Raises:
+        GradbenchError: the package has no such results, or these no such problem or estimator.
+    """
+    from gradbench.core.arguments import at_least
+    from gradbench.results.published import PREFIX, has_estimates, located
+
+    found = located(directory)
+    if not (directory.startswith(PREFIX) or has_estimates(found)):
+        return None
+    from gradbench.metrics.published import published_summary
+
+    if limit is not None:
+        at_least(1, "--limit", limit)
+    frame = selected_rows(published_summary(found), "problem", problem)
+    return selected_rows(frame, "estimator", estimator)
+
+
 def selected_rows(frame: "pd.DataFrame", column: str, names: Sequence[str]) -> "pd.DataFrame":
     """Return the rows with one of these names in a column, all rows if no name is given.
 
@@ -84,12 +114,36 @@ def left_out(rows: int, limit: int | None) -> str:
 
 def say_rows(text: str, rows: int, limit: int | None, form: str = "terminal") -> None:
     """Print a table of so many rows, and what a limit left out: below numbers on standard error."""
+    from gradbench.core.text import FORMATS
+
     found, missing = FORMATS.find(form), left_out(rows, limit)
     if missing and not found.numbers:
         text = f"{text}\n\n{found.note(missing)}"
-    say_paged(text)
+    say_paged(wrapped(text) if found is FORMATS["terminal"] else text)
     if missing and found.numbers:
         say(missing, error=True)
+
+
+def wrapped(text: str) -> str:
+    """Break the notes of a table, which begin at the margin, into lines that fit the terminal.
+
+    A line that does not end a sentence goes on in the next one.
+    """
+    width = max(40, shutil.get_terminal_size().columns)
+    if all(len(line) <= width or line.startswith(" ") for line in text.split("\n")):
+        return text
+    lines: list[str] = []
+    for line in text.split("\n"):
+        follows = lines and lines[-1] and not lines[-1].startswith(" ")
+        if follows and line and line[0] != " " and lines[-1][-1] not in ".;:":
+            lines[-1] += f" {line}"
+        else:
+            lines.append(line)
+    parts = (
+        [line] if line.startswith(" ") else textwrap.wrap(line, width, subsequent_indent="  ")
+        for line in lines
+    )
+    return "\n".join("\n".join(part) for part in parts)
 
 
 def say_paged(text: str) -> None:

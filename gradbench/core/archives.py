@@ -1,13 +1,18 @@
-"""Archives of arrays, npz: read as a whole or refused before they are unpacked.
+"""Files that come from anyone: read as a whole, or refused before they take time or memory.
 
-An archive comes from anyone, and a few kilobytes of it can say gigabytes of zeros. The sizes that
-it declares are looked at first, and no more than these is unpacked.
+A pipe in the place of a file would never end. Of an archive of arrays, npz, a few kilobytes can say
+gigabytes of zeros: the sizes that it declares are looked at first, and no more than these is
+unpacked.
 """
 
+import errno
 import io
 import math
+import os
+import stat
 import zipfile
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +21,29 @@ from numpy.typing import NDArray
 MOST_BYTES = 2**31  # of a file, also when it is unpacked: more is an attack
 _SMALL = 2**26  # bytes that any archive may unpack to
 _MOST_RATIO = 200  # of the sizes after and before unpacking, beyond that: that of zeros is 1000
+
+
+def read_plain_file(path: str | os.PathLike[str], most: int = MOST_BYTES) -> bytes:
+    """Return the content of a file; what is no plain file, such as a pipe, is not waited for.
+
+    Args:
+        path: the file.
+        most: the number of bytes that it may have.
+
+    Raises:
+        OSError: it cannot be read, is no plain file, or is larger.
+    """
+
+    def at_once(name: str, flags: int) -> int:
+        return os.open(name, flags | getattr(os, "O_NONBLOCK", 0))
+
+    with open(Path(path), "rb", opener=at_once) as file:
+        facts = os.fstat(file.fileno())
+        if not stat.S_ISREG(facts.st_mode):
+            raise OSError(errno.EINVAL, "it is not a file")
+        if facts.st_size > most:
+            raise OSError(errno.EFBIG, f"it has more than {most:,} bytes")
+        return file.read()
 
 
 def read_arrays(content: bytes, most: int = MOST_BYTES) -> dict[str, NDArray[Any]]:

@@ -18,7 +18,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
-from gradbench.core.archives import MOST_BYTES, read_arrays
+from gradbench.core.archives import MOST_BYTES, read_arrays, read_plain_file
 from gradbench.core.errors import GradbenchError
 
 # Of everything on disk; readers refuse newer ones and read older ones. From 3 on every file says
@@ -142,12 +142,16 @@ def read_file(path: Path) -> bytes:
     Raises:
         GradbenchError: it cannot be read, is no plain file, or is larger than any of results.
     """
-    with guard("read", path):
-        if path.exists() and not path.is_file():  # such as a pipe, which would never end
-            raise CorruptFile(f"{str(path)!r} is not a file; delete it and run again")
-        if path.stat().st_size > MOST_BYTES:
-            raise CorruptFile(f"{str(path)!r} is larger than any results; delete it and run again")
-        return path.read_bytes()
+    try:
+        return read_plain_file(path, MOST_BYTES)
+    except OSError as error:
+        wrong = {errno.EINVAL: "is not a file", errno.EISDIR: "is not a file"}
+        wrong |= {errno.EFBIG: "is larger than any results"}
+        if error.errno in wrong:
+            remedy = "delete it and run again"
+            raise CorruptFile(f"{str(path)!r} {wrong[error.errno]}; {remedy}") from None
+        with guard("read", path):
+            raise
 
 
 def _content(arrays: Mapping[str, Floats], note: str) -> str:

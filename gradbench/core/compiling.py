@@ -48,11 +48,18 @@ def compile_plainly(f: Callable[..., Any], **options: Any) -> Any:
 
 
 def user_cache() -> Path:
-    """Return the folder for all that is kept: ``GRADBENCH_CACHE``, or the user's own for caches."""
+    """Return the folder for all that is kept: ``GRADBENCH_CACHE``, or the user's own for caches.
+
+    It is a folder for temporary files where the user has no home.
+    """
     from platformdirs import user_cache_path
 
-    named = os.environ.get(FOLDER)
-    return Path(named).expanduser() if named else user_cache_path("gradbench", appauthor=False)
+    try:
+        named = os.environ.get(FOLDER)
+        folder = Path(named) if named else user_cache_path("gradbench", appauthor=False)
+        return folder.expanduser()
+    except RuntimeError:  # the home cannot be told
+        return Path(tempfile.gettempdir()) / "gradbench"
 
 
 def cache_folder() -> Path:

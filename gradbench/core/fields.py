@@ -84,9 +84,11 @@ class Items:
     def _checked(self, items: tuple[Any, ...]) -> tuple[Any, ...]:
         if len(items) < self.least:
             raise unfit(f"give at least {self.least} item{'s' * (self.least > 1)}")
-        for k, item in enumerate(items):
-            if self.distinct and item in items[:k]:
+        seen: set[Any] = set()
+        for k, item in enumerate(items if self.distinct else ()):
+            if item in seen:
                 raise unfit("it is there already; give every item once", item=k)
+            seen.add(item)
         return items
 
 

@@ -7,13 +7,11 @@ paths, ``literal`` for Python, ``visible`` for the terminal, ``in_latex``, ``in_
 ``in_csv``. HTML is escaped by the templates of the report, and figures take no text for TeX.
 """
 
-import hashlib
 import math
 import re
 import unicodedata
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import quote
 
 from gradbench.core.errors import GradbenchError
 
@@ -88,11 +86,15 @@ def figure_name(label: str) -> str:
     name = _quoted(label)
     if len(name) <= _LONGEST:
         return name
+    import hashlib  # some milliseconds, as urllib below
+
     short = re.sub(r"%.?$", "", name[: _LONGEST - 17])
     return f"{short}~{hashlib.blake2b(name.encode(), digest_size=8).hexdigest()}"
 
 
 def _quoted(label: str) -> str:
+    from urllib.parse import quote
+
     try:
         return re.sub(r"^\.", "%2E", quote(label, safe=_PLAIN))
     except UnicodeEncodeError:

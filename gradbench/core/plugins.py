@@ -32,6 +32,7 @@ def load(path: str | os.PathLike[str]) -> None:
     Raises:
         GradbenchError: it cannot be read, fails, or takes a name that exists.
     """
+    from gradbench.core.archives import read_plain_file
     from gradbench.core.atomic import digest
 
     file = Path(path).resolve()
@@ -39,7 +40,7 @@ def load(path: str | os.PathLike[str]) -> None:
     if name in _loaded:
         return
     try:
-        content = file.read_bytes()
+        content = read_plain_file(file)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise GradbenchError(
@@ -70,6 +71,8 @@ def imported(path: str, what: str) -> Any:
     sys.path.insert(0, folder)
     try:
         module = file.stem if place.endswith(".py") else place
+        if place.endswith(".py") and file.exists() and not file.is_file():  # such as a pipe
+            raise ImportError("it is not a file")
         found = importlib.import_module(module)
         if place.endswith(".py") and Path(str(found.__file__)).resolve() != file.resolve():
             raise ImportError(f"{module} is the module {found.__file__}; rename the file")

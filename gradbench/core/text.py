@@ -1,5 +1,6 @@
 """Text in columns, and the formats that tables of results are printed in."""
 
+import math
 import re
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -115,6 +116,26 @@ def _csv(frame: Any) -> str:
     return str(safe.to_csv(index=False)).rstrip("\n")
 
 
+def _json(frame: Any) -> str:
+    """Return rows as JSON: a list of objects. NaN is null, an infinite number is a text."""
+
+    def plain(value: Any) -> Any:
+        value = value.item() if hasattr(value, "item") else value
+        if isinstance(value, float) and not math.isfinite(value):
+            return None if math.isnan(value) else str(value)
+        return value
+
+    rows = [{str(k): plain(v) for k, v in row.items()} for row in frame.to_dict("records")]
+    return as_json(rows)
+
+
+def as_json(value: Any) -> str:
+    """Return a value as indented JSON in ASCII."""
+    import json
+
+    return json.dumps(value, indent=1, default=str)
+
+
 def _is_number(kind: Any) -> bool:
     return getattr(kind, "kind", "O") in "biuf"
 
@@ -130,4 +151,9 @@ FORMATS.add(
     "csv",
     Format(_terminal, numbers=_csv),
     summary="Comma-separated values: every column of the frame, numbers in full.",
+)
+FORMATS.add(
+    "json",
+    Format(_terminal, numbers=_json),
+    summary="JSON: a list with an object for each row, numbers in full.",
 )

@@ -10,6 +10,7 @@ import pandas as pd
 from gradbench import metrics
 from gradbench.core.atomic import write_file
 from gradbench.core.names import figure_name, literal
+from gradbench.core.progress import step
 from gradbench.metrics.directory import Cells, Directory, read_cells
 from gradbench.metrics.frames import Frames
 from gradbench.metrics.selection import Selection
@@ -149,6 +150,7 @@ def plot(results: Directory | Cells) -> list[Path]:
     suite = results.manifest["suite"]
     asked = FIGURES.canonical(suite["figure"])
     needed = {kind.data for kind in all_figures() if kind.is_drawn_for(asked)}
+    step("reading results")
     if is_training(results.manifest):
         wanted = {"learning", *needed}
         frames: Any = {name: getattr(metrics, name)(results) for name in wanted}
@@ -161,6 +163,7 @@ def plot(results: Directory | Cells) -> list[Path]:
         head = frames["summary"]
     paths = []
     for drawing in drawings(suite, head):
+        step(f"figure {drawing.name}")
         rows = chosen(frames[drawing.data], drawing.rows)
         if rows.empty:  # such as errors that were not measured
             continue

@@ -14,6 +14,7 @@ from markupsafe import Markup
 
 from gradbench import metrics
 from gradbench.core.atomic import write_file
+from gradbench.core.progress import step
 from gradbench.core.specs import label
 from gradbench.metrics import all_metrics
 from gradbench.metrics.directory import Cells, Directory, agreement, read_cells
@@ -62,6 +63,7 @@ def write_report(directory: Directory | Cells, out: str | Path | None = None) ->
             is finished, or the file cannot be written.
     """
     cells = read_cells(directory)
+    step("report")
     page = html(cells)
     path = Path(out) if out is not None else cells.results.directory / "report.html"
     write_file(path, page.encode())

@@ -7,6 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from gradbench.core import plugins
+from gradbench.core.archives import read_plain_file
 from gradbench.core.atomic import to_json, write_file
 from gradbench.results.shards import is_shard
 from gradbench.results.store import Results
@@ -34,7 +35,7 @@ def state(results: Results) -> str:
     for path in _stored(results.directory):
         found.update(path.relative_to(results.directory).as_posix().encode())
         if not is_shard(path):  # the name of a shard has its digest
-            found.update(path.read_bytes())
+            found.update(read_plain_file(path))
     return found.hexdigest()
 
 
@@ -61,7 +62,7 @@ def record_figures(results: Results, drawn_of: str, paths: list[Path]) -> None:
 def current_figures(results: Results) -> list[Path] | None:
     """Return the files of the figures if all are there, drawn of what is stored; else None."""
     try:
-        known = json.loads((results.directory / _RECORD).read_bytes())
+        known = json.loads(read_plain_file(results.directory / _RECORD))
         paths = [results.directory / "figures" / Path(name).name for name in known["files"]]
         same = known["state"] == state(results)
     except (OSError, ValueError, KeyError, TypeError):

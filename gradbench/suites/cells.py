@@ -6,12 +6,11 @@ import warnings
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-from tqdm import tqdm
-
 from gradbench.core.atomic import plain
 from gradbench.core.contract import Params
 from gradbench.core.errors import GradbenchWarning
 from gradbench.core.names import visible_lines
+from gradbench.core.progress import Progress
 from gradbench.estimators.registry import claims_of
 from gradbench.measure.blocks import Block
 from gradbench.measure.cell import Cell, coordinates_of, prepare
@@ -23,6 +22,7 @@ from gradbench.results.shards import CellStore, CheckpointId, CorruptShard
 from gradbench.results.store import Results
 from gradbench.suites.gradients import Instance, load_or_compute_gradient, load_params
 from gradbench.suites.instance import ProblemInstance
+from gradbench.suites.part import Part
 from gradbench.suites.suite import Suite
 from gradbench.suites.train import Diverged
 
@@ -56,15 +56,22 @@ def make_suite_plan(suite: Suite, coordinates: int = 1) -> Plan:
 
 
 def list_tasks(
-    results: Results, suite: Suite, built: Instance, plan: Plan | None = None
+    results: Results,
+    suite: Suite,
+    built: Instance,
+    plan: Plan | None = None,
+    part: Part | None = None,
 ) -> Iterator[Task]:
-    """Yield the cells of a problem; those with damaged shards are emptied, to be run again.
+    """Yield the cells of a problem, or those of a part.
 
-    Draws are cut by a ``plan``, by default that of the suite.
+    Cells with damaged shards are emptied, to be run again. Draws are cut by a ``plan``, by default
+    that of the suite.
     """
     plan = plan or make_suite_plan(suite, coordinates_of(built.shapes()))
     for place in built.places:
         for spec in suite.estimators:
+            if part is not None and not part.has(place, spec):
+                continue
             cell = results.cell(*place, spec)
             try:
                 done = cell.done_blocks()
@@ -80,18 +87,22 @@ def measure_problem(
     suite: Suite,
     built: ProblemInstance,
     tasks: list[Task],
-    bar: tqdm,
+    bar: Progress,
     retrain: bool,
+    part: Part | None = None,
 ) -> dict[tuple[CheckpointId, str], Cell]:
     """Measure the unfinished cells of a problem, after training it where it is not stored.
 
     A reference that is missing is computed again, even if the cells that need it are finished. The
-    cells that were measured are returned, by place and estimator.
+    cells that were measured are returned, by place and estimator. With a ``part`` only its places
+    count.
 
     Raises:
         GradbenchError: a draw is not finite, or a file is damaged.
     """
-    left: dict[CheckpointId, list[Task]] = {place: [] for place in built.places}
+    left: dict[CheckpointId, list[Task]] = {
+        place: [] for place in built.places if part is None or part.has_place(place)
+    }
     for task in tasks:
         if task.done < task.plan.blocks:
             left[task.cell.place].append(task)
@@ -128,7 +139,7 @@ def measure_cell(
     built: Instance,
     task: Task,
     at: tuple[Params, Params],
-    bar: tqdm,
+    bar: Progress,
     work: float = ENUMERATED,
     end: float | None = None,
 ) -> Cell | None:
@@ -214,7 +225,7 @@ def _store_blocks(
     task: Task,
     cell: Cell,
     gradient: Params,
-    bar: tqdm,
+    bar: Progress,
     enough: Enough | None,
     end: float | None = None,
 ) -> None:

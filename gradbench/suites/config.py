@@ -5,15 +5,18 @@ import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
+from gradbench.core.archives import read_plain_file
 from gradbench.core.errors import GradbenchError
 from gradbench.core.names import unprintable, visible
 from gradbench.suites.parse import parse
 
 T = TypeVar("T")
+_MOST_BYTES = 1 << 22  # of a TOML file, some seconds to parse
 Location = tuple[str | int, ...]  # of a value: the keys of tables, and the numbers of items
 
 
@@ -127,7 +130,9 @@ def read_toml(path: Any, file: str = "") -> Document:
         GradbenchError: the file cannot be read or is not TOML.
     """
     try:
-        content = path.read_bytes()
+        content = (
+            read_plain_file(path, _MOST_BYTES) if isinstance(path, Path) else path.read_bytes()
+        )
     except (OSError, ValueError) as error:  # ValueError: a null character in the path
         reason = getattr(error, "strerror", None) or str(error)
         raise GradbenchError(

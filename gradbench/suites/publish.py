@@ -13,10 +13,9 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from tqdm import tqdm
-
 from gradbench.core.platform import check_platform
 from gradbench.core.precision import float64
+from gradbench.core.progress import Progress
 from gradbench.metrics.comparable import publish
 from gradbench.metrics.intervals import LEVEL
 from gradbench.metrics.registry import METRICS
@@ -67,7 +66,7 @@ def _train(name: str, directory: Path, retrain: bool) -> None:
     with (
         Results.open_or_create(directory, suite.as_dict(), 0, suite.draws) as results,
         float64(),
-        tqdm(disable=True) as bar,
+        Progress(show=False) as bar,
     ):
         if not retrain:
             _keep(results, suite)

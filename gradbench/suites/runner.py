@@ -4,8 +4,6 @@ from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
 
-from tqdm import tqdm
-
 from gradbench import exact
 from gradbench.core.compiling import let_go
 from gradbench.core.display import names_to_keep
@@ -13,12 +11,17 @@ from gradbench.core.errors import GradbenchError
 from gradbench.core.names import file_name
 from gradbench.core.platform import check_platform
 from gradbench.core.precision import float64
+from gradbench.core.progress import Progress
 from gradbench.core.specs import family
 from gradbench.estimators.registry import check_spec, claims_of, families_of, make_estimator
+from gradbench.measure.cell import coordinates_of
+from gradbench.metrics.directory import unfinished
 from gradbench.results.store import Results
 from gradbench.suites.asked import UNTIL_METRICS, asked_suite, directory_of
+from gradbench.suites.budget import budget, in_words
 from gradbench.suites.cells import Task, list_tasks, make_suite_plan, measure_problem
 from gradbench.suites.instance import ProblemInstance, build, estimator
+from gradbench.suites.part import Part
 from gradbench.suites.suite import Suite
 from gradbench.suites.times import Ready, lack_times, measure_times
 from gradbench.suites.training.sweep import describe_training, train_suite
@@ -37,6 +40,10 @@ def run(
     retrain: bool = False,
     workers: int | None = None,
     dask: str | None = None,
+    problems: Sequence[str] = (),
+    estimators: Sequence[str] = (),
+    checkpoints: Sequence[str] = (),
+    force: bool = False,
 ) -> Results:
     """Measure every cell of a suite that is not finished yet, and store it in a directory.
 
@@ -49,7 +56,7 @@ def run(
             same suite, seed and draws, they are continued.
         seed: of data, initial parameters, training and draws.
         draws: the number per cell, instead of the suite's own.
-        progress: whether to show a bar with draws per second and the time left.
+        progress: whether to show a bar with the time left, or lines off a terminal.
         quick: run the quick form of the suite, by default in ``results/SUITE-quick``.
         until: draw every cell until this relative standard error, such as 0.01, is reached.
             ``draws`` is then the most that a cell may take, by default 64 times the suite's number.
@@ -59,6 +66,11 @@ def run(
         workers: measure by so many processes of this machine, with the same numbers. The times of
             draws are measured afterwards, by one process.
         dask: measure by the workers of the Dask scheduler at this address, likewise.
+        problems: measure only these problems of the suite. What is missing is measured when the
+            same suite is run again without ``problems``, ``estimators`` and ``checkpoints``.
+        estimators: measure only these estimators, with arguments or all of a name.
+        checkpoints: measure only at these checkpoints, such as "epoch 100".
+        force: also run a suite that asks for days or for more memory than is likely to be meant.
 
     Returns:
         The results, closed to writing.
@@ -75,8 +87,15 @@ def run(
                 f"the suite {suite.name!r} is of training runs, which have no workers yet; leave "
                 "out --workers and --dask"
             )
+        if problems or estimators or checkpoints:
+            raise GradbenchError(
+                f"the suite {suite.name!r} trains and has no parts to choose; run it whole"
+            )
         return train_suite(suite, directory_of(suite, out), seed, progress)
-    problems = _build(suite, seed)
+    part = Part.of(suite, problems, estimators, checkpoints)
+    if not force:
+        budget(suite).check(suite.name)
+    instances = _build(suite, seed)
     check_platform()  # before anything is written: the provenance says that it passed
     results = Results.open_or_create(
         directory_of(suite, out),
@@ -88,25 +107,23 @@ def run(
         names_to_keep(suite.estimators),
     )
     with results, float64():
-        tasks = [list(list_tasks(results, suite, built)) for built in problems]
+        tasks = [list(list_tasks(results, suite, built, part)) for built in instances]
         everything = [task for group in tasks for task in group]
-        with tqdm(
+        with Progress(
             total=None if suite.until else suite.draws * len(everything),
+            unit="draws",
             initial=sum(min(task.done * task.plan.block, suite.draws) for task in everything),
-            unit=" draws",
-            unit_scale=True,
-            dynamic_ncols=True,
-            disable=not progress,
+            show=progress,
         ) as bar:
             missing = lack_times(results, everything)
             if engine is not None:
-                pairs = list(zip(problems, tasks, strict=True))
+                pairs = list(zip(instances, tasks, strict=True))
                 distribute(engine, results, suite, pairs, bar, retrain)
-                tasks = [list(list_tasks(results, suite, built)) for built in problems]
-            for group in _by_network(problems, tasks):
+                tasks = [list(list_tasks(results, suite, built, part)) for built in instances]
+            for group in _by_network(instances, tasks):
                 measured: Ready = {}
                 for built, own in group:
-                    measured |= measure_problem(results, suite, built, own, bar, retrain)
+                    measured |= measure_problem(results, suite, built, own, bar, retrain, part)
                 if missing:
                     measure_times(results, suite, group, measured, bar)
                 if let_go(len(measured)):
@@ -121,10 +138,14 @@ def describe(
     quick: bool = False,
     until: float | None = None,
     until_metrics: Sequence[str] = UNTIL_METRICS,
+    out: str | Path | None = None,
+    force: bool = False,
 ) -> str:
     """Describe what ``run`` would do, and check all that can be checked without running.
 
-    ``suite``, ``seed``, ``draws``, ``quick``, ``until`` and ``until_metrics`` are those of ``run``.
+    It ends with the time that all of it takes, roughly, and the size of the results, and how much
+    is there already. ``suite``, ``seed``, ``draws``, ``quick``, ``until``, ``until_metrics``,
+    ``out`` and ``force`` are those of ``run``.
 
     Raises:
         GradbenchError: as ``run``.
@@ -132,8 +153,13 @@ def describe(
     suite = _resolve(suite, draws, quick, until, until_metrics)
     if suite.plan is not None:
         return describe_training(suite, seed)
+    asked = budget(suite)
+    if not force:
+        asked.check(suite.name)
     with float64():
-        units = {built.problem.name: built.units for built in _build(suite, seed)}
+        instances = _build(suite, seed)
+        units = {built.problem.name: built.units for built in instances}
+        disk = sum(_bytes(suite, built) for built in instances)
     lines = [f"suite {suite.name!r}, seed {seed}: {suite.title}"]
     cells = 0
     for problem in suite.problems:
@@ -150,7 +176,31 @@ def describe(
         lines.append(f"  {cells} cells until {suite.until}, of at most {suite.draws:,} draws")
     else:
         lines.append(f"  {cells} cells of {suite.draws:,} draws, {total}")
+    lines.append(f"  {in_words(asked)}, {_size(disk)} on disk")
+    done = _finished(directory_of(suite, out))
+    lines.append(f"  {directory_of(suite, out)}: {done} of {cells} cells are done")
     return "\n".join(lines)
+
+
+def _bytes(suite: Suite, built: ProblemInstance) -> float:
+    """Return the size of the files of a problem, roughly: mean, M2 and cross terms per block."""
+    coordinates = coordinates_of(jax.eval_shape(built.initial))
+    blocks = make_suite_plan(suite, coordinates).blocks
+    cells = len(built.problem.checkpoints) * len(suite.estimators)
+    return cells * (8.0 * 3 * coordinates * blocks + 3e4)
+
+
+def _size(size: float) -> str:
+    return f"{size / 1e9:.2g} GB" if size > 1e9 else f"{max(1, size / 1e6):.0f} MB"
+
+
+def _finished(directory: Path) -> int:
+    """Return the number of finished cells in a directory, 0 where there are no results."""
+    try:
+        missing, total = unfinished(directory)
+    except GradbenchError:
+        return 0
+    return total - missing
 
 
 def _resolve(

@@ -9,9 +9,8 @@ Nothing else depends on them.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tqdm import tqdm
-
 from gradbench.core.atomic import Json
+from gradbench.core.progress import Progress
 from gradbench.measure.cell import Cell
 from gradbench.measure.timing import Timed, time_draws
 from gradbench.results.shards import CheckpointId
@@ -37,7 +36,7 @@ def measure_times(
     suite: Suite,
     problems: Sequence[tuple[Instance, Sequence[Task]]],
     ready: Ready,
-    bar: tqdm,
+    bar: Progress,
     **how: Any,
 ) -> None:
     """Measure and store how long a draw takes, in cells where this is not known.

@@ -8,6 +8,12 @@ from gradbench.core.fields import Checked, Count, Distinct, OneOrMore, Real, Tex
 from gradbench.core.specs import format_value
 from gradbench.suites.config import Document, dotted
 
+MOST_PROBLEMS = 10_000  # of a suite, each of which takes a millisecond to read
+
+
+def _length(value: Any) -> int:
+    return len(value) if isinstance(value, list) else 0
+
 
 class Variation(NamedTuple):
     """A problem with values at dotted keys, under a name of its own.
@@ -35,6 +41,14 @@ def variations(suite: Document, problems: list[str]) -> tuple[str | None, list[V
     """
     if "sweep" in suite.values and "variants" in suite.values:
         raise suite.error(("variants",), "there are a sweep and variants; take one of them")
+    for table in ("sweep", "variants"):
+        sizes = map(_length, (suite.values.get(table) or {}).values())
+        many = max(sizes, default=0) if table == "sweep" else len(suite.values.get(table) or {})
+        if many * len(problems) > MOST_PROBLEMS:
+            raise suite.error(
+                (table,),
+                f"{table} makes {many * len(problems):,} problems; give at most {MOST_PROBLEMS:,}",
+            )
     if "sweep" in suite.values:
         return _sweep(suite, problems)
     if "variants" in suite.values:

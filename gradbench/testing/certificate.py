@@ -13,6 +13,7 @@ from gradbench.core.contract import Loss, Model
 from gradbench.core.errors import GradbenchError
 from gradbench.core.platform import check_platform
 from gradbench.core.precision import float64
+from gradbench.core.progress import step
 from gradbench.core.text import aligned
 from gradbench.estimators import ESTIMATORS, get_estimator
 from gradbench.estimators.exactness import DEPTHS, EXACTNESS, Exactness
@@ -149,6 +150,7 @@ def check_all(seed: int = 0, say: Callable[[str], None] = lambda line: None) -> 
     say(form.format("estimator", "claims", "found", "no bias is", "requirements"))
     passed = True
     for name in sorted(ESTIMATORS):
+        step(f"check of {name}")
         found = check_estimator(name, seed=seed)
         requirements = f"FAILED: {', '.join(found.failed)}" if found.failed else "all met"
         claim = found.claimed or "nothing"

@@ -4,18 +4,23 @@ from typing import Any
 
 import click
 
-from gradbench.cli.options import FAILED, WHOLE, say, with_cache
+from gradbench.cli import complete
+from gradbench.cli.options import FAILED, WHOLE, say, with_cache, with_quiet
 
 
 @click.command(short_help="Find what an estimator is really exact for.")
-@click.argument("estimators", nargs=-1, metavar="[NAME]...")
+@click.argument("estimators", nargs=-1, metavar="[NAME]...", shell_complete=complete.estimators)
 @click.option("--all", "every", is_flag=True, help="Check every estimator there is.")
 @click.option("--claim", metavar="CLASS", help="The class to check, instead of the registry's.")
 @click.option("--seed", type=WHOLE, default=0, help="Seed of problems and draws (0).")
+@with_quiet
 @with_cache
-def command(estimators: tuple[str, ...], every: bool, claim: Any, seed: int, no_cache: bool) -> int:
+def command(
+    estimators: tuple[str, ...], every: bool, claim: Any, seed: int, no_cache: bool, quiet: bool
+) -> int:
     """Print certificates of estimators: names, or module:function; return 1 where one is wrong."""
     from gradbench.core.compiling import compile_quickly, kept_programs
+    from gradbench.core.progress import Progress
 
     compile_quickly()
     import jax
@@ -24,20 +29,22 @@ def command(estimators: tuple[str, ...], every: bool, claim: Any, seed: int, no_
     before = jax.config.read("jax_disable_most_optimizations")
     jax.config.update("jax_disable_most_optimizations", True)
     try:
-        with kept_programs(not no_cache):
-            return 0 if _all_pass(estimators, every, claim, seed) else FAILED
+        with kept_programs(not no_cache), Progress(lines=False, show=not quiet):
+            return 0 if _all_pass(estimators, every, claim, seed, quiet) else FAILED
     finally:
         jax.config.update("jax_disable_most_optimizations", before)
 
 
-def _all_pass(estimators: tuple[str, ...], every: bool, claim: Any, seed: int) -> bool:
+def _all_pass(estimators: tuple[str, ...], every: bool, claim: Any, seed: int, quiet: bool) -> bool:
     from gradbench.core.errors import GradbenchError
     from gradbench.testing import check_all, check_estimator
 
     if every == bool(estimators):
         raise GradbenchError("check needs names of estimators or --all, and not both")
     if every:
-        return check_all(seed, print)
+        return check_all(seed, (lambda line: None) if quiet else print)
     found = [check_estimator(name, claim, seed) for name in estimators]
-    say("\n\n".join(map(str, found)))
+    shown = [one for one in found if not (quiet and one.passed)]
+    if shown:
+        say("\n\n".join(map(str, shown)))
     return all(certificate.passed for certificate in found)

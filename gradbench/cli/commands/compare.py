@@ -4,7 +4,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gradbench.cli.options import FAILED, WHOLE, with_format
+from gradbench.cli import complete
+from gradbench.cli.options import FAILED, WHOLE, with_format, with_json
 from gradbench.cli.rows import with_layers, with_selection
 
 if TYPE_CHECKING:
@@ -12,8 +13,8 @@ if TYPE_CHECKING:
 
 
 @click.command(short_help="Find what has changed between two results.")
-@click.argument("before", metavar="BEFORE")
-@click.argument("after", metavar="AFTER")
+@click.argument("before", metavar="BEFORE", shell_complete=complete.directories)
+@click.argument("after", metavar="AFTER", shell_complete=complete.directories)
 @click.option("--by", default="rmse", metavar="METRIC", help="The metric to compare (rmse).")
 @click.option("--at", type=WHOLE, default=1, metavar="M", help="Draws averaged (1).")
 @click.option(
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 @with_layers
 @with_selection
 @with_format
+@with_json
 def command(
     before: str,
     after: str,
@@ -35,20 +37,20 @@ def command(
     estimator: tuple[str, ...],
     limit: int | None,
     form: str,
+    as_json: bool,
 ) -> int:
     """Print what has changed between two results of a suite.
 
     BEFORE and AFTER are directories of results, or gradbench:SUITE for those that come with the
     package.
     """
-    from gradbench.cli.options import read_failures
+    from gradbench.cli.options import read_failures, read_format
     from gradbench.cli.rows import say_rows, say_unfinished, selected_rows
     from gradbench.core.arguments import at_least
-    from gradbench.core.text import FORMATS
     from gradbench.metrics import compare, tables
     from gradbench.metrics.directory import Cells
 
-    form = FORMATS.canonical(form)
+    form = read_format(form, as_json)
     failing, margin = read_failures(fail_on)
     average = at_least(1, "--at", at)
     if limit is not None:

@@ -5,12 +5,13 @@ from pathlib import Path
 
 import click
 
-from gradbench.cli.options import with_format
+from gradbench.cli import complete
+from gradbench.cli.options import with_format, with_json
 from gradbench.cli.rows import with_selection
 
 
 @click.command(short_help="Say which estimators are the best at equal cost, by budget.")
-@click.argument("directory", type=Path, metavar="DIR")
+@click.argument("directory", type=Path, metavar="DIR", shell_complete=complete.directories)
 @click.option(
     "--by", metavar="METRIC", help="The metric to compare (rmse); training: final losses."
 )
@@ -32,6 +33,7 @@ from gradbench.cli.rows import with_selection
 )
 @with_selection
 @with_format
+@with_json
 def command(
     directory: Path,
     by: str | None,
@@ -42,20 +44,20 @@ def command(
     estimator: tuple[str, ...],
     limit: int | None,
     form: str,
+    as_json: bool,
 ) -> None:
     """Print which estimators have the smallest RMSE at equal cost, and all at 100 evaluations.
 
     With --at-cost only a ranking at that budget; with --reach, what each needs for an accuracy.
     """
-    from gradbench.cli.options import read_share
+    from gradbench.cli.options import read_format, read_share
     from gradbench.cli.rows import say_rows, say_unfinished, selected_cells
     from gradbench.core.errors import GradbenchError
-    from gradbench.core.text import FORMATS
     from gradbench.metrics import budget, decide, rank, sample_complexity, tables, verdict_text
     from gradbench.metrics.measurement import NETWORK
     from gradbench.metrics.ranking import BUDGET
 
-    form = FORMATS.canonical(form)
+    form = read_format(form, as_json)
     if by == "training":
         if at_cost or reach is not None:
             raise GradbenchError("--by training compares final losses; leave the budget out")

@@ -4,12 +4,13 @@ from pathlib import Path
 
 import click
 
-from gradbench.cli.options import WHOLE, with_format
+from gradbench.cli import complete
+from gradbench.cli.options import WHOLE, with_format, with_json
 from gradbench.cli.rows import with_layers, with_selection
 
 
 @click.command(short_help="Print metrics of your choice, in several formats.")
-@click.argument("directory", type=Path, metavar="DIR")
+@click.argument("directory", type=Path, metavar="DIR", shell_complete=complete.directories)
 @click.option("--metrics", metavar="NAMES", help="Such as rmse,bias,snr (rmse,bias,std,cosine).")
 @click.option("--at", type=WHOLE, default=1, metavar="M", help="Draws averaged (1).")
 @with_layers
@@ -21,6 +22,7 @@ from gradbench.cli.rows import with_layers, with_selection
 @click.option("--unbiasedness", is_flag=True, help="Print which biases are zero, known or tested.")
 @click.option("--costs", is_flag=True, help="Print what a draw costs, and its time.")
 @with_format
+@with_json
 def command(
     directory: Path,
     metrics: str | None,
@@ -34,17 +36,18 @@ def command(
     unbiasedness: bool,
     costs: bool,
     form: str,
+    as_json: bool,
 ) -> None:
     """Print a table of metrics, or one of three other views of results."""
     from gradbench import metrics as library
+    from gradbench.cli.options import read_format
     from gradbench.cli.rows import say_rows, say_unfinished, selected_cells, selected_rows
     from gradbench.core.arguments import at_least
     from gradbench.core.errors import GradbenchError
-    from gradbench.core.text import FORMATS
     from gradbench.metrics import tables, times
     from gradbench.metrics.unbiasedness import table_of_biases
 
-    form = FORMATS.canonical(form)
+    form = read_format(form, as_json)
     views = {
         "--over-replicates": over_replicates,
         "--unbiasedness": unbiasedness,

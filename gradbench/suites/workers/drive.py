@@ -8,11 +8,11 @@ from pathlib import PurePosixPath
 from typing import NamedTuple
 
 import jax
-from tqdm import tqdm
 
 from gradbench.core.arguments import at_least
 from gradbench.core.atomic import read_file
 from gradbench.core.errors import GradbenchError, GradbenchWarning
+from gradbench.core.progress import Progress
 from gradbench.core.run import sites_of
 from gradbench.estimators.registry import evaluations
 from gradbench.results.shards import CheckpointId, is_shard
@@ -66,7 +66,7 @@ class What(NamedTuple):
 
 
 def distribute(
-    engine: Engine, results: Results, suite: Suite, problems: Problems, bar: tqdm, retrain: bool
+    engine: Engine, results: Results, suite: Suite, problems: Problems, bar: Progress, retrain: bool
 ) -> None:
     """Let workers measure what is left of cells, as ``measure_problem`` does.
 
@@ -93,7 +93,7 @@ class _Run:
     """A run while it goes on."""
 
     def __init__(
-        self, results: Results, suite: Suite, problems: Problems, bar: tqdm, retrain: bool
+        self, results: Results, suite: Suite, problems: Problems, bar: Progress, retrain: bool
     ) -> None:
         self.results, self.problems, self.bar, self.retrain = results, problems, bar, retrain
         self.suite = replace(suite, problems=())
