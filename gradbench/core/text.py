@@ -15,13 +15,18 @@ def _unchanged(text: str) -> str:
     return text
 
 
+class Best(str):
+    """A cell that is the best of its column: formats for papers print it in bold."""
+
+
 class Format(NamedTuple):
     """A format that tables of results are printed in.
 
     ``table(rows, right, heading)`` returns a table as text: its first row are the titles, its
     columns from number ``right`` on are numbers. ``note(text)`` returns what is printed below it.
-    Where ``formulas`` is true, titles of metrics are formulas in dollar signs. Where ``numbers`` is
-    given, it replaces all this: ``numbers(frame)`` returns a pandas frame as text.
+    Where ``formulas`` is true, it is for papers: titles of metrics are formulas in dollar signs,
+    and estimators have their display names. Where ``numbers`` is given, it replaces all this:
+    ``numbers(frame)`` returns a pandas frame as text.
     """
 
     table: Callable[[Sequence[Row], int, str], str]
@@ -71,7 +76,10 @@ def latex(rows: Sequence[Row], right: int, heading: str = "") -> list[str]:
     if heading:
         lines += [f"\\multicolumn{{{len(head)}}}{{l}}{{{in_latex(heading)}}} \\\\", "\\midrule"]
     lines += [f"{' & '.join(titles)} \\\\", "\\midrule"]
-    lines += [_not_optional(f"{' & '.join(map(_number, row))} \\\\") for row in body]
+    for k, row in enumerate(body):
+        if k and head[0] == "layer" and row[0]:
+            lines.append("\\addlinespace")
+        lines.append(_not_optional(f"{' & '.join(map(_number, row))} \\\\"))
     return [*lines, "\\bottomrule", "\\end{tabular}"]
 
 
@@ -82,11 +90,13 @@ def _not_optional(line: str) -> str:
 
 def _number(cell: str) -> str:
     """Return a number with its power of ten as LaTeX writes it, other text escaped."""
-    found = re.fullmatch(r"(< )?(-?[\d.]+(?:\(\d+\))?)(?:e([+-]\d+))?", cell)
+    found = re.fullmatch(r"(< )?(-?[\d.]+(?:\([\d.]+\))?)(?:e([+-]\d+))?", cell)
+    best, text = isinstance(cell, Best), in_latex(cell.strip())
     if not found:
-        return in_latex(cell)
+        return f"\\textbf{{{text}}}" if best else text
     power = rf" \cdot 10^{{{int(found[3])}}}" if found[3] else ""
-    return f"${found[1] or ''}{found[2]}{power}$"
+    number = f"{found[1] or ''}{found[2]}{power}"
+    return f"$\\mathbf{{{number}}}$" if best else f"${number}$"
 
 
 def _terminal(rows: Sequence[Row], right: int, heading: str) -> str:

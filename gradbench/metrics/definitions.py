@@ -11,37 +11,37 @@ from gradbench.metrics.layers import LayerMetrics
 from gradbench.metrics.registry import metric
 
 
-@metric(title="RMSE", symbol=r"\mathrm{RMSE}")
+@metric(title="RMSE", symbol=r"\mathrm{RMSE} / |G|")
 def rmse(found: LayerMetrics, average: int) -> Estimate:
     """sqrt(E |g_M - G|^2) / |G|."""
     return found.accuracy.rmse(average, found.level)
 
 
-@metric(title="MSE", symbol=r"\mathrm{MSE}")
+@metric(title="MSE", symbol=r"\mathrm{MSE} / |G|^2")
 def mse(found: LayerMetrics, average: int) -> Estimate:
     """E |g_M - G|^2 / |G|^2."""
     return found.accuracy.mse(average, found.level)
 
 
-@metric(title="|bias|", symbol="|b|")
+@metric(title="|bias|", symbol="|b| / |G|")
 def bias(found: LayerMetrics, average: int) -> Estimate:
     """|E g - G| / |G|."""
     return found.accuracy.squared_bias(found.level).root()
 
 
-@metric(title="bias^2", symbol="|b|^2")
+@metric(title="bias^2", symbol="|b|^2 / |G|^2")
 def bias2(found: LayerMetrics, average: int) -> Estimate:
     """|E g - G|^2 / |G|^2, de-biased."""
     return found.accuracy.squared_bias(found.level)
 
 
-@metric(title="std", symbol=r"\sigma")
+@metric(title="std", symbol=r"\sigma / |G|")
 def std(found: LayerMetrics, average: int) -> Estimate:
     """sqrt(tr Cov g / M) / |G|."""
     return found.accuracy.variance_of_draw(found.level).times(1.0 / average).root()
 
 
-@metric(title="variance", symbol="V")
+@metric(title="variance", symbol="V / |G|^2")
 def variance(found: LayerMetrics, average: int) -> Estimate:
     """tr Cov g / |G|^2 of one draw."""
     return found.accuracy.variance_of_draw(found.level)
@@ -59,7 +59,7 @@ def signs(found: LayerMetrics, average: int) -> Estimate:
     return found.directions(average).signs
 
 
-@metric(title="descent", symbol=r"g \cdot G", better="high")
+@metric(title="descent", symbol=r"g \cdot G / |G|^2", better="high")
 def descent(found: LayerMetrics, average: int) -> Estimate:
     """E g.G / |G|^2."""
     return found.direction.descent

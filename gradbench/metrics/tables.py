@@ -1,17 +1,18 @@
 """The tables that show, table, rank and compare print: frames as text."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
 from gradbench.core.errors import GradbenchError
-from gradbench.core.specs import label
 from gradbench.core.text import FORMATS
 from gradbench.metrics import times
+from gradbench.metrics.best import BOLD, best_by_layer, marked, named
 from gradbench.metrics.budget import budget
 from gradbench.metrics.directions import FEW
+from gradbench.metrics.frames import names_in
 from gradbench.metrics.intervals import Estimate
 from gradbench.metrics.measurement import KEYS
 from gradbench.metrics.registry import METRICS, check_metrics
@@ -56,16 +57,23 @@ def table(
         return "no finished cells"
     _refuse_missing(frame, names)
     band = "cosine" in names
+    known_names = names_in(frame)
     parts = []
     for (problem, replicate, checkpoint), group in frame.head(limit).groupby(KEYS[:3], sort=False):
         loss = f", loss {group['loss'].iloc[0]:.4f}" if "loss" in group else ""
         rows = [["layer", "estimator", *(_title(name, form) for name in names), *["band"] * band]]
-        rows += [[layer, *_cells(row, names, band, intervals)] for layer, row in by_layer(group)]
+        best = best_by_layer(group, names) if FORMATS.find(form).formulas else {}
+        for layer, row in by_layer(group):
+            own = best.get((row["layer"], row["estimator"]), ())
+            name = _named(row, form, known_names)
+            rows.append([layer, name, *_cells(row, names, band, intervals, own)])
         parts.append(
             render(rows, form, f"{problem}, replicate {replicate}, {checkpoint}{loss}", right=2)
         )
-    average = frame["M"].iloc[0]
-    return "\n\n".join([*parts, comment(legend(average, names), form)])
+    note = legend(frame["M"].iloc[0], names)
+    if FORMATS.find(form).formulas:
+        note = f"{note}\n{BOLD}"
+    return "\n\n".join([*parts, comment(note, form)])
 
 
 def legend(average: int, names: Sequence[str] = DEFAULT) -> str:
@@ -98,12 +106,15 @@ def ranking(
     (by,) = check_metrics([by])
     timed = budget(at).cost == "seconds"
     alone = timed and bool(frame["latency"].notna().any())
+    known_names = names_in(frame)
     ties = frame.groupby([*KEYS[:4], "rank"])["rank"].transform("size") > 1
     rows_shown = frame.assign(tie=ties).head(limit)
     parts = []
     for (problem, replicate, checkpoint, layer), group in rows_shown.groupby(KEYS[:4], sort=False):
         rows = [["rank", "estimator", "bias by", "M", _title(by, form)]]
-        rows[0] += ["time of a draw"] * timed + ["single draw"] * alone
+        paper = FORMATS.find(form).formulas
+        unit = times.common_unit(group) if timed and paper else None
+        rows[0] += times.titles(unit)[: timed + alone]
         for row in group.to_dict("records"):
             place = f"{row['rank']:.0f}{' (tie)' * row['tie']}"
             if math.isnan(row["rank"]):
@@ -111,11 +122,10 @@ def ranking(
             number = shown(row, by) if row["M"] else "a draw costs more"
             if row["zero_gradient"]:
                 number = "zero gradient"
-            rows.append([place, _named(row), row["bias_source"], str(row["M"]), number])
-            if timed:
-                rows[-1].append(times.time_text(row["seconds"], row["seconds_spread"]))
-            if alone:
-                rows[-1].append(times.time_text(row["latency"], row["latency_spread"]))
+            best = row["rank"] == 1 and (group["rank"] > 1).any()
+            name = marked(_named(row, form, known_names), best)
+            rows.append([place, name, row["bias_source"], str(row["M"]), marked(number, best)])
+            rows[-1] += times.time_cells(row, unit)[: timed + alone]
         heading = f"{problem}, replicate {replicate}, {checkpoint}, {layer}: at {at}"
         parts.append(render(rows, form, heading, right=3))
     note = (
@@ -157,7 +167,7 @@ def needed(
             cells = [_count(row["draws"]), limits, _count(row["evaluations"]), time, known]
             if row["zero_gradient"]:
                 cells = ["zero gradient", "", "", "", ""]
-            rows.append([label(row["estimator"]), *cells])
+            rows.append([named(row["estimator"], form), *cells])
         heading = f"{problem}, replicate {replicate}, {checkpoint}, {layer}: a relative RMSE of"
         parts.append(render(rows, form, f"{heading} {eps:g} needs", right=1))
     note = "never: the bias alone exceeds this RMSE."
@@ -190,7 +200,12 @@ def comparison(
             ]
             ratio = "-" if math.isnan(row["ratio"]) else f"{row['ratio']:.3f}"
             p = "-" if math.isnan(row["p_adjusted"]) else f"{row['p_adjusted']:.2g}"
-            known = label(row["estimator"]), row["bias_source"]
+            known = named(row["estimator"], form), row["bias_source"]
+            changes = ("worse", "better")  # in which the one before is the best, and that after
+            numbers = [
+                marked(text, row["change"] == change)
+                for text, change in zip(numbers, changes, strict=True)
+            ]
             rows.append([layer, *known, *numbers, ratio, p, row["change"]])
         heading = f"{problem}, replicate {replicate}, {checkpoint}: {METRICS.find(by).title}"
         parts.append(render(rows, form, heading, right=3))
@@ -223,7 +238,7 @@ def replicates(frame: pd.DataFrame, orders: pd.DataFrame, form: str = "terminal"
         found = {(r["layer"], r["estimator"], r["metric"]): r for r in group.to_dict("records")}
         for layer, row in by_layer(group[group["metric"] == names[0]]):
             own = [found.get((row["layer"], row["estimator"], name)) for name in names]
-            rows.append([layer, label(row["estimator"]), *map(_spread, own)])
+            rows.append([layer, named(row["estimator"], form), *map(_spread, own)])
         count = int(group["replicates"].max())
         heading = f"{problem}, {checkpoint}: mean over {count} replicates (least to greatest)"
         parts.append(render(rows, form, heading, right=2))
@@ -233,7 +248,8 @@ def replicates(frame: pd.DataFrame, orders: pd.DataFrame, form: str = "terminal"
             equal = f", {row['equal']} equal" if row["equal"] else ""
             counts = f"{row['less']} of {count}{equal}"
             limits = f"{row['low']:.2f} to {row['high']:.2f}"
-            rows.append([layer, label(row["first"]), label(row["second"]), counts, limits])
+            pair = [named(row[name], form) for name in ("first", "second")]
+            rows.append([layer, *pair, counts, limits])
         heading = f"{problem}, {checkpoint}: {METRICS[names[0]].title} of pairs of estimators"
         parts.append(render(rows, form, heading, right=3))
     return "\n\n".join(parts)
@@ -261,15 +277,18 @@ def _title(name: str, form: str) -> str:
     return f"${METRICS[name].symbol}$" if FORMATS.find(form).formulas else METRICS[name].title
 
 
-def _named(row: Mapping[str, Any]) -> str:
-    return label(row["estimator"]) + " =" * bool(row["exact"])
+def _named(row: Mapping[str, Any], form: str, known: Mapping[str, str]) -> str:
+    exact = bool(row["exact"]) and not FORMATS.find(form).formulas  # there, without an error
+    return named(row["estimator"], form, known) + " =" * exact
 
 
-def _cells(row: Mapping[str, Any], names: Sequence[str], band: bool, intervals: bool) -> list[str]:
+def _cells(
+    row: Mapping[str, Any], names: Sequence[str], band: bool, intervals: bool, best: Collection[str]
+) -> list[str]:
     if row["zero_gradient"]:
-        return [_named(row), "zero gradient", *[""] * (len(names) - 1 + band)]
-    cells = [shown(row, name, intervals) for name in names]
+        return ["zero gradient", *[""] * (len(names) - 1 + band)]
+    cells = [marked(shown(row, name, intervals), name in best) for name in names]
     if band:
         low, high = row["cosine_q15"], row["cosine_q85"]
         cells.append("-" if math.isnan(low) else f"{low:5.2f} {high:5.2f}")
-    return [_named(row), *cells]
+    return cells

@@ -7,14 +7,16 @@ have no spread; then ``ASSUMED`` is taken, and said.
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
 from gradbench.core.specs import label
 from gradbench.core.text import FORMATS
 from gradbench.metrics.accuracy import Accuracy, Gap
+from gradbench.metrics.best import named
 from gradbench.metrics.budget import Budget
+from gradbench.metrics.intervals import digits
 from gradbench.metrics.measurement import KEYS
 from gradbench.metrics.render import comment, render
 
@@ -22,6 +24,16 @@ ASSUMED = 0.1  # the spread of times that were stored without one
 UNSTABLE = 0.1  # repeats that spread by more disagree
 _CELL = [key for key in KEYS if key != "layer"]
 COLUMNS = ("seconds", "seconds_spread", "latency", "latency_spread")  # of frames
+
+
+class Unit(NamedTuple):
+    """A unit of time, and how many seconds it has."""
+
+    name: str
+    seconds: float
+
+
+_UNITS = (Unit("s", 1.0), Unit("ms", 1e-3), Unit("\N{MICRO SIGN}s", 1e-6))
 
 
 def columns(cost: Mapping[str, Any]) -> dict[str, float]:
@@ -114,8 +126,11 @@ def table_of_costs(frame: pd.DataFrame, form: str = "terminal", limit: int | Non
         return "no finished cells"
     parts = []
     for (problem, replicate, checkpoint), group in frame.head(limit).groupby(KEYS[:3], sort=False):
-        rows = [["estimator", "evaluations", "time of a draw", "single draw"]]
-        rows += [[label(row["estimator"]), *_costs(row)] for row in group.to_dict("records")]
+        unit = common_unit(group) if FORMATS.find(form).formulas else None
+        rows = [["estimator", "evaluations", *titles(unit)]]
+        rows += [
+            [named(row["estimator"], form), *_costs(row, unit)] for row in group.to_dict("records")
+        ]
         parts.append(render(rows, form, f"{problem}, replicate {replicate}, {checkpoint}", right=1))
     note = (
         "evaluations: of the objective, per draw and example; time of a draw: of one among many\n"
@@ -125,10 +140,30 @@ def table_of_costs(frame: pd.DataFrame, form: str = "terminal", limit: int | Non
     return "\n\n".join([*parts, comment("\n".join(filter(None, [note, notes(frame)])), form)])
 
 
-def _costs(row: Mapping[str, Any]) -> Sequence[str]:
+def _costs(row: Mapping[str, Any], unit: Unit | None) -> Sequence[str]:
     count = row["evaluations"]
-    return [
-        "-" if math.isnan(count) else f"{count:,.0f}",
-        time_text(row["seconds"], row["seconds_spread"]),
-        time_text(row["latency"], row["latency_spread"]),
-    ]
+    return ["-" if math.isnan(count) else f"{count:,.0f}", *time_cells(row, unit)]
+
+
+def titles(unit: Unit | None = None) -> list[str]:
+    """Return the titles of the columns of both times, with their unit if they have one."""
+    where = f" [{unit.name}]" if unit else ""
+    return [f"time of a draw{where}", f"single draw{where}"]
+
+
+def time_cells(row: Mapping[str, Any], unit: Unit | None = None) -> list[str]:
+    """Return the time of a draw among many, and of a single one, as ``time_text`` does.
+
+    In a ``unit`` they are numbers, with the spread of repeats in brackets.
+    """
+    times = [(row[name], row[f"{name}_spread"]) for name in ("seconds", "latency")]
+    if unit is None:
+        return [time_text(*one) for one in times]
+    scaled = [(value / unit.seconds, spread * value / unit.seconds) for value, spread in times]
+    return ["-" if math.isnan(value) else digits(value, spread) for value, spread in scaled]
+
+
+def common_unit(group: pd.DataFrame) -> Unit:
+    """Return the unit in which all times of some rows are written."""
+    least = group[["seconds", "latency"]].min().min()
+    return next((one for one in _UNITS if least >= one.seconds), _UNITS[-1])

@@ -4,9 +4,9 @@ import math
 
 import pandas as pd
 
-from gradbench.core.specs import label
 from gradbench.core.text import FORMATS
 from gradbench.metrics.accuracy import EXACT
+from gradbench.metrics.best import named
 from gradbench.metrics.directory import Measurements, measurements
 from gradbench.metrics.intervals import digits
 from gradbench.metrics.layers import THEOREMS, layers_of
@@ -102,7 +102,7 @@ def table_of_biases(frame: pd.DataFrame, form: str = "terminal", limit: int | No
                 "" if math.isnan(row[name]) else f"{row[name]:.2g}"
                 for name in ("p_adjusted", "detectable")
             ]
-            known = label(row["estimator"]), row["source"]
+            known = named(row["estimator"], form), row["source"]
             rows.append([layer, *known, bias, *numbers, row["verdict"]])
         parts.append(render(rows, form, f"{problem}, replicate {replicate}, {checkpoint}", right=3))
     note = (

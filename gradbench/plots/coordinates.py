@@ -15,24 +15,31 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import StrMethodFormatter
 
 from gradbench.core.errors import GradbenchError
-from gradbench.core.specs import family, label
-from gradbench.plots.layout import FULL_WIDTH, finish
+from gradbench.core.specs import family
+from gradbench.plots.grid import write_beside
+from gradbench.plots.layout import finish
 from gradbench.plots.parts import Part, Suite, checkpoints_of_many, each_replicate, has_estimates
 from gradbench.plots.registry import Panel, figure
 from gradbench.plots.rows import only_one
 from gradbench.plots.save import owned
-from gradbench.plots.style import PLAIN, Style, in_order, styles
+from gradbench.plots.style import Style, in_order, styles
+from gradbench.plots.view import View
 
 SEEN = 4.0  # standard errors: of some hundred coordinates, hardly any is that far off by chance
 _SMALL = 0.1  # the scale is linear up to here
 _UNSEEN = "0.88"
 _COLORS = colormaps["RdBu_r"].with_extremes(bad=_UNSEEN)
 _GRADIENT = "exact gradient"
-_THEOREM = "0 by theorem"
+_THEOREM, _ZERO = "0 by theorem", "0"
 
 
 def bias_heat_map(
-    coordinates: pd.DataFrame, ax: Axes, estimators: Sequence[str] | None = None, reach: float = 1.0
+    coordinates: pd.DataFrame,
+    ax: Axes,
+    estimators: Sequence[str] | None = None,
+    reach: float = 1.0,
+    style: Mapping[str, Style] | None = None,
+    note: str = "0 by theorem",
 ) -> Axes:
     """Draw the bias of each coordinate, a row per estimator, below the exact gradient.
 
@@ -45,6 +52,8 @@ def bias_heat_map(
         ax: where to draw.
         estimators: the rows from above; all estimators, in legend order, by default.
         reach: the value that has the darkest colour, as have all beyond it.
+        style: what estimators are called, and the colours of their names; black by default.
+        note: what is written into rows that are zero by theorem.
     """
     names = list(estimators or _drawn(coordinates))
     scale = math.sqrt(coordinates["coordinate"].max() + 1.0)
@@ -57,21 +66,24 @@ def bias_heat_map(
         unseen = (own["bias_se"] > 0.0) & (own["bias"].abs() <= SEEN * own["bias_se"])
         if len(own) and "bias_source" in own and own["bias_source"].eq("theorem").all():
             unseen[:] = True
-            note = ax.text(
+            zero = ax.text(
                 (len(own) - 1) / 2,
                 place,
-                _THEOREM,
+                note,
                 ha="center",
                 va="center",
-                fontsize=5,
+                fontsize=6,
                 color="0.4",
             )
-            owned(note, name).set_in_layout(False)
+            owned(zero, name).set_in_layout(False)
         if len(own):
             _row(ax, np.ma.masked_where(unseen, scale * own["bias"]), place, norm, name)
     ax.set(xlim=(-0.5, len(gradient) - 0.5), ylim=(len(names) - 0.5, -2.0), aspect="auto")
     ax.set(xlabel="coordinate", xticks=[], yticks=[-1.5, *range(len(names))])
-    ax.set_yticklabels([_GRADIENT, *map(label, names)])
+    looks = style or styles(coordinates)
+    ax.set_yticklabels([_GRADIENT, *(looks[name].label for name in names)])
+    for tick, name in zip(ax.get_yticklabels()[1:], names, strict=True):
+        tick.set_color(looks[name].color if style else "black")
     ax.grid(visible=False)
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
@@ -106,7 +118,8 @@ def _with_estimates(suite: Suite, summary: pd.DataFrame) -> Iterator[Part]:
 
 
 def _panel(rows: pd.DataFrame, ax: Axes, style: Mapping[str, Style], cost: str) -> None:
-    bias_heat_map(rows, ax, [name for name in style if family(name) != "exact"])
+    names = [name for name in style if family(name) != "exact"]
+    bias_heat_map(rows, ax, names, style=style)
     letters = max(len(tick.get_text()) for tick in ax.get_yticklabels())
     left, lines = min(0.04 + 0.0148 * letters, 0.6), len(ax.get_yticks())
     figure = ax.get_figure(root=True)
@@ -127,7 +140,7 @@ def _panel(rows: pd.DataFrame, ax: Axes, style: Mapping[str, Style], cost: str) 
     ),
     order=60,
 )
-def bias_map(coordinates: pd.DataFrame, title: str = "") -> Figure:
+def bias_map(coordinates: pd.DataFrame, title: str = "", *, view: View) -> Figure:
     """Draw heat maps of the bias of each coordinate, a panel per layer and checkpoint.
 
     The width of a panel is proportional to the root of its number of coordinates. The exact
@@ -136,13 +149,15 @@ def bias_map(coordinates: pd.DataFrame, title: str = "") -> Figure:
     Args:
         coordinates: the ``coordinates`` of one problem and replicate.
         title: printed above.
+        view: what to show, and how.
 
     Raises:
         GradbenchError: no rows besides those of the exact estimator, several problems or
-            replicates.
+            replicates, or an option that does not fit.
     """
     only_one(coordinates, ["problem", "replicate"], "bias_map")
-    names = _drawn(coordinates)
+    looks = {} if coordinates.empty else view.styles(coordinates)
+    names = [name for name in looks if family(name) != "exact"]
     if not names:
         raise GradbenchError(
             "bias_map() has nothing to draw: no finished cell of an estimator besides exact; run "
@@ -151,10 +166,11 @@ def bias_map(coordinates: pd.DataFrame, title: str = "") -> Figure:
     checkpoints, layers = (coordinates[name].unique() for name in ("checkpoint", "layer"))
     sizes = coordinates.groupby("layer")["coordinate"].max()[layers] + 1
     reach = _reach(coordinates[coordinates["estimator"].isin(names)])
-    colors = styles(coordinates)
     height = 0.125 * (len(names) + 2) + 0.25
-    with rc_context(PLAIN):
-        figure = Figure(figsize=(FULL_WIDTH, height * len(checkpoints) + 1.1), layout="constrained")
+    with rc_context(view.settings):
+        figure = Figure(
+            figsize=(view.inches(), height * len(checkpoints) + 1.1), layout="constrained"
+        )
         axes = figure.subplots(
             len(checkpoints), len(layers), squeeze=False, width_ratios=np.sqrt(sizes)
         )
@@ -165,15 +181,17 @@ def bias_map(coordinates: pd.DataFrame, title: str = "") -> Figure:
                 ax.set_axis_off()
                 continue
             here = places.get_group((checkpoints[i], layers[j]))
-            bias_heat_map(here, ax, names, reach)
-            where = f", {checkpoints[i]}" if len(checkpoints) > 1 and not j else ""
-            ax.set_title(f"{layers[j]}{where}", loc="left")
-            ax.set_xlabel(f"{sizes[layers[j]]} coordinates" if i == len(checkpoints) - 1 else "")
+            bias_heat_map(here, ax, names, reach, looks, _ZERO if view.narrow else _THEOREM)
+            ax.set_title("" if i else layers[j])
+            size = sizes[layers[j]]
+            words = f"P = {size}" if view.narrow else f"{size} coordinates"
+            ax.set_xlabel(words if i == len(checkpoints) - 1 else "")
             ax.tick_params(labelsize=6)
             if j:
                 ax.set_yticklabels([])
-            for tick, name in zip(ax.get_yticklabels()[1:], names, strict=bool(not j)):
-                tick.set_color(colors[name].color)
+        for line, checkpoint in zip(axes, checkpoints, strict=True):
+            if len(checkpoints) > 1:
+                write_beside(line[-1], checkpoint)
         bar = figure.colorbar(
             ScalarMappable(_norm(reach), _COLORS),
             ax=axes,
@@ -188,7 +206,8 @@ def bias_map(coordinates: pd.DataFrame, title: str = "") -> Figure:
         bar.set_ticks([*(-value for value in values[::-1]), 0.0, *values])
         bar.formatter = StrMethodFormatter("{x:g}")
         bar.minorticks_off()
-        finish(figure, title, {}, [Patch(color=_UNSEEN, label="no bias seen")])
+        words = "no bias seen; 0: by theorem" if view.narrow else "no bias seen"
+        finish(figure, title, {}, [Patch(color=_UNSEEN, label=words)], names=True)
     return figure
 
 

@@ -11,8 +11,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from gradbench.core.errors import GradbenchError
-from gradbench.plots.layout import band, curve, finish, grid, limit_mark, logarithmic
-from gradbench.plots.style import LINES, PLAIN, Style
+from gradbench.plots.grid import grid
+from gradbench.plots.layout import band, curve, finish, limit_entry, limits
+from gradbench.plots.style import LINES, Style
+from gradbench.plots.ticks import logarithmic
+from gradbench.plots.view import View
 
 if TYPE_CHECKING:
     from gradbench.advise.diagnose import Diagnosis
@@ -25,19 +28,22 @@ _PANELS = {
 }
 
 
-def diagnoses(found: Mapping[int, "Diagnosis"], title: str = "") -> Figure:
+def diagnoses(
+    found: Mapping[int, "Diagnosis"], title: str = "", width: str | float | None = None
+) -> Figure:
     """Draw bias, standard deviation, cosine and probability of descent against the step.
 
     All are of one draw. A line per layer, with a band of 95 % confidence. Where no bias is seen, an
-    open triangle marks its upper limit. Layers whose gradient is not significantly different from
+    arrow marks its upper limit. Layers whose gradient is not significantly different from
     zero have no point.
 
     Args:
         found: what ``gradbench.diagnose`` returned, by the number of the step.
         title: printed above.
+        width: "single" or "double" for the columns of a paper, or inches.
 
     Raises:
-        GradbenchError: there are none, or no layer has a known gradient.
+        GradbenchError: an unknown width; there are none, or no layer has a known gradient.
     """
     if not (isinstance(found, Mapping) and found):  # type: ignore[redundant-expr]
         raise GradbenchError("diagnoses() has nothing to draw; give {step: diagnose(...)}")
@@ -49,8 +55,9 @@ def diagnoses(found: Mapping[int, "Diagnosis"], title: str = "") -> Figure:
             "diagnoses() has nothing to draw, as no layer has a gradient significantly different "
             "from zero; raise reference_draws"
         )
-    with rc_context(PLAIN):
-        figure, axes = grid(2, 2, "none")
+    view = View.of(frame, width=width)
+    with rc_context(view.settings):
+        figure, axes = grid(view, ["", ""], ["", ""], "none")
         for ax, (metric, words) in zip(axes.flat, _PANELS.items(), strict=True):
             ax.set(ylabel=words)
             for name, style in look.items():
@@ -65,7 +72,7 @@ def diagnoses(found: Mapping[int, "Diagnosis"], title: str = "") -> Figure:
             ax.set(yscale="log")
             logarithmic(ax, "y")
         unseen = (frame["bias_low"] <= 0.0) & (frame["bias_high"] > 0.0)
-        marks = [limit_mark("0.4", "v", "no bias seen (upper limit)")] if unseen.any() else []
+        marks = [limit_entry("no bias seen (upper limit)")] if unseen.any() else []
         finish(figure, title, look, marks)
     return figure
 
@@ -75,8 +82,7 @@ def _line(rows: pd.DataFrame, metric: str, ax: Axes, look: Style) -> None:
     low, high = rows[f"{metric}_low"], rows[f"{metric}_high"]
     unseen = (low <= 0.0) & (high > 0.0) if metric == "bias" else np.zeros(len(rows), bool)
     if np.any(unseen):
-        limits = rows["step"][unseen], high[unseen]
-        ax.plot(*limits, color=look.color, ls="", marker="v", mfc="none", zorder=3)
+        limits(ax, look, rows["step"][unseen], high[unseen])
     seen = rows[metric].where(~unseen)
     curve(ax, look, rows["step"], seen)
     band(ax, look, rows["step"], low.where(~unseen), high.where(~unseen))

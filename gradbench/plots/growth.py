@@ -6,26 +6,30 @@ import pandas as pd
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from gradbench.core.errors import GradbenchError, did_you_mean
 from gradbench.core.specs import family
+from gradbench.plots.grid import grid, is_turned, label_outer
 from gradbench.plots.layout import (
     NOTHING,
     band,
     curve,
+    exactness_entries,
     finish,
-    grid,
-    limit_mark,
-    logarithmic,
+    limit_entry,
+    limits,
     zero_line,
+    zeros,
 )
 from gradbench.plots.parts import Part, Suite
 from gradbench.plots.registry import figure
 from gradbench.plots.replicates import over_replicates
 from gradbench.plots.rows import layers_only, only_one
-from gradbench.plots.save import owned
-from gradbench.plots.style import PLAIN, Style, styles
+from gradbench.plots.style import Style, styles
+from gradbench.plots.ticks import logarithmic
+from gradbench.plots.view import View
 
 
 def _sweep(suite: Suite, summary: pd.DataFrame) -> Iterator[Part]:
@@ -35,31 +39,33 @@ def _sweep(suite: Suite, summary: pd.DataFrame) -> Iterator[Part]:
 
 @figure(
     parts=_sweep,
-    caption="Bias and standard deviation of a draw against size. Open triangles are upper limits "
-    "where no bias was seen; a 0 by theorem is certified.",
+    caption="Bias and standard deviation of a draw against size. Arrows are upper limits where no "
+    "bias was seen; a 0 by theorem is certified.",
     order=70,
 )
-def growth(summary: pd.DataFrame, by: str, title: str = "") -> Figure:
+def growth(summary: pd.DataFrame, by: str, title: str = "", *, view: View) -> Figure:
     """Draw relative |bias| and standard deviation of a draw against size.
 
     A panel per layer that every size has, and a line per estimator through the root mean square
     over replicates, with a band from the least replicate to the greatest. Where the mean of the
-    squared biases is within three standard errors of zero, no bias is seen: an open triangle marks
-    the upper limit, three standard errors above the mean. The exact estimator and biases of unknown
+    squared biases is within three standard errors of zero, no bias is seen: an arrow marks the
+    upper limit, three standard errors above the mean. The exact estimator and biases of unknown
     error are left out; a value of zero at all sizes is a line at the bottom, with a note that says
-    where it is zero by theorem.
+    where it is zero by theorem, and one at some sizes is at the bottom edge. Lines are solid where
+    moments are exact, else broken.
 
     Args:
         summary: the ``summary`` of a sweep.
         by: the column that the sweep varied, such as "width" or "depth".
         title: printed above.
+        view: what to show, and how.
 
     Raises:
         GradbenchError: no rows besides those of the exact estimator, no such column, no layer that
-            every size has, or several checkpoints.
+            every size has, several checkpoints, or an option that does not fit.
     """
     only_one(summary, ["checkpoint"], "growth")
-    return draw_against(summary, by, title, _whole_numbers)
+    return draw_against(summary, view, by, title, _whole_numbers)
 
 
 def require_column(summary: pd.DataFrame, by: str) -> None:
@@ -74,7 +80,11 @@ def _whole_numbers(ax: Axes, values: pd.Series) -> None:
 
 
 def draw_against(
-    summary: pd.DataFrame, by: str, title: str, axis: Callable[[Axes, pd.Series], None]
+    summary: pd.DataFrame,
+    view: View,
+    by: str,
+    title: str,
+    axis: Callable[[Axes, pd.Series], None],
 ) -> Figure:
     """Return the figure of bias and deviation of all but the exact estimator against ``by``."""
     require_column(summary, by)
@@ -85,20 +95,25 @@ def draw_against(
             "run the suite to its end, or one with more estimators"
         )
     layers = _common_layers(summary, by)
-    style = styles(summary)
-    with rc_context(PLAIN):
-        figure, axes = grid(2, len(layers), "row")
+    style = view.styles(summary)
+    with rc_context(view.settings):
+        turned = is_turned(view, 2, len(layers))  # bias and deviation are side by side
+        figure, axes = grid(view, ["", ""], layers, "none" if turned else "row")
         for j, layer in enumerate(layers):
             rows = summary[(summary["layer"] == layer) & ~summary["zero_gradient"]]
-            bias_growth(rows, by, axes[0, j], style).set_title(layer)
+            bias_growth(rows, by, axes[0, j], style)
             deviation_growth(rows, by, axes[1, j], style)
         for ax in axes.flat:
-            ax.label_outer()
+            label_outer(ax, y=not turned)
             axis(ax, summary[by])
             logarithmic(ax, "y")
-        limit = limit_mark("0.4", "v", "no bias seen (upper limit)")
-        finish(figure, title, style, [limit])
+        more = [*_exactness(summary), limit_entry("no bias seen (limit)")]
+        finish(figure, title, style, more)
     return figure
+
+
+def _exactness(summary: pd.DataFrame) -> list[Line2D]:
+    return exactness_entries(summary["exact"]) if "exact" in summary else []
 
 
 def _common_layers(summary: pd.DataFrame, by: str) -> list[str]:
@@ -147,13 +162,13 @@ def growth_lines(frame: pd.DataFrame, by: str, ax: Axes, style: dict[str, Style]
             zero_line(ax, look, estimator, theorem=theorem)
             continue
         points = over_replicates(rows, by)
-        limits = points[~points["seen"]]
-        (marks,) = ax.plot(
-            limits.index, limits["value"], color=look.color, ls="", marker="v", mfc="none", zorder=3
-        )
-        owned(marks, estimator)
+        unseen = points[~points["seen"]]
+        limits(ax, look, unseen.index, unseen["value"], estimator)
+        measured = rows.dropna(subset=["square", "se"])[by]
+        zeros(ax, look, sorted(set(measured) - set(points.index)), estimator)
         if points["seen"].any():
             points = points.where(points["seen"])  # a line and its band have gaps at the limits
-            curve(ax, look, points.index, points["value"], estimator)
+            sampled = "exact" in rows and not rows["exact"].all()
+            curve(ax, look, points.index, points["value"], estimator, sampled)
             band(ax, look, points.index, points["low"], points["high"], estimator)
     return ax

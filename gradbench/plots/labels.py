@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.transforms import Bbox
 
-from gradbench.core.specs import label
+from gradbench.core.display import display_name
 from gradbench.plots.layout import pixels_per_inch
 from gradbench.plots.save import owned
 
@@ -22,11 +22,15 @@ _FONT: dict[str, Any] = {"fontsize": 6.5, "ha": "left", "va": "bottom"}
 
 
 class Point(NamedTuple):
-    """A point at ``x``, ``y`` in data coordinates, and the ``color`` of its label."""
+    """A point at ``x``, ``y`` in data coordinates, with the ``color`` of its name and the name.
+
+    Without a ``label`` it is called by the display name of its estimator.
+    """
 
     x: float
     y: float
     color: str
+    label: str = ""
 
 
 def direct_labels(ax: Axes, points: Mapping[str, Point], others: Iterable[Any] = ()) -> None:
@@ -47,14 +51,15 @@ def direct_labels(ax: Axes, points: Mapping[str, Point], others: Iterable[Any] =
     taken = [Bbox([mark, mark]).padded(0.5 * _MARKER * pixels) for mark in marks]
     taken += [text.get_window_extent() for text in ax.texts]
     for name, one in points.items():
-        found = _free(ax, label(name), places[name], taken, pixels)
+        shown = one.label or display_name(name)
+        found = _free(ax, shown, places[name], taken, pixels)
         if found is None:
             continue
         reach, box = found
         taken.append(box)
         line = {"arrowstyle": "-", "lw": 0.4, "color": one.color, "shrinkA": 0.0, "shrinkB": 2.0}
         text = ax.annotate(
-            label(name),
+            shown,
             (one.x, one.y),
             xytext=tuple((box.min - places[name]) / pixels),
             textcoords="offset points",

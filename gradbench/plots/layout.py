@@ -1,9 +1,9 @@
-"""The parts that all figures share: grid, axes, lines and legends."""
+"""The parts that all figures share: panels, lines, limits and legends."""
 
 import math
 import textwrap
-from collections.abc import Collection, Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 from matplotlib.artist import Artist
@@ -11,46 +11,53 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
-from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, NullLocator
+from matplotlib.markers import MarkerStyle
+from matplotlib.transforms import Affine2D
 
-from gradbench.core.specs import label
-from gradbench.plots.rows import Row
-from gradbench.plots.save import number_owned, owned
-from gradbench.plots.style import Style
+from gradbench.core.display import display_name
+from gradbench.core.errors import GradbenchError
+from gradbench.core.names import visible
+from gradbench.plots.grid import grid
+from gradbench.plots.rows import MANY, Row
+from gradbench.plots.save import lay_out, number_owned, owned
+from gradbench.plots.style import LIMIT, SAMPLED, Style
+from gradbench.plots.ticks import thin
+from gradbench.plots.view import View
 
-FULL_WIDTH = 7.0  # inches: the text width of a paper
 NOTHING = 1e-6  # relative values below are rounding (of float32): no logarithmic axis shows them
-_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
-_LEGEND = 0.3  # the share of the width that the legends of rows take
-
-
-def grid(
-    rows: int, columns: int, sharey: Literal["row", "all", "none"], sharex: Any = True
-) -> tuple[Figure, Any]:
-    """Return a figure of text width (less for one or two columns) and its axes [rows, columns]."""
-    width = FULL_WIDTH if columns > 2 else (3.5, 5.5)[columns - 1]
-    height = min(max(0.95 * width / columns, 1.3), 2.0)
-    figure = Figure(figsize=(width, rows * height + 0.75), layout="constrained")
-    return figure, figure.subplots(rows, columns, squeeze=False, sharex=sharex, sharey=sharey)
+_BESIDE = 0.035  # the share of the width between panels and the legends of rows
+_LINES = 0.45  # inches of the legend that a figure has room for as it is
+_MARKERS = 9  # markers on a line
 
 
 def panels(
-    rows: Sequence[Row], columns: int, lines: bool = True, **share: Any
+    view: View, rows: Sequence[Row], columns: Sequence[str], lines: bool = True, **share: Any
 ) -> tuple[Figure, Any]:
     """Return a figure and its axes [rows, columns], with the legends of rows that have one.
 
     Args:
+        view: the options of the figure.
         rows: the rows of panels.
-        columns: how many panels each has.
+        columns: the headers of columns.
         lines: whether estimators are drawn as lines.
         share: which axes are shared, as ``Figure.subplots`` takes it.
+
+    Raises:
+        GradbenchError: rows have legends, and the figure is too narrow for them.
     """
     if not rows[0].legend:
-        return grid(len(rows), columns, **share)
+        return grid(view, [row.name for row in rows], columns, **share)
+    if view.narrow:
+        raise GradbenchError(
+            f"more than {MANY} estimators do not fit in {view.inches():g} inches; choose some with "
+            "estimators=[...], or take width='double'"
+        )
     heights = [max(1.35, 0.13 * (len(row.legend) + 2)) for row in rows]
-    layout = ConstrainedLayoutEngine(rect=(0.0, 0.0, 1.0 - _LEGEND, 1.0))
-    figure = Figure(figsize=(FULL_WIDTH, sum(heights) + 0.8), layout=layout)
-    axes = figure.subplots(len(rows), columns, squeeze=False, height_ratios=heights, **share)
+    figure = Figure(figsize=(view.inches(), sum(heights) + 0.8))
+    axes = figure.subplots(len(rows), len(columns), squeeze=False, height_ratios=heights, **share)
+    for ax, text in zip(axes[0], columns, strict=True):
+        ax.set_title(text)
+    widest = 0.0
     for row, ax in zip(rows, axes[:, -1], strict=True):
         legend = ax.legend(
             handles=handles_of(row.legend, lines=lines),
@@ -63,14 +70,24 @@ def panels(
             labelspacing=0.3,
             handlelength=2.4 if lines else 1.0,
         )
-        legend.set_in_layout(False)  # the layout has left it room
+        legend.set_in_layout(False)  # the layout leaves it room
+        widest = max(widest, legend.get_window_extent().width / figure.bbox.width)
+    room = (0.0, 0.0, 1.0 - widest - _BESIDE, 1.0)
+    figure.set_layout_engine(ConstrainedLayoutEngine(rect=room))
     return figure, axes
 
 
-def curve(ax: Axes, look: Style, x: Any, y: Any, estimator: str = "") -> None:
-    """Draw a line in the look of an estimator."""
-    (line,) = ax.plot(x, y, color=look.color, ls=look.line, marker=look.marker, mew=0)
-    owned(line, estimator)
+def curve(
+    ax: Axes, look: Style, x: Any, y: Any, estimator: str = "", sampled: bool = False
+) -> None:
+    """Draw a line in the look of an estimator; one that is ``sampled`` is broken.
+
+    Of many points, some have a marker.
+    """
+    line = SAMPLED if sampled else look.line
+    every = max(1, -(-len(x) // _MARKERS))
+    look_of = {"color": look.color, "ls": line, "marker": look.marker, "markevery": every}
+    owned(ax.plot(x, y, mew=0, **look_of)[0], estimator)
 
 
 def band(ax: Axes, look: Style, x: Any, low: Any, high: Any, estimator: str = "") -> None:
@@ -96,7 +113,7 @@ def zero_line(
     after = not start or start**2 < math.prod(ax.get_xlim())
     right, up = _beside_notes(ax)
     text = ax.annotate(
-        f"{label(estimator)}{_ZERO}{_BY_THEOREM if theorem else ''}",
+        f"{look.label or display_name(estimator)}{_ZERO}{_BY_THEOREM if theorem else ''}",
         (ends[0], 0.03),
         xytext=(1 + right, 2 + up) if after else (-2, -2),
         ha="left" if after else "right",
@@ -136,44 +153,48 @@ def notice_zero_gradient(rows: pd.DataFrame, ax: Axes) -> None:
         ax.text(0.5, 0.5, "zero gradient", transform=ax.transAxes, ha="center", color="0.4")
 
 
-def limit_mark(color: str, marker: str, text: str) -> Line2D:
-    """Return the legend's entry for biases that are not seen."""
-    return Line2D([], [], color=color, ls="", marker=marker, mfc="none", label=text)
+def limits(
+    ax: Axes, look: Style, x: Any, y: Any, estimator: str = "", sideways: bool = False
+) -> None:
+    """Draw upper limits in the colour of an estimator: bars with an arrow to lesser values."""
+    if len(x):
+        (marks,) = ax.plot(x, y, color=look.color, **_limit(sideways), zorder=3)
+        owned(marks, estimator)
 
 
-def logarithmic(ax: Axes, which: str, unit: str = "") -> None:
-    """Set the ticks of a logarithmic axis: decades, or 1, 2, 5 where these would be too few."""
-    axis, (low, high) = (ax.xaxis, ax.get_xlim()) if which == "x" else (ax.yaxis, ax.get_ylim())
-    decades = math.log10(high / low)
-    subs = (1.0,) if decades > 1.7 else (1.0, 2.0, 5.0)
-    axis.set_major_locator(LogLocator(subs=subs, numticks=3 if unit else 6))
-    axis.set_major_formatter(EngFormatter(unit) if unit else FuncFormatter(power))
-    axis.set_minor_locator(NullLocator())
+def _limit(sideways: bool) -> dict[str, Any]:
+    marker = MarkerStyle(LIMIT, transform=Affine2D().rotate_deg(-90 if sideways else 0))
+    return {"ls": "", "marker": marker, "mfc": "none", "mew": 0.8, "ms": 9.0}
 
 
-def power(value: float, _: object) -> str:
-    """Format a tick of a logarithmic axis."""
-    if 1e-3 <= value < 1e3:
-        return f"{value:g}"
-    if 1e3 <= value < 1e6:
-        return f"{value / 1e3:g}k"
-    exponent = math.floor(math.log10(value) + 1e-9)
-    lead = f"{value / 10.0**exponent:.0f}"
-    decade = f"10{str(exponent).translate(_RAISED)}"
-    return decade if lead == "1" else f"{lead}·{decade}"
+def limit_entry(text: str, sideways: bool = False) -> Line2D:
+    """Return the legend's entry for upper limits."""
+    return Line2D([], [], color="0.3", label=text, **_limit(sideways))
+
+
+def zeros(ax: Axes, look: Style, x: Any, estimator: str) -> None:
+    """Draw points that are zero at the bottom edge of a panel whose axis is logarithmic."""
+    if len(x):
+        place: dict[str, Any] = {"transform": ax.get_xaxis_transform(), "clip_on": False}
+        (marks,) = ax.plot(
+            x, [0.0] * len(x), color=look.color, ls="", marker=look.marker or ".", mew=0, **place
+        )
+        owned(marks, estimator)
 
 
 def heading(figure: Figure, title: str) -> None:
-    """Write the title, in as many lines as it needs at this width."""
-    if title:
-        letters = int(13 * figure.get_figwidth())
-        figure.suptitle(textwrap.fill(title, letters), fontsize=9)
+    """Write the title, in as many lines as it needs at this width, before one that is there."""
+    whole = ", ".join(filter(None, [title, figure.get_suptitle().replace("\n", ", ")]))
+    if whole:
+        size = 9.0 if figure.get_figwidth() > 4.5 else 8.0
+        letters = int(112.0 / size * figure.get_figwidth())
+        lines = textwrap.wrap(whole, letters, break_on_hyphens=False)
+        figure.suptitle("\n".join(lines), fontsize=size)
+        figure.set_figheight(figure.get_figheight() + 0.16 * (len(lines) - 1))
 
 
-def handles_of(
-    style: Mapping[str, Style], known: Collection[str] = (), lines: bool = True
-) -> list[Line2D]:
-    """Return a legend's entry for each estimator; those in ``known`` are marked as exact."""
+def handles_of(style: Mapping[str, Style], lines: bool = True) -> list[Line2D]:
+    """Return a legend's entry for each estimator, or for what else has these styles."""
     return [
         Line2D(
             [],
@@ -182,10 +203,25 @@ def handles_of(
             ls=look.line if lines or not look.marker else "",
             marker=look.marker,
             mew=0,
-            label=f"{label(name)} =" if name in known else label(name),
+            label=visible(look.label or name),
         )
         for name, look in style.items()
     ]
+
+
+def exactness_entries(exact: pd.Series, cosines: bool = False) -> list[Line2D]:
+    """Return the legend's entries for solid and broken lines, as far as a figure has them.
+
+    Args:
+        exact: whether the moments of each of its rows are exact.
+        cosines: whether it has cosines, which are always from draws.
+    """
+    known = exact.astype(bool)
+    kinds = [
+        (known.any(), "-", "solid: exact moments"),
+        (not known.all() or cosines, SAMPLED, "broken: from draws"),
+    ]
+    return [Line2D([], [], color="0.3", ls=line, label=text) for has, line, text in kinds if has]
 
 
 def finish(
@@ -193,26 +229,29 @@ def finish(
     title: str,
     style: Mapping[str, Style],
     more: Sequence[Artist] = (),
-    known: Collection[str] = (),
     lines: bool = True,
+    names: bool = False,
 ) -> None:
-    """Write the title, and one legend for the figure below its panels.
+    """Write the title and one legend below the panels, and let no labels of ticks overlap.
 
     Args:
         figure: a figure whose panels are drawn.
         title: printed above.
-        style: the estimators of the legend.
+        style: the estimators of the legend; the exact one has its name in the panels.
         more: further entries of the legend.
-        known: the estimators whose curves are exact.
         lines: whether estimators are drawn as lines.
+        names: whether the ticks of the vertical axes are names, none of which may be left out.
     """
     heading(figure, title)
-    handles = handles_of(style, known, lines)
-    if known:
-        handles.append(Line2D([], [], ls="", label="=: from exact moments"))
-    for columns in range(4, 0, -1) if handles or more else ():
-        legend = figure.legend(handles=[*handles, *more], loc="outside lower center", ncols=columns)
-        if columns == 1 or legend.get_window_extent().width <= figure.bbox.width:
+    shown = {name: look for name, look in style.items() if look.marker or name != "exact"}
+    handles = [*handles_of(shown, lines), *more]
+    for columns in range(5, 0, -1) if handles else ():
+        legend = figure.legend(handles=handles, loc="outside lower center", ncols=columns)
+        size = legend.get_window_extent()
+        if columns == 1 or size.width <= figure.bbox.width:
+            figure.set_figheight(figure.get_figheight() + max(size.height / figure.dpi - _LINES, 0))
             break
         legend.remove()
+    lay_out(figure)
+    thin(figure, "x" if names else "xy")
     number_owned(figure)

@@ -1,29 +1,27 @@
 """All estimators at a glance: their bias and deviation, one line each."""
 
+import math
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
+from typing import Any
 
 import pandas as pd
-from matplotlib import rc_context
+from matplotlib import rc_context, rcParams
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from gradbench.core.specs import family, label
+from gradbench.core.specs import family
 from gradbench.metrics.places import member
-from gradbench.plots.layout import (
-    FULL_WIDTH,
-    finish,
-    limit_mark,
-    logarithmic,
-    notice_zero_gradient,
-)
+from gradbench.plots.layout import finish, limit_entry, limits, notice_zero_gradient
 from gradbench.plots.parts import Part, Suite, each_variant
 from gradbench.plots.registry import FIGURES, figure
 from gradbench.plots.replicates import bias_and_deviation
 from gradbench.plots.rows import MANY, layers_only, only_one
 from gradbench.plots.save import owned
-from gradbench.plots.style import PLAIN, Style, families_in, family_of, in_order, styles
+from gradbench.plots.style import Style, families_in, family_of
+from gradbench.plots.ticks import Span, ticks_with_zero
+from gradbench.plots.view import View
 
 
 def _of_many(suite: Suite, summary: pd.DataFrame) -> Iterable[Part]:
@@ -35,45 +33,50 @@ def _of_many(suite: Suite, summary: pd.DataFrame) -> Iterable[Part]:
 @figure(
     parts=_of_many,
     suites=["accuracy", "training"],
-    caption="Bias (dots) and standard deviation (circles) of a draw of each estimator. Open "
-    "triangles are upper limits where no bias was seen; a 0 is a bias that is zero by theorem.",
+    caption="Bias (dots) and standard deviation (circles) of a draw of each estimator. Arrows "
+    "are upper limits where no bias was seen; diamonds are zero by theorem.",
     order=65,
 )
-def overview(summary: pd.DataFrame, title: str = "") -> Figure:
+def overview(summary: pd.DataFrame, title: str = "", *, view: View) -> Figure:
     """Draw relative |bias| and standard deviation of one draw, one line of text per estimator.
 
-    A panel per problem and layer. Dots are biases, open circles deviations; an open triangle is the
-    upper limit of a bias that is not seen, as in ``growth``. Zeros are not drawn; a "0" means that
-    a theorem says that the bias is zero, or that both are zero. The layer "network" is left out
-    unless it is given alone.
+    A panel per problem and layer. Dots are biases, open circles deviations; an arrow is the upper
+    limit of a bias that is not seen, as in ``growth``. Zeros are in the grey edge; a diamond there
+    is a bias that a theorem says to be zero. The layer "network" is left out unless it is given
+    alone.
 
     Args:
         summary: the ``summary`` of one checkpoint.
         title: printed above.
+        view: what to show, and how.
 
     Raises:
-        GradbenchError: no rows, or several checkpoints.
+        GradbenchError: no rows, several checkpoints, or an option that does not fit.
     """
     only_one(summary, ["checkpoint"], "overview")
     summary = layers_only(summary)
-    names = [name for name in in_order(summary) if family(name) != "exact"]
-    look, known = styles(summary), families_in(summary)
+    look, known = view.styles(summary), families_in(summary)
+    names = [name for name in look if family(name) != "exact"]
     panels = list(summary.groupby(["problem", "layer"], sort=False))
     several = summary["problem"].nunique() > 1
-    with rc_context(PLAIN):
-        figure = Figure(figsize=(FULL_WIDTH, 0.125 * len(names) + 1.3), layout="constrained")
+    places = {place: bias_and_deviation(rows[~rows["zero_gradient"]]) for place, rows in panels}
+    values = pd.concat([points[name] for points in places.values() for name in ("bias", "std")])
+    span = Span.of(values)
+    with rc_context(view.settings):
+        figure = Figure(figsize=(view.inches(), 0.125 * len(names) + 1.3), layout="constrained")
         axes = figure.subplots(1, len(panels), squeeze=False, sharey=True, sharex=True)[0]
         for ax, ((problem, layer), rows) in zip(axes, panels, strict=True):
-            ax.set(xscale="log", xlabel="relative to |G|")
+            ax.set(xscale="log", xlim=(span.edge, span.high))
             ax.set_title(member(problem) if several else layer)
+            ax.axvspan(span.edge, span.low, color="0.95", lw=0, zorder=0)
             notice_zero_gradient(rows, ax)
-            _dots(rows[~rows["zero_gradient"]], ax, names, look)
-        axes[0].set_yticks(range(len(names)), [label(name) for name in names], fontsize=6)
+            _dots(places[problem, layer], ax, names, look, span.zero)
+        axes[0].set_yticks(range(len(names)), [look[name].label for name in names], fontsize=6)
         axes[0].set_ylim(len(names) - 0.4, -0.6)
         for tick, name in zip(axes[0].get_yticklabels(), names, strict=True):
             tick.set_color(look[name].color)
         for ax in axes:
-            logarithmic(ax, "x")
+            ticks_with_zero(ax.xaxis, span, apart=0.1)
             ax.grid(visible=False, axis="y")
             ax.tick_params(axis="y", length=0)
             families = [family_of(name, known) for name in names]
@@ -83,28 +86,33 @@ def overview(summary: pd.DataFrame, title: str = "") -> Figure:
         marks = [
             Line2D([], [], color="0.3", ls="", marker="o", label="|bias|"),
             Line2D([], [], color="0.3", ls="", marker="o", mfc="none", label="std"),
-            limit_mark("0.3", "<", "no bias seen (limit)"),
+            Line2D([], [], color="0.3", ls="", label="|bias| 0 by theorem", **_THEOREM),
+            limit_entry("no bias seen (limit)", sideways=True),
         ]
-        finish(figure, title, {}, marks)
+        figure.supxlabel("relative to |G|", fontsize=rcParams["font.size"])
+        finish(figure, title, {}, marks, names=True)
     return figure
 
 
-def _dots(rows: pd.DataFrame, ax: Axes, names: Sequence[str], look: dict[str, Style]) -> None:
+_THEOREM: dict[str, Any] = {"marker": "D", "mfc": "none", "ms": 3.2}
+
+
+def _dots(
+    points: pd.DataFrame, ax: Axes, names: Sequence[str], look: dict[str, Style], zero: float
+) -> None:
     """Draw bias and deviation of each estimator, over replicates, joined by a thin line."""
-    points = bias_and_deviation(rows)
     for place, name in enumerate(names):
         if name not in points.index:
             continue
         color = look[name].color
         bias, seen, std, theorem = points.loc[name]
-        if bias == 0.0 and (theorem or std == 0.0):
-            edge = ax.get_yaxis_transform()
-            zero = ax.text(0.02, place, "0", transform=edge, fontsize=6, color=color, va="center")
-            owned(zero, name)
-        if bias > 0.0 and std > 0.0:
-            owned(ax.plot([bias, std], [place, place], color=color, lw=0.5, alpha=0.5)[0], name)
-        marks = ((bias, "o" if seen else "<", color if seen else "none"), (std, "o", "none"))
-        for value, marker, fill in marks:
-            if value > 0.0:
-                (mark,) = ax.plot([value], [place], color=color, ls="", marker=marker, mfc=fill)
-                owned(mark, name)
+        x = [value if value > 0.0 else zero for value in (bias, std) if value == value]
+        owned(ax.plot(x, [place] * len(x), color=color, lw=0.5, alpha=0.5)[0], name)
+        if not seen:
+            limits(ax, look[name], [bias], [place], name, sideways=True)
+        of_bias = _THEOREM if bias == 0.0 and theorem else {"marker": "o", "mew": 0}
+        of_std: dict[str, Any] = {"marker": "o", "mfc": "none"}
+        for value, mark in ((bias if seen else math.nan, of_bias), (std, of_std)):
+            if not math.isnan(value):
+                (dot,) = ax.plot([value or zero], [place], color=color, ls="", **mark)
+                owned(dot, name)

@@ -12,23 +12,19 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter
 
-from gradbench.core.specs import label
+from gradbench.core.display import display_name
 from gradbench.metrics import COSTS, check_cost
 from gradbench.plots.curves import AXES
-from gradbench.plots.layout import (
-    FULL_WIDTH,
-    NOTHING,
-    finish,
-    grid,
-    logarithmic,
-    notice_zero_gradient,
-)
+from gradbench.plots.grid import grid, label_outer
+from gradbench.plots.layout import NOTHING, finish, notice_zero_gradient
 from gradbench.plots.parts import Part, Suite, each_problem, has_costs
 from gradbench.plots.plane import label_all
 from gradbench.plots.registry import Panel, figure
 from gradbench.plots.rows import MANY, no_cost, only_one, place_of, whole
 from gradbench.plots.save import lay_out, number_owned, owned
-from gradbench.plots.style import PLAIN, Style, families_in, family_of, family_styles, styles
+from gradbench.plots.style import Style, families_in, family_of, family_styles, styles
+from gradbench.plots.ticks import logarithmic
+from gradbench.plots.view import View
 
 
 def error_and_cost(summary: pd.DataFrame, cost: str) -> pd.DataFrame:
@@ -90,7 +86,7 @@ def pareto_front(
             continue
         x, y, on_front = points.loc[name]
         if y == 0.0:
-            what = f"{label(name)}: 0 at {_AMOUNT[cost](x)}"
+            what = f"{look.label or display_name(name)}: 0 at {_AMOUNT[cost](x)}"
             place: dict[str, Any] = {"transform": ax.transAxes, "ha": "right", "fontsize": 6.5}
             owned(ax.text(0.99, 0.02, what, color=look.color, **place), name)
             continue
@@ -147,7 +143,7 @@ def _panel(rows: pd.DataFrame, ax: Axes, style: Mapping[str, Style], cost: str) 
     ),
     order=50,
 )
-def pareto(summary: pd.DataFrame, title: str = "") -> Figure:
+def pareto(summary: pd.DataFrame, title: str = "", *, view: View) -> Figure:
     """Draw RMSE of one draw of the whole network against evaluations and measured time.
 
     A row per checkpoint. Up to 12 estimators are named beside their points; if there are more, only
@@ -156,10 +152,11 @@ def pareto(summary: pd.DataFrame, title: str = "") -> Figure:
     Args:
         summary: the ``summary`` of one problem at M = 1.
         title: printed above.
+        view: what to show, and how.
 
     Raises:
-        GradbenchError: no rows, several problems, several layers without "network", or costs that
-            were not stored.
+        GradbenchError: no rows, several problems, several layers without "network", costs that
+            were not stored, or an option that does not fit.
     """
     only_one(summary, ["problem"], "pareto")
     frame = whole(summary, "pareto").dropna(subset=list(COSTS[1:]))
@@ -167,28 +164,40 @@ def pareto(summary: pd.DataFrame, title: str = "") -> Figure:
         raise no_cost("pareto")
     parts = [part for _, part in frame.groupby("checkpoint", sort=False)]
     few = frame["estimator"].nunique() <= MANY
-    style = styles(frame) if few else family_styles(frame)
-    with rc_context(PLAIN):
-        figure, axes = grid(len(parts), 2, "row", sharex="col")
-        figure.set_size_inches(FULL_WIDTH, (2.2 if few else 3.2) * len(parts) + 0.8)
+    style = view.styles(frame) if few else view.dressed(family_styles(frame))
+    with rc_context(view.settings):
+        headers = [place_of(part) for part in parts]
+        height = (1.5 if view.narrow else 2.2) if few else 3.2
+        figure, axes = grid(view, headers, ["", ""], sharex="col", height=height)
+        figure.set_figwidth(view.inches())
         for part, line in zip(parts, axes, strict=True):
             for cost, ax in zip(COSTS[1:], line, strict=True):
                 notice_zero_gradient(part, ax)
-                pareto_front(part, ax, style, cost).set_title(place_of(part))
-                ax.label_outer()
+                pareto_front(part, ax, style, cost)
+                label_outer(ax)
         for k, ax in enumerate(axes.flat):
             logarithmic(ax, "x", "s" if k % 2 else "")
             logarithmic(ax, "y")
         known = families_in(frame)
-        families = {family_of(name, known): look for name, look in style.items() if look.marker}
+        families = {
+            (own := family_of(name, known)): look._replace(
+                label=display_name(own).replace("_", " ")
+            )
+            for name, look in style.items()
+            if look.marker
+        }
         marks = [
             Line2D([], [], color="0.4", ls="", marker="o", mew=0, label="on the front"),
             Line2D([], [], color="0.4", ls="", marker="o", mfc="none", label="dominated"),
         ]
-        finish(figure, title, {} if few else families, marks, lines=False)
+        named = few and not view.narrow  # beside the points
+        legend = {} if named else style if few else families
+        finish(figure, title, legend, marks, lines=False)
         lay_out(figure)
         for part, line in zip(parts, axes, strict=True):
             for cost, ax in zip(COSTS[1:], line, strict=True):
+                if view.narrow and few:
+                    continue
                 points = error_and_cost(part, cost)
                 seen = points[points["y"] > 0.0]
                 x, y = _steps(points)

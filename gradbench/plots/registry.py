@@ -27,6 +27,7 @@ from gradbench.core.origins import modules_of
 from gradbench.core.registry import Registry
 from gradbench.plots.parts import Parts, once
 from gradbench.plots.style import Style
+from gradbench.plots.view import takes_view
 
 Data = Literal[
     "summary",
@@ -117,7 +118,9 @@ def figure(
     """Return a decorator that registers a function as a figure.
 
     The function takes a frame, ``title`` and further arguments, and returns a matplotlib
-    ``Figure``. The first line of its docstring is what lists say of it.
+    ``Figure``. The first line of its docstring is what lists say of it. If one of the arguments is
+    ``view``, the registered function has the options ``labels``, ``estimators``, ``layers`` and
+    ``width`` in its place, see ``gradbench.plots.view``.
 
     Args:
         name: the name, that of the function by default. A suite asks for it by ``figure = NAME``.
@@ -143,6 +146,7 @@ def figure(
         )
 
     def register(draw: Callable[..., Any]) -> Callable[..., Any]:
+        draw = takes_view(draw)
         own = name or draw.__name__
         below = caption or (draw.__doc__ or "").strip().partition("\n")[0]
         kind = FigureKind(

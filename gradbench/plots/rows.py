@@ -8,7 +8,8 @@ import pandas as pd
 from gradbench.core.errors import GradbenchError
 from gradbench.core.specs import family
 from gradbench.metrics import NETWORK
-from gradbench.plots.style import GROUPS, Style, families_in, group_of, styles
+from gradbench.plots.style import GROUPS, Style, families_in, group_of
+from gradbench.plots.view import View
 
 MANY = 12  # more estimators do not fit in one panel, nor in one legend
 _OTHERS = Style("#d9d9d9", "")  # estimators that a row of panels is not of
@@ -31,10 +32,10 @@ def only_one(frame: pd.DataFrame, columns: Sequence[str], what: str) -> None:
 
 
 def place_of(rows: pd.DataFrame) -> str:
-    """Return the checkpoint of some rows, with its loss."""
+    """Return the checkpoint of some rows, with its loss in a second line."""
     if rows.empty:
         return ""
-    loss = f", loss {rows['loss'].iloc[0]:.3g}" if "loss" in rows else ""
+    loss = f"\nloss {rows['loss'].iloc[0]:.3g}" if "loss" in rows else ""
     return f"{rows['checkpoint'].iloc[0]}{loss}"
 
 
@@ -90,7 +91,7 @@ class Row(NamedTuple):
     legend: dict[str, Style]
 
 
-def rows_of(frame: pd.DataFrame, what: str) -> list[Row]:
+def rows_of(frame: pd.DataFrame, what: str, view: View) -> list[Row]:
     """Return a row of panels for each checkpoint.
 
     More than 12 estimators have a row for each group of families, with the others in grey.
@@ -98,7 +99,7 @@ def rows_of(frame: pd.DataFrame, what: str) -> list[Row]:
     Raises:
         GradbenchError: more than 12 estimators at several checkpoints.
     """
-    look = styles(frame)
+    look = view.styles(frame)
     if len(look) <= MANY:
         parts = frame.groupby("checkpoint", sort=False)
         return [Row(place_of(part), part, look, {}) for _, part in parts]
@@ -106,7 +107,7 @@ def rows_of(frame: pd.DataFrame, what: str) -> list[Row]:
     grey = {name: one if family(name) == "exact" else _OTHERS for name, one in look.items()}
     rows = []
     for name, part in groups(frame).items():
-        own = styles(part)
+        own = view.styles(part)
         # In this order, so that grey is below.
         rows.append(Row(name, frame, {k: v for k, v in grey.items() if k not in own} | own, own))
     return rows

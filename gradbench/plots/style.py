@@ -1,4 +1,4 @@
-"""The looks of estimators in every figure: one colour, marker and line for each family.
+"""The looks of estimators in every figure: one colour and marker for each family.
 
 The family of an estimator comes with the results that are drawn, so that an estimator of a plugin
 looks like its family too.
@@ -10,9 +10,12 @@ from typing import Any, NamedTuple, TypeAlias
 
 import pandas as pd
 from matplotlib import colors
+from matplotlib.path import Path
 
 from gradbench.core import index
+from gradbench.core.display import display_names
 from gradbench.core.specs import family, label
+from gradbench.metrics import names_in
 
 # Matplotlib's settings for all figures; fonts are embedded as TrueType (42), in SVG text is text.
 SETTINGS: Any = {
@@ -44,42 +47,64 @@ SETTINGS: Any = {
 # Those of figures that show names: one with dollar signs is no formula.
 PLAIN: Any = SETTINGS | {"text.usetex": False, "text.parse_math": False}
 
-# Where there are too many lines for these markers.
-CROWDED: Any = PLAIN | {"lines.markersize": 2.4, "lines.linewidth": 0.8}
+# What changes where there are too many lines for these markers, and in a column of two.
+CROWDED: Any = {"lines.markersize": 2.4, "lines.linewidth": 0.8}
+NARROW: Any = {
+    "font.size": 7.5,
+    "axes.titlesize": 7.5,
+    "xtick.labelsize": 6.5,
+    "ytick.labelsize": 6.5,
+    "legend.fontsize": 7,
+    "lines.markersize": 3,
+    "lines.linewidth": 0.8,
+}
 
 
 class Style(NamedTuple):
-    """Colour, marker and line style, as matplotlib takes them."""
+    """Colour, marker and line style, as matplotlib takes them, and the name in legends.
+
+    The lines of estimators are solid where they come from exact moments, else ``SAMPLED``: other
+    line styles are those of lines that are no estimators.
+    """
 
     color: str
     marker: str
     line: Any = "-"
+    label: str = ""
+
+
+SAMPLED: Any = (0, (2.2, 1.3))  # the line style of what was estimated from draws
+# The mark of an upper limit, a bar with an arrow down from it: no estimator has it.
+LIMIT = Path(
+    [(-1, 0), (1, 0), (0, 0), (0, -1.9), (-0.6, -1.1), (0, -1.9), (0.6, -1.1)],
+    [Path.MOVETO, Path.LINETO, Path.MOVETO, Path.LINETO, Path.MOVETO, Path.LINETO, Path.LINETO],
+)
 
 
 # In legend order. The colours are those of Okabe and Ito, and then of Tol: within each of GROUPS
 # they can be told apart with all common kinds of colour vision, and markers differ as well.
 FAMILIES = {
     "reinforce": Style("#0072B2", "s"),
-    "nvil": Style("#000066", "p", "-."),
+    "nvil": Style("#000066", "p"),
     "muprop": Style("#882255", "h"),
     "multisample": Style("#D6A400", "d"),
-    "vimco": Style("#999933", "H", "-."),
-    "without_replacement": Style("#CC6677", "8", (0, (3, 1))),
-    "perturbation": Style("#44AA99", "^", "-."),
+    "vimco": Style("#999933", "H"),
+    "without_replacement": Style("#CC6677", "8"),
+    "perturbation": Style("#44AA99", "^"),
     "arm": Style("#56B4E9", "D"),
     "flips": Style("#117733", "v"),
-    "path_integral": Style("#999933", "<", "-."),
+    "path_integral": Style("#999933", "<"),
     "rebar": Style("#882255", "p"),
     "concrete": Style("#E69F00", "^"),
     "gumbel_rao": Style("#882255", "<"),
-    "mean_field": Style("#CC79A7", "X", (0, (4, 1.2))),
+    "mean_field": Style("#CC79A7", "X"),
     "straight_through": Style("#009E73", "o"),
-    "zgr": Style("#5B4BC4", "d", (0, (5, 1))),
+    "zgr": Style("#5B4BC4", "d"),
     "foust": Style("#882255", "H"),
-    "combination": Style("#999933", "8", "-."),
-    "weights": Style("#661100", "h", "-."),
+    "combination": Style("#999933", "8"),
+    "weights": Style("#661100", "h"),
     "psa": Style("#D55E00", "P"),
-    "exact": Style("#000000", "", (0, (5, 2))),
+    "exact": Style("#000000", ""),
 }
 
 # Where one figure of all estimators would be too full, there is one for each of these.
@@ -111,15 +136,7 @@ LINES += [Style("#000000", "v", (0, (5, 2))), Style("#CC79A7", "X", "-"), Style(
 
 
 _OTHER = Style("#777777", "*")
-_VARIANTS: list[tuple[str, Any]] = [
-    ("v", (0, (3, 1))),
-    ("^", "-"),
-    ("<", (0, (1, 1))),
-    (">", "-."),
-    ("o", (0, (5, 1, 1, 1))),
-    ("s", (0, (6, 2))),
-    ("D", (0, (2, 2))),
-]
+_VARIANTS = ("v", "^", "<", ">", "o", "s", "D")  # the markers of estimators of one family
 
 
 Rows: TypeAlias = pd.DataFrame | Iterable[str]
@@ -172,9 +189,10 @@ def in_order(rows: Rows) -> list[str]:
 def styles(rows: Rows) -> dict[str, Style]:
     """Return a style for each estimator of a frame, or of these names, in legend order.
 
-    Estimators of one family differ in shade, marker and line, as do those of unknown families.
+    Estimators of one family differ in shade and marker, as do those of unknown families.
     """
     names, families = in_order(rows), families_in(rows)
+    texts = display_names(names, names_in(rows) if isinstance(rows, pd.DataFrame) else {})
     whole = {name: family_of(name, families) for name in names}
     own = {name: one if one in FAMILIES else "" for name, one in whole.items()}
     chosen = {}
@@ -183,9 +201,9 @@ def styles(rows: Rows) -> dict[str, Style]:
         style = FAMILIES.get(own[name], _OTHER)
         if len(variants) > 1:
             k = variants.index(name)
-            marker, line = _VARIANTS[k % len(_VARIANTS)]
-            style = Style(_darker(style.color, 0.45 * (1 - k / (len(variants) - 1))), marker, line)
-        chosen[name] = style
+            color = _darker(style.color, 0.45 * (1 - k / (len(variants) - 1)))
+            style = Style(color, _VARIANTS[k % len(_VARIANTS)])
+        chosen[name] = style._replace(label=texts[name])
     return chosen
 
 

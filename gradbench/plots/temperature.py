@@ -14,14 +14,17 @@ from gradbench.core.errors import GradbenchError
 from gradbench.core.specs import family
 from gradbench.metrics.places import member
 from gradbench.metrics.temperature import Unit, unit_of, with_temperatures
+from gradbench.plots.grid import grid, is_turned, label_outer
 from gradbench.plots.growth import as_bias, growth_lines
-from gradbench.plots.layout import FULL_WIDTH, finish, grid, limit_mark, logarithmic, zero_line
+from gradbench.plots.layout import finish, limit_entry, limits, zero_line
 from gradbench.plots.parts import Part, Suite
 from gradbench.plots.registry import figure
 from gradbench.plots.replicates import over_replicates
 from gradbench.plots.rows import layers_only, only_one
 from gradbench.plots.save import owned
-from gradbench.plots.style import PLAIN, Style, styles
+from gradbench.plots.style import Style, styles
+from gradbench.plots.ticks import logarithmic
+from gradbench.plots.view import View
 
 
 def _with_units(suite: Suite, summary: pd.DataFrame) -> Iterator[Part]:
@@ -33,13 +36,13 @@ def _with_units(suite: Suite, summary: pd.DataFrame) -> Iterator[Part]:
 
 @figure(
     parts=_with_units,
-    caption="Bias and standard deviation of a draw against the temperature. Open triangles are "
-    "upper limits where no bias was seen; a 0 by theorem is certified.",
+    caption="Bias and standard deviation of a draw against the temperature. Arrows are upper "
+    "limits where no bias was seen; a 0 by theorem is certified.",
     order=75,
     imports=["from gradbench.metrics.temperature import Unit"],
 )
 def temperature(
-    summary: pd.DataFrame, units: dict[str, Unit] | None = None, title: str = ""
+    summary: pd.DataFrame, units: dict[str, Unit] | None = None, title: str = "", *, view: View
 ) -> Figure:
     """Draw relative |bias| and standard deviation against the temperature, a column per problem.
 
@@ -51,6 +54,7 @@ def temperature(
         summary: the ``summary`` of one checkpoint.
         units: by problem, the single units whose limits are known in closed form.
         title: printed above.
+        view: what to show, and how.
 
     Raises:
         GradbenchError: no rows, several checkpoints, or no estimator with a temperature.
@@ -64,27 +68,32 @@ def temperature(
         )
     panels = list(frame.groupby(["problem", "layer"], sort=False))
     several = frame["layer"].nunique() > 1
-    look = styles(frame.assign(estimator=frame["series"]))
-    with rc_context(PLAIN):
-        figure, axes = grid(2, len(panels), "row")
-        figure.set_size_inches(FULL_WIDTH, 5.2)
-        for column, ((problem, layer), rows) in zip(axes.T, panels, strict=True):
+    everyone = with_temperatures(view.cast[view.cast["estimator"].map(family) != "exact"])
+    series = everyone.assign(estimator=everyone["series"]).drop(
+        columns="display_name", errors="ignore"
+    )
+    look = view.dressed(styles(series))
+    look = {name: one for name, one in look.items() if name in set(frame["series"])}
+    names = [member(problem) + (f"\n{layer}" if several else "") for (problem, layer), _ in panels]
+    with rc_context(view.settings):
+        turned = is_turned(view, 2, len(names))  # bias and deviation are side by side
+        figure, axes = grid(view, ["", ""], names, "none" if turned else "row", height=1.7)
+        for column, ((problem, _), rows) in zip(axes.T, panels, strict=True):
             rows = rows[~rows["zero_gradient"]]
-            name = f"{member(problem)}\n{layer}" if several else member(problem)
-            _temperature_lines(as_bias(rows), column[0], look).set_title(name)
+            _temperature_lines(as_bias(rows), column[0], look)
             _temperature_lines(rows.assign(square=rows["variance"], se=0.0), column[1], look)
             if unit := (units or {}).get(problem):
                 _asymptotes(unit, rows["temperature"], column)
         for row, what in zip(axes, ("|bias|", "std"), strict=True):
             for ax in row:
                 ax.set(xscale="log", yscale="log", xlabel="temperature", ylabel=f"relative {what}")
-                ax.label_outer()
+                label_outer(ax, y=not turned)
         for ax in axes.flat:
             logarithmic(ax, "x")
             logarithmic(ax, "y")
         more = [
             Line2D([], [], color="0.6", lw=0.8, label="Concrete as t goes to 0"),
-            limit_mark("0.4", "v", "no bias seen (limit)"),
+            limit_entry("no bias seen (limit)"),
         ]
         finish(figure, title, look, more if units else more[1:])
     return figure
@@ -97,10 +106,15 @@ def _temperature_lines(frame: pd.DataFrame, ax: Axes, look: dict[str, Style]) ->
         if "source" in rows and rows["source"].eq("theorem").all():
             zero_line(ax, look[name], str(name), theorem=True)
             continue
-        for point in over_replicates(rows, "one").itertuples():
+        points = over_replicates(rows, "one")
+        if points.empty and rows["square"].notna().any():  # rounding
+            zero_line(ax, look[name], str(name))
+        for point in points.itertuples():
             if point.seen:
                 level = ax.axhline(point.value, color=look[name].color, ls=look[name].line, lw=0.8)
                 owned(level, str(name))
+            else:
+                limits(ax, look[name], [frame["temperature"].min()], [point.value], str(name))
     return ax
 
 

@@ -6,21 +6,23 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
+from gradbench.plots.grid import grid
 from gradbench.plots.growth import draw_against, require_column
-from gradbench.plots.layout import band, curve, finish, grid
+from gradbench.plots.layout import band, curve, finish
 from gradbench.plots.parts import each_problem
 from gradbench.plots.registry import figure
 from gradbench.plots.rows import only_one
-from gradbench.plots.style import LINES, PLAIN, Style
+from gradbench.plots.style import LINES, Style
+from gradbench.plots.view import View
 
 
 @figure(
     parts=each_problem,
-    caption="Bias and standard deviation of a draw along training. Open triangles are upper limits "
-    "where no bias was seen.",
+    caption="Bias and standard deviation of a draw along training. Arrows are upper limits where "
+    "no bias was seen.",
     order=80,
 )
-def training(summary: pd.DataFrame, title: str = "") -> Figure:
+def training(summary: pd.DataFrame, title: str = "", *, view: View) -> Figure:
     """Draw relative |bias| and standard deviation of a draw along training, as ``growth`` does.
 
     The axis of epochs is linear up to 1, and logarithmic from there.
@@ -28,19 +30,25 @@ def training(summary: pd.DataFrame, title: str = "") -> Figure:
     Args:
         summary: the ``summary`` of one problem.
         title: printed above.
+        view: what to show, and how.
 
     Raises:
         GradbenchError: as ``growth``; no column ``epoch``, as nothing is trained.
     """
     only_one(summary, ["problem"], "training")
-    return draw_against(summary, "epoch", title, _epochs)
+    return draw_against(summary, view, "epoch", title, _epochs)
 
 
 @figure(suites=["training"], caption="The exact expected loss along training.", order=90)
-def losses(summary: pd.DataFrame, title: str = "") -> Figure:
+def losses(summary: pd.DataFrame, title: str = "", *, view: View) -> Figure:
     """Draw the exact expected loss along training, a line for each problem.
 
     The line is the mean over replicates, with a band from the least to the greatest.
+
+    Args:
+        summary: the ``summary`` of results.
+        title: printed above.
+        view: what to show, and how.
 
     Raises:
         GradbenchError: no rows, or no column ``epoch``.
@@ -49,10 +57,11 @@ def losses(summary: pd.DataFrame, title: str = "") -> Figure:
     require_column(summary, "epoch")
     problems = list(summary["problem"].unique())
     look = {name: LINES[k % len(LINES)] for k, name in enumerate(problems)}
-    with rc_context(PLAIN):
-        figure, axes = grid(1, 1, "row")
+    with rc_context(view.settings):
+        figure, axes = grid(view, [""], [""])
         ax = axes[0, 0]
-        figure.set_size_inches(5.0, 3.0)
+        wide = 5.0 if view.width is None else view.width
+        figure.set_size_inches(wide, 3.0 if wide > 4.0 else 2.4)
         for name in problems:
             loss_curve(summary[summary["problem"] == name], ax, look[name])
         _epochs(ax, summary["epoch"])

@@ -133,7 +133,15 @@ class Results:
     @property
     def figures(self) -> Path:
         """The directory of the figures, which is made where it is missing."""
-        path = self.directory / "figures"
+        return self.folder_of_figures("figures")
+
+    def folder_of_figures(self, name: str) -> Path:
+        """Return a directory for figures beside the results, which is made where it is missing.
+
+        Raises:
+            GradbenchError: a link leads out of the results, or it cannot be made.
+        """
+        path = self.directory / name
         self._refuse_outside(path)
         with guard("write", path):
             path.mkdir(exist_ok=True)
