@@ -129,6 +129,15 @@ def displays() -> dict[str, tuple[str, dict[str, Any]]]:
     }
 
 
+@cache
+def descriptions() -> dict[str, Description]:
+    """Return the description of each estimator of the package with its defaults, by name.
+
+    As that of ``families``, an index of older sources will do.
+    """
+    return {name: Description(**facts) for name, facts in _content()["estimators"].items()}
+
+
 def sources_digest() -> str:
     """Return a digest of the sources of all estimators of the package."""
     found = hashlib.blake2b(digest_size=8)
@@ -142,7 +151,7 @@ def _read() -> dict[str, Description] | None:
     content = _content()
     if content["digest"] != sources_digest():
         return None
-    return {name: Description(**facts) for name, facts in content["estimators"].items()}
+    return descriptions()
 
 
 def _content() -> dict[str, Any]:

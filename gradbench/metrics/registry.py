@@ -39,6 +39,7 @@ class Metric:
         groups: whether it needs groups of M draws, so that it is known only at the M that a run has
             stored.
         meaning: one line that defines it.
+        formula: the same in LaTeX, empty where words say it better.
         function: computes it from a layer and M.
     """
 
@@ -48,6 +49,7 @@ class Metric:
     groups: bool
     meaning: str
     function: Function
+    formula: str = ""
 
 
 METRICS: Registry[Metric] = Registry("metric", modules=["gradbench.metrics.definitions"])
@@ -58,6 +60,7 @@ def metric(
     *,
     title: str = "",
     symbol: str = "",
+    formula: str = "",
     better: Literal["low", "high"] = "low",
     groups: bool = False,
     aliases: Sequence[str] = (),
@@ -68,6 +71,7 @@ def metric(
         name: the name, that of the function by default. It is a column of every frame.
         title: what tables call it, the name by default.
         symbol: LaTeX for a formula, the title in upright letters by default.
+        formula: LaTeX of its definition, none by default.
         better: which values are better, "low" or "high".
         groups: whether it is known only at the M that a run has stored, as ``found.directions`` is.
         aliases: other names that it is found by.
@@ -88,7 +92,7 @@ def metric(
         shown = title or own.replace("_", " ")
         upright = symbol or rf"\mathrm{{{shown.replace(' ', '~')}}}"
         meaning = (function.__doc__ or "").strip().partition("\n")[0].removesuffix(".")
-        entry = Metric(shown, upright, better, groups, meaning, function)
+        entry = Metric(shown, upright, better, groups, meaning, function, formula)
         METRICS.add(own, entry, aliases=aliases, summary=meaning)
         return function
 

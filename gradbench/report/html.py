@@ -4,6 +4,7 @@ It loads nothing: styles, script and figures are inside. Without JavaScript it s
 one part below the other.
 """
 
+import re
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
@@ -14,6 +15,7 @@ from markupsafe import Markup
 
 from gradbench import metrics
 from gradbench.core.atomic import write_file
+from gradbench.core.display import display_names
 from gradbench.core.progress import step
 from gradbench.core.specs import label
 from gradbench.metrics import all_metrics
@@ -26,6 +28,8 @@ from gradbench.plots import MANY
 from gradbench.plots.style import families_in, family_of, in_order, styles
 from gradbench.report.choices import Choice, choices
 from gradbench.report.figures import pictures, wide_figures
+from gradbench.report.formulas import mathml
+from gradbench.report.glossary import TERMS, entries, full_name
 from gradbench.report.numbers import about
 from gradbench.report.places import places_of, rivals
 from gradbench.report.svg import swatch
@@ -139,7 +143,13 @@ def html(results: Directory | Cells) -> str:
         layers=list(dict.fromkeys(layer for place in places for layer in place.layers)),
         names=names,
         numbers=numbers,
-        labels=[label(name) for name in names],
+        labels=list(display_names(names, metrics.names_in(summary)).values()),
+        full_names=[full_name(name) for name in names],
+        specs=[label(name) for name in names],
+        glossary=entries(names, numbers),
+        terms=TERMS,
+        formulas={name: mathml(one.formula, one.meaning) for name, one in all_metrics().items()},
+        file=re.sub(r"[^a-z0-9]+", "-", suite["name"].lower()).strip("-")[:40] or "results",
         swatches=[swatch(look) for look in styles(summary).values()],
         families=families,
         wide=wide,
@@ -153,7 +163,7 @@ def html(results: Directory | Cells) -> str:
         bias_rows=bias_rows,
         tests=int(bias["p"].notna().sum()) if len(bias) else 0,
         origin=_origin(found),
-        metrics=all_metrics().values(),
+        metrics=all_metrics(),
         version=made.get("gradbench") or "unknown",
     )
 
@@ -179,16 +189,21 @@ def _sentence(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def _columns() -> list[dict[str, str]]:
-    cost = {"better": "low"}
+_FIRST = ("rmse", "bias", "std", "cosine")  # metrics that the main table shows at first
+
+
+def _columns() -> list[dict[str, Any]]:
+    cost = {"better": "low", "more": False}
+    alone = "time of a draw that is made alone"
     return [
         *(
             {"title": one.title, "meaning": one.meaning, "better": one.better}
-            for one in shown_metrics().values()
+            | {"more": name not in _FIRST}
+            for name, one in shown_metrics().items()
         ),
         {"title": "evaluations", "meaning": "of the objective, per draw and example", **cost},
         {"title": "time", "meaning": "measured, of a draw among many, of the whole batch", **cost},
-        {"title": "single draw", "meaning": "time of a draw that is made alone", **cost},
+        {"title": "single draw", "meaning": alone, "better": "low", "more": True},
     ]
 
 

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 
 from markupsafe import Markup, escape
 
-from gradbench.core.specs import label
+from gradbench.core.display import display_name
 from gradbench.metrics.sentences import Name, Sentence
+from gradbench.report.glossary import full_name
 
 SEVERAL = 4  # examples of a kind that a sentence gives
 _MOST = 8  # names in a row
@@ -42,7 +43,8 @@ def span(values: list[float]) -> str:
 
 def code(name: str) -> Markup:
     """Return the name of an estimator within a sentence."""
-    return Markup("<code>{}</code>").format(label(name))
+    text = '<b class="estimator" title="{}">{}</b>'
+    return Markup(text).format(full_name(name), display_name(name))
 
 
 def marked(sentence: Sentence) -> Markup:

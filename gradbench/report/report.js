@@ -25,10 +25,11 @@
     one("no-figure").hidden = shown > 0;
   };
 
+  let off = new Set();
   const tick = () => {
-    const off = boxes.filter((box) => !box.checked).map((box) => box.dataset.estimator);
-    hidden.textContent = off.length
-      ? off.map((e) => `[data-e="${e}"]`).join(",") + "{display:none}"
+    off = new Set(boxes.filter((box) => !box.checked).map((box) => box.dataset.estimator));
+    hidden.textContent = off.size
+      ? [...off].map((e) => `[data-e="${e}"]`).join(",") + "{display:none}"
       : "";
   };
 
@@ -48,22 +49,107 @@
     const some = boxes.filter((box) => own.has(box.dataset.estimator));
     button.addEventListener("click", () => set(some, !some.every((box) => box.checked)));
   }
-  // Pointing at a name dims the others; pointing at a part of a figure shows its name.
+  // Pointing at a name dims the others.
   const dimmed = document.head.appendChild(document.createElement("style"));
+  const names = {};
   for (const box of boxes) {
     const label = box.closest("label");
-    const name = label.textContent.trim();
+    names[box.dataset.estimator] = label.textContent.trim();
     label.addEventListener("pointerenter", () => {
       dimmed.textContent = `.gallery [data-e]:not([data-e="${box.dataset.estimator}"]){opacity:.12}`;
     });
     label.addEventListener("pointerleave", () => {
       dimmed.textContent = "";
     });
-    for (const part of all(`[data-e="${box.dataset.estimator}"]`)) {
-      const title = document.createElementNS("http://www.w3.org/2000/svg", "title");
-      title.textContent = name;
-      part.prepend(title);
-    }
+  }
+
+  // Pointing at a figure shows the name and the values of the nearest point.
+  const tip = document.body.appendChild(document.createElement("div"));
+  tip.className = "tip";
+  tip.setAttribute("role", "status");
+  tip.hidden = true;
+  const REACH = 24; // pixels
+  for (const svg of all(".card svg:not(.swatch)")) {
+    let points = null;
+    svg.addEventListener("pointermove", (event) => {
+      points ??= all("[data-p]", svg).flatMap((part) =>
+        part.dataset.p.split(" ").map((text) => ({ part, at: text.split(",").map(Number) })),
+      );
+      const box = svg.getBoundingClientRect();
+      const scale = box.width / svg.viewBox.baseVal.width;
+      let [found, least] = [null, REACH];
+      for (const point of points) {
+        if (off.has(point.part.dataset.e)) continue;
+        const [x, y] = point.at;
+        const far = Math.hypot(box.left + x * scale - event.clientX, box.top + y * scale - event.clientY);
+        if (far < least) [found, least] = [point, far];
+      }
+      const owner = event.target.closest("[data-e]"); // a line between two points
+      tip.hidden = !found && !owner;
+      if (tip.hidden) return;
+      const lines = [names[(found ? found.part : owner).dataset.e] ?? ""];
+      if (found) {
+        const { x, y } = found.part.dataset;
+        const [, , across, up] = found.at;
+        lines.push(`${y || "value"}: ${up}`, `${x || "at"}: ${across}`);
+      }
+      tip.textContent = lines.join("\n");
+      const width = document.documentElement.clientWidth;
+      tip.style.left = `${Math.max(4, Math.min(event.clientX + 14, width - tip.offsetWidth - 4))}px`;
+      tip.style.top = `${event.clientY + 16}px`;
+    });
+    svg.addEventListener("pointerleave", () => {
+      tip.hidden = true;
+    });
+  }
+
+  // Every figure and table can be saved: as it is shown, with all columns.
+  const save = (name, type, text) => {
+    const link = document.createElement("a");
+    const url = URL.createObjectURL(new Blob([text], { type }));
+    link.href = url;
+    link.download = name.toLowerCase().replace(/[^a-z0-9.]+/g, "-").replace(/-+(?=\.|$)/g, "");
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(url), 1000);
+  };
+  for (const button of all("button[data-svg]")) {
+    button.addEventListener("click", () => {
+      const svg = button.closest("figure").querySelector("svg:not(.swatch)").cloneNode(true);
+      for (const part of all("[data-e]", svg)) {
+        if (off.has(part.dataset.e)) part.remove();
+        for (const key of Object.keys(part.dataset)) delete part.dataset[key];
+      }
+      const { width, height } = svg.viewBox.baseVal;
+      svg.setAttribute("width", `${width}pt`);
+      svg.setAttribute("height", `${height}pt`);
+      svg.setAttribute("style", "font-family: 'DejaVu Sans', Verdana, sans-serif; background: #fff");
+      const text = new XMLSerializer().serializeToString(svg);
+      save(`${button.dataset.svg}.svg`, "image/svg+xml", `<?xml version="1.0"?>\n${text}\n`);
+    });
+  }
+  const plain = (cell) => {
+    const items = all("li", cell).map((item) => [...item.children].map((x) => x.textContent.trim()).join(": "));
+    const text = items.length ? items.join("; ") : cell.childNodes.length ? cell.textContent : "";
+    const line = text.replace(/\s+/g, " ").trim();
+    return /^[=+\-@]/.test(line) ? `'${line}` : line; // a spreadsheet would compute it
+  };
+  const number = (cell) => "v" in cell.dataset && !cell.matches("th, .text");
+  for (const button of all("button[data-csv]")) {
+    button.addEventListener("click", () => {
+      const chosen = all("tr", one(button.dataset.csv)).filter((row) => !row.hidden);
+      let before = ""; // what spans several rows is repeated
+      const lines = chosen.map((row) => {
+        const cells = [...row.cells].flatMap((cell) => {
+          const clone = cell.cloneNode(true);
+          for (const small of all("small.interval", clone)) small.remove();
+          return [number(cell) ? cell.dataset.v : plain(clone)];
+        });
+        if (row.cells[0].rowSpan > 1) before = cells[0];
+        else if (before && cells.length < chosen[0].cells.length) cells.unshift(before);
+        return cells.map((text) => `"${text.replace(/"/g, '""')}"`).join(",");
+      });
+      save(`${button.dataset.file}.csv`, "text/csv", `${lines.join("\r\n")}\r\n`);
+    });
   }
   choose();
   tick(); // a browser may remember ticks from before a reload
@@ -80,7 +166,7 @@
       row.hidden = !(
         (!place || row.dataset.place === place) &&
         (!layer || row.dataset.layer === layer) &&
-        row.cells[0].textContent.toLowerCase().includes(text)
+        row.dataset.name.toLowerCase().includes(text)
       );
       shown += !row.hidden;
     }
@@ -93,6 +179,11 @@
   }
   one("filter-name").addEventListener("input", filter);
   filter();
+
+  const more = one("all-metrics");
+  const widen = () => table.classList.toggle("all-metrics", more.checked);
+  more.addEventListener("change", widen);
+  widen();
 
   const intervals = one("intervals");
   const say = () => {

@@ -8,7 +8,9 @@ from xml.etree import ElementTree
 import numpy as np
 from markupsafe import Markup
 from matplotlib import rc_context
+from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.markers import MarkerStyle
 from matplotlib.transforms import Affine2D
 
@@ -18,6 +20,7 @@ from gradbench.plots.style import PLAIN, Style
 SVG = "http://www.w3.org/2000/svg"
 _HREF = "{http://www.w3.org/1999/xlink}href"
 _OWNER = "estimator="  # the gid of an artist of an estimator; "#2" may follow
+_MOST_POINTS = 100  # of an artist: more are no points to be read off one by one
 _NUMBERS = {"d", "x", "y", "transform", "points", "style"}
 _NUMBER = re.compile(r"-?\d+\.\d+(?:e-?\d+)?")
 _FONT = re.compile(r"font-family:[^;]*;?\s*")  # the page has its own, and loads no file
@@ -44,6 +47,7 @@ def embedded(figure: Figure, prefix: str, numbers: Mapping[str, int], what: str)
         {**PLAIN, "svg.fonttype": "none", "svg.hashsalt": prefix, "image.composite_image": False}
     ):
         figure.savefig(text, format="svg", metadata={"Date": None})
+    points = _points(figure)
     root = ElementTree.fromstring(visible_lines(text.getvalue()))
     for tag in ("metadata", "defs"):  # one of the latter has a style for the whole page
         for one in root.findall(f"{{{SVG}}}{tag}"):
@@ -51,6 +55,8 @@ def embedded(figure: Figure, prefix: str, numbers: Mapping[str, int], what: str)
                 root.remove(one)
     ids = _references(root)
     for one in root.iter():
+        if found := points.get(one.get("id", "")):
+            one.attrib |= found
         _tidy(one, prefix, ids, numbers)
     width, height = (root.attrib.pop(key).removesuffix("pt") for key in ("width", "height"))
     root.attrib |= {
@@ -60,6 +66,40 @@ def embedded(figure: Figure, prefix: str, numbers: Mapping[str, int], what: str)
         "stroke-linejoin": "round",
     }
     return Markup(ElementTree.tostring(root, encoding="unicode"))
+
+
+def _points(figure: Figure) -> dict[str, dict[str, str]]:
+    """Return the data of the points of each artist of an estimator, for tooltips, by its gid.
+
+    ``data-p`` has the place of each point on the page of the figure and its coordinates, ``data-x``
+    and ``data-y`` say what these are.
+    """
+    found = {}
+    height = 72.0 * figure.get_figheight()
+    for ax in figure.axes:
+        for artist in (*ax.lines, *ax.collections):
+            gid = artist.get_gid() or ""
+            if not gid.startswith(_OWNER) or artist.get_transform() == ax.transAxes:
+                continue
+            if isinstance(artist, Line2D):
+                if artist.get_transform() != ax.transData:
+                    continue
+                data = np.asarray(artist.get_xydata(), float)
+            elif isinstance(artist, PathCollection):
+                data = np.ma.filled(np.ma.asarray(artist.get_offsets(), float), np.nan)
+            else:
+                continue
+            data = data[np.isfinite(data).all(1)]
+            if not 0 < len(data) <= _MOST_POINTS:
+                continue
+            places = ax.transData.transform(data) * 72.0 / figure.dpi
+            rows = zip(places, data, strict=True)
+            text = (f"{x:.1f},{height - y:.1f},{a:.4g},{b:.4g}" for (x, y), (a, b) in rows)
+            found[gid] = {"data-p": " ".join(text)}
+            for axis, label in (("x", ax.get_xlabel()), ("y", ax.get_ylabel())):
+                unit = " (s)" if label.endswith("time") else ""
+                found[gid][f"data-{axis}"] = f"{visible(label)}{unit}"
+    return found
 
 
 def _references(root: ElementTree.Element) -> dict[str, str]:

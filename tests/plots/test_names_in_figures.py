@@ -117,8 +117,9 @@ def test_files_of_a_figure_are_written_whatever_its_texts_are(tmp_path):
 @given(ANY)
 def test_names_are_text_in_sentences_of_the_report(name):
     assert str(codes([name])) == str(code(name))
-    inside = str(code(name)).removeprefix("<code>").removesuffix("</code>")
-    assert not {"<", ">", '"'} & set(inside)
+    inside = str(code(name)).removeprefix('<b class="estimator" title="').removesuffix("</b>")
+    title, text = inside.split('">')
+    assert not {"<", ">", '"'} & set(title + text)
 
 
 def test_a_formula_that_is_none_is_a_sentence(tmp_path):

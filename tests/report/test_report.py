@@ -1,22 +1,28 @@
 """The report: what it says, that it stands alone, and how it behaves in a browser."""
 
+import csv
+import io
 import json
 import os
 import re
 import shutil
 from html.parser import HTMLParser
+from xml.etree import ElementTree
 
 import pytest
 import tiny
 
 from gradbench import metrics
 from gradbench.cli.main import main
+from gradbench.core import index
+from gradbench.core.display import display_name
 from gradbench.core.errors import GradbenchError
 from gradbench.metrics import METRICS, NETWORK, coordinates, curves, summary, verdict_text
 from gradbench.metrics.directory import read_cells
-from gradbench.metrics.sentences import plain
+from gradbench.metrics.sentences import Name
 from gradbench.report import figures as _figures
 from gradbench.report import html as reporting
+from gradbench.report.formulas import mathml
 from gradbench.report.html import _COSTS
 from gradbench.report.numbers import about, duration
 from gradbench.report.places import places_of
@@ -88,7 +94,7 @@ def test_every_element_is_closed_and_every_reference_has_its_only_target(page):
     assert len(ids) > 20 and len(set(ids)) == len(ids)
     for tag, attributes in found:
         for key, value in attributes.items():
-            if key == "href" and tag != "link":
+            if key == "href" and tag != "link" and not value.startswith("https://"):
                 assert value.startswith("#") and value[1:] in ids
             if key in ("aria-labelledby", "for"):
                 assert value in ids
@@ -104,7 +110,11 @@ def test_nothing_is_loaded_from_anywhere(page):
         assert not any(name.startswith("on") for name in attributes)
     assert "@import" not in text and "fetch(" not in text
     assert re.findall(r"url\((?!#)", text) == []
-    assert set(re.findall(r"https?://[^\s\"'<>]+", text)) <= {"http://www.w3.org/2000/svg"}
+    links = [one for tag, one in Elements(text).found if tag == "a" and "://" in one["href"]]
+    assert {one["href"] for one in links} <= {x.paper for x in index.descriptions().values()}
+    assert {one["rel"] for one in links} == {"noopener noreferrer"}
+    elsewhere = set(re.findall(r"https?://[^\s\"'<>]+", text)) - {one["href"] for one in links}
+    assert elsewhere <= {"http://www.w3.org/2000/svg", "http://www.w3.org/1998/Math/MathML"}
     assert "default-src 'none'" in text
 
 
@@ -156,18 +166,24 @@ def test_svg_of_two_figures_shares_no_id_and_styles_nothing_else(finished_run):
 # --- what it says ---
 
 
+def shown_as(sentence):
+    """A sentence with the display names of estimators, as far as blanks go in ``Elements``."""
+    words = (f" {display_name(x)} " if isinstance(x, Name) else x for x in sentence)
+    return " ".join("".join(words).split())
+
+
 def test_the_box_is_the_verdict_at_equal_evaluations(page, finished_run):
     verdict = metrics.decide(finished_run / "results")
     text = Elements(page.read_text()).text
-    answer = plain(verdict_text.headline(verdict))
+    answer = shown_as(verdict_text.headline(verdict))
     assert f"Which estimator? {answer} " in text
     for sentence in verdict_text.explanation(verdict):
-        assert plain(sentence) in text
+        assert shown_as(sentence).replace(" ,", ",") in text.replace(" ,", ",")
     assert "Draws (no equal cost)" in text
 
 
 def test_the_table_of_budgets_has_the_ranges_of_the_verdict(page, finished_run):
-    table = page.read_text().split('<table class="choices">')[1].split("</table>")[0]
+    table = page.read_text().split('<table class="choices" id="best">')[1].split("</table>")[0]
     rows = table.split("<tr>")[2:]
     layers = [NETWORK, "layer 1"]
     assert len(rows) == 2 * len(layers)
@@ -179,8 +195,8 @@ def test_the_table_of_budgets_has_the_ranges_of_the_verdict(page, finished_run):
             lines = part.split("<li")[1:]
             assert len(lines) == len(expected) > 0
             for line, one in zip(lines, expected, strict=True):
-                found = re.findall(r"<code>(\w+)</code>", line.split("<small>")[0])
-                assert found == list(one.best)
+                found = re.findall(r"<b>(.*?)</b>", line.split("<small>")[0])
+                assert found == [display_name(name) for name in one.best]
                 assert ("can be afforded" in line) == (not one.is_choice)
 
 
@@ -247,8 +263,17 @@ def test_too_many_figures_are_left_out_and_said(finished_run, monkeypatch):
 
 def test_what_metrics_mean_and_how_the_run_was_made_is_said(page, finished_run):
     text = Elements(page.read_text()).text
+    labels = [
+        one["aria-label"]
+        for tag, one in Elements(page.read_text()).found
+        if tag == "math" and "aria-label" in one
+    ]
     for metric in METRICS.values():
-        assert f"{metric.title} {metric.meaning}" in text
+        assert (
+            metric.meaning in labels
+            if metric.formula
+            else f"{metric.title} {metric.meaning}" in text
+        )
     manifest = json.loads((finished_run / "results" / "manifest.json").read_text())
     made = manifest["provenance"]
     for word in (made["jax"], made["numpy"], made["commit"], manifest["created"], "seed 0"):
@@ -362,7 +387,7 @@ def visit(browser, page):
     for context in contexts:
         context.close()
     assert errors == []
-    assert set(requests) == {page.as_uri()}
+    assert {url for url in requests if not url.startswith("blob:")} == {page.as_uri()}
 
 
 def shown(tab, selector):
@@ -455,6 +480,72 @@ def test_unticked_estimators_vanish_from_figures_and_come_back(visit):
     assert (shown(tab, own), shown(tab, others)) == drawn
 
 
+def test_pointing_at_a_point_shows_the_name_of_its_estimator_and_its_values(visit):
+    tab = visit()
+    part = tab.locator("figure[data-kind=rmse]:visible [data-p]").last
+    x, y, across, up = part.get_attribute("data-p").split()[0].split(",")
+    svg = tab.locator("figure[data-kind=rmse]:visible > svg")
+    svg.scroll_into_view_if_needed()
+    box, view = svg.bounding_box(), svg.get_attribute("viewBox").split()
+    scale = box["width"] / float(view[2])
+    tab.mouse.move(box["x"] + float(x) * scale, box["y"] + float(y) * scale)
+    number = part.get_attribute("data-e")
+    name = tab.locator(f"label:has(input[data-estimator='{number}'])").inner_text().strip()
+    axis = part.get_attribute("data-x")
+    value, place = f"{float(up):g}", f"{float(across):g}"
+    assert tab.locator(".tip").inner_text().split("\n") == [
+        name,
+        f"relative RMSE: {value}",
+        f"{axis}: {place}",
+    ]
+    tab.mouse.move(2, 2)
+    assert shown(tab, ".tip") == 0
+
+
+def test_figures_and_tables_are_saved_as_they_are_shown(visit, tmp_path):
+    tab = visit()
+    box = tab.locator("label:has(input[data-estimator])", has_text="psa")
+    box.locator("input").uncheck()
+
+    def saved(selector):
+        with tab.expect_download() as found:
+            tab.locator(selector).locator("visible=true").first.click()
+        found.value.save_as(tmp_path / "saved")
+        return found.value.suggested_filename, (tmp_path / "saved").read_text()
+
+    name, text = saved("figure[data-kind=rmse] button[data-svg]")
+    assert re.fullmatch(r"[a-z0-9-]+\.svg", name)
+    root = ElementTree.fromstring(text)
+    assert root.tag.endswith("}svg") and root.get("width").endswith("pt")
+    drawn = tab.locator("figure[data-kind=rmse]:visible [data-e]:visible").count()
+    assert drawn > 0 and "data-e" not in text and "PSA" not in text
+
+    name, text = saved("button[data-csv=main]")
+    rows = list(csv.reader(io.StringIO(text)))
+    assert re.fullmatch(r"[a-z0-9-]+\.csv", name)
+    assert len(rows) == 1 + shown(tab, "#main tbody tr") and len({len(row) for row in rows}) == 1
+    assert rows[1][0] == "REINFORCE" and float(rows[1][3]) > 0.0
+    _, text = saved("button[data-csv=best]")
+    rows = list(csv.reader(io.StringIO(text)))
+    assert [row[:2] for row in rows[1:3]] == [["epoch 0", "whole network"], ["epoch 0", "layer 1"]]
+
+
+def test_the_glossary_has_full_names_formulas_and_papers(page):
+    found = Elements(page.read_text())
+    for name in ("psa", "arm", "reinforce", "straight_through"):
+        one = index.descriptions()[name]
+        assert one.full_name[1:] in found.text and one.source in found.text
+    formulas = [one for tag, one in found.found if tag == "math"]
+    assert len(formulas) >= 4 + 10
+
+
+@pytest.mark.parametrize("formula", ["\\frac{", "</math><script>", "\\unknown{<b>}", "x" * 99])
+def test_formulas_are_inert_whatever_is_in_them(formula):
+    words = '"><script>'
+    found = Elements(f"<p>{mathml(formula, words)}</p>").found
+    assert not {"script", "b"} & {tag for tag, _ in found}
+
+
 @pytest.mark.parametrize("width", [375, 1280])
 def test_the_page_never_scrolls_sideways(visit, width):
     tab = visit(width)
@@ -463,6 +554,7 @@ def test_the_page_never_scrolls_sideways(visit, width):
     assert tab.evaluate("document.documentElement.scrollWidth") == width
     wide = tab.locator("#main").evaluate("table => table.scrollWidth")
     assert width > 600 or wide > width  # the table itself does, in its box
+    assert width < 600 or wide <= tab.locator("#main").evaluate("x => x.parentElement.clientWidth")
 
 
 CONTRASTS = """() => {
