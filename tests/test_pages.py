@@ -30,8 +30,7 @@ NOT_RUN = {
     "": "what a command prints, or commands that other blocks run",
 }
 RUN = ("python", "console", "toml")
-# Fast enough for every change; the others are slow. Add your own is run by test_extending.py.
-FAST = {"README"}
+# Add your own is run by test_extending.py.
 ELSEWHERE = {"add_your_own"}
 every_page = pytest.mark.parametrize("page", PAGES, ids=name)
 with_code = [page for page in PAGES if any(b.language in RUN for b in blocks(page))]
@@ -62,12 +61,9 @@ def run(page, folder):
 
 @pytest.mark.parametrize(
     "page",
-    [
-        pytest.param(page, id=page.stem, marks=[] if page.stem in FAST else pytest.mark.slow)
-        for page in with_code
-        if page.stem not in ELSEWHERE
-    ],
+    [pytest.param(page, id=page.stem) for page in with_code if page.stem not in ELSEWHERE],
 )
+@pytest.mark.slow
 def test_the_code_of_a_page_runs(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PAGER", "cat")

@@ -154,7 +154,9 @@ def estimator(spec: str, network: Any) -> Loss:
     numbers = {
         name: float(value)
         for name, value in arguments.items()
-        if isinstance(entry.hyperparameters[name], float) and value not in (0, 1)
+        if isinstance(entry.hyperparameters[name], float)
+        and isinstance(value, int | float)  # darn takes a name, too
+        and value not in (0, 1)
     }
     if not numbers or entry.needs or not isinstance(loss, SurrogateLoss):
         return loss
