@@ -21,11 +21,9 @@ def script(shell: str) -> str:
     """Return the script that lets one of the ``SHELLS`` complete the commands of gradbench."""
     from click.shell_completion import get_completion_class
 
-    from gradbench.cli.group import cli
-
     kind = get_completion_class(shell)
     assert kind is not None
-    made = kind(cli, {}, "gradbench", VARIABLE)
+    made = kind(click.Command("gradbench"), {}, "gradbench", VARIABLE)
     return made.source_template % made.source_vars()
 
 

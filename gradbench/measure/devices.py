@@ -8,9 +8,8 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import numpy as np
 from jax.sharding import Mesh, PartitionSpec
-from jaxtyping import UInt32
+from jaxtyping import Array, UInt32
 
 _AXIS = "draws"
 _CACHE = 1 << 18  # numbers of the largest array of a chunk, which then stay in a processor's cache
@@ -35,9 +34,7 @@ def chunk_numbers() -> int:
     return max(_CACHE, int(_SHARE * memory) // _NUMBER)
 
 
-def on_each(
-    function: Callable[..., Any], numbers: UInt32[np.ndarray, " n"], *others: Any
-) -> list[Any]:
+def on_each(function: Callable[..., Any], numbers: UInt32[Array, " n"], *others: Any) -> list[Any]:
     """Return what a function gives for each number, each computed on a device of its own.
 
     To be called inside ``jax.jit``, and its result to be given to ``apart``.

@@ -8,11 +8,14 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from gradbench.metrics.places import member
-from gradbench.plots.layout import finish, grid, logarithmic
+from gradbench.plots.grid import grid
+from gradbench.plots.layout import finish
 from gradbench.plots.parts import Part, Suite
 from gradbench.plots.registry import figure
 from gradbench.plots.rows import only_one
-from gradbench.plots.style import LINES, PLAIN
+from gradbench.plots.style import LINES
+from gradbench.plots.ticks import logarithmic
+from gradbench.plots.view import View
 
 _CHOSEN: Any = {"marker": "o", "ms": 6, "mew": 1.0, "mfc": "none"}
 
@@ -32,12 +35,13 @@ def _once_known(suite: Suite, frame: pd.DataFrame) -> list[Part]:
     "seeds and estimators. Circles mark the M of the optimiser, fixed beforehand.",
     order=240,
 )
-def correlations(correlation: pd.DataFrame, title: str = "") -> Figure:
+def correlations(correlation: pd.DataFrame, title: str = "", *, view: View) -> Figure:
     """Draw the correlation of RMSE(M) with the result against M, a panel for each optimiser.
 
     Args:
         correlation: a ``gradbench.metrics.correlation``.
         title: printed above.
+        view: what to show, and how.
 
     Raises:
         GradbenchError: no rows.
@@ -46,9 +50,8 @@ def correlations(correlation: pd.DataFrame, title: str = "") -> Figure:
     optimisers = list(correlation["optimiser"].unique())
     problems = list(correlation["problem"].unique())
     look = {name: LINES[k % len(LINES)] for k, name in enumerate(problems)}
-    with rc_context(PLAIN):
-        figure, axes = grid(1, len(optimisers), "row")
-        figure.set_figheight(3.0)
+    with rc_context(view.settings):
+        figure, axes = grid(view, [""], optimisers)
         for optimiser, ax in zip(optimisers, axes[0], strict=True):
             own = correlation[correlation["optimiser"] == optimiser]
             for name in problems:
@@ -59,7 +62,7 @@ def correlations(correlation: pd.DataFrame, title: str = "") -> Figure:
                 at = rows[rows["chosen"]]
                 ax.plot(at["M"], at["correlation"], ls="", color=style.color, **_CHOSEN)
             ax.axhline(0, color="0.6", lw=0.6)
-            ax.set(xscale="log", xlabel="draws M", ylim=(-1.05, 1.05), title=optimiser)
+            ax.set(xscale="log", xlabel="draws M", ylim=(-1.05, 1.05))
             logarithmic(ax, "x")
         axes[0, 0].set_ylabel("correlation with the loss")
         marks = [

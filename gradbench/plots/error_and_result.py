@@ -6,11 +6,12 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from gradbench.plots.layout import logarithmic
 from gradbench.plots.registry import figure
 from gradbench.plots.runs import each_measured, run_panels
 from gradbench.plots.save import owned
 from gradbench.plots.style import Style
+from gradbench.plots.ticks import logarithmic
+from gradbench.plots.view import View
 
 
 @figure(
@@ -21,12 +22,13 @@ from gradbench.plots.style import Style
     "its training, and its final training loss. The line is the loss with the exact gradient.",
     order=230,
 )
-def error_and_result(results: pd.DataFrame, title: str = "") -> Figure:
+def error_and_result(results: pd.DataFrame, title: str = "", *, view: View) -> Figure:
     """Draw the final training loss of each run against the RMSE of its gradients.
 
     Args:
         results: a ``gradbench.metrics.error_results`` of one problem.
         title: printed above.
+        view: what to show, and how.
 
     Raises:
         GradbenchError: no rows, or several problems.
@@ -49,4 +51,4 @@ def error_and_result(results: pd.DataFrame, title: str = "") -> Figure:
         ax.text(0.03, 0.93, f"M = {rows['M'].iloc[0]}", transform=ax.transAxes, fontsize=7)
         logarithmic(ax, "x")
 
-    return run_panels(frame, "error_and_result", title, draw)
+    return run_panels(frame, "error_and_result", title, draw, view)

@@ -9,10 +9,11 @@ from matplotlib.figure import Figure
 
 from gradbench.core.specs import family
 from gradbench.metrics.training import averaging
-from gradbench.plots.layout import logarithmic
 from gradbench.plots.registry import figure
 from gradbench.plots.runs import each_measured, median_lines, run_panels
 from gradbench.plots.style import Style
+from gradbench.plots.ticks import logarithmic
+from gradbench.plots.view import View
 
 _FLOOR = 1e-4  # below it only rounding is left
 
@@ -25,7 +26,7 @@ _FLOOR = 1e-4  # below it only rounding is left
     "number of steps that the optimiser averages over.",
     order=220,
 )
-def error_along(errors: pd.DataFrame, title: str = "") -> Figure:
+def error_along(errors: pd.DataFrame, title: str = "", *, view: View) -> Figure:
     """Draw the relative RMSE of the mean of M draws along training, M of the optimiser.
 
     M is the number of steps that the optimiser averages over, (1 + m) / (1 - m) with momentum m.
@@ -33,6 +34,7 @@ def error_along(errors: pd.DataFrame, title: str = "") -> Figure:
     Args:
         errors: a ``gradbench.metrics.gradient_errors`` of one problem.
         title: printed above.
+        view: what to show, and how.
 
     Raises:
         GradbenchError: no rows, or several problems.
@@ -54,4 +56,4 @@ def error_along(errors: pd.DataFrame, title: str = "") -> Figure:
         logarithmic(ax, "x")
         logarithmic(ax, "y")
 
-    return run_panels(frame, "error_along", title, draw)
+    return run_panels(frame, "error_along", title, draw, view)

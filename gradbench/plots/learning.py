@@ -10,6 +10,7 @@ from gradbench.plots.parts import each_problem
 from gradbench.plots.registry import figure
 from gradbench.plots.runs import log_axes, median_lines, run_panels
 from gradbench.plots.style import Style
+from gradbench.plots.view import View
 
 
 @figure(
@@ -19,7 +20,7 @@ from gradbench.plots.style import Style
     "over seeds, and the band from the least to the greatest.",
     order=200,
 )
-def learning(learning: pd.DataFrame, title: str = "") -> Figure:
+def learning(learning: pd.DataFrame, title: str = "", *, view: View) -> Figure:
     """Draw the training loss of each method against the step, a panel for each optimiser.
 
     It is the loss with sampled states, whatever the method trains with.
@@ -27,11 +28,12 @@ def learning(learning: pd.DataFrame, title: str = "") -> Figure:
     Args:
         learning: a ``gradbench.metrics.learning`` of one problem.
         title: printed above.
+        view: what to show, and how.
 
     Raises:
         GradbenchError: no rows, or several problems.
     """
-    return _drawn(learning, "learning", title, "step", "step")
+    return _drawn(learning, "learning", title, "step", "step", view)
 
 
 @figure(
@@ -41,20 +43,25 @@ def learning(learning: pd.DataFrame, title: str = "") -> Figure:
     caption="The same against the time that the training of one run takes.",
     order=201,
 )
-def learning_time(learning: pd.DataFrame, title: str = "") -> Figure:
+def learning_time(learning: pd.DataFrame, title: str = "", *, view: View) -> Figure:
     """Draw the training loss of each method against measured time, as ``learning`` does.
+
+    Args:
+        learning: a ``gradbench.metrics.learning`` of one problem.
+        title: printed above.
+        view: what to show, and how.
 
     Raises:
         GradbenchError: no rows, or several problems.
     """
-    return _drawn(learning, "learning_time", title, "seconds", "seconds of one run")
+    return _drawn(learning, "learning_time", title, "seconds", "seconds of one run", view)
 
 
-def _drawn(frame: pd.DataFrame, what: str, title: str, x: str, label: str) -> Figure:
+def _drawn(frame: pd.DataFrame, what: str, title: str, x: str, label: str, view: View) -> Figure:
     frame = frame[frame["step"] > 0]
 
     def draw(rows: pd.DataFrame, ax: Axes, style: Mapping[str, Style]) -> None:
         median_lines(rows, x, "loss", ax, style)
         log_axes(ax, frame[x], label, "training loss")
 
-    return run_panels(frame, what, title, draw)
+    return run_panels(frame, what, title, draw, view)

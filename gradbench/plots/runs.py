@@ -9,10 +9,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from gradbench.plots.layout import band, curve, finish, logarithmic, panels
+from gradbench.plots.grid import label_outer
+from gradbench.plots.layout import band, curve, finish, panels
 from gradbench.plots.parts import Part, Suite, each_problem
 from gradbench.plots.rows import MANY, Row, groups, only_one
-from gradbench.plots.style import CROWDED, PLAIN, Style, family_of, styles
+from gradbench.plots.style import Style, family_of
+from gradbench.plots.ticks import logarithmic
+from gradbench.plots.view import View
 
 _GREY = Style("#d9d9d9", "")
 # Draws the rows of one optimiser into a panel.
@@ -24,7 +27,7 @@ def each_measured(suite: Suite, frame: pd.DataFrame) -> list[Part]:
     return list(each_problem(suite, frame)) if suite["plan"]["measured"] else []
 
 
-def run_panels(frame: pd.DataFrame, what: str, title: str, draw: Draw) -> Figure:
+def run_panels(frame: pd.DataFrame, what: str, title: str, draw: Draw, view: View) -> Figure:
     """Return a figure with a column for each optimiser, and a row for each group of many methods.
 
     Args:
@@ -32,36 +35,33 @@ def run_panels(frame: pd.DataFrame, what: str, title: str, draw: Draw) -> Figure
         what: the name of the figure, for errors.
         title: printed above.
         draw: draws the rows of an optimiser.
+        view: what to show, and how.
 
     Raises:
         GradbenchError: no rows, or those of several problems.
     """
     only_one(frame, ["problem"], what)
-    rows, optimisers = run_rows(frame), list(frame["optimiser"].unique())
-    with rc_context(CROWDED if len(optimisers) > 2 else PLAIN):
-        figure, axes = panels(rows, len(optimisers), sharey="all", sharex="all")
-        if not rows[0].legend:
-            figure.set_figheight(2.8 if len(optimisers) < 3 else 2.5)
+    rows, optimisers = run_rows(frame, view), list(frame["optimiser"].unique())
+    with rc_context(view.settings):
+        figure, axes = panels(view, rows, optimisers, sharey="all", sharex="all")
         for row, line in zip(rows, axes, strict=True):
             for optimiser, ax in zip(optimisers, line, strict=True):
                 draw(frame[frame["optimiser"] == optimiser], ax, row.style)
-        for k, ax in enumerate(axes.flat):
-            if k < len(optimisers):
-                ax.set_title(optimisers[k])
-            ax.label_outer()
+        for ax in axes.flat:
+            label_outer(ax)
         finish(figure, title, {} if rows[0].legend else rows[0].style)
     return figure
 
 
-def run_rows(frame: pd.DataFrame) -> list[Row]:
+def run_rows(frame: pd.DataFrame, view: View) -> list[Row]:
     """Return one row of panels, or one for each group of more than 12 estimators, others grey."""
-    look = styles(frame)
+    look = view.styles(frame)
     if len(look) <= MANY:
         return [Row("", frame, look, {})]
     exact = {name: one for name, one in look.items() if family_of(name) == "exact"}
     rows = []
     for name, part in groups(frame).items():
-        own = styles(part)
+        own = view.styles(part)
         grey = {other: _GREY for other in look if other not in own and other not in exact}
         rows.append(Row(name, frame, grey | exact | own, exact | own))
     return rows

@@ -54,7 +54,7 @@ class GivenInstance:
         Raises:
             GradbenchError: it does not take the model.
         """
-        return estimator(spec, self.network)
+        return estimator(spec, self.network)  # type: ignore[arg-type] # it has a hash, see evaluate
 
     def cost(self, cell: Cell, spec: str) -> dict[str, float]:
         """Return what a draw of a cell costs that is counted."""

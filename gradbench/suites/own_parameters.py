@@ -82,7 +82,8 @@ class StoredParameters:
         found = {name: array for name, array in found.items() if name not in _BESIDE}
         if fault := _fault(found, wanted):
             raise GradbenchError(f"{str(path)!r} {fault}")
-        return put_together(tree, {name: jnp.asarray(found[name], float) for name in wanted})
+        arrays = {name: np.asarray(found[name], float) for name in wanted}
+        return jax.tree.map(jnp.asarray, put_together(tree, arrays))
 
 
 def _fault(found: Mapping[str, np.ndarray], wanted: Mapping[str, Any]) -> str:

@@ -107,7 +107,7 @@ def run(
         names_to_keep(suite.estimators),
     )
     with results, float64():
-        tasks = [list(list_tasks(results, suite, built, part)) for built in instances]
+        tasks = [list(list_tasks(results, suite, built, part=part)) for built in instances]
         everything = [task for group in tasks for task in group]
         with Progress(
             total=None if suite.until else suite.draws * len(everything),
@@ -119,7 +119,7 @@ def run(
             if engine is not None:
                 pairs = list(zip(instances, tasks, strict=True))
                 distribute(engine, results, suite, pairs, bar, retrain)
-                tasks = [list(list_tasks(results, suite, built, part)) for built in instances]
+                tasks = [list(list_tasks(results, suite, built, part=part)) for built in instances]
             for group in _by_network(instances, tasks):
                 measured: Ready = {}
                 for built, own in group:
@@ -184,7 +184,7 @@ def describe(
 
 def _bytes(suite: Suite, built: ProblemInstance) -> float:
     """Return the size of the files of a problem, roughly: mean, M2 and cross terms per block."""
-    coordinates = coordinates_of(jax.eval_shape(built.initial))
+    coordinates = coordinates_of(built.shapes())
     blocks = make_suite_plan(suite, coordinates).blocks
     cells = len(built.problem.checkpoints) * len(suite.estimators)
     return cells * (8.0 * 3 * coordinates * blocks + 3e4)

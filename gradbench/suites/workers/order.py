@@ -88,7 +88,7 @@ class Queue(Generic[T]):
     def _is_there(self, entry: tuple[int, float, int, Hashable]) -> bool:
         """Return whether a group still begins with the unit that the entry was made for."""
         waiting = self._groups.get(entry[3])
-        return bool(waiting) and waiting[0][2] == entry[2]
+        return waiting is not None and len(waiting) > 0 and waiting[0][2] == entry[2]
 
     def _pop(self, worker: Hashable, group: Hashable) -> Unit[T]:
         waiting = self._groups[group]
