@@ -27,10 +27,11 @@ def rmse_curve(
 ) -> Axes:
     """Draw relative RMSE against its cost, on logarithmic axes, with bands of 95 % intervals.
 
-    A small circle with a tick marks where another estimator becomes the best, by
-    ``gradbench.metrics.best``. Points within their standard error of zero have the mark of an upper
-    limit; an estimator without error (the exact one) is a line at the bottom. Lines of estimators
-    whose moments are not exact are broken. Styles without a marker have no band.
+    A small circle with a tick marks where another estimator gets the smallest RMSE, if the two are
+    told apart on both sides: ties are no changes, as in ``gradbench.metrics.decide``. Points within
+    their standard error of zero have the mark of an upper limit; an estimator without error (the
+    exact one) is a line at the bottom. Lines of estimators whose moments are not exact are broken.
+    Styles without a marker have no band.
 
     Args:
         curves: the rows of one layer and checkpoint.
@@ -143,7 +144,8 @@ def _priced(curves: pd.DataFrame, cost: str) -> pd.DataFrame:
 def _changes(frame: pd.DataFrame, cost: str) -> tuple[pd.Series, pd.Series]:
     """Return where the RMSE of another estimator crosses that of the best and becomes the best.
 
-    An estimator that becomes the best with its first draw does not cross: that is a jump.
+    An estimator that becomes the best with its first draw does not cross: that is a jump. Nor is it
+    a change where the two are not told apart.
     """
     once = frame.drop_duplicates("estimator")
     found = best(once, cost).merge(once, on="estimator")
@@ -152,7 +154,27 @@ def _changes(frame: pd.DataFrame, cost: str) -> tuple[pd.Series, pd.Series]:
     measured = found["start"] <= frame["x"][frame["variance"] > 0.0].max()
     crossing = (draws > 1.0 + 1e-9) & measured
     crossing.iloc[:1] = False
+    names = found["estimator"].tolist()
+    for k in np.flatnonzero(crossing):
+        crossing.iloc[k] = _told_apart(frame, names[k - 1], names[k], found["start"].iloc[k])
     return found["start"][crossing], y[crossing]
+
+
+def _told_apart(frame: pd.DataFrame, before: str, after: str, at: float) -> bool:
+    """Return whether one estimator is the better before a cost and another one after it, surely.
+
+    Their intervals at 95 % have to lie apart at some cost on either side: ties are no changes.
+    """
+    logs = {}
+    for name in (before, after):
+        rows = frame[frame["estimator"] == name].sort_values("x")
+        logs[name] = np.log(rows[["x", "rmse_low", "rmse_high"]].clip(lower=1e-300).to_numpy()).T
+    x = np.unique(np.concatenate([logs[before][0], logs[after][0]]))
+    x = x[x >= max(one[0].min() for one in logs.values())]
+    low, high = ({n: np.interp(x, one[0], one[k]) for n, one in logs.items()} for k in (1, 2))
+    first = (high[before] < low[after]) & (x < np.log(at))
+    then = (high[after] < low[before]) & (x > np.log(at))
+    return bool(first.any() and then.any())
 
 
 def change_mark() -> Line2D:

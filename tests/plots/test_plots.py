@@ -822,6 +822,9 @@ def test_a_circle_is_where_the_curves_of_the_best_estimators_cross():
         ((x, y),) = crossings(two, kind)
         assert x == pytest.approx((w * arm - v * psa) / b)
         assert y == pytest.approx(np.sqrt(b + v * psa / x)) == pytest.approx(np.sqrt(w * arm / x))
+    # Curves that are not told apart do not change places.
+    unsure = two.assign(rmse_low=0.5 * two["rmse"], rmse_high=10.0 * two["rmse"])
+    assert not len(crossings(unsure, "draws"))
     # Beyond what was measured nothing is marked, nor is the first draw of what is better at once.
     assert not len(crossings(two[two["M"] < 1000], "draws"))
     assert not len(crossings(two.assign(bias2=0.0, bias2_low=0.0), "evaluations"))
