@@ -169,11 +169,13 @@ def write_run(
     checkpoints=(1, 30),
     draws=64,
     names=None,
+    estimators=("psa", "reinforce"),
 ):
     """A finished run with random numbers in files of every kind, without JAX and its provenance."""
     training = {"checkpoints": list(checkpoints)}
     several = [suite(name)["problems"][0] | {"training": training} for name in problems]
-    content = suite("several", problems=several, draws=draws, replicates=replicates)
+    more = {"draws": draws, "replicates": replicates, "estimators": list(estimators)}
+    content = suite("several", problems=several, **more)
     with (
         mock.patch("gradbench.results.manifest.provenance", lambda: {"device": "cpu"}),
         Results.open_or_create(
