@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from gradbench.metrics import COSTS, best, check_cost
-from gradbench.plots.layout import NOTHING, band, curve, limits, zero_line, zeros
+from gradbench.plots.layout import NOTHING, band, curve, leave_room, limits, zero_line, zeros
 from gradbench.plots.style import Style, styles
 
 FEW_GROUPS = 20  # fewer groups of M draws carry no band
@@ -71,7 +71,7 @@ def rmse_curve(
     ax.plot(x, y, ls="", marker="|", ms=12, mew=0.5, color="0.2", zorder=4)
     ax.plot(x, y, ls="", **_CHANGE, zorder=4)
     if zeros:
-        ax.margins(y=0.18)  # room for the notes
+        leave_room(ax)
     for estimator, start in zeros.items():
         zero_line(ax, style[estimator], estimator, start)
     return ax
@@ -110,7 +110,7 @@ def cosine_curve(
         low, high = (1.0 - sure[name] for name in ("cosine_q85", "cosine_q15"))
         band(ax, look, sure["x"], low.clip(lower=0.5 * lowest), high, estimator)
     if straight:
-        ax.margins(y=0.18)  # room for the notes
+        leave_room(ax)
     for estimator, start in straight.items():
         zero_line(ax, style[estimator], estimator, start)
     return ax

@@ -18,6 +18,7 @@ from gradbench.plots.layout import (
     curve,
     exactness_entries,
     finish,
+    leave_room,
     limit_entry,
     limits,
     zero_line,
@@ -157,7 +158,7 @@ def growth_lines(frame: pd.DataFrame, by: str, ax: Axes, style: dict[str, Style]
     for estimator, look in (style or styles(frame)).items():
         rows = frame[frame["estimator"] == estimator]
         if len(rows) and (rows["square"].abs() < NOTHING**2).all() and not rows["se"].any():
-            ax.margins(y=0.18)  # room for the note
+            leave_room(ax)
             theorem = "source" in rows and bool(rows["source"].eq("theorem").all())
             zero_line(ax, look, estimator, theorem=theorem)
             continue

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
+from matplotlib import rcParams
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -124,6 +125,11 @@ def zero_line(
         annotation_clip=True,
     )
     owned(text, estimator).set_in_layout(False)
+
+
+def leave_room(ax: Axes) -> None:
+    """Leave room at the bottom of a panel for notes of zeros, more of it in small panels."""
+    ax.margins(y=0.18 if rcParams["font.size"] >= 8.0 else 0.3)
 
 
 def pixels_per_inch(ax: Axes) -> float:
