@@ -67,7 +67,7 @@ LINES = {
     "gradbench run --che": ["--checkpoint"],
     "gradbench run ps": ["psa"],
     "gradbench run psa -e straight_t": ["straight_through"],
-    "gradbench run psa -p dig": ["digits"],
+    "gradbench run psa -p quic": ["quick"],
     "gradbench list nois": ["noises"],
     "gradbench check straight": ["straight_through"],
     "gradbench show RUN -e ": ["psa", "reinforce"],
