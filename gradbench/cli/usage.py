@@ -13,7 +13,7 @@ def sentence(error: click.UsageError) -> str:
     if isinstance(error, click.NoSuchOption):
         given = shortened(repr(error.option_name))
         if error.possibilities:
-            remedy = f"did you mean {min(error.possibilities, key=len)!r}?"
+            remedy = did_you_mean(error.option_name, error.possibilities)
         return f"{name} has no option {given}; {remedy}"
     if isinstance(error, click.BadOptionUsage):  # which knows no command
         option = error.option_name
