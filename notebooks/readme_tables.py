@@ -1,5 +1,7 @@
 """Put the tables that commands and published results print into the pages: ``make tables``."""
 
+import contextlib
+import io
 import re
 import sys
 from collections.abc import Callable, Iterable
@@ -14,8 +16,7 @@ sys.path.append(str(ROOT / "notebooks" / "site"))
 
 import measure  # noqa: E402  # of notebooks/site
 
-from gradbench.cli.catalogue import text  # noqa: E402
-from gradbench.cli.commands.data import listing  # noqa: E402
+from gradbench.cli.main import main  # noqa: E402
 from gradbench.core.text import markdown  # noqa: E402
 
 BUDGETS = (10, 100, 1000)
@@ -76,9 +77,6 @@ def rebar() -> str:
 
 
 TABLES: dict[str, Callable[[], str]] = {
-    "gradbench data list --markdown": partial(listing, markdown=True),
-    "gradbench list estimators --markdown": partial(text, "estimators", markdown=True),
-    "gradbench list metrics --markdown": partial(text, "metrics", markdown=True),
     "make tables, verdict": verdict,
     "make tables, verdict of three": partial(verdict, ("layer 1", "layer 3", "network")),
     "make tables, rebar": rebar,
@@ -92,7 +90,17 @@ def pages() -> list[Path]:
 
 def with_tables(page: str) -> str:
     """Return a page with each table as its command prints it now."""
-    return TABLE.sub(lambda found: f"{found[1]}{TABLES[found['by']]()}\n{found[3]}", page)
+    return TABLE.sub(lambda found: f"{found[1]}{printed(found['by'])}\n{found[3]}", page)
+
+
+def printed(command: str) -> str:
+    """Return what one of ``TABLES``, or a command of gradbench, prints."""
+    if command in TABLES:
+        return TABLES[command]()
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out):
+        main(command.removeprefix("gradbench ").split())
+    return out.getvalue().rstrip("\n")
 
 
 if __name__ == "__main__":

@@ -106,3 +106,9 @@ def test_a_loss_without_weak_references_has_no_numbers():
     loss = Slotted()
     make, numbers = parts(loss)
     assert make(numbers) is loss and make == parts(loss)[0]
+
+
+def test_a_hyper_parameter_that_is_a_number_or_a_name_may_be_either():
+    network, *_ = small((1, 2, 1))
+    for spec in ("darn(phi='p')", "darn(phi=0.3)"):
+        assert callable(estimator(spec, network))
