@@ -30,10 +30,17 @@ NOT_RUN = {
     "": "what a command prints, or commands that other blocks run",
 }
 RUN = ("python", "console", "toml")
-# Add your own is run by test_extending.py.
-ELSEWHERE = {"add_your_own"}
+# Pages whose code has tests of its own.
+ELSEWHERE = {
+    "add_your_own": "test_extending.py",
+    "command_line": "cli/test_guide.py",
+    "data": "cli/test_data_command.py",
+    "training": "test_training_page.py",
+}
+run_here = [page for page in PAGES if page.stem not in ELSEWHERE]
 every_page = pytest.mark.parametrize("page", PAGES, ids=name)
-with_code = [page for page in PAGES if any(b.language in RUN for b in blocks(page))]
+every_page_of_these = pytest.mark.parametrize("page", run_here, ids=name)
+with_code = [page for page in run_here if any(b.language in RUN for b in blocks(page))]
 
 
 def run(page, folder):
@@ -59,10 +66,7 @@ def run(page, folder):
     return names
 
 
-@pytest.mark.parametrize(
-    "page",
-    [pytest.param(page, id=page.stem) for page in with_code if page.stem not in ELSEWHERE],
-)
+@pytest.mark.parametrize("page", with_code, ids=name)
 @pytest.mark.slow
 def test_the_code_of_a_page_runs(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -70,7 +74,13 @@ def test_the_code_of_a_page_runs(page, tmp_path, monkeypatch):
     run(page, tmp_path)
 
 
-@every_page
+@pytest.mark.parametrize(("page", "test"), ELSEWHERE.items())
+def test_a_page_that_is_not_run_here_is_run_there(page, test):
+    source = (ROOT / "tests" / test).read_text()
+    assert re.search(rf'"guide" / "{page}\.md"', source)
+
+
+@every_page_of_these
 def test_every_block_of_a_page_is_run_or_has_a_reason(page):
     for block in blocks(page):
         assert block.language in (*RUN, *NOT_RUN), block.text
@@ -83,7 +93,7 @@ def test_every_block_of_a_page_is_run_or_has_a_reason(page):
             assert all(line.startswith("$ gradbench ") for line in lines), block.text
 
 
-@every_page
+@every_page_of_these
 def test_every_command_of_a_page_is_one_with_these_options(page):
     for words in commands(page.read_text()):
         known = cli
