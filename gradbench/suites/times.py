@@ -60,6 +60,8 @@ def measure_times(
     for built, tasks in problems:
         for task in tasks:
             name = task.cell.place, task.cell.estimator
+            if results.load_checkpoint(task.cell.place) is None:
+                continue  # the training has diverged before it
             if not is_comparable(costs[name], machine):
                 cell = ready.get(name) or _again(results, suite, built, task)
                 costs[name] = built.cost(cell, task.cell.estimator)
