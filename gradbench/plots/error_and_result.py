@@ -33,9 +33,8 @@ def error_and_result(results: pd.DataFrame, title: str = "", *, view: View) -> F
     Raises:
         GradbenchError: no rows, or several problems.
     """
-    frame = results[results["loss"].notna()]
-    exact = frame[frame["family"] == "exact"].groupby("optimiser")["loss"].median()
-    frame = frame[frame["family"] != "exact"]
+    exact = results[results["family"] == "exact"].groupby("optimiser")["loss"].median()
+    frame = results[results["family"] != "exact"]
 
     def draw(rows: pd.DataFrame, ax: Axes, style: Mapping[str, Style]) -> None:
         ax.set(xscale="log", xlabel="relative RMSE", ylabel="final training loss")
@@ -49,6 +48,7 @@ def error_and_result(results: pd.DataFrame, title: str = "", *, view: View) -> F
             )
             owned(marks, name)
         ax.text(0.03, 0.93, f"M = {rows['M'].iloc[0]}", transform=ax.transAxes, fontsize=7)
-        logarithmic(ax, "x")
+        if (rows["rmse"].notna() & rows["loss"].notna()).any():
+            logarithmic(ax, "x")
 
     return run_panels(frame, "error_and_result", title, draw, view)

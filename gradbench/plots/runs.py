@@ -24,7 +24,10 @@ Draw = Callable[[pd.DataFrame, Axes, Mapping[str, Style]], object]
 
 def each_measured(suite: Suite, frame: pd.DataFrame) -> list[Part]:
     """Return a drawing of each problem, where errors of gradients were measured."""
-    return list(each_problem(suite, frame)) if suite["plan"]["measured"] else []
+    if not suite["plan"]["measured"]:
+        return []
+    parts = each_problem(suite, frame)
+    return [part for part in parts if (part.rows["family"] != "exact").any()]
 
 
 def run_panels(frame: pd.DataFrame, what: str, title: str, draw: Draw, view: View) -> Figure:

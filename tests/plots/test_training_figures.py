@@ -73,7 +73,8 @@ def test_a_point_of_the_scatter_is_a_seed_and_the_exact_gradient_a_line(place):
     figure = plots.error_and_result(one)
     ax = figure.axes[0]
     points = {str(line.get_gid()).partition("=")[2]: line for line in ax.get_lines()}
-    assert len(points["psa"].get_xdata()) == 3 and len(points["arm"].get_xdata()) == 2
+    drawn = {name: int(np.isfinite(points[name].get_ydata()).sum()) for name in ("psa", "arm")}
+    assert drawn == {"psa": 3, "arm": 2}
     rmse = np.sqrt(0.1**2 + SIZES["psa"] ** 2 / 19)
     np.testing.assert_allclose(points["psa"].get_xdata(), rmse, rtol=0.02)
     (exact,) = [line for line in ax.get_lines() if line.get_linestyle() == ":"]

@@ -7,6 +7,7 @@ from stored import assert_one_sentence
 import gradbench
 from gradbench.cli.main import main
 from gradbench.core.errors import GradbenchError
+from gradbench.report.answer import _verdict
 from gradbench.report.html import html
 
 SIZES = {"reinforce": 3.0, "arm": 1.0, "straight_through": 0.2, "psa": 0.1, "zgr": 0.4}
@@ -30,6 +31,7 @@ def page(tmp_path, sign, estimators=EIGHT, **more):
     return html(place)
 
 
+@pytest.mark.slow
 def test_where_larger_errors_go_with_larger_losses_the_answer_is_yes(tmp_path):
     text = page(tmp_path, 1)
     assert "Yes: a larger error of the gradient goes with a larger final loss, in all of 4" in text
@@ -37,25 +39,26 @@ def test_where_larger_errors_go_with_larger_losses_the_answer_is_yes(tmp_path):
     assert "over 8 estimators and 3 seeds" in text
 
 
+@pytest.mark.slow
 def test_where_it_is_the_other_way_round_the_answer_is_no(tmp_path):
     text = page(tmp_path, -1)
     assert "No, on the contrary: a larger error goes with a smaller final loss" in text
 
 
+@pytest.mark.slow
 def test_where_losses_know_nothing_of_errors_it_cannot_be_told(tmp_path):
     text = page(tmp_path, 0)
     assert "This cannot be told: it takes at least four estimators with measured errors" in text
 
 
-def test_where_networks_differ_the_answer_says_in_how_many(tmp_path, monkeypatch):
-    from gradbench.report.answer import _verdict
-
+def test_where_networks_differ_the_answer_says_in_how_many():
     assert _verdict(3, 0, 4).startswith("Not everywhere: in 3 of 4 cases")
     assert "in 1 the interval contains zero" in _verdict(3, 0, 4)
     assert "in 1 it is the other way round" in _verdict(2, 1, 3)
     assert _verdict(1, 0, 1) == "Yes: a larger error of the gradient goes with a larger final loss."
 
 
+@pytest.mark.slow
 def test_the_best_methods_and_those_that_diverged_are_named(tmp_path):
     trained.write_runs(
         tmp_path / "r",
