@@ -91,6 +91,11 @@ class Progress:
         if self._bar is not None:
             self._bar.update(self._task, completed=self._done)
 
+    def tell(self, text: str, number: int, seconds: float) -> None:
+        """Tell a step that others have done, with its units, which ``update`` has counted."""
+        if self._show and self._lines:
+            self._say(visible(text), number, seconds)
+
     def _end_step(self) -> None:
         seconds = time.monotonic() - self._since
         if (
@@ -99,10 +104,13 @@ class Progress:
             or not (self._in_step or seconds > _SHORT)
         ):
             return
-        counted = f", {self._in_step:,} {self._unit}" if self._in_step and self._unit else ""
-        share = f", {self._done / self._total:.0%} done" if self._total else ""
-        line = f"{self._text}{counted}, {seconds:.1f} s{share}"
+        self._say(self._text, self._in_step, seconds)
         self._text = ""
+
+    def _say(self, text: str, number: int, seconds: float) -> None:
+        counted = f", {number:,} {self._unit}" if number and self._unit else ""
+        share = f", {self._done / self._total:.0%} done" if self._total else ""
+        line = f"{text}{counted}, {seconds:.1f} s{share}"
         if self._bar is not None:
             self._bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
         elif sys.stderr is not None:

@@ -215,7 +215,7 @@ def _draw_blocks(
         return [draw_block(loss, block, chunk, params, batch, key, k)[1] for k in firsts]
     check_platform()
     make, numbers = parts(loss)
-    each = np.array(firsts, np.uint32)
+    each = jnp.asarray(firsts, jnp.uint32)
     found = _draw_on_each(make, block, chunk, numbers, params, batch, key, each)
     return [gradients for _, gradients in apart(found)]
 

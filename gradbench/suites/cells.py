@@ -112,16 +112,10 @@ def measure_problem(
         return measured
     name = built.problem.name
     bar.set_description(f"{name}: training")
-    try:
-        _train(results, built, retrain)
-    except Diverged as error:
-        warnings.warn(
-            f"problem {name!r}: {error}; its later checkpoints are left out, the others go on",
-            GradbenchWarning,
-            stacklevel=2,
-        )
-        todo = [place for place in todo if results.load_checkpoint(place) is not None]
+    train_problem(results, built, retrain)
     for place in todo:
+        if results.load_checkpoint(place) is None:  # its training has diverged
+            continue
         params = load_params(results, built, place)
         bar.set_description(f"{name}, {place.checkpoint}: {gradient_of(built)}")
         gradient = load_or_compute_gradient(results, built, place, params, not bar.disable)
@@ -178,13 +172,24 @@ def gradient_of(built: Instance) -> str:
     return "exact gradient" if built.reference is None else "gradient"
 
 
-def _train(results: Results, built: ProblemInstance, retrain: bool) -> None:
-    """Store the parameters at all checkpoints of a problem, unless they are there."""
+def train_problem(results: Results, built: ProblemInstance, retrain: bool) -> None:
+    """Store the parameters at all checkpoints of a problem, unless they are there.
+
+    A training that diverges is told by a warning; the checkpoints before that are stored.
+    """
     places = built.places
     if all(results.load_checkpoint(place) is not None for place in places):
         return
-    for place, params in zip(places, built.checkpoints(retrain), strict=True):
-        results.save_checkpoint(place, params)
+    try:
+        for place, params in zip(places, built.checkpoints(retrain), strict=True):
+            results.save_checkpoint(place, params)
+    except Diverged as error:
+        warnings.warn(
+            f"problem {built.problem.name!r}: {error}; its later checkpoints are left out, the "
+            "others go on",
+            GradbenchWarning,
+            stacklevel=2,
+        )
 
 
 def prepare_cell(store: CellStore, built: Instance, params: Params) -> Cell:

@@ -122,7 +122,7 @@ def run(
                 tasks = [list(list_tasks(results, suite, built, part=part)) for built in instances]
             for group in _by_network(instances, tasks):
                 measured: Ready = {}
-                for built, own in group:
+                for built, own in group if engine is None else ():
                     measured |= measure_problem(results, suite, built, own, bar, retrain, part)
                 if missing:
                     measure_times(results, suite, group, measured, bar)

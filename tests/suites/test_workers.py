@@ -94,7 +94,9 @@ def test_jobs_on_files_end_in_the_results_of_a_serial_run(finished_run, tmp_path
     by(engine := Here())
     runner.run(finished_run / "suite.toml", tmp_path / "results")
     assert stored(tmp_path / "results") == stored(finished_run / "results")
-    assert "568/568" in capsys.readouterr().err.split("\r")[-1]
+    said = capsys.readouterr().err.splitlines()
+    assert said[0].startswith("tiny: training, ") and "100% done" in said[-1]
+    assert sum(line.startswith("tiny, epoch") and ", 71 draws, " in line for line in said) == 8
     what = [(job.epoch, job.estimator) for job in engine.jobs]
     assert what[0] == (None, None) and set(what[1:3]) == {(0, None), (10, None)}
     assert len(what) == 3 + 8 and engine.ended
@@ -296,7 +298,7 @@ def test_a_sweep_of_many_cells_holds_as_many_jobs_as_workers(
     monkeypatch.setattr(drive, "sites_of", sites)
     monkeypatch.setattr(drive, "evaluations", lambda *_: 1)
     results, built = sweep(tmp_path, problems, estimators)
-    bar = SimpleNamespace(set_description=lambda text: None)
+    bar = SimpleNamespace(set_description=lambda *_: None, tell=lambda *_: None)
     engine = Nothing(workers)
     begin = time.process_time()
     drive.distribute(engine, results, load_suite("quick"), built, bar, False)

@@ -1,9 +1,10 @@
 """The loop of the parent: it gives jobs to workers, and writes the files that they send."""
 
 import re
+import time
 import warnings
 from collections.abc import Hashable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import NamedTuple
 
@@ -85,8 +86,18 @@ def distribute(
     """
     run = _Run(results, suite, problems, bar, retrain)
     if run.queue:
+        bar.set_description("the workers")
         with engine:
             run.drive(engine)
+
+
+@dataclass
+class _Running:
+    """A unit that a worker has since the time ``began``, and of which so many draws are stored."""
+
+    unit: Unit[What]
+    began: float
+    draws: int = 0
 
 
 class _Run:
@@ -111,13 +122,12 @@ class _Run:
 
     def drive(self, engine: Engine) -> None:
         """Give out units until all are done."""
-        running: dict[Hashable, Unit[What]] = {}
+        running: dict[Hashable, _Running] = {}
         while self.queue or running:
             for worker in engine.idle():
                 if (unit := self.queue.take(worker)) is None:
                     break
-                running[worker] = unit
-                self.bar.set_description(self._name(unit.what))
+                running[worker] = _Running(unit, time.monotonic())
                 engine.start(worker, self._job(unit.what))
             for worker, event in engine.wait():
                 if isinstance(event, Lost):
@@ -127,14 +137,17 @@ class _Run:
                 if self._is_over(running[worker], event):
                     del running[worker]
 
-    def _is_over(self, unit: Unit[What], event: Event) -> bool:
+    def _is_over(self, running: _Running, event: Event) -> bool:
         """Do what an event asks for, and return whether the unit has ended with it.
 
         Raises:
             GradbenchError: it ends the run.
         """
+        unit = running.unit
         if isinstance(event, File):
-            self._write(unit.what, event)
+            draws = self._write(unit.what, event)
+            running.draws += draws
+            self.bar.update(draws)
             return False
         if isinstance(event, Warned):
             warnings.warn(event.message, GradbenchWarning, stacklevel=2)
@@ -146,6 +159,8 @@ class _Run:
         if isinstance(event, Lost):
             self._try_again(unit, event.why)
         else:
+            seconds = time.monotonic() - running.began
+            self.bar.tell(self._name(unit.what), running.draws, seconds)
             self._go_on(unit.what)
         return True
 
@@ -162,8 +177,10 @@ class _Run:
     def _go_on(self, what: What) -> None:
         """Add what has waited for a unit that is done."""
         if what.epoch is None:
+            built, _ = self.problems[what.problem]
             for epoch in self.left[what.problem]:
-                self._add_place(what.problem, epoch)
+                if self.results.load_checkpoint(_place(built, epoch)) is not None:
+                    self._add_place(what.problem, epoch)  # else its training has diverged
         elif what.task is None:
             built, _ = self.problems[what.problem]
             self.results.remove_unfinished(_place(built, what.epoch))
@@ -239,8 +256,8 @@ class _Run:
             if path.exists():
                 yield path.relative_to(results.directory).as_posix(), read_file(path)
 
-    def _write(self, what: What, file: File) -> None:
-        """Write a file of a worker, and count its draws."""
+    def _write(self, what: What, file: File) -> int:
+        """Write a file of a worker, and return how many draws it has."""
         path = PurePosixPath(file.path)
         if path.is_absolute() or ".." in path.parts or path.parts[0] not in _KINDS:
             raise GradbenchError(
@@ -252,7 +269,8 @@ class _Run:
         if what.task is not None and is_shard(target):
             first, last = map(int, re.split(r"[-.]", target.name)[:2])
             block, draws = what.task.plan.block, what.task.plan.draws
-            self.bar.update(min((last + 1) * block, draws) - first * block)
+            return min((last + 1) * block, draws) - first * block
+        return 0
 
     def _name(self, what: What) -> str:
         problem = self.problems[what.problem][0].problem

@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from filelock import BaseFileLock
-from tqdm import tqdm
 
 from gradbench.core import plugins
 from gradbench.core.atomic import Json, locked
 from gradbench.core.compiling import let_go
 from gradbench.core.errors import GradbenchError
 from gradbench.core.precision import float64
+from gradbench.core.progress import Progress
 from gradbench.results.store import Results
 from gradbench.suites import cells
 from gradbench.suites.instance import ProblemInstance, build, estimator
@@ -99,7 +99,7 @@ class _Sent(Results):
 def _measure(job: Job, results: Results) -> None:
     built = _built(job.problem, job.seed, job.replicate)
     if job.epoch is None:
-        cells._train(results, built, job.retrain)
+        cells.train_problem(results, built, job.retrain)
         return
     one = replace(built, problem=_at(built.problem, job.epoch))
     name = job.estimator or job.suite.estimators[0]
@@ -107,7 +107,7 @@ def _measure(job: Job, results: Results) -> None:
     tasks = list(cells.list_tasks(results, suite, one))
     if job.estimator is None:  # with nothing to measure, so that the gradient alone is missing
         tasks = [task._replace(done=task.plan.blocks) for task in tasks]
-    with tqdm(disable=True) as bar:
+    with Progress(show=False) as bar:
         cells.measure_problem(results, suite, one, tasks, bar, job.retrain)
 
 
