@@ -176,6 +176,16 @@ def test_a_worker_with_another_version_is_told_in_one_sentence(finished_run, tmp
     assert tiny.numbers(tmp_path / "results") == {}
 
 
+def test_a_worker_without_memory_is_told_in_one_sentence(finished_run, tmp_path, by, monkeypatch):
+    def full(*_):
+        raise MemoryError("out of 16 GB")
+
+    by(Here())
+    monkeypatch.setattr(unit, "_measure", full)
+    with pytest.raises(GradbenchError, match="has not enough memory"):
+        run(finished_run / "suite.toml", tmp_path / "results")
+
+
 def test_workers_of_both_kinds_or_none_are_refused_before_anything_is_written(tmp_path):
     suite = tiny.write(tmp_path / "suite")
     for options, words in (

@@ -108,8 +108,8 @@ class Cluster:
             ) from None
         try:
             self._client = Client(self._address, timeout=timeout, set_as_default=False)
-            for file in plugins.files():
-                self._client.run(plugins.load, file)
+            if files := plugins.files():
+                self._client.register_plugin(_loading(files), name="gradbench")
         except (OSError, ValueError) as error:
             if isinstance(error, GradbenchError):
                 raise
@@ -117,6 +117,18 @@ class Cluster:
                 f"no Dask scheduler answers at {self._address!r} (what was measured is kept); "
                 "start one with `dask scheduler`, and give the address that it prints"
             ) from error
+
+
+def _loading(files: list[str]) -> Any:
+    """Return what loads plugin files in all workers, also in those that come later."""
+    from distributed import WorkerPlugin
+
+    class Loading(WorkerPlugin):  # type: ignore[misc]
+        def setup(self, worker: Any) -> None:
+            for file in files:
+                plugins.load(file)
+
+    return Loading()
 
 
 def _events_of(future: Any) -> list[Event]:

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from filelock import BaseFileLock
 
+import gradbench
 from gradbench.core import plugins
 from gradbench.core.atomic import Json, locked
 from gradbench.core.compiling import let_go
@@ -75,7 +76,13 @@ def perform(job: Job, send: Send) -> None:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 target.write_bytes(data)
             with _Sent(directory, job.manifest, locked(directory), send) as results, float64():
-                _measure(job, results)
+                try:
+                    _measure(job, results)
+                except MemoryError as error:
+                    raise GradbenchError(
+                        f"a worker on {os.uname().nodename} has not enough memory ({error}); give "
+                        "fewer workers there, or narrower networks"
+                    ) from error
         if let_go(1):
             estimator.cache_clear()
 
@@ -141,7 +148,7 @@ def versions() -> dict[str, str]:
     flags = os.environ.get("XLA_FLAGS", "").split()
     known = sorted(one for one in flags if "host_platform_device_count" not in one)
     return {
-        "gradbench": f"{metadata.version('gradbench')} ({_sources()})",
+        "gradbench": f"{gradbench.__version__} ({_sources()})",
         "jax": metadata.version("jax"),
         "jaxlib": metadata.version("jaxlib"),
         "XLA_FLAGS": " ".join(known) or "none",
