@@ -9,6 +9,7 @@ all names are listed. A Python file, of ``--plugin FILE`` or ``load(file)``, is 
 register things of any kind. No name is ever redefined.
 """
 
+import difflib
 import importlib
 import os
 import sys
@@ -53,7 +54,9 @@ def load(path: str | os.PathLike[str]) -> None:
     _loaded[name] = f"{file.name} {digest(content)}"
 
 
-def imported(path: str, what: str) -> Any:
+def imported(
+    path: str, what: str, candidates: Callable[[ModuleType], list[str]] | None = None
+) -> Any:
     """Return what ``"module:name"`` or ``"file.py:name"`` names.
 
     Modules in the current directory are found too.
@@ -61,11 +64,14 @@ def imported(path: str, what: str) -> Any:
     Args:
         path: a module as Python imports it, or the path of a file, and a name in it.
         what: what it is to be, for the sentence of an error.
+        candidates: gives the names in a module that may be meant, for the sentence of an error.
 
     Raises:
         GradbenchError: there is no such module or name, or the module fails.
     """
-    place, _, name = path.rpartition(":")
+    place, colon, name = path.rpartition(":")
+    if not colon and path.endswith(".py"):
+        place, name = path, ""
     file = Path(place)
     folder = str(file.resolve().parent) if place.endswith(".py") else os.getcwd()
     sys.path.insert(0, folder)
@@ -76,14 +82,32 @@ def imported(path: str, what: str) -> Any:
         found = importlib.import_module(module)
         if place.endswith(".py") and Path(str(found.__file__)).resolve() != file.resolve():
             raise ImportError(f"{module} is the module {found.__file__}; rename the file")
-        return getattr(found, name)
     except (Exception, SystemExit) as error:  # whatever the user's module raises
+        at = _place(error)
+        remedy = "fix it" if at else "give module:name or file.py:name"
         raise GradbenchError(
-            f"the {what} {path!r} cannot be imported ({_reason(error)}); give module:name or "
-            "file.py:name"
+            f"the {what} {path!r} cannot be imported ({_reason(error)}{f', at {at}' * bool(at)}); "
+            f"{remedy}"
         ) from error
     finally:
         sys.path.remove(folder)
+    if not name or not hasattr(found, name):
+        known = candidates(found) if candidates else []
+        raise GradbenchError(_no_name(path, what, place, name, known))
+    return getattr(found, name)
+
+
+def _no_name(path: str, what: str, place: str, name: str, known: list[str]) -> str:
+    """Return the sentence about a path without a name, or with one that the module lacks."""
+    start = f"the {what} {path!r} names nothing in {place}"
+    if name:
+        start = f"the {what} {path!r} cannot be imported, as {place} has no {name!r}"
+    close = difflib.get_close_matches(name, known, n=1)
+    if close:
+        return f"{start}; did you mean {place}:{close[0]}?"
+    if known:
+        return f"{start}; give {place}:NAME, such as {' or '.join(f'{place}:{x}' for x in known[:4])}"
+    return f"{start}; give module:name or file.py:name"
 
 
 def called(function: Any, path: str, what: str) -> Any:
