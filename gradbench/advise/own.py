@@ -25,11 +25,6 @@ class OwnProblem(NamedTuple):
     batch: Batch
 
 
-def is_own(name: str) -> bool:
-    """Return whether what is to be run is a problem of a Python file or module, and no suite."""
-    return name.endswith(".py") or (":" in name and not name.endswith(".toml"))
-
-
 def read_own(path: str) -> OwnProblem:
     """Return the problem that ``path`` names: "file.py:name" or "module:name".
 
@@ -55,7 +50,8 @@ def read_own(path: str) -> OwnProblem:
 def default_directory(path: str) -> Path:
     """Return the directory of the results of a problem, ``results/FILE-NAME``."""
     place, _, name = path.rpartition(":")
-    return Path("results") / f"{Path(place).stem.rpartition('.')[2]}-{name}"
+    module = Path(place).stem if place.endswith(".py") else place.rpartition(".")[2]
+    return Path("results") / f"{module}-{name}"
 
 
 def candidates(module: ModuleType) -> list[str]:

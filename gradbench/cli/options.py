@@ -76,6 +76,15 @@ def read_format(form: str, as_json: bool) -> str:
     return "json" if as_json else FORMATS.canonical(form)
 
 
+with_time_limit = click.option(
+    "--time-limit",
+    type=float,
+    default=600.0,
+    metavar="SECONDS",
+    help="Of a problem of your own: begin no draws after so many seconds; inf for no limit (600).",
+)
+
+
 def read_precision(text: str | None) -> float | None:
     """Return the relative standard error that ``--until`` gives.
 

@@ -106,7 +106,9 @@ def _no_name(path: str, what: str, place: str, name: str, known: list[str]) -> s
     if close:
         return f"{start}; did you mean {place}:{close[0]}?"
     if known:
-        return f"{start}; give {place}:NAME, such as {' or '.join(f'{place}:{x}' for x in known[:4])}"
+        return (
+            f"{start}; give {place}:NAME, such as {' or '.join(f'{place}:{x}' for x in known[:4])}"
+        )
     return f"{start}; give module:name or file.py:name"
 
 

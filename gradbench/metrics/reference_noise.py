@@ -28,6 +28,10 @@ class Noise:
         """Return the noise of the mean of all draws of some blocks."""
         return cls(blocks.deviations(), blocks.variances())
 
+    def times(self, factor: float) -> "Noise":
+        """Return the noise of a positive multiple of the reference."""
+        return Noise(self.deviations * factor, self.variances * factor * factor)
+
     @property
     def dof(self) -> int:
         """The degrees of freedom of C."""
@@ -46,7 +50,9 @@ class Noise:
     @cached_property
     def largest(self) -> float:
         """The largest variance in any direction; the estimate errs to the larger side."""
-        return float(np.linalg.norm(self.deviations, 2) ** 2)
+        rows = self.deviations
+        gram = rows @ rows.T if len(rows) <= rows.shape[1] else rows.T @ rows  # the smaller one
+        return max(float(np.linalg.eigvalsh(gram)[-1]), 0.0)
 
     def spread(self, slopes: Floats) -> float:
         """Return the standard error of a function of the reference that has these slopes [P]."""

@@ -322,7 +322,8 @@ def test_the_command_takes_a_problem_or_a_function_that_returns_it(call, file, a
     ((*problem, budget, estimators), more, double) = asked[0]
     assert problem[0].__name__ == "model" and len(problem) == 3
     assert (budget, estimators) == ("1ms", None)
-    assert more == {"draws": 2000, "seed": 5, "progress": True}
+    limits = {"out": None, "time_limit": 600.0}
+    assert more == {"draws": None, "seed": 5, "progress": True} | limits
     assert double and not jax.config.read("jax_enable_x64")  # for callbacks, while it measures
     call("recommend", f"{file.stem}:{name}", "--estimator", "psa", "--estimator", "arm")
     assert asked[1][0][-2:] == ("100-evaluations", ["psa", "arm"])
@@ -339,9 +340,9 @@ BAD = {
     ),
     "no such name": (
         "FILE:promblem",
-        "has no attribute 'promblem'); give module:name or file.py:na",
+        "has no 'promblem'; did you mean",
     ),
-    "no name": ("FILE", "cannot be imported"),
+    "no name": ("FILE", "names nothing in"),
     "nothing": ("", "cannot be imported"),
     "a number": (
         "FILE:number",
@@ -353,7 +354,7 @@ BAD = {
     ),
     "fails": ("FILE:fails", "without arguments (RuntimeError: no data here); fix it"),
     "leaves": ("FILE:leaves", "without arguments (SystemExit: 3); fix it"),
-    "broken": ("BROKEN:problem", "cannot be imported (ZeroDivisionError: division by zero)"),
+    "broken": ("BROKEN:problem", "cannot be imported (ZeroDivisionError: division by zero, at bro"),
     "leaving": ("LEAVING:problem", "cannot be imported (SystemExit: 1)"),
     "another": ("json.py:problem", "is the module"),
 }

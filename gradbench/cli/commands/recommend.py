@@ -1,10 +1,10 @@
 """``gradbench recommend``: the best estimator for a user's problem."""
 
-from typing import Any
+from pathlib import Path
 
 import click
 
-from gradbench.cli.options import WHOLE, say, with_cache
+from gradbench.cli.options import WHOLE, say, with_cache, with_time_limit
 
 
 @click.command(short_help="Find the best estimator for a problem of your own.")
@@ -22,38 +22,34 @@ from gradbench.cli.options import WHOLE, say, with_cache
     metavar="NAME",
     help="Only this one, with hyper-parameters; repeatable (all that fit).",
 )
-@click.option("--draws", type=WHOLE, default=2000, help="Draws where nothing is exact (2000).")
+@click.option("--draws", type=WHOLE, help="Draws of each estimator (2048, fewer of large models).")
 @click.option("--seed", type=WHOLE, default=0, help="Seed of the draws (0).")
+@click.option(
+    "--out", type=Path, metavar="DIR", help="Keep the measurements here, and continue them."
+)
+@with_time_limit
 @with_cache
 def command(
-    problem: str, budget: str, estimators: tuple[str, ...], draws: int, seed: int, no_cache: bool
+    problem: str,
+    budget: str,
+    estimators: tuple[str, ...],
+    draws: int | None,
+    seed: int,
+    out: Path | None,
+    time_limit: float,
+    no_cache: bool,
 ) -> None:
     """Measure the estimators on a problem of your own and print the best.
 
     The problem is a tuple of a model, its parameters and a batch, or a function that returns one.
     """
-    import jax
-
+    from gradbench.advise.own import double_precision, read_own
     from gradbench.advise.recommend import recommend
-    from gradbench.core import plugins
+    from gradbench.cli.own import limited
     from gradbench.core.compiling import kept_programs
-    from gradbench.core.errors import GradbenchError
 
-    found = plugins.imported(problem, "problem")
-    if callable(found):
-        found = plugins.called(found, problem, "problem")
-    if not isinstance(found, tuple) or len(found) != 3:
-        raise GradbenchError(
-            f"the problem {problem!r} is of type {type(found).__name__}; give a tuple "
-            "of a model, its parameters and a batch, or a function that returns one"
-        )
-    how: dict[str, Any] = {"draws": draws, "seed": seed, "progress": True}
-    # Callbacks of a model run in threads that the float64 of a context does not reach.
-    before = jax.config.read("jax_enable_x64")
-    jax.config.update("jax_enable_x64", True)
-    try:
-        with kept_programs(not no_cache):
-            best = recommend(*found, budget, list(estimators) or None, **how)
-    finally:
-        jax.config.update("jax_enable_x64", before)
+    _, model, params, batch = read_own(problem)
+    how = {"draws": draws, "seed": seed, "progress": True, "out": out, "time_limit": time_limit}
+    with double_precision(), kept_programs(not no_cache):
+        best = recommend(model, params, batch, budget, list(estimators) or None, **limited(how))
     say(best)

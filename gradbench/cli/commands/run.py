@@ -6,7 +6,8 @@ from typing import Any
 import click
 
 from gradbench.cli import complete
-from gradbench.cli.options import WHOLE, say, with_cache, with_quiet
+from gradbench.cli.options import WHOLE, say, with_cache, with_quiet, with_time_limit
+from gradbench.cli.own import is_own, refuse_options
 
 
 @click.command(short_help="Measure a suite, or continue where it was.")
@@ -59,6 +60,7 @@ from gradbench.cli.options import WHOLE, say, with_cache, with_quiet
 @click.option(
     "--force", is_flag=True, help="Run also what seems to be too much: days, or gigabytes."
 )
+@with_time_limit
 @with_quiet
 @with_cache
 @click.option(
@@ -79,11 +81,16 @@ def command(
     problem: tuple[str, ...],
     checkpoint: tuple[str, ...],
     force: bool,
+    time_limit: float,
     quiet: bool,
     no_cache: bool,
     dry_run: bool,
 ) -> None:
     """Measure a suite, given by name or by the path of a TOML file, and draw its figures.
+
+    In the place of a suite, FILE.py:NAME is a problem of your own: a tuple of a model, its
+    parameters and a batch, or a function that returns one. Its results are in results/FILE-NAME,
+    with a report.
 
     What is finished is not measured again, and figures of it are not drawn again: then nothing is
     loaded that this takes. A part of a suite, chosen by --estimator, --problem or --checkpoint, is
@@ -96,6 +103,16 @@ def command(
     from gradbench.metrics.directory import unfinished
     from gradbench.results.drawn import current_figures
 
+    if is_own(suite):
+        from gradbench.cli.own import run_own
+
+        alone: dict[str, object] = {"quick": quick, "until": until, "metrics": metrics}
+        alone |= {"retrain": retrain, "workers": workers, "dask": dask, "problem": problem}
+        alone |= {"checkpoint": checkpoint, "force": force, "dry-run": dry_run}
+        refuse_options(suite, alone)
+        own: dict[str, Any] = {"out": out, "seed": seed, "draws": draws, "time_limit": time_limit}
+        run_own(suite, list(estimator) or None, not no_cache, **own, progress=not quiet)
+        return
     how: dict[str, Any] = {"quick": quick, "until": read_precision(until)}
     if metrics and until is None:
         raise GradbenchError(f"--metrics is {metrics!r} without --until; add rel_se=1%")
