@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
-from tqdm import tqdm
 
 from gradbench.advise.preselect import in_one_line, is_zero, reason_of
 from gradbench.core.contract import Params
 from gradbench.core.errors import GradbenchError, GradbenchWarning
+from gradbench.core.progress import Progress
 from gradbench.core.specs import label
 from gradbench.measure.cell import Cell, coordinates_of
 from gradbench.measure.draws import BLOCKS, Plan, make_plan
@@ -82,15 +82,13 @@ class Run(NamedTuple):
             raise GradbenchError(self._nothing(failed))
         return failed | self._told(late)
 
-    def _bar(self, tasks: Sequence[Task]) -> tqdm:
+    def _bar(self, tasks: Sequence[Task]) -> Progress:
         draws = self.suite.draws
-        return tqdm(
+        return Progress(
             total=draws * len(tasks),
+            unit="draws",
             initial=sum(min(task.done * task.plan.block, draws) for task in tasks),
-            unit=" draws",
-            unit_scale=True,
-            dynamic_ncols=True,
-            disable=not self.progress,
+            show=self.progress,
         )
 
     def _point(self, place: CheckpointId) -> tuple[Params, Params]:
@@ -112,7 +110,7 @@ class Run(NamedTuple):
             )
         return params, gradient
 
-    def _measured(self, task: Task, at: tuple[Params, Params], bar: tqdm) -> Cell | None:
+    def _measured(self, task: Task, at: tuple[Params, Params], bar: Progress) -> Cell | None:
         return measure_cell(
             self.results, self.suite, self.built, task, at, bar, _ENUMERATED, self.end
         )

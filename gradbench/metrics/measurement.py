@@ -281,8 +281,8 @@ def _sample(
 ) -> Sample:
     gradient = np.asarray(gradient, np.float64).ravel()
     norm = float(np.linalg.norm(gradient))
-    if reference is not None:
-        noise = Noise.of(reference)
+    noise = None if reference is None else Noise.of(reference)
+    if noise is not None:
         norm = known_norm(gradient, noise)
     unit = norm if norm >= _ZERO else 1.0
     reference = reference.times(1.0 / unit) if reference is not None else None
@@ -296,5 +296,5 @@ def _sample(
         parts,
         None if moments is None else (moments[0] / unit, moments[1] / unit / unit),
         reference,
-        None if reference is None else Noise.of(reference),
+        None if noise is None else noise.times(1.0 / unit),
     )
