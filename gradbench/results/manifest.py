@@ -221,6 +221,18 @@ def _origins(manifest: Json) -> list[Json]:
     return [manifest, *manifest.get("continued", [])]
 
 
+def versions(manifest: Json) -> list[str]:
+    """Return what the parts of results were measured by, a line for each that differs."""
+    lines = []
+    for origin in _origins(manifest):
+        made = origin["provenance"]
+        facts = [f"{name} {made[name]}" for name in ("gradbench", "jax", "jaxlib") if name in made]
+        commit = f"commit {str(made['commit'])[:9]}" if made.get("commit") else ""
+        on = f"on {made.get('device')}, {made.get('platform')}"
+        lines.append(", ".join(filter(None, [*facts, *made.get("plugins", []), commit, on])))
+    return list(dict.fromkeys(lines))
+
+
 def _read_manifest(path: Path) -> Json:
     """Return the checked manifest, without its digest.
 

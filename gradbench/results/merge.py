@@ -92,18 +92,6 @@ def merge(directories: Sequence[str | Path], out: str | Path) -> Results:
     return merged
 
 
-def versions(results: Results) -> list[str]:
-    """Return what the parts of results were measured by, a line for each that differs."""
-    lines = []
-    for origin in _origins(results.manifest):
-        made = origin["provenance"]
-        facts = [f"{name} {made[name]}" for name in ("gradbench", "jax", "jaxlib") if name in made]
-        commit = f"commit {str(made['commit'])[:9]}" if made.get("commit") else ""
-        on = f"on {made.get('device')}, {made.get('platform')}"
-        lines.append(", ".join(filter(None, [*facts, *made.get("plugins", []), commit, on])))
-    return list(dict.fromkeys(lines))
-
-
 def _is_inside(path: Path, directory: Path) -> bool:
     return path.resolve().is_relative_to(directory.resolve())
 

@@ -13,7 +13,8 @@ from gradbench.core.atomic import CorruptFile
 from gradbench.core.errors import GradbenchError
 from gradbench.metrics import summary
 from gradbench.results import merge as merging
-from gradbench.results.merge import merge, versions
+from gradbench.results.manifest import versions
+from gradbench.results.merge import merge
 from gradbench.results.store import Results
 
 FILES = ("checkpoints", "references", "moments", "costs", "shards")
@@ -267,7 +268,7 @@ def test_the_manifest_names_all_that_the_parts_were_measured_by(halves, tmp_path
     merged = merge(halves, tmp_path / "merged")
     assert [one["provenance"]["device"] for one in merged.manifest["continued"]] == ["gpu"]
     assert Results.open(merged.directory).manifest == merged.manifest
-    assert versions(merged) == ["on cpu, None", "gradbench 7, jax 0.9, on gpu, None"]
+    assert versions(merged.manifest) == ["on cpu, None", "gradbench 7, jax 0.9, on gpu, None"]
 
 
 def test_the_command_says_what_was_merged_and_what_is_missing(whole, halves, tmp_path, capsys):

@@ -18,14 +18,15 @@ def command(directories: tuple[Path, ...], out: Path | None) -> None:
     """
     from gradbench.core.errors import GradbenchError
     from gradbench.metrics.directory import unfinished, unfinished_line
-    from gradbench.results.merge import merge, versions
+    from gradbench.results.manifest import versions
+    from gradbench.results.merge import merge
 
     if out is None:
         raise GradbenchError("merge got no directory to write to; give one with --out DIR")
     results = merge(directories, out)
     missing, total = unfinished(results)
     say(f"merged {len(directories)} directories: {total - missing} of {total} cells are finished")
-    for line in versions(results):
+    for line in versions(results.manifest):
         say(f"measured by {line}")
     if line := unfinished_line(missing, total):
         say(line)

@@ -123,7 +123,7 @@ def _loading(files: list[str]) -> Any:
     """Return what loads plugin files in all workers, also in those that come later."""
     from distributed import WorkerPlugin
 
-    class Loading(WorkerPlugin):  # type: ignore[misc]
+    class Loading(WorkerPlugin):
         def setup(self, worker: Any) -> None:
             for file in files:
                 plugins.load(file)
