@@ -21,8 +21,8 @@ def surrogate_gradient(slope: Callable[..., Array], x: Array, a: Array, *args: A
 
     Args:
         slope: the derivative of the result in ``a``, elementwise.
-        x: the value, of any shape.
-        a: what is differentiated, of the same shape.
+        x: the value [...].
+        a: what is differentiated [...], of the same shape.
         args: further arrays for ``slope``, without a gradient.
     """
     if _sees_tracer(slope):  # such as a temperature that anneals: it has to be an argument

@@ -120,7 +120,7 @@ def layer_names(params: Params) -> tuple[str, ...]:
 
 
 def layer_vectors(params: Params, lead: int = 0) -> tuple[Array, ...]:
-    """Return the leaves of each layer with parameters as a vector, after ``lead`` axes kept."""
+    """Return the leaves of each layer with parameters as a vector [P], after ``lead`` axes kept."""
     return tuple(
         jnp.concatenate([jnp.reshape(x, (*jnp.shape(x)[:lead], -1)) for x in leaves], axis=lead)
         for _, leaves in layers_of(params)

@@ -88,7 +88,10 @@ def run_at_states(model: Model, params: Params, example: Example, x: Sequence[Ar
 
 
 def draw_state(site: Site, a: Array, u: Array) -> Array:
-    """Return x = sign(F(a) - u), +1 with probability F(a); the same ``u`` gives the same state."""
+    """Return x = sign(F(a) - u) [...], +1 with probability F(a), at the noise of the ``site``.
+
+    ``a`` and the uniforms ``u`` are of one shape [...]; the same ``u`` gives the same state.
+    """
     return jnp.where(u < site.noise.cdf(a), 1, -1).astype(a.dtype)
 
 
@@ -109,7 +112,13 @@ def coded(x: Array, coding: str) -> Array:
 def sampled(
     model: Model, params: Params, u: Uniforms, example: Example, given: Sequence[Array] = ()
 ) -> Trace:
-    """Run the model with ``given`` states of the first sites, then x_k = sign(F(a_k) - u_k)."""
+    """Run the model with ``given`` states [...] of the first sites, then x_k = sign(F(a_k) - u_k).
+
+    ``u`` are the uniforms [...] of each site.
+
+    Raises:
+        GradbenchError: see ``run_model``.
+    """
     return run_model(
         model, params, example, lambda site, a: draw_state(site, a, u[site.index]), given
     )
@@ -124,10 +133,11 @@ def rollout(
     x_k: Array,
     u: Uniforms,
 ) -> Float[Array, ""]:
-    """Return f for another state ``x_k`` of site k, states below kept, states above sampled.
+    """Return f for another state ``x_k`` [...] of site k, states below kept, those above sampled.
 
-    The result is constant in the parameters. It is meant as a signal inside ``gradient_term``:
-    elsewhere the objective's own gradient would count twice.
+    ``run`` is the path whose states are kept, ``u`` are the uniforms [...] of each site. The result
+    is constant in the parameters. It is meant as a signal inside ``gradient_term``: elsewhere the
+    objective's own gradient would count twice.
     """
     return sampled(model, jax.lax.stop_gradient(params), u, example, (*run.x[:k], x_k)).f
 

@@ -136,7 +136,7 @@ def unitwise(model: Model, rule: Rule, streams: int = 1, **options: Any) -> Surr
     """Return the estimator whose states are ``rule(site, a, *u)``, u the uniforms of each stream.
 
     The objective is run on these states and differentiated through them. ``gradbench.binarize``
-    takes such estimators without a model. ``options`` are those of ``surrogate_loss``.
+    takes such estimators without a model. ``streams`` and ``options`` are as in ``surrogate_loss``.
     """
 
     def example_loss(params: Params, u: tuple[Uniforms, ...], example: Example) -> Array:

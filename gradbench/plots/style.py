@@ -63,6 +63,8 @@ NARROW: Any = {
 class Style(NamedTuple):
     """Colour, marker and line style, as matplotlib takes them, and the name in legends.
 
+    These are ``color``, ``marker``, ``line`` and ``label``.
+
     The lines of estimators are solid where they come from exact moments, else ``SAMPLED``: other
     line styles are those of lines that are no estimators.
     """
@@ -187,7 +189,7 @@ def in_order(rows: Rows) -> list[str]:
 
 
 def styles(rows: Rows) -> dict[str, Style]:
-    """Return a style for each estimator of a frame, or of these names, in legend order.
+    """Return a style for each estimator of ``rows``, a frame or names, in legend order.
 
     Estimators of one family differ in shade and marker, as do those of unknown families.
     """

@@ -64,7 +64,7 @@ def entry(module: str, name: str, thing: Any) -> str:
         if own := members(thing):
             lines.append(f"   :members: {', '.join(own)}")
             lines += ["   :special-members: __call__"] * ("__call__" in own)
-    elif inspect.isroutine(thing):
+    elif callable(thing) and thing.__doc__:
         lines = [f".. autofunction:: {module}.{name}"]
     return title + "\n".join(["```{eval-rst}", *lines, "```", ""])
 
