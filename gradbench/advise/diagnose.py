@@ -24,7 +24,8 @@ from gradbench.measure.reference import Reference
 from gradbench.measure.sample import as_estimator
 from gradbench.metrics import METRICS, Estimate, Measurement, check_metrics, layers_of
 from gradbench.metrics.intervals import digits
-from gradbench.metrics.measurement import Sample, known_with
+from gradbench.metrics.measurement import Sample
+from gradbench.metrics.sampled_truth import known_with
 
 if TYPE_CHECKING:
     import pandas as pd

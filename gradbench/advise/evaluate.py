@@ -72,7 +72,7 @@ def evaluate(
         batch: examples along the first axis of its leaves. The gradient is that of their mean loss.
         estimators: specs such as "psa" or "concrete(temperature=0.5)". By default all that take the
             model and whose draws cost no more than the budget and not too long: first one of each
-            family, the cheapest first.
+            family, the best known and the cheapest first.
         draws: of each estimator, at least 2; by default 2048, and fewer of a large model.
         budget: the cost of one gradient that estimators may have, such as "100-evaluations", where
             they are not named. By default 1000 evaluations of the objective per example.

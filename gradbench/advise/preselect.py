@@ -28,6 +28,8 @@ _WORK = 1 << 32  # multiply-adds of one evaluation for all draws of an estimator
 _MOST_WORK = 1 << 38  # of a draw's evaluations, for all draws: some minutes on two cores
 _CHEAP = 4.0  # evaluations of a draw, which are never too many
 _APART = ("combination", "exact")  # made of others, or no estimator
+# What most papers compare: measured first, as a time limit may leave out those at the end.
+_FIRST = ("straight_through", "reinforce", "concrete", "zgr", "arm", "psa")
 
 
 class Chosen(NamedTuple):
@@ -105,9 +107,10 @@ def choose(
 
 
 def _in_rounds(costs: Callable[[str], int]) -> list[str]:
-    """Return all estimators: first one of each family, the cheapest first, then the second ones.
+    """Return all estimators: the best known, then one of each family, then a second one, ...
 
-    A time limit then leaves out what resembles something that was measured.
+    In each round the cheapest are first. A time limit then leaves out what resembles something that
+    was measured.
     """
     families = defaultdict(list)
     for name in ESTIMATORS:
@@ -118,7 +121,7 @@ def _in_rounds(costs: Callable[[str], int]) -> list[str]:
             # A family is best known by the one whose name it has.
             ranked = sorted(members, key=lambda name: (name != kind, costs(name), name))
             rounds += [(k, costs(name), name) for k, name in enumerate(ranked)]
-    return [canonical(name) for *_, name in sorted(rounds)]
+    return [canonical(name) for name in dict.fromkeys([*_FIRST, *(x[-1] for x in sorted(rounds))])]
 
 
 def _too_dear(cost: float, work: float, draws: int, budget: Budget | None) -> str:

@@ -12,6 +12,7 @@ from gradbench.core.errors import GradbenchError
 from gradbench.core.specs import family, label
 from gradbench.measure.stack import Stack
 from gradbench.metrics.measurement import Measurement
+from gradbench.metrics.sampled_truth import SampledTruth
 from gradbench.metrics.selection import Selection
 from gradbench.metrics.stopping import is_check_due, relative_error
 from gradbench.metrics.untrained import is_training, unfinished_runs
@@ -63,7 +64,7 @@ class Cells(Iterable[Measurement]):
         families = index.families() | results.manifest.get("families", {})
         names = results.manifest.get("names", {})
         refuse_unknown = _unknown(results)
-        reference: tuple[CheckpointId, Reference] | None = None
+        reference: tuple[CheckpointId, Reference, SampledTruth | None] | None = None
         finished = 0
         for cell in _in_order(results):
             refuse_unknown(cell)
@@ -73,8 +74,11 @@ class Cells(Iterable[Measurement]):
             if meta is None:
                 continue
             if reference is None or reference[0] != cell.place:
-                reference = cell.place, _reference(results, cell.place)
-            value, gradient, _, sampled = reference[1]
+                known = _reference(results, cell.place)
+                # One for all cells of a place: what follows from it takes time in wide models.
+                sampled = None if known.blocks is None else SampledTruth(known.blocks)
+                reference = cell.place, known, sampled
+            _, (value, gradient, *_), sampled = reference
             moments = results.load_moments(cell.place, cell.estimator)
             label = labels[cell.place.problem]
             blocks = fitting(cell.directory, Stored(meta, stacks, gradient, moments))

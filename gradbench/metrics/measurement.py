@@ -1,6 +1,5 @@
 """The stored measurement of one estimator at one checkpoint, layer by layer and as a whole."""
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -8,16 +7,15 @@ import numpy as np
 
 from gradbench.core.atomic import Floats
 from gradbench.core.errors import GradbenchError
-from gradbench.measure.blocks import Block, Blocks, together
+from gradbench.measure.blocks import Block, Blocks
 from gradbench.measure.stack import LayerStack, Stack
 from gradbench.metrics.reference_noise import Noise
+from gradbench.metrics.sampled_truth import ZERO, SampledTruth, unit_of
 
 KEYS = ["problem", "replicate", "checkpoint", "layer", "estimator"]
 NETWORK = "network"  # the layer of all layers together
 OUTPUT = "output"  # the layer of the objective, the last one of a model whose layers are a tuple
 HIDDEN = "hidden layers"  # the layer of all layers but the output layer together
-_ZERO = 1e-60  # a gradient this small is zero: relative squares of squares would overflow
-_SIGNIFICANT = 3.0  # standard errors of |G|^2 above which a sampled gradient is not zero
 
 
 class Measurement(NamedTuple):
@@ -150,7 +148,7 @@ class Sample(NamedTuple):
     @property
     def zero(self) -> bool:
         """True if the gradient cannot be told from zero: then no metric is known."""
-        return self.norm < _ZERO
+        return self.norm < ZERO
 
     @property
     def blocks(self) -> Blocks:
@@ -176,8 +174,7 @@ def samples(cell: Measurement) -> Iterator[Sample]:
     stack = _in_order(cell)
     for n, name in enumerate(cell.layer_names):
         moments = cell.moments[n] if cell.moments is not None else None
-        reference = cell.reference[n] if cell.reference is not None else None
-        yield _sample(name, cell.gradient[n], stack.layers[n], moments, reference)
+        yield _sample(name, cell, (n,), cell.gradient[n], stack.layers[n], moments)
     if len(cell.layer_names) > 1:
         yield _joint(cell, stack, range(len(cell.layer_names)), NETWORK, stack.network)
 
@@ -208,9 +205,6 @@ def _joint(
         mean, variance = (np.concatenate(part) for part in both)
         moments = mean, variance
     gradient = np.concatenate([np.ravel(cell.gradient[k]) for k in layers])
-    reference = None
-    if cell.reference is not None:
-        reference = together([cell.reference[k] for k in layers])
     parts = [stack.layers[k] for k in layers]
     if groups is None:  # blocks of schema 1 did not keep those of the network
         groups = parts[0]._replace(groups=np.zeros_like(parts[0].groups))
@@ -219,7 +213,7 @@ def _joint(
         m2=np.concatenate([layer.m2 for layer in parts], axis=1),
         heads=np.concatenate([layer.heads for layer in parts], axis=2),
     )
-    return _sample(name, gradient, joined, moments, reference)
+    return _sample(name, cell, tuple(layers), gradient, joined, moments)
 
 
 def _in_order(cell: Measurement) -> Stack:
@@ -243,49 +237,19 @@ def _in_order(cell: Measurement) -> Stack:
     return Stack.of([cell.blocks[k] for k in order])
 
 
-def known_norm(gradient: Floats, noise: Noise) -> float:
-    """Return the norm of a sampled gradient [P] without its noise; 0 if it is not significant.
-
-    The test uses the error of the squared norm, 4 G'CG + 2 tr C^2, and not its error at zero: all
-    metrics are relative to the norm, so it has to be known as well. A gradient of zero passes the
-    test about once in 1e4 simulations of 16 blocks. G'CG from the spread of so few blocks may be
-    far too small; for independent coordinates it is better known.
-    """
-    square = float(gradient @ gradient) - noise.trace
-    along = max(noise.spread(gradient) ** 2, float(gradient**2 @ noise.variances))
-    error = math.sqrt(max(4.0 * along - 2.0 * noise.square, 0.0))
-    return math.sqrt(square) if square > _SIGNIFICANT * error and square > 0.0 else 0.0
-
-
-def known_with(gradient: Floats, noise: Noise) -> float:
-    """Return how many times the draws of a sampled gradient [P] would let ``known_norm`` know it.
-
-    It is infinite where the estimate of |G|^2 is not positive, so that G may be zero.
-    """
-    square = float(gradient @ gradient) - noise.trace
-    if square <= 0:
-        return math.inf
-    along = max(noise.spread(gradient) ** 2, float(gradient**2 @ noise.variances))
-    along = max(along - noise.square, 0.0)  # without what the noise of the gradient adds
-    # square = c sqrt(4 along / k + 2 tr C^2 / k^2), solved for k.
-    first, second = 2.0 * _SIGNIFICANT**2 * along, 2.0 * _SIGNIFICANT**2 * noise.square
-    return (first + math.sqrt(first**2 + square**2 * second)) / square**2
-
-
 def _sample(
     name: str,
+    cell: Measurement,
+    layers: tuple[int, ...],
     gradient: Floats,
     parts: LayerStack,
     moments: tuple[Floats, Floats] | None,
-    reference: Blocks | None,
 ) -> Sample:
     gradient = np.asarray(gradient, np.float64).ravel()
-    norm = float(np.linalg.norm(gradient))
-    noise = None if reference is None else Noise.of(reference)
-    if noise is not None:
-        norm = known_norm(gradient, noise)
-    unit = norm if norm >= _ZERO else 1.0
-    reference = reference.times(1.0 / unit) if reference is not None else None
+    norm, reference, noise = float(np.linalg.norm(gradient)), None, None
+    if cell.reference is not None:
+        norm, reference, noise = SampledTruth.of(cell.reference).known(layers, gradient)
+    unit = unit_of(norm)
     return Sample(
         name,
         norm,
@@ -296,5 +260,5 @@ def _sample(
         parts,
         None if moments is None else (moments[0] / unit, moments[1] / unit / unit),
         reference,
-        None if noise is None else noise.times(1.0 / unit),
+        noise,
     )

@@ -14,8 +14,8 @@ import gradbench
 from gradbench import GradbenchError, binarize, diagnose, estimators, expectation, plots
 from gradbench.measure.blocks import Blocks
 from gradbench.measure.exact_reference import Reference
-from gradbench.metrics.measurement import known_norm
 from gradbench.metrics.reference_noise import Noise
+from gradbench.metrics.sampled_truth import known_norm
 from gradbench.ops.score_mode import counterpart
 
 KEY = jax.random.key(3)

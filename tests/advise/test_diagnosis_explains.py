@@ -10,8 +10,8 @@ import pytest
 import gradbench
 from gradbench import GradbenchError, diagnose
 from gradbench.measure.blocks import Blocks
-from gradbench.metrics.measurement import known_norm, known_with
 from gradbench.metrics.reference_noise import Noise
+from gradbench.metrics.sampled_truth import known_norm, known_with
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
