@@ -7,7 +7,7 @@ from markupsafe import Markup
 
 from gradbench.metrics.correlation import AVERAGES
 from gradbench.metrics.sentences import enumeration
-from gradbench.report.numbers import code, codes
+from gradbench.report.numbers import codes
 
 
 def answer(found: pd.DataFrame, exact_path: pd.DataFrame) -> list[Markup]:
@@ -73,8 +73,8 @@ def _of_optimiser(name: str, rows: pd.DataFrame) -> Markup:
     where = [str(row["problem"]) for row in rows.to_dict("records")]
     each = [f"{value} for {place}" for value, place in zip(values, where, strict=True)]
     first = rows.iloc[0]
-    return Markup("With {} (M = {}): {}, over {} estimators and {} seeds.").format(
-        code(name), first["M"], enumeration(each), first["estimators"], first["seeds"]
+    return Markup("With <code>{}</code> (M = {}): {}, over {} estimators and {} seeds.").format(
+        name, first["M"], enumeration(each), first["estimators"], first["seeds"]
     )
 
 
@@ -112,8 +112,8 @@ def best_methods(ranked: pd.DataFrame) -> list[Markup]:
         if others.empty:
             continue
         best = others[others["rank"] == others["rank"].min()]["estimator"].tolist()
-        text = Markup("{}, {}: the least training loss has {}").format(
-            problem, code(str(optimiser)), codes(best[:4])
+        text = Markup("{}, <code>{}</code>: the least training loss has {}").format(
+            problem, optimiser, codes(best[:4])
         )
         if len(best) > 4:
             text += f" and {len(best) - 4} more that cannot be told apart"
