@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import tiny
 import trained
 from conftest import flat
 from stored import assert_one_sentence
@@ -256,9 +257,13 @@ def test_a_damaged_file_is_named_and_its_runs_alone_are_trained_anew(results, tm
 
 @pytest.mark.slow
 def test_a_rate_that_is_too_large_is_recorded_and_the_sweep_goes_on(tmp_path):
+    """Of 64 points no network classifies all, so that every step has a loss of about 1e30."""
     changes = [("rates = [0.01, 0.1]", "rates = [1e30]"), ("extensions = 1", "extensions = 0")]
-    changes.append(("steps = 30", "steps = 200"))
-    found = run(trained.write(tmp_path, *changes), tmp_path / "r", progress=False)
+    changes += [("steps = 30", "steps = 200"), ("batch = 4", "batch = 64")]
+    suite = trained.write(tmp_path, *changes)
+    points = tiny.changed(trained.PROBLEM, ("points = 8", "points = 64"))
+    (tmp_path / "tiny.toml").write_text(points)
+    found = run(suite, tmp_path / "r", progress=False)
     frame = gradbench.metrics.trained(found.directory)
     assert (frame["diverged"] == 2).all() and frame["loss"].isna().all()
     curves = gradbench.metrics.learning(found.directory)
@@ -336,7 +341,7 @@ def test_a_plan_that_cannot_be_is_refused_before_anything_runs(tmp_path, name):
 
 def test_a_problem_with_a_training_of_its_own_is_refused(tmp_path):
     suite = trained.write(tmp_path)
-    (tmp_path / "tiny.toml").write_text(trained.tiny.PROBLEM)
+    (tmp_path / "tiny.toml").write_text(tiny.PROBLEM)
     with pytest.raises(GradbenchError) as caught:
         load_suite(suite)
     assert_one_sentence(caught, "take one of them out")
