@@ -78,6 +78,7 @@ def test_it_agrees_with_the_ranking_and_ends_with_its_sentence(measured):
     assert measured.sentence.startswith(f"At 100 evaluations use {measured.best}")
 
 
+@pytest.mark.slow
 def test_moments_are_exact_where_they_can_be_enumerated_and_the_truth_is_the_reference(measured):
     rows = measured.ranking.set_index("estimator")
     assert rows.loc["reinforce", "exact"] and rows.loc["straight_through", "exact"]

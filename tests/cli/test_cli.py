@@ -99,6 +99,7 @@ def test_a_run_with_nothing_to_do_measures_and_draws_nothing(finished, call, mon
 
 @pytest.mark.filterwarnings("always")
 @pytest.mark.usefixtures("no_figures")
+@pytest.mark.slow
 def test_run_goes_on_without_a_folder_for_compiled_programs_after_one_sentence(
     finished, call, tmp_path, monkeypatch
 ):

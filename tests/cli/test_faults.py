@@ -185,8 +185,8 @@ def test_odd_surroundings_are_no_error(name):
         assert answer.stderr.count(b"\n") == (1 if "nose" in command else 0), answer.stderr
 
 
-@pytest.mark.first(1)
 @pytest.mark.parametrize("closed", ["2>&-", ">&-", ">&- 2>&- <&-", "2>/dev/full"])
+@pytest.mark.slow
 def test_a_run_with_closed_streams_measures(closed, tmp_path):
     suite = tiny.write(tmp_path, tiny.changed(tiny.SUITE, (', "arm", "straight_through"', "")))
     out = tmp_path / "results"

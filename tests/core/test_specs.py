@@ -37,6 +37,7 @@ def test_what_is_written_is_read_back(spec):
 
 
 @given(SPECS)
+@pytest.mark.slow
 def test_the_canonical_text_is_canonical_and_does_not_depend_on_the_order_of_arguments(spec):
     name, arguments = spec
     text = format_spec(name, arguments)

@@ -175,7 +175,7 @@ def literal_arms(model, samples, at_p=False):
 
 
 @pytest.mark.parametrize("n", [3, 4])
-@pytest.mark.first(1)
+@pytest.mark.slow
 def test_arms_is_unbiased_over_all_patterns_of_its_copies_and_the_correlation_at_p_is_seen(n):
     network, params, example = one_layer_problem()
     p = jax.nn.sigmoid(params[0]["bias"])

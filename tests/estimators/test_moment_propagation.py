@@ -118,7 +118,7 @@ def product(theta, x, target):
 
 
 @pytest.mark.parametrize("make", BOTH)
-@pytest.mark.first(1)
+@pytest.mark.slow
 def test_in_one_layer_it_is_mean_field_and_exact_for_multilinear_objectives(make):
     assert ESTIMATORS[make.__name__].claim() == ESTIMATORS["mean_field"].claim() == "multilinear"
     network, batch = SBN((Dense(2, 3, "laplace"),), product, (0, 1)), random_batch(2)

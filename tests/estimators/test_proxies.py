@@ -121,6 +121,7 @@ def test_a_parameter_of_a_function_may_be_traced_and_trained():
     np.testing.assert_allclose(found, right, rtol=1e-10)
 
 
+@pytest.mark.slow
 def test_a_registered_proxy_is_known_by_name_and_listed():
     with PROXIES.restored():
 

@@ -403,6 +403,7 @@ def test_the_first_step_goes_against_the_derivative_of_the_squared_norm_of_a_dra
         ((2, 3, 1), "triangular", False),
     ],
 )
+@pytest.mark.slow
 def test_means_of_draws_of_larger_networks_are_the_gradient(sizes, noise, learned):
     network, params, batch = small(sizes, noise, seed=5)
     params = jax.tree.map(jnp.asarray, params)

@@ -117,6 +117,7 @@ def test_draws_that_are_zero_have_cosine_zero():
     assert middle >= zero  # the angle pi/2
 
 
+@pytest.mark.slow
 def test_draws_that_are_zero_agree_in_no_sign_and_zero_coordinates_are_not_asked():
     """Of four coordinates of the layer three have a sign: agreement is 0, 1/3, 2/3 or 1."""
     draws = all_draws()[0]

@@ -324,6 +324,7 @@ def test_another_estimator_under_the_same_name_is_found_from_its_draws(
     assert call("compare", after, before, "--fail-on", "different")[0] == 1
 
 
+@pytest.mark.slow
 def test_results_of_another_seed_or_problem_are_one_sentence(finished_run, finished, call):
     results = finished_run / "results"
     with opened(finished / "results") as other:

@@ -108,6 +108,7 @@ def test_a_correlation_that_is_not_there_has_zero_in_its_interval(tmp_path):
     assert inside >= 30  # of 40: below the 1e-4 quantile of Bin(40, 0.95), pairs being dependent
 
 
+@pytest.mark.slow
 def test_errors_along_the_exact_run_are_apart(tmp_path):
     order = {"reinforce": 0.1, "arm": 0.2, "straight_through": 0.3, "psa": 0.4, "zgr": 0.5}
     planted.write_runs(

@@ -171,7 +171,7 @@ def told(spec, network, params, batch):
         (np.nan, (-1, 1), "the exact pull: no rank below its cost meets the tolerance 0.001"),
     ],
 )
-@pytest.mark.first(1)
+@pytest.mark.slow
 def test_explain_names_the_rank_that_is_taken(weight, states, route, monkeypatch):
     network, params, batch = wide(weight, states=states)
     assert route in told("psa", network, params, batch)

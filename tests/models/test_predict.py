@@ -55,8 +55,8 @@ MEANINGS = {
 }
 
 
-@pytest.mark.first(1)
 @pytest.mark.parametrize(("loss", "outputs"), MEANINGS)
+@pytest.mark.slow
 def test_an_ensemble_averages_what_its_outputs_mean(loss, outputs):
     meaning, _ = MEANINGS[loss, outputs]
     network = dense_network((2, 3, 2, outputs), loss, states=(0, 1))
@@ -194,6 +194,7 @@ def test_pre_activations_have_the_moments_asked_for_over_the_data(method):
         below = p if method == "data_dependent_mean" else fair.astype(float)
 
 
+@pytest.mark.slow
 def test_channels_of_a_convolution_and_layers_made_of_parts_are_scaled_too():
     from gradbench.models import AveragePool, Compose, Conv
 

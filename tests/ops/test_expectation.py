@@ -64,7 +64,7 @@ def assert_close(found, right, rtol=1e-6):
 @pytest.mark.parametrize(
     ("noise", "coding"), [("logistic", "signs"), ("laplace", "bits")], ids=["signs", "bits"]
 )
-@pytest.mark.first(1)
+@pytest.mark.slow
 def test_exact_is_the_sum_over_all_states_in_value_and_both_gradients(noise, coding):
     states = (-1.0, 1.0) if coding == "signs" else (0.0, 1.0)
     f = lambda x, c: jnp.exp(quadratic(x, c) / 3)  # noqa: E731

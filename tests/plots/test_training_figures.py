@@ -29,6 +29,7 @@ def owners(figure):
     return {str(one.get_gid()).partition("=")[2].partition("#")[0] for one in found}
 
 
+@pytest.mark.slow
 def test_a_suite_of_training_has_its_figures_with_scripts(place):
     files = {path.name for path in plots.plot(place)}
     names = {path.partition(".")[0] for path in files}

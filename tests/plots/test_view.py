@@ -101,6 +101,7 @@ def test_a_name_without_arguments_stands_for_all_and_an_alias_for_its_estimator(
     assert both.labels == {"arm": "x"}  # the one that is called so, where there are several
 
 
+@pytest.mark.slow
 def test_layers_are_chosen_in_their_order_and_whole_networks_take_a_single_one():
     frame = curves(["layer 1", "layer 2", "output", "network"], ["epoch 1"])
     axes = plots.rmse(frame, layers=["output", "layer 1"]).axes
@@ -356,6 +357,7 @@ def results(tmp_path):
     return write_run(tmp_path / "results", problems=["a"], replicates=1, checkpoints=[1])
 
 
+@pytest.mark.slow
 def test_figures_with_options_are_beside_those_of_the_run(results, tmp_path):
     options = {"figures": ["rmse"], "labels": {"psa": '"""$Ours'}, "estimators": ["psa"]}
     first = plots.plot(results, width="single", **options)

@@ -102,6 +102,7 @@ def test_every_element_is_closed_and_every_reference_has_its_only_target(page):
                 assert target in ids
 
 
+@pytest.mark.slow
 def test_nothing_is_loaded_from_anywhere(page):
     text = page.read_text()
     for tag, attributes in Elements(text).found:
@@ -599,6 +600,7 @@ def test_all_text_has_the_contrast_of_wcag_aa_in_both_schemes(visit, scheme):
     assert (page_color == "rgb(255, 255, 255)") == (scheme == "light")
 
 
+@pytest.mark.slow
 def test_without_script_all_figures_and_rows_are_there_and_no_dead_controls(visit):
     tab = visit(java_script_enabled=False)
     total = tab.locator("figure").count()

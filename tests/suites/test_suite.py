@@ -491,6 +491,7 @@ def test_the_stored_digests_are_of_all_packaged_suites_and_differ():
     assert len(set(DIGESTS.values())) == len(DIGESTS)
 
 
+@pytest.mark.slow
 def test_the_hash_is_the_same_in_another_process_and_differs_between_suites():
     code = (
         "from gradbench.results.manifest import suite_hash;"

@@ -140,6 +140,7 @@ class Saying(Here):
         return super().wait()
 
 
+@pytest.mark.slow
 def test_what_workers_say_is_said_by_the_parent(finished_run, tmp_path, by):
     suite = finished_run / "suite.toml"
     by(Saying(Refused("draws are not finite; correct it")))

@@ -41,7 +41,7 @@ FEW = ("straight_through", "reinforce")
     "name",
     [n if n in FEW else pytest.param(n, marks=pytest.mark.slow) for n in sorted(ESTIMATORS)],
 )
-@pytest.mark.first(1)
+@pytest.mark.slow
 def test_every_estimator_is_found_to_be_what_it_claims(name):
     certificate = check_estimator(name)
     assert certificate.passed, str(certificate)
