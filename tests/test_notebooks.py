@@ -15,6 +15,7 @@ from execute import METADATA, WIDGET, digest, execute, notebooks  # noqa: E402  
 from reference_pages import PAGES  # noqa: E402
 
 NAMES = {"explorer", "papers", "quickstart", "your_estimator", "your_model"}
+EXAMPLES = sorted((ROOT / "notebooks" / "examples").rglob("*.py"))
 LARGEST = 300_000  # bytes
 MEND = "look at what has changed, then `make notebooks`"
 # Cells that are run after those of a notebook, which would fail if a control moved nothing.
@@ -126,10 +127,13 @@ def internal(source):
 
 @every_notebook
 def test_it_imports_what_is_public_alone(path):
-    if path.stem == "your_model":
-        return
     for cell in code(read(path)):
         assert internal(cell.source) == []
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_an_example_imports_what_is_public_alone(path):
+    assert internal(path.read_text()) == []
 
 
 def test_an_internal_module_would_be_seen():

@@ -5,11 +5,8 @@ gradbench check antithetic    # what it is really exact for
 gradbench show estimator antithetic
 """
 
-from gradbench.core.run import sampled
-from gradbench.core.surrogate import surrogate_loss
-from gradbench.estimators import register
-from gradbench.estimators.cost import Cost, L
-from gradbench.estimators.score import scores
+from gradbench.core import gradient_term, sampled, surrogate_loss
+from gradbench.estimators import Cost, L, register
 
 
 @register(
@@ -22,8 +19,14 @@ def antithetic(model, *, baseline: float = 0.0):
     """(f(u) s(u) + f(1 - u) s(1 - u)) / 2: REINFORCE of a path and of its mirror image."""
 
     def example_loss(params, u, example):
-        runs = [sampled(model, params, v, example) for v in (u[0], [1 - w for w in u[0]])]
-        return sum(run.f + scores(run, [run.f - baseline] * len(run.x)) for run in runs) / 2
+        loss = 0.0
+        for stream in (u[0], [1 - v for v in u[0]]):
+            run = sampled(model, params, stream, example)
+            loss += run.f
+            signal = run.f - baseline
+            for site, x, a in zip(run.sites, run.x, run.a, strict=True):
+                loss += gradient_term(signal * site.noise.score(x, a), a)
+        return loss / 2
 
     # A draw depends on the uniforms, not on the states alone: without this the check fails.
     return surrogate_loss(model, example_loss, randomness="uniforms", smoothness="constant")
