@@ -1,12 +1,13 @@
 """The gallery: every figure that a suite draws, with the script that draws it anew.
 
-    python notebooks/site/gallery.py      # measures the suites again: some minutes
+    python notebooks/site/gallery.py [SUITE ...]  # measures suites again: some minutes for all
 
-The results of four small suites, in gallery_suites, are kept in gallery_results. The site is drawn
-from these, so that its figures are those of the present code.
+The results of small suites, in gallery_suites, are kept in gallery_results. The site is drawn from
+these, so that its figures are those of the present code.
 """
 
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -48,7 +49,7 @@ def write(folder: Path) -> list[Path]:
     """Write the page and its figures into a folder, and return the page."""
     (folder / "gallery").mkdir(parents=True, exist_ok=True)
     lines = [
-        "# Gallery\n\nFigures of four small suites, as `gradbench plot` draws them, each above the "
+        "# Gallery\n\nFigures of small suites, as `gradbench plot` draws them, each above the "
         "short script that is written beside it and draws it anew through `gradbench.plots`. The "
         "suites are in `notebooks/site/gallery_suites`.\n"
     ]
@@ -80,5 +81,5 @@ def keep(made: Path) -> None:
 
 
 if __name__ == "__main__":
-    for suite in SUITES:
+    for suite in sys.argv[1:] or SUITES:
         measure(suite)
