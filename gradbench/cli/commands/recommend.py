@@ -16,6 +16,7 @@ from gradbench.cli.options import WHOLE, say, with_cache, with_time_limit
     help="Of one gradient: 64-draws, 100-evaluations or 1ms (100-evaluations).",
 )
 @click.option(
+    "-e",
     "--estimator",
     "estimators",
     multiple=True,
