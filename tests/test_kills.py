@@ -6,6 +6,7 @@ import signal
 import sys
 import threading
 import time
+from functools import partial
 
 import pytest
 import tiny
@@ -150,8 +151,14 @@ def test_as_many_kills_are_tried_as_is_said():
 
 
 @pytest.fixture
-def interrupted(monkeypatch, capsys):
+def interrupted(monkeypatch, capsys, request):
     """``interrupted(what)``: the exit code of a command that does this, and what it says."""
+
+    # Where the tests run in the background, the process has inherited that it ignores Ctrl-C.
+    usual = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+    for number, handler in usual.items():
+        before = signal.signal(number, handler)
+        request.addfinalizer(partial(signal.signal, number, before))
 
     def interrupted(what):
         monkeypatch.setattr(list_command.command, "callback", lambda **_: what())

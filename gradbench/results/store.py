@@ -175,14 +175,15 @@ class Results:
         value: float,
         gradient: Sequence[Any],
         info: Mapping[str, Any],
-        blocks: Sequence[Blocks] = (),
+        blocks: Sequence[Blocks] | None = None,
     ) -> None:
         """Store the value and the gradient, an array per layer, in float64.
 
-        ``info`` holds facts that JSON can say, ``blocks`` the draws of a sampled gradient.
+        ``info`` holds facts that JSON can say, ``blocks`` the draws of a sampled gradient,
+        None if it is exact.
         """
         arrays = {str(n): np.ravel(layer) for n, layer in enumerate(gradient)}
-        arrays = {"value": np.asarray(value), **arrays, **blocks_apart(blocks)}
+        arrays = {"value": np.asarray(value), **arrays, **blocks_apart(blocks or ())}
         self._save("references", place, None, arrays, len(gradient), info)
 
     def load_reference(self, place: CheckpointId) -> Reference | None:

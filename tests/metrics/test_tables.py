@@ -160,7 +160,7 @@ def test_an_unknown_form_is_refused_by_every_table(cells):
         with pytest.raises(GradbenchError) as caught:
             call()
         assert_one_sentence(caught, "unknown format 'latexx'; did you mean 'latex'?")
-    assert list(FORMATS) == ["terminal", "markdown", "latex", "csv"]
+    assert list(FORMATS) == ["terminal", "markdown", "latex", "csv", "json"]
 
 
 # --- what a table says ---

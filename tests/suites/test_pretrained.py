@@ -46,7 +46,8 @@ def test_published_results_are_those_of_the_suite_as_it_is_now(name):
 
 
 def test_every_suite_of_the_package_is_published():
-    assert published_suites() == sorted(list_suites())
+    measured = {name for name in list_suites() if load_suite(name).plan is None}
+    assert set(published_suites()) == measured
 
 
 @pytest.mark.parametrize("name", published_suites(estimates=True))
@@ -160,8 +161,9 @@ def test_networks_that_were_trained_differently_are_said_to_be(finished, tmp_pat
     assert frame["ratio"].isna().all() and frame["p"].isna().all()
     assert main(["compare", str(kept), str(finished / "results"), "--fail-on", "different"]) == 0
     printed = capsys.readouterr().out
-    assert "exact gradients differ by up to 0.03" in printed
-    assert "their metrics are not compared" in printed
+    said = " ".join(printed.split())  # on lines that fit the terminal
+    assert "exact gradients differ by up to 0.03" in said
+    assert "their metrics are not compared" in said
 
 
 def test_another_gradient_of_the_same_parameters_is_no_other_training(finished, tmp_path):

@@ -99,9 +99,9 @@ TOYS = {"distance", "p-norm", "polynomial", "quadratic", "three-bits"}
 
 def test_the_suites_and_problems_of_the_package_are_listed():
     trained = {"conv", "depth", "digits", "psa", "quick", "vae", "weights", "width"}
-    assert list_suites() == sorted(trained | {"seeds", "temperature", "toy", "zoo"})
+    assert list_suites() == sorted(trained | {"seeds", "temperature", "toy", "train-digits", "zoo"})
     vaes = {"vae-12", "vae-12-12", "vae-8", "vae-8-8"}
-    others = {"conv", "digits", "growth", "hashing", "psa", "quick", "weights"}
+    others = {"conv", "digits", "digits-train", "growth", "hashing", "psa", "quick", "weights"}
     assert list_problems() == sorted(others | vaes | TOYS)
 
 
@@ -354,7 +354,8 @@ def test_the_values_of_a_sweep_share_no_base(folder):
         ),
         (
             '[quick]\nproblems = ["mime.toml"]',
-            "suite.toml, line 10, quick: cannot read mime.toml: No such file or directory; give",
+            "suite.toml, line 10, quick: cannot read mime.toml: No such file or directory; did you "
+            "mean 'mine.toml'?",
         ),
         (
             '[quick]\n"network.hidden" = [0]',
@@ -469,6 +470,8 @@ DIGESTS = {
     "temperature-quick": "eadf65f417ca1e31",
     "toy": "76e05b8605bac8ee",
     "toy-quick": "cc15b179426f3a57",
+    "train-digits": "6600225b97c9b899",
+    "train-digits-quick": "dc2caf3fa68fc43d",
     "vae": "3b63b7dd965d3405",
     "vae-quick": "b8eb71c2f56445de",
     "weights": "6c15e4f3a6ce9a31",
@@ -656,15 +659,15 @@ def test_a_file_that_is_not_toml_is_refused(content, sentence, tmp_path):
             '["mine.toml"]',
             '["mine"]',
             "suite.toml, line 2: unknown problem 'mine', which is no path of a .toml file either; "
-            "choose one of conv, digits, distance, growth, hashing, p-norm, polynomial, psa, "
-            "quadratic, quick, three-bits, vae-12, vae-12-12, vae-8, "
+            "choose one of conv, digits, digits-train, distance, growth, hashing, p-norm, "
+            "polynomial, psa, quadratic, quick, three-bits, vae-12, vae-12-12, vae-8, "
             "vae-8-8, weights",
         ),
         (
             '["mine.toml"]',
             '["none.toml"]',
-            "suite.toml, line 2: cannot read none.toml: No such file or directory; give the path "
-            "of a TOML file",
+            "suite.toml, line 2: cannot read none.toml: No such file or directory; did you mean "
+            "'mine.toml'?",
         ),
         (
             '["mine.toml"]',
@@ -874,7 +877,7 @@ def test_what_is_wrong_in_a_suite_is_told_in_one_sentence(folder, old, new, sent
             'title = "A problem"',
             'title = "A problem"\n"a b" = 1',
             'mine.toml, line 2: unknown key "a b"; choose one of data, measured, network, '
-            "reference, title, training",
+            "parameters, reference, title, training",
         ),
     ],
 )

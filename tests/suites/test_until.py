@@ -32,7 +32,7 @@ from gradbench.metrics.directory import read_cells, unfinished
 from gradbench.metrics.intervals import quantile
 from gradbench.metrics.stopping import is_check_due
 from gradbench.results.store import Results
-from gradbench.suites import cells, times
+from gradbench.suites import gradients, instance, times
 from gradbench.suites.runner import describe, run
 from gradbench.suites.suite import load_suite
 
@@ -79,8 +79,8 @@ def ones(network, params, batch):
 
 
 def pretend(monkeypatch):
-    monkeypatch.setattr(cells.exact_reference, "exact_gradient", ones)
-    monkeypatch.setattr(cells, "estimator", lambda spec, network: Named(spec))
+    monkeypatch.setattr(gradients.exact_reference, "exact_gradient", ones)
+    monkeypatch.setattr(instance, "estimator", lambda spec, network: Named(spec))
     monkeypatch.setattr(times, "time_draws", lambda cells: [DrawTime(1e-6, 0.0, 9)] * len(cells))
     monkeypatch.setattr(driver, "measure", normal)
 
@@ -352,9 +352,8 @@ def call(capsys, tmp_path, monkeypatch):
 def test_a_dry_run_says_the_precision_and_the_most_draws(suite, call):
     code, out, error = call("run", suite, "--until", "rel_se=2.5%", "--dry-run")
     assert (code, error) == (0, "")
-    assert out.splitlines()[-1] == (
-        "  4 cells until rel_se = 2.5 % of rmse, cosine, of at most 16,384 draws"
-    )
+    wanted = "  4 cells until rel_se = 2.5 % of rmse, cosine, of at most 16,384 draws"
+    assert wanted in out.splitlines()
     assert describe(suite, until=0.025) + "\n" == out
     asked = ["--until", "rel_se=0.01", "--metrics", "snr", "--draws", "512", "--dry-run"]
     assert "rel_se = 1 % of snr, of at most 512 draws" in call("run", suite, *asked)[1]
