@@ -353,7 +353,7 @@ BAD_PROBLEMS = {
     "optimiser": ([("batch = 4", 'batch = 4\noptimiser = "sdg"')], "did you mean 'sgd'?"),
     "training": ([('estimator = "reinforce"', 'estimator = "renforce"')], "mean 'reinforce'?"),
     "width": ([("[2]", "[30]")], "30 units for 8 examples needs"),
-    "huge": ([("[2]", "[10000, 10000]")], "use narrower layers"),
+    "huge": ([("[2]", "[2000, 2000]")], "use narrower layers"),
     "batch": ([("batch = 4", "batch = 9")], "batch of 9 is larger than the 8 examples"),
     "targets": ([*DIGITS], "logistic_loss got the target"),
     "classes": (
