@@ -1,6 +1,8 @@
 """The house: few rooms, short files, and no text that is run as code."""
 
 import ast
+import re
+import tomllib
 from pathlib import Path
 
 import gradbench
@@ -51,3 +53,12 @@ def test_nothing_evaluates_text_and_only_plugins_are_run():
         assert "exec" not in calls(source) or path == ROOT / "core" / "plugins.py", path
         assert not imports(source) & {"pickle", "shelve", "marshal"}, path
         assert "shell=True" not in source and "allow_pickle=True" not in source, path
+
+
+def test_the_order_of_folders_that_is_told_is_the_one_that_is_checked():
+    contracts = tomllib.loads((ROOT.parent / "pyproject.toml").read_text())["tool"]["importlinter"]
+    (layers,) = (one["layers"] for one in contracts["contracts"] if one["type"] == "layers")
+    checked = [set(re.findall(r"gradbench\.(\w+)", layer)) for layer in reversed(layers)]
+    for page in ("README.md", "CONTRIBUTING.md", "notebooks/guide/architecture.md"):
+        told = re.search(r"core > [\w>{}, \n]*> cli", (ROOT.parent / page).read_text())
+        assert [set(re.findall(r"\w+", step)) for step in told[0].split(">")] == checked, page
