@@ -104,6 +104,7 @@ def test_a_thing_of_a_plugin_is_listed_and_shown(printed, kind):
     assert "mine.py" in shown or kind == "estimators"  # which are told by formula and source
 
 
+@pytest.mark.slow
 def test_a_suite_of_the_plugin_uses_all_of_it(printed):
     assert "my_problem: 3-2 hidden units, epoch 2" in printed["dry run"]
     assert "my_average" in printed["table"] and "largest bias" in printed["table"]
@@ -128,6 +129,7 @@ def test_its_estimator_is_certified(printed):
     assert "unbiased" in printed["check"]
 
 
+@pytest.mark.slow
 def test_without_the_plugin_its_names_are_unknown_in_one_sentence(folder):
     command = [sys.executable, "-m", "gradbench", "run", "my_suite"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=folder, check=False)

@@ -64,6 +64,7 @@ def test_what_reads_results_is_imported_without_jax(package):
     assert without_jax(f"import jaxtyping, gradbench.{package}; print('imported')") == "imported\n"
 
 
+@pytest.mark.slow
 def test_results_are_read_printed_and_drawn_without_jax(finished_run, tmp_path):
     results = finished_run / "results"
     printed = without_jax(f"""

@@ -61,7 +61,7 @@ def test_an_entry_point_uses_no_key_twice(entry):
 
 
 @pytest.mark.parametrize("spec", ["arm", "psa", "relax", "rloo", "st_gumbel_softmax"])
-@pytest.mark.first(1)
+@pytest.mark.slow
 def test_an_estimator_uses_no_key_twice(spec):
     network, params, batch = small((2, 2, 1))
     with jax.debug_key_reuse(True):

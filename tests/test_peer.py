@@ -70,7 +70,7 @@ def test_every_counterpart_is_registered_and_every_timed_pair_has_one(peer):
 
 
 @pytest.mark.parametrize("spec", ["reinforce", "rloo(samples=4)", "arm", "disarm"])
-@pytest.mark.first(1)
+@pytest.mark.slow
 def test_our_side_is_right_by_exact_moments(peer, truth, spec):
     ours = peer.our_mean(spec)
     assert ours.z is None

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
 @pytest.mark.parametrize("name", ["straight_through", "psa"])
-@pytest.mark.first(1)
+@pytest.mark.slow
 def test_a_loss_of_the_protocol_has_the_draws_of_the_estimator(name):
     protocol = benchmark("protocol")
     pairs, data = protocol.problem()

@@ -326,7 +326,7 @@ KEPT = {
 
 @pytest.mark.parametrize("compiled", [False, True])
 @pytest.mark.parametrize("name", [*LOST, *KEPT])
-@pytest.mark.first(4)
+@pytest.mark.first(1)
 def test_a_loss_whose_gradient_does_not_come_back_to_the_states_is_refused(name, compiled):
     """The counterpart adds the score where it comes back: without it there would be none."""
     f = (LOST | KEPT)[name]
@@ -370,6 +370,7 @@ def test_an_exact_expectation_stays_exact_in_the_counterpart():
     assert_mean(draws[0], jax.grad(lambda a: outer(a * inner(a)))(THREE[0]))
 
 
+@pytest.mark.slow
 def test_a_diagnosis_keeps_numbers_and_no_draws():
     found = diagnose(estimators.zgr(model), PARAMS, BATCH, KEY)
     assert len(pickle.dumps(found)) < 20_000

@@ -56,7 +56,7 @@ skip = Add((Conv((4, 4, 1), 1, 3, padding=1), lambda x: x))
     ],
     ids=["hook", "no hook", "composed", "pooled", "skip"],
 )
-@pytest.mark.first(1)
+@pytest.mark.slow
 def test_psa_takes_the_route_that_is_told(layers, route, monkeypatch):
     model = SBN(layers, lambda theta, x, target: jnp.sum(x) * theta)
     params = (*(layer.init(jax.random.key(k)) for k, layer in enumerate(layers)), jnp.ones(()))

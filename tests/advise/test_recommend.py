@@ -356,7 +356,7 @@ BAD = {
     "fails": ("FILE:fails", "without arguments (RuntimeError: no data here); fix it"),
     "leaves": ("FILE:leaves", "without arguments (SystemExit: 3); fix it"),
     "broken": ("BROKEN:problem", "cannot be imported (ZeroDivisionError: division by zero, at bro"),
-    "leaving": ("LEAVING:problem", "cannot be imported (SystemExit: 1)"),
+    "leaving": ("LEAVING:problem", "cannot be imported (SystemExit: 1, at "),
     "another": ("json.py:problem", "is the module"),
 }
 

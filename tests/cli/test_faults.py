@@ -173,8 +173,8 @@ ODD = {
 }
 
 
-@pytest.mark.first(2)
 @pytest.mark.parametrize("name", ODD)
+@pytest.mark.first(1)
 def test_odd_surroundings_are_no_error(name):
     environment = {
         key: value for key, value in (os.environ | ODD[name]).items() if value is not None

@@ -25,6 +25,7 @@ def test_a_session_prints_what_the_page_says(session, capsys, monkeypatch, tmp_p
         assert (out + error).strip() == expected or (not expected and out and not error)
 
 
+@pytest.mark.slow
 def test_the_python_of_the_page_runs():
     for block in re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL):
         exec(block, {})

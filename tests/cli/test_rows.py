@@ -109,7 +109,6 @@ def test_rows_of_things_are_not_chosen(call):
     assert code == 2 and "--over-replicates takes no --limit" in error
 
 
-@pytest.mark.first(1)
 @pytest.mark.parametrize(
     ("command", "rows"),
     [
@@ -122,6 +121,7 @@ def test_rows_of_things_are_not_chosen(call):
     ],
     ids=str,
 )
+@pytest.mark.slow
 def test_a_limit_prints_the_first_rows_and_says_how_many_are_left_out(run, call, command, rows):
     name, *more = (str(run) if word == "RUN" else word for word in command)
     whole = frame_of(call(name, run, *more, "--format", "csv")[1])

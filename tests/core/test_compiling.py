@@ -67,6 +67,7 @@ def test_a_program_that_was_kept_is_not_compiled_again(folder, events):
 
 
 @pytest.mark.parametrize("damage", ["truncated", "garbage", "empty"])
+@pytest.mark.first(1)
 def test_a_damaged_entry_is_compiled_again_and_replaced_without_a_word(
     damage, folder, events, capfd
 ):

@@ -392,7 +392,7 @@ def test_examples_of_a_batch_have_their_own_noise():
 
 @each_precision
 @pytest.mark.parametrize("name", ["reinforce", "arm", "straight_through", "psa", "exact"])
-@pytest.mark.first(1)
+@pytest.mark.slow
 def test_gradients_have_the_type_of_the_parameters(name, double):
     network, params, batch = small(SIZES)
     with precision(double):
@@ -409,7 +409,7 @@ def test_gradients_have_the_type_of_the_parameters(name, double):
     "name", ["reinforce", "arm", "straight_through", "psa", "exact", "concrete"]
 )
 @pytest.mark.parametrize("double", [0, 1], ids=["double inputs", "double targets"])
-@pytest.mark.first(1)
+@pytest.mark.slow
 def test_parameters_in_float32_and_data_in_float64_mix(name, double):
     params = jax.tree.map(np.float32, random_params(SIZES))
     batch = list(map(np.float32, random_batch(2)))

@@ -98,6 +98,7 @@ def test_results_keep_the_names_of_plugins_alone(plugin, tmp_path):
     }
 
 
+@pytest.mark.slow
 def test_frames_have_the_names_that_results_keep(tmp_path):
     write_run(tmp_path, names={"psa": "Ours $x_1$", "reinforce": ""})
     for frame in (

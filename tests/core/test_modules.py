@@ -203,6 +203,7 @@ def test_keys_in_the_batch_are_a_mask_for_each_example_everywhere():
     np.testing.assert_allclose(found, truth, rtol=1e-5)  # of a quadratic function, in one layer
 
 
+@pytest.mark.slow
 def test_an_expected_loss_over_keys_is_refused_and_over_idle_ones_is_not():
     net = Dropped(nnx.Rngs(0))
     batch = (BATCH[0], jnp.eye(3))

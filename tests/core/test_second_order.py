@@ -139,6 +139,7 @@ def test_every_estimator_refuses_second_derivatives_or_is_smooth(name):
     assert refuses_second_derivatives(loss, params, KEY, batch) == (name not in SMOOTH)
 
 
+@pytest.mark.slow
 def test_a_smooth_loss_whose_objective_is_an_estimator_is_refused():
     network, _, batch = small((2, 2, 1))
     weights = BinaryWeights(network, activations=gradbench.estimators.reinforce)
@@ -147,7 +148,7 @@ def test_a_smooth_loss_whose_objective_is_an_estimator_is_refused():
 
 
 @pytest.mark.parametrize("spec", ["mean_field", "concrete"])
-@pytest.mark.first(1)
+@pytest.mark.slow
 def test_the_second_derivative_of_a_smooth_draw_is_that_of_its_gradient(spec, float64):
     f = of_estimator(spec)
     params = jax.tree.map(lambda leaf: jnp.asarray(leaf, float), PARAMS)

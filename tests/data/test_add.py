@@ -310,6 +310,7 @@ BATCH = {"batches": FORMATS["cifar10"]["published batches"]["batch_0"]}
     place=st.floats(0, 1, exclude_max=True),
     bit=st.one_of(st.none(), st.integers(0, 7)),
 )
+@pytest.mark.slow
 def test_a_damaged_archive_is_refused_or_holds_the_right_data(kind, place, bit, tmp_path_factory):
     """A bit that is flipped, or an end that is cut off (None), anywhere."""
     content = bytearray(PACKED[kind])

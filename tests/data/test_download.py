@@ -139,6 +139,7 @@ def test_a_server_that_sends_without_end_is_left(server, monkeypatch):
     assert not entry("mnist").exists()
 
 
+@pytest.mark.slow
 def test_a_machine_without_a_network_is_told_what_to_type(server, monkeypatch):
     small = sources.SOURCES["mnist"]
     closed = {"hosts": ("http://127.0.0.1:9/",)}

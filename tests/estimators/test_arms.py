@@ -199,7 +199,7 @@ def test_arms_is_unbiased_over_all_patterns_of_its_copies_and_the_correlation_at
 
 
 @pytest.mark.parametrize("n", [3, 5])
-@pytest.mark.first(1)
+@pytest.mark.slow
 def test_the_gaussian_copula_has_the_bivariate_normal_probability(n):
     q = np.array([1e-12, 1e-3, 0.1, 0.3, 0.5])
     h, r = stats.norm.ppf(q), -1 / (n - 1)
@@ -216,6 +216,7 @@ def test_the_gaussian_copula_has_the_bivariate_normal_probability(n):
 
 
 @pytest.mark.parametrize("copula", sorted(COPULAS))
+@pytest.mark.first(1)
 def test_the_correlation_of_two_copies_is_well_defined_where_units_saturate(copula):
     with jax.enable_x64(False):
         q = jnp.array([0, 1e-45, 1e-38, 1e-20, 1e-7, 0.2, 0.5], jnp.float32)

@@ -95,7 +95,7 @@ def test_a_choice_that_is_not_the_one_divided_by_is_seen(monkeypatch):
 
 
 @pytest.mark.parametrize("q", ["variance", steep])
-@pytest.mark.first(1)
+@pytest.mark.slow
 def test_averaged_over_its_choice_it_is_ram_draw_by_draw(q):
     """Each of three units at a uniform number in the middle of its interval, by its weight."""
     network, params, batch = small((2, 3, 1), "normal")

@@ -145,7 +145,7 @@ def test_reinmax_at_other_temperatures_is_biased_on_linear_objectives():
 
 @pytest.mark.parametrize("noise", ["logistic", "uniform"])
 @pytest.mark.parametrize("alpha", [0.5, 0.75, 2.0])
-@pytest.mark.first(1)
+@pytest.mark.slow
 def test_mean_and_variance_of_generalised_reinmax(noise, alpha):
     """J at both states in plain numpy; on linear objectives the mean is off by a known factor."""
     p, density = SCIPY[noise].cdf(POINTS), SCIPY[noise].pdf(POINTS)
@@ -173,6 +173,7 @@ def test_psa_of_one_unit_is_the_exact_gradient_in_every_draw(noise):
 
 
 @pytest.mark.parametrize("noise", ["normal", "triangular"])
+@pytest.mark.first(1)
 def test_bias_and_variance_of_straight_through_on_a_quadratic_form(noise):
     generator = np.random.default_rng(0)
     q = generator.standard_normal((4, 4))

@@ -150,6 +150,7 @@ class WrongFlips(SBN):
         (DEEP, ("laplace", "triangular", "logistic")),
     ],
 )
+@pytest.mark.slow
 def test_reinforce_is_unbiased_at_every_depth_and_noise(sizes, noise):
     network, params, batch = small(sizes, noise, seed=7)
     bias, value = exact_bias(reinforce, network, params, batch)
@@ -227,7 +228,7 @@ def multilinear_network(noise):
 
 
 @pytest.mark.parametrize("noise", ["normal", "uniform", "laplace"])
-@pytest.mark.first(1)
+@pytest.mark.slow
 def test_straight_through_is_unbiased_in_one_layer_on_multilinear_objectives(noise):
     bias, value = exact_bias(straight_through, *multilinear_network(noise), random_batch(2))
     assert np.all(bias < EXACT)
@@ -274,7 +275,7 @@ def peculiar(theta, x, target):
 
 
 @pytest.mark.parametrize("noise", ["logistic", "uniform", "triangular"])
-@pytest.mark.first(1)
+@pytest.mark.slow
 def test_psa_is_unbiased_in_one_layer_on_any_objective(noise):
     network = SBN((Dense(2, 4, noise),), peculiar)
     params = (*random_params((2, 4)), np.array(0.4))

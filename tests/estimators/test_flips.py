@@ -238,7 +238,7 @@ def one_point(model):
 
 
 @pytest.mark.parametrize("noise", ["logistic", "triangular"])
-@pytest.mark.first(1)
+@pytest.mark.slow
 def test_the_path_integral_is_unbiased_with_a_point_per_unit_and_not_with_one_for_all(noise):
     """Exact: all states, times Gauss-Legendre points in each unit for an analytic objective."""
     network, params, batch = tiny(ONE, noise)

@@ -181,7 +181,7 @@ def test_the_states_are_those_of_the_path_whatever_the_further_streams():
 
 
 @pytest.mark.parametrize("noise", ["logistic", "triangular"])
-@pytest.mark.first(1)
+@pytest.mark.slow
 def test_many_samples_at_low_temperature_give_zgr(noise):
     """The mean given the state, by quadrature: at t the draw with all samples."""
     for state in (0, 1):
@@ -206,7 +206,7 @@ def of_q(p, b, t):
 
 
 @pytest.mark.parametrize(("noise", "t"), [("logistic", 1.0), ("uniform", 0.5)])
-@pytest.mark.first(1)
+@pytest.mark.slow
 def test_mean_and_variance_of_reinmax_rao_by_their_own_integral(noise, t):
     p, logit_slope = SCIPY[noise].cdf(A), SCIPY[noise].pdf(A)
     logit_slope /= p * (1 - p)
@@ -266,7 +266,7 @@ def integral_given_state(law, xa, t):
 
 @pytest.mark.parametrize("make", [gumbel_rao, reinmax_rao])
 @pytest.mark.parametrize("noise", ["logistic", "triangular"])
-@pytest.mark.first(1)
+@pytest.mark.slow
 def test_all_samples_are_the_mean_of_many(make, noise):
     v = (np.arange(20_000) + 0.5)[None] / 20_000
     for t, state in ((0.3, 0), (2.0, 1)):

@@ -129,6 +129,7 @@ def test_a_lost_sign_in_darn_is_seen():
     assert found_class(wrong) == "biased"
 
 
+@pytest.mark.slow
 def test_a_dropped_factor_2_in_mve_is_seen():
     def wrong(model):
         def slope(noise, x, a):

@@ -226,7 +226,7 @@ def random_like(part, seed=0):
 
 
 @pytest.mark.parametrize("make", BOTH)
-@pytest.mark.first(1)
+@pytest.mark.slow
 def test_the_coding_of_the_states_changes_nothing_but_the_parameters(make):
     network, params, batch = small((2, 3, 2, 1), ("laplace", "triangular"))
     coded = SBN(network.layers, network.objective, (0, 1))

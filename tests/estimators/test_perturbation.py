@@ -99,7 +99,7 @@ def test_evolution_strategies_have_the_mean_of_the_smoothed_loss():
 @pytest.mark.parametrize(
     ("make", "entry"), [(spsa, "rademacher"), (evolution_strategies, "normal")]
 )
-@pytest.mark.first(1)
+@pytest.mark.slow
 def test_a_draw_is_the_symmetric_difference_along_the_direction_on_common_uniforms(make, entry):
     s, u = 0.7, np.random.default_rng(3).uniform(size=(2, 30, 4))
     e = np.sign(u[1] - 0.5) if entry == "rademacher" else stats.norm.ppf(u[1])
@@ -167,7 +167,7 @@ def test_half_of_the_difference_is_seen():
 
 
 @pytest.mark.parametrize("direction", ["normal", "rademacher"])
-@pytest.mark.first(1)
+@pytest.mark.slow
 def test_a_forward_gradient_is_a_projection_of_straight_through_draw_by_draw(direction):
     network, params, batch = small((2, 3, 2, 1), ("logistic", "normal"))
     example = jax.tree.map(lambda leaf: leaf[0], batch)
@@ -244,6 +244,7 @@ def test_imle_has_the_mean_of_its_rule(s):
     assert np.all((draws == 0) | (np.abs(np.abs(draws) - 2 / s) < 1e-9))
 
 
+@pytest.mark.slow
 def test_imle_tends_to_a_one_sided_slope_which_is_right_where_units_do_not_see_themselves():
     """f' counts at +1 where it is positive and at -1 where it is negative."""
     x, d = 2 * STATES - 1, slopes()
@@ -324,6 +325,7 @@ def test_the_draws_of_imle_do_not_depend_on_the_size_of_the_batch_or_the_weight_
         (partial(decoupled_st, backward=0.5), partial(straight_through, slope=2.0)),
     ],
 )
+@pytest.mark.first(1)
 def test_at_the_temperature_of_the_model_it_is_straight_through_with_a_slope(own, other):
     network, params, batch = small((2, 3, 2, 1), ("logistic", "laplace"))
     example = jax.tree.map(lambda leaf: leaf[0], batch)

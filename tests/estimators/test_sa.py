@@ -73,7 +73,7 @@ def test_without_smoothing_it_is_unbiased_in_one_layer_on_any_objective(noise):
 
 
 @pytest.mark.parametrize(("objective", "biased"), [(pairs, False), (triple, True)])
-@pytest.mark.first(1)
+@pytest.mark.slow
 def test_without_smoothing_it_is_unbiased_below_the_last_layer_for_terms_of_pairs(
     objective, biased
 ):

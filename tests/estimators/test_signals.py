@@ -203,7 +203,7 @@ def test_a_model_of_the_user_offers_its_terms_by_a_method():
 
 
 @pytest.mark.parametrize("count", [1, 3])
-@pytest.mark.first(1)
+@pytest.mark.slow
 def test_terms_that_are_not_one_for_each_layer_are_refused(count):
     params = jnp.ones(2), jnp.ones(2)
     with pytest.raises(GradbenchError, match=f"returns {count} terms for 2 layers; return one for"):

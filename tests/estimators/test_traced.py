@@ -99,7 +99,7 @@ def test_a_temperature_has_a_gradient_of_its_own():
 
 
 @pytest.mark.parametrize("value", [np.float32(0.5), jnp.float32(0.5), jnp.array(0.5)])
-@pytest.mark.first(1)
+@pytest.mark.slow
 def test_numbers_of_numpy_and_jax_are_numbers(value):
     model, params, batch = small((2, 2, 1))
     found, right = (

@@ -54,7 +54,7 @@ def unit(params, example, binary):
     ],
     ids=lambda entry: entry.name,
 )
-@pytest.mark.first(4)
+@pytest.mark.first(1)
 def test_every_estimator_takes_it_and_is_unbiased_where_it_claims_to_be(entry, sech):
     params, batch = jax.tree.map(jnp.asarray, (UNIT, BATCH))
     loss = entry.make(unit)

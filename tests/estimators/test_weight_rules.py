@@ -165,6 +165,7 @@ def test_the_step_with_decay_of_the_paper_is_sgd_with_decayed_weights():
 
 
 @pytest.mark.parametrize("scaled", [False, True])
+@pytest.mark.first(1)
 def test_the_magnitude_aware_sign_scales_each_channel_and_passes_the_gradient_inside(scaled):
     model = BinaryWeights(NETWORK, entries=(0,))
     latent = LATENT + np.array([[0.3, 0], [0, 0]])  # one of them lies at the end, and moves

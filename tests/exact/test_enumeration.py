@@ -441,6 +441,7 @@ def test_the_width_of_a_row_is_that_of_the_largest_array_also_inside_jit_and_sca
     assert _size.row_width(part, jnp.zeros((1, 7))) == 7 * 50
 
 
+@pytest.mark.slow
 def test_two_routes_that_disagree_are_no_reference(monkeypatch):
     network, params, batch = small((2, 2, 1))
     replace_route(

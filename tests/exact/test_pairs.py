@@ -57,7 +57,7 @@ def first_two(batch):
         ),
     ],
 )
-@pytest.mark.first(1)
+@pytest.mark.slow
 def test_sums_over_pairs_are_the_integrals_over_the_uniforms(make, sizes, noise, states, scale):
     network, params, batch = small(sizes, noise, scale=scale, states=states)
     loss, at = make(network), (params, first_two(batch))

@@ -61,7 +61,7 @@ def elsewhere(count, dtype, estimators):
 @pytest.mark.parametrize(
     ("count", "dtype"), [(8, "float64"), (2, "float64"), (2, "float32"), (8, "float32")]
 )
-@pytest.mark.first(1)
+@pytest.mark.slow
 def test_draws_on_several_devices_are_those_of_one_bit_for_bit(count, dtype):
     assert elsewhere(count, dtype, [arm]) == digest(dtype, [arm])
     if dtype == "float32":

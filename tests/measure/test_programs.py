@@ -25,7 +25,7 @@ def draws(loss, params, batch):
 
 
 @pytest.mark.parametrize("spec", SPECS)
-@pytest.mark.first(1)
+@pytest.mark.slow
 def test_specs_that_differ_in_a_number_share_a_program_and_draw_what_their_own_would(
     spec, compilations
 ):

@@ -70,6 +70,7 @@ def test_it_is_the_exact_gradient_within_its_standard_errors(truth, sampled):
         assert all(x.dtype == np.float64 for x in jax.tree.leaves(tree))
 
 
+@pytest.mark.slow
 def test_its_blocks_are_those_of_its_mean_and_give_its_covariance(sampled):
     samples = sampled.samples
     vectors = layer_vectors(sampled.gradient)

@@ -660,6 +660,7 @@ def test_symmetric_and_logarithmic_intervals_contain_the_value_and_grow(value, s
 
 
 @given(VALUES, POSITIVE, st.floats(0.0, 1e3), st.floats(0.1, 5.0))
+@pytest.mark.slow
 def test_limits_of_a_score_are_where_the_estimate_is_as_far_as_its_own_error(
     value, at_zero, slope, reach
 ):

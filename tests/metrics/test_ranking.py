@@ -500,6 +500,7 @@ def test_a_crossover_that_is_not_sure_has_no_limits():
 
 @settings(max_examples=60)
 @given(st.lists(FACTS, min_size=1, max_size=3), st.floats(0.01, 3))
+@pytest.mark.slow
 def test_the_sample_complexity_is_the_closed_form(facts, eps):
     cells = [exactly(f"psa(k={k})", *fact) for k, fact in enumerate(facts)]
     frame = sample_complexity(cells, eps)

@@ -66,6 +66,7 @@ def test_the_error_of_m_draws_is_that_of_a_batch_as_trained_with(tmp_path):
             np.testing.assert_allclose(rows, truth, rtol=0.02)
 
 
+@pytest.mark.slow
 def test_the_correlation_finds_the_m_that_decides(tmp_path):
     """Losses that follow the RMSE of 16 draws, which orders estimators as no other M does."""
     size16 = {name: math.sqrt(BIASES[name] ** 2 + SIZES[name] ** 2 / 16) for name in SIZES}

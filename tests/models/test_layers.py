@@ -236,6 +236,7 @@ def sheet(layer):
     return 6 * 8 * np.prod(axes(layer.inputs)) * np.prod(axes(layer.outputs))
 
 
+@pytest.mark.slow
 def test_flips_of_a_convolution_take_memory_linear_in_its_units():
     small, large = (Conv((n, n, 8), 8, 3, padding=1) for n in (16, 32))
     fast = [flip_memory(layer.flip_pullback, layer) for layer in (small, large)]

@@ -80,7 +80,7 @@ def test_the_error_of_a_pull_is_within_its_bound(layer, rank, log_width, seed):
 
 
 @pytest.mark.parametrize("layer", [Dense(5, 4), Conv((3, 3, 2), 2, 2, 1, "same", "normal")])
-@pytest.mark.first(1)
+@pytest.mark.slow
 def test_errors_at_widths_over_orders_of_magnitude_are_within_the_bound(layer):
     widths = jnp.logspace(-3, 2, 40)
     found, most = jax.jit(jax.vmap(partial(error, layer, 4)))(widths)
@@ -347,6 +347,7 @@ def test_flips_through_a_decoder_are_those_of_its_term_within_the_tolerance(kl, 
     assert errors[0] > errors[1] > 0  # they are not the exact ones
 
 
+@pytest.mark.slow
 def test_the_route_through_a_decoder_is_told(forced):
     network, params, batch = autoencoder("closed")
     told = explain("psa(tolerance=0.05)", network, params, batch)

@@ -282,7 +282,7 @@ def start():
 
 
 @pytest.mark.parametrize("noise", ["logistic", "uniform"])
-@pytest.mark.first(1)
+@pytest.mark.slow
 def test_training_by_the_identity_rule_is_a_descent_on_p_beside_real_biases(noise):
     """Under jit and scan, in a partition: p follows numpy, fed with the gradients that were met."""
     loss = straight_through(BinaryWeights(NETWORK, noise=noise), proxy="identity")

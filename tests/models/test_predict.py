@@ -73,6 +73,7 @@ def test_an_ensemble_averages_what_its_outputs_mean(loss, outputs):
         assert np.abs(row - rows[0][1]).max() > 1e-3  # not one path alone
 
 
+@pytest.mark.slow
 def test_the_mean_field_passes_on_the_means_of_the_states():
     network = dense_network((2, 3, 2, 4), "softmax_cross_entropy", states=(0, 1))
     params, x = network.init(KEY), jax.random.normal(KEY, (300, 2))  # more than one piece
@@ -83,6 +84,7 @@ def test_the_mean_field_passes_on_the_means_of_the_states():
     np.testing.assert_allclose(network.predict(params, x), out, rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_one_sample_is_a_path_and_each_example_has_its_own():
     network = dense_network((2, 3, 4), "squared_error")
     params, x = network.init(KEY), jnp.ones((50, 2))
@@ -95,6 +97,7 @@ def test_one_sample_is_a_path_and_each_example_has_its_own():
     assert np.abs(out - other).max() > 0.1
 
 
+@pytest.mark.slow
 def test_binary_weights_are_shared_by_the_examples_of_a_run():
     alone = BinaryWeights(RealNetwork((Dense(2, 2),), Readout(2, 1, "squared_error"), jnp.tanh))
     params, x = alone.init(KEY), jnp.ones((9, 2))
@@ -139,6 +142,7 @@ def test_a_bound_of_two_samples_has_the_mean_of_the_model_of_two_samples(kl):
     assert single - truth > 10 * found.std() / np.sqrt(SAMPLES)  # two samples are told from one
 
 
+@pytest.mark.slow
 def test_many_samples_reach_the_likelihood():
     network = SBN((Dense(3, 2),), ELBO((Dense(2, 3),)))
     params = network.init(KEY)
@@ -178,6 +182,7 @@ def test_what_cannot_be_predicted_is_refused_in_one_sentence():
 
 
 @pytest.mark.parametrize("method", ["data_dependent", "data_dependent_mean"])
+@pytest.mark.first(1)
 def test_pre_activations_have_the_moments_asked_for_over_the_data(method):
     network = dense_network((3, 4, 5, 2), "squared_error", states=(0, 1))
     x = np.random.default_rng(0).gamma(2.0, 3.0, (900, 3))

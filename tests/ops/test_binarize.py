@@ -517,6 +517,7 @@ def test_every_estimator_that_is_no_rule_of_a_unit_is_refused():
         assert f"{name} needs " in sentence(lambda name=name: binarize(A, key=KEY, estimator=name))
 
 
+@pytest.mark.slow
 def test_a_function_of_a_model_serves_as_a_spec_does():
     pairs = ((zgr, "zgr"), (partial(concrete, temperature=0.5), "concrete(temperature=0.5)"))
     for pair in pairs:

@@ -156,7 +156,7 @@ def test_what_is_right_for_a_quadratic_function_is_so_on_average(name):
 
 
 @pytest.mark.parametrize("name", quick([n for n in FREE if n not in UNBIASED + QUADRATIC]))
-@pytest.mark.first(1)
+@pytest.mark.slow
 def test_what_is_biased_gives_finite_draws_of_value_and_gradients(name):
     (value, *slopes), _ = draws_and_truth(name, quadratic, 100)
     assert np.all(np.isfinite(value))
@@ -413,6 +413,7 @@ def test_logits_that_are_no_real_numbers_are_refused(logits, said):
     assert said in sentence(lambda: expectation(lambda x: 1.0)(logits, KEY))
 
 
+@pytest.mark.slow
 def test_known_logits_may_stand_inside_of_a_traced_function():
     g = expectation(jnp.sum, "arm")
     np.testing.assert_array_equal(jax.jit(lambda key: g(A, key))(KEY), g(A, KEY))
@@ -470,6 +471,7 @@ def test_estimators_without_randomness_need_no_key():
         assert expectation(jnp.sum, spec, samples=3)(A).shape == ()
 
 
+@pytest.mark.slow
 def test_one_key_for_two_expectations_of_a_traced_function_is_refused():
     g = expectation(jnp.sum)
     said = "got a key that expectation() has used already"

@@ -356,6 +356,7 @@ def test_an_overview_has_a_line_for_each_estimator_with_its_bias_and_deviation()
         assert ((name, "bias") in points) != hidden
 
 
+@pytest.mark.slow
 def test_a_zero_by_theorem_has_a_mark_of_its_own_in_an_overview():
     frame = zoo_overview(["layer 1"])
     frame = frame.assign(bias_source=np.where(frame["bias2"] == 0, "theorem", "test"))
@@ -638,6 +639,7 @@ def replicates(bias2, se, estimator="psa"):
         ([0.013, -0.004, 0.001, 0.001], 0.004, False),
     ],
 )
+@pytest.mark.first(1)
 def test_a_point_is_either_the_rms_of_the_biases_or_one_upper_limit(bias2, error, seen):
     style = styles(["psa"])
     frame = replicates(bias2, [error] * 4)
@@ -999,6 +1001,7 @@ def test_the_map_shows_the_bias_of_each_coordinate_in_units_of_a_typical_one():
     assert labels == ["exact gradient", *names]
 
 
+@pytest.mark.slow
 def test_a_layer_without_gradient_has_no_map():
     frame = coordinates_frame()
     gone = (frame["layer"] == "output") & (frame["checkpoint"] == "epoch 100")

@@ -50,6 +50,7 @@ def test_a_script_draws_the_same_figure(place):
     assert figure.with_suffix(".png").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_lines_of_learning_are_medians_and_end_where_most_runs_diverge(place, tmp_path):
     frame = metrics.learning(place)
     one = frame[frame["problem"] == "a[width=4]"]
@@ -82,6 +83,7 @@ def test_a_point_of_the_scatter_is_a_seed_and_the_exact_gradient_a_line(place):
     np.testing.assert_allclose(exact.get_ydata(), 0.4 + 0.1)
 
 
+@pytest.mark.slow
 def test_the_circle_of_a_correlation_is_at_the_m_of_the_optimiser(place):
     figure = plots.correlations(metrics.correlation(place))
     for ax in figure.axes:
@@ -99,6 +101,7 @@ def test_figures_of_training_are_of_one_problem_and_of_some_run(place):
         plots.learning(frame[:0])
 
 
+@pytest.mark.slow
 def test_many_estimators_have_a_row_for_each_group_of_families(tmp_path):
     names = [
         "exact",

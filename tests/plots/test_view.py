@@ -81,6 +81,7 @@ def legend_of(figure):
 # --- names and choices ---
 
 
+@pytest.mark.slow
 def test_estimators_are_renamed_and_chosen_and_keep_their_colours():
     frame = curves()
     whole = colors_of(plots.rmse(frame))
@@ -141,6 +142,7 @@ HOSTILE = ["$\\bar$", "</text><script>", "a\nb\x1b[31m", "\u202e", "_nolegend_",
 
 @settings(max_examples=8)
 @given(st.sampled_from(HOSTILE) | st.text(min_size=1, max_size=12))
+@pytest.mark.slow
 def test_any_label_is_plain_text_in_the_svg(text):
     if not visible(text).strip():
         return
@@ -161,7 +163,7 @@ def test_any_label_is_plain_text_in_the_svg(text):
 
 
 @pytest.mark.parametrize(("width", "inches"), [("single", 3.25), ("double", 6.75), (5.5, 5.5)])
-@pytest.mark.first(1)
+@pytest.mark.slow
 def test_a_figure_is_as_wide_as_asked_and_nothing_leaves_it(width, inches):
     figure = plots.plane(summary(), width=width)
     assert figure.get_figwidth() == inches
@@ -249,6 +251,7 @@ def test_labels_of_ticks_never_run_into_one_another(inches):
 @pytest.mark.parametrize(
     "draw", ["plane", *(pytest.param(name, marks=pytest.mark.slow) for name in ("cost", "rmse"))]
 )
+@pytest.mark.slow
 def test_no_tick_labels_overlap_in_a_figure(draw, width):
     frame = summary() if draw == "plane" else curves(["layer 1", "output", "network"])
     assert not labels_that_overlap(FIGURES[draw].draw(frame, width=width))
@@ -274,6 +277,7 @@ def test_no_estimator_and_no_line_has_the_mark_of_a_limit():
     assert down.max() == 0.0 and down.min() < -1.0  # the bar is at the limit, and it points down
 
 
+@pytest.mark.slow
 def test_lines_are_solid_where_moments_are_exact_and_the_legend_says_so_once():
     figure = plots.rmse(curves())
     lines = {line.get_gid(): line.is_dashed() for line in figure.axes[0].lines if line.get_gid()}

@@ -155,8 +155,8 @@ def ranges(cells):
         yield within, {html.unescape(name) for name in names}, "can be afforded" in line
 
 
-@pytest.mark.first(2)
 @pytest.mark.parametrize("suite", SUITES)
+@pytest.mark.first(1)
 def test_box_rank_and_recommend_agree(suite, results_of, capsys, monkeypatch):
     directory = results_of(suite)
     cells = list(measurements(directory))

@@ -75,6 +75,7 @@ def test_the_best_methods_and_those_that_diverged_are_named(tmp_path):
     assert "not trained yet" not in text
 
 
+@pytest.mark.slow
 def test_runs_that_are_not_finished_are_told(tmp_path):
     names = ["exact", "psa"]
     trained.write_runs(tmp_path / "r", estimators=names, optimisers=["adam"])
@@ -84,6 +85,7 @@ def test_runs_that_are_not_finished_are_told(tmp_path):
     assert said in html(tmp_path / "r") and said in gradbench.show(tmp_path / "r")
 
 
+@pytest.mark.slow
 def test_the_command_line_ranks_shows_plots_and_reports_runs_of_training(tmp_path, capsys):
     place = trained.write_runs(tmp_path / "r", loss=lambda n, s: SIZES.get(n, 0.4) + s)
     assert main(["rank", str(place), "--by", "training", "--estimator", "psa"]) == 0

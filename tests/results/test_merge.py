@@ -48,6 +48,7 @@ def numbers(directory):
     return {name: data for name, data in stored(directory).items() if name != "manifest.json"}
 
 
+@pytest.mark.slow
 def test_two_halves_are_the_whole_and_are_left_as_they_are(whole, halves, tmp_path):
     before = [contents(half) for half in halves]
     merged = merge(halves, tmp_path / "merged")
@@ -61,6 +62,7 @@ def test_parts_may_share_what_is_the_same(whole, halves, tmp_path):
     assert numbers(merged.directory) == numbers(whole)
 
 
+@pytest.mark.slow
 def test_the_longer_part_of_a_cell_is_taken_and_shards_may_be_cut_elsewhere(whole, tmp_path):
     place, results = places_of(Results.open(whole))[0], Results.open(whole)
     cell = results.cell(*place, "psa")
@@ -106,6 +108,7 @@ def test_an_interrupted_merge_leaves_nothing_half_and_is_continued(
 
 
 @pytest.mark.parametrize("kind", FILES)
+@pytest.mark.first(1)
 def test_parts_that_differ_are_refused_by_name(whole, halves, tmp_path, kind):
     other = shutil.copytree(whole, tmp_path / "other")
     results = Results.open(other)
@@ -133,6 +136,7 @@ def test_parts_that_differ_are_refused_by_name(whole, halves, tmp_path, kind):
     assert_one_sentence(error, f"the {kind} at 'a/0/epoch 30", other, "leave one of the two out")
 
 
+@pytest.mark.slow
 def test_rounding_of_exact_gradients_and_other_times_are_no_difference(whole, tmp_path):
     other = shutil.copytree(whole, tmp_path / "other")
     results = Results.open(other)
@@ -271,6 +275,7 @@ def test_the_manifest_names_all_that_the_parts_were_measured_by(halves, tmp_path
     assert versions(merged.manifest) == ["on cpu, None", "gradbench 7, jax 0.9, on gpu, None"]
 
 
+@pytest.mark.slow
 def test_the_command_says_what_was_merged_and_what_is_missing(whole, halves, tmp_path, capsys):
     out = tmp_path / "merged"
     assert main(["merge", *map(str, halves), "--out", str(out)]) == 0

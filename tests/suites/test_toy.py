@@ -47,7 +47,7 @@ TOYS = {
 
 
 @pytest.mark.parametrize("toy", TOYS)
-@pytest.mark.first(1)
+@pytest.mark.slow
 def test_the_closed_form_of_a_toy_is_the_sum_over_all_paths(toy):
     objective, states, batch = TOYS[toy]
     noise = NOISES[list(TOYS).index(toy) % len(NOISES)]

@@ -354,6 +354,7 @@ def test_normalised_pre_activations_have_mean_zero_and_the_standard_deviation_as
         inputs = np.array(list(itertools.product(states, repeat=a.shape[1])))
 
 
+@pytest.mark.slow
 def test_normalisation_keeps_the_directions_and_the_output_layer():
     network = dense_network((3, 4, 5, 2), "squared_error")
     drawn, params = network.init(KEY), get_initialisation("normalised")(network, KEY, grid(), 0.5)

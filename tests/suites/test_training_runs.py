@@ -111,6 +111,7 @@ def test_a_run_that_is_no_longer_finite_keeps_what_it_had_and_the_others_go_on(r
         np.testing.assert_array_equal(one[1], other[1])
 
 
+@pytest.mark.slow
 def test_ten_times_the_initial_loss_for_a_hundred_steps_is_a_divergence(runs_of_two):
     """And for fewer steps it is none."""
     made, start, keys, _ = runs_of_two
@@ -198,6 +199,7 @@ def test_a_stored_loss_is_that_of_the_stored_parameters(results):
             assert abs(found - truth) < 0.6  # 16 draws of losses whose deviation is about 0.4
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_ends_in_the_same_bits(results, tmp_path, monkeypatch):
     """Stopped after each call of compiled code, with its state stored."""
     suite = trained.write(tmp_path)

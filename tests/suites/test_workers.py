@@ -299,6 +299,7 @@ def sweep(directory, problems, estimators):
 
 
 @pytest.mark.parametrize(("problems", "workers"), [(20, 8), pytest.param(1000, 8)])
+@pytest.mark.first(1)
 def test_a_sweep_of_many_cells_holds_as_many_jobs_as_workers(
     tmp_path, monkeypatch, problems, workers
 ):

@@ -58,7 +58,7 @@ FAST = ("first_unit_only", "clipped_score", "half_when_called", "less_in_single_
 @pytest.mark.parametrize(
     "name", [n if n in FAST else pytest.param(n, marks=pytest.mark.slow) for n in BUGS]
 )
-@pytest.mark.first(2)
+@pytest.mark.first(1)
 def test_a_bug_is_seen_on_the_problem_that_is_there_for_it(name, only):
     problem, by = BUGS[name]
     only(problem)
