@@ -149,7 +149,7 @@ def test_what_workers_say_is_said_by_the_parent(finished_run, tmp_path, by):
     by(Saying(Failed("Traceback: at line 7")))
     with pytest.raises(RuntimeError, match="at line 7"):
         run(suite, tmp_path / "one")
-    for path in ("../evil", "/tmp/evil", "figures/a.py", "manifest.json"):
+    for path in ("../evil", "/evil", "figures/a.py", "manifest.json"):
         by(Saying(File(path, b"0")))
         with pytest.raises(GradbenchError, match="none of results"):
             run(suite, tmp_path / "one")
