@@ -2,7 +2,7 @@
 
 The commands of the command line are here under the same names (``run``, ``show``, ``plot``, ...),
 beside what other JAX code uses: ``binarize``, ``expectation``, ``reference``, the modules
-``estimators``, ``models``, ``exact``, ``metrics``, ``plots``, ``testing``, ``suites``, ``data``
+``estimators``, ``models``, ``exact``, ``metrics``, ``plots``, ``testing``, ``suites``
 and ``optimisers``. Everything is loaded when it is first used; ``__init__.pyi`` lists the names.
 
 The same words everywhere, with shapes in brackets, [] being one number:

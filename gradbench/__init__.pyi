@@ -1,6 +1,5 @@
 # The names of the package, listed once: they are loaded from here when they are first used.
 
-from . import data as data
 from . import estimators as estimators
 from . import exact as exact
 from . import metrics as metrics

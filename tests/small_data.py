@@ -11,9 +11,9 @@ import zipfile
 import numpy as np
 from PIL import Image
 
-from gradbench.data.bags import bags
-from gradbench.data.content import Part, digest_of, digest_of_all
-from gradbench.data.source import Source, bags_of, joined
+from gradbench.suites.datasets.bags import bags
+from gradbench.suites.datasets.content import Part, digest_of, digest_of_all
+from gradbench.suites.datasets.source import Source, bags_of, joined
 
 RNG = np.random.default_rng(0)
 GREY = {

@@ -131,6 +131,6 @@ def test_its_estimator_is_certified(printed):
 
 @pytest.mark.slow
 def test_without_the_plugin_its_names_are_unknown_in_one_sentence(folder):
-    command = [sys.executable, "-m", "gradbench", "run", "my_suite"]
+    command = [sys.executable, "-m", "gradbench.cli", "run", "my_suite"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=folder, check=False)
     assert done.returncode == 2 and "my_suite" in done.stderr and "Traceback" not in done.stderr

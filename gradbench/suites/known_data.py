@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from gradbench.core.errors import GradbenchError
 from gradbench.core.seeds import named_generator
-from gradbench.data import load
 from gradbench.suites.data import Examples, data_set
+from gradbench.suites.datasets import load
 
 Split = Literal["train", "test"]
 

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from gradbench.core.errors import GradbenchError
 from gradbench.core.npy import read_npz
-from gradbench.data.content import digest_of_all, short
 from gradbench.suites.data import Examples, data_set
+from gradbench.suites.datasets.content import digest_of_all, short
 
 FILE = "file"  # the key that stands for the name of a data set, and the name of this one
 _MOST = 2**31  # bytes of all arrays

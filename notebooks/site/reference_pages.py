@@ -10,7 +10,7 @@ from typing import Any
 # The modules whose ``__all__`` is public.
 PAGES = (
     "gradbench",
-    "gradbench.data",
+    "gradbench.suites.datasets",
     "gradbench.estimators",
     "gradbench.models",
     "gradbench.models.optimisers",

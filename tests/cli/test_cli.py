@@ -28,7 +28,7 @@ from gradbench.results.drawn import record_figures, state
 from gradbench.results.store import Results
 from gradbench.suites.suite import list_suites
 
-COMMAND = [sys.executable, "-m", "gradbench"]
+COMMAND = [sys.executable, "-m", "gradbench.cli"]
 
 
 @pytest.fixture

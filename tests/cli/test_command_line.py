@@ -17,7 +17,7 @@ from gradbench.metrics import compare, rank, summary
 from gradbench.results.published import published_suites
 from gradbench.suites.suite import list_suites, load_suite
 
-COMMAND = [sys.executable, "-m", "gradbench"]
+COMMAND = [sys.executable, "-m", "gradbench.cli"]
 
 
 @pytest.fixture(scope="module")

@@ -8,9 +8,9 @@ import pytest
 from small_data import grey_files, small_sources
 
 from gradbench.cli.main import main
-from gradbench.data import sources
-from gradbench.data.cache import entry
-from gradbench.data.content import short
+from gradbench.suites.datasets import sources
+from gradbench.suites.datasets.cache import entry
+from gradbench.suites.datasets.content import short
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from gradbench.core.archives import read_plain_file
 from gradbench.core.errors import GradbenchError
 from gradbench.suites.suite import load_suite
 
-COMMAND = [sys.executable, "-m", "gradbench"]
+COMMAND = [sys.executable, "-m", "gradbench.cli"]
 
 
 @pytest.fixture

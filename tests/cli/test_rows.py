@@ -182,7 +182,7 @@ def on_a_terminal(*arguments, lines, **more):
     owner, terminal = pty.openpty()
     environment = {k: v for k, v in os.environ.items() if k not in ("PAGER", "MANPAGER", "LESS")}
     environment |= {"LINES": str(lines), "COLUMNS": "80", "TERM": "xterm"} | more
-    command = [sys.executable, "-m", "gradbench", *map(str, arguments)]
+    command = [sys.executable, "-m", "gradbench.cli", *map(str, arguments)]
     with subprocess.Popen(
         command, stdin=terminal, stdout=terminal, stderr=subprocess.PIPE, env=environment
     ) as process:
@@ -208,7 +208,7 @@ def test_on_a_terminal_what_does_not_fit_is_shown_in_the_pager_and_nothing_else(
     assert on_a_terminal(*command, lines=3, PAGER="cat") == plain
     assert on_a_terminal(*command, lines=3, PAGER="") == plain
     piped = subprocess.run(
-        [sys.executable, "-m", "gradbench", *command],
+        [sys.executable, "-m", "gradbench.cli", *command],
         stdin=subprocess.DEVNULL,
         env=os.environ | {"LINES": "3", "PAGER": "false"},
         capture_output=True,

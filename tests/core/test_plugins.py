@@ -114,7 +114,7 @@ def measured(tmp_path_factory):
     folder = tmp_path_factory.mktemp("measured")
     text = PLUGIN.replace('family="mine"', 'family="arm", aliases=("our_own",)')
     plugin = folders(folder, text, estimator="our-own")
-    command = [sys.executable, "-m", "gradbench", "run", "tiny-suite", "--plugin", str(plugin)]
+    command = [sys.executable, "-m", "gradbench.cli", "run", "tiny-suite", "--plugin", str(plugin)]
     subprocess.run([*command, "--out", "results", "--draws", "20"], cwd=folder, check=True)
     return folder / "results"
 
@@ -358,7 +358,7 @@ def test_an_installed_package_whose_entry_point_is_a_module_offers_the_files_bes
 @pytest.mark.slow
 def test_a_broken_package_is_told_whenever_a_name_is_unknown_but_does_no_harm_else(tmp_path):
     package(tmp_path, POINTS, gradbench_other="import nothing_of_that_name\n")
-    command = [sys.executable, "-m", "gradbench"]
+    command = [sys.executable, "-m", "gradbench.cli"]
     environment = {"PYTHONPATH": str(tmp_path), "PATH": ""}
 
     def run(*arguments):

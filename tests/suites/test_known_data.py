@@ -11,17 +11,17 @@ import numpy as np
 import pytest
 from small_data import COLOUR, FORMATS, GREY, TRAIN, WORDS, idx, lines, small_sources, source
 
-from gradbench import data
 from gradbench.core.errors import GradbenchError
-from gradbench.data import sources
-from gradbench.data.source import fifths
 from gradbench.suites import data as suite_data
+from gradbench.suites import datasets
 from gradbench.suites.data import check_data, load_data
+from gradbench.suites.datasets import sources
+from gradbench.suites.datasets.source import fifths
 from gradbench.suites.instance import build
 from gradbench.suites.library import add_problem
 from gradbench.suites.read_problem import load_problem
 
-ROWS = np.load(Path(__file__).parents[1] / "data" / "mnist_rows.npz")
+ROWS = np.load(Path(__file__).parent / "datasets" / "mnist_rows.npz")
 DIGITS = {
     "train_inputs": ROWS["inputs"][:25],
     "train_targets": ROWS["targets"][:25],
@@ -51,7 +51,7 @@ def here(tmp_path_factory):
             (folder / name).mkdir()
             for file, content in files.items():
                 (folder / name / file).write_bytes(content)
-            data.add(name, folder / name)
+            datasets.add(name, folder / name)
         yield
 
 

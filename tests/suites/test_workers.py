@@ -329,7 +329,7 @@ def test_a_run_by_two_processes_is_the_serial_one_also_when_one_of_them_is_kille
 ):
     run(finished_run / "suite.toml", tmp_path / "results", workers=2)
     assert stored(tmp_path / "results") == stored(finished_run / "results")
-    command = [sys.executable, "-m", "gradbench", "run", finished_run / "suite.toml"]
+    command = [sys.executable, "-m", "gradbench.cli", "run", finished_run / "suite.toml"]
     out = tmp_path / "killed"
     process = subprocess.Popen(
         [*map(str, command), "--workers", "2", "--out", str(out)], stderr=subprocess.DEVNULL
@@ -353,7 +353,7 @@ def children(parent):
 
 @pytest.mark.slow
 def test_workers_end_with_a_parent_that_is_killed(finished_run, tmp_path):
-    command = [sys.executable, "-m", "gradbench", "run", finished_run / "suite.toml"]
+    command = [sys.executable, "-m", "gradbench.cli", "run", finished_run / "suite.toml"]
     out = tmp_path / "results"
     process = subprocess.Popen(
         [*map(str, command), "--workers", "2", "--out", str(out)], stderr=subprocess.DEVNULL

@@ -33,9 +33,9 @@ def list_all(markdown: bool) -> None:
 def listing(markdown: bool) -> str:
     """Return the table of the data sets that are known; in Markdown it has their digests."""
     from gradbench.core import text
-    from gradbench.data.cache import entry
-    from gradbench.data.content import short
-    from gradbench.data.sources import SOURCES
+    from gradbench.suites.datasets.cache import entry
+    from gradbench.suites.datasets.content import short
+    from gradbench.suites.datasets.sources import SOURCES
 
     head = ["name", "train", "test", "inputs", "here", "what it is"]
     rows = [["digits", "1297", "500", "8x8", "bundled", "handwritten digits in grey"]]
@@ -56,9 +56,9 @@ def listing(markdown: bool) -> str:
 @click.argument("name")
 def get(name: str) -> None:
     """Download a data set, such as mnist, from where it is published, unless it is here."""
-    from gradbench import data
+    from gradbench.suites import datasets
 
-    say(f"{name} is in {data.get(name)}")
+    say(f"{name} is in {datasets.get(name)}")
 
 
 @command.command(short_help="Add a data set from a file, a folder or an archive.")
@@ -66,25 +66,25 @@ def get(name: str) -> None:
 @click.argument("path", type=click.Path())
 def add(name: str, path: str) -> None:
     """Add a data set from a file, a folder or an archive that holds it, in any usual format."""
-    from gradbench import data
+    from gradbench.suites import datasets
 
-    say(f"{name} is in {data.add(name, path)}")
+    say(f"{name} is in {datasets.add(name, path)}")
 
 
 @command.command(short_help="Verify the data sets that are on this machine.")
 @click.argument("names", nargs=-1, metavar="[NAME]...")
 def verify(names: tuple[str, ...]) -> int:
     """Verify data sets, by default all that are on this machine; return 1 where one is damaged."""
-    from gradbench import data
-    from gradbench.data.cache import data_folder, entry
-    from gradbench.data.content import short
-    from gradbench.data.sources import SOURCES, find_source
+    from gradbench.suites import datasets
+    from gradbench.suites.datasets.cache import data_folder, entry
+    from gradbench.suites.datasets.content import short
+    from gradbench.suites.datasets.sources import SOURCES, find_source
 
     found = [find_source(name)[0] for name in names]
     found = found or [name for name in SOURCES if entry(name).is_file()]
     if not found:
         say(f"no data sets are in {data_folder()}; add one by 'gradbench data get NAME'")
-    faults = {name: data.verify(name) for name in found}
+    faults = {name: datasets.verify(name) for name in found}
     for name, fault in faults.items():
         said = f"{name}: as published, digest {short(SOURCES[name].digest)}"
         say(said if fault is None else f"{name}: {fault}")

@@ -31,12 +31,12 @@ from small_data import (
     zipped,
 )
 
-from gradbench import data
 from gradbench.core.errors import GradbenchError
-from gradbench.data import archives, sources
-from gradbench.data.cache import data_folder, entry
-from gradbench.data.content import digest_of, short
-from gradbench.data.formats import HEAD
+from gradbench.suites import datasets
+from gradbench.suites.datasets import archives, sources
+from gradbench.suites.datasets.cache import data_folder, entry
+from gradbench.suites.datasets.content import digest_of, short
+from gradbench.suites.datasets.formats import HEAD
 
 ARRAYS = {"mnist": GREY, "cifar10": COLOUR, "r8": WORDS}
 CASES = [
@@ -73,8 +73,8 @@ def nothing_is_added():
 
 @pytest.mark.parametrize(("name", "files"), CASES)
 def test_every_format_gives_the_same_arrays(name, files, tmp_path):
-    assert data.add(name, folder(tmp_path / "given", files)) == entry(name)
-    found = data.load(name)
+    assert datasets.add(name, folder(tmp_path / "given", files)) == entry(name)
+    found = datasets.load(name)
     assert set(found) == set(ARRAYS[name])
     for key, array in found.items():
         np.testing.assert_array_equal(array, ARRAYS[name][key])
@@ -87,8 +87,8 @@ def test_archives_are_looked_into(name, pack, tmp_path):
     files = next(iter(FORMATS[name].values()))
     inside = {f"package/data/{key}": content for key, content in files.items()}
     inside["package/setup.py"] = b"raise SystemExit"
-    data.add(name, file(tmp_path / "given.whl", pack(inside)))
-    assert data.verify(name) is None
+    datasets.add(name, file(tmp_path / "given.whl", pack(inside)))
+    assert datasets.verify(name) is None
 
 
 def test_archives_in_a_folder_are_looked_into(tmp_path):
@@ -96,28 +96,30 @@ def test_archives_in_a_folder_are_looked_into(tmp_path):
     rest = {"y.npy": npy(GREY["train_targets"]), "t": idx(GREY["test_inputs"])}
     (given / "rest.tar.gz").write_bytes(tarred(rest))
     (given / "labels.json").write_text(json.dumps(GREY["test_targets"].tolist()))
-    data.add("mnist", given)
-    assert data.verify("mnist") is None
+    datasets.add("mnist", given)
+    assert datasets.verify("mnist") is None
 
 
 def test_names_of_files_make_no_difference(tmp_path):
     files = {f"{k}.jpg": content for k, content in enumerate(reversed(grey_files().values()))}
-    data.add("MNIST", folder(tmp_path / "given", files))
-    assert data.verify("mnist") is None
+    datasets.add("MNIST", folder(tmp_path / "given", files))
+    assert datasets.verify("mnist") is None
 
 
 def test_equal_data_are_equal_files(tmp_path):
-    one = data.add("mnist", folder(tmp_path / "one", FORMATS["mnist"]["idx"])).read_bytes()
-    two = data.add("mnist", folder(tmp_path / "two", FORMATS["mnist"]["npz of Keras"])).read_bytes()
+    one = datasets.add("mnist", folder(tmp_path / "one", FORMATS["mnist"]["idx"])).read_bytes()
+    two = datasets.add(
+        "mnist", folder(tmp_path / "two", FORMATS["mnist"]["npz of Keras"])
+    ).read_bytes()
     assert one == two
 
 
 def test_what_is_loaded_cannot_be_written_into(tmp_path):
-    data.add("mnist", folder(tmp_path / "given", grey_files()))
+    datasets.add("mnist", folder(tmp_path / "given", grey_files()))
     with pytest.raises(ValueError, match="read-only"):
-        data.load("mnist")["train_inputs"][0] = 1
-    data.load("mnist").clear()
-    assert data.load("mnist")
+        datasets.load("mnist")["train_inputs"][0] = 1
+    datasets.load("mnist").clear()
+    assert datasets.load("mnist")
 
 
 # ------------------------------------------------------------------------------- what is refused
@@ -143,7 +145,7 @@ def test_what_is_mislabelled_or_changed_is_refused_with_both_digests(name, chang
     files = (grey_files() if name == "mnist" else next(iter(FORMATS[name].values()))) | change
     (wanted,) = (one for one in sources.SOURCES[name].parts if one.name == part)
     with pytest.raises(GradbenchError) as error:
-        data.add(name, folder(tmp_path / "given", files))
+        datasets.add(name, folder(tmp_path / "given", files))
     (changed,) = change
     place = re.escape(str(tmp_path / "given" / changed))
     sentence = rf"{part} \S.* of '{name}' has the digest (\w+), but '{place}' .* has (\w+)"
@@ -155,7 +157,7 @@ def test_what_is_mislabelled_or_changed_is_refused_with_both_digests(name, chang
 def test_both_digests_are_those_of_the_arrays(tmp_path):
     files = grey_files() | {"train-labels-ubyte.gz": idx(SWAPPED)}
     with pytest.raises(GradbenchError) as error:
-        data.add("mnist", folder(tmp_path / "given", files))
+        datasets.add("mnist", folder(tmp_path / "given", files))
     for array in (GREY["train_targets"], SWAPPED):
         assert short(digest_of(array)) in str(error.value)
 
@@ -184,7 +186,7 @@ def test_both_digests_are_those_of_the_arrays(tmp_path):
 )
 def test_what_holds_no_data_is_refused_with_a_reason(files, said, tmp_path):
     with pytest.raises(GradbenchError, match=said) as error:
-        data.add("mnist", folder(tmp_path / "given", files))
+        datasets.add("mnist", folder(tmp_path / "given", files))
     assert "give" in str(error.value) and nothing_is_added()
 
 
@@ -192,7 +194,7 @@ def test_the_file_that_is_damaged_is_named_and_the_digest_that_is_missing(tmp_pa
     content = bytearray(zipped(grey_files()))
     content[content.index(b"train-labels") + 40] ^= 1
     with pytest.raises(GradbenchError) as error:
-        data.add("mnist", file(tmp_path / "given.zip", bytes(content)))
+        datasets.add("mnist", file(tmp_path / "given.zip", bytes(content)))
     said = str(error.value)
     assert said.startswith(f"'{tmp_path}/given.zip: train-labels-ubyte.gz' cannot be used: ")
     assert short(digest_of(GREY["train_targets"])) in said and "\n" not in said
@@ -200,18 +202,18 @@ def test_the_file_that_is_damaged_is_named_and_the_digest_that_is_missing(tmp_pa
 
 def test_a_path_that_is_not_there_is_refused(tmp_path):
     with pytest.raises(GradbenchError, match="does not exist; give the path of"):
-        data.add("mnist", tmp_path / "no")
+        datasets.add("mnist", tmp_path / "no")
 
 
 def test_an_unknown_name_is_refused(tmp_path):
     with pytest.raises(GradbenchError, match="unknown data set 'minst'; did you mean 'mnist'"):
-        data.add("minst", tmp_path)
+        datasets.add("minst", tmp_path)
 
 
 def test_an_archive_in_an_archive_is_named_as_what_it_is(tmp_path):
     given = file(tmp_path / "a.zip", zipped({"b.zip": zipped(grey_files())}))
     with pytest.raises(GradbenchError, match="archives inside of it were not looked into"):
-        data.add("mnist", given)
+        datasets.add("mnist", given)
 
 
 class Evil:
@@ -233,7 +235,7 @@ def test_a_pickle_that_runs_code_is_refused_and_does_not_run(protocol, tmp_path)
     evil = {b"data": Evil(os.mkdir, str(mark)), b"labels": [1]}
     given = file(tmp_path / "batch", pickle.dumps(evil, protocol=protocol))
     with pytest.raises(GradbenchError, match=r"would call posix\.mkdir, which is refused"):
-        data.add("cifar10", given)
+        datasets.add("cifar10", given)
     assert not mark.exists() and nothing_is_added()
 
 
@@ -244,7 +246,7 @@ def test_a_pickle_that_runs_code_is_refused_and_does_not_run(protocol, tmp_path)
 def test_names_that_lead_out_of_an_archive_are_refused(pack, name, tmp_path):
     given = file(tmp_path / "given", pack({name: b"", **grey_files()}))
     with pytest.raises(GradbenchError, match="leads out of the archive"):
-        data.add("mnist", given)
+        datasets.add("mnist", given)
     assert nothing_is_added() and not (tmp_path / "evil").exists()
 
 
@@ -257,7 +259,7 @@ def test_links_in_archives_are_refused(tmp_path):
         tarred({"pipe": b""}, type=tarfile.FIFOTYPE),
     ):
         with pytest.raises(GradbenchError, match="which is a link or a device"):
-            data.add("mnist", file(tmp_path / "given", content))
+            datasets.add("mnist", file(tmp_path / "given", content))
     assert nothing_is_added()
 
 
@@ -266,7 +268,7 @@ def test_a_zip_that_says_it_is_huge_is_refused_before_it_is_unpacked(tmp_path, m
     monkeypatch.setattr(archives, "MOST_BYTES", 4096)
     monkeypatch.setattr(zipfile.ZipFile, "open", None)
     with pytest.raises(GradbenchError, match="unpacks to more than"):
-        data.add("mnist", given)
+        datasets.add("mnist", given)
     assert nothing_is_added()
 
 
@@ -274,7 +276,7 @@ def test_a_tarball_that_unpacks_to_too_much_is_refused_on_the_way(tmp_path, monk
     given = file(tmp_path / "given.tgz", tarred({"a": bytes(2**20), **grey_files()}))
     monkeypatch.setattr(archives, "MOST_BYTES", 2**19)
     with pytest.raises(GradbenchError, match="unpacks to more than"):
-        data.add("mnist", given)
+        datasets.add("mnist", given)
 
 
 def test_a_bomb_by_gzip_is_never_unpacked(tmp_path, monkeypatch):
@@ -290,7 +292,7 @@ def test_a_bomb_by_gzip_is_never_unpacked(tmp_path, monkeypatch):
     given = file(tmp_path / "bomb", gzip.compress(head + bytes(2**24)))
     monkeypatch.setattr(gzip, "GzipFile", Counted)
     with pytest.raises(GradbenchError, match="unpacks to more than 616 bytes"):
-        data.add("mnist", given)
+        datasets.add("mnist", given)
     assert read and all(0 <= size <= HEAD for size in read) and sum(read) < 2 * HEAD
 
 
@@ -322,11 +324,11 @@ def test_a_damaged_archive_is_refused_or_holds_the_right_data(kind, place, bit, 
     given = file(tmp_path_factory.mktemp("damaged") / "given", bytes(content))
     entry("mnist").unlink(missing_ok=True)
     try:
-        data.add("mnist", given)
+        datasets.add("mnist", given)
     except GradbenchError:
         assert nothing_is_added()
     else:
-        assert data.verify("mnist") is None
+        assert datasets.verify("mnist") is None
 
 
 @settings(max_examples=40)
@@ -338,7 +340,7 @@ def test_a_damaged_pickle_is_refused_or_read(place, bit, tmp_path_factory):
     with pytest.raises(
         GradbenchError, match=r"has the digest|holds nothing like"
     ):  # two batches lack
-        data.add("cifar10", given)
+        datasets.add("cifar10", given)
     assert nothing_is_added()
 
 
@@ -346,7 +348,7 @@ def test_a_damaged_pickle_is_refused_or_read(place, bit, tmp_path_factory):
 
 
 def test_a_damaged_entry_is_named_by_verify_and_never_loaded(tmp_path):
-    path = data.add("mnist", folder(tmp_path / "given", grey_files()))
+    path = datasets.add("mnist", folder(tmp_path / "given", grey_files()))
     good = path.read_bytes()
     for content in (
         good[:-50],
@@ -355,20 +357,20 @@ def test_a_damaged_entry_is_named_by_verify_and_never_loaded(tmp_path):
         npz(**GREY | {"x": SWAPPED}),
     ):
         path.write_bytes(content)
-        said = data.verify("mnist")
+        said = datasets.verify("mnist")
         assert said is not None and str(path) in said and "gradbench data add mnist PATH" in said
         with pytest.raises(GradbenchError, match=r"mnist\.npz"):
-            data.load("mnist")
+            datasets.load("mnist")
     changed = npz(**GREY | {"train_targets": SWAPPED})
     path.write_bytes(changed)
-    assert f"not {short(sources.SOURCES['mnist'].digest)}" in data.verify("mnist")
-    data.add("mnist", folder(tmp_path / "again", grey_files()))
-    assert data.verify("mnist") is None
+    assert f"not {short(sources.SOURCES['mnist'].digest)}" in datasets.verify("mnist")
+    datasets.add("mnist", folder(tmp_path / "again", grey_files()))
+    assert datasets.verify("mnist") is None
 
 
 def test_a_data_set_that_is_not_there_says_what_to_type():
     with pytest.raises(GradbenchError) as error:
-        data.load("mnist")
+        datasets.load("mnist")
     assert "'gradbench data get mnist'" in str(error.value)
     assert "offline 'gradbench data add mnist PATH'" in str(error.value)
 
@@ -376,4 +378,4 @@ def test_a_data_set_that_is_not_there_says_what_to_type():
 def test_a_cache_that_cannot_be_written_is_named(tmp_path, monkeypatch):
     monkeypatch.setenv("GRADBENCH_CACHE", str(file(tmp_path / "file", b"")))
     with pytest.raises(GradbenchError, match="cannot write"):
-        data.add("mnist", folder(tmp_path / "given", grey_files()))
+        datasets.add("mnist", folder(tmp_path / "given", grey_files()))

@@ -5,7 +5,7 @@ import struct
 
 import numpy as np
 
-from gradbench.data.content import Content
+from gradbench.suites.datasets.content import Content
 
 _BYTES = 8  # the only type of numbers taken, unsigned bytes
 

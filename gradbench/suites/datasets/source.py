@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gradbench.data.bags import WORDS, bags
-from gradbench.data.content import Content, Part
+from gradbench.suites.datasets.bags import WORDS, bags
+from gradbench.suites.datasets.content import Content, Part
 
 Arrays = dict[str, NDArray[Any]]
 

@@ -1,9 +1,9 @@
 """Data sets of the literature on this machine: added from any file, or downloaded, and verified.
 
 ``get`` downloads a data set, ``add`` finds it in a file, a folder or an archive of any of the usual
-formats; ``verify`` checks what is there. The content decides:
-arrays have the digests of ``gradbench.data.sources``, or are refused. Nothing is ever unpickled or
-extracted, and nothing is half written. Suites name data sets as ``[data] name = "mnist"``.
+formats; ``verify`` checks what is there. The content decides: arrays have the digests that
+``sources.py`` lists, or are refused. Nothing is ever unpickled or extracted, and nothing is half
+written. Suites name data sets as ``[data] name = "mnist"``.
 """
 
 import os
@@ -15,10 +15,10 @@ import numpy as np
 from jaxtyping import Shaped
 
 from gradbench.core.errors import GradbenchError
-from gradbench.data import cache
-from gradbench.data.download import download_files
-from gradbench.data.search import Search
-from gradbench.data.sources import find_source
+from gradbench.suites.datasets import cache
+from gradbench.suites.datasets.download import download_files
+from gradbench.suites.datasets.search import Search
+from gradbench.suites.datasets.sources import find_source
 
 __all__ = ["add", "get", "load", "verify"]
 

@@ -5,7 +5,7 @@ import warnings
 
 import numpy as np
 
-from gradbench.data.content import Content
+from gradbench.suites.datasets.content import Content
 
 _MOST = 2**27
 _NUMBERS = re.compile(rb"\d{1,3}(?:,\d{1,3}|\r?\n\d{1,3})+[,\r\n]*\d{0,3}[,\r\n]*")

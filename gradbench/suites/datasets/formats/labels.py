@@ -5,7 +5,7 @@ import re
 
 import numpy as np
 
-from gradbench.data.content import Content
+from gradbench.suites.datasets.content import Content
 
 _MOST = 2**22
 _BEGIN = re.compile(rb"\s*\[\s*\d{1,3}\s*[,\]][\s\d,\]]*")

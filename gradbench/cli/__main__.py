@@ -1,4 +1,4 @@
-"""Run the command line: ``python -m gradbench``."""
+"""Run the command line: ``python -m gradbench.cli``."""
 
 import sys
 

@@ -6,7 +6,7 @@ have at most, or None where it is of another format. So what is not known, or to
 claims to be, is never unpacked.
 """
 
-from gradbench.data.formats import batches, cifar, csv, documents, idx, labels, npy, png
+from gradbench.suites.datasets.formats import batches, cifar, csv, documents, idx, labels, npy, png
 
 HEAD = 4096  # bytes
 FORMATS = (idx, npy, png, batches, labels, csv, documents, cifar)

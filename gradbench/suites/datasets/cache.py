@@ -12,8 +12,8 @@ from gradbench.core.atomic import guard, write_file
 from gradbench.core.compiling import user_cache
 from gradbench.core.errors import GradbenchError
 from gradbench.core.npy import read_npz
-from gradbench.data.content import digest_of_all, short
-from gradbench.data.source import Arrays, Source
+from gradbench.suites.datasets.content import digest_of_all, short
+from gradbench.suites.datasets.source import Arrays, Source
 
 _MOST = 2**29  # bytes of the arrays of a data set
 

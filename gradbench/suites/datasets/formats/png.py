@@ -5,7 +5,7 @@ import struct
 
 import numpy as np
 
-from gradbench.data.content import Content
+from gradbench.suites.datasets.content import Content
 
 _MAGIC = b"\x89PNG\r\n\x1a\n"
 _MOST = 2**26

@@ -7,8 +7,8 @@ checked against. To add a data set, add a ``Source`` here, and a function to ``g
 
 from gradbench.core.errors import GradbenchError, did_you_mean
 from gradbench.core.registry import spelled
-from gradbench.data.content import Part
-from gradbench.data.source import Source, bags_of, batches, documents, fifths, images
+from gradbench.suites.datasets.content import Part
+from gradbench.suites.datasets.source import Source, bags_of, batches, documents, fifths, images
 
 _IDX = (
     "train-images-idx3-ubyte.gz",

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from gradbench.data.content import Content
+from gradbench.suites.datasets.content import Content
 
 _IMAGE = 3 * 32 * 32
 _LARGEST = 100_000 * (1 + _IMAGE)

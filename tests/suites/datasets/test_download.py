@@ -11,10 +11,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 from small_data import GREY, grey_files, idx, small_sources, source
 
-from gradbench import data
 from gradbench.core.errors import GradbenchError
-from gradbench.data import download, sources
-from gradbench.data.cache import data_folder, entry
+from gradbench.suites import datasets
+from gradbench.suites.datasets import download, sources
+from gradbench.suites.datasets.cache import data_folder, entry
 
 # Of a connection that breaks, requests leaves the socket to the collection of garbage.
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
@@ -77,32 +77,32 @@ def left():
 
 
 def test_the_next_host_is_asked_where_one_has_no_file(server):
-    assert data.get("mnist", progress=False) == entry("mnist")
-    assert data.verify("mnist") is None and left() == [entry("mnist")]
+    assert datasets.get("mnist", progress=False) == entry("mnist")
+    assert datasets.verify("mnist") is None and left() == [entry("mnist")]
     assert all(server.asked[path] == 1 for path in server.files)
 
 
 def test_what_is_here_is_not_downloaded_again(server):
-    data.get("mnist", progress=False)
+    datasets.get("mnist", progress=False)
     before = sum(server.asked.values())
-    data.get("mnist", progress=False)
+    datasets.get("mnist", progress=False)
     assert sum(server.asked.values()) == before
     entry("mnist").write_bytes(b"damaged")
-    data.get("mnist", progress=False)
-    assert data.verify("mnist") is None
+    datasets.get("mnist", progress=False)
+    assert datasets.verify("mnist") is None
 
 
 def test_a_connection_that_breaks_is_tried_again(server):
     server.broken["/a/train-images-ubyte.gz"] = download.RETRIES
-    data.get("mnist", progress=False)
+    datasets.get("mnist", progress=False)
     assert server.asked["/a/train-images-ubyte.gz"] == download.RETRIES + 1
-    assert data.verify("mnist") is None
+    assert datasets.verify("mnist") is None
 
 
 def test_a_file_with_another_sum_is_refused_and_nothing_is_added(server):
     server.files["/a/train-labels-ubyte.gz"] = gzip.compress(idx(GREY["train_targets"] ^ 1))
     with pytest.raises(GradbenchError) as error:
-        data.get("mnist", progress=False)
+        datasets.get("mnist", progress=False)
     assert "does not match the known hash" in str(error.value)
     assert "gradbench data add mnist PATH" in str(error.value)
     assert not entry("mnist").exists()
@@ -113,10 +113,10 @@ def test_files_that_were_downloaded_stay_for_the_next_try(server):
     path = "/a/t10k-labels-ubyte.gz"
     server.broken[path] = 100
     with pytest.raises(GradbenchError, match="cannot download the data set 'mnist'"):
-        data.get("mnist", progress=False)
+        datasets.get("mnist", progress=False)
     server.broken[path] = 0
-    data.get("mnist", progress=False)
-    assert server.asked["/a/train-images-ubyte.gz"] == 1 and data.verify("mnist") is None
+    datasets.get("mnist", progress=False)
+    assert server.asked["/a/train-images-ubyte.gz"] == 1 and datasets.verify("mnist") is None
 
 
 def test_documents_have_no_published_sum_but_a_digest(server, monkeypatch):
@@ -127,7 +127,7 @@ def test_documents_have_no_published_sum_but_a_digest(server, monkeypatch):
     texts = {"train.txt": b"earn\tother words\n", "test.txt": b"trade\tno\n"}
     server.files |= {f"/a/{name}": content for name, content in texts.items()}
     with pytest.raises(GradbenchError, match="nothing is added"):
-        data.get("r8", progress=False)
+        datasets.get("r8", progress=False)
     assert not entry("r8").exists()
 
 
@@ -135,7 +135,7 @@ def test_a_server_that_sends_without_end_is_left(server, monkeypatch):
     monkeypatch.setattr(download, "_MOST", 2**18)
     server.files["/a/train-images-ubyte.gz"] = bytes(2**20)
     with pytest.raises(GradbenchError, match="it is larger than 262144 bytes"):
-        data.get("mnist", progress=False)
+        datasets.get("mnist", progress=False)
     assert not entry("mnist").exists()
 
 
@@ -145,4 +145,4 @@ def test_a_machine_without_a_network_is_told_what_to_type(server, monkeypatch):
     closed = {"hosts": ("http://127.0.0.1:9/",)}
     monkeypatch.setitem(sources.SOURCES, "mnist", small.__class__(**vars(small) | closed))
     with pytest.raises(GradbenchError, match="give the files by 'gradbench data add mnist PATH'"):
-        data.get("mnist", progress=False)
+        datasets.get("mnist", progress=False)

@@ -2,7 +2,7 @@
 
 import re
 
-from gradbench.data.content import Content
+from gradbench.suites.datasets.content import Content
 
 _MOST = 2**26
 _LINE = re.compile(r"[\w.-]+\t *[a-z]+(?: +[a-z]+)* *")

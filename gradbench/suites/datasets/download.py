@@ -9,7 +9,7 @@ from typing import Any
 from tqdm import tqdm
 
 from gradbench.core.errors import GradbenchError
-from gradbench.data.source import Source
+from gradbench.suites.datasets.source import Source
 
 _MOST = 2**28  # bytes of a file
 _CHUNK = 2**16

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gradbench.data.bags import bags
+from gradbench.suites.datasets.bags import bags
 
 LETTERS = st.text("abcde", min_size=1, max_size=3)
 DOCUMENTS = st.lists(

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gradbench.data.content import Content
+from gradbench.suites.datasets.content import Content
 
 _MOST = 2**26
 _MOST_STEPS = 10**6  # of the program: a batch of 10000 images has some 60 thousand

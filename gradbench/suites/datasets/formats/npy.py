@@ -3,7 +3,7 @@
 import io
 
 from gradbench.core.npy import MAGIC, read_npy
-from gradbench.data.content import Content
+from gradbench.suites.datasets.content import Content
 
 MOST = 2**28  # bytes of an array: 60000 images of CIFAR-10 have 184 million
 

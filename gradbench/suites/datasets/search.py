@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gradbench.core.errors import GradbenchError
-from gradbench.data.archives import DAMAGE, Member, is_archive, members, unzipped
-from gradbench.data.content import Content, Part, digest_of, short, size_of
-from gradbench.data.formats import FORMATS, HEAD
+from gradbench.suites.datasets.archives import DAMAGE, Member, is_archive, members, unzipped
+from gradbench.suites.datasets.content import Content, Part, digest_of, short, size_of
+from gradbench.suites.datasets.formats import FORMATS, HEAD
 
 _MOST = 2**28  # bytes of a file, unpacked
 _MOST_TOLD = 3  # files that could not be read
