@@ -101,7 +101,7 @@ def test_a_bias_is_seen_and_none_where_there_is_none():
             getattr(estimators, name)(model),
             PARAMS,
             BATCH,
-            KEY,
+            jax.random.clone(KEY),
             draws=1024,
             unbiased="disarm",
             reference_draws=4096,

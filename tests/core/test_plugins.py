@@ -104,8 +104,8 @@ def test_several_plugins_may_be_given_around_the_command(call, tmp_path):
     )
     code, out, error = call("--plugin", one, "list", "estimators", "--plugin", other)
     assert (code, error) == (0, "")
-    assert re.search(r"^one +unbiased +1$", out, re.MULTILINE)
-    assert re.search(r"^other +unbiased", out, re.MULTILINE)
+    assert re.search(r"^one +unbiased +1 +here$", out, re.MULTILINE)
+    assert re.search(r"^other +unbiased +1 +here$", out, re.MULTILINE)
 
 
 @pytest.fixture(scope="module")

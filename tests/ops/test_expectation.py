@@ -458,7 +458,7 @@ def test_estimators_that_need_a_network_are_refused_when_it_is_made():
     [
         (None, "there is no key"),
         (3, "the key is int"),
-        (jax.random.split(KEY), "the key is an array of keys of shape (2,)"),
+        (jax.random.split(jax.random.key(12)), "the key is an array of keys of shape (2,)"),
     ],
 )
 def test_what_is_no_single_key_is_refused(key, said):
