@@ -77,9 +77,10 @@ def selected_published(
     """
     from gradbench.core.arguments import at_least
     from gradbench.results.published import PREFIX, has_estimates, located
+    from gradbench.results.runs import KEPT
 
     found = located(directory)
-    if not (directory.startswith(PREFIX) or has_estimates(found)):
+    if (found / KEPT).is_file() or not (directory.startswith(PREFIX) or has_estimates(found)):
         return None
     from gradbench.metrics.published import published_summary
 

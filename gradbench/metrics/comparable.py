@@ -97,7 +97,7 @@ def retrained(before: Measurements, after: Measurements) -> Callable[[Checkpoint
             one = one.results
         if not isinstance(one, str | os.PathLike | Results):
             return lambda place: False
-        both.append(one if isinstance(one, Results) else opened(located(os.fspath(one))))
+        both.append(one if isinstance(one, Results) else opened(os.fspath(one)))
     manifests = [results.manifest for results in both]
     old, new = ({p["name"]: p for p in manifest["suite"]["problems"]} for manifest in manifests)
     same_seed = manifests[0]["seed"] == manifests[1]["seed"]

@@ -3,7 +3,6 @@
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 from gradbench.core import index
@@ -19,6 +18,7 @@ from gradbench.metrics.untrained import is_training, unfinished_runs
 from gradbench.results.consistent import Stored, fitting
 from gradbench.results.contents import Reference
 from gradbench.results.manifest import checkpoint_names
+from gradbench.results.published import is_published, located
 from gradbench.results.shards import CellStore, CheckpointId
 from gradbench.results.store import Results
 
@@ -38,12 +38,12 @@ def measurements(results: Measurements) -> Iterable[Measurement]:
 
 
 def opened(results: Directory) -> Results:
-    """Return the results in a directory, or the given ones.
+    """Return the results in a directory or of ``gradbench:SUITE``, or the given ones.
 
     Raises:
         GradbenchError: there are none, or the manifest is damaged.
     """
-    return results if isinstance(results, Results) else Results.open(Path(results))
+    return results if isinstance(results, Results) else Results.open(located(os.fspath(results)))
 
 
 class Cells(Iterable[Measurement]):
@@ -111,6 +111,11 @@ class Cells(Iterable[Measurement]):
                 raise GradbenchError(
                     f"{str(results.directory)!r} holds runs of training, not measurements; take "
                     "show, plot, report, or rank --by training"
+                )
+            if is_published(results):
+                raise GradbenchError(
+                    f"the results of {suite['name']!r} in the package have no draws; take show, "
+                    "table or compare, or run the suite"
                 )
             what = "holds no finished cell yet"
             if self.selection != Selection.of(suite):

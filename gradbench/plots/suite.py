@@ -21,6 +21,7 @@ from gradbench.plots.registry import FIGURES, FigureKind, all_figures
 from gradbench.plots.save import save
 from gradbench.plots.view import View
 from gradbench.results.drawn import record_figures, state
+from gradbench.results.published import beside
 
 
 class Drawing(NamedTuple):
@@ -209,6 +210,8 @@ def plot(
         head = frames["summary"]
     view = View.of(head, labels, estimators, layers, width)
     usual = not (options or figures or out)
+    if out is None:
+        beside(results)  # refuses those in the package
     folder = Path(out) if out else results.folder_of_figures("figures" if usual else "paper")
     paths = []
     for plain in drawings(suite, view.rows(head), figures):

@@ -36,6 +36,7 @@ from gradbench.report.svg import swatch
 from gradbench.report.tables import bias_grid, rows_of, shown_metrics
 from gradbench.report.training import parts_of_page
 from gradbench.report.words import words
+from gradbench.results.published import beside
 from gradbench.results.store import Results
 
 __all__ = ["write_report"]
@@ -69,7 +70,7 @@ def write_report(directory: Directory | Cells, out: str | Path | None = None) ->
     cells = read_cells(directory)
     step("report")
     page = html(cells)
-    path = Path(out) if out is not None else cells.results.directory / "report.html"
+    path = Path(out) if out is not None else beside(cells.results) / "report.html"
     write_file(path, page.encode())
     return path
 

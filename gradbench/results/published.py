@@ -2,6 +2,7 @@
 
     gradbench/suites/published/SUITE/manifest.json, checkpoints/, references/    as in any results
     gradbench/suites/published/SUITE/estimates.npz    every metric with its interval, of some suites
+    gradbench/suites/published/SUITE/runs.npz         the reported runs of a suite of training
 
 ``python -m gradbench.suites.publish`` makes them. Commands name them ``gradbench:SUITE``. A trained
 network differs between instruction sets and versions of the compiler: runs with seed 0 take the
@@ -67,6 +68,25 @@ def located(where: str | Path) -> Path:
             f"the package has no results of {suite!r}; {did_you_mean(suite, known)}"
         )
     return FOLDER / suite
+
+
+def is_published(results: Results) -> bool:
+    """Return whether results are those in the package."""
+    return results.directory.parent == FOLDER
+
+
+def beside(results: Results) -> Path:
+    """Return the directory of results, to write into what is made of them.
+
+    Raises:
+        GradbenchError: they are those in the package, which nothing is written to.
+    """
+    if is_published(results):
+        raise GradbenchError(
+            f"nothing is written beside {PREFIX}{results.directory.name}, which is in the package; "
+            "give another place, as with --out"
+        )
+    return results.directory
 
 
 def has_estimates(directory: str | Path) -> bool:

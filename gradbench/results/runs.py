@@ -8,14 +8,30 @@
 A file is found by its content: ID is a digest of all that decides it, the ``identity``, which is in
 the file as well. So runs of other rates, seeds or networks never mix, and what is damaged or moved
 is refused. Times are apart, as everything else is the same bits however often a run was killed.
+
+Results that come with the package have all that their readers need in one file, ``KEPT``: what is
+reported, in single precision, without the states and parameters of networks.
 """
 
+import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from gradbench.core.atomic import CorruptFile, Floats, Json, digest, pack, plain, to_json, unpack
+import numpy as np
+
+from gradbench.core.atomic import (
+    CorruptFile,
+    Floats,
+    Json,
+    digest,
+    pack,
+    plain,
+    to_json,
+    unpack,
+    write_file,
+)
 from gradbench.core.names import file_name
 from gradbench.results.contents import as_written
 from gradbench.results.shape import (
@@ -33,6 +49,7 @@ from gradbench.results.shape import (
 from gradbench.results.store import Results
 
 KINDS = ("runs", "errors", "times")
+KEPT = "runs.npz"
 _NAME = re.compile(r"[a-z]+-([0-9a-f]{16})\.npz")
 _IDENTITY: Shape = {
     "problem": folder,
@@ -101,27 +118,99 @@ def stored(results: Results, kind: str = "runs") -> Iterator[Stored]:
     Raises:
         CorruptFile: a file is damaged.
     """
+    if (results.directory / KEPT).is_file():
+        yield from _kept(results, kind)
     for path in sorted((results.directory / kind).glob("*/*/*/*.npz")):
         if found := _NAME.fullmatch(path.name):
             yield _read(path, kind, found[1])
 
 
+def keep(results: Results, directory: Path) -> None:
+    """Write what is reported of the runs of results into one file of another directory."""
+    arrays, info = {}, {}
+    for kind in KINDS:
+        every = [one for one in stored(results, kind) if one.identity["phase"] != "search"]
+        parts = [{n: a for n, a in one.arrays.items() if _READ[kind](n)} for one in every]
+        info[kind] = [
+            {
+                "identity": one.identity,
+                "step": one.step,
+                "done": one.done,
+                "shapes": {name: list(part[name].shape) for name in sorted(part)},
+            }
+            for one, part in zip(every, parts, strict=True)
+        ]
+        flat = [part[name].ravel() for part in parts for name in sorted(part)]
+        arrays[kind] = np.concatenate([*flat, []]).astype(np.float32)
+    write_file(directory / KEPT, pack(arrays, 0, info, _whose(results)))
+
+
+def _kept(results: Results, kind: str) -> Iterator[Stored]:
+    path = results.directory / KEPT
+    arrays, _, info = unpack(path, _whose(results))
+    with as_written(path):
+        numbers, start = arrays[kind], 0
+        for one in info[kind]:
+            parts = {}
+            for name, shape in one["shapes"].items():
+                end = start + math.prod(shape)
+                parts[name] = numbers[start:end].reshape(shape)
+                start = end
+            yield _checked(kind, parts, one)
+        if start != len(numbers):
+            raise ValueError(kind)
+
+
+def _whose(results: Results) -> Json:
+    manifest = results.manifest
+    run = {key: manifest[key] for key in ("suite_hash", "seed", "draws")}
+    return {"kind": "runs", "suite": manifest["suite"]["name"], **run}
+
+
 def _read(path: Path, kind: str, own: str) -> Stored:
     arrays, _, info = unpack(path, {"kind": kind, "id": own})
     with as_written(path):
-        if fault(info, _INFO, "info") or identifier(plain(info["identity"])) != own:
+        if identifier(plain(info["identity"])) != own:
             raise ValueError("identity")
-        identity = info["identity"]
-        lanes = len(identity["rates"]) * len(identity["seeds"])
-        for key, array in arrays.items():
-            if key in CURVES and array.shape != (len(arrays["steps"]), lanes):
-                raise ValueError(key)
-        if kind == "runs" and arrays["diverged"].shape != (lanes,):
-            raise ValueError("diverged")
-        return Stored(identity, arrays, info["step"], info["done"])
+        return _checked(kind, arrays, info)
+
+
+def _checked(kind: str, arrays: dict[str, Floats], info: Json) -> Stored:
+    """Return what is stored about runs, as ``info`` says.
+
+    Raises:
+        ValueError: the arrays are not those of such runs.
+    """
+    if fault(info, _INFO, "info"):
+        raise ValueError("info")
+    identity = info["identity"]
+    lanes = len(identity["rates"]) * len(identity["seeds"])
+    for key, array in arrays.items():
+        if key in CURVES and array.shape != (len(arrays["steps"]), lanes):
+            raise ValueError(key)
+    if kind == "runs" and arrays["diverged"].shape != (lanes,):
+        raise ValueError("diverged")
+    return Stored(identity, arrays, info["step"], info["done"])
 
 
 # The curves of runs, each [steps, runs]: losses by sampling, and shares of test examples.
 CURVES = ("loss", "test_loss", "accuracy", "ensemble_accuracy", "mean_field_accuracy")
+# What is read of each kind by its names, and not only by the runs that go on.
+_READ: dict[str, Callable[[str], bool]] = {
+    "runs": lambda name: not name.startswith(("kept/", "state/")),
+    "errors": lambda name: True,
+    "times": lambda name: True,
+}
 
-__all__ = ["CURVES", "KINDS", "CorruptFile", "Stored", "identifier", "load", "save", "stored"]
+__all__ = [
+    "CURVES",
+    "KEPT",
+    "KINDS",
+    "CorruptFile",
+    "Stored",
+    "identifier",
+    "keep",
+    "load",
+    "save",
+    "stored",
+]

@@ -5,7 +5,9 @@ The networks of every suite are trained anew with seed 0, and kept with their ex
 metrics of their estimators are kept too. Without names, all suites are made again. With
 ``--keep-networks`` those networks that have come with the package so far, and that the suite still
 describes, are not trained anew, and their exact gradients are kept: enough where only estimators of
-a suite have changed.
+a suite have changed. ``--from DIR`` takes the finished results of a run with seed 0, which is how
+the suites of training, which take an hour, are published: their reported curves and errors are
+kept.
 """
 
 import argparse
@@ -13,13 +15,16 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from gradbench.core.errors import GradbenchError
 from gradbench.core.platform import check_platform
 from gradbench.core.precision import float64
 from gradbench.core.progress import Progress
 from gradbench.metrics.comparable import publish
 from gradbench.metrics.intervals import LEVEL
 from gradbench.metrics.registry import METRICS
+from gradbench.metrics.untrained import is_training, unfinished_runs
 from gradbench.results.published import FOLDER
+from gradbench.results.runs import keep
 from gradbench.results.shards import CheckpointId
 from gradbench.results.store import Results
 from gradbench.suites.cells import measure_problem
@@ -59,6 +64,25 @@ def publish_suite(suite: str, folder: Path = FOLDER, retrain: bool = True) -> Pa
     return target
 
 
+def publish_training(directory: Path, folder: Path = FOLDER) -> Path:
+    """Write the finished runs of a suite of training with seed 0 to ``folder``/SUITE.
+
+    Raises:
+        GradbenchError: they are not runs of training, not finished, or of another seed.
+    """
+    results = Results.open(directory)
+    if not is_training(results.manifest) or results.manifest["seed"]:
+        raise GradbenchError(f"{str(directory)!r} is not of a suite of training with seed 0")
+    if missing := unfinished_runs(results):
+        raise GradbenchError(f"{str(directory)!r} is not finished: {missing}")
+    target = folder / results.manifest["suite"]["name"]
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir(parents=True)
+    shutil.copyfile(directory / "manifest.json", target / "manifest.json")
+    keep(results, target)
+    return target
+
+
 def _train(name: str, directory: Path, retrain: bool) -> None:
     """Store the trained networks of a suite and their exact gradients, and measure no estimator."""
     check_platform()
@@ -95,6 +119,11 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m gradbench.suites.publish")
     parser.add_argument("suites", nargs="*", metavar="SUITE", help="all by default")
     parser.add_argument("--keep-networks", action="store_true", help="train only what is new")
+    parser.add_argument("--from", dest="made", type=Path, metavar="DIR", help="of training")
     options = parser.parse_args()
-    for name in options.suites or list_suites():
-        print(publish_suite(name, retrain=not options.keep_networks))
+    if options.made:
+        print(publish_training(options.made))
+    else:
+        every = [name for name in list_suites() if load_suite(name).plan is None]
+        for name in options.suites or every:
+            print(publish_suite(name, retrain=not options.keep_networks))

@@ -72,3 +72,39 @@ def test_a_damaged_file_is_told_or_read_as_it_was(results, data):
         assert "\n" not in str(error)
     finally:
         path.write_bytes(content)
+
+
+def test_runs_kept_for_the_package_are_read_as_those_that_were_stored(results, tmp_path):
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    shutil.copy(results.directory / "manifest.json", kept)
+    runs.keep(results, kept)
+    again = Results.open(kept)
+    for kind in runs.KINDS:
+        before, after = list(runs.stored(results, kind)), list(runs.stored(again, kind))
+        assert [one.identity for one in after] == [one.identity for one in before] and after
+        for old, new in zip(before, after, strict=True):
+            assert (new.step, new.done) == (old.step, old.done)
+            assert {name for name in old.arrays if "/" not in name} == set(new.arrays)
+            for name, values in new.arrays.items():
+                np.testing.assert_array_equal(values, np.float32(old.arrays[name]))
+    assert {path.name for path in kept.iterdir()} == {"manifest.json", runs.KEPT}
+
+
+def test_kept_runs_of_other_results_or_cut_short_are_refused(results, tmp_path):
+    own = tmp_path / "r"
+    own.mkdir()
+    manifest = results.directory / "manifest.json"
+    shutil.copy(manifest, own)
+    runs.keep(results, own)
+    other = tmp_path / "other"
+    trained.write_runs(other, estimators=["exact", "arm"], problems=("a",))
+    shutil.copy(own / runs.KEPT, other)
+    with pytest.raises(CorruptFile) as caught:
+        list(runs.stored(Results.open(other)))
+    assert_one_sentence(caught, runs.KEPT)
+    data = (own / runs.KEPT).read_bytes()
+    (own / runs.KEPT).write_bytes(data[: len(data) // 2])
+    with pytest.raises(CorruptFile) as caught:
+        list(runs.stored(Results.open(own)))
+    assert_one_sentence(caught, runs.KEPT, "corrupted")
