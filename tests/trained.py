@@ -73,7 +73,7 @@ def write_runs(
     problems=("a[width=4]", "a[width=6]"),
     diverged=(),
     estimators=ESTIMATORS,
-    done=True,
+    done=lambda problem: True,
     exact_bias=None,
 ):
     """Runs with these relative biases and deviations (of a draw) all along, and final losses.
@@ -93,7 +93,7 @@ def write_runs(
                 for name in estimators:
                     of = {"problem": problem, "estimator": name, "optimiser": optimiser}
                     of |= {"phase": "report", "rates": [0.1], "seeds": list(range(seeds))}
-                    _write(results, of, name, loss, diverged, done)
+                    _write(results, of, name, loss, diverged, done(problem))
                     for path in ("own", "exact"):
                         given = exact_bias if path == "exact" and exact_bias else bias
                         _write_errors(

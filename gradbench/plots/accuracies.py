@@ -26,7 +26,7 @@ _WAYS: dict[str, tuple[Any, Any, str]] = {
 
 def _with_classes(suite: Suite, frame: pd.DataFrame) -> list[Part]:
     known = frame["accuracy"].notna().any()
-    return list(each_problem(suite, frame)) if known else []
+    return list(each_problem(suite, frame[frame["done"]])) if known else []
 
 
 @figure(

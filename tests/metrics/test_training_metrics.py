@@ -153,7 +153,7 @@ def test_methods_are_ranked_by_losses_paired_by_seed_and_diverged_ones_come_last
 
 def test_what_is_not_there_is_said_in_one_sentence(tmp_path):
     measured = write_run(tmp_path / "measured")
-    planted.write_runs(tmp_path / "begun", done=False)
+    planted.write_runs(tmp_path / "begun", done=lambda problem: False)
     for call, said in (
         (lambda: metrics.learning(measured), "not runs of training"),
         (lambda: metrics.trained(tmp_path / "begun"), "no run is finished"),

@@ -9,6 +9,7 @@ import trained
 
 from gradbench import metrics, plots
 from gradbench.core.errors import GradbenchError
+from gradbench.results.store import Results
 
 SIZES = {"reinforce": 3.0, "arm": 1.0, "straight_through": 0.2, "psa": 0.1, "zgr": 0.4}
 
@@ -113,3 +114,18 @@ def test_many_estimators_have_a_row_for_each_group_of_families(tmp_path):
     trained.write_runs(tmp_path / "r", estimators=names, problems=("a",), optimisers=["adam"])
     figure = plots.learning(metrics.learning(tmp_path / "r"))
     assert len(figure.axes) == 3 and owners(figure) == set(names)
+
+
+def test_a_problem_without_a_finished_run_has_no_figure_of_results(tmp_path):
+    place = trained.write_runs(
+        tmp_path / "r",
+        estimators=["exact", "psa"],
+        seeds=2,
+        done=lambda problem: problem == "a[width=4]",
+    )
+    frame = metrics.learning(place)
+    suite = Results.open(place).manifest["suite"]
+    of = [
+        one.rows["problem"] for one in plots.drawings(suite, frame) if one.function == "accuracies"
+    ]
+    assert of == ["a[width=4]"]
