@@ -128,4 +128,4 @@ def test_a_problem_without_a_finished_run_has_no_figure_of_results(tmp_path):
     of = [
         one.rows["problem"] for one in plots.drawings(suite, frame) if one.function == "accuracies"
     ]
-    assert of == ["a[width=4]"]
+    assert of == [["a[width=4]"]]
