@@ -18,6 +18,7 @@ from pages import NOTEBOOKS, PAGES, ROOT, blocks, commands, headings, links, nam
 
 from gradbench.cli.group import cli
 from gradbench.cli.main import main
+from gradbench.core.specs import parse_spec
 from gradbench.estimators import ESTIMATORS
 
 sys.path[:0] = [str(NOTEBOOKS), str(NOTEBOOKS / "site")]
@@ -206,6 +207,19 @@ def test_every_formula_can_be_drawn():
         assert "\\" not in drawn and drawn.startswith("<math"), estimator
 
 
+def test_a_formula_is_broken_at_its_wide_spaces_alone():
+    from mathml import statements
+
+    assert statements(r"a = b, \quad c = d") == ["a = b,", "c = d"]
+    assert statements(r"a = \text{b \quad c}") == [r"a = \text{b \quad c}"]
+    cases = r"\begin{cases} a & b \quad c \\ d & e \end{cases}"
+    assert statements(cases) == [cases]
+    for entry in ESTIMATORS.values():
+        parts = statements(entry.formula)
+        assert r" \quad ".join(parts).replace(" ", "") == entry.formula.replace(" ", "")
+        assert all(part.count("{") == part.count("}") for part in parts)
+
+
 def test_the_curves_of_the_pages_of_estimators_are_those_of_the_package():
     import measure
     import pandas as pd
@@ -216,6 +230,25 @@ def test_the_curves_of_the_pages_of_estimators_are_those_of_the_package():
     assert len(both) == len(found)
     assert both["variance_y"].to_numpy() == pytest.approx(both["variance_x"].to_numpy(), rel=1e-3)
     assert both["evaluations_y"].tolist() == both["evaluations_x"].tolist()
+
+
+def without_curve(frame):
+    """The estimators that have no curve in a frame."""
+    return set(ESTIMATORS) - {parse_spec(spec)[0] for spec in frame["estimator"]}
+
+
+def test_an_estimator_has_a_curve_on_psa_or_these_networks_are_not_for_it():
+    import estimator_pages
+    import measure
+
+    frame = estimator_pages.measured()
+    left_out = without_curve(frame)
+    assert left_out and all(map(measure.why_not, left_out))
+    assert not measure.why_not("arm")
+    assert "arm" in without_curve(frame[~frame["estimator"].str.startswith("arm")])
+    for name in left_out:
+        (told,) = re.findall("It has no curve on .*: (.+)", estimator_pages.page(name, drawn=False))
+        assert told.endswith(".") and "not been measured" not in told
 
 
 # --------------------------------------------------------------------------------------- the site

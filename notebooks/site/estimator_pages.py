@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from matplotlib import rc_context
 from matplotlib.figure import Figure
+from measure import TABLE, why_not
 
 from gradbench.cli.catalogue import facts
 from gradbench.core.display import display_name
@@ -14,7 +15,6 @@ from gradbench.core.specs import format_spec, parse_spec
 from gradbench.estimators import ESTIMATORS, Entry
 from gradbench.plots.style import SETTINGS, styles
 
-DATA = Path(__file__).with_name("psa.csv")  # written by measure.py
 _LAYERS = ("layer 1", "layer 2", "layer 3", "network")
 _BUDGETS = np.geomspace(1, 1e5, 61)
 _SYMBOLS = r"""Here $a$ is the pre-activation of a unit and $z$ its noise with the distribution
@@ -27,7 +27,7 @@ states with unit $i$ flipped."""
 
 def measured() -> pd.DataFrame:
     """Return bias and variance of each estimator per checkpoint and layer, see ``measure.py``."""
-    return pd.read_csv(DATA)
+    return pd.read_csv(TABLE)
 
 
 def error(row: pd.Series, budgets: np.ndarray) -> np.ndarray:
@@ -84,7 +84,9 @@ def page(name: str, drawn: bool) -> str:
     first, *others = source.split("; ")
     cited = "; ".join([f"[{first}]({paper})" if paper else first, *others])
     table = "\n".join(f"| {fact} | {text} |" for fact, text in [*rows, ("source", cited)])
-    figure = f"![Relative RMSE of {name}]({name}.svg)\n\n{_CURVE}" if drawn else _why_not(entry)
+    figure = (
+        f"![Relative RMSE of {name}]({name}.svg)\n\n{_CURVE}" if drawn else _without_curve(entry)
+    )
     return "\n".join(
         [
             f"# {display_name(name)}",
@@ -116,9 +118,9 @@ _CURVE = (
 )
 
 
-def _why_not(entry: Entry) -> str:
+def _without_curve(entry: Entry) -> str:
     """Return why an estimator has no curve."""
-    why = "it is made of others, or was not measured there"
+    why = why_not(entry.name) or "it has not been measured there"
     if entry.needs:
         why = f"it needs {entry.needs}"
     elif entry.layers == "one":
@@ -170,7 +172,7 @@ def write(folder: Path) -> list[Path]:
     names = sorted(ESTIMATORS)
     for name in names:
         file = folder / f"{name}.svg"
-        drawn = file.exists() and file.stat().st_mtime > DATA.stat().st_mtime
+        drawn = file.exists() and file.stat().st_mtime > TABLE.stat().st_mtime
         if name in with_curve and not drawn:
             curve(name, frame).savefig(file, metadata={"Date": None})
         (folder / f"{name}.md").write_text(page(name, name in with_curve))

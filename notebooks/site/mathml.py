@@ -22,10 +22,26 @@ def _inline(self: Any, node: nodes.math) -> None:
     raise nodes.SkipNode
 
 
+def statements(formula: str) -> list[str]:
+    """Return the parts of a formula between its wide spaces, those within braces left as they are.
+
+    Each is a formula that may stand on a line of its own where there is no room for all.
+    """
+    found, depth = [""], 0
+    for token in re.findall(r"\\[A-Za-z]+|\\.|.", formula, re.DOTALL):
+        depth += token in ("{", r"\begin", r"\left")
+        depth -= token in ("}", r"\end", r"\right")
+        if token == r"\quad" and depth == 0:
+            found.append("")
+        else:
+            found[-1] += token
+    return [part.strip() for part in found]
+
+
 def _block(self: Any, node: nodes.math_block) -> None:
-    """Write a formula of its own; one that is too wide can be scrolled."""
-    formula = convert(node.astext(), display="block")
-    self.body.append(f'<div class="formula">{formula}</div>\n')
+    """Write a formula of its own, in lines where it is too wide; a wide line can be scrolled."""
+    lines = [convert(part, display="block") for part in statements(node.astext())]
+    self.body.append(f'<div class="formula">{"".join(lines)}</div>\n')
     raise nodes.SkipNode
 
 
