@@ -246,8 +246,8 @@ def test_an_estimator_has_a_curve_on_psa_or_these_networks_are_not_for_it():
     assert left_out and all(map(measure.why_not, left_out))
     assert not measure.why_not("arm")
     assert "arm" in without_curve(frame[~frame["estimator"].str.startswith("arm")])
-    for name in left_out:
-        (told,) = re.findall("It has no curve on .*: (.+)", estimator_pages.page(name, drawn=False))
+    for left in left_out:
+        (told,) = re.findall("It has no curve on .*: (.+)", estimator_pages.page(left, drawn=False))
         assert told.endswith(".") and "not been measured" not in told
 
 
