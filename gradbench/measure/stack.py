@@ -58,23 +58,15 @@ class LayerStack(NamedTuple):
         histogram = Histograms.join(fields.pop("histogram"))
         return cls(histogram=histogram, **{name: np.concatenate(x) for name, x in fields.items()})
 
-    def moments(self) -> "LayerStack":
-        """Return the same blocks with their moments alone, without groups and heads."""
-        n, size = self.mean.shape
-        none, few = np.zeros((n, 0)), np.zeros((n, 0), np.int64)
-        no_angles = np.zeros((n, 0, BINS), np.int64)
-        return LayerStack(
-            self.count.copy(),  # these are parts of larger arrays
-            self.mean.copy(),
-            self.m2.copy(),
-            np.zeros((n, 0, size)),
-            few,
-            none,
-            none,
-            Histograms(lambda: no_angles, lambda: no_angles[0]),
-            none,
-            none,
+    def empty(self) -> "LayerStack":
+        """Return a stack of no blocks, which holds nothing of these."""
+        fields = self._asdict()
+        fields.pop("histogram")
+        shape = len(self.groups.T), BINS
+        angles = Histograms(
+            lambda: np.zeros((0, *shape), np.int64), lambda: np.zeros(shape, np.int64)
         )
+        return LayerStack(histogram=angles, **{name: x[:0].copy() for name, x in fields.items()})
 
     def split(self) -> list[LayerBlock]:
         """Return the blocks."""
@@ -118,10 +110,6 @@ class Stack(Sequence[Block]):
         networks = [part.network for part in parts if part.network is not None]
         network = LayerStack.join(networks) if networks else None
         return cls(np.concatenate([part.numbers for part in parts]), tuple(layers), network)
-
-    def moments(self) -> "Stack":
-        """Return the same blocks with their moments alone, without groups and heads."""
-        return Stack(self.numbers, [layer.moments() for layer in self.layers], None)
 
     def __len__(self) -> int:
         return len(self.numbers)

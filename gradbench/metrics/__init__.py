@@ -21,7 +21,7 @@ from gradbench.metrics.accuracy import Accuracy
 from gradbench.metrics.budget import COSTS, Budget, budget, check_cost
 from gradbench.metrics.compare import compare
 from gradbench.metrics.correlation import correlation, error_results
-from gradbench.metrics.crossovers import best, crossovers, sample_complexity
+from gradbench.metrics.crossovers import crossovers, sample_complexity
 from gradbench.metrics.decision import Verdict, decide
 from gradbench.metrics.directions import BAND
 from gradbench.metrics.directory import measurements
@@ -51,7 +51,6 @@ __all__ = [
     "Metric",
     "Verdict",
     "all_metrics",
-    "best",
     "budget",
     "check_cost",
     "check_metrics",

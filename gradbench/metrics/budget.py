@@ -4,8 +4,6 @@ import math
 import re
 from typing import NamedTuple
 
-import pandas as pd
-
 from gradbench.core.errors import GradbenchError, did_you_mean
 from gradbench.metrics.measurement import Measurement
 
@@ -82,20 +80,6 @@ def price(cell: Measurement, cost: str) -> float:
     if cost not in cell.cost:
         raise _no_cost(cost, cell.estimator)
     return float(cell.cost[cost])
-
-
-def prices(frame: pd.DataFrame, cost: str) -> pd.Series:
-    """Return what a draw of each row of a ``summary`` costs.
-
-    Raises:
-        GradbenchError: the results do not say.
-    """
-    if check_cost(cost) == "draws":
-        return pd.Series(1.0, frame.index)
-    unknown = frame["estimator"][frame[cost].isna()]
-    if len(unknown):
-        raise _no_cost(cost, unknown.iloc[0])
-    return frame[cost].astype(float)
 
 
 def _no_cost(cost: str, estimator: str) -> GradbenchError:

@@ -4,13 +4,11 @@ import math
 from collections.abc import Mapping, Sequence
 from itertools import permutations
 
-import numpy as np
 import pandas as pd
 
 from gradbench.core.errors import GradbenchError
-from gradbench.core.specs import family
 from gradbench.metrics.accuracy import EXACT, Accuracy, mse_difference, mse_gap
-from gradbench.metrics.budget import price, prices
+from gradbench.metrics.budget import price
 from gradbench.metrics.directory import Measurements
 from gradbench.metrics.intervals import LEVEL, quantile
 from gradbench.metrics.measurement import KEYS, NETWORK
@@ -19,43 +17,6 @@ from gradbench.metrics.times import columns as cost_columns
 from gradbench.metrics.times import timing_se, with_timing
 
 _FAR = 32.0  # of a logarithm: costs farther apart are as good as zero and infinity
-
-
-def best(frame: pd.DataFrame, cost: str = "draws") -> pd.DataFrame:
-    """Return the estimator with the least RMSE at every cost: the envelope of |b|^2 + V/M.
-
-    Args:
-        frame: the rows of one place and layer of ``summary`` at M = 1.
-        cost: "draws", "evaluations" or "seconds"; an estimator begins at the cost of one draw.
-
-    Returns:
-        A frame with the columns estimator, start and end (inf for the last), by cost. A bias that
-        is not significantly different from zero counts as zero. The exact gradient is left out.
-
-    Raises:
-        GradbenchError: an unknown cost, or one that was not stored.
-    """
-    known = ~frame["zero_gradient"] & frame["variance"].notna()
-    frame = frame[(frame["estimator"].map(family) != "exact") & known]
-    if frame.empty:
-        return pd.DataFrame(columns=["estimator", "start", "end"])
-    draw = prices(frame, cost).to_numpy()
-    significant = (frame["bias2_low"] > 0.0) & (frame["bias2"] > EXACT**2)
-    bias2 = frame["bias2"].where(significant, 0.0).to_numpy()
-    scatter = frame["variance"].to_numpy() * draw
-    with np.errstate(divide="ignore", invalid="ignore"):
-        crossings = np.subtract.outer(scatter, scatter) / -np.subtract.outer(bias2, bias2)
-    places = np.concatenate([draw, crossings[np.isfinite(crossings) & (crossings > draw.min())]])
-    starts = np.unique(places)
-    middles = np.append(np.sqrt(starts[:-1] * starts[1:]), 2.0 * starts[-1])
-    mse = bias2 + scatter / middles[:, None]
-    mse[middles[:, None] < draw] = math.inf
-    names = frame["estimator"].to_numpy()[mse.argmin(1)]
-    change = np.append(True, names[1:] != names[:-1])
-    start = starts[change]
-    return pd.DataFrame(
-        {"estimator": names[change], "start": start, "end": np.append(start[1:], math.inf)}
-    )
 
 
 def crossovers(

@@ -12,6 +12,7 @@ The report, ``gradbench rank``, ``recommend`` and the circles of figures all fol
 
 import math
 from collections.abc import Iterable, Sequence
+from itertools import count
 from typing import NamedTuple
 
 import pandas as pd
@@ -208,6 +209,7 @@ def decide(
     cost: str = "evaluations",
     layers: Sequence[str] | None = None,
     level: float = LEVEL,
+    upto: float = 0.0,
 ) -> Verdict:
     """Decide which estimators are the best at equal cost, at each of ``BUDGETS``.
 
@@ -217,6 +219,7 @@ def decide(
             estimator is paid for; or "draws", which is no equal cost.
         layers: names of layers, "network" or "hidden layers"; all by default.
         level: the level of the comparisons.
+        upto: where budgets of the same steps end, if they are to go on beyond ``BUDGETS``.
 
     Returns:
         The verdict. A layer whose gradient is zero has no case. The exact gradient is left out.
@@ -241,7 +244,7 @@ def decide(
             if rivals:
                 decisions[place, layer] = tuple(
                     _case(place, layer, rivals, Budget(amount, cost), level)
-                    for amount in amounts(cost, least)
+                    for amount in amounts(cost, least, upto)
                 )
         if NETWORK in found[0] and OUTPUT in found[0] and found[0][NETWORK].sample.norm:
             share = found[0][OUTPUT].sample.norm / found[0][NETWORK].sample.norm
@@ -249,19 +252,29 @@ def decide(
     return Verdict(cost, decisions, shares, tuple(without))
 
 
-def amounts(cost: str, least: float) -> list[float]:
+def amounts(cost: str, least: float, upto: float = 0.0) -> list[float]:
     """Return the budgets to judge at, in the unit of the cost.
 
     Args:
         cost: "evaluations", "seconds" or "draws".
         least: what a draw of the cheapest estimator costs, where it is a time.
+        upto: where budgets of the same steps end, if they are to go on beyond ``BUDGETS``.
     """
-    if cost != "seconds":
-        return [float(amount) for amount in BUDGETS]
-    first = 10.0 ** math.floor(math.log10(max(least, 1e-12)))
-    start = next(k for k, factor in enumerate(BUDGETS) if factor * first >= least * (1 - 1e-9))
-    ladder = [*BUDGETS, 2000, 5000, 10000]
-    return [float(f"{factor * first:.3g}") for factor in ladder[start : start + len(BUDGETS)]]
+    first = 1.0
+    if cost == "seconds":
+        first = 10.0 ** math.floor(math.log10(max(least, 1e-12)))
+        first = next(x for k in BUDGETS if (x := k * first) >= least * (1.0 - 1e-9))
+    found: list[float] = []
+    step = 10.0 ** math.floor(math.log10(first) + 1e-9)
+    for power in count():
+        for factor in BUDGETS[:3]:
+            amount = float(f"{factor * step * 10.0**power:.3g}")
+            if amount < first * (1.0 - 1e-9):
+                continue
+            if len(found) >= len(BUDGETS) and not amount <= upto:
+                return found
+            found.append(amount)
+    return found
 
 
 def _asked(layers: Sequence[str] | None, known: dict[str, LayerMetrics]) -> list[str]:

@@ -7,9 +7,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from gradbench.metrics.changes import changes
 from gradbench.metrics.directory import Measurements, measurements
 from gradbench.metrics.intervals import LEVEL
-from gradbench.metrics.layers import LayerMetrics, layers_of
+from gradbench.metrics.layers import (
+    LayerMetrics,
+    layers_of,
+    scopes_of,
+    settled,
+    single_layers,
+)
 from gradbench.metrics.measurement import KEYS, NETWORK, Measurement
 from gradbench.metrics.registry import check_metrics
 
@@ -64,17 +71,16 @@ def curves(results: Measurements, level: float = LEVEL) -> pd.DataFrame:
         level: the level of the intervals.
 
     Returns:
-        A frame with the columns of ``summary``.
+        A frame with the columns of ``summary``, and changes: where another estimator becomes the
+        best of the layer at equal cost, a tuple of ``gradbench.metrics.changes.Change``.
 
     Raises:
         GradbenchError: as ``summary``.
     """
-    table = _Columns()
+    table = Frames(["curves"], level)
     for cell in measurements(results):
-        for found in layers_of(cell, level):
-            for average in cell.average_sizes():
-                table.add(row(found, average))
-    return table.frame()
+        table.add(cell)
+    return table.frames()["curves"]
 
 
 def row(found: LayerMetrics, average: int, metrics: Sequence[str] | None = None) -> dict[str, Any]:
@@ -121,15 +127,22 @@ def names_in(frame: pd.DataFrame) -> dict[str, str]:
 
 
 class Frames:
-    """Several of these frames, of cells that are read just once: "summary", "curves", ..."""
+    """Several of these frames, of cells that are read just once: "summary", "curves", ...
 
-    def __init__(self, names: Collection[str]) -> None:
+    ``cells`` are the measurements without their draws: all that decisions need.
+    """
+
+    def __init__(self, names: Collection[str], level: float = LEVEL) -> None:
         tables = {"summary": _Columns, "curves": _Columns, "coordinates": _Coordinates}
         self._tables: dict[str, Any] = {name: tables[name]() for name in names}
+        self._level = level
+        self.cells: list[Measurement] = []
 
     def add(self, cell: Measurement) -> None:
         """Add the rows of a cell."""
-        layers = list(layers_of(cell))
+        scopes = scopes_of(cell, self._level)
+        self.cells.append(settled(cell, scopes))
+        layers = list(single_layers(scopes, self._level))
         for name, table in self._tables.items():
             if name == "coordinates":
                 table.add(layers)
@@ -140,7 +153,16 @@ class Frames:
 
     def frames(self) -> dict[str, pd.DataFrame]:
         """Return the frames by name."""
-        return {name: table.frame() for name, table in self._tables.items()}
+        found = {name: table.frame() for name, table in self._tables.items()}
+        if "curves" in found:
+            found["curves"] = self._with_changes(found["curves"])
+        return found
+
+    def _with_changes(self, curves: pd.DataFrame) -> pd.DataFrame:
+        """Return ``curves`` with the column ``changes``."""
+        known = changes(self.cells, self._level)
+        keys = zip(*(curves[name] for name in KEYS[:4]), strict=True) if len(curves) else ()
+        return curves.assign(changes=[known.get((key[:3], key[3]), ()) for key in keys])
 
 
 _LOOKS = ("family", "display_name")

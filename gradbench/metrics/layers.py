@@ -1,6 +1,7 @@
 """All metrics of one layer of a cell."""
 
-from collections.abc import Iterator, Sequence
+import copy
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -11,9 +12,16 @@ from gradbench.metrics.direction import Direction, direction_of, known_direction
 from gradbench.metrics.directions import NO_DIRECTIONS, Directions, directions_of
 from gradbench.metrics.estimation import accuracy_of
 from gradbench.metrics.intervals import LEVEL, UNKNOWN, Estimate
-from gradbench.metrics.measurement import NETWORK, Measurement, Sample, hidden_sample, samples
+from gradbench.metrics.measurement import (
+    HIDDEN,
+    NETWORK,
+    Measurement,
+    Sample,
+    hidden_sample,
+    samples,
+)
 from gradbench.metrics.registry import METRICS, all_metrics
-from gradbench.metrics.significance import unbiased_p
+from gradbench.metrics.significance import Power, unbiased_p
 
 THEOREMS = ("unbiased", "exact")  # classes that hold for any objective at any depth
 
@@ -39,7 +47,7 @@ class LayerMetrics:
         """True if the gradient cannot be told from zero: then no metric is known."""
         return self.sample.zero
 
-    @property
+    @cached_property
     def exact(self) -> bool:
         """True if bias and variance come from exact moments and an exact gradient."""
         sample = self.sample
@@ -76,6 +84,10 @@ class LayerMetrics:
         """Expected descent, signal-to-noise ratio and scale-free bias of one draw."""
         if self.zero_gradient:
             return Direction(UNKNOWN, UNKNOWN, UNKNOWN)
+        if not len(self.sample.means):
+            raise GradbenchError(
+                "the draws were let go; read the results again for metrics of their direction"
+            )
         if self.source == "theorem":
             return known_direction(self.accuracy, self.level)
         return direction_of(self.sample, self.accuracy, self.level)
@@ -84,6 +96,34 @@ class LayerMetrics:
     def unbiased_p(self) -> float:
         """The p-value of the hypothesis that the estimator is unbiased."""
         return unbiased_p(self.sample)
+
+    @cached_property
+    def power(self) -> Power | None:
+        """What tells the bias that a test finds; None where the bias is known without a test."""
+        steady = self.accuracy.variance == 0.0 and self.sample.noise is None
+        return None if self.zero_gradient or self.exact or steady else Power.of(self.sample)
+
+    def settled(self, cell: Measurement) -> "LayerMetrics":
+        """Return what decisions need, bias and variance, without the draws.
+
+        Args:
+            cell: the measurement without draws.
+        """
+        found = copy.copy(self)
+        names = _SETTLED if self.layer == HIDDEN else (*_SETTLED, *_TESTED)
+        found.__dict__ |= {name: getattr(self, name) for name in names}
+        found.cell, found.sample = cell, self.sample.without_draws()
+        found._directions = {}
+        return found
+
+    def at(self, level: float) -> "LayerMetrics":
+        """Return the same with intervals of another level."""
+        if level == self.level:
+            return self
+        found = copy.copy(self)
+        found.level, found._directions = level, {}
+        found.__dict__.pop("direction", None)
+        return found
 
     def directions(self, average: int) -> Directions:
         """Return cosine, signs and descents of the mean of M = ``average`` draws.
@@ -154,14 +194,32 @@ class LayerMetrics:
         return row | times.columns(self.cell.cost)
 
 
+_SETTLED = ("exact", "measured", "accuracy", "source")
+_TESTED = ("unbiased_p", "power")  # of layers alone
+
+
 def layers_of(cell: Measurement, level: float = LEVEL) -> Iterator[LayerMetrics]:
     """Yield the metrics of each layer of a cell and, if there are several, of the network.
 
     Raises:
         GradbenchError: blocks are missing or repeated.
     """
+    if cell.known is not None:
+        yield from single_layers(cell.known, level)
+        return
     for sample in samples(cell):
         yield LayerMetrics(cell, sample, level)
+
+
+def single_layers(
+    scopes: Mapping[str, LayerMetrics], level: float = LEVEL
+) -> Iterator[LayerMetrics]:
+    """Yield of ``scopes_of`` a cell what ``layers_of`` yields: the layers, and the network."""
+    for name, found in scopes.items():
+        if name not in (NETWORK, HIDDEN):
+            yield found.at(level)
+    if NETWORK in scopes:
+        yield scopes[NETWORK].at(level)
 
 
 def scopes_of(cell: Measurement, level: float = LEVEL) -> dict[str, LayerMetrics]:
@@ -173,8 +231,31 @@ def scopes_of(cell: Measurement, level: float = LEVEL) -> dict[str, LayerMetrics
     Raises:
         GradbenchError: blocks are missing or repeated.
     """
+    if cell.known is not None:
+        return {name: found.at(level) for name, found in cell.known.items()}
     found = {one.layer: one for one in layers_of(cell, level)}
     first = {NETWORK: found.pop(NETWORK)} if NETWORK in found else {}
     if (joint := hidden_sample(cell)) is not None:
         first[joint.name] = LayerMetrics(cell, joint, level)
     return first | found
+
+
+def settled(cell: Measurement, scopes: Mapping[str, LayerMetrics] | None = None) -> Measurement:
+    """Return a measurement without its draws, whose metrics are computed once and kept.
+
+    Bias and variance stay known, and so does all that follows from them, such as decisions; what
+    needs the draws themselves, such as directions, is gone. This takes a fraction of the memory.
+
+    Args:
+        cell: a measurement.
+        scopes: its ``scopes_of``, if they are known already.
+
+    Raises:
+        GradbenchError: blocks are missing or repeated.
+    """
+    if cell.known is not None:
+        return cell
+    nothing: dict[str, Any] = {"averages": (), "head_sizes": (), "long_averages": ()}
+    light = cell._replace(blocks=(), gradient=(), moments=None, known={}, **nothing)
+    own = scopes_of(cell) if scopes is None else scopes
+    return light._replace(known={name: one.settled(light) for name, one in own.items()})

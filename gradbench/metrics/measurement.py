@@ -14,8 +14,8 @@ from gradbench.metrics.sampled_truth import ZERO, SampledTruth, unit_of
 
 KEYS = ["problem", "replicate", "checkpoint", "layer", "estimator"]
 NETWORK = "network"  # the layer of all layers together
-OUTPUT = "output"  # the layer of the objective, the last one of a model whose layers are a tuple
-HIDDEN = "hidden layers"  # the layer of all layers but the output layer together
+OUTPUT = "output"  # the layer of the objective, the last one of a network
+HIDDEN = "hidden layers"  # the layer of all layers together that feed a stochastic unit
 
 
 class Measurement(NamedTuple):
@@ -43,6 +43,10 @@ class Measurement(NamedTuple):
             metric is then corrected for their noise, which its interval includes. These draws must
             be independent of those of the estimator.
         claim: what the estimator is certified to be exact for, as "unbiased"; empty if not known.
+        readout: the layers whose parameters reach no stochastic unit, so that their gradient is
+            exact at given states. All others are hidden layers.
+        known: the metrics of its layers and of groups of them, where they were computed before the
+            draws were let go, see ``gradbench.metrics.layers.settled``; else None.
     """
 
     problem: str
@@ -61,6 +65,8 @@ class Measurement(NamedTuple):
     cost: Mapping[str, Any] = {}
     reference: Sequence[Blocks] | None = None
     claim: str = ""
+    readout: Sequence[str] = (OUTPUT,)
+    known: Mapping[str, Any] | None = None
 
     @classmethod
     def stored(
@@ -100,10 +106,10 @@ class Measurement(NamedTuple):
         """Problem, replicate and checkpoint, where estimators are compared."""
         return self.problem, self.replicate, self.checkpoint
 
-    def moments_only(self) -> "Measurement":
-        """Return the cell without what tells directions, which takes most of its memory."""
-        nothing: dict[str, Any] = {"averages": (), "head_sizes": (), "long_averages": ()}
-        return self._replace(blocks=Stack.of(self.blocks).moments(), **nothing)
+    @property
+    def hidden(self) -> tuple[str, ...]:
+        """The names of the hidden layers."""
+        return tuple(name for name in self.layer_names if name not in self.readout)
 
     def average_sizes(self) -> list[int]:
         """Return the M at which directions are known."""
@@ -155,6 +161,14 @@ class Sample(NamedTuple):
         """The moments of the blocks."""
         return Blocks(self.counts, self.means, self.m2)
 
+    def without_draws(self) -> "Sample":
+        """Return the same without arrays over coordinates."""
+        parts = self.parts.empty()
+        known: dict[str, Any] = {"moments": None, "reference": None, "noise": None}
+        return self._replace(
+            direction=np.zeros(0), means=parts.mean, m2=parts.m2, parts=parts, **known
+        )
+
     def mean_and_variance(self) -> tuple[Floats, Floats]:
         """Return the mean of a draw [P], and the variance [P] of its distance from G."""
         if self.moments is not None:
@@ -182,14 +196,13 @@ def samples(cell: Measurement) -> Iterator[Sample]:
 def hidden_sample(cell: Measurement) -> Sample | None:
     """Return the draws of all hidden layers as those of one layer, without groups.
 
-    Hidden are all layers but the one called "output". None where no layer is called that, or where
-    there are fewer than two hidden layers.
+    None where there are fewer than two of them, or no others.
 
     Raises:
         GradbenchError: blocks are missing or repeated.
     """
     names = list(cell.layer_names)
-    hidden = [k for k, name in enumerate(names) if name != OUTPUT]
+    hidden = [names.index(name) for name in cell.hidden]
     if len(hidden) in (0, 1, len(names)) or HIDDEN in names:
         return None
     return _joint(cell, _in_order(cell), hidden, HIDDEN, None)

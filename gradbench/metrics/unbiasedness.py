@@ -12,7 +12,7 @@ from gradbench.metrics.intervals import digits
 from gradbench.metrics.layers import THEOREMS, layers_of
 from gradbench.metrics.measurement import KEYS, NETWORK
 from gradbench.metrics.render import by_layer, comment, render
-from gradbench.metrics.significance import Power, holm
+from gradbench.metrics.significance import holm
 
 AGAINST = "AGAINST THE THEOREM"  # a verdict
 FALSE_ALARMS = 0.01  # of all tests of unbiasedness of a set of results together
@@ -50,12 +50,11 @@ def unbiasedness(results: Measurements, alpha: float = FALSE_ALARMS) -> pd.DataF
                 continue
             key = dict(zip(KEYS, [*cell.place, found.layer, cell.estimator], strict=True))
             bias = found.measured.squared_bias().root().value
-            steady = found.accuracy.variance == 0.0 and found.sample.noise is None
-            known = found.exact or steady
+            zero = found.zero_gradient
+            known = found.power is None and not zero
             p = math.nan if known else found.unbiased_p
             rows.append(key | {"bias": bias, "p": p})
-            zero = found.zero_gradient
-            alone.append((None if zero or known else Power.of(found.sample), zero, known))
+            alone.append((found.power, zero, known))
             rows[-1]["source"] = found.source
             claims.append(found.cell.claim in THEOREMS)
     frame = pd.DataFrame(rows)

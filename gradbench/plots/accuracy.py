@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from gradbench.core.specs import family
 from gradbench.metrics import COSTS
-from gradbench.plots.curves import change_mark, cosine_curve, rmse_curve
+from gradbench.plots.curves import change_entries, cosine_curve, rmse_curve
 from gradbench.plots.grid import grid, label_outer
 from gradbench.plots.layout import exactness_entries, finish, notice_zero_gradient
 from gradbench.plots.parts import Part, Suite, each_replicate, none
@@ -50,7 +50,7 @@ def _cosine_panel(rows: pd.DataFrame, ax: Axes, style: Mapping[str, Style], cost
     panel=Panel(
         "Error",
         "RMSE of the mean of M draws, with 95 % intervals. A small circle marks where another "
-        "estimator becomes the best.",
+        "estimator becomes the best, by the rule of the box above.",
         _rmse_panel,
         COSTS,
     ),
@@ -87,7 +87,7 @@ def rmse(
             logarithmic(ax, "x")
             logarithmic(ax, "y")
         drawn = shown["exact"][shown["estimator"].map(family) != "exact"]
-        finish(figure, name, style, [*exactness_entries(drawn), change_mark()])
+        finish(figure, name, style, [*exactness_entries(drawn), *change_entries(figure)])
     return figure
 
 

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from gradbench.core.specs import family
 from gradbench.metrics import COSTS
-from gradbench.plots.curves import change_mark, cosine_curve, rmse_curve
+from gradbench.plots.curves import change_entries, cosine_curve, rmse_curve
 from gradbench.plots.layout import exactness_entries, finish, notice_zero_gradient, panels
 from gradbench.plots.parts import Part, Suite, checkpoints_of_many, each_replicate, has_costs
 from gradbench.plots.registry import figure
@@ -82,5 +82,6 @@ def cost(curves: pd.DataFrame, title: str = "", relative: bool = False, *, view:
                 logarithmic(ax, "y")
         legend = {} if many else rows[0].style
         drawn = curves["exact"][curves["estimator"].map(family) != "exact"]
-        finish(figure, title, legend, [*exactness_entries(drawn, len(draws) > 2), change_mark()])
+        more = [*exactness_entries(drawn, len(draws) > 2), *change_entries(figure)]
+        finish(figure, title, legend, more)
     return figure

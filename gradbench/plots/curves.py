@@ -6,15 +6,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from gradbench.metrics import COSTS, best, check_cost
+from gradbench.metrics import COSTS, check_cost
+from gradbench.metrics.changes import Change
 from gradbench.plots.layout import NOTHING, band, curve, leave_room, limits, zero_line, zeros
 from gradbench.plots.style import Style, styles
 
 FEW_GROUPS = 20  # fewer groups of M draws carry no band
 _ROUNDING = 1e-12  # a lesser 1 - cosine is rounding
 AXES = dict(zip(COSTS, ("draws M", "evaluations", "measured time"), strict=True))
+_GID = "change"  # of the circles
 _CHANGE: Any = {"marker": "o", "ms": 5.5, "mew": 0.8, "color": "0.2", "mfc": "none"}
 
 
@@ -27,8 +30,8 @@ def rmse_curve(
 ) -> Axes:
     """Draw relative RMSE against its cost, on logarithmic axes, with bands of 95 % intervals.
 
-    A small circle with a tick marks where another estimator gets the smallest RMSE, if the two are
-    told apart on both sides: ties are no changes, as in ``gradbench.metrics.decide``. Points within
+    A small circle with a tick marks where another estimator becomes the best of all that were
+    measured, by the decision rule of ``gradbench.metrics.decide``. Points within
     their standard error of zero have the mark of an upper limit; an estimator without error (the
     exact one) is a line at the bottom. Lines of estimators whose moments are not exact are broken.
     Styles without a marker have no band.
@@ -66,10 +69,11 @@ def rmse_curve(
         sure = seen.dropna(subset=["rmse_low", "rmse_high"]) if look.marker else seen[:0]
         low = sure["rmse_low"].clip(lower=sure["rmse"] / 3.0)
         band(ax, look, sure["x"], low, sure["rmse_high"], estimator)
-    x, y = _changes(frame, cost)
-    y = y**0 if relative else y
-    ax.plot(x, y, ls="", marker="|", ms=12, mew=0.5, color="0.2", zorder=4)
-    ax.plot(x, y, ls="", **_CHANGE, zorder=4)
+    if changes := _changes(frame, style, cost):
+        x = [one.at for one in changes]
+        y = [1.0 if relative else one.rmse for one in changes]
+        ax.plot(x, y, ls="", marker="|", ms=12, mew=0.5, color="0.2", zorder=4)
+        ax.plot(x, y, ls="", **_CHANGE, zorder=4, gid=_GID)
     if zeros:
         leave_room(ax)
     for estimator, start in zeros.items():
@@ -141,42 +145,20 @@ def _priced(curves: pd.DataFrame, cost: str) -> pd.DataFrame:
     return frame[~(frame["x"] > longest)]
 
 
-def _changes(frame: pd.DataFrame, cost: str) -> tuple[pd.Series, pd.Series]:
-    """Return where the RMSE of another estimator crosses that of the best and becomes the best.
-
-    An estimator that becomes the best with its first draw does not cross: that is a jump. Nor is it
-    a change where the two are not told apart.
-    """
-    once = frame.drop_duplicates("estimator")
-    found = best(once, cost).merge(once, on="estimator")
-    draws = found["start"] / (1.0 if cost == "draws" else found[cost])
-    y = np.sqrt(found["bias2"].clip(lower=0.0) + found["variance"] / draws)
-    measured = found["start"] <= frame["x"][frame["variance"] > 0.0].max()
-    crossing = (draws > 1.0 + 1e-9) & measured
-    crossing.iloc[:1] = False
-    names = found["estimator"].tolist()
-    for k in np.flatnonzero(crossing):
-        crossing.iloc[k] = _told_apart(frame, names[k - 1], names[k], found["start"].iloc[k])
-    return found["start"][crossing], y[crossing]
+def _changes(frame: pd.DataFrame, style: Mapping[str, Style], cost: str) -> list[Change]:
+    """Return where the best estimator changes, as far as both of a change are drawn here."""
+    longest = frame["x"][frame["variance"] > 0.0].max()
+    known = frame["changes"].iloc[0] if len(frame) and "changes" in frame else ()
+    shown = {name for name in frame["estimator"].unique() if name in style and style[name].marker}
+    return [
+        one
+        for one in known
+        if one.cost == cost and {one.before, one.after} <= shown and one.at <= longest
+    ]
 
 
-def _told_apart(frame: pd.DataFrame, before: str, after: str, at: float) -> bool:
-    """Return whether one estimator is the better before a cost and another one after it, surely.
-
-    Their intervals at 95 % have to lie apart at some cost on either side: ties are no changes.
-    """
-    logs = {}
-    for name in (before, after):
-        rows = frame[frame["estimator"] == name].sort_values("x")
-        logs[name] = np.log(rows[["x", "rmse_low", "rmse_high"]].clip(lower=1e-300).to_numpy()).T
-    x = np.unique(np.concatenate([logs[before][0], logs[after][0]]))
-    x = x[x >= max(one[0].min() for one in logs.values())]
-    low, high = ({n: np.interp(x, one[0], one[k]) for n, one in logs.items()} for k in (1, 2))
-    first = (high[before] < low[after]) & (x < np.log(at))
-    then = (high[after] < low[before]) & (x > np.log(at))
-    return bool(first.any() and then.any())
-
-
-def change_mark() -> Line2D:
-    """Return the legend's entry for the places where the best estimator changes."""
-    return Line2D([], [], ls="", **_CHANGE, label="change of the best")
+def change_entries(figure: Figure) -> list[Line2D]:
+    """Return the legend's entry for the places where the best estimator changes, if it has any."""
+    if not any(line.get_gid() == _GID for ax in figure.axes for line in ax.lines):
+        return []
+    return [Line2D([], [], ls="", **_CHANGE, label="change of the best")]

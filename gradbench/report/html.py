@@ -96,10 +96,8 @@ def html(results: Directory | Cells) -> str:
             **parts_of_page(found),
         )
     table = Frames(["curves", "coordinates"])
-    cells = []
     for cell in read:
         table.add(cell)
-        cells.append(cell.moments_only())
     frames = table.frames()
     curves = frames["curves"]
     summary = curves[curves["M"] == 1].reset_index(drop=True)
@@ -111,10 +109,10 @@ def html(results: Directory | Cells) -> str:
     figures, left_out = pictures(frames, places, numbers, costs)
     wide, wide_left_out = wide_figures(suite, frames, numbers)
     rows, every_layer = rows_of(summary, places)
-    bias = metrics.unbiasedness([cell for cell in cells if rivals([cell.estimator])])
+    some = [cell for cell in table.cells if rivals([cell.estimator])]
+    bias = metrics.unbiasedness(some)
     bias = bias[bias["verdict"] != "zero gradient"] if len(bias) else bias
     bias_layers, bias_rows = bias_grid(bias) if len(bias) else ([], {})
-    some = [cell for cell in cells if rivals([cell.estimator])]
     verdicts = {cost: metrics.decide(some, cost) for cost in _COSTS} if some else {}
     verdict = verdicts.get("evaluations", metrics.Verdict("evaluations", {}, {}, ()))
     main = main_layers(verdict)

@@ -1,8 +1,9 @@
 """Frames of cells that are read one by one; what is read of them no sooner than it is needed."""
 
+import numpy as np
 import pandas as pd
 import pytest
-from stored import assert_one_sentence, write_run
+from stored import assert_one_sentence, drawn, write_run
 
 from gradbench import metrics
 from gradbench.core.atomic import CorruptFile
@@ -10,6 +11,7 @@ from gradbench.core.errors import GradbenchError
 from gradbench.metrics import layers_of, rank, summary
 from gradbench.metrics.directory import read_cells
 from gradbench.metrics.frames import Frames
+from gradbench.metrics.layers import scopes_of, settled
 from gradbench.results.store import Results
 
 
@@ -48,12 +50,43 @@ def test_a_choice_of_metrics_is_that_of_the_whole_summary(tmp_path):
         summary(results, metrics=["bais"])
 
 
-def test_moments_alone_rank_and_test_as_whole_cells_do(tmp_path):
+def test_settled_cells_rank_and_test_as_whole_cells_do(tmp_path):
     results = write_run(tmp_path / "results", problems=("a",), replicates=1, checkpoints=(1, 30))
     cells = [cell._replace(moments=None) for cell in read_cells(results)]
-    fewer = [cell.moments_only() for cell in cells]
-    for function in (rank, metrics.unbiasedness, metrics.coordinates, metrics.crossovers):
+    fewer = [settled(cell) for cell in cells]
+    for function in (rank, metrics.unbiasedness, metrics.crossovers):
         pd.testing.assert_frame_equal(function(fewer), function(cells))
+        pd.testing.assert_frame_equal(function([*map(settled, fewer)]), function(cells))
+    pd.testing.assert_frame_equal(rank(fewer, level=0.5), rank(cells, level=0.5))
+    assert metrics.decide(fewer) == metrics.decide(cells)
     found = next(layers_of(fewer[0]))
     with pytest.raises(GradbenchError, match="do not keep directions at M = 1"):
         found.directions(1)
+    with pytest.raises(GradbenchError, match="read the results again"):
+        found.estimate("descent")
+
+
+def test_settled_cells_hold_no_array_of_coordinates(tmp_path):
+    def sizes(value, seen):
+        """The sizes of all arrays that an object holds."""
+        if id(value) in seen:
+            return
+        seen.add(id(value))
+        if isinstance(value, np.ndarray):
+            yield value.size if value.base is None else value.base.size
+        elif isinstance(value, dict | list | tuple):
+            for part in value.values() if isinstance(value, dict) else value:
+                yield from sizes(part, seen)
+        elif hasattr(value, "__dict__"):
+            yield from sizes(vars(value), seen)
+
+    rng = np.random.default_rng(1)
+    draws = [rng.normal(size=(64, 1000)) for _ in range(3)]
+    gradient = [np.ones(1000)] * 3
+    cell = drawn(draws, gradient, 16)._replace(readout=("layer 3",))
+    assert max(sizes(cell, set())) >= 1000
+    for name in ("bias", "std", "rmse"):
+        for one in scopes_of(settled(cell)).values():
+            before = scopes_of(cell)[one.layer]
+            assert one.estimate(name, 7) == before.estimate(name, 7)
+    assert max(sizes(settled(cell), set())) < 1000

@@ -5,7 +5,6 @@ probability of 1e-6 at most.
 """
 
 import math
-from itertools import permutations
 
 import numpy as np
 import pandas as pd
@@ -17,7 +16,7 @@ from stored import assert_one_sentence, drawn
 
 from gradbench import metrics
 from gradbench.core.errors import GradbenchError
-from gradbench.metrics import Budget, best, budget, crossovers, rank, sample_complexity, summary
+from gradbench.metrics import Budget, budget, crossovers, rank, sample_complexity, summary
 from gradbench.metrics import tables as table
 from gradbench.metrics.ranking import difference_p
 from gradbench.metrics.significance import holm
@@ -212,8 +211,6 @@ def test_the_order_of_the_cells_does_not_matter(order):
     cells = [exactly(f"psa(k={k})", 0.1 * k, 4.0 - k, 1 + k) for k in range(5)]
     shuffled = [cells[k] for k in order]
     pd.testing.assert_frame_equal(rank(shuffled, at="9-draws"), rank(cells, at="9-draws"))
-    costs = [(best(summary(x), "evaluations")) for x in (shuffled, cells)]
-    pd.testing.assert_frame_equal(*costs)
     keys = ["first", "then"]
     found = [crossovers(x).sort_values(keys, ignore_index=True) for x in (shuffled, cells)]
     pd.testing.assert_frame_equal(*found)
@@ -257,8 +254,6 @@ def test_every_place_is_ranked_for_itself_and_a_layer_can_be_named():
             lambda cells: crossovers(cells, "second"),
             "unknown cost 'second'; did you mean",
         ),
-        (lambda cells: best(summary(cells), "seconds"), "by an older gradbench"),
-        (lambda cells: best(summary(cells), "time"), "unknown cost 'time'"),
         (lambda cells: sample_complexity(cells, 0.0), "eps is 0.0; give a positive"),
         (lambda cells: sample_complexity(cells, math.nan), "eps is nan; give a positive"),
         (lambda cells: sample_complexity(cells, 0.1, "output"), "there is no layer 'output'"),
@@ -284,7 +279,7 @@ def test_a_gradient_of_zero_is_refused_in_a_ranking_and_is_nowhere_infinite():
     assert frame["zero_gradient"].tolist() == [True, True, False]
     assert frame["rank"].isna().tolist() == [True, True, False]
     assert "zero gradient" in table.ranking(frame, "rmse", "1 draw")
-    assert crossovers(cells).empty and best(summary(cells)).empty
+    assert crossovers(cells).empty
     needed = sample_complexity(cells, 0.1)
     assert needed["draws"].isna().all() and "zero gradient" in table.needed(needed, 0.1)
     assert set(metrics.unbiasedness(cells)["verdict"]) == {"zero gradient"}
@@ -394,54 +389,6 @@ def test_the_p_value_of_two_rows_agrees_with_their_ranks():
 FACTS = st.tuples(st.floats(0, 2), st.floats(0.01, 100), st.integers(1, 20))
 
 
-def frame_of(facts):
-    """What ``best`` takes of a summary, without the error of any of these (bias, V, price)."""
-    bias, variance, price = np.array(facts, float).T
-    bias = np.where(bias < 1e-3, 0.0, bias)
-    return pd.DataFrame(
-        {
-            "estimator": [f"e(k={k})" for k in range(len(facts))],
-            "bias2": bias**2,
-            "bias2_low": bias**2,
-            "variance": variance,
-            "evaluations": price,
-            "zero_gradient": False,
-        }
-    )
-
-
-@given(st.lists(FACTS, min_size=1, max_size=6), st.sampled_from(["draws", "evaluations"]))
-@pytest.mark.slow
-def test_the_envelope_is_that_of_a_grid_of_costs(facts, cost):
-    frame = frame_of(facts)
-    found = best(frame, cost)
-    price = np.ones(len(frame)) if cost == "draws" else frame["evaluations"].to_numpy()
-    assert found["start"].iloc[0] == price.min() and found["end"].iloc[-1] == math.inf
-    assert (found["start"].iloc[1:].to_numpy() == found["end"].iloc[:-1].to_numpy()).all()
-    assert (np.diff(found["start"]) > 0).all()
-    assert (found["estimator"].to_numpy()[1:] != found["estimator"].to_numpy()[:-1]).all()
-    at = np.geomspace(price.min(), 1e7, 200)[:, None]
-    mse = frame["bias2"].to_numpy() + frame["variance"].to_numpy() * price / at
-    mse[price > at] = math.inf
-    part = np.searchsorted(found["start"], at[:, 0], side="right") - 1
-    named = found["estimator"].str[4:-1].astype(int).to_numpy()[part]
-    assert (mse[np.arange(200), named] <= mse.min(1) * (1 + 1e-9)).all()
-
-
-def test_a_bias_that_is_not_told_from_zero_counts_as_none_on_the_envelope():
-    frame = frame_of([(0.3, 1.0, 1), (0.1, 2.0, 1)])
-    assert best(frame)["estimator"].tolist() == ["e(k=0)", "e(k=1)"]
-    frame.loc[0, "bias2_low"] = 0.0
-    assert best(frame)["estimator"].tolist() == ["e(k=0)"]
-
-
-def test_what_has_too_few_draws_for_a_variance_is_not_on_the_envelope():
-    once = drawn(noisy(np.ones((1, 4))), GRADIENT, estimator="psa")
-    frame = summary([once, exactly("arm", 0.0, 1.0), exactly("exact", 0.0, 0.0)])
-    assert best(frame)["estimator"].tolist() == ["arm"]
-    assert best(frame[:1]).empty
-
-
 @settings(max_examples=60)
 @given(FACTS, FACTS, st.sampled_from(["draws", "evaluations", "seconds"]))
 def test_a_crossover_is_the_closed_form_and_the_ranking_flips_there(one, two, cost):
@@ -462,9 +409,6 @@ def test_a_crossover_is_the_closed_form_and_the_ranking_flips_there(one, two, co
     assert (row["first"], row["then"]) == names
     assert row["at"] == pytest.approx(at, rel=1e-9)
     assert (row["low"], row["high"]) == (pytest.approx(at, rel=1e-6), pytest.approx(at, rel=1e-6))
-    envelope = best(summary(cells), cost)
-    assert envelope["start"].iloc[-1] == pytest.approx(at, rel=1e-9)
-    assert envelope["estimator"].tolist()[-2:] == list(names)
     if cost == "draws" and 3 < at < 1e6:
         before, after = (
             rank(cells, at=f"{m}-draws") for m in (math.floor(at - 1), math.ceil(at + 1))
@@ -645,5 +589,3 @@ def test_the_bias_of_a_coordinate_is_that_of_its_mean():
 def test_pairs_of_equal_cells_never_cross():
     cells = [exactly(name, 0.1, 1.0, 1) for name in ("a", "b", "c")]
     assert crossovers(cells).empty
-    for one, two in permutations(cells, 2):
-        assert best(summary([one, two]))["estimator"].tolist() == [one.estimator]

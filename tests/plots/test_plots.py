@@ -10,8 +10,10 @@ import pytest
 from matplotlib.colors import rgb_to_hsv, to_rgb
 from matplotlib.text import Text
 
+from gradbench import plots
 from gradbench.core.display import display_names
 from gradbench.core.errors import GradbenchError
+from gradbench.metrics.changes import Change
 from gradbench.metrics.temperature import Unit
 from gradbench.plots import (
     FEW_GROUPS,
@@ -156,7 +158,7 @@ def test_accuracy_has_a_panel_per_layer_and_checkpoint_with_headers_that_stand_o
         (legend,) = figure.legends
         names = [NAMES[name] for name in ESTIMATORS if name != "exact"] + ["broken: from draws"]
         if kind == "rmse":  # where PSA comes from exact moments
-            names += ["solid: exact moments", "change of the best"]
+            names += ["solid: exact moments"]
         assert sorted(text.get_text() for text in legend.get_texts()) == sorted(names)
 
 
@@ -805,31 +807,52 @@ def test_more_draws_of_what_is_not_random_do_not_stretch_the_axis_of_cost():
         assert [line.get_xdata()[0] for line in exact] == [500.0]  # from where it is paid
 
 
-def crossings(frame, kind):
+CHANGES = (
+    Change("draws", 40.0, 0.3, "straight_through", "psa"),
+    Change("draws", 700.0, 0.05, "psa", "arm"),
+    Change("draws", 1e6, 0.01, "arm", "reinforce"),
+    Change("evaluations", 90.0, 0.2, "straight_through", "psa"),
+)
+
+
+def with_changes(frame, changes=CHANGES):
+    return frame.assign(changes=[changes] * len(frame))
+
+
+def circles(ax):
     """The places that are marked as changes of the best estimator."""
-    (circles,) = [
-        line
-        for line in rmse_curve(frame, panel(), cost=kind).lines
+    return [
+        pair
+        for line in ax.lines
         if line.get_marker() == "o" and line.get_linestyle() == "None"
+        for pair in line.get_xydata().tolist()
     ]
-    return circles.get_xydata()
 
 
-def test_a_circle_is_where_the_curves_of_the_best_estimators_cross():
-    frame = curves_frame(["network"], ["epoch 1"])
+def test_circles_are_the_changes_of_the_best_at_this_cost_as_far_as_was_measured():
+    frame = with_changes(curves_frame(["network"], ["epoch 1"]))
+    assert circles(rmse_curve(frame, panel())) == [[40.0, 0.3], [700.0, 0.05]]
+    assert circles(rmse_curve(frame, panel(), cost="evaluations")) == [[90.0, 0.2]]
+    assert circles(rmse_curve(frame, panel(), cost="seconds")) == []
+    assert circles(rmse_curve(frame, panel(), relative=True)) == [[40.0, 1.0], [700.0, 1.0]]
+    # Of a choice of estimators, those between two that are shown.
     two = frame[frame["estimator"].isin(["arm", "psa"])]
-    costs = {"draws": (1.0, 1.0), "evaluations": (2.0, 7.0)}
-    (b, v), (_, w) = ((bias**2, std**2) for bias, std in (ESTIMATORS["psa"], ESTIMATORS["arm"]))
-    for kind, (arm, psa) in costs.items():
-        ((x, y),) = crossings(two, kind)
-        assert x == pytest.approx((w * arm - v * psa) / b)
-        assert y == pytest.approx(np.sqrt(b + v * psa / x)) == pytest.approx(np.sqrt(w * arm / x))
-    # Curves that are not told apart do not change places.
-    unsure = two.assign(rmse_low=0.5 * two["rmse"], rmse_high=10.0 * two["rmse"])
-    assert not len(crossings(unsure, "draws"))
-    # Beyond what was measured nothing is marked, nor is the first draw of what is better at once.
-    assert not len(crossings(two[two["M"] < 1000], "draws"))
-    assert not len(crossings(two.assign(bias2=0.0, bias2_low=0.0), "evaluations"))
+    assert circles(rmse_curve(two, panel())) == [[700.0, 0.05]]
+    look = styles(frame["estimator"])
+    grey = look | {"psa": look["psa"]._replace(marker="")}
+    assert circles(rmse_curve(frame, panel(), grey)) == []
+    assert circles(rmse_curve(frame.drop(columns="changes"), panel())) == []
+
+
+def test_the_legend_explains_circles_where_there_are_some():
+    frame = curves_frame(["layer 1"], ["epoch 1"])
+    for changes, known in ((CHANGES, True), (CHANGES[2:3], False), ((), False)):
+        own = with_changes(frame, changes)
+        for figure in (plots.rmse(own), plots.cost(own)):
+            shown = [text.get_text() for text in figure.legends[0].get_texts()]
+            at_costs = any(one.cost != "draws" for one in changes)
+            drawn = known if len(figure.axes) == 1 else at_costs
+            assert ("change of the best" in shown) == drawn
 
 
 @pytest.mark.slow
