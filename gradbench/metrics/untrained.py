@@ -18,10 +18,19 @@ def unfinished_runs(results: Results) -> str:
     """Return a sentence on the methods whose runs are not finished, "" where all are."""
     suite = results.manifest["suite"]
     total = len(suite["problems"]) * len(suite["estimators"]) * len(suite["plan"]["optimisers"])
+    missing = total - trained_methods(results)
+    return f"{missing} of {total} methods are not trained yet; run again to go on" * (missing > 0)
+
+
+def trained_methods(results: Results) -> int:
+    """Return the number of methods whose reported runs are finished.
+
+    Raises:
+        CorruptFile: a file is damaged.
+    """
     done = {
         tuple(one.identity[key] for key in METHOD)
         for one in runs.stored(results)
         if one.done and one.identity["phase"] == "report"
     }
-    missing = total - len(done)
-    return f"{missing} of {total} methods are not trained yet; run again to go on" * (missing > 0)
+    return len(done)

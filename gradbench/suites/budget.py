@@ -40,18 +40,33 @@ class Budget(NamedTuple):
         Raises:
             GradbenchError: names what is too much.
         """
-        remedy = "make it smaller, or run it with --force"
-        if self.hours > MOST_HOURS:
-            what = f"{self.cells:,} cells, {self.draws:,} draws and {self.epochs:,} epochs"
-            raise GradbenchError(
-                f"the suite {name!r} asks for {what}, some {_rounded(self.hours)} hours, more than "
-                f"{MOST_HOURS:.0f}; {remedy}"
-            )
-        if self.gigabytes > MOST_GIGABYTES:
-            raise GradbenchError(
-                f"the suite {name!r} asks for some {_rounded(self.gigabytes)} GB of memory, more "
-                f"than {MOST_GIGABYTES:.0f}; {remedy}"
-            )
+        what = f"{self.cells:,} cells, {self.draws:,} draws and {self.epochs:,} epochs"
+        refuse_too_much(name, what, self.hours, self.gigabytes)
+
+
+def refuse_too_much(name: str, what: str, hours: float, gigabytes: float) -> None:
+    """Refuse a suite that asks for days, or for more memory than is likely to be meant.
+
+    Args:
+        name: the suite.
+        what: what it asks for, in words.
+        hours: the time that this takes.
+        gigabytes: the memory.
+
+    Raises:
+        GradbenchError: names what is too much.
+    """
+    remedy = "make it smaller, or run it with --force"
+    if hours > MOST_HOURS:
+        raise GradbenchError(
+            f"the suite {name!r} asks for {what}, some {_rounded(hours)} hours, more than "
+            f"{MOST_HOURS:.0f}; {remedy}"
+        )
+    if gigabytes > MOST_GIGABYTES:
+        raise GradbenchError(
+            f"the suite {name!r} asks for some {_rounded(gigabytes)} GB of memory, more "
+            f"than {MOST_GIGABYTES:.0f}; {remedy}"
+        )
 
 
 def budget(suite: Suite) -> Budget:
@@ -120,8 +135,15 @@ def _rounded(number: float) -> str:
     return f"{round(number, digits):,.{max(0, digits)}f}"
 
 
-def in_words(found: Budget) -> str:
-    """Return the hours and the memory of a suite in words, such as "some 0.02 hours"."""
-    memory = f" and {_rounded(found.gigabytes)} GB of memory" if found.gigabytes > 0.01 else ""
-    hours = f"some {_rounded(found.hours)}" if found.hours >= 0.01 else "less than 0.01"
-    return f"{hours} hours on this machine's {os.cpu_count()} cores{memory}"
+def in_words(hours: float, gigabytes: float, disk: float) -> str:
+    """Return what a suite takes in words, such as "some 0.02 hours ..., 3 MB on disk".
+
+    Args:
+        hours: of time.
+        gigabytes: of memory.
+        disk: the bytes of the results.
+    """
+    memory = f" and {_rounded(gigabytes)} GB of memory" if gigabytes > 0.01 else ""
+    time = f"some {_rounded(hours)}" if hours >= 0.01 else "less than 0.01"
+    size = f"{disk / 1e9:.2g} GB" if disk > 1e9 else f"{max(1, disk / 1e6):.0f} MB"
+    return f"{time} hours on this machine's {os.cpu_count()} cores{memory}, {size} on disk"

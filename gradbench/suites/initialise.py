@@ -82,11 +82,7 @@ def _normalised(
         raise GradbenchError(
             f"the initialisation got {wrong[0]}, which has no known moments; take 'fan_in'"
         )
-    if not np.ptp(np.asarray(inputs), axis=0).any():
-        raise GradbenchError(
-            f"the inputs of all {len(inputs)} examples are equal, so that pre-activations have no "
-            "scale; give more examples, or take the initialisation 'uniform'"
-        )
+    _refuse_equal(inputs)
     mean, variance = jnp.mean(inputs, axis=0), jnp.var(inputs, axis=0)
     low, high = network.states
     done = []
@@ -97,6 +93,14 @@ def _normalised(
             mean = jnp.full(part.outputs, (low + high) / 2)
             variance = jnp.full(part.outputs, ((high - low) / 2) ** 2)
     return tuple(done)
+
+
+def _refuse_equal(inputs: np.ndarray) -> None:
+    if not np.ptp(np.asarray(inputs), axis=0).any():
+        raise GradbenchError(
+            f"the inputs of all {len(inputs)} examples are equal, so that pre-activations have no "
+            "scale; give more examples, or take the initialisation 'uniform'"
+        )
 
 
 def _normalised_layer(
@@ -147,6 +151,7 @@ def _data_dependent(
             f"the initialisation got a {type(network).__name__}, which is no chain of stochastic "
             "layers; take 'fan_in'"
         )
+    _refuse_equal(inputs)
     params = list(fan_in(network, key, inputs, scale))
     x = jnp.asarray(inputs)[:_EXAMPLES].astype(jax.tree.leaves(params)[0].dtype)
     keys = jax.random.split(jax.random.fold_in(key, 1), len(network.layers))

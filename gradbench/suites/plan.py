@@ -1,7 +1,7 @@
 """The table [training] of a suite: what is trained, how long, and how rates are searched."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Annotated, NamedTuple
 
@@ -55,6 +55,12 @@ def _grid(rates: tuple[float, ...]) -> tuple[float, ...]:
     return rates
 
 
+def _points(number: int) -> int:
+    if not 2 <= number <= 1000:
+        raise GradbenchError("give at least 2 points and at most 1000")
+    return number
+
+
 @dataclass(frozen=True)
 class Plan:
     """The table [training] of a suite.
@@ -65,10 +71,13 @@ class Plan:
     as the best one lies there, at most ``extensions`` times. With the best rate follow the
     ``replicates`` of the suite, which are reported.
 
+    Runs of the search have ``search_steps``, where that is given, and else all steps.
+
     Losses and accuracies are taken at ``points`` steps on a logarithmic grid, by ``samples``
-    samples of each example. At ``measured`` of them the errors of gradients are measured, by the
-    ``draws`` of the suite on ``examples`` examples, along the run itself and along that with the
-    exact gradient; 0 leaves them out.
+    samples of each example: of the first ``evaluated`` of the training data and of the test data
+    where that is given, and else of all. At ``measured`` of these steps the errors of gradients are
+    measured, by the ``draws`` of the suite on ``examples`` examples, along the run itself and along
+    that with the exact gradient; 0 leaves them out.
     """
 
     optimisers: Distinct[Annotated[str, Checked(_optimiser)]]
@@ -77,10 +86,12 @@ class Plan:
     rates: Annotated[Distinct[Positive], Checked(_grid)]
     search_seeds: Count = 2
     extensions: Natural = 2
-    points: Annotated[int, Checked(lambda n: n if n >= 2 else _refuse_points())] = 12
+    points: Annotated[int, Checked(_points)] = 12
     measured: Natural = 4
     examples: Count = 128
     samples: Count = 4
+    search_steps: Count | None = None
+    evaluated: Count | None = None
 
     def __post_init__(self) -> None:
         """Refuse what does not go together."""
@@ -89,11 +100,24 @@ class Plan:
                 f"rates is {list(self.rates)}, one value, so that there is no grid to extend; give "
                 "two or more at equal ratios, or extensions = 0 to take it as it is"
             )
+        if self.search_steps is not None and self.search_steps > self.steps:
+            raise unfit(
+                f"search_steps is {self.search_steps}, more than the {self.steps} steps of a run; "
+                "give fewer"
+            )
+
+    @property
+    def search(self) -> "Plan":
+        """The plan of the runs of the search; a shorter one takes its losses at both ends."""
+        if self.search_steps is None:
+            return self
+        return replace(self, steps=self.search_steps, points=2)
 
     @property
     def recorded(self) -> tuple[int, ...]:
         """The steps at which losses are taken: 0, a logarithmic grid, and the last."""
-        grid = (self.steps ** (k / (self.points - 2)) for k in range(self.points - 1))
+        between = self.points - 1 if self.points > 2 else 0
+        grid = (self.steps ** (k / (self.points - 2)) for k in range(between))
         return tuple(sorted({0, *(round(step) for step in grid), self.steps}))
 
     @property
@@ -124,7 +148,3 @@ class Plan:
             "most": search * (1 + self.extensions),
             "reported": each * replicates,
         }
-
-
-def _refuse_points() -> int:
-    raise GradbenchError("give at least 2 points")

@@ -62,7 +62,7 @@ class Network:
     vector, ``states`` the two values that the next layer reads for the states -1 and +1. The
     objective "elbo" has a decoder for each layer, with its deterministic layers in reverse, and the
     divergence ``kl``. ``initialisation`` names how parameters are drawn, with ``scale`` the scale
-    of pre-activations.
+    of pre-activations; the default is the one that trains best in the suite "initialisation".
     """
 
     hidden: OneOrMore[Hidden]
@@ -73,7 +73,7 @@ class Network:
     states: Pair = (-1.0, 1.0)
     kl: Literal["closed", "sampled"] = "closed"
     weights: Weights | None = None
-    initialisation: Annotated[str, Named("initialisations")] = "normalised"
+    initialisation: Annotated[str, Named("initialisations")] = "data_dependent"
     scale: Positive = 1.0
 
 
@@ -165,7 +165,7 @@ class Problem:
 
 
 # Keys that came later: results of before are those of a suite that does not use them.
-_LATER = ("until", "threshold", "reference", "parameters", "plan")
+_LATER = ("until", "threshold", "reference", "parameters", "plan", "search_steps", "evaluated")
 _LOCAL = "folder"  # where a file lies on this machine is no part of what is measured
 
 

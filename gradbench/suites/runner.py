@@ -91,7 +91,7 @@ def run(
             raise GradbenchError(
                 f"the suite {suite.name!r} trains and has no parts to choose; run it whole"
             )
-        return train_suite(suite, directory_of(suite, out), seed, progress)
+        return train_suite(suite, directory_of(suite, out), seed, progress, force)
     part = Part.of(suite, problems, estimators, checkpoints)
     if not force:
         budget(suite).check(suite.name)
@@ -152,7 +152,7 @@ def describe(
     """
     suite = _resolve(suite, draws, quick, until, until_metrics)
     if suite.plan is not None:
-        return describe_training(suite, seed)
+        return describe_training(suite, seed, directory_of(suite, out), force)
     asked = budget(suite)
     if not force:
         asked.check(suite.name)
@@ -176,7 +176,7 @@ def describe(
         lines.append(f"  {cells} cells until {suite.until}, of at most {suite.draws:,} draws")
     else:
         lines.append(f"  {cells} cells of {suite.draws:,} draws, {total}")
-    lines.append(f"  {in_words(asked)}, {_size(disk)} on disk")
+    lines.append(f"  {in_words(asked.hours, asked.gigabytes, disk)}")
     done = _finished(directory_of(suite, out))
     lines.append(f"  {directory_of(suite, out)}: {done} of {cells} cells are done")
     return "\n".join(lines)
@@ -188,10 +188,6 @@ def _bytes(suite: Suite, built: ProblemInstance) -> float:
     blocks = make_suite_plan(suite, coordinates).blocks
     cells = len(built.problem.checkpoints) * len(suite.estimators)
     return cells * (8.0 * 3 * coordinates * blocks + 3e4)
-
-
-def _size(size: float) -> str:
-    return f"{size / 1e9:.2g} GB" if size > 1e9 else f"{max(1, size / 1e6):.0f} MB"
 
 
 def _finished(directory: Path) -> int:

@@ -99,10 +99,12 @@ TOYS = {"distance", "p-norm", "polynomial", "quadratic", "three-bits"}
 
 def test_the_suites_and_problems_of_the_package_are_listed():
     trained = {"conv", "depth", "digits", "psa", "quick", "vae", "weights", "width"}
-    assert list_suites() == sorted(trained | {"seeds", "temperature", "toy", "train-digits", "zoo"})
+    more = {"initialisation", "train-cifar", "train-digits", "train-fashion", "train-mnist"}
+    assert list_suites() == sorted(trained | more | {"seeds", "temperature", "toy", "zoo"})
     vaes = {"vae-12", "vae-12-12", "vae-8", "vae-8-8"}
+    wide = {"cifar", "fashion-conv", "fashion-dense", "mnist-conv", "mnist-dense"}
     others = {"conv", "digits", "digits-train", "growth", "hashing", "psa", "quick", "weights"}
-    assert list_problems() == sorted(others | vaes | TOYS)
+    assert list_problems() == sorted(others | vaes | wide | TOYS)
 
 
 @pytest.mark.parametrize("name", ["conv", "depth", "digits", "psa", "quick", "vae", "width"])
@@ -462,6 +464,7 @@ DIGESTS = {
     "conv-quick": "ef79c04fff85fc7e",
     "depth": "9cf590888d84bbdf",
     "digits": "4f404ec4215c0cd5",
+    "initialisation": "82e701470187f8d7",
     "psa": "0877f18704079c88",
     "quick": "f3ff4f5e61b128eb",
     "seeds": "7f6d4a24c12b349c",
@@ -470,8 +473,14 @@ DIGESTS = {
     "temperature-quick": "eadf65f417ca1e31",
     "toy": "76e05b8605bac8ee",
     "toy-quick": "cc15b179426f3a57",
+    "train-cifar": "a902fa6e78e1df23",
+    "train-cifar-quick": "642d115f343c97ff",
     "train-digits": "6600225b97c9b899",
     "train-digits-quick": "dc2caf3fa68fc43d",
+    "train-fashion": "6d587bd4d18b7e7b",
+    "train-fashion-quick": "ecc42aa0e9000a18",
+    "train-mnist": "b3fc894c58e24205",
+    "train-mnist-quick": "db78a75c2db58260",
     "vae": "3b63b7dd965d3405",
     "vae-quick": "b8eb71c2f56445de",
     "weights": "6c15e4f3a6ce9a31",
@@ -659,9 +668,9 @@ def test_a_file_that_is_not_toml_is_refused(content, sentence, tmp_path):
             '["mine.toml"]',
             '["mine"]',
             "suite.toml, line 2: unknown problem 'mine', which is no path of a .toml file either; "
-            "choose one of conv, digits, digits-train, distance, growth, hashing, p-norm, "
-            "polynomial, psa, quadratic, quick, three-bits, vae-12, vae-12-12, vae-8, "
-            "vae-8-8, weights",
+            "choose one of cifar, conv, digits, digits-train, distance, fashion-conv, "
+            "fashion-dense, growth, hashing, mnist-conv, mnist-dense, p-norm, polynomial, psa, "
+            "quadratic, quick, three-bits, vae-12, vae-12-12, vae-8, vae-8-8, weights",
         ),
         (
             '["mine.toml"]',

@@ -58,7 +58,7 @@ def runs_of_two(tmp_path_factory):
 
     def advance(state, first, last, rates=(0.1, 0.5), loss=None):
         rates = jnp.asarray(rates)
-        of = (loss or made.loss, make, plan.batch, momentum, rates, keys)
+        of = (loss or made.loss, make, plan.batch, True, momentum, rates, keys)
         return engine.advance(*of, state, built.data, first, last)
 
     return made, start, keys, advance
@@ -133,7 +133,7 @@ def test_ten_times_the_initial_loss_for_a_hundred_steps_is_a_divergence(runs_of_
         return optax.sgd(rate)
 
     def train(loss, last):
-        of = (loss, plain, made.plan.batch, 0.0, jnp.ones(2), keys)
+        of = (loss, plain, made.plan.batch, True, 0.0, jnp.ones(2), keys)
         return engine.advance(*of, state, made.built.data, 0, last)
 
     # After n steps the weight is n, and the loss of step n is -n: beyond 10 from step 11 on.

@@ -1,4 +1,4 @@
-"""The compiled loop of training: runs of several rates and seeds side by side."""
+"""The compiled loop of training: runs of several rates and seeds, side by side if small."""
 
 from collections.abc import Callable
 from functools import partial
@@ -51,11 +51,12 @@ def begin(
     return State(params, optimiser, learned, initial, zero, zero - 1)
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2))
+@partial(jax.jit, static_argnums=(0, 1, 2, 3))
 def advance(
     loss: Any,
     make: Make,
     batch: int,
+    side_by_side: bool,
     momentum: Any,
     rates: Float[Array, " runs"],
     keys: Array,
@@ -73,6 +74,7 @@ def advance(
         loss: an estimator; one with learned parts adapts them after each step.
         make: makes the optimiser.
         batch: the examples of a step.
+        side_by_side: whether runs make each step together, or follow each other.
         momentum: of the optimiser.
         rates: of the runs.
         keys: of the runs; those with one key see the same batches and uniforms.
@@ -114,17 +116,28 @@ def advance(
         kept = jax.tree.map(lambda old, one: jnp.where(ended, old, one), state, new)
         return kept._replace(diverged=new.diverged)
 
-    orders = jax.vmap(order_of, (0, None))
+    def run(state: State, rate: Array, key: Array) -> State:
+        def body(number: Array, carry: tuple[State, Array]) -> tuple[State, Array]:
+            state, order = carry
+            order = jax.lax.cond(
+                number % per_epoch == 0, lambda: order_of(key, number // per_epoch), lambda: order
+            )
+            return step(state, rate, key, order, number), order
 
-    def body(number: Array, carry: tuple[State, Array]) -> tuple[State, Array]:
-        state, order = carry
-        order = jax.lax.cond(
-            number % per_epoch == 0, lambda: orders(keys, number // per_epoch), lambda: order
-        )
-        return jax.vmap(step, (0, 0, 0, 0, None))(state, rates, keys, order, number), order
+        start = (state, order_of(key, jnp.asarray(first // per_epoch)))
+        return jax.lax.fori_loop(first, last, body, start)[0]
 
-    start = (state, orders(keys, jnp.asarray(first // per_epoch)))
-    return jax.lax.fori_loop(first, last, body, start)[0]
+    return over_runs(run, side_by_side)(state, rates, keys)
+
+
+def over_runs(run: Callable[..., Any], side_by_side: bool) -> Callable[..., Any]:
+    """Return a function of one run as a function of several, along the first axis of its arguments.
+
+    Args:
+        run: a function of what belongs to one run.
+        side_by_side: whether to compute them at once, or one after the other.
+    """
+    return jax.vmap(run) if side_by_side else lambda *of: jax.lax.map(lambda own: run(*own), of)
 
 
 def _finite(tree: Any) -> Bool[Array, ""]:

@@ -8,17 +8,21 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from gradbench.core.contract import Batch, Loss, Params, scalar_of
+from gradbench.core.run import batch_size
 from gradbench.models.losses import Readout
 from gradbench.results.runs import CURVES
+from gradbench.suites.training.engine import over_runs
 
 _ENSEMBLE = 10  # samples whose predictions are averaged
+_AT_ONCE = 256  # examples of a large network that are worked on at a time
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2))
+@partial(jax.jit, static_argnums=(0, 1, 2, 3))
 def evaluate(
     network: Any,
     sampled: Loss,
     samples: int,
+    side_by_side: bool,
     params: Params,
     key: Array,
     data: Batch,
@@ -30,6 +34,7 @@ def evaluate(
         network: the network.
         sampled: an estimator whose value is the mean of the objective over sampled states.
         samples: the samples of each example that losses are the mean of.
+        side_by_side: whether to compute runs at once, or one after the other and in parts.
         params: the parameters, with a first axis of runs.
         key: the same key for all methods, so that they are compared on the same uniforms.
         data: the examples that are trained on.
@@ -37,8 +42,9 @@ def evaluate(
     """
 
     def mean_loss(params: Params, key: Array, batch: Batch) -> Array:
+        loss = sampled if side_by_side else _in_parts(sampled)
         draws = jax.lax.map(
-            lambda k: scalar_of(sampled(params, k, batch)), jax.random.split(key, samples)
+            lambda k: scalar_of(loss(params, k, batch)), jax.random.split(key, samples)
         )
         return jnp.mean(draws)
 
@@ -51,7 +57,21 @@ def evaluate(
         found = [mean_loss(params, own, data), mean_loss(params, other, test), *shares]
         return dict(zip(CURVES, found, strict=True))
 
-    return jax.vmap(one)(params)
+    return over_runs(one, side_by_side)(params)
+
+
+def _in_parts(loss: Loss) -> Loss:
+    """Return the mean loss of a batch, computed for some hundred examples at a time."""
+
+    def whole(params: Params, key: Array, batch: Batch) -> Array:
+        def example(pair: Any) -> Array:
+            key, own = pair
+            return scalar_of(loss(params, key, jax.tree.map(lambda leaf: leaf[None], own)))
+
+        keys = jax.random.split(key, batch_size(batch))
+        return jnp.mean(jax.lax.map(example, (keys, batch), batch_size=_AT_ONCE))
+
+    return whole
 
 
 def _classes(network: Any) -> bool:

@@ -26,6 +26,7 @@ from gradbench.suites.problem import as_json
 from gradbench.suites.train import OPTIMISERS
 from gradbench.suites.training.engine import Make, State, advance, begin
 from gradbench.suites.training.evaluate import evaluate
+from gradbench.suites.training.work import is_small
 
 SAVE_SECONDS = 15.0  # between two states on disk
 _CALL_SECONDS = 3.0  # of one call of compiled code: Ctrl-C and the disk wait no longer
@@ -36,7 +37,8 @@ class Group:
     """Runs of one problem, estimator and optimiser, at several rates and seeds.
 
     ``built`` is the problem; seeds are numbers of its replicates, which differ in their initial
-    parameters, batches and draws, not in the data. ``phase`` is "search" or "report".
+    parameters, batches and draws, not in the data. ``phase`` is "search" or "report", and ``plan``
+    the plan of the runs of that phase.
     """
 
     built: ProblemInstance
@@ -67,6 +69,7 @@ class Group:
             "kept": list(self.kept),
             "samples": plan.samples,
             "dtype": self.dtype,
+            **({} if plan.evaluated is None else {"evaluated": plan.evaluated}),
         }
 
     @property
@@ -133,7 +136,7 @@ def train_group(results: Results, group: Group, say: Callable[[int], None]) -> N
     rates = jnp.asarray([rate for rate, _ in group.lanes])
     keys = group.stacked(lambda built: built.key("training"))
     make, momentum = group.make
-    how = (group.loss, make, plan.batch, momentum, rates, keys)
+    how = (group.loss, make, plan.batch, is_small(group.built), momentum, rates, keys)
     advance(*how, progress.state, group.built.data, 0, 0)  # compiled before anything is timed
     saved, pace, spent, timed = time.monotonic(), 10.0, 0.0, 0
     while progress.step < plan.steps:
@@ -181,14 +184,15 @@ def _record(group: Group, progress: Progress) -> None:
     built, step, state = group.built, progress.step, progress.state
     key = jax.random.key(named_seed(built.seed, built.problem.base, "evaluation"))
     sampled = estimator("reinforce", built.network)
+    first = slice(group.plan.evaluated)
     found = evaluate(
         built.network,
         sampled,
         group.plan.samples,
+        is_small(built),
         state.params,
         jax.random.fold_in(key, step),
-        built.data,
-        built.batch,
+        *jax.tree.map(lambda leaf: leaf[first], (built.data, built.batch)),
     )
     ended = np.asarray(state.diverged) >= 0
     for name in CURVES:

@@ -17,12 +17,15 @@ from gradbench.core.platform import check_platform
 from gradbench.core.precision import float64, single
 from gradbench.core.specs import family
 from gradbench.estimators.registry import claims_of, families_of, make_estimator
+from gradbench.metrics.untrained import trained_methods
 from gradbench.results.runs import Stored, load
 from gradbench.results.store import Results
+from gradbench.suites.budget import in_words
 from gradbench.suites.instance import ProblemInstance, build, estimator
 from gradbench.suites.plan import Plan
 from gradbench.suites.suite import Suite
 from gradbench.suites.train import check_batch
+from gradbench.suites.training.budget import training_budget
 from gradbench.suites.training.errors import measure_errors
 from gradbench.suites.training.group import Group, train_group
 from gradbench.suites.training.search import search
@@ -30,7 +33,9 @@ from gradbench.suites.training.search import search
 EXACT = "exact"  # the estimator whose runs are the reference
 
 
-def train_suite(suite: Suite, directory: Path, seed: int, progress: bool) -> Results:
+def train_suite(
+    suite: Suite, directory: Path, seed: int, progress: bool, force: bool = False
+) -> Results:
     """Do all of a suite of training that is not stored yet, and return the closed results.
 
     A run that diverges is recorded as such, and the others go on.
@@ -40,14 +45,17 @@ def train_suite(suite: Suite, directory: Path, seed: int, progress: bool) -> Res
         directory: that of the results.
         seed: of data, initial parameters, batches and draws.
         progress: whether to show a bar.
+        force: also train what asks for days, or for more memory than is likely to be meant.
 
     Raises:
-        GradbenchError: the suite or its problems are wrong, the results cannot be written, or a
-            platform computes wrong values.
+        GradbenchError: the suite or its problems are wrong or ask for too much, the results cannot
+            be written, or a platform computes wrong values.
     """
     plan = plan_of(suite)
     with precision(suite):
         problems = list(build_problems(suite, seed))
+        if not force:
+            training_budget(suite, problems).check(suite.name)
         check_platform()  # before anything is written
         results = Results.open_or_create(
             directory,
@@ -60,7 +68,7 @@ def train_suite(suite: Suite, directory: Path, seed: int, progress: bool) -> Res
         )
     with results, precision(suite):
         runs = plan.runs(len(problems), len(suite.estimators), suite.replicates)
-        total = (runs["search"] + runs["reported"]) * plan.steps
+        total = runs["search"] * plan.search.steps + runs["reported"] * plan.steps
         with tqdm(
             total=total, unit=" steps", unit_scale=True, dynamic_ncols=True, disable=not progress
         ) as bar:
@@ -82,13 +90,14 @@ def _train_all(
         name = f"{built.problem.name}, {optimiser}, {spec}"
 
         def group(rates: tuple[float, ...], phase: str, seeds: range, spec: str = spec) -> Group:
-            return Group(built, spec, optimiser, phase, rates, tuple(seeds), plan, suite.dtype)
+            own = plan.search if phase == "search" else plan
+            return Group(built, spec, optimiser, phase, rates, tuple(seeds), own, suite.dtype)
 
         def attempt(rates: tuple[float, ...], name: str = name, group: Any = group) -> Stored:
             bar.set_description(f"{name}: rates")
             tried = group(rates, "search", search_seeds(suite))
             if rates != plan.rates:
-                bar.total += len(tried.lanes) * plan.steps
+                bar.total += len(tried.lanes) * tried.plan.steps
             train_group(results, tried, bar.update)
             stored = load(results, "runs", tried.identity)
             assert stored is not None  # by train_group
@@ -150,15 +159,25 @@ def build_problems(suite: Suite, seed: int) -> Iterator[ProblemInstance]:
         yield built
 
 
-def describe_training(suite: Suite, seed: int) -> str:
-    """Return what ``train_suite`` would do, with the budget of the search.
+def describe_training(suite: Suite, seed: int, directory: Path, force: bool = False) -> str:
+    """Return what ``train_suite`` would do, with the budget of the search and of all of it.
+
+    Args:
+        suite: the suite, with a ``plan``.
+        seed: of the data.
+        directory: that of the results.
+        force: also describe what is refused without it.
 
     Raises:
         GradbenchError: as ``train_suite``.
     """
     plan = plan_of(suite)
     with precision(suite):
-        units = {one.problem.name: one.units for one in build_problems(suite, seed)}
+        problems = list(build_problems(suite, seed))
+        asked = training_budget(suite, problems)
+    if not force:
+        asked.check(suite.name)
+    units = {one.problem.name: one.units for one in problems}
     runs = plan.runs(len(suite.problems), len(suite.estimators), suite.replicates)
     rates = f"{len(plan.rates)} rates from {plan.rates[0]:g} to {plan.rates[-1]:g}"
     lines = [
@@ -172,6 +191,8 @@ def describe_training(suite: Suite, seed: int) -> str:
         f"  {runs['reported']:,} reported, {suite.replicates} seeds for each method, none of the "
         "search",
     ]
+    if plan.search_steps is not None:
+        lines[-2] += f", of {plan.search_steps:,} steps each"
     if not runs["search"]:
         lines[-2] = f"  none to search the rate, which is {plan.rates[0]:g}"
     if plan.measured:
@@ -180,4 +201,15 @@ def describe_training(suite: Suite, seed: int) -> str:
             f"  errors of gradients at the steps {steps}: {suite.draws} draws on {plan.examples} "
             "examples"
         )
+    lines.append(f"  {in_words(asked.hours, asked.gigabytes, asked.disk)}")
+    total = len(suite.problems) * len(plan.optimisers) * len(suite.estimators)
+    lines.append(f"  {directory}: {_trained(directory)} of {total} methods are trained")
     return "\n".join(lines)
+
+
+def _trained(directory: Path) -> int:
+    """Return how many methods are trained in a directory, 0 where there are no results."""
+    try:
+        return trained_methods(Results.open(directory))
+    except GradbenchError:
+        return 0
