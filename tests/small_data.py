@@ -71,6 +71,26 @@ def small_sources():
     }
 
 
+def topics(train, test, words, classes=4):
+    """Made-up documents, each class with words of its own: their source, and files of them."""
+    rng, letters = np.random.default_rng(3), "bcdfghjklmnpqrstvwxz"
+    vocabulary = [f"{a}{b}{a}" for a in letters for b in letters][:words]
+    shares = rng.dirichlet(np.full(words, 0.1), classes)
+
+    def document(kind):
+        counts = rng.multinomial(40, 0.9 * shares[kind] + 0.1 / words)
+        said = [word for word, n in zip(vocabulary, counts, strict=True) for _ in range(n)]
+        return f"class{kind}\t" + " ".join(said)
+
+    parts = {
+        name: [document(k % classes) for k in range(size)]
+        for name, size in (("train", train), ("test", test))
+    }
+    parts["train"][0] += " " + " ".join(vocabulary)  # so that all words are known
+    files = {f"{name}.txt": tabbed(own) for name, own in parts.items()}
+    return source(parts, bags(parts["train"], parts["test"]), bags_of), files
+
+
 def idx(array):
     head = bytes([0, 0, 8, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape)
     return head + array.tobytes()

@@ -33,7 +33,8 @@ from gradbench.metrics.ranking import difference_p, rank
 from gradbench.metrics.registry import METRICS, Metric, all_metrics, check_metrics, metric
 from gradbench.metrics.replicates import orderings, over_replicates
 from gradbench.metrics.stopping import relative_error
-from gradbench.metrics.training import gradient_errors, learning, trained
+from gradbench.metrics.trained import trained
+from gradbench.metrics.training import gradient_errors, learning
 from gradbench.metrics.unbiasedness import unbiasedness
 
 __all__ = [

@@ -10,6 +10,11 @@ def member(problem: str) -> str:
     return problem.partition("[")[2].rstrip("]") or problem
 
 
+def base(problem: str) -> str:
+    """Return the name of a problem without its variant."""
+    return problem.partition("[")[0]
+
+
 def place_names(places: Iterable[Place]) -> dict[Place, str]:
     """Return a name for each of some places, which has what distinguishes it from the others."""
     places = list(dict.fromkeys(places))

@@ -1,4 +1,4 @@
-"""Runs of training as frames: curves, errors of gradients on the way, and results of methods.
+"""Runs of training as frames: curves, and errors of gradients on the way.
 
 Losses and accuracies are of networks whose states are sampled, whatever a method trained with.
 """
@@ -14,10 +14,9 @@ from gradbench.core.atomic import Json
 from gradbench.core.errors import GradbenchError
 from gradbench.core.specs import family, parse_spec
 from gradbench.metrics.directory import Directory, opened
-from gradbench.metrics.distributions import t_quantile
-from gradbench.metrics.intervals import LEVEL
 from gradbench.metrics.untrained import METHOD, is_training
 from gradbench.results import runs
+from gradbench.results.quantities import LOSS, Quantity, judged_by, read_quantity
 from gradbench.results.runs import CURVES
 from gradbench.results.store import Results
 
@@ -45,39 +44,84 @@ def learning(results: Directory) -> pd.DataFrame:
         and test_loss (of the data and of test examples), accuracy, ensemble_accuracy and
         mean_field_accuracy (of test examples, with one sample, the mean of ten, and the mean field;
         NaN without classes) and diverged (the step, NaN of others). After a divergence there is
-        NaN. Runs that are not finished end where they are.
+        NaN. Runs that are not finished end where they are. Where a suite judges by something
+        else than the loss there are also result and judged_by, such as "precision(at=100)"; where
+        it has a second phase, continued, whether the step is one of that.
 
     Raises:
         GradbenchError: the results are not of training, or none is stored.
     """
     found = _of_training(results)
+    suite = found.manifest["suite"]
+    quantity = judged_by(found.manifest)
     pace = {
         runs.identifier(one.identity): float(one.arrays["seconds"][0] / one.arrays["steps"][0])
         / float(one.arrays["runs"][0])
         for one in runs.stored(found, "times")
         if {"seconds", "steps", "runs"} <= set(one.arrays) and one.arrays["steps"].all()
     }
-    rows: list[dict[str, Any]] = []
-    for one in runs.stored(found):
-        if one.identity["phase"] != "report":
-            continue
-        seconds = pace.get(runs.identifier(one.identity), math.nan)
-        for lane, (rate, seed) in enumerate(_lanes(one.identity)):
-            ended = one.arrays["diverged"][lane]
-            head = _head(found, one.identity, seed) | {"rate": rate}
-            for k, step in enumerate(one.arrays["steps"]):
-                curves = {name: one.arrays[name][k, lane] for name in CURVES}
-                rows.append(
-                    head
-                    | {"step": int(step), "seconds": seconds * step}
-                    | curves
-                    | {"diverged": ended if ended >= 0 else math.nan, "done": one.done}
-                )
+    # Without parameters, which may be large.
+    every = [
+        one._replace(arrays={key: array for key, array in one.arrays.items() if "/" not in key})
+        for one in runs.stored(found)
+    ]
+    place = {problem["name"]: number for number, problem in enumerate(suite["problems"])}
+    every.sort(key=lambda one: place.get(one.identity["problem"], len(place)))
+    reported = {
+        runs.identifier(one.identity): one for one in every if one.identity["phase"] == "report"
+    }
+    rows = [
+        row for key, one in reported.items() for row in _rows(found, one, quantity, pace.get(key))
+    ]
+    if suite["plan"].get("continuation"):
+        rows = [row | {"continued": False} for row in rows]
+        for one in every:
+            if (after := one.identity.get("after")) in reported:
+                own = _rows(found, one, quantity, pace.get(runs.identifier(one.identity)))
+                rows += _continued(own, reported[after], pace.get(after, math.nan))
     if not rows:
         raise GradbenchError(
             f"{str(found.directory)!r} has no reported run yet; give the same `gradbench run` again"
         )
     return pd.DataFrame(rows)
+
+
+def _rows(
+    results: Results, one: runs.Stored, quantity: Quantity, pace: float | None
+) -> list[dict[str, Any]]:
+    """Return the rows of runs, given the seconds of one step."""
+    rows: list[dict[str, Any]] = []
+    for lane, (rate, seed) in enumerate(_lanes(one.identity)):
+        ended = one.arrays["diverged"][lane]
+        head = _head(results, one.identity, seed) | {"rate": rate}
+        for k, step in enumerate(one.arrays["steps"]):
+            curves = {name: one.arrays[name][k, lane] for name in CURVES}
+            if quantity != LOSS:
+                result = one.arrays[quantity.name][k, lane]
+                curves |= {"result": result, "judged_by": quantity.spec}
+            rows.append(
+                head
+                | {"step": int(step), "seconds": math.nan if pace is None else pace * step}
+                | curves
+                | {"diverged": ended if ended >= 0 else math.nan, "done": one.done}
+            )
+    return rows
+
+
+def _continued(
+    rows: list[dict[str, Any]], before: runs.Stored, pace: float
+) -> list[dict[str, Any]]:
+    """Return the rows of a second phase with the steps and the seconds of the first one added."""
+    base = int(before.arrays["steps"][-1])
+    lanes = zip(_lanes(before.identity), before.arrays["diverged"], strict=True)
+    ended = {seed: float(step) for (_, seed), step in lanes if step >= 0}
+    return [
+        row
+        | {"step": row["step"] + base, "seconds": row["seconds"] + pace * base, "continued": True}
+        | {"diverged": ended.get(row["seed"], row["diverged"] + base)}
+        for row in rows
+        if row["step"] > 0  # at 0 they are what the first phase ended with
+    ]
 
 
 def gradient_errors(results: Directory) -> pd.DataFrame:
@@ -126,86 +170,25 @@ def rmse_along(errors: pd.DataFrame, average: int, path: str = "own") -> pd.Seri
     return np.exp(logs.groupby([rows[column] for column in RUN], sort=False).mean())
 
 
-def trained(results: Directory, level: float = LEVEL) -> pd.DataFrame:
-    """Rank the methods by their result: the final training loss, by sampling, over seeds.
-
-    The rank is one more than the number of estimators that are significantly better with the same
-    problem and optimiser: differences of losses are paired by seed and compared by Student's t. A
-    method that diverged with some seed is behind all that did not.
-
-    Args:
-        results: a directory of results of training, or its path.
-        level: the level of the comparisons and of the intervals.
-
-    Returns:
-        A frame with a row for each method, best first: problem, optimiser, rank, estimator, family,
-        what a sweep varies, rate, seeds, diverged (how many of them), the means of loss, test_loss,
-        accuracy, ensemble_accuracy and mean_field_accuracy at the last step, loss_se, loss_low and
-        loss_high, and seconds of a run. Runs that are not finished are left out.
-
-    Raises:
-        GradbenchError: the results are not of training, or no run is finished.
-    """
-    rows = final(learning(results))
-    found = []
-    for place, group in rows.groupby(METHOD[:2], sort=False):
-        table = group.pivot(index="seed", columns="estimator", values="loss")
-        own = [
-            dict(zip(METHOD[:2], place, strict=True))
-            | {"rank": 1 + _better(table, name, level), "estimator": name}
-            | _summary(group[group["estimator"] == name], level)
-            for name in table.columns
-        ]
-        found += sorted(own, key=lambda row: (row["rank"], row["diverged"], row["loss"]))
-    frame = pd.DataFrame(found)
-    return frame.drop(
-        columns=[c for c in frame if frame[c].isna().all() and c.endswith("accuracy")]
-    )
+def quantity_of(frame: pd.DataFrame) -> Quantity:
+    """Return what methods are judged by, in a frame of ``learning`` or ``trained``."""
+    return read_quantity(frame["judged_by"].iloc[0]) if "judged_by" in frame else LOSS
 
 
 def final(curves: pd.DataFrame) -> pd.DataFrame:
     """Return the last step of each finished run, in a frame of ``learning``.
 
+    Of runs with a second phase it is the last one before that.
+
     Raises:
         GradbenchError: no run is finished.
     """
     done = curves[curves["done"]]
+    if "continued" in done:
+        done = done[~done["continued"]]
     if done.empty:
         raise GradbenchError("no run is finished; give the same `gradbench run` again")
     return done.loc[done.groupby(RUN, sort=False)["step"].idxmax()].reset_index(drop=True)
-
-
-def _better(table: pd.DataFrame, name: str, level: float) -> int:
-    """Return how many methods have significantly less loss than one."""
-    own, count = table[name].to_numpy(), 0
-    for other in table.columns:
-        losses = table[other].to_numpy()
-        gap = own - losses
-        both = np.isfinite(gap)
-        if np.isfinite(losses).all() and not np.isfinite(own).all():
-            count += 1
-        elif both.all() and len(gap) > 1 and gap.mean() > 0:
-            error = gap.std(ddof=1) / math.sqrt(len(gap))
-            count += gap.mean() > t_quantile((1 + level) / 2, len(gap) - 1) * error
-    return int(count)
-
-
-def _summary(group: pd.DataFrame, level: float) -> dict[str, Any]:
-    first, losses = group.iloc[0], group["loss"]
-    se = losses.std(ddof=1) / math.sqrt(len(losses)) if len(losses) > 1 else math.nan
-    half = t_quantile((1 + level) / 2, len(losses) - 1) * se if len(losses) > 1 else math.nan
-    mean = losses.mean(skipna=False)
-    others = {c: first[c] for c in group if c not in {*RUN, *CURVES, *_OF_STEPS}}
-    return (
-        others
-        | {"seeds": len(losses), "diverged": int(group["diverged"].notna().sum())}
-        | {name: group[name].mean() for name in CURVES}
-        | {"loss": mean, "loss_se": se, "loss_low": mean - half, "loss_high": mean + half}
-        | {"seconds": group["seconds"].mean()}
-    )
-
-
-_OF_STEPS = {"step", "seconds", "diverged", "done"}
 
 
 def _of_training(results: Directory) -> Results:

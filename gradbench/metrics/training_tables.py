@@ -9,6 +9,8 @@ from gradbench.core.specs import label
 from gradbench.core.text import FORMATS
 from gradbench.metrics.intervals import digits
 from gradbench.metrics.render import render
+from gradbench.metrics.training import quantity_of
+from gradbench.results.quantities import LOSS, Quantity
 
 _SHARES = {
     "accuracy": "accuracy",
@@ -27,13 +29,17 @@ class Table(NamedTuple):
 
 def tables_of(frame: pd.DataFrame) -> list[Table]:
     """Return a ``gradbench.metrics.trained`` as tables, one for each problem and optimiser."""
+    quantity = quantity_of(frame)
     shares = {column: title for column, title in _SHARES.items() if column in frame}
-    heads = ["rank", "estimator", "rate", "loss", "test loss", *shares.values(), "seconds"]
+    judged = [] if quantity == LOSS else [quantity]
+    then = [one for one in (*judged, LOSS) if f"continued_{one.column}" in frame]
+    heads = ["rank", "estimator", "rate", *(one.title for one in judged), "loss", "test loss"]
+    heads += [*shares.values(), *(f"{one.name}, continued" for one in then), "seconds"]
     return [
         Table(
             f"{problem}, {optimiser}",
             heads,
-            [_row(row, list(shares)) for row in group.to_dict("records")],
+            [_row(row, judged, list(shares), then) for row in group.to_dict("records")],
         )
         for (problem, optimiser), group in frame.groupby(["problem", "optimiser"], sort=False)
     ]
@@ -56,26 +62,45 @@ def training_table(frame: pd.DataFrame, form: str = "terminal", limit: int | Non
         render([table.heads, *table.rows], form, table.title, right=2)
         for table in tables_of(frame.head(limit))
     ]
-    note = (
-        "The loss is that of the training data, with sampled states, the mean over seeds:\n"
-        "0.213(4) is 0.213 with a standard error of 0.004. Accuracies are of test examples.\n"
-        "A rank is one more than the number of methods with significantly less loss, by seed."
-    )
+    quantity = quantity_of(frame)
+    better = "significantly less loss"
+    lines = [
+        "The loss is that of the training data, with sampled states, the mean over seeds:",
+        "0.213(4) is 0.213 with a standard error of 0.004. Accuracies are of test examples.",
+    ]
+    if quantity != LOSS:
+        better = f"a significantly {quantity.better} {quantity.title}"
+        lines[1] = "0.213(4) is 0.213 with a standard error of 0.004."
+    if "continued_loss" in frame:
+        lines.append("Continued: after a second phase, with one unbiased estimator for all.")
+    lines.append(f"A rank is one more than the number of methods with {better}, by seed.")
+    note = "\n".join(lines)
     return "\n\n".join([*parts, FORMATS.find(form).note(note)])
 
 
-def _row(row: dict[str, Any], shares: list[str]) -> list[str]:
+def _row(
+    row: dict[str, Any], judged: list[Quantity], shares: list[str], then: list[Quantity]
+) -> list[str]:
     bad, seeds = row["diverged"], row["seeds"]
-    loss = f"diverged, {bad} of {seeds}" if bad else digits(row["loss"], row["loss_se"])
+    diverged = f"diverged, {bad} of {seeds}"
     return [
         str(row["rank"]),
         label(row["estimator"]),
         f"{row['rate']:g}",
-        loss,
+        *(diverged if bad else _value(one, row) for one in judged),
+        diverged if bad and not judged else _value(LOSS, row),
         _number(row["test_loss"]),
         *(f"{100 * row[name]:.1f} %" if row[name] == row[name] else "" for name in shares),
+        *(one.text(row[f"continued_{one.column}"]) for one in then),
         f"{row['seconds']:.2g}" if row["seconds"] == row["seconds"] else "",
     ]
+
+
+def _value(quantity: Quantity, row: dict[str, Any]) -> str:
+    """Return the mean over seeds of a quantity with its standard error."""
+    unit = 100 if quantity.share else 1
+    text = digits(unit * row[quantity.column], unit * row[f"{quantity.column}_se"])
+    return f"{text} %" if quantity.share else text
 
 
 def _number(value: float) -> str:

@@ -28,9 +28,10 @@ def trained_methods(results: Results) -> int:
     Raises:
         CorruptFile: a file is damaged.
     """
+    last = "continue" if results.manifest["suite"]["plan"].get("continuation") else "report"
     done = {
         tuple(one.identity[key] for key in METHOD)
         for one in runs.stored(results)
-        if one.done and one.identity["phase"] == "report"
+        if one.done and one.identity["phase"] == last
     }
     return len(done)

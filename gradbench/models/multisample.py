@@ -58,6 +58,14 @@ class MultiSample:
         return bound(self.losses(params, example, binary))
 
 
+def as_weights(model: Any) -> Any:
+    """Return a model whose exp(-f) is an importance weight: an ELBO with its divergence sampled."""
+    objective = getattr(model, "objective", None)
+    if getattr(objective, "kl", "sampled") == "sampled":
+        return model
+    return model.with_objective(replace(objective, kl="sampled"))
+
+
 def bound(losses: Float[Array, "... samples"]) -> Float[Array, "..."]:
     """Return -log mean_k exp(-f_k)."""
     return math.log(losses.shape[-1]) - jax.nn.logsumexp(-losses, axis=-1)

@@ -1,7 +1,6 @@
 """Predictions of trained networks: outputs, codes and bounds, of many examples at a time."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -16,7 +15,7 @@ from gradbench.core.noise import get_noise
 from gradbench.core.run import draw_state, run_model
 from gradbench.core.uniforms import check_key, open_uniform, random_words
 from gradbench.models.losses import ensemble
-from gradbench.models.multisample import bound
+from gradbench.models.multisample import as_weights, bound
 from gradbench.models.structure import has_latent_weights, is_activated
 
 _AT_ONCE = 256  # examples that are worked on at a time
@@ -103,10 +102,7 @@ class Predicts:
             raise GradbenchError(
                 "bound() got binary weights, which all examples share; give an SBN"
             )
-        network: Any = self
-        if getattr(self.objective, "kl", "sampled") != "sampled":
-            network = network.with_objective(replace(self.objective, kl="sampled"))
-        return _bound(network, samples, params, batch, key)
+        return _bound(as_weights(self), samples, params, batch, key)
 
 
 def _objective(model: Any) -> Any:

@@ -30,6 +30,7 @@ from gradbench.plots.diagnoses import diagnoses
 from gradbench.plots.error_and_result import error_and_result
 from gradbench.plots.gradient_errors import error_along
 from gradbench.plots.growth import bias_growth, deviation_growth, growth
+from gradbench.plots.judged import result_along, result_by_size
 from gradbench.plots.labels import Point, direct_labels
 from gradbench.plots.learning import learning, learning_time
 from gradbench.plots.overview import overview
@@ -86,6 +87,8 @@ __all__ = [
     "pareto_front",
     "plane",
     "plot",
+    "result_along",
+    "result_by_size",
     "rmse",
     "rmse_curve",
     "save",

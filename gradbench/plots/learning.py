@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from gradbench.plots.parts import each_problem
 from gradbench.plots.registry import figure
-from gradbench.plots.runs import log_axes, median_lines, run_panels
+from gradbench.plots.runs import log_axes, mark_second_phase, median_lines, run_panels
 from gradbench.plots.style import Style
 from gradbench.plots.view import View
 
@@ -63,5 +63,7 @@ def _drawn(frame: pd.DataFrame, what: str, title: str, x: str, label: str, view:
     def draw(rows: pd.DataFrame, ax: Axes, style: Mapping[str, Style]) -> None:
         median_lines(rows, x, "loss", ax, style)
         log_axes(ax, frame[x], label, "training loss")
+        if x == "step":
+            mark_second_phase(frame, x, ax)
 
     return run_panels(frame, what, title, draw, view)

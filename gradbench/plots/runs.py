@@ -44,6 +44,11 @@ def run_panels(frame: pd.DataFrame, what: str, title: str, draw: Draw, view: Vie
         GradbenchError: no rows, or those of several problems.
     """
     only_one(frame, ["problem"], what)
+    return method_panels(frame, title, draw, view)
+
+
+def method_panels(frame: pd.DataFrame, title: str, draw: Draw, view: View) -> Figure:
+    """Return the figure of ``run_panels`` of rows of one problem or several."""
     rows, optimisers = run_rows(frame, view), list(frame["optimiser"].unique())
     with rc_context(view.settings):
         figure, axes = panels(view, rows, optimisers, sharey="all", sharex="all")
@@ -70,16 +75,19 @@ def run_rows(frame: pd.DataFrame, view: View) -> list[Row]:
     return rows
 
 
-def median_lines(frame: pd.DataFrame, x: str, y: str, ax: Axes, style: Mapping[str, Style]) -> Axes:
+def median_lines(
+    frame: pd.DataFrame, x: str, y: str, ax: Axes, style: Mapping[str, Style], by: str = "step"
+) -> Axes:
     """Draw the median over seeds of each method, with a band from the least to the greatest.
 
-    A run that has diverged counts as infinite. Styles without a marker have no band.
+    A run that has diverged counts as infinite. Styles without a marker have no band. A point is of
+    all rows with one value of the column ``by``.
     """
     for estimator, look in style.items():
         rows = frame[frame["estimator"] == estimator]
-        at = rows.groupby("step", sort=True)
+        at = rows.groupby(by, sort=True)
         values = rows[y].fillna(math.inf if rows[y].notna().any() else math.nan)
-        lines = values.groupby(rows["step"]).agg(["median", "min", "max"])
+        lines = values.groupby(rows[by]).agg(["median", "min", "max"])
         lines = lines[lines["median"] < math.inf]
         places = at[x].mean().reindex(lines.index)
         curve(ax, look, places, lines["median"], estimator)
@@ -87,6 +95,13 @@ def median_lines(frame: pd.DataFrame, x: str, y: str, ax: Axes, style: Mapping[s
             sure = lines[lines["max"] < math.inf]
             band(ax, look, places[sure.index], sure["min"], sure["max"], estimator)
     return ax
+
+
+def mark_second_phase(frame: pd.DataFrame, x: str, ax: Axes) -> None:
+    """Draw a line where the second phase of runs begins, in a frame of ``learning``."""
+    if "continued" in frame and frame["continued"].any():
+        first = frame[~frame["continued"]]
+        ax.axvline(first[x].max(), color="0.6", lw=0.6, ls=":", zorder=0)
 
 
 def log_axes(ax: Axes, values: pd.Series, label: str, name: str) -> None:

@@ -1,13 +1,16 @@
 """The answer of a suite of training in sentences: does a smaller error train better?"""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 from markupsafe import Markup
 
 from gradbench.metrics.correlation import AVERAGES
 from gradbench.metrics.sentences import enumeration
+from gradbench.metrics.training import quantity_of
 from gradbench.report.numbers import codes
+from gradbench.results.quantities import LOSS
 
 
 def answer(found: pd.DataFrame, exact_path: pd.DataFrame) -> list[Markup]:
@@ -106,24 +109,65 @@ def best_methods(ranked: pd.DataFrame) -> list[Markup]:
     Args:
         ranked: a ``gradbench.metrics.trained``.
     """
+    quantity = quantity_of(ranked)
+    most = "greatest" if quantity.larger else "least"
     sentences = []
     for (problem, optimiser), rows in ranked.groupby(["problem", "optimiser"], sort=False):
         others = rows[rows["family"] != "exact"]
         if others.empty:
             continue
         best = others[others["rank"] == others["rank"].min()]["estimator"].tolist()
-        text = Markup("{}, <code>{}</code>: the least training loss has {}").format(
-            problem, optimiser, codes(best[:4])
+        text = Markup("{}, <code>{}</code>: the {} {} has {}").format(
+            problem, optimiser, most, quantity.title, codes(best[:4])
         )
         if len(best) > 4:
             text += f" and {len(best) - 4} more that cannot be told apart"
-        text += f" ({others.loc[others['rank'].idxmin(), 'loss']:.3f}"
+        text += f" ({quantity.text(others.loc[others['rank'].idxmin(), quantity.column])}"
         exact = rows[rows["family"] == "exact"]
         if len(exact):
-            text += f"; the exact gradient {exact['loss'].iloc[0]:.3f}"
+            text += f"; the exact gradient {quantity.text(exact[quantity.column].iloc[0])}"
         bad = others[others["diverged"] > 0]["estimator"].tolist()
         text += ")"
         if bad:
             text += Markup("; diverged with some seed: {}").format(codes(bad))
+        sentences.append(text + ".")
+    return sentences
+
+
+def continued_methods(ranked: pd.DataFrame, phase: Mapping[str, Any] | None) -> list[Markup]:
+    """Return what a second phase with one estimator for all changed, as sentences.
+
+    Args:
+        ranked: a ``gradbench.metrics.trained``.
+        phase: the estimator and the number of steps, None where there is no second phase.
+    """
+    if phase is None or "continued_loss" not in ranked:
+        return []
+    quantity = quantity_of(ranked)
+    steps = f"{phase['steps']:,}"
+    sentences = [
+        Markup(
+            "All methods went on for {} steps with {}, each at its own rate. A loss that falls by "
+            "more than that of the method that used this estimator from the start shows the bias "
+            "that had accumulated."
+        ).format(steps, codes([phase["estimator"]]))
+    ]
+    for (problem, optimiser), rows in ranked.groupby(["problem", "optimiser"], sort=False):
+        rows = rows.dropna(subset=["continued_loss"])
+        if rows.empty:
+            continue
+        falls = rows["loss"] - rows["continued_loss"]
+        at = rows.loc[falls.idxmax()]
+        text = Markup("{}, <code>{}</code>: the loss of {} falls most, from {} to {}").format(
+            problem,
+            optimiser,
+            codes([at["estimator"]]),
+            f"{at['loss']:.3f}",
+            f"{at['continued_loss']:.3f}",
+        )
+        if quantity != LOSS:
+            column = quantity.column
+            text += f"; the {quantity.title} goes from {quantity.text(at[column])} to "
+            text += quantity.text(at[f"continued_{column}"])
         sentences.append(text + ".")
     return sentences

@@ -3,16 +3,20 @@
 from collections.abc import Callable
 from typing import Any
 
+from markupsafe import Markup
+
 from gradbench import metrics
+from gradbench.metrics.training import quantity_of
 from gradbench.metrics.training_tables import tables_of
 from gradbench.metrics.untrained import unfinished_runs
 from gradbench.plots import drawings
 from gradbench.plots.parts import chosen
 from gradbench.plots.registry import FIGURES
 from gradbench.plots.style import in_order
-from gradbench.report.answer import answer, best_methods
+from gradbench.report.answer import answer, best_methods, continued_methods
 from gradbench.report.figures import Wide
 from gradbench.report.svg import embedded
+from gradbench.results.quantities import LOSS
 from gradbench.results.store import Results
 
 _MOST = 30  # figures
@@ -28,19 +32,30 @@ def parts_of_page(results: Results) -> dict[str, Any]:
     suite = results.manifest["suite"]
     plan = suite["plan"]
     ranked = metrics.trained(results)
-    found = metrics.correlation(results)
+    quantity = quantity_of(ranked)
     figures, left_out = _figures(results)
     seeds, steps = suite["replicates"], plan["steps"]
+    optimisers = f"{len(plan['optimisers'])} optimiser" + "s" * (len(plan["optimisers"]) > 1)
     return {
-        "lede": f"{len(suite['estimators'])} estimators, {len(plan['optimisers'])} optimisers, "
+        "lede": f"{len(suite['estimators'])} estimators, {optimisers}, "
         f"{seeds} seeds, {steps:,} steps of {plan['batch']} examples.",
         "unfinished": unfinished_runs(results),
-        "answer": answer(found, metrics.correlation(results, path="exact")),
+        "answer": _answer(results),
         "best": best_methods(ranked),
+        "continued": continued_methods(ranked, plan.get("continuation")),
+        "judged": f"They are judged by the {quantity.title}, of which {quantity.better} is better. "
+        * (quantity != LOSS),
         "wide": figures,
         "left_out": left_out,
         "tables": tables_of(ranked),
     }
+
+
+def _answer(results: Results) -> list[Markup]:
+    """Return the sentences on errors and results, none where no error was to be measured."""
+    if not results.manifest["suite"]["plan"]["measured"]:
+        return []
+    return answer(metrics.correlation(results), metrics.correlation(results, path="exact"))
 
 
 def _figures(results: Results) -> tuple[list[Wide], str]:

@@ -58,6 +58,7 @@ _IDENTITY: Shape = {
     "phase": name,
     "rates": filled(positive),
     "seeds": filled(natural),
+    "after?": name,
     ...: anything,
 }
 _INFO: Shape = {"identity": _IDENTITY, "step": natural, "done": flag, ...: anything}

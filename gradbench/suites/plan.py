@@ -6,8 +6,9 @@ from itertools import pairwise
 from typing import Annotated, NamedTuple
 
 from gradbench.core.errors import GradbenchError
-from gradbench.core.fields import Checked, Count, Distinct, Natural, Positive, unfit
+from gradbench.core.fields import Checked, Count, Distinct, Estimator, Natural, Positive, unfit
 from gradbench.core.specs import canonical, parse_spec
+from gradbench.results.quantities import read_quantity
 from gradbench.suites.train import OPTIMISERS
 
 
@@ -61,6 +62,22 @@ def _points(number: int) -> int:
     return number
 
 
+def _result(text: str) -> str:
+    return read_quantity(text).spec
+
+
+@dataclass(frozen=True)
+class Continuation:
+    """The table [training.continuation] of a suite: the second phase of reported runs.
+
+    Each of them goes on from where it ended, with its rate, for so many ``steps`` with one and the
+    same unbiased ``estimator``. What the loss falls by shows the bias that had accumulated.
+    """
+
+    estimator: Estimator
+    steps: Count
+
+
 @dataclass(frozen=True)
 class Plan:
     """The table [training] of a suite.
@@ -78,6 +95,12 @@ class Plan:
     where that is given, and else of all. At ``measured`` of these steps the errors of gradients are
     measured, by the ``draws`` of the suite on ``examples`` examples, along the run itself and along
     that with the exact gradient; 0 leaves them out.
+
+    Methods are compared by their ``result``, by default the training loss with sampled states:
+    "precision(at=100)" is the precision of the codes of test examples among those to train with,
+    "bound(samples=100)" the bound of -log p of test examples. Estimators of bounds, such as
+    ``vimco``, train that of ``bound_samples`` samples. With a ``continuation`` the reported runs
+    have a second phase.
     """
 
     optimisers: Distinct[Annotated[str, Checked(_optimiser)]]
@@ -92,6 +115,9 @@ class Plan:
     samples: Count = 4
     search_steps: Count | None = None
     evaluated: Count | None = None
+    bound_samples: Count | None = None
+    result: Annotated[str, Checked(_result)] | None = None
+    continuation: Continuation | None = None
 
     def __post_init__(self) -> None:
         """Refuse what does not go together."""

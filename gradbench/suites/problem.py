@@ -165,7 +165,10 @@ class Problem:
 
 
 # Keys that came later: results of before are those of a suite that does not use them.
-_LATER = ("until", "threshold", "reference", "parameters", "plan", "search_steps", "evaluated")
+_LATER = (
+    *("until", "threshold", "reference", "parameters", "plan"),
+    *("search_steps", "evaluated", "bound_samples", "result", "continuation"),
+)
 _LOCAL = "folder"  # where a file lies on this machine is no part of what is measured
 
 

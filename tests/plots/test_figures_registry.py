@@ -33,7 +33,8 @@ def mean_error(curves, title=""):
 BUILT_IN = [
     *("accuracy", "rmse", "cosine", "cost", "plane", "pareto", "bias_map"),
     *("overview", "growth", "temperature", "training", "losses"),
-    *("learning", "learning_time", "accuracies", "error_along", "error_and_result"),
+    *("result_along", "result_by_size", "learning", "learning_time", "accuracies"),
+    *("error_along", "error_and_result"),
     "correlations",
 ]
 

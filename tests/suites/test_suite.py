@@ -100,9 +100,11 @@ TOYS = {"distance", "p-norm", "polynomial", "quadratic", "three-bits"}
 def test_the_suites_and_problems_of_the_package_are_listed():
     trained = {"conv", "depth", "digits", "psa", "quick", "vae", "weights", "width"}
     more = {"initialisation", "train-cifar", "train-digits", "train-fashion", "train-mnist"}
+    more |= {"train-hashing", "train-vae"}
     assert list_suites() == sorted(trained | more | {"seeds", "temperature", "toy", "zoo"})
-    vaes = {"vae-12", "vae-12-12", "vae-8", "vae-8-8"}
+    vaes = {"vae-12", "vae-12-12", "vae-200", "vae-200-200", "vae-8", "vae-8-8"}
     wide = {"cifar", "fashion-conv", "fashion-dense", "mnist-conv", "mnist-dense"}
+    wide |= {"newsgroups-codes", "r8-codes"}
     others = {"conv", "digits", "digits-train", "growth", "hashing", "psa", "quick", "weights"}
     assert list_problems() == sorted(others | vaes | wide | TOYS)
 
@@ -479,8 +481,12 @@ DIGESTS = {
     "train-digits-quick": "dc2caf3fa68fc43d",
     "train-fashion": "6d587bd4d18b7e7b",
     "train-fashion-quick": "ecc42aa0e9000a18",
+    "train-hashing": "8d5267df7d7861fb",
+    "train-hashing-quick": "827629c5df3172d3",
     "train-mnist": "b3fc894c58e24205",
     "train-mnist-quick": "db78a75c2db58260",
+    "train-vae": "5c0ac40cc882a336",
+    "train-vae-quick": "f95ef2c22ba415ea",
     "vae": "3b63b7dd965d3405",
     "vae-quick": "b8eb71c2f56445de",
     "weights": "6c15e4f3a6ce9a31",
@@ -669,8 +675,9 @@ def test_a_file_that_is_not_toml_is_refused(content, sentence, tmp_path):
             '["mine"]',
             "suite.toml, line 2: unknown problem 'mine', which is no path of a .toml file either; "
             "choose one of cifar, conv, digits, digits-train, distance, fashion-conv, "
-            "fashion-dense, growth, hashing, mnist-conv, mnist-dense, p-norm, polynomial, psa, "
-            "quadratic, quick, three-bits, vae-12, vae-12-12, vae-8, vae-8-8, weights",
+            "fashion-dense, growth, hashing, mnist-conv, mnist-dense, newsgroups-codes, p-norm, "
+            "polynomial, psa, quadratic, quick, r8-codes, three-bits, vae-12, vae-12-12, vae-200, "
+            "vae-200-200, vae-8, vae-8-8, weights",
         ),
         (
             '["mine.toml"]',

@@ -67,6 +67,9 @@ def training_budget(suite: Suite, problems: Sequence[ProblemInstance]) -> Traini
                 plan.search.steps * step + _evaluation(plan.search, built) * run / rate
             )
             own += replicates * (plan.steps * step + _evaluation(plan, built) * run / rate)
+            if (then := plan.continuation) is not None:
+                again = _of_draw(then.estimator, built, plan.batch, run) / rate
+                own += replicates * then.steps * (_STEP + plan.batch * again)
             own += replicates * 2 * plan.measured * suite.draws * plan.examples * of_draw
             seconds += len(plan.optimisers) * (own + _PROGRAMS)
         state = 4e-9 * lanes * _STATE * coordinates_of(built.shapes())

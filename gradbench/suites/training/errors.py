@@ -14,7 +14,8 @@ from gradbench.core.pytrees import layer_vectors
 from gradbench.results import runs
 from gradbench.results.store import Results
 from gradbench.suites.instance import estimator
-from gradbench.suites.training.group import Group, load, restored
+from gradbench.suites.training.group import Group
+from gradbench.suites.training.stored import load, restored
 
 _FIT = 200  # steps that learned parts are adapted for along a run that is not their own
 Path = Literal["own", "exact"]

@@ -18,6 +18,7 @@ from gradbench.core.precision import float64, single
 from gradbench.core.specs import family
 from gradbench.estimators.registry import claims_of, families_of, make_estimator
 from gradbench.metrics.untrained import trained_methods
+from gradbench.results.quantities import read_quantity
 from gradbench.results.runs import Stored, load
 from gradbench.results.store import Results
 from gradbench.suites.budget import in_words
@@ -28,7 +29,9 @@ from gradbench.suites.train import check_batch
 from gradbench.suites.training.budget import training_budget
 from gradbench.suites.training.errors import measure_errors
 from gradbench.suites.training.group import Group, train_group
+from gradbench.suites.training.judge import Judge, make_judge
 from gradbench.suites.training.search import search
+from gradbench.suites.training.several import takes_several, trained_model
 
 EXACT = "exact"  # the estimator whose runs are the reference
 
@@ -69,6 +72,7 @@ def train_suite(
     with results, precision(suite):
         runs = plan.runs(len(problems), len(suite.estimators), suite.replicates)
         total = runs["search"] * plan.search.steps + runs["reported"] * plan.steps
+        total += runs["reported"] * (plan.continuation.steps if plan.continuation else 0)
         with tqdm(
             total=total, unit=" steps", unit_scale=True, dynamic_ncols=True, disable=not progress
         ) as bar:
@@ -85,13 +89,15 @@ def _train_all(
 ) -> None:
     """Train and measure all estimators with one optimiser, the exact gradient first."""
     plan = plan_of(suite)
+    judge = _judge(plan, built)
     reference: Group | None = None
     for spec in sorted(suite.estimators, key=lambda spec: family(spec) != EXACT):
         name = f"{built.problem.name}, {optimiser}, {spec}"
 
         def group(rates: tuple[float, ...], phase: str, seeds: range, spec: str = spec) -> Group:
             own = plan.search if phase == "search" else plan
-            return Group(built, spec, optimiser, phase, rates, tuple(seeds), own, suite.dtype)
+            how = (rates, tuple(seeds), own, suite.dtype)
+            return Group(built, spec, optimiser, phase, *how, judge=judge)
 
         def attempt(rates: tuple[float, ...], name: str = name, group: Any = group) -> Stored:
             bar.set_description(f"{name}: rates")
@@ -108,6 +114,9 @@ def _train_all(
         reported = group((rate,), "report", range(suite.replicates))
         bar.set_description(name)
         train_group(results, reported, bar.update)
+        if plan.continuation is not None:
+            bar.set_description(f"{name}: continued")
+            train_group(results, reported.continued(), bar.update)
         if family(spec) == EXACT:
             reference = reported
         if plan.measured:
@@ -115,6 +124,10 @@ def _train_all(
             measure_errors(results, reported, "own", reported, suite.draws)
             if reference is not None:
                 measure_errors(results, reported, "exact", reference, suite.draws)
+
+
+def _judge(plan: Plan, built: ProblemInstance) -> Judge | None:
+    return None if plan.result is None else make_judge(built, read_quantity(plan.result))
 
 
 def search_seeds(suite: Suite) -> range:
@@ -138,7 +151,7 @@ def build_problems(suite: Suite, seed: int) -> Iterator[ProblemInstance]:
 
     Raises:
         GradbenchError: a network is too large for exact gradients that the suite asks for, an
-            estimator does not take it, or a name that no folder can have.
+            estimator or the result does not take it, or a name that no folder can have.
     """
     plan = plan_of(suite)
     for name in (*suite.estimators, *plan.optimisers):
@@ -152,8 +165,15 @@ def build_problems(suite: Suite, seed: int) -> Iterator[ProblemInstance]:
             if plan.measured or any(family(spec) == EXACT for spec in suite.estimators):
                 few = jax.tree.map(lambda leaf: leaf[: plan.examples], built.data)
                 exact.check_size(built.network, jax.eval_shape(built.initial), few)
-            for spec in suite.estimators:
-                make_estimator(spec, built.network)
+            then = (plan.continuation.estimator,) if plan.continuation else ()
+            for spec in (*suite.estimators, *then):
+                make_estimator(spec, trained_model(spec, built.network, plan.bound_samples))
+                if plan.measured and takes_several(spec):
+                    raise GradbenchError(
+                        f"{spec} has the gradient of a bound, which is no error of that of the "
+                        "loss; give measured = 0"
+                    )
+            _judge(plan, built)
         except GradbenchError as error:
             raise GradbenchError(f"problem {problem.name!r}: {error}") from None
         yield built
@@ -195,6 +215,16 @@ def describe_training(suite: Suite, seed: int, directory: Path, force: bool = Fa
         lines[-2] += f", of {plan.search_steps:,} steps each"
     if not runs["search"]:
         lines[-2] = f"  none to search the rate, which is {plan.rates[0]:g}"
+    if plan.bound_samples and (several := list(filter(takes_several, suite.estimators))):
+        lines.append(
+            f"  bounds of {plan.bound_samples} samples are trained by {', '.join(several)}"
+        )
+    if plan.continuation:
+        then = plan.continuation
+        lines.append(f"  each of these goes on for {then.steps:,} steps with {then.estimator}")
+    if plan.result:
+        quantity = read_quantity(plan.result)
+        lines.append(f"  judged by the {quantity.title}: {quantity.better} is better")
     if plan.measured:
         steps = ", ".join(f"{step:,}" for step in plan.measured_steps)
         lines.append(
