@@ -28,7 +28,10 @@ def read_npy(file: IO[bytes], most: int) -> NDArray[Any]:
     read = {1: np.lib.format.read_array_header_1_0, 2: np.lib.format.read_array_header_2_0}
     if major not in read:
         raise ValueError(f"it is an npy of version {major}, not 1 or 2")
-    shape, transposed, kind = read[major](file, max_header_size=_LONGEST_HEADER)
+    try:
+        shape, transposed, kind = read[major](file, max_header_size=_LONGEST_HEADER)
+    except Exception as error:  # of any kind: NumPy reads a header as Python's own literals
+        raise ValueError(f"its header is damaged ({' '.join(str(error).split())})") from error
     if kind.kind not in _KINDS or kind.hasobject:
         raise ValueError(f"it is an array of {kind}, not of real numbers")
     size = math.prod(shape) * kind.itemsize

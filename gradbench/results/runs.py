@@ -180,18 +180,32 @@ def _checked(kind: str, arrays: dict[str, Floats], info: Json) -> Stored:
     """Return what is stored about runs, as ``info`` says.
 
     Raises:
-        ValueError: the arrays are not those of such runs.
+        ValueError: the facts or the arrays are not those of such runs.
     """
     if fault(info, _INFO, "info"):
         raise ValueError("info")
     identity = info["identity"]
-    lanes = len(identity["rates"]) * len(identity["seeds"])
-    for key, array in arrays.items():
-        if key in CURVES and array.shape != (len(arrays["steps"]), lanes):
-            raise ValueError(key)
-    if kind == "runs" and arrays["diverged"].shape != (lanes,):
-        raise ValueError("diverged")
+    if wrong := _unfit(kind, arrays, len(identity["rates"]) * len(identity["seeds"])):
+        raise ValueError(wrong)
     return Stored(identity, arrays, info["step"], info["done"])
+
+
+def _unfit(kind: str, arrays: Mapping[str, Floats], lanes: int) -> str:
+    """Return the name of an array that is missing or not of the shape it has to be, else ""."""
+    points = len(arrays["steps"])
+    if kind == "times":
+        shapes: dict[str, tuple[int, ...]] = dict.fromkeys(("seconds", "steps", "runs"), (1,))
+    elif kind == "errors":
+        layers = arrays["norm2"].shape[-1]
+        shapes = dict.fromkeys(("bias2", "variance", "norm2"), (points, lanes, layers))
+    else:
+        shapes = {"diverged": (lanes,)} | dict.fromkeys(CURVES, (points, lanes))
+    for key, shape in (shapes | {"steps": (points,)}).items():
+        if arrays[key].shape != shape:
+            return key
+    whole = [arrays["steps"], *([arrays["diverged"]] if kind == "runs" else [])]
+    fits = all(((one >= -1) & (one <= 2**53) & (one % 1 == 0)).all() for one in whole)
+    return "" if fits else "steps"
 
 
 # The curves of runs, each [steps, runs]: losses by sampling, and shares of test examples.
