@@ -114,7 +114,7 @@ def _texts(folder):
     return [path.read_text() for path in sorted((PACKAGE / "suites" / folder).glob("*.toml"))]
 
 
-@target(few=40, many=12_000)
+@target(few=40, many=6_000)
 def suites(folder):
     """Suites in TOML: what is taken has a budget, and is what results may hold."""
     known = [*_texts("."), tiny.SUITE, trained.SUITE]
@@ -133,7 +133,7 @@ def suites(folder):
     return one
 
 
-@target(few=40, many=10_000)
+@target(few=40, many=6_000)
 def problems(folder):
     """Problems in TOML: what is small and is taken is built, or refused."""
     known = [*_texts("problems"), tiny.PROBLEM, trained.PROBLEM]
@@ -149,7 +149,7 @@ def problems(folder):
     return one
 
 
-@target(few=150, many=12_000)
+@target(few=150, many=20_000)
 def estimators(_):
     """Specifications of estimators: the canonical text of one that is taken is its own."""
     known = [*ESTIMATORS, *(spec for text in _texts(".") for spec in _specs(text))]
@@ -175,7 +175,7 @@ def _specs(text):
     return tomllib.loads(text)["estimators"]
 
 
-@target(few=150, many=10_000)
+@target(few=150, many=15_000)
 def texts_of_options(_):
     """Budgets, precisions, shares, labels and kinds of failures, as options have them."""
     readers = [
@@ -196,7 +196,7 @@ def texts_of_options(_):
     return one
 
 
-@target(few=200, many=10_000)
+@target(few=200, many=20_000)
 def texts(_):
     """Names: the way to a file and back, a literal of Python, a line of a terminal."""
     known = ["psa", "epoch 10", "concrete(temperature=0.1)", "a[width=4]", "layer 1", *WORDS]
@@ -244,7 +244,7 @@ add_problem("mine", {"title": "Mine", "data": {"name": "my_points"}})
 '''
 
 
-@target(few=8, many=2_000)
+@target(few=8, many=500)
 def plugin_files(folder):
     """Plugins, which may do anything: whatever they raise is told as theirs."""
     numbers = iter(range(10**9))
@@ -287,7 +287,7 @@ def _asked(*_, **__):
     raise GradbenchError(_LONG_SAID)
 
 
-@target(few=30, many=6_000)
+@target(few=30, many=4_000)
 @contextlib.contextmanager
 def command_lines(folder):
     """Words after `gradbench`: the exit code is 0, 1 or 2, and one sentence says what is wrong."""
@@ -471,14 +471,14 @@ def _damage_of(results):
     return one
 
 
-@target(few=100, many=28_000)
+@target(few=100, many=20_000)
 def damaged_results(folder):
     """Results of runs, with files cut, with bits flipped, or in each other's places."""
     write_run(folder / "results", problems=("a", "b"), replicates=1)
     return _damage_of(Results.open(folder / "results"))
 
 
-@target(few=60, many=6_000)
+@target(few=60, many=10_000)
 def damaged_training(folder):
     """Results of training, likewise."""
     trained.write_runs(folder / "results", seeds=2, estimators=["exact", "psa", "arm"])
@@ -516,7 +516,7 @@ def _forgery_of(directory, commands, kinds):
     return one
 
 
-@target(few=8, many=2_000)
+@target(few=8, many=1_000)
 def forged_results(folder):
     """Results of runs whose digests are right: a table, or one sentence."""
     write_run(folder / "results", problems=("a",), replicates=1, checkpoints=(1,))
@@ -524,7 +524,7 @@ def forged_results(folder):
     return _forgery_of(folder / "results", [*COMMANDS, *TIMES], kinds)
 
 
-@target(few=4, many=700)
+@target(few=4, many=300)
 def forged_training(folder):
     """Results of training whose digests are right: frames, or one sentence."""
     directory = trained.write_runs(folder / "results", seeds=2, estimators=["exact", "psa", "arm"])
@@ -532,7 +532,7 @@ def forged_training(folder):
     return _forgery_of(directory, commands, ("manifest.json", "*/*/*/*/*.npz"))
 
 
-@target(few=8, many=2_000)
+@target(few=8, many=500)
 def published_estimates(folder):
     """Estimates without draws, damaged or forged."""
     shutil.copytree(PACKAGE / "suites/published/quick", folder / "quick")
@@ -551,7 +551,7 @@ def published_estimates(folder):
     return one
 
 
-@target(few=20, many=1_000)
+@target(few=20, many=300)
 def records_of_figures(folder):
     """The record of figures: figures are drawn anew where it is damaged."""
     results = Results.open(write_run(folder / "results", problems=("a",), replicates=1))

@@ -13,8 +13,11 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 from xml.etree import ElementTree
 
+from gradbench.core.archives import read_arrays
+from gradbench.results import runs
 from gradbench.results.store import Results
 
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
@@ -52,14 +55,16 @@ for line in sys.stdin:
 class Server:
     """Runs commands, one at a time, each in a process of its own."""
 
-    def __init__(self, folder, *modules):
+    def __init__(self, folder, *modules, **environment):
+        """``modules`` are imported, ``environment`` are variables of it."""
+        paths = os.pathsep.join([os.path.dirname(__file__), *sys.path])
         self.log = folder / "log"
         self.process = subprocess.Popen(
             [sys.executable, "-c", _SERVER, *modules],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env=os.environ | {"KILLS_LOG": str(self.log)},
+            env=os.environ | environment | {"KILLS_LOG": str(self.log), "PYTHONPATH": paths},
         )
 
     def __enter__(self):
@@ -81,7 +86,22 @@ class Server:
             with contextlib.suppress(ProcessLookupError):  # it has ended before
                 os.kill(child, number)
         code = int(self.process.stdout.readline())
-        return code, time.monotonic() - begin
+        seconds = time.monotonic() - begin
+        while left := _session(child):  # what it has begun ends with it
+            assert time.monotonic() - begin - seconds < 120, left
+            time.sleep(0.05)
+        return code, seconds
+
+
+def _session(leader):
+    """The processes of a session, by their numbers; its leader is gone."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            state, _, _, session = path.read_text().rpartition(")")[2].split()[:4]
+            if int(session) == leader and state != "Z":
+                found.append(int(path.parent.name))
+    return found
 
 
 def assert_whole(directory):
@@ -100,6 +120,8 @@ def assert_whole(directory):
             compile(data, str(path), "exec")
         elif path.suffix == ".html":
             assert data.rstrip().endswith(b"</html>"), path
+        elif path.suffix == ".npz":
+            read_arrays(data)
         elif path.suffix == ".json":
             json.loads(data)
     if (directory / "manifest.json").exists():
@@ -110,6 +132,8 @@ def assert_whole(directory):
             results.load_cost(cell.place, cell.estimator)
             assert results.load_checkpoint(cell.place) is not None
             assert results.load_reference(cell.place) is not None
+        for kind in runs.KINDS:
+            list(runs.stored(results, kind))
 
 
 def killed_until_done(server, arguments, directory, seed, most, kills):

@@ -1,5 +1,6 @@
 """SIGKILL, SIGTERM and Ctrl-C at any moment: nothing is lost, halved or changed by them."""
 
+import contextlib
 import os
 import shutil
 import signal
@@ -7,10 +8,13 @@ import sys
 import threading
 import time
 from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 import tiny
+import trained
 from kills import SIGNALS, Server, killed_until_done
+from small_data import grey_files
 from stored import contents, write_run
 
 from gradbench.cli import signals
@@ -19,13 +23,13 @@ from gradbench.cli.main import main
 from gradbench.results.store import Results
 
 JAX = ("jax", "gradbench.suites.runner", "gradbench.plots.suite", "gradbench.report.html")
-# Runs that are tried, of 200 kills in all: how often each command is begun, and killed.
-KILLS = {"run": (8, 9), "until": (5, 8), "workers": (4, 5), "plot": (4, 6), "report": (4, 5)}
-MERGES = (4, 6)
+# How often each command is begun, and how often it is killed then: 200 kills in all.
+KILLS = {"run": (3, 12), "until": (2, 10), "workers": (2, 10), "train": (4, 10), "plot": (2, 12)}
+KILLS |= {"report": (2, 10), "data get": (4, 5), "merge": (2, 10)}
 
 
 def tried(name):
-    """The seeds of a command, and how often it is killed under each: 200 times in all."""
+    """The seeds of a command, and how often it is killed under each."""
     times, kills = KILLS[name]
     return range(times), kills
 
@@ -62,14 +66,21 @@ RUNS = {
     "until": ["--until", "rel_se=20%", "--draws", "600"],
     "workers": ["--workers", "2"],
 }
+# Without the figures, which are drawn of a whole suite; one estimator of the two is left out.
+PART = ["--checkpoint", "10", "-e", "reinforce", "--out"]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", RUNS)
-def test_a_run_that_is_killed_at_any_moment_ends_in_the_uninterrupted_result(
-    finished_run, tmp_path, server, name
-):
-    command = ["run", finished_run / "suite.toml", *RUNS[name], "--out"]
+def killed(server, name, command, tmp_path, same, share):
+    """Kill a command under several seeds; what is left is the ``same`` as of an uninterrupted one.
+
+    Args:
+        server: where it runs.
+        name: that of its ``KILLS``.
+        command: the command without its last word, the directory.
+        tmp_path: where directories are made.
+        same: a function of a directory.
+        share: the share of its time within which it is killed.
+    """
     whole = tmp_path / "whole"
     server.run([*command, whole])  # which compiles
     shutil.rmtree(whole)
@@ -79,11 +90,30 @@ def test_a_run_that_is_killed_at_any_moment_ends_in_the_uninterrupted_result(
     got = []
     for seed in seeds:
         out = tmp_path / f"{name} {seed}"
-        got += killed_until_done(server, [*command, out], out, seed, 0.7 * seconds, kills)
-        assert numbers(out) == numbers(whole)
-        assert shown(out).keys() == shown(whole).keys()
-    print(f"{name}: {len(got)} kills survived")
+        got += killed_until_done(server, [*command, out], out, seed, share * seconds, kills)
+        assert same(out) == same(whole)
+    print(f"\n{name}: {len(seeds) * kills} kills tried, {len(got)} hit, all survived")
     assert set(got) == set(SIGNALS)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", RUNS)
+def test_a_run_that_is_killed_at_any_moment_ends_in_the_uninterrupted_result(
+    tmp_path, server, name
+):
+    suite = tiny.changed(tiny.SUITE, ('"arm", "straight_through", ', ""))
+    command = ["run", tiny.write(tmp_path / "suite", suite), *RUNS[name], *PART]
+    killed(server, name, command, tmp_path, numbers, 0.6)
+
+
+@pytest.mark.slow
+def test_training_that_is_killed_at_any_moment_ends_in_the_uninterrupted_result(tmp_path, server):
+    suite = trained.write(tmp_path / "suite", ("replicates = 2", "replicates = 1"))
+
+    def same(directory):
+        return trained.files(directory), sorted(shown(directory))
+
+    killed(server, "train", ["run", suite, "--out"], tmp_path, same, 0.6)
 
 
 @pytest.mark.slow
@@ -100,7 +130,69 @@ def test_what_is_drawn_and_written_is_whole_at_any_moment(tmp_path, server, name
         shutil.copytree(tmp_path / "results", out)
         got += killed_until_done(server, [name, out], out, seed, seconds, kills)
         assert shown(out) == shown(tmp_path / "whole")
-    print(f"{name}: {len(got)} kills survived")
+    print(f"\n{name}: {len(seeds) * kills} kills tried, {len(got)} hit, all survived")
+    assert set(got) == set(SIGNALS)
+
+
+@pytest.fixture
+def host():
+    """The address of a server of the files of a small MNIST, which takes its time."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            content = grey_files()[self.path.lstrip("/")]
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            with contextlib.suppress(OSError):  # who asked has been killed
+                for start in range(0, len(content), 100):
+                    self.wfile.write(content[start : start + 100])
+                    time.sleep(0.02)
+
+        def log_message(self, *_):
+            pass
+
+        def handle(self):
+            with contextlib.suppress(OSError):
+                super().handle()
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
+        thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield f"http://127.0.0.1:{running.server_port}/"
+        running.shutdown()
+        thread.join()
+
+
+def downloaded_under_fire(tmp_path, host, times, kills):
+    """The signals that downloads got, each of which has ended in the data set."""
+    got = []
+    variables = {"GRADBENCH_CACHE": str(tmp_path / "cache"), "KILLS_HOST": host}
+    modules = ("published_here", "pooch", "requests", "gradbench.suites.datasets")
+    with Server(tmp_path, *modules, **variables) as server:
+        folder, command = tmp_path / "cache" / "data", ["data", "get", "mnist"]
+        code, seconds = server.run(command)
+        assert code == 0, server.log.read_text()
+        whole = (folder / "mnist.npz").read_bytes()
+        for seed in range(times):
+            shutil.rmtree(folder)
+            got += killed_until_done(server, command, folder, seed, 0.9 * seconds, kills)
+            assert (folder / "mnist.npz").read_bytes() == whole
+            assert [path.name for path in folder.iterdir() if path.suffix != ".lock"] == [
+                "mnist.npz"
+            ]
+    return got
+
+
+def test_a_download_that_is_killed_is_continued(tmp_path, host):
+    assert len(downloaded_under_fire(tmp_path, host, 1, 2)) >= 1
+
+
+@pytest.mark.slow
+def test_many_downloads_that_are_killed_are_continued(tmp_path, host):
+    times, kills = KILLS["data get"]
+    got = downloaded_under_fire(tmp_path, host, times, kills)
+    print(f"\ndata get: {times * kills} kills tried, {len(got)} hit, all survived")
     assert set(got) == set(SIGNALS)
 
 
@@ -138,13 +230,14 @@ def test_merges_that_are_killed_end_in_the_whole(parts, tmp_path):
 
 @pytest.mark.slow
 def test_many_merges_that_are_killed_end_in_the_whole(parts, tmp_path):
-    got = merged_under_fire(parts, tmp_path, *MERGES)
-    print(f"merge: {len(got)} kills survived")
+    got = merged_under_fire(parts, tmp_path, *KILLS["merge"])
+    times, kills = KILLS["merge"]
+    print(f"\nmerge: {times * kills} kills tried, {len(got)} hit, all survived")
     assert set(got) == set(SIGNALS)
 
 
 def test_as_many_kills_are_tried_as_is_said():
-    assert sum(times * kills for times, kills in [*KILLS.values(), MERGES]) == 200
+    assert sum(times * kills for times, kills in KILLS.values()) == 200
 
 
 # --- the two signals that ask ---

@@ -6,8 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
-import time
 import traceback
 import warnings
 from collections.abc import Hashable
@@ -20,8 +18,14 @@ from gradbench.core import plugins
 from gradbench.core.errors import GradbenchError, GradbenchWarning
 from gradbench.suites.workers.engine import Done, Event, Failed, File, Lost, Refused, Warned
 from gradbench.suites.workers.unit import Job, perform
+from gradbench.suites.workers.watch import signals_wait
 
-_CODE = "from gradbench.suites.workers.processes import work; work({})"
+_CODE = """
+from gradbench.suites.workers import watch
+watch.end_with({parent})
+from gradbench.suites.workers.processes import work
+work({pipe})
+"""
 _PATIENCE = 10.0  # seconds in which a worker that has nothing to do ends
 
 
@@ -92,17 +96,20 @@ class Processes:
     def _begin(self) -> None:
         ours, theirs = Pipe()
         paths = [os.path.abspath(path) for path in sys.path]  # where the parent finds its modules
-        with theirs:
+        with theirs, signals_wait():
             process = subprocess.Popen(
-                [sys.executable, "-P", "-c", _CODE.format(theirs.fileno())],
+                [
+                    *(sys.executable, "-P", "-c"),
+                    _CODE.format(parent=os.getpid(), pipe=theirs.fileno()),
+                ],
                 env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
             )
-        worker = _Worker(next(self._numbers), process, ours)
-        self._workers[worker.number] = worker
+            worker = _Worker(next(self._numbers), process, ours)
+            self._workers[worker.number] = worker
         with contextlib.suppress(OSError):
-            ours.send((os.getpid(), self._keep, plugins.files()))
+            ours.send((self._keep, plugins.files()))
 
     def _replace(self, worker: _Worker) -> Lost:
         """Begin another worker in the place of one that has died."""
@@ -131,8 +138,7 @@ def work(descriptor: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends this
     pipe = Connection(descriptor)
     try:
-        parent, keep, files = pipe.recv()
-        threading.Thread(target=_die_with, args=(parent,), daemon=True).start()
+        keep, files = pipe.recv()
         warnings.showwarning = _sending(pipe)
         _work(pipe, keep, files)
     except (EOFError, BrokenPipeError, ConnectionResetError):  # the parent has ended
@@ -156,13 +162,6 @@ def _work(pipe: Connection, keep: bool, files: list[str]) -> None:
                 raise
             except Exception:
                 pipe.send(Failed(traceback.format_exc()))
-
-
-def _die_with(parent: int) -> None:
-    """End this process, whatever it computes, when its parent is no more."""
-    while os.getppid() == parent:
-        time.sleep(1.0)
-    os._exit(1)
 
 
 def _sending(pipe: Connection) -> Any:
