@@ -18,7 +18,7 @@ from gradbench.metrics.untrained import is_training, unfinished_runs
 from gradbench.results.consistent import Stored, fitting
 from gradbench.results.contents import Reference
 from gradbench.results.manifest import checkpoint_names
-from gradbench.results.published import is_published, located
+from gradbench.results.published import located, refuse_without_draws
 from gradbench.results.shards import CellStore, CheckpointId
 from gradbench.results.store import Results
 
@@ -112,11 +112,7 @@ class Cells(Iterable[Measurement]):
                     f"{str(results.directory)!r} holds runs of training, not measurements; take "
                     "show, plot, report, or rank --by training"
                 )
-            if is_published(results):
-                raise GradbenchError(
-                    f"the results of {suite['name']!r} in the package have no draws; take show, "
-                    "table or compare, or run the suite"
-                )
+            refuse_without_draws(results)
             what = "holds no finished cell yet"
             if self.selection != Selection.of(suite):
                 what = "holds no finished cell of these problems and estimators yet"

@@ -75,6 +75,19 @@ def is_published(results: Results) -> bool:
     return results.directory.parent == FOLDER
 
 
+def refuse_without_draws(results: Results) -> None:
+    """Refuse results in the package where draws are needed.
+
+    Raises:
+        GradbenchError: they are those in the package.
+    """
+    if is_published(results):
+        raise GradbenchError(
+            f"{PREFIX}{results.directory.name}, which is in the package, has no draws; take show, "
+            "table or compare, or run the suite"
+        )
+
+
 def beside(results: Results) -> Path:
     """Return the directory of results, to write into what is made of them.
 
