@@ -4,7 +4,7 @@ import contextlib
 import io
 import re
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -17,10 +17,12 @@ sys.path.append(str(ROOT / "notebooks" / "site"))
 import measure  # noqa: E402  # of notebooks/site
 
 from gradbench.cli.main import main  # noqa: E402
+from gradbench.core.specs import label  # noqa: E402
 from gradbench.core.text import markdown  # noqa: E402
+from gradbench.metrics.decision import decide  # noqa: E402
+from gradbench.metrics.verdict import Case  # noqa: E402
 
 BUDGETS = (10, 100, 1000)
-CLOSE = 1.1  # errors up to this factor are named beside the best
 TABLE = re.compile(
     r"(<!-- printed by: (?P<by>[^>]*?) -->\n).*?(?:(?<=\n)|\n)(<!-- the table ends here -->)",
     re.DOTALL,
@@ -35,22 +37,20 @@ def errors(frame: pd.DataFrame, budget: float) -> pd.Series:
     return found[(draws >= 1).to_numpy()].sort_values()
 
 
-def verdict(layers: Iterable[str] = ("layer 1", "layer 2", "layer 3", "output", "network")) -> str:
+def verdict(layers: Sequence[str] = ("layer 1", "layer 2", "layer 3", "output", "network")) -> str:
     """Return which estimator is the best at equal cost, per layer and checkpoint of psa."""
-    frame = measure.published()
+    found = decide(measure.published_cells(), layers=layers)
     rows = [["layer", "epochs", *(f"{budget:,} evaluations" for budget in BUDGETS)]]
     for layer in layers:
-        for checkpoint in frame["checkpoint"].unique():
-            part = frame[(frame["layer"] == layer) & (frame["checkpoint"] == checkpoint)]
-            cells = [_best(errors(part, budget)) for budget in BUDGETS]
-            rows.append([layer, checkpoint.removeprefix("epoch "), *cells])
+        for place in found.places:
+            cases = {case.budget: case for case in found.of(layer, place)}
+            cells = [_best(cases[budget]) for budget in BUDGETS]
+            rows.append([layer, str(place[2]).removeprefix("epoch "), *cells])
     return "\n".join(markdown(rows))
 
 
-def _best(found: pd.Series) -> str:
-    best = found.iloc[0]
-    names = [f"`{name}`" for name in found.index[found <= CLOSE * best]]
-    return f"{', '.join(names)}: {best:.2g}"
+def _best(case: Case) -> str:
+    return f"{', '.join(f'`{label(name)}`' for name in case.best)}: {case.rmse:.2g}"
 
 
 def rebar() -> str:

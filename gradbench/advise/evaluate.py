@@ -16,7 +16,7 @@ from gradbench.core.arguments import at_least, limit, positive
 from gradbench.core.contract import Batch, Model, Params
 from gradbench.core.errors import GradbenchError
 from gradbench.core.inputs import check_hash, checked, refuse_traced
-from gradbench.core.names import file_name
+from gradbench.core.names import file_name, visible
 from gradbench.core.platform import check_platform
 from gradbench.core.precision import doubled, float64
 from gradbench.core.pytrees import closed
@@ -183,23 +183,27 @@ def _evaluate(how: _Settings, directory: Path, end: float | None, progress: bool
     described = suite.as_dict() | {"problems": [built.described(suite.title)]}
     facts = families_of(suite.estimators), claims_of(suite.estimators)
     results = store.Results.open_or_create(directory, described, built.seed, draws, *facts)
-    left_out = dict(chosen.left_out)
     with results:
-        left_out |= Run(results, suite, built, end, progress).finish()
-    return Results(directory, results.manifest, left_out)
+        left_out = {spec: visible(why) for spec, why in chosen.left_out.items()}
+        results.record(readout=built.readout(), left_out=left_out)
+        late = Run(results, suite, built, end, progress).finish()
+        results.record(left_out=left_out | {spec: visible(why) for spec, why in late.items()})
+    return Results(directory, results.manifest)
 
 
 def _choose(how: _Settings, directory: Path) -> tuple[int, Chosen]:
     """Return how many draws to make, and the estimators: those of a directory that has some."""
-    built, asked, draws = how.built, how.estimators, how.draws
+    built, asked, draws, left_out = how.built, how.estimators, how.draws, {}
     if (directory / "manifest.json").is_file():
         manifest = store.Results.open(directory).manifest
         if manifest["suite"]["problems"][0].get("given"):  # else it is refused
             draws = draws or manifest["draws"]
             asked = asked or list(manifest["suite"]["estimators"])
+            stored = manifest.get("left_out", {})
+            left_out = {spec: why for spec, why in stored.items() if spec not in asked}
     draws = draws or default_draws(built)
     if how.estimators is None and asked is not None:
-        return draws, Chosen(asked, {})
+        return draws, Chosen(asked, left_out)
     return draws, choose(built, asked, draws, how.budget)
 
 

@@ -14,6 +14,7 @@ from gradbench.core.progress import Progress
 from gradbench.core.specs import label
 from gradbench.measure.cell import Cell, coordinates_of
 from gradbench.measure.draws import BLOCKS, Plan, make_plan
+from gradbench.metrics.left_out import LATE
 from gradbench.results.shards import CheckpointId
 from gradbench.results.store import Results
 from gradbench.suites.cells import Task, list_tasks, measure_cell
@@ -138,4 +139,4 @@ class Run(NamedTuple):
                 GradbenchWarning,
                 stacklevel=5,
             )
-        return dict.fromkeys(late, "not measured within the time limit")
+        return dict.fromkeys(late, LATE)

@@ -20,12 +20,16 @@ from gradbench.estimators.registry import evaluations, get_estimator
 from gradbench.measure.cell import coordinates_of
 from gradbench.measure.draws import draw
 from gradbench.metrics.budget import Budget
+from gradbench.metrics.left_out import UNASKED
 from gradbench.suites.gradients import Instance
 
 MOST_EVALUATIONS = 1000.0  # of a draw: the largest budget that verdicts look at
 _DRAWS = (64, 2048)  # by default: of the largest and of the smallest models
 _WORK = 1 << 32  # multiply-adds of one evaluation for all draws of an estimator, by default
 _MOST_WORK = 1 << 38  # of a draw's evaluations, for all draws: some minutes on two cores
+_OF_LAYERS = (
+    " (a plain function is run again for each unit that is flipped; an SBN of such layers takes {})"
+)
 _CHEAP = 4.0  # evaluations of a draw, which are never too many
 _APART = ("combination", "exact")  # made of others, or no estimator
 # What most papers compare: measured first, as a time limit may leave out those at the end.
@@ -96,6 +100,11 @@ def choose(
         why = ""
         if estimators is None:
             why = _too_dear(float(costs(spec)), work_of(built) * draws, draws, budget)
+            alone = evaluations(spec, units)
+            if why and alone < costs(spec):
+                why = f"{why}{_OF_LAYERS.format(alone)}"
+            if why:
+                why += UNASKED
         if why := why or misfit(built, spec):
             left_out[spec] = why
         else:
@@ -132,7 +141,7 @@ def _too_dear(cost: float, work: float, draws: int, budget: Budget | None) -> st
     if cost > limit:
         return f"a draw costs {cost:.6g} evaluations of the objective, more than {limit:g}"
     if cost > _CHEAP and cost * work > _MOST_WORK:
-        return f"{draws} draws of {cost:.6g} evaluations take too long; name it to measure it"
+        return f"{draws} draws of {cost:.6g} evaluations take too long"
     return ""
 
 

@@ -1,6 +1,7 @@
 """Recommend an estimator for a problem of one's own: measured on it, at a budget."""
 
 from collections.abc import Sequence
+from html import escape
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,9 +12,14 @@ from gradbench.advise.evaluate import TIME_LIMIT, evaluate
 from gradbench.advise.results import Results
 from gradbench.core.contract import Batch, Model, Params
 from gradbench.metrics import Budget, Measurement, Verdict, verdict_text
-from gradbench.metrics.directory import agreement, read_cells
+from gradbench.metrics.agreement import agreement
+from gradbench.metrics.budget_text import at_budget
+from gradbench.metrics.directory import read_cells
+from gradbench.metrics.layers import settled
+from gradbench.metrics.left_out import reasons
 from gradbench.metrics.ranking import BUDGET
 from gradbench.metrics.tables import ranking
+from gradbench.metrics.verdict_html import html
 
 
 class Recommendation(NamedTuple):
@@ -32,6 +38,12 @@ class Recommendation(NamedTuple):
     verdict: Verdict
     results: Results | None = None
 
+    def __repr__(self) -> str:
+        return f"<Recommendation: {self.sentence}>"
+
+    def _repr_html_(self) -> str:
+        return f"<p>{escape(self.sentence)}</p>\n{html(self.verdict)}"
+
     @property
     def best(self) -> str:
         """The estimator that is recommended."""
@@ -41,8 +53,7 @@ class Recommendation(NamedTuple):
         _, _, rows = ranking(self.ranking, "rmse", str(self.budget)).partition("\n")
         parts = [f"the whole gradient, at {self.budget}\n{rows}"]
         if self.unfit:
-            reasons = "\n".join(f"  {name}: {why}" for name, why in self.unfit.items())
-            parts.append(f"not measured:\n{reasons}")
+            parts.append("not measured:\n" + "\n".join(f"  {one}" for one in reasons(self.unfit)))
         return "\n\n".join([*parts, verdict_text.text(self.verdict), self.sentence])
 
 
@@ -96,7 +107,7 @@ def recommend(
         progress=progress,
     )
     read = read_cells(results)
-    cells = list(read)
+    cells = [settled(cell) for cell in read]
     found = recommendation_of(cells, allowed, results.left_out, results)
     if any(cell.reference is not None for cell in cells):
         found = found._replace(sentence=f"{found.sentence[:-1]}; {agreement(read.results)}.")
@@ -118,7 +129,7 @@ def recommendation_of(
         results: where the measurements are from.
     """
     frame = metrics.rank(cells, "rmse", budget)
-    sentence = verdict_text.at_budget(frame, cells, budget)
+    sentence = at_budget(frame, cells, budget)
     # Equal draws are no equal cost: the verdict is by evaluations then.
     verdict = metrics.decide(cells, "seconds" if budget.cost == "seconds" else "evaluations")
     return Recommendation(sentence, frame, budget, unfit, verdict, results)

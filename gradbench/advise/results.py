@@ -8,9 +8,11 @@ from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, Self
 
+from gradbench.metrics.agreement import agreement
 from gradbench.metrics.budget import Budget
-from gradbench.metrics.directory import agreement, expected, read_cells
+from gradbench.metrics.directory import expected, read_cells
 from gradbench.metrics.intervals import LEVEL
+from gradbench.metrics.left_out import reasons
 from gradbench.metrics.measurement import NETWORK
 from gradbench.metrics.ranking import BUDGET
 from gradbench.results import store
@@ -18,7 +20,7 @@ from gradbench.results import store
 if TYPE_CHECKING:
     import pandas as pd
 
-    from gradbench.metrics.decision import Verdict
+    from gradbench.metrics import Verdict
 
 P = ParamSpec("P")
 
@@ -32,18 +34,14 @@ class Results:
     Attributes:
         directory: the path of the directory.
         manifest: what was measured, by what, and on which machine.
-        left_out: of ``evaluate``, the estimators that were not measured, each with the reason.
+        left_out: of ``evaluate``, the estimators that were not measured, each with the reason and
+            what can be done about it.
     """
 
-    def __init__(
-        self,
-        directory: Path,
-        manifest: Mapping[str, Any],
-        left_out: Mapping[str, str] | None = None,
-    ) -> None:
+    def __init__(self, directory: Path, manifest: Mapping[str, Any]) -> None:
         self.directory = directory
         self.manifest = manifest
-        self.left_out = dict(left_out or {})
+        self.left_out: dict[str, str] = dict(manifest.get("left_out", {}))
 
     @classmethod
     def open(cls, directory: str | Path) -> Self:
@@ -96,7 +94,7 @@ class Results:
         Args:
             by: the name of a metric.
             at: the budget of one gradient: "100-evaluations", "16-draws" or "1ms".
-            layer: the name of a layer, "network", or "hidden layers" (all but the output layer).
+            layer: the name of a layer, "network", or "hidden layers" (all that feed units).
             level: that of the comparisons.
 
         Raises:
@@ -181,7 +179,7 @@ class Results:
         lines = [
             f"{self.manifest['suite']['title']}: {done} of {total} cells, in {self.directory}",
             agreement(cells.results),
-            *(f"not measured: {name}: {why}" for name, why in self.left_out.items()),
+            *(f"not measured: {one}" for one in reasons(self.left_out)),
         ]
         return "\n".join(lines)
 

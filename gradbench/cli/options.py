@@ -79,9 +79,8 @@ def read_format(form: str, as_json: bool) -> str:
 with_time_limit = click.option(
     "--time-limit",
     type=float,
-    default=600.0,
     metavar="SECONDS",
-    help="Of a problem of your own: begin no draws after so many seconds; inf for no limit (600).",
+    help="Of a problem of your own: begin no draws after so many seconds; inf for no limit (300).",
 )
 
 

@@ -1,5 +1,6 @@
 """Problems of one's own on the command line."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,7 @@ def run_own(path: str, estimators: list[str] | None, cache: bool, **how: Any) ->
 
 
 def limited(how: Mapping[str, Any]) -> dict[str, Any]:
-    """Return arguments in which a time limit of infinity is None."""
-    limit = how["time_limit"]
-    return {**how, "time_limit": None if limit == float("inf") else limit}
+    """Return arguments in which a time limit of infinity is None, and one of None is not there."""
+    found = dict(how)
+    limit = found.pop("time_limit")
+    return found if limit is None else {**found, "time_limit": None if limit == math.inf else limit}

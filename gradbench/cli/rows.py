@@ -170,6 +170,10 @@ def _is_terminal() -> bool:
 
 
 def say_unfinished(cells: "Cells") -> None:
-    """Say on the standard error how many of some cells, which were read, are not finished."""
+    """Say on the standard error which of some cells, which were read, were not measured."""
+    from gradbench.metrics.left_out import in_short
+
     if line := cells.unfinished():
         say(f"{cells.results.directory}: {line}", error=True)
+    for line in in_short(cells.results.manifest.get("left_out", {})):
+        say(line, error=True)

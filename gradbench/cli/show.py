@@ -8,7 +8,8 @@ import pandas as pd
 from gradbench import metrics
 from gradbench.cli.rows import left_out, selected_rows
 from gradbench.metrics import temperature
-from gradbench.metrics.directory import Cells, agreement, read_cells
+from gradbench.metrics.agreement import agreement
+from gradbench.metrics.directory import Cells, read_cells
 from gradbench.metrics.tables import DEFAULT, table
 from gradbench.metrics.training_tables import training_table
 from gradbench.metrics.untrained import is_training

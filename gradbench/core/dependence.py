@@ -12,11 +12,42 @@ def depends_on(number: int, f: Callable[..., Any], *args: Any) -> bool:
     """Return whether f can depend on the argument of that number, which is an array."""
     program = jax.make_jaxpr(f)(*args).jaxpr
     position = len(jax.tree.leaves(args[:number]))
-    reached = {program.invars[position]}
+    return any(position in found for found in sources(program))
+
+
+def sources(program: Any, given: Sequence[frozenset[int]] | None = None) -> list[frozenset[int]]:
+    """Return for each result of a program the numbers of the arguments that it can depend on.
+
+    Args:
+        program: a ``jaxpr``.
+        given: what each of its arguments depends on, itself alone by default.
+    """
+    if given is None:
+        given = [frozenset([k]) for k in range(len(program.invars))]
+    known = dict(zip(program.invars, given, strict=True))
+
+    def of(value: Any) -> frozenset[int]:
+        return known.get(value, frozenset()) if isinstance(value, Var) else frozenset()
+
     for equation in program.eqns:
-        if any(isinstance(v, Var) and v in reached for v in equation.invars):
-            reached.update(equation.outvars)
-    return any(isinstance(v, Var) and v in reached for v in program.outvars)
+        args = [of(value) for value in equation.invars]
+        inner = _called(equation)
+        if inner is not None:
+            results = sources(inner, args)
+        else:
+            results = [frozenset().union(*args)] * len(equation.outvars)
+        known.update(zip(equation.outvars, results, strict=True))
+    return [of(value) for value in program.outvars]
+
+
+def _called(equation: Any) -> Any:
+    """Return the program that a call such as jit runs on its arguments, None of other equations."""
+    if equation.primitive.name not in _CALLS:
+        return None
+    inner = next((p for p in equation.params.values() if hasattr(p, "eqns")), None)
+    inner = getattr(inner, "jaxpr", inner)
+    same = inner is not None and len(inner.invars) == len(equation.invars)
+    return inner if same else None
 
 
 Entrywise: TypeAlias = Literal["affine", "nonlinear", ""]
@@ -62,9 +93,9 @@ def _follow(program: Any, given: Sequence[str], shape: tuple[int, ...]) -> list[
         args = [kind(value) for value in values]
         if all(arg == "constant" for arg in args):
             continue
-        inner = next((p for p in equation.params.values() if hasattr(p, "eqns")), None)
-        if name in _CALLS and inner is not None:
-            results = _follow(getattr(inner, "jaxpr", inner), args, shape)
+        inner = _called(equation)
+        if inner is not None:
+            results = _follow(inner, args, shape)
             if results is None:
                 return None
             kinds.update(zip(equation.outvars, results, strict=True))

@@ -6,7 +6,7 @@ each layer, sums that are enough for every metric, and none of the draws. Needs 
 
 import math
 from collections.abc import Iterable, Sequence
-from functools import reduce
+from functools import cached_property, reduce
 from typing import NamedTuple
 
 import numpy as np
@@ -84,12 +84,17 @@ def merge(a: Moments | LayerBlock, b: Moments | LayerBlock) -> Moments:
     return Moments(count, a.mean + share * shift, a.m2 + b.m2 + (a.count * share) * shift**2)
 
 
-class Blocks(NamedTuple):
-    """The moments of n blocks of draws of P coordinates: of one layer, or of several as one."""
-
+class _Fields(NamedTuple):
     counts: Floats  # [n] draws in each block
     means: Floats  # [n, P]
     m2: Floats  # [n, P] sums of squared deviations from the means
+
+
+class Blocks(_Fields):
+    """The moments of n blocks of draws of P coordinates: of one layer, or of several as one.
+
+    What takes time where P is large is computed once.
+    """
 
     @classmethod
     def stack(cls, blocks: Sequence[Moments]) -> "Blocks":
@@ -106,8 +111,9 @@ class Blocks(NamedTuple):
         """Return the mean of all draws [P]."""
         return self.counts @ self.means / self.draws
 
-    def pool(self) -> Moments:
-        """Return the moments of all draws: those of ``pool``, to the bit, in fewer steps."""
+    @cached_property
+    def pooled(self) -> Moments:
+        """The moments of all draws: those of ``pool``, to the bit, in fewer steps."""
         total = np.cumsum(self.counts)
         share = np.divide(self.counts, total, out=np.zeros(len(total)), where=total > 0)
         weights = share[1:] * total[:-1]
@@ -119,6 +125,13 @@ class Blocks(NamedTuple):
             mean = mean + part * shift
             m2 = m2 + self.m2[k] + weight * shift**2
         return Moments(int(total[-1]), mean, m2)
+
+    @cached_property
+    def additions(self) -> tuple[Floats, Floats]:
+        """What the blocks add to the variance of the mean: the sum [P], and that of squares [P]."""
+        parts = self.m2 + self.counts[:, None] * (self.means - self.pooled.mean) ** 2
+        parts /= self.draws**2
+        return parts.sum(0), (parts**2).sum(0)
 
     def variances(self) -> Floats:
         """Return the variance of each coordinate of the mean [P], from the spread of the draws."""

@@ -58,16 +58,6 @@ class LayerStack(NamedTuple):
         histogram = Histograms.join(fields.pop("histogram"))
         return cls(histogram=histogram, **{name: np.concatenate(x) for name, x in fields.items()})
 
-    def empty(self) -> "LayerStack":
-        """Return a stack of no blocks, which holds nothing of these."""
-        fields = self._asdict()
-        fields.pop("histogram")
-        shape = len(self.groups.T), BINS
-        angles = Histograms(
-            lambda: np.zeros((0, *shape), np.int64), lambda: np.zeros(shape, np.int64)
-        )
-        return LayerStack(histogram=angles, **{name: x[:0].copy() for name, x in fields.items()})
-
     def split(self) -> list[LayerBlock]:
         """Return the blocks."""
         fields: list[Any] = [*self]

@@ -22,7 +22,7 @@ from gradbench.metrics.budget import COSTS, Budget, budget, check_cost
 from gradbench.metrics.compare import compare
 from gradbench.metrics.correlation import correlation, error_results
 from gradbench.metrics.crossovers import crossovers, sample_complexity
-from gradbench.metrics.decision import Verdict, decide
+from gradbench.metrics.decision import decide
 from gradbench.metrics.directions import BAND
 from gradbench.metrics.directory import measurements
 from gradbench.metrics.frames import coordinates, curves, names_in, summary
@@ -36,6 +36,7 @@ from gradbench.metrics.stopping import relative_error
 from gradbench.metrics.trained import trained
 from gradbench.metrics.training import gradient_errors, learning
 from gradbench.metrics.unbiasedness import unbiasedness
+from gradbench.metrics.verdict import Verdict
 
 __all__ = [
     "BAND",

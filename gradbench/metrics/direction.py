@@ -51,7 +51,7 @@ def direction_of(sample: Sample, accuracy: Accuracy, level: float = LEVEL) -> Di
     spread = float((projected - mean_along) ** 2 @ counts) / dof  # variance of g.G / |G|^2
     se = math.sqrt(spread / draws)
 
-    signal = squared_distance(counts, means, sample.m2, origin)
+    signal = squared_distance(counts, means, sample.blocks.m2, origin)
     snr = ratio(
         signal.squared_bias(level),
         signal.variance_of_draw(level),
@@ -65,7 +65,8 @@ def direction_of(sample: Sample, accuracy: Accuracy, level: float = LEVEL) -> Di
     shared *= 2.0 * mean_along * part.shrinkage
     mean = counts @ rest / draws
     descent = _descent(sample, mean + mean_along * unit, length * mean_along, length * se, level)
-    sine = _sine(sample, part, mean, (mean_along, se), shared, level)
+    rows = deviations_of(counts, rest)
+    sine = _sine(sample, part, mean, rows, (mean_along, se), shared, level)
     return Direction(descent, snr, sine)
 
 
@@ -95,6 +96,7 @@ def _sine(
     sample: Sample,
     part: Accuracy,
     mean: Floats,
+    rows: Floats,
     along: tuple[float, float],
     shared: float,
     level: float,
@@ -105,6 +107,7 @@ def _sine(
         sample: the draws.
         part: the accuracy of the component of the draws orthogonal to G.
         mean: [P] the mean of this component.
+        rows: [n, P] its ``deviations_of``; of no rows where it is known.
         along: the component of the mean draw along G, and its standard error.
         shared: the covariance of the squares of both components.
         level: the level of the interval.
@@ -115,8 +118,7 @@ def _sine(
         # Noise of the reference turns one component into the other.
         unit, length = _unit(sample)
         noise = sample.noise.turned(unit, value / length)
-        means = sample.means - np.outer(sample.means @ unit, unit)
-        both = noise.shared(deviations_of(sample.counts, means)) if len(part.counts) else 0.0
+        both = noise.shared(rows)
         part = with_reference_noise(part, mean, noise, both)
         se = math.hypot(se, sample.noise.spread(mean) / length)
         assert part.reference_noise is not None
@@ -143,7 +145,8 @@ def _known_direction(sample: Sample, mean: Floats, scatter: float, level: float)
     if sample.noise is not None and length > 0.0:
         descent = _descent(sample, mean, stretch * along, 0.0, level)
         part = Accuracy(across**2, 0.0, np.zeros((2, 2)))
-        sine = _sine(sample, part, rest, (along, 0.0), 0.0, level)
+        rows = np.zeros((0, len(rest)))
+        sine = _sine(sample, part, rest, rows, (along, 0.0), 0.0, level)
     return Direction(descent, known(length / scatter if scatter > 0.0 else math.inf), sine)
 
 

@@ -82,10 +82,11 @@ def directions_of(
     Raises:
         GradbenchError: the blocks do not keep what this M needs.
     """
-    if average in cell.averages:
-        sums = _stored(sample.parts, list(cell.averages).index(average))
-    elif average in cell.long_averages:
-        sums = _summed(sample, _long_means(cell, sample, average))
+    parts = sample.parts
+    if parts is not None and average in cell.averages:
+        sums = _stored(parts, list(cell.averages).index(average))
+    elif parts is not None and average in cell.long_averages:
+        sums = _summed(sample, _long_means(cell, sample, parts, average))
     else:
         raise GradbenchError(
             f"the results of {cell.problem!r} do not keep directions at M = {average}; take one of "
@@ -137,7 +138,7 @@ def _directed(sample: Sample) -> NDArray[np.bool_]:
     return size > ROUNDING * size.max(initial=0.0)
 
 
-def _long_means(cell: Measurement, sample: Sample, average: int) -> Floats:
+def _long_means(cell: Measurement, sample: Sample, parts: LayerStack, average: int) -> Floats:
     """Return the means [K, P] of groups of M draws, up to a positive factor.
 
     A group is made of whole blocks and, if M leaves a remainder, of the head of the next block.
@@ -148,7 +149,6 @@ def _long_means(cell: Measurement, sample: Sample, average: int) -> Floats:
             f"the blocks of {cell.block_size} draws do not keep what the cosine at M = {average} "
             f"needs; name this M before the run, or take a multiple of {cell.block_size}"
         )
-    parts = sample.parts
     stride = whole + (rest > 0)
     groups = len(parts.count) // stride
     if groups * stride == len(parts.count) and parts.count[-1] < (rest or cell.block_size):
@@ -243,7 +243,7 @@ def _cosine_se(cosine: float, sample: Sample, noise: Noise, average: int) -> flo
     if sample.moments is not None:
         mean, variances = sample.moments
     else:
-        _, mean, squares = sample.blocks.pool()
+        _, mean, squares = sample.blocks.pooled
         variances = squares / max(sample.draws - 1, 1)
     variances = variances / average
     size = float(mean @ mean + variances.sum())

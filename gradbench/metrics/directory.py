@@ -8,9 +8,9 @@ from typing import Any
 from gradbench.core import index
 from gradbench.core.atomic import CorruptFile, Json
 from gradbench.core.errors import GradbenchError
-from gradbench.core.specs import family, label
+from gradbench.core.specs import family
 from gradbench.measure.stack import Stack
-from gradbench.metrics.measurement import Measurement
+from gradbench.metrics.measurement import OUTPUT, Measurement
 from gradbench.metrics.sampled_truth import SampledTruth
 from gradbench.metrics.selection import Selection
 from gradbench.metrics.stopping import is_check_due, relative_error
@@ -63,6 +63,7 @@ class Cells(Iterable[Measurement]):
         claims = results.manifest.get("claims", {})
         families = index.families() | results.manifest.get("families", {})
         names = results.manifest.get("names", {})
+        readout = results.manifest.get("readout", {})
         refuse_unknown = _unknown(results)
         reference: tuple[CheckpointId, Reference, SampledTruth | None] | None = None
         finished = 0
@@ -93,6 +94,7 @@ class Cells(Iterable[Measurement]):
                 reference=sampled,
                 # The index knows the defaults, which any argument may change.
                 claim=claims.get(cell.estimator, index.claims().get(cell.estimator, "")),
+                readout=tuple(readout.get(cell.place.problem, (OUTPUT,))),
                 info={"family": families.get(family(cell.estimator), family(cell.estimator))}
                 | ({"display_name": name} if (name := names.get(cell.estimator)) else {})
                 | {"loss": value}
@@ -123,7 +125,7 @@ class Cells(Iterable[Measurement]):
         if is_training(self.results.manifest):
             return unfinished_runs(self.results)
         total = expected(self.results, self.selection)
-        return unfinished_line(total - self.finished, total)
+        return unfinished_line(total - self.finished, total, is_given(self.results))
 
 
 def read_cells(
@@ -232,13 +234,27 @@ def unfinished(results: Directory) -> tuple[int, int]:
     return total - sum(1 for _ in cells), total
 
 
-def unfinished_line(missing: int, total: int) -> str:
-    """Return the numbers of ``unfinished`` as a sentence, empty if nothing is missing."""
+def is_given(results: Results) -> bool:
+    """Return whether results are those of ``evaluate``, of a model of a user's own."""
+    return bool(results.manifest["suite"]["problems"][0].get("given"))
+
+
+def unfinished_line(missing: int, total: int, given: bool = False) -> str:
+    """Return the numbers of ``unfinished`` as a sentence, empty if nothing is missing.
+
+    Args:
+        missing: how many cells are not finished.
+        total: how many there are.
+        given: whether they are of a model of a user's own.
+    """
     if not missing:
         return ""
     verb, them = ("is", "it") if missing == 1 else ("are", "them")
     what = f"{missing} of {total} cells {verb} not finished"
-    return f"{what}; the same `gradbench run` continues {them}"
+    remedy = "the same `gradbench run` continues"
+    if given:
+        remedy = "the same call of `evaluate`, or `gradbench run FILE.py:NAME`, continues"
+    return f"{what}; {remedy} {them}"
 
 
 def expected(results: Results, selection: Selection | None = None) -> int:
@@ -248,52 +264,3 @@ def expected(results: Results, selection: Selection | None = None) -> int:
     problems = [problem for problem in suite["problems"] if problem["name"] in chosen.problems]
     checkpoints = sum(len(checkpoint_names(problem)) for problem in problems)
     return checkpoints * suite["replicates"] * len(chosen.estimators)
-
-
-def agreement(results: Results) -> str:
-    """Return a line that tells how well the gradients that all is measured against are known."""
-    places = dict.fromkeys(cell.place for cell in results.cells())
-    found = [results.load_reference(place) for place in places]
-    references = [reference for reference in found if reference is not None]
-    samples = [one.info["samples"] for one in references if one.blocks is not None]
-    exact = [one.info.get("agreement") for one in references if one.blocks is None]
-    parts = [_sampled_line(samples, len(references))] if samples else []
-    if exact or not samples:
-        parts.append(_exact_line([one for one in exact if one is not None]))
-    return "; ".join(parts)
-
-
-def _sampled_line(samples: Sequence[Json], total: int) -> str:
-    """Return how precisely sampled gradients are known, at worst, and what they are means of."""
-    errors = [error for one in samples for error in one["rel_se"].values()]
-    worst = max((error for error in errors if error is not None), default=None)
-    known = "known to no precision" if worst is None else f"known to {100 * worst:.2g} % or better"
-    if None in errors:
-        known += ", in some layers not told from zero"
-    draws, names = (
-        max(one["draws"] for one in samples),
-        {label(one["estimator"]) for one in samples},
-    )
-    where = "" if len(samples) == total else f" (at {len(samples)} of {total} places)"
-    most = "" if len(samples) == 1 else "at most "
-    return (
-        f"sampled gradients{where}: {known} in every layer, from {most}{draws:,} draws of "
-        f"{' and '.join(sorted(names))}; every interval includes their noise"
-    )
-
-
-def _exact_line(known: Sequence[Json]) -> str:
-    """Return how well exact gradients were confirmed, at worst."""
-    if not known:
-        return "exact gradients: no check of them is stored"
-    differences = max(one["finite difference"] for one in known)
-    line = f"exact gradients: finite differences agree to {differences:.0e}"
-    # None where a network is too large for the second route.
-    routes = [one["brute force"] for one in known if one.get("brute force") is not None]
-    if routes:
-        where = "" if len(routes) == len(known) else f" (at {len(routes)} of {len(known)} places)"
-        line = (
-            f"exact gradients: two routes agree to {max(routes):.0e}{where}, "
-            f"finite differences to {differences:.0e}"
-        )
-    return f"{line}, relative"

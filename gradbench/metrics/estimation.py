@@ -29,7 +29,7 @@ from gradbench.measure.blocks import Blocks
 from gradbench.metrics.accuracy import NO_ACCURACY, Accuracy
 from gradbench.metrics.intervals import correlation
 from gradbench.metrics.measurement import Sample
-from gradbench.metrics.reference_noise import Noise, ReferenceNoise, trace_of_square
+from gradbench.metrics.reference_noise import Noise, ReferenceNoise, TurnedNoise, trace_of_square
 
 ROUNDING = 1e-13  # a standard deviation this small, relative to the mean, is no randomness
 
@@ -43,7 +43,7 @@ def accuracy_of(sample: Sample) -> Accuracy:
         found = Accuracy(float(bias @ bias), float(variance.sum()), np.zeros((2, 2)))
     else:
         mean = counts @ means / counts.sum()
-        found = _drawn_accuracy(counts, means, sample.m2, sample.direction)
+        found = _drawn_accuracy(sample.blocks, sample.direction)
     if sample.noise is None or math.isnan(found.variance):
         return found
     both = sample.noise.shared(deviations_of(counts, means)) if len(found.counts) else 0.0
@@ -53,7 +53,11 @@ def accuracy_of(sample: Sample) -> Accuracy:
 
 
 def with_reference_noise(
-    found: Accuracy, error: Floats, noise: Noise, both: float, unit: Floats | None = None
+    found: Accuracy,
+    error: Floats,
+    noise: Noise | TurnedNoise,
+    both: float,
+    unit: Floats | None = None,
 ) -> Accuracy:
     """Return an accuracy corrected for the noise of the reference, which its errors then include.
 
@@ -68,7 +72,7 @@ def with_reference_noise(
     bias2 = found.bias2 - noise.trace
     x, v = (max(bias2, 0.0), found.variance) if unit is not None else (0.0, 0.0)
     unit = np.zeros_like(error) if unit is None else unit
-    influence = -2.0 * noise.deviations @ np.stack([error + x * unit, v * unit], axis=1)
+    influence = -2.0 * noise.moved(np.stack([error + x * unit, v * unit], axis=1))
     # The error holds the noise, so the spread of the influence counts each second order twice. The
     # second order of both noises is counted in the spread of the draws too.
     second = math.sqrt(2.0 * noise.square) * np.array([1.0 - x, -v])
@@ -96,12 +100,13 @@ def deviations_of(counts: Floats, means: Floats) -> Floats:
     return Blocks(counts, means, np.zeros(0)).deviations()
 
 
-def _drawn_accuracy(counts: Floats, means: Floats, m2: Floats, gradient: Floats) -> Accuracy:
-    """Return bias and variance from counts [n], means [n, P] and m2 [n, P] in units of |G|."""
+def _drawn_accuracy(blocks: Blocks, gradient: Floats) -> Accuracy:
+    """Return bias and variance from blocks in units of |G|, and the gradient [P]."""
+    counts, means, m2 = blocks
     draws = counts.sum()
     if draws < 2:
         return NO_ACCURACY
-    _, mean, squares = Blocks(counts, means, m2).pool()
+    _, mean, squares = blocks.pooled
     if squares.sum() <= draws * ROUNDING**2 * (mean @ mean):
         error = mean - gradient
         return Accuracy(float(error @ error), 0.0, np.zeros((2, 2)))

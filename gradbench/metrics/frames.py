@@ -20,6 +20,8 @@ from gradbench.metrics.layers import (
 from gradbench.metrics.measurement import KEYS, NETWORK, Measurement
 from gradbench.metrics.registry import check_metrics
 
+MOST = 4096  # coordinates of a layer in a figure
+
 
 def summary(
     results: Measurements,
@@ -105,7 +107,7 @@ def coordinates(results: Measurements) -> pd.DataFrame:
     Raises:
         GradbenchError: as ``summary``.
     """
-    parts = _Coordinates()
+    parts = _Coordinates(math.inf)
     for cell in measurements(results):
         parts.add(layers_of(cell))
     return parts.frame()
@@ -129,7 +131,9 @@ def names_in(frame: pd.DataFrame) -> dict[str, str]:
 class Frames:
     """Several of these frames, of cells that are read just once: "summary", "curves", ...
 
-    ``cells`` are the measurements without their draws: all that decisions need.
+    They are made for figures: layers of more than ``MOST`` coordinates, of which none could be told
+    from the next one, are left out of "coordinates". ``cells`` are the measurements without their
+    draws: all that decisions need.
     """
 
     def __init__(self, names: Collection[str], level: float = LEVEL) -> None:
@@ -150,6 +154,11 @@ class Frames:
             for found in layers:
                 for average in [1] if name == "summary" else cell.average_sizes():
                     table.add(row(found, average))
+
+    @property
+    def wide(self) -> bool:
+        """True if a layer is left out of "coordinates"."""
+        return "coordinates" in self._tables and self._tables["coordinates"].wide
 
     def frames(self) -> dict[str, pd.DataFrame]:
         """Return the frames by name."""
@@ -194,7 +203,8 @@ class _Columns:
 class _Coordinates:
     """The rows of ``coordinates``, layer by layer."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: float = MOST) -> None:
+        self._most, self.wide = most, False
         self._sizes: list[int] = []
         self._names = _Columns()  # a row for each layer
         self._numbers: dict[str, list[Any]] = {}
@@ -203,6 +213,9 @@ class _Coordinates:
         for found in layers:
             cell, sample = found.cell, found.sample
             if sample.name == NETWORK or sample.zero:
+                continue
+            if len(sample.direction) > self._most:
+                self.wide = True
                 continue
             mean, variances = sample.mean_and_variance()
             key = dict(zip(KEYS, [*cell.place, sample.name, cell.estimator], strict=True))

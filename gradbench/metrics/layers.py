@@ -5,7 +5,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
+import numpy as np
+
 from gradbench.core.errors import GradbenchError
+from gradbench.measure.blocks import Blocks
 from gradbench.metrics import times
 from gradbench.metrics.accuracy import EXACT, NO_ACCURACY, Accuracy
 from gradbench.metrics.direction import Direction, direction_of, known_direction
@@ -238,6 +241,26 @@ def scopes_of(cell: Measurement, level: float = LEVEL) -> dict[str, LayerMetrics
     if (joint := hidden_sample(cell)) is not None:
         first[joint.name] = LayerMetrics(cell, joint, level)
     return first | found
+
+
+def stated(
+    cell: Measurement, layer: str, accuracy: Accuracy, source: str, zero: bool
+) -> LayerMetrics:
+    """Return the metrics of a layer whose bias and variance are known without its draws.
+
+    Args:
+        cell: a measurement without draws.
+        layer: the name of the layer.
+        accuracy: bias and variance.
+        source: where the bias is known from, as ``LayerMetrics.source`` has it.
+        zero: whether the gradient is zero.
+    """
+    none = np.zeros(0)
+    blocks = Blocks(none, *[np.zeros((0, 0))] * 2)
+    found = LayerMetrics(cell, Sample(layer, 0.0 if zero else 1.0, none, blocks, None, None))
+    exact = not zero and not accuracy.covariance.any()
+    found.__dict__ |= {"exact": exact, "measured": accuracy, "accuracy": accuracy, "source": source}
+    return found
 
 
 def settled(cell: Measurement, scopes: Mapping[str, LayerMetrics] | None = None) -> Measurement:

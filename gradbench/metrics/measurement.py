@@ -126,10 +126,8 @@ class Sample(NamedTuple):
         name: the name of the layer.
         norm: |G|, absolute.
         direction: [P] G / |G|, or r / |G|; zero where G is.
-        counts: [n] the number of draws of each block.
-        means: [n, P] the means of the blocks.
-        m2: [n, P] their sums of squared deviations.
-        parts: the blocks of this layer as they were stored, in the units of the results.
+        blocks: the moments of its n blocks of draws.
+        parts: the blocks of this layer as they were stored, in the units of the results, or None.
         moments: the exact mean and variance [P] of a draw, or None.
         reference: the blocks of a sampled gradient, or None.
         noise: the covariance of a sampled gradient, or None.
@@ -138,10 +136,8 @@ class Sample(NamedTuple):
     name: str
     norm: float
     direction: Floats
-    counts: Floats
-    means: Floats
-    m2: Floats
-    parts: LayerStack
+    blocks: Blocks
+    parts: LayerStack | None
     moments: tuple[Floats, Floats] | None
     reference: Blocks | None = None
     noise: Noise | None = None
@@ -157,24 +153,27 @@ class Sample(NamedTuple):
         return self.norm < ZERO
 
     @property
-    def blocks(self) -> Blocks:
-        """The moments of the blocks."""
-        return Blocks(self.counts, self.means, self.m2)
+    def counts(self) -> Floats:
+        """[n] the number of draws of each block."""
+        return self.blocks.counts
+
+    @property
+    def means(self) -> Floats:
+        """[n, P] the means of the blocks."""
+        return self.blocks.means
 
     def without_draws(self) -> "Sample":
         """Return the same without arrays over coordinates."""
-        parts = self.parts.empty()
-        known: dict[str, Any] = {"moments": None, "reference": None, "noise": None}
-        return self._replace(
-            direction=np.zeros(0), means=parts.mean, m2=parts.m2, parts=parts, **known
-        )
+        none: dict[str, Any] = dict.fromkeys(("parts", "moments", "reference", "noise"))
+        blocks = Blocks(self.counts, *[np.zeros((0, 0))] * 2)
+        return self._replace(direction=np.zeros(0), blocks=blocks, **none)
 
     def mean_and_variance(self) -> tuple[Floats, Floats]:
         """Return the mean of a draw [P], and the variance [P] of its distance from G."""
         if self.moments is not None:
             mean, variances = self.moments[0], np.zeros_like(self.direction)
         else:
-            _, mean, squares = self.blocks.pool()
+            _, mean, squares = self.blocks.pooled
             variances = squares / max(self.draws - 1, 1) / self.draws
         return mean, variances if self.noise is None else variances + self.noise.variances
 
@@ -267,9 +266,11 @@ def _sample(
         name,
         norm,
         gradient / unit,
-        parts.count.astype(np.float64),
-        np.asarray(parts.mean, np.float64) / unit,
-        np.asarray(parts.m2, np.float64) / unit / unit,
+        Blocks(
+            parts.count.astype(np.float64),
+            np.asarray(parts.mean, np.float64) / unit,
+            np.asarray(parts.m2, np.float64) / unit / unit,
+        ),
         parts,
         None if moments is None else (moments[0] / unit, moments[1] / unit / unit),
         reference,

@@ -1,14 +1,61 @@
 """Published results as frames, as ``gradbench.metrics.summary`` makes them of draws."""
 
 import math
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from gradbench.core.errors import GradbenchError
-from gradbench.metrics.measurement import KEYS
+from gradbench.metrics.accuracy import Accuracy
+from gradbench.metrics.directory import positions
+from gradbench.metrics.layers import stated
+from gradbench.metrics.measurement import KEYS, NETWORK, Measurement
 from gradbench.results.published import PREFIX, has_estimates, load_estimates, published_suites
 from gradbench.results.store import Results
+
+
+def published_cells(
+    directory: Path, costs: Callable[[str], Mapping[str, float]]
+) -> list[Measurement]:
+    """Return published results as measurements without draws, for ``gradbench.metrics.decide``.
+
+    Estimators are compared as if they had not shared random numbers, which errs towards ties.
+
+    Args:
+        directory: where they are, see ``gradbench.results.published.located``.
+        costs: what a draw of an estimator costs, as ``Measurement.cost`` has it.
+
+    Raises:
+        GradbenchError: the directory has networks alone, or files are damaged.
+    """
+    frame = published_summary(directory)
+    found = []
+    for key, rows in frame.groupby([*KEYS[:3], KEYS[4]], sort=False):
+        names = list(rows["layer"][rows["layer"] != NETWORK])
+        cell = Measurement(*key, names, (), (), (), (), 0, cost=costs(key[3]), known={})
+        known = {
+            str(row["layer"]): stated(
+                cell, str(row["layer"]), _accuracy(row), row["bias_source"], row["zero_gradient"]
+            )
+            for row in rows.to_dict("records")
+        }
+        whole = {NETWORK: known.pop(NETWORK)} if NETWORK in known else {}
+        found.append(cell._replace(known=whole | known))
+    places = positions(cell.place for cell in found)
+    return sorted(found, key=lambda cell: places[cell.place])
+
+
+def _accuracy(row: Mapping[str, Any]) -> Accuracy:
+    """Return bias and variance of a row of a ``summary`` at M = 1."""
+    bias, spread, both = (row[f"{name}_se"] for name in ("bias2", "variance", "mse"))
+    together = (both**2 - bias**2 - spread**2) / 2.0
+    limit = bias * spread
+    together = min(max(together, -limit), limit)
+    covariance = np.array([[bias**2, together], [together, spread**2]])
+    return Accuracy(row["bias2"], row["variance"], covariance)
 
 
 def published_summary(directory: Path, average: int = 1) -> pd.DataFrame:

@@ -16,7 +16,7 @@ from gradbench.metrics.directory import Cells, Measurements, measurements, posit
 from gradbench.metrics.distributions import t_two_sided
 from gradbench.metrics.intervals import LEVEL, Estimate, least_difference, quantile
 from gradbench.metrics.layers import LayerMetrics, layers_of, scopes_of
-from gradbench.metrics.measurement import HIDDEN, KEYS, NETWORK, OUTPUT, Measurement
+from gradbench.metrics.measurement import HIDDEN, KEYS, NETWORK, Measurement
 from gradbench.metrics.registry import METRICS, check_metrics
 
 BUDGET = Budget(100, "evaluations")  # of ``rank``, unless another one is asked for
@@ -65,7 +65,7 @@ def rank(
         by: the name of a metric.
         at: the budget: by default 100 evaluations of the objective per example. Equal draws,
             "1-draw", are no equal cost.
-        layer: the name of a layer, "network", or "hidden layers" (all but the output layer as one).
+        layer: the name of a layer, "network", or "hidden layers" (all that feed units, as one).
         level: the level of the comparisons.
 
     Returns:
@@ -163,9 +163,8 @@ def _layer(cell: Measurement, layer: str, level: float) -> LayerMetrics:
         return own[layer]
     if layer == NETWORK and len(own) == 1:
         return next(iter(own.values()))
-    hidden = [name for name in own if name not in (NETWORK, OUTPUT)]
-    if layer == HIDDEN and len(hidden) == 1 and OUTPUT in own:
-        return own[hidden[0]]
+    if layer == HIDDEN and len(cell.hidden) == 1 < len(cell.layer_names):
+        return own[cell.hidden[0]]
     raise GradbenchError(
         f"there is no layer {layer!r} at {'/'.join(map(str, cell.place))}; "
         f"{did_you_mean(layer, own)}"

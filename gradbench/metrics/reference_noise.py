@@ -38,6 +38,16 @@ class Noise:
         return len(self.deviations) - 1
 
     @cached_property
+    def gram(self) -> Floats:
+        """[n, n] the products of the rows d, which take time in wide models."""
+        return self.deviations @ self.deviations.T
+
+    @cached_property
+    def squares(self) -> Floats:
+        """[P] the diagonal of d'd."""
+        return np.einsum("np,np->p", self.deviations, self.deviations)
+
+    @cached_property
     def trace(self) -> float:
         """tr C."""
         return float(self.variances.sum())
@@ -45,27 +55,88 @@ class Noise:
     @cached_property
     def square(self) -> float:
         """tr(C^2)."""
-        return trace_of_square(self.deviations * np.sqrt(self.dof), 1.0, self.variances)
+        return _square_of(_centred(self.gram) * self.dof, self.variances)
 
     @cached_property
     def largest(self) -> float:
         """The largest variance in any direction; the estimate errs to the larger side."""
         rows = self.deviations
-        gram = rows @ rows.T if len(rows) <= rows.shape[1] else rows.T @ rows  # the smaller one
-        return max(float(np.linalg.eigvalsh(gram)[-1]), 0.0)
+        small = self.gram if len(rows) <= rows.shape[1] else rows.T @ rows
+        return max(float(np.linalg.eigvalsh(small)[-1]), 0.0)
 
     def spread(self, slopes: Floats) -> float:
         """Return the standard error of a function of the reference that has these slopes [P]."""
         return float(np.linalg.norm(self.deviations @ slopes))
 
+    def moved(self, slopes: Floats) -> Floats:
+        """Return what each block adds [n, k] to functions of these slopes [P, k]."""
+        return self.deviations @ slopes
+
     def shared(self, deviations: Floats) -> float:
         """Return tr(C D), where D = d'd is an independent covariance, given by d [m, P]."""
         return float(((deviations @ self.deviations.T) ** 2).sum())
 
-    def turned(self, unit: Floats, factor: float) -> "Noise":
+    def turned(self, unit: Floats, factor: float) -> "TurnedNoise":
         """Return the noise of ``factor`` times the part orthogonal to the ``unit`` vector [P]."""
-        across = factor * (self.deviations - np.outer(self.deviations @ unit, unit))
-        return Noise(across, (across**2).sum(0))
+        return TurnedNoise(self, unit, factor)
+
+
+@dataclass(frozen=True, eq=False)
+class TurnedNoise:
+    """The noise of a multiple of the part of a reference that is orthogonal to a vector.
+
+    Its rows are factor (d - (d u) u'), which are not made: they would be as large as those of the
+    reference, for each estimator.
+
+    Attributes:
+        whole: the noise of the reference.
+        unit: [P] the unit vector u.
+        factor: the factor.
+    """
+
+    whole: Noise
+    unit: Floats
+    factor: float
+
+    @cached_property
+    def along(self) -> Floats:
+        """[n] the component of the rows of the whole noise along u."""
+        return self.whole.deviations @ self.unit
+
+    @cached_property
+    def variances(self) -> Floats:
+        """[P] the diagonal of the covariance."""
+        along, unit = self.along, self.unit
+        found = self.whole.squares - 2.0 * unit * (along @ self.whole.deviations)
+        return self.factor**2 * np.maximum(found + along @ along * unit**2, 0.0)
+
+    @property
+    def trace(self) -> float:
+        """The trace of the covariance."""
+        return float(self.variances.sum())
+
+    @cached_property
+    def square(self) -> float:
+        """The trace of its square."""
+        gram = self.whole.gram - np.outer(self.along, self.along)
+        return _square_of(self.factor**2 * _centred(gram) * self.whole.dof, self.variances)
+
+    def moved(self, slopes: Floats) -> Floats:
+        """Return what each block adds [n, k] to functions of these slopes [P, k]."""
+        found = self.whole.deviations @ slopes - np.outer(self.along, self.unit @ slopes)
+        return self.factor * found
+
+    def shared(self, deviations: Floats) -> float:
+        """Return tr(C D), where D = d'd is an independent covariance, given by d [m, P]."""
+        both = deviations @ self.whole.deviations.T
+        both -= np.outer(deviations @ self.unit, self.along)
+        return float(self.factor**2 * (both**2).sum())
+
+
+def _centred(gram: Floats) -> Floats:
+    """Return the products [n, n] of rows less their mean, from those of the rows."""
+    means = gram.mean(0)
+    return gram - means - means[:, None] + means.mean()
 
 
 def trace_of_square(means: Floats, count: float, variances: Floats) -> float:
@@ -84,8 +155,20 @@ def trace_of_square(means: Floats, count: float, variances: Floats) -> float:
         return float(variances.sum() ** 2)
     centred = (means - means.mean(0)) * np.sqrt(count)
     gram = centred @ centred.T if n <= centred.shape[1] else centred.T @ centred
-    sizes = (centred**2).sum(1)
-    total = (n - 2) / (n - 1) * (gram**2).sum()
+    return _from_products(float((gram**2).sum()), (centred**2).sum(1), variances)
+
+
+def _square_of(gram: Floats, variances: Floats) -> float:
+    """Return the same from the products [n, n] of the centred means, times their count."""
+    if len(gram) < 4:
+        return float(variances.sum() ** 2)
+    return _from_products(float((gram**2).sum()), np.diag(gram), variances)
+
+
+def _from_products(squares: float, sizes: Floats, variances: Floats) -> float:
+    """Return it from the sum of the squared products of n means, and their squared sizes [n]."""
+    n = len(sizes)
+    total = (n - 2) / (n - 1) * squares
     total += sizes.sum() ** 2 / (n - 1) ** 2 - n / (n - 1) * (sizes**2).sum()
     square = total * (n - 1) / (n * (n - 2) * (n - 3))
     return float(np.clip(square, variances @ variances, variances.sum() ** 2))

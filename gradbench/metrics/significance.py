@@ -1,6 +1,7 @@
 """Tests over many coordinates or hypotheses at once."""
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -29,7 +30,7 @@ def unbiased_p(sample: Sample) -> float:
         return math.nan
     samples = [] if known_mean else [sample.blocks]
     samples += [sample.reference] if sample.reference is not None else []
-    means, variances, unseen, parts = zip(*map(_spread, samples), strict=True)
+    means, variances, unseen = zip(*map(_spread, samples), strict=True)
     mean = sample.moments[0] if sample.moments is not None else means[0]
     error = np.abs(mean - sample.direction)
     if not np.isfinite(error).all():
@@ -38,8 +39,8 @@ def unbiased_p(sample: Sample) -> float:
     still = se <= ROUNDING * np.linalg.norm(mean)
     if (error[still] > max(1e-9, sum(unseen))).any():
         return 0.0
-    rows = np.concatenate(parts)
-    tested = ~still & (_effective(rows) >= min(_FEW, len(rows) / 2))
+    rows = sum(len(blocks.counts) for blocks in samples)
+    tested = ~still & (_effective(samples) >= min(_FEW, rows / 2))
     if not tested.any():
         return 1.0
     dof = min(blocks.draws for blocks in samples) - 1
@@ -47,19 +48,18 @@ def unbiased_p(sample: Sample) -> float:
     return float(-np.expm1(tested.sum() * np.log1p(-least))) if least < 1.0 else 1.0
 
 
-def _spread(blocks: Blocks) -> tuple[Floats, Floats, float, Floats]:
-    """Return mean [P], its variance [P], what a rare event may add, and the variance by block."""
+def _spread(blocks: Blocks) -> tuple[Floats, Floats, float]:
+    """Return mean [P], its variance [P], and what a rare event may add."""
     draws = blocks.draws
-    _, mean, squares = blocks.pool()
+    _, mean, squares = blocks.pooled
     unseen = 10.0 * math.sqrt(squares.sum() / draws) * 3.0 / draws
-    parts = blocks.m2 + blocks.counts[:, None] * (blocks.means - mean) ** 2
-    return mean, squares / (draws - 1) / draws, unseen, parts / draws**2
+    return mean, squares / (draws - 1) / draws, unseen
 
 
-def _effective(parts: Floats) -> Floats:
-    """Return the effective number of parts [n, P] that each of P sums is made of; 0 for none."""
-    squares = (parts**2).sum(0)
-    return np.divide(parts.sum(0) ** 2, squares, out=np.zeros(len(squares)), where=squares > 0)
+def _effective(samples: Sequence[Blocks]) -> Floats:
+    """Return the effective number of blocks that the variances [P] are made of; 0 for none."""
+    total, squares = (sum(parts) for parts in zip(*(x.additions for x in samples), strict=True))
+    return np.divide(total**2, squares, out=np.zeros(len(squares)), where=squares > 0)
 
 
 _POWER = 0.9  # the probability with which a detectable bias is found

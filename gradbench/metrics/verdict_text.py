@@ -1,21 +1,17 @@
 """The words of a verdict, shared by the report, ``gradbench rank`` and ``recommend``."""
 
-import math
 import textwrap
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
-import pandas as pd
-
-from gradbench.core.specs import label
 from gradbench.core.text import aligned
 from gradbench.metrics.budget import Budget
-from gradbench.metrics.decision import BUDGETS, FACTORS, Range, Verdict
-from gradbench.metrics.intervals import LEVEL, digits
-from gradbench.metrics.measurement import HIDDEN, NETWORK, OUTPUT, Measurement
+from gradbench.metrics.decision import BUDGETS
+from gradbench.metrics.intervals import LEVEL
+from gradbench.metrics.measurement import HIDDEN, NETWORK, OUTPUT
 from gradbench.metrics.places import place_names
-from gradbench.metrics.ranking import difference_p
 from gradbench.metrics.sentences import Name, Sentence, enumeration, names, plain
+from gradbench.metrics.verdict import FACTORS, Range, Verdict
 
 _PLACES = 4  # that are told one by one
 _WIDTH = 80  # columns of a terminal
@@ -69,12 +65,28 @@ def explanation(verdict: Verdict) -> list[Sentence]:
         share = " to ".join(dict.fromkeys(ends))
         found.append(
             (
-                f"The output layer has {share} % of the squared length of the gradient, and as "
-                "much of the weight in the RMSE of the whole network: hence the verdict on the "
-                "hidden layers beside it.",
+                f"{_readout(verdict)} {share} % of the squared length of the gradient, and as much "
+                "of the weight in the RMSE of the whole network: hence the verdict on the hidden "
+                "layers beside it.",
             )
         )
     return found
+
+
+def _readout(verdict: Verdict) -> str:
+    """Return what the layers behind the last units are called, at the beginning of a sentence."""
+    layers = list(dict.fromkeys(name for own in verdict.readout.values() for name in own))
+    if layers == [OUTPUT]:
+        return "The output layer has"
+    have = "has" if len(layers) == 1 else "have"
+    return f"Behind the last units, {enumeration(layers)} {have}"
+
+
+def in_short(verdict: Verdict) -> str:
+    """Return a verdict in a line."""
+    sizes = {"place": len(verdict.places), "layer": len(verdict.layers)}
+    about = ", ".join(f"{n} {what}{'s' * (n != 1)}" for what, n in sizes.items())
+    return f"<Verdict: {plain(headline(verdict))} ({about}, at equal {verdict.cost})>"
 
 
 def _without_choice(verdict: Verdict) -> list[Sentence]:
@@ -114,16 +126,16 @@ def tally(verdict: Verdict) -> Sentence:
 def main_layers(verdict: Verdict) -> list[str]:
     """Return the layers that a summary is about: the network and its hidden layers.
 
-    Where it is not known which layer is the output, these are the network alone; without a
-    network, they are all that there are.
+    Where all layers are hidden ones, these are the network alone; without a network, they are all
+    that there are.
     """
     known = verdict.layers
     if NETWORK not in known:
         return known
-    hidden = [layer for layer in known if layer not in (NETWORK, HIDDEN, OUTPUT)]
     if HIDDEN in known:
         return [NETWORK, HIDDEN]
-    return [NETWORK, *hidden] if OUTPUT in known and len(hidden) == 1 else [NETWORK]
+    hidden = list(dict.fromkeys(name for place in verdict.places for name in verdict.hidden(place)))
+    return [NETWORK, *hidden] if any(verdict.readout.values()) and len(hidden) == 1 else [NETWORK]
 
 
 def layer_text(layer: str) -> str:
@@ -233,61 +245,3 @@ def _wrapped(line: str, indent: str = "") -> str:
         break_long_words=False,
         break_on_hyphens=False,
     )
-
-
-# --- at a single budget ---
-
-
-def at_budget(frame: pd.DataFrame, cells: Sequence[Measurement], budget: Budget) -> str:
-    """Return the best estimator at one place and budget: by how much it is best, and how sure.
-
-    Args:
-        frame: the ``rank`` of the cells by RMSE at this budget.
-        cells: measurements at one place.
-        budget: the budget.
-    """
-    able = frame[frame["rank"].notna()]
-    first, others = able.iloc[0], able.iloc[1:]
-    start = f"At {budget} use {_with_error(first)}"
-    if others.empty:
-        if len(frame) == 1:
-            return f"{start}: no other was measured."
-        only = f"only {label(first['estimator'])} can be afforded"
-        return f"At {budget} {only}: {_with_error(first)}. The budget pays no draw of any other."
-    tied = others["rank"] == 1
-    known = bool(able["exact"].all()) and budget.cost != "seconds"
-    chance = [difference_p(cells, (first, other), budget) for _, other in others.iterrows()]
-    if tied.any():
-        equal = others["estimator"][tied]
-        listed = plain(names(list(equal), " and ", 3))
-        if known:
-            return f"{start}; as good: {listed}."
-        remedy = "times vary by as much" if able["exact"].all() else "more draws would tell"
-        largest = max(p for p, one in zip(chance, tied, strict=True) if one)
-        return (
-            f"{start}; not told apart from it: {listed} (p-values of equal errors up to "
-            f"{largest:.2g}); {remedy}."
-        )
-    second = others.iloc[0]
-    less = 1.0 - first["rmse"] / second["rmse"]
-    share = f"{100 * less:.2g}" if less < 0.99 else f"{100 * less:.3g}"  # 1e+02 is no percentage
-    # The chance of such a difference if the errors were equal, not the chance that they are.
-    sure = f"p-value of equality with the runner-up {_p_value(chance[0])}"
-    if max(chance) > chance[0]:
-        sure += f", with others up to {_p_value(max(chance))}"
-    if known:
-        sure = "exact, without doubt"
-    if budget.cost == "seconds":
-        sure += ", with times of this machine"
-    return f"{start}, {share} % less than the runner-up {_with_error(second)}; {sure}."
-
-
-def _p_value(p: float) -> str:
-    return "below 1e-16" if p < 1e-16 or math.isnan(p) else f"{p:.1g}"
-
-
-def _with_error(row: pd.Series) -> str:
-    """Return an estimator in the sentence, with its error and its number of draws."""
-    draws = "one draw" if row["M"] == 1 else f"mean of {row['M']} draws"
-    number = digits(row["rmse"], row["rmse_se"])
-    return f"{label(row['estimator'])} (relative RMSE {number}, {draws})"

@@ -186,6 +186,7 @@ def _drawn(
     ):
         figure = Figure(figsize=_SIZE)
         ax = figure.add_axes((0.14, 0.14, 0.84, 0.83))
-        panel.draw(rows, ax, {n: s for n, s in look.items() if n in set(rows["estimator"])}, cost)
+        shown = set(rows["estimator"].unique())
+        panel.draw(rows, ax, {n: s for n, s in look.items() if n in shown}, cost)
         what = f"{panel.title}{f' against {cost}' if cost else ''}, {where}. {panel.caption}"
         return embedded(figure, f"f{number}", numbers, what)

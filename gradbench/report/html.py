@@ -19,8 +19,10 @@ from gradbench.core.display import display_names
 from gradbench.core.progress import step
 from gradbench.core.specs import label
 from gradbench.metrics import all_metrics
-from gradbench.metrics.directory import Cells, Directory, agreement, read_cells
-from gradbench.metrics.frames import Frames
+from gradbench.metrics.agreement import agreement
+from gradbench.metrics.directory import Cells, Directory, read_cells
+from gradbench.metrics.frames import MOST, Frames
+from gradbench.metrics.left_out import reasons
 from gradbench.metrics.places import member
 from gradbench.metrics.untrained import is_training
 from gradbench.metrics.verdict_text import judged, layer_text, main_layers
@@ -99,6 +101,7 @@ def html(results: Directory | Cells) -> str:
     for cell in read:
         table.add(cell)
     frames = table.frames()
+    some = [cell for cell in table.cells if rivals([cell.estimator])]
     curves = frames["curves"]
     summary = curves[curves["M"] == 1].reset_index(drop=True)
     places = places_of(summary)
@@ -107,9 +110,10 @@ def html(results: Directory | Cells) -> str:
     costs = [cost for cost in _COSTS if cost == "draws" or summary[cost].notna().any()]
     frames["summary"] = summary
     figures, left_out = pictures(frames, places, numbers, costs)
+    if table.wide:
+        left_out += f" Layers of more than {MOST} coordinates have no map of their biases."
     wide, wide_left_out = wide_figures(suite, frames, numbers)
     rows, every_layer = rows_of(summary, places)
-    some = [cell for cell in table.cells if rivals([cell.estimator])]
     bias = metrics.unbiasedness(some)
     bias = bias[bias["verdict"] != "zero gradient"] if len(bias) else bias
     bias_layers, bias_rows = bias_grid(bias) if len(bias) else ([], {})
@@ -129,6 +133,7 @@ def html(results: Directory | Cells) -> str:
         css=_part("report.css"),
         js=_part("report.js"),
         unfinished=read.unfinished(),
+        not_measured=reasons(found.manifest.get("left_out", {})),
         words=words(verdict, some, summary, places, bias, made.get("device") or "unknown"),
         judged=judged(verdict),
         layer_text=layer_text,

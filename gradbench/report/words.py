@@ -11,8 +11,9 @@ from markupsafe import Markup, escape
 from gradbench import metrics
 from gradbench.metrics import Measurement, Verdict
 from gradbench.metrics.accuracy import EXACT
+from gradbench.metrics.budget_text import at_budget
 from gradbench.metrics.ranking import BUDGET
-from gradbench.metrics.verdict_text import at_budget, explanation, headline
+from gradbench.metrics.verdict_text import explanation, headline
 from gradbench.report.certainty import (
     how_times_vary,
     unbiased_estimators,

@@ -115,6 +115,8 @@ _MANIFEST: Shape = {
     "claims?": {...: text},
     "families?": {...: text},
     "names?": {...: text},
+    "readout?": {...: [text]},
+    "left_out?": {...: text},
     ...: anything,
 }
 
@@ -217,10 +219,14 @@ def _begin_or_continue(
     for entry, facts in (("families", families), ("claims", claims), ("names", names)):
         known = new.get(entry, {}) | facts
         new = new | ({entry: dict(sorted(known.items()))} if known else {})
-    if new == manifest:
-        return new
-    write_file(path, json.dumps(new | {"digest": _digest(new)}, indent=2).encode())
+    if new != manifest:
+        write_file(path, written(new))
     return new
+
+
+def written(manifest: Json) -> bytes:
+    """Return a manifest as it is in its file, with its digest."""
+    return json.dumps(manifest | {"digest": _digest(manifest)}, indent=2).encode()
 
 
 def _digest(manifest: Json) -> str:

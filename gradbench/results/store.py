@@ -61,6 +61,7 @@ from gradbench.results.manifest import (
     _read_manifest,
     _refuse_foreign,
     suite_hash,
+    written,
 )
 from gradbench.results.shape import fault
 from gradbench.results.shards import CellStore, CheckpointId, is_shard
@@ -117,6 +118,20 @@ class Results:
             GradbenchError: there are none.
         """
         return cls(Path(directory), _read_manifest(Path(directory) / "manifest.json"))
+
+    def record(self, **entries: Mapping[str, Any]) -> None:
+        """Store what the manifest says besides: ``readout`` and ``left_out``.
+
+        Args:
+            entries: the layers behind the last units, by problem; why estimators were not measured.
+
+        Raises:
+            GradbenchError: the results are open to read only, or the file cannot be written.
+        """
+        new = self.manifest | plain(entries)
+        if new != self.manifest:
+            self.write(self.directory / "manifest.json", written(new))
+            self.manifest = new
 
     def close(self) -> None:
         """Let another process write; when a process dies, the operating system does so."""

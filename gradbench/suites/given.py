@@ -11,6 +11,7 @@ from jaxtyping import Array
 from gradbench.core.atomic import CorruptFile, Json
 from gradbench.core.contract import Batch, Loss, Model, Params, is_chain
 from gradbench.core.pytrees import layers_of
+from gradbench.core.readout import readout_of
 from gradbench.core.seeds import named_seed
 from gradbench.measure.cell import Cell
 from gradbench.measure.fingerprint import fingerprint, model_fingerprint
@@ -79,6 +80,10 @@ class GivenInstance:
         if same and all(np.array_equal(a, b) for (_, a), (_, b) in zip(one, two, strict=True)):
             return self.checkpoints[place.checkpoint]
         raise CorruptFile("has other parameters")
+
+    def readout(self) -> dict[str, list[str]]:
+        """Return the layers behind the last units, as the manifest has them by problem."""
+        return {self.name: list(readout_of(self.network, self.shapes(), self.batch))}
 
     def described(self, title: str) -> Json:
         """Return what a manifest says of the problem, with digests of what it was given."""

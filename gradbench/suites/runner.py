@@ -1,6 +1,7 @@
 """Run suites: the cells that are not finished yet are measured and stored, block by block."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 
@@ -15,7 +16,8 @@ from gradbench.core.progress import Progress
 from gradbench.core.specs import family
 from gradbench.estimators.registry import check_spec, claims_of, families_of, make_estimator
 from gradbench.measure.cell import coordinates_of
-from gradbench.metrics.directory import unfinished
+from gradbench.metrics.directory import read_cells
+from gradbench.results.shards import CheckpointId
 from gradbench.results.store import Results
 from gradbench.suites.asked import UNTIL_METRICS, asked_suite, directory_of
 from gradbench.suites.budget import budget, in_words
@@ -140,12 +142,15 @@ def describe(
     until_metrics: Sequence[str] = UNTIL_METRICS,
     out: str | Path | None = None,
     force: bool = False,
+    problems: Sequence[str] = (),
+    estimators: Sequence[str] = (),
+    checkpoints: Sequence[str] = (),
 ) -> str:
     """Describe what ``run`` would do, and check all that can be checked without running.
 
     It ends with the time that all of it takes, roughly, and the size of the results, and how much
     is there already. ``suite``, ``seed``, ``draws``, ``quick``, ``until``, ``until_metrics``,
-    ``out`` and ``force`` are those of ``run``.
+    ``out``, ``force``, ``problems``, ``estimators`` and ``checkpoints`` are those of ``run``.
 
     Raises:
         GradbenchError: as ``run``.
@@ -153,6 +158,12 @@ def describe(
     suite = _resolve(suite, draws, quick, until, until_metrics)
     if suite.plan is not None:
         return describe_training(suite, seed, directory_of(suite, out), force)
+    part, directory = Part.of(suite, problems, estimators, checkpoints), directory_of(suite, out)
+    suite = replace(
+        suite,
+        problems=tuple(one for one in suite.problems if one.name in part.selection.problems),
+        estimators=tuple(one for one in suite.estimators if one in part.selection.estimators),
+    )
     asked = budget(suite)
     if not force:
         asked.check(suite.name)
@@ -163,9 +174,10 @@ def describe(
     lines = [f"suite {suite.name!r}, seed {seed}: {suite.title}"]
     cells = 0
     for problem in suite.problems:
-        places = len(problem.checkpoints) * suite.replicates
-        cells += places * len(suite.estimators)
-        names = ", ".join(problem.checkpoint_name(epoch) for epoch in problem.checkpoints)
+        chosen = [problem.checkpoint_name(epoch) for epoch in problem.checkpoints]
+        chosen = [name for name in chosen if name in part.checkpoints]
+        cells += len(chosen) * suite.replicates * len(suite.estimators)
+        names = ", ".join(chosen)
         lines.append(
             f"  problem {problem.name}: {units[problem.name]}, {names}"
             + (f", {suite.replicates} replicates" if suite.replicates > 1 else "")
@@ -177,8 +189,7 @@ def describe(
     else:
         lines.append(f"  {cells} cells of {suite.draws:,} draws, {total}")
     lines.append(f"  {in_words(asked.hours, asked.gigabytes, disk)}")
-    done = _finished(directory_of(suite, out))
-    lines.append(f"  {directory_of(suite, out)}: {done} of {cells} cells are done")
+    lines.append(f"  {directory}: {_finished(directory, part)} of {cells} cells are done")
     return "\n".join(lines)
 
 
@@ -190,13 +201,14 @@ def _bytes(suite: Suite, built: ProblemInstance) -> float:
     return cells * (8.0 * 3 * coordinates * blocks + 3e4)
 
 
-def _finished(directory: Path) -> int:
-    """Return the number of finished cells in a directory, 0 where there are no results."""
+def _finished(directory: Path, part: Part) -> int:
+    """Return how many cells of a part are finished in a directory, 0 where there are no results."""
     try:
-        missing, total = unfinished(directory)
+        return sum(
+            part.has(CheckpointId(*cell.place), cell.estimator) for cell in read_cells(directory)
+        )
     except GradbenchError:
         return 0
-    return total - missing
 
 
 def _resolve(

@@ -22,6 +22,8 @@ from gradbench.advise.preselect import misfit
 from gradbench.core.specs import canonical, parse_spec
 from gradbench.estimators import ESTIMATORS
 from gradbench.estimators.registry import evaluations
+from gradbench.metrics import Measurement
+from gradbench.metrics import published as metrics
 from gradbench.results.published import load_estimates, located
 from gradbench.results.store import Results
 from gradbench.suites import cells, runner
@@ -64,6 +66,13 @@ def published() -> pd.DataFrame:
             facts = row["source"], evaluations(row["estimator"], _UNITS)
             rows.append((row["estimator"], row["checkpoint"], row["layer"], *numbers, *facts))
     return pd.DataFrame(rows, columns=_COLUMNS)
+
+
+def published_cells() -> list[Measurement]:
+    """Return the same as measurements, for the decision rule."""
+    return metrics.published_cells(
+        located("gradbench:psa"), lambda spec: {"evaluations": evaluations(spec, _UNITS)}
+    )
 
 
 def rounded(table: pd.DataFrame) -> pd.DataFrame:

@@ -23,6 +23,7 @@ from gradbench.measure import cell as driver
 from gradbench.measure import reference as references
 from gradbench.measure import sampled_reference
 from gradbench.measure.timing import DrawTime
+from gradbench.metrics.left_out import LATE
 from gradbench.results.shards import CheckpointId
 from gradbench.results.store import Results
 from gradbench.suites import cells, times
@@ -87,6 +88,8 @@ def test_it_says_in_words_what_there_is_and_what_is_left_out(measured):
     assert truth.startswith("exact gradients: finite differences agree to ")
     assert left_out.startswith("not measured: vimco: vimco got a model that is no MultiSample")
     assert list(measured.left_out) == ["vimco"]
+    assert gradbench.Results.open(measured.directory).left_out == measured.left_out
+    assert measured.manifest["readout"] == {"model": ["output"]}
 
 
 def test_bias_and_variance_are_exact_where_they_can_be_enumerated(measured):
@@ -198,10 +201,16 @@ def test_a_time_limit_ends_it_and_the_same_call_continues(tmp_path, monkeypatch)
         patch.setattr(measuring.Run, "_is_late", is_late)
         with pytest.warns(GradbenchWarning, match=r"1 of 2 .* \(straight_through\); the same call"):
             part = evaluate(model, PARAMS, BATCH, **how)
-    assert part.left_out == {"straight_through": "not measured within the time limit"}
+    assert part.left_out == {"straight_through": LATE}
+    read = gradbench.Results.open(tmp_path)
+    assert read.left_out == part.left_out and f"straight_through: {LATE}" in str(read)
+    page = part.report().read_text()
+    assert f"<p>Not measured: straight_through: {LATE}.</p>" in page
+    assert "the same call of `evaluate`" in page
     assert set(part.summary()["estimator"]) == {"reinforce"}
     whole = evaluate(model, PARAMS, BATCH, **how)
-    assert not whole.left_out and len(set(whole.summary()["estimator"])) == 2
+    assert not whole.left_out and not gradbench.Results.open(tmp_path).left_out
+    assert len(set(whole.summary()["estimator"])) == 2
 
 
 def test_a_cell_is_left_in_the_middle_when_its_time_is_over(tmp_path, monkeypatch):
@@ -318,6 +327,27 @@ def test_what_costs_too_much_is_left_out_unless_it_is_named(monkeypatch):
         long = preselect.choose(built, None, 1 << 28, None)
         assert "take too long; name it to measure it" in long.left_out["ram"]
         assert 64 <= preselect.default_draws(built) <= 2048
+
+
+def test_an_estimator_that_flips_each_unit_says_what_it_takes_and_that_layers_make_it_cheaper(
+    monkeypatch,
+):
+    """PSA of a plain function of two wide layers, which runs the function once for each flip."""
+
+    def two(params, example, binary):
+        x = binary(params[0] @ example)
+        return jax.numpy.sum(jax.numpy.sin(params[2] @ binary(params[1] @ x)))
+
+    monkeypatch.setattr(preselect, "misfit", lambda *_: "")
+    params = (np.full((300, 4), 0.1), np.full((300, 300), 0.1), np.full((3, 300), 0.1))
+    with gradbench.float64():
+        built = GivenInstance("two", two, np.ones((100, 4)), {"given": params}, None, 0)
+        found = preselect.choose(built, None, 1 << 16, None)
+    assert "psa" not in found.estimators
+    assert found.left_out["psa"] == (
+        "65536 draws of 601 evaluations take too long (a plain function is run again for each unit "
+        "that is flipped; an SBN of such layers takes 301); name it to measure it"
+    )
 
 
 # --- a sampled gradient ---

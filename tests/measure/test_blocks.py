@@ -65,6 +65,6 @@ def test_a_large_common_offset_does_not_drown_the_variance():
 @given(st.integers(0, 8).flatmap(cut_draws))
 def test_blocks_pool_to_the_same_bits_one_by_one_and_as_arrays(case):
     parts = [moments(part) for part in case[1]]
-    found, known = Blocks.stack(parts).pool(), pool(parts)
+    found, known = Blocks.stack(parts).pooled, pool(parts)
     assert found.count == known.count
     assert found.mean.tobytes() == known.mean.tobytes() and found.m2.tobytes() == known.m2.tobytes()

@@ -10,10 +10,11 @@ from stored import assert_one_sentence, drawn
 
 from gradbench.core.errors import GradbenchError
 from gradbench.metrics import NETWORK, decide, layers_of, rank
-from gradbench.metrics.decision import BUDGETS, Range, amounts
+from gradbench.metrics.decision import BUDGETS, amounts
 from gradbench.metrics.layers import scopes_of
 from gradbench.metrics.measurement import HIDDEN
 from gradbench.metrics.sentences import plain
+from gradbench.metrics.verdict import Range
 from gradbench.metrics.verdict_text import explanation, headline, text
 
 NAMES = ("reinforce", "arm", "psa", "zgr", "leg")
@@ -212,6 +213,42 @@ def test_without_several_hidden_layers_or_an_output_there_is_no_joint_one():
     with pytest.raises(GradbenchError) as caught:
         decide(rivals, layers=["layer 9"])
     assert_one_sentence(caught, "there is no layer 'layer 9'")
+
+
+def test_which_layers_are_hidden_is_said_by_the_cell_whatever_their_names():
+    def named(one, readout):
+        return one._replace(layer_names=["first", "second", "head"], readout=readout)
+
+    cells = [cell("psa", 2), cell("arm", 2, every=(0.0, 2.0))]
+    verdict = decide([named(one, ("head",)) for one in cells])
+    assert verdict.layers == [NETWORK, HIDDEN, "first", "second", "head"]
+    assert verdict.shares == {("toy", 0, "epoch 1"): pytest.approx(100 / 105)}
+    assert "Behind the last units, head has 95.2 % of the squared length" in text(verdict)
+    two = decide([named(one, ("second", "head")) for one in cells])
+    assert two.layers == [NETWORK, "first", "second", "head"]
+    assert two.of(HIDDEN) == two.of("first")
+    assert "second and head have" in " ".join(text(two).split())
+    none = decide([named(one, ()) for one in cells])
+    assert HIDDEN not in none.layers and not none.shares
+    with pytest.raises(GradbenchError, match="there is no layer 'hidden layers'"):
+        rank([named(one, ()) for one in cells], layer=HIDDEN)
+
+
+def test_a_verdict_is_printed_and_shown_in_words():
+    verdict = decide([cell("psa", 2), cell("arm", 4, every=(0.3, 0.1), problem="<b>")])
+    assert str(verdict) == text(verdict)
+    assert (
+        repr(verdict)
+        == f"<Verdict: {plain(headline(verdict))} (2 places, 5 layers, at equal evaluations)>"
+    )
+    cells = [cell("straight_through", 2, every=(0.1, 1.0)), cell("arm", 4, every=(0.0, 1.0))]
+    page = decide(cells)._repr_html_()
+    assert "<strong>It depends on the budget.</strong>" in page
+    assert (
+        "<td>hidden layers together</td><td>500 to 1000 evaluations</td><td><b>ARM</b></td>" in page
+    )
+    other = [one._replace(problem="<i>") for one in cells]
+    assert "<td>&lt;i&gt;</td>" in decide([*cells, *other])._repr_html_()
 
 
 FACTS = st.tuples(

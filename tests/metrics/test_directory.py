@@ -221,6 +221,8 @@ def test_checkpoints_that_were_not_reached_count_as_unfinished(finished):
     for shard in (finished / "results").glob("shards/*/*/epoch*10/*/*.parquet"):
         shard.unlink()
     said = "4 of 8 cells are not finished; the same `gradbench run` continues them"
+    given = "the same call of `evaluate`, or `gradbench run FILE.py:NAME`, continues it"
+    assert unfinished_line(1, 8, given=True) == f"1 of 8 cells is not finished; {given}"
     assert show(finished / "results").splitlines()[-1] == said
 
 

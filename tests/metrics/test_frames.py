@@ -10,7 +10,7 @@ from gradbench.core.atomic import CorruptFile
 from gradbench.core.errors import GradbenchError
 from gradbench.metrics import layers_of, rank, summary
 from gradbench.metrics.directory import read_cells
-from gradbench.metrics.frames import Frames
+from gradbench.metrics.frames import MOST, Frames
 from gradbench.metrics.layers import scopes_of, settled
 from gradbench.results.store import Results
 
@@ -39,6 +39,18 @@ def test_several_frames_of_cells_that_are_read_once_are_those_of_each_alone(tmp_
         table.add(cell)
     for name, frame in table.frames().items():
         pd.testing.assert_frame_equal(frame, getattr(metrics, name)(results))
+
+
+def test_a_wide_layer_has_no_figure_of_its_coordinates_and_this_is_known():
+    rng = np.random.default_rng(1)
+    sizes = (3, MOST + 1)
+    cell = drawn([rng.normal(size=(64, n)) for n in sizes], [np.ones(n) for n in sizes], 16)
+    for one, wide in ((cell, True), (drawn(rng.normal(size=(64, 3)), np.ones(3), 16), False)):
+        table = Frames(["coordinates"])
+        table.add(one)
+        assert table.wide == wide
+        assert len(table.frames()["coordinates"]) == 3
+    assert len(metrics.coordinates([cell])) == sum(sizes)
 
 
 def test_a_choice_of_metrics_is_that_of_the_whole_summary(tmp_path):

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from gradbench.cli import complete
 from gradbench.cli.options import WHOLE, say, with_cache, with_time_limit
 
 
@@ -21,12 +22,17 @@ from gradbench.cli.options import WHOLE, say, with_cache, with_time_limit
     "estimators",
     multiple=True,
     metavar="NAME",
+    shell_complete=complete.estimators,
     help="Only this one, with hyper-parameters; repeatable (all that fit).",
 )
 @click.option("--draws", type=WHOLE, help="Draws of each estimator (2048, fewer of large models).")
 @click.option("--seed", type=WHOLE, default=0, help="Seed of the draws (0).")
 @click.option(
-    "--out", type=Path, metavar="DIR", help="Keep the measurements here, and continue them."
+    "--out",
+    type=Path,
+    metavar="DIR",
+    shell_complete=complete.directories,
+    help="Keep the measurements here, and continue them.",
 )
 @with_time_limit
 @with_cache
@@ -37,7 +43,7 @@ def command(
     draws: int | None,
     seed: int,
     out: Path | None,
-    time_limit: float,
+    time_limit: float | None,
     no_cache: bool,
 ) -> None:
     """Measure the estimators on a problem of your own and print the best.

@@ -81,7 +81,7 @@ def command(
     problem: tuple[str, ...],
     checkpoint: tuple[str, ...],
     force: bool,
-    time_limit: float,
+    time_limit: float | None,
     quiet: bool,
     no_cache: bool,
     dry_run: bool,
@@ -121,7 +121,8 @@ def command(
     if dry_run:
         from gradbench.suites.runner import describe
 
-        say(describe(suite, seed, draws, **how, out=out, force=force))
+        part = {"problems": problem, "estimators": estimator, "checkpoints": checkpoint}
+        say(describe(suite, seed, draws, **how, out=out, force=force, **part))
         return
     from gradbench.suites.asked import asked_suite, finished_results
 
