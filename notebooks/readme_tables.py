@@ -20,7 +20,7 @@ from gradbench.cli.main import main  # noqa: E402
 from gradbench.core.specs import label  # noqa: E402
 from gradbench.core.text import markdown  # noqa: E402
 from gradbench.metrics.decision import decide  # noqa: E402
-from gradbench.metrics.verdict import Case  # noqa: E402
+from gradbench.metrics.decisions import Case  # noqa: E402
 
 BUDGETS = (10, 100, 1000)
 TABLE = re.compile(

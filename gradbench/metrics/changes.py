@@ -8,11 +8,11 @@ from typing import NamedTuple
 from gradbench.core.specs import family
 from gradbench.metrics.budget import COSTS, price
 from gradbench.metrics.decision import decide
+from gradbench.metrics.decisions import Range
 from gradbench.metrics.intervals import LEVEL
 from gradbench.metrics.layers import LayerMetrics, scopes_of
 from gradbench.metrics.measurement import Measurement
 from gradbench.metrics.places import Place
-from gradbench.metrics.verdict import Range
 
 
 class Change(NamedTuple):

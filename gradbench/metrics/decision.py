@@ -16,15 +16,14 @@ from itertools import count
 
 from gradbench.core.errors import GradbenchError, did_you_mean
 from gradbench.metrics.budget import Budget, check_cost, price
+from gradbench.metrics.decisions import BUDGETS, Case
 from gradbench.metrics.directory import Measurements
 from gradbench.metrics.intervals import LEVEL
 from gradbench.metrics.layers import LayerMetrics, scopes_of
 from gradbench.metrics.measurement import HIDDEN, NETWORK
 from gradbench.metrics.places import Place
 from gradbench.metrics.ranking import at_budget, rivals_by_place, unbeaten
-from gradbench.metrics.verdict import Case, Verdict
-
-BUDGETS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)  # evaluations of the objective, or draws
+from gradbench.metrics.verdict import Verdict
 
 
 def decide(

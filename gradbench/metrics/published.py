@@ -33,9 +33,24 @@ def published_cells(
     """
     frame = published_summary(directory)
     found = []
-    for key, rows in frame.groupby([*KEYS[:3], KEYS[4]], sort=False):
+    for (problem, replicate, checkpoint, estimator), rows in frame.groupby(
+        [*KEYS[:3], KEYS[4]], sort=False
+    ):
         names = list(rows["layer"][rows["layer"] != NETWORK])
-        cell = Measurement(*key, names, (), (), (), (), 0, cost=costs(key[3]), known={})
+        cell = Measurement(
+            problem,
+            replicate,
+            checkpoint,
+            estimator,
+            layer_names=names,
+            blocks=(),
+            gradient=(),
+            averages=(),
+            head_sizes=(),
+            block_size=0,
+            cost=costs(estimator),
+            known={},
+        )
         known = {
             str(row["layer"]): stated(
                 cell, str(row["layer"]), _accuracy(row), row["bias_source"], row["zero_gradient"]

@@ -3,9 +3,9 @@
 from html import escape
 
 from gradbench.core.display import display_name
+from gradbench.metrics.decisions import Decisions
 from gradbench.metrics.places import place_names
 from gradbench.metrics.sentences import Name, Sentence
-from gradbench.metrics.verdict import Verdict
 from gradbench.metrics.verdict_text import (
     explanation,
     headline,
@@ -17,7 +17,7 @@ from gradbench.metrics.verdict_text import (
 )
 
 
-def html(verdict: Verdict) -> str:
+def html(verdict: Decisions) -> str:
     """Return a verdict as HTML: the headline, why, and the best by budget at each place."""
     parts = [f"<p><strong>{_marked(headline(verdict))}.</strong></p>"]
     parts += [f"<p>{_marked(sentence)}</p>" for sentence in explanation(verdict)]

@@ -6,18 +6,17 @@ from collections.abc import Iterable
 
 from gradbench.core.text import aligned
 from gradbench.metrics.budget import Budget
-from gradbench.metrics.decision import BUDGETS
+from gradbench.metrics.decisions import BUDGETS, FACTORS, Decisions, Range
 from gradbench.metrics.intervals import LEVEL
 from gradbench.metrics.measurement import HIDDEN, NETWORK, OUTPUT
 from gradbench.metrics.places import place_names
 from gradbench.metrics.sentences import Name, Sentence, enumeration, names, plain
-from gradbench.metrics.verdict import FACTORS, Range, Verdict
 
 _PLACES = 4  # that are told one by one
 _WIDTH = 80  # columns of a terminal
 
 
-def headline(verdict: Verdict) -> Sentence:
+def headline(verdict: Decisions) -> Sentence:
     """Return the answer in a few words, without a full stop."""
     if best := verdict.best:
         return names(best)
@@ -35,7 +34,7 @@ def headline(verdict: Verdict) -> Sentence:
     return ("Only ", *alone, " can be afforded")
 
 
-def explanation(verdict: Verdict) -> list[Sentence]:
+def explanation(verdict: Decisions) -> list[Sentence]:
     """Return what the headline means, and what it is based on, in sentences."""
     found: list[Sentence] = []
     if best := verdict.best:
@@ -73,7 +72,7 @@ def explanation(verdict: Verdict) -> list[Sentence]:
     return found
 
 
-def _readout(verdict: Verdict) -> str:
+def _readout(verdict: Decisions) -> str:
     """Return what the layers behind the last units are called, at the beginning of a sentence."""
     layers = list(dict.fromkeys(name for own in verdict.readout.values() for name in own))
     if layers == [OUTPUT]:
@@ -82,14 +81,14 @@ def _readout(verdict: Verdict) -> str:
     return f"Behind the last units, {enumeration(layers)} {have}"
 
 
-def in_short(verdict: Verdict) -> str:
+def in_short(verdict: Decisions) -> str:
     """Return a verdict in a line."""
     sizes = {"place": len(verdict.places), "layer": len(verdict.layers)}
     about = ", ".join(f"{n} {what}{'s' * (n != 1)}" for what, n in sizes.items())
     return f"<Verdict: {plain(headline(verdict))} ({about}, at equal {verdict.cost})>"
 
 
-def _without_choice(verdict: Verdict) -> list[Sentence]:
+def _without_choice(verdict: Decisions) -> list[Sentence]:
     """Return at which budgets there is no choice, if that is the same at all places."""
     alone = [case for case in verdict.cases if case.affordable == 1]
     first = {case.best for case in alone}
@@ -103,7 +102,7 @@ def _without_choice(verdict: Verdict) -> list[Sentence]:
     return [(f"With {upto} only ", *names(first.pop()), " can be afforded.")]
 
 
-def tally(verdict: Verdict) -> Sentence:
+def tally(verdict: Decisions) -> Sentence:
     """Return how often the best estimators are unbeaten, of the network and its hidden layers."""
     layers = main_layers(verdict)
     cases = [case for layer in layers for case in verdict.of(layer) if case.is_choice]
@@ -123,7 +122,7 @@ def tally(verdict: Verdict) -> Sentence:
     return (*parts, "; ties count for each." if ties else ".")
 
 
-def main_layers(verdict: Verdict) -> list[str]:
+def main_layers(verdict: Decisions) -> list[str]:
     """Return the layers that a summary is about: the network and its hidden layers.
 
     Where all layers are hidden ones, these are the network alone; without a network, they are all
@@ -147,13 +146,13 @@ def _of(layer: str) -> str:
     return {NETWORK: "the whole network", HIDDEN: "its hidden layers together"}.get(layer, layer)
 
 
-def _budgets(verdict: Verdict) -> str:
+def _budgets(verdict: Decisions) -> str:
     """Return the budgets that leave a choice: "2 to 1000 evaluations"."""
     amounts = sorted({case.budget for case in verdict.choices})
     return _span(amounts[0], amounts[-1], verdict.cost)
 
 
-def _varying(verdict: Verdict) -> list[str]:
+def _varying(verdict: Decisions) -> list[str]:
     """Return the factors that differ between cases."""
     return [name for name in FACTORS if len({getattr(c, name) for c in verdict.choices}) > 1]
 
@@ -182,7 +181,7 @@ def winners(found: Range) -> Sentence:
     return (*names(found.best), *tie)
 
 
-def text(verdict: Verdict, layers: Iterable[str] | None = None) -> str:
+def text(verdict: Decisions, layers: Iterable[str] | None = None) -> str:
     """Return a verdict as lines for a terminal: the headline, why, and the best by budget.
 
     Args:
@@ -202,7 +201,7 @@ def text(verdict: Verdict, layers: Iterable[str] | None = None) -> str:
     return "\n".join([*lines, "", _wrapped(judged(verdict))])
 
 
-def _rows(verdict: Verdict, layer: str) -> list[str]:
+def _rows(verdict: Decisions, layer: str) -> list[str]:
     """Return the best estimators of a layer by budget, at all places alike or place by place."""
     named = place_names(verdict.places)
     if common := verdict.ranges(layer):
@@ -224,7 +223,7 @@ def _rows(verdict: Verdict, layer: str) -> list[str]:
     return lines
 
 
-def judged(verdict: Verdict) -> str:
+def judged(verdict: Decisions) -> str:
     """Return how a verdict was found, in a sentence or two."""
     if verdict.cost == "seconds":
         at = "times of 1, 2, 5, 10, ..., from the first that pays a draw to 1000 times as much"

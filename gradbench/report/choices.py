@@ -6,8 +6,8 @@ from typing import NamedTuple
 from markupsafe import Markup
 
 from gradbench.metrics import Verdict
+from gradbench.metrics.decisions import Range
 from gradbench.metrics.sentences import names
-from gradbench.metrics.verdict import Range
 from gradbench.metrics.verdict_text import range_text
 from gradbench.report.numbers import marked
 from gradbench.report.places import Place

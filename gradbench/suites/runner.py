@@ -205,7 +205,10 @@ def _finished(directory: Path, part: Part) -> int:
     """Return how many cells of a part are finished in a directory, 0 where there are no results."""
     try:
         return sum(
-            part.has(CheckpointId(*cell.place), cell.estimator) for cell in read_cells(directory)
+            part.has(
+                CheckpointId(cell.problem, cell.replicate, str(cell.checkpoint)), cell.estimator
+            )
+            for cell in read_cells(directory)
         )
     except GradbenchError:
         return 0

@@ -8,7 +8,8 @@ from stored import drawn
 
 from gradbench.metrics import curves, decide
 from gradbench.metrics.changes import changes
-from gradbench.metrics.decision import BUDGETS, amounts
+from gradbench.metrics.decision import amounts
+from gradbench.metrics.decisions import BUDGETS
 
 GRADIENT = np.array([3.0, 0.0])
 NAMES = ("straight_through", "psa", "arm", "leg")

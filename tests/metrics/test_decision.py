@@ -10,11 +10,11 @@ from stored import assert_one_sentence, drawn
 
 from gradbench.core.errors import GradbenchError
 from gradbench.metrics import NETWORK, decide, layers_of, rank
-from gradbench.metrics.decision import BUDGETS, amounts
+from gradbench.metrics.decision import amounts
+from gradbench.metrics.decisions import BUDGETS, Range
 from gradbench.metrics.layers import scopes_of
 from gradbench.metrics.measurement import HIDDEN
 from gradbench.metrics.sentences import plain
-from gradbench.metrics.verdict import Range
 from gradbench.metrics.verdict_text import explanation, headline, text
 
 NAMES = ("reinforce", "arm", "psa", "zgr", "leg")

@@ -1,4 +1,4 @@
-"""The box of the report, ``gradbench rank`` and ``recommend`` give one verdict, on ten suites.
+"""The box of the report, its circles, ``rank`` and ``recommend`` give one verdict, on ten suites.
 
 The networks and exact gradients are those that come with the package; bias, variance and cost of
 the suites' estimators are made up, and some are seen through draws. What is expected is worked out
@@ -21,7 +21,8 @@ from gradbench.cli.main import main
 from gradbench.core.display import display_name
 from gradbench.core.specs import family
 from gradbench.metrics import NETWORK, Budget, measurements, rank
-from gradbench.metrics.decision import BUDGETS
+from gradbench.metrics.changes import changes
+from gradbench.metrics.decisions import BUDGETS
 from gradbench.metrics.layers import scopes_of
 from gradbench.metrics.measurement import HIDDEN
 from gradbench.metrics.sentences import plain
@@ -183,9 +184,17 @@ def test_box_rank_and_recommend_agree(suite, results_of, capsys, monkeypatch):
         (cell.place, one) for cell in cells[:: len(cells) // len(places)] for one in told_of(cell)
     ]
     rows = table.split("<tr>")[2:]
+    circles = changes(cells)
     for row, (place, layer) in zip(rows, told_here, strict=True):
         told = []
-        for within, names, alone in ranges(row.split("<td")[1]):
+        shown_here = list(ranges(row.split("<td")[1]))
+        # Figures have a circle between any two of these ranges, on the curve of the next best.
+        steps = [names for _, names, alone in shown_here if not alone]
+        found = [one for one in circles[place, layer] if one.cost == "evaluations"]
+        for circle, names in zip(found, steps[1:], strict=False):
+            assert display_name(circle.after) in names and circle.at <= BUDGETS[-1]
+        assert len(found) >= len(steps) - 1
+        for within, names, alone in shown_here:
             for amount in within:
                 first = cases.get((place, layer, amount))
                 assert alone if first is None else names <= set(map(display_name, first))

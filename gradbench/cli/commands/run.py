@@ -121,8 +121,8 @@ def command(
     if dry_run:
         from gradbench.suites.runner import describe
 
-        part = {"problems": problem, "estimators": estimator, "checkpoints": checkpoint}
-        say(describe(suite, seed, draws, **how, out=out, force=force, **part))
+        how |= {"problems": problem, "estimators": estimator, "checkpoints": checkpoint}
+        say(describe(suite, seed, draws, **how, out=out, force=force))
         return
     from gradbench.suites.asked import asked_suite, finished_results
 
