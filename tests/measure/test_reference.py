@@ -5,6 +5,7 @@ tests, over many references.
 """
 
 import math
+import re
 
 import jax
 import jax.numpy as jnp
@@ -419,9 +420,11 @@ def test_a_recommendation_for_a_model_of_60_units_says_what_it_was_measured_agai
     monkeypatch.setattr(sampled_reference, "CANDIDATES", ("psa",))
     params = (np.random.default_rng(0).normal(size=(60, 2)),)
     found = gradbench.recommend(model, params, BATCH[0], "8-draws", ["reinforce"], draws=64)
-    _, _, end = found.sentence.partition("; measured against the mean of ")
-    assert "draws of psa, known to " in end
-    assert end.endswith(" %, as the model is too large to be enumerated.")
+    assert re.search(
+        r"; sampled gradients: known to [\d.]+ % or better in every layer, from [\d,]+ draws of "
+        r"psa; every interval includes their noise\.$",
+        found.sentence,
+    )
     assert not found.ranking["exact"].any() and found.ranking["rmse_se"][0] > 0.0
 
 
