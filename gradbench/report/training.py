@@ -36,7 +36,9 @@ def parts_of_page(results: Results) -> dict[str, Any]:
     figures, left_out = _figures(results)
     seeds, steps = suite["replicates"], plan["steps"]
     optimisers = f"{len(plan['optimisers'])} optimiser" + "s" * (len(plan["optimisers"]) > 1)
+    searched = "Rates were searched for each method with seeds that are not reported."
     return {
+        "rates": searched if len(plan["rates"]) > 1 else f"The rate is {plan['rates'][0]:g}.",
         "lede": f"{len(suite['estimators'])} estimators, {optimisers}, "
         f"{seeds} seeds, {steps:,} steps of {plan['batch']} examples.",
         "unfinished": unfinished_runs(results),

@@ -2,15 +2,20 @@
 
 import pytest
 import tiny
+import trained
 from tiny import changed
 
 from gradbench.core.errors import GradbenchError
 from gradbench.suites.budget import MOST_HOURS, budget
 from gradbench.suites.runner import describe, run
 from gradbench.suites.suite import list_suites, load_suite
+from gradbench.suites.training import sweep
+from gradbench.suites.training.budget import training_budget
+
+MEASURED = [name for name in list_suites() if load_suite(name).plan is None]
 
 
-@pytest.mark.parametrize("name", list_suites())
+@pytest.mark.parametrize("name", MEASURED)
 def test_every_suite_of_the_package_is_within_the_budget(name):
     suite = load_suite(name)
     found = budget(suite)
@@ -51,6 +56,34 @@ def test_a_bomb_is_refused_at_once_in_one_sentence(name, tmp_path):
         said = str(caught.value)
         assert words in said and "--force" in said and "\n" not in said and len(said) < 400
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (("steps = 30", "steps = 1000000000000000"), "8 runs with 8,000,000,000,000,000 steps"),
+        (("replicates = 2", "replicates = 1000000000"), "2,000,000,004 runs with "),
+    ],
+)
+def test_a_training_that_would_never_end_is_refused_before_it_begins(tmp_path, change, words):
+    path = trained.write(tmp_path, change)
+    for call in (lambda: describe(path), lambda: run(path, tmp_path / "out", progress=False)):
+        with pytest.raises(GradbenchError) as caught:
+            call()
+        said = str(caught.value)
+        assert words in said and "--force" in said and "\n" not in said and len(said) < 400
+    assert not (tmp_path / "out").exists()
+    assert " hours on this machine's" in describe(path, force=True)
+
+
+@pytest.mark.slow
+def test_the_hours_of_train_digits_are_those_of_its_page():
+    """Of which it says an hour, on two cores; the guess is one within a factor of some five."""
+    suite = load_suite("train-digits")
+    with sweep.precision(suite):
+        found = training_budget(suite, list(sweep.build_problems(suite, 0)))
+    assert 0.2 < found.hours < 5 and found.runs == 6720
+    found.check("train-digits")
 
 
 def test_more_variations_than_can_be_read_are_refused_before_they_are(tmp_path):

@@ -56,9 +56,9 @@ def runs_of_two(tmp_path_factory):
         start = made.begin(jnp.ones(2))
         make, momentum = made.make
 
-    def advance(state, first, last, rates=(0.1, 0.5), loss=None):
+    def advance(state, first, last, rates=(0.1, 0.5), beside=True):
         rates = jnp.asarray(rates)
-        of = (loss or made.loss, make, plan.batch, True, momentum, rates, keys)
+        of = (made.loss, make, plan.batch, beside, momentum, rates, keys)
         return engine.advance(*of, state, built.data, first, last)
 
     return made, start, keys, advance
@@ -89,13 +89,22 @@ def test_the_exact_gradient_follows_plain_gradient_descent(runs_of_two):
         assert np.abs(flat(own) - flat(before)).max() > 0.01
 
 
-def test_steps_are_the_same_bits_however_they_are_cut(runs_of_two):
+@pytest.mark.parametrize("beside", [True, False])
+def test_steps_are_the_same_bits_however_they_are_cut(runs_of_two, beside):
+    """Of runs side by side, and of runs one after the other."""
     _, start, _, advance = runs_of_two
-    whole, cut = advance(start, 0, 7), start
+    whole, cut = advance(start, 0, 7, beside=beside), start
     for first, last in ((0, 1), (1, 2), (2, 5), (5, 5), (5, 7)):
-        cut = advance(cut, first, last)
+        cut = advance(cut, first, last, beside=beside)
     for one, other in zip(jax.tree.leaves(whole), jax.tree.leaves(cut), strict=True):
         assert np.asarray(one).tobytes() == np.asarray(other).tobytes()
+
+
+def test_runs_one_after_the_other_are_those_side_by_side(runs_of_two):
+    _, start, _, advance = runs_of_two
+    one, other = (advance(start, 0, 7, beside=beside) for beside in (True, False))
+    np.testing.assert_allclose(flat(one.params), flat(other.params), rtol=1e-12, atol=1e-14)
+    assert np.abs(flat(one.params) - flat(start.params)).max() > 0.01
 
 
 def test_a_run_that_is_no_longer_finite_keeps_what_it_had_and_the_others_go_on(runs_of_two):
@@ -326,6 +335,11 @@ WRONG = {
     "optimiser": ([("nesterov(m", "nestorov(m")], "did you mean 'nesterov'"),
     "momentum": ([("momentum=0.9", "momentum=1.5")], "a momentum from 0 to below 1"),
     "points": ([("points = 4", "points = 1")], "give at least 2 points"),
+    "many points": ([("points = 4", "points = 1000000000")], "and at most 1000"),
+    "long search": (
+        [("samples = 2", "samples = 2\nsearch_steps = 31")],
+        "search_steps is 31, more than the 30 steps of a run",
+    ),
     "figure": ([('figure = "learning"\n', "")], 'figure is "learning" of suites with [training]'),
     "batch": ([("batch = 4", "batch = 40")], "the training batch of 40 is larger than the 8"),
     "key": ([("samples = 2", "sample = 2")], "samples"),
@@ -355,6 +369,17 @@ def test_a_dry_run_prints_the_budget_of_the_search(tmp_path):
     assert "at most 8 where the best rate stays at an edge" in said
     assert "4 reported, 2 seeds for each method, none of the search" in said
     assert "errors of gradients at the steps 0, 30: 8 draws on 4 examples" in said
+    assert " hours on this machine's " in said and " MB on disk" in said
+    assert said.endswith("results/suite: 0 of 2 methods are trained")
+
+
+def test_a_dry_run_tells_a_shorter_search_and_what_is_done(results):
+    suite = results.directory.parent / "suite.toml"
+    assert describe(suite, out=results.directory).endswith("2 of 2 methods are trained")
+    text = suite.read_text().replace("samples = 2", "samples = 2\nsearch_steps = 10")
+    short = suite.with_name("short.toml")
+    short.write_text(text)
+    assert "at an edge, of 10 steps each" in describe(short)
 
 
 def test_optimisers_take_a_momentum_as_an_array(runs_of_two):

@@ -70,6 +70,8 @@ def training_budget(suite: Suite, problems: Sequence[ProblemInstance]) -> Traini
             if (then := plan.continuation) is not None:
                 again = _of_draw(then.estimator, built, plan.batch, run) / rate
                 own += replicates * then.steps * (_STEP + plan.batch * again)
+            if plan.continuation is not None:
+                own += replicates * plan.continuation.steps * step
             own += replicates * 2 * plan.measured * suite.draws * plan.examples * of_draw
             seconds += len(plan.optimisers) * (own + _PROGRAMS)
         state = 4e-9 * lanes * _STATE * coordinates_of(built.shapes())

@@ -195,9 +195,9 @@ def describe_training(suite: Suite, seed: int, directory: Path, force: bool = Fa
     with precision(suite):
         problems = list(build_problems(suite, seed))
         asked = training_budget(suite, problems)
+        units = {one.problem.name: one.units for one in problems}
     if not force:
         asked.check(suite.name)
-    units = {one.problem.name: one.units for one in problems}
     runs = plan.runs(len(suite.problems), len(suite.estimators), suite.replicates)
     rates = f"{len(plan.rates)} rates from {plan.rates[0]:g} to {plan.rates[-1]:g}"
     lines = [
