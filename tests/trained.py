@@ -75,13 +75,22 @@ def write_runs(
     estimators=ESTIMATORS,
     done=lambda problem: True,
     exact_bias=None,
+    result=None,
+    continued=None,
+    measured=2,
 ):
     """Runs with these relative biases and deviations (of a draw) all along, and final losses.
 
-    ``diverged`` are pairs of an estimator and a seed; "reinmax" has the draws of "zgr".
+    ``diverged`` are pairs of an estimator and a seed; "reinmax" has the draws of "zgr". ``result``
+    gives precisions at 100, which methods are then judged by, and ``continued`` the losses after a
+    second phase of ten steps with RAM.
     """
     by = [suite(name)["problems"][0] | {"label": k + 4.0} for k, name in enumerate(problems)]
-    plan = PLAN | {"optimisers": list(optimisers)}
+    plan = PLAN | {"optimisers": list(optimisers), "measured": measured}
+    if result:
+        plan |= {"result": "precision(at=100)"}
+    if continued:
+        plan |= {"continuation": {"estimator": "ram", "steps": 10}}
     content = suite("training", problems=by, estimators=list(estimators), draws=16)
     content |= {"replicates": seeds, "figure": "learning", "by": "width", "plan": plan}
     with (
@@ -93,8 +102,12 @@ def write_runs(
                 for name in estimators:
                     of = {"problem": problem, "estimator": name, "optimiser": optimiser}
                     of |= {"phase": "report", "rates": [0.1], "seeds": list(range(seeds))}
-                    _write(results, of, name, loss, diverged, done(problem))
-                    for path in ("own", "exact"):
+                    _write(results, of, name, loss, diverged, done(problem), result)
+                    if continued:
+                        after = of | {"phase": "continue", "after": runs.identifier(of)}
+                        steps = [0, 1, 10]
+                        _write(results, after, name, continued, (), done(problem), result, steps)
+                    for path in ("own", "exact") if measured else ():
                         given = exact_bias if path == "exact" and exact_bias else bias
                         _write_errors(
                             results, of | {"phase": path, "examples": 64}, given, deviation
@@ -102,16 +115,19 @@ def write_runs(
     return directory
 
 
-def _write(results, of, name, loss, diverged, done):
+def _write(results, of, name, loss, diverged, done, result, steps=STEPS):
     seeds = of["seeds"]
     last = np.array([loss(name, seed) for seed in seeds])
     curve = np.stack([np.full(len(seeds), 2.0), 1 + last / 2, last])
     ended = np.array([50 if (name, seed) in diverged else -1 for seed in seeds])
     curve[2, ended >= 0] = np.nan
-    arrays = {key: curve for key in CURVES} | {"steps": STEPS, "diverged": ended}
-    runs.save(results, "runs", of, arrays, STEPS[-1], done)
+    arrays = {key: curve for key in CURVES} | {"steps": steps, "diverged": ended}
+    if result:
+        own = np.array([result(name, seed) for seed in seeds])
+        arrays["precision"] = np.stack([0 * own, own / 2, own])
+    runs.save(results, "runs", of, arrays, steps[-1], done)
     times = {"seconds": [3.0], "steps": [100], "runs": [len(seeds)]}
-    runs.save(results, "times", of, times, STEPS[-1], True)
+    runs.save(results, "times", of, times, steps[-1], True)
 
 
 def _write_errors(results, of, bias, deviation):

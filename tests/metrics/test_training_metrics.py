@@ -12,6 +12,7 @@ from gradbench import metrics
 from gradbench.core.errors import GradbenchError
 from gradbench.metrics.correlation import AVERAGES, distinct, spearman
 from gradbench.metrics.training import averaging, rmse_along
+from gradbench.metrics.training_tables import training_table
 
 SIZES = {"reinforce": 3.0, "arm": 1.0, "straight_through": 0.2, "psa": 0.1, "zgr": 0.4}
 BIASES = {"reinforce": 0.0, "arm": 0.0, "straight_through": 0.4, "psa": 0.05, "zgr": 0.6}
@@ -149,6 +150,48 @@ def test_methods_are_ranked_by_losses_paired_by_seed_and_diverged_ones_come_last
     assert ranks["arm"] == 7 and rows["estimator"].iloc[-1] == "arm"
     assert rows.set_index("estimator")["diverged"]["arm"] == 1
     assert (rows["loss_low"].dropna() < rows["loss"].dropna()).all()
+
+
+def precision_of(name, seed):
+    return {"psa": 0.9, "arm": 0.5}.get(name, 0.7) + 0.01 * seed
+
+
+def test_methods_are_ranked_by_what_they_are_judged_by_larger_first(tmp_path):
+    """Here against their losses, of which PSA has the largest."""
+    losses = {"psa": 3.0, "arm": 1.0}
+    planted.write_runs(
+        tmp_path / "r",
+        loss=lambda name, seed: losses.get(name, 2.0),
+        result=precision_of,
+        continued=lambda name, seed: losses.get(name, 2.0) / 2,
+        optimisers=["adam"],
+        problems=("a",),
+    )
+    frame = metrics.trained(tmp_path / "r").set_index("estimator")
+    assert frame["rank"].to_dict() == {
+        name: {"psa": 1, "arm": 7}.get(name, 2) for name in planted.ESTIMATORS
+    }
+    assert frame.index[0] == "psa" and frame.index[-1] == "arm"
+    assert frame["result"]["psa"] == pytest.approx(0.91) and frame["loss"]["psa"] == 3.0
+    assert frame["continued_loss"].to_dict() == (frame["loss"] / 2).to_dict()
+    text = training_table(frame.reset_index())
+    assert "precision at 100" in text and "91.0(6) %" in text and "loss, continued" in text
+    assert "a significantly larger\n" in text or "a significantly larger precision" in text
+    curves = metrics.learning(tmp_path / "r")
+    one = curves[(curves["estimator"] == "psa") & (curves["seed"] == 0)]
+    assert one["step"].tolist() == [0, 10, 100, 101, 110]
+    assert one["continued"].tolist() == [False] * 3 + [True] * 2
+    np.testing.assert_allclose(one["seconds"], one["step"] * 3.0 / 100 / 3)
+
+
+def test_a_run_that_diverged_in_its_first_phase_is_known_by_that_step_after_it(tmp_path):
+    planted.write_runs(
+        tmp_path / "r", continued=lambda name, seed: 1.0, diverged=[("arm", 1)], problems=("a",)
+    )
+    curves = metrics.learning(tmp_path / "r")
+    rows = curves[(curves["estimator"] == "arm") & (curves["seed"] == 1)]
+    assert set(rows["diverged"]) == {50.0} and rows["continued"].any()
+    assert curves[curves["estimator"] == "psa"]["diverged"].isna().all()
 
 
 def test_what_is_not_there_is_said_in_one_sentence(tmp_path):

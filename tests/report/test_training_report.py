@@ -76,6 +76,29 @@ def test_the_best_methods_and_those_that_diverged_are_named(tmp_path):
 
 
 @pytest.mark.slow
+def test_the_page_speaks_of_the_result_and_of_the_second_phase(tmp_path):
+    """Without errors of gradients there is no question of whether they say who trains best."""
+    losses = {"arm": 4.0}
+    trained.write_runs(
+        tmp_path / "r",
+        loss=lambda name, seed: 3.0,
+        result=lambda name, seed: 0.9 if name == "psa" else 0.5 + 0.001 * len(name) * seed,
+        continued=lambda name, seed: 1.0 if name == "zgr" else losses.get(name, 2.5),
+        optimisers=["adam"],
+        problems=("a",),
+        measured=0,
+    )
+    text = re.sub(r" title=\"[^\"]*\"", "", html(tmp_path / "r"))
+    assert "Which estimator trains best?</h2>" in text and "a smaller error of the" not in text
+    first = "a, <code>adam</code>: the greatest precision at 100 has"
+    assert f'{first} <b class="estimator">PSA</b> (90.0 %; the exact gradient' in text
+    assert 'the loss of <b class="estimator">ZGR</b> falls most, from 3.000 to 1.000' in text
+    assert "judged by the precision at 100, of which larger is better" in text
+    assert "7 estimators, 1 optimiser, 3 seeds" in text
+    assert "precision at 100, %" in text
+
+
+@pytest.mark.slow
 def test_runs_that_are_not_finished_are_told(tmp_path):
     names = ["exact", "psa"]
     trained.write_runs(tmp_path / "r", estimators=names, optimisers=["adam"])

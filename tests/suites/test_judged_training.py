@@ -2,7 +2,7 @@
 
 import math
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 
 import jax
@@ -13,13 +13,21 @@ import tiny
 import trained
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small_data import topics
+from small_data import idx, source, topics
 from stored import assert_one_sentence
 
 import gradbench
 from gradbench import metrics
 from gradbench.core.errors import GradbenchError
-from gradbench.models import ELBO, SBN, BinaryWeights, Dense, Readout, RealNetwork
+from gradbench.models import (
+    ELBO,
+    SBN,
+    BinaryWeights,
+    Dense,
+    MultiSample,
+    Readout,
+    RealNetwork,
+)
 from gradbench.models.losses import bernoulli_likelihood
 from gradbench.results import runs
 from gradbench.results.manifest import suite_hash
@@ -162,6 +170,66 @@ def test_the_bound_is_the_mean_of_test_examples_and_is_above_minus_log_p():
     joint = jnp.array([[-bernoulli_likelihood(out, t) for out in logits] for t in bits])
     truth = -np.mean(jax.nn.logsumexp(joint, axis=1) - 3 * math.log(2))
     assert truth - 0.02 < found[0] < truth + 0.1
+
+
+AUTOENCODER = """\
+title = "Digits of 3 bits"
+
+[data]
+name = "binary_digits"
+examples = 40
+
+[measured]
+split = "test"
+
+[network]
+hidden = [3]
+objective = "elbo"
+kl = "closed"
+initialisation = "fan_in"
+"""
+OF_BOUNDS = [
+    ('["exact", "straight_through"]', '["psa", "vimco", "local_disarm"]'),
+    ("steps = 30", "steps = 5"),
+    ("rates = [0.01, 0.1]", "rates = [0.01]"),
+    ("extensions = 1", "extensions = 0"),
+    ("measured = 2", "measured = 0"),
+    ("samples = 2", 'samples = 2\nresult = "bound(samples=6)"\nbound_samples = 3'),
+]
+
+
+@pytest.mark.slow
+def test_estimators_of_bounds_train_that_of_several_samples_beside_those_of_the_loss(tmp_path):
+    """And all are judged by one bound, whatever they train."""
+    suite = tiny.write(tmp_path, tiny.changed(trained.SUITE, *OF_BOUNDS), tiny=AUTOENCODER)
+    found = run(suite, tmp_path / "r", progress=False)
+    stored = {one.identity["estimator"]: one for one in runs.stored(found)}
+    assert set(stored) == {"psa", "vimco", "local_disarm"}
+    for one in stored.values():
+        assert one.identity["bound_samples"] == 3 and one.identity["result"] == "bound(samples=6)"
+        np.testing.assert_array_equal(one.arrays["bound"][0], stored["psa"].arrays["bound"][0])
+        assert not np.array_equal(one.arrays["bound"][-1], one.arrays["bound"][0])
+    plan = load_suite(suite).plan
+    built = build(load_suite(suite).problems[0])
+    made = group.Group(built, "vimco", plan.optimisers[0], "report", (0.01,), (0,), plan, "float64")
+    sampled = replace(built.network.objective, kl="sampled")
+    several = MultiSample(built.network.with_objective(sampled), 3)
+    few = jax.tree.map(lambda leaf: leaf[:4], built.data)
+    key, params = jax.random.key(0), built.initial()
+    wanted = gradbench.estimators.vimco(several)(params, key, few)
+    assert float(made.loss(params, key, few)) == pytest.approx(float(wanted))
+    assert "bounds of 3 samples are trained by vimco, local_disarm" in describe(suite)
+
+
+def test_a_bound_without_its_samples_or_with_errors_of_gradients_is_refused(tmp_path):
+    for (old, new), said in (
+        (("\nbound_samples = 3", ""), "give bound_samples = 5"),
+        (("measured = 0", "measured = 2"), "give measured = 0"),
+    ):
+        text = tiny.changed(tiny.changed(trained.SUITE, *OF_BOUNDS), (old, new))
+        with pytest.raises(GradbenchError) as caught:
+            describe(tiny.write(tmp_path, text, tiny=AUTOENCODER))
+        assert_one_sentence(caught, said)
 
 
 # ---------------------------------------------------------------------------------- second phase
@@ -308,6 +376,33 @@ def test_data_without_classes_and_weights_without_states_are_refused(tmp_path):
     with pytest.raises(GradbenchError) as caught:
         make_judge(Problem(network, None), read_quantity("bound"))
     assert_one_sentence(caught, "the result is a bound but the network is a BinaryWeights")
+
+
+@pytest.mark.slow
+def test_the_quick_form_of_train_vae_says_which_bound_is_best(tmp_path, monkeypatch):
+    """On images of two kinds, whose -log p by chance is 784 log 2."""
+    rng = np.random.default_rng(0)
+    kinds = rng.integers(0, 2, (2, 28, 28)) * np.uint8(255)
+    arrays = {}
+    for name, size in (("train", 2000), ("test", 100)):
+        classes = np.arange(size, dtype=np.uint8) % 2
+        noise = rng.random((size, 28, 28)) < 0.05
+        arrays |= {f"{name}_inputs": kinds[classes] ^ np.where(noise, 255, 0).astype(np.uint8)}
+        arrays |= {f"{name}_targets": classes}
+    monkeypatch.setitem(SOURCES, "mnist", source(arrays, arrays))
+    monkeypatch.setenv("GRADBENCH_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "mnist").mkdir()
+    for name, array in arrays.items():
+        (tmp_path / "mnist" / name).write_bytes(idx(array))
+    datasets.add("mnist", tmp_path / "mnist")
+    found = run("train-vae", tmp_path / "r", quick=True, progress=False)
+    ranked = metrics.trained(found.directory)
+    assert len(ranked) == 10 and (ranked["diverged"] == 0).all()
+    assert ranked["result"].max() < 0.8 * 784 * math.log(2)
+    best = ranked.groupby("problem")["result"].idxmin()
+    assert (ranked.loc[best, "rank"] == 1).all()
+    page = gradbench.write_report(found.directory).read_text()
+    assert "the least bound of -log p, test data has" in page
 
 
 @pytest.mark.slow
