@@ -23,7 +23,7 @@ from gradbench.core.atomic import (
 from gradbench.core.errors import GradbenchError
 from gradbench.core.names import unprintable
 from gradbench.results.provenance import provenance
-from gradbench.results.quantities import read_quantity
+from gradbench.results.quantities import is_quantity
 from gradbench.results.shape import (
     Shape,
     anything,
@@ -47,15 +47,6 @@ _TAKEN = {
     *("problem", "replicate", "checkpoint", "layer", "estimator", "family", "display_name"),
     *("loss", "epoch"),
 }
-
-
-def _quantity(value: Any) -> bool:
-    try:
-        return isinstance(value, str) and bool(read_quantity(value))
-    except GradbenchError:
-        return False
-
-
 _PROBLEM: Shape = {
     "name": folder,
     "label": (number, None),
@@ -87,7 +78,7 @@ _SUITE: Shape = {
             "search_seeds": count,
             "examples": count,
             "measured": natural,
-            "result?": (_quantity, None),
+            "result?": (is_quantity, None),
             "continuation?": ({"estimator": spec, "steps": count}, None),
             ...: anything,
         },

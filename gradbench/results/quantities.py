@@ -83,6 +83,14 @@ def read_quantity(text: str) -> Quantity:
     return replace(known, title=known.title.format(**options), options=options)
 
 
+def is_quantity(value: object) -> bool:
+    """Return whether a value is the text of a quantity."""
+    try:
+        return isinstance(value, str) and bool(read_quantity(value))
+    except GradbenchError:
+        return False
+
+
 def judged_by(manifest: Mapping[str, Any]) -> Quantity:
     """Return what the runs of some results are judged by: the training loss if nothing else."""
     text = (manifest["suite"].get("plan") or {}).get("result")
