@@ -84,7 +84,11 @@ class LayerMetrics:
 
     @cached_property
     def direction(self) -> Direction:
-        """Expected descent, signal-to-noise ratio and scale-free bias of one draw."""
+        """Expected descent, signal-to-noise ratio and scale-free bias of one draw.
+
+        Raises:
+            GradbenchError: the draws were let go.
+        """
         if self.zero_gradient:
             return Direction(UNKNOWN, UNKNOWN, UNKNOWN)
         if not len(self.sample.means):

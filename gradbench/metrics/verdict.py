@@ -6,7 +6,7 @@ from gradbench.metrics.verdict_text import in_short, text
 
 
 class Verdict(Decisions):
-    """All decisions on some results, in words where they are printed or shown."""
+    __doc__ = Decisions.__doc__  # in words where they are printed or shown
 
     def __str__(self) -> str:
         return text(self)
