@@ -8,7 +8,7 @@ from gradbench.metrics.directory import unfinished
 from gradbench.results.shards import CheckpointId
 from gradbench.suites.asked import asked_suite, finished_results
 from gradbench.suites.part import Part
-from gradbench.suites.runner import run
+from gradbench.suites.runner import describe, run
 from gradbench.suites.suite import load_suite
 
 
@@ -55,3 +55,14 @@ def test_names_that_the_suite_has_not_are_refused_before_anything_is_written(
     with pytest.raises(GradbenchError) as caught:
         run("psa", tmp_path / "out", progress=False, **chosen)
     assert words in str(caught.value) and not (tmp_path / "out").exists()
+
+
+def test_what_a_part_would_take_is_said_of_the_part(finished_run):
+    path, out = finished_run / "suite.toml", finished_run / "results"
+    whole = describe(path, out=out)
+    assert "8 of 8 cells are done" in whole and "straight_through, psa\n" in whole
+    part = describe(path, out=out, estimators=["psa"], checkpoints=["10"])
+    assert "1 of 1 cells are done" in part and "estimators: psa\n" in part
+    assert "epoch 10" in part and "epoch 0" not in part
+    with pytest.raises(GradbenchError, match="no estimator 'paa' in the suite"):
+        describe(path, out=out, estimators=["paa"])
