@@ -102,6 +102,8 @@ def write_runs(
                 for name in estimators:
                     of = {"problem": problem, "estimator": name, "optimiser": optimiser}
                     of |= {"phase": "report", "rates": [0.1], "seeds": list(range(seeds))}
+                    if result:
+                        of["result"] = plan["result"]
                     _write(results, of, name, loss, diverged, done(problem), result)
                     if continued:
                         after = of | {"phase": "continue", "after": runs.identifier(of)}

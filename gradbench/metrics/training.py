@@ -64,6 +64,8 @@ def learning(results: Directory) -> pd.DataFrame:
     every = [
         one._replace(arrays={key: array for key, array in one.arrays.items() if "/" not in key})
         for one in runs.stored(found)
+        if one.identity["phase"] != "search"
+        and one.identity.get("result") == suite["plan"].get("result")
     ]
     place = {problem["name"]: number for number, problem in enumerate(suite["problems"])}
     every.sort(key=lambda one: place.get(one.identity["problem"], len(place)))
@@ -112,7 +114,7 @@ def _continued(
     rows: list[dict[str, Any]], before: runs.Stored, pace: float
 ) -> list[dict[str, Any]]:
     """Return the rows of a second phase with the steps and the seconds of the first one added."""
-    base = int(before.arrays["steps"][-1])
+    base = before.step
     lanes = zip(_lanes(before.identity), before.arrays["diverged"], strict=True)
     ended = {seed: float(step) for (_, seed), step in lanes if step >= 0}
     return [

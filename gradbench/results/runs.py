@@ -34,6 +34,7 @@ from gradbench.core.atomic import (
 )
 from gradbench.core.names import file_name
 from gradbench.results.contents import as_written
+from gradbench.results.quantities import is_quantity, read_quantity
 from gradbench.results.shape import (
     Shape,
     anything,
@@ -59,6 +60,7 @@ _IDENTITY: Shape = {
     "rates": filled(positive),
     "seeds": filled(natural),
     "after?": name,
+    "result?": is_quantity,
     ...: anything,
 }
 _INFO: Shape = {"identity": _IDENTITY, "step": natural, "done": flag, ...: anything}
@@ -185,21 +187,22 @@ def _checked(kind: str, arrays: dict[str, Floats], info: Json) -> Stored:
     if fault(info, _INFO, "info"):
         raise ValueError("info")
     identity = info["identity"]
-    if wrong := _unfit(kind, arrays, len(identity["rates"]) * len(identity["seeds"])):
+    if wrong := _unfit(kind, arrays, identity):
         raise ValueError(wrong)
     return Stored(identity, arrays, info["step"], info["done"])
 
 
-def _unfit(kind: str, arrays: Mapping[str, Floats], lanes: int) -> str:
+def _unfit(kind: str, arrays: Mapping[str, Floats], identity: Json) -> str:
     """Return the name of an array that is missing or not of the shape it has to be, else ""."""
-    points = len(arrays["steps"])
+    points, lanes = len(arrays["steps"]), len(identity["rates"]) * len(identity["seeds"])
     if kind == "times":
         shapes: dict[str, tuple[int, ...]] = dict.fromkeys(("seconds", "steps", "runs"), (1,))
     elif kind == "errors":
         layers = arrays["norm2"].shape[-1]
         shapes = dict.fromkeys(("bias2", "variance", "norm2"), (points, lanes, layers))
     else:
-        shapes = {"diverged": (lanes,)} | dict.fromkeys(CURVES, (points, lanes))
+        judged = [read_quantity(identity["result"]).name] if "result" in identity else []
+        shapes = {"diverged": (lanes,)} | dict.fromkeys((*CURVES, *judged), (points, lanes))
     for key, shape in (shapes | {"steps": (points,)}).items():
         if arrays[key].shape != shape:
             return key

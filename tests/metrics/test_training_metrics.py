@@ -9,10 +9,13 @@ from scipy.stats import spearmanr
 from stored import assert_one_sentence, write_run
 
 from gradbench import metrics
+from gradbench.core.atomic import CorruptFile, pack
 from gradbench.core.errors import GradbenchError
 from gradbench.metrics.correlation import AVERAGES, distinct, spearman
 from gradbench.metrics.training import averaging, rmse_along
 from gradbench.metrics.training_tables import training_table
+from gradbench.results import runs
+from gradbench.results.store import Results
 
 SIZES = {"reinforce": 3.0, "arm": 1.0, "straight_through": 0.2, "psa": 0.1, "zgr": 0.4}
 BIASES = {"reinforce": 0.0, "arm": 0.0, "straight_through": 0.4, "psa": 0.05, "zgr": 0.6}
@@ -182,6 +185,21 @@ def test_methods_are_ranked_by_what_they_are_judged_by_larger_first(tmp_path):
     assert one["step"].tolist() == [0, 10, 100, 101, 110]
     assert one["continued"].tolist() == [False] * 3 + [True] * 2
     np.testing.assert_allclose(one["seconds"], one["step"] * 3.0 / 100 / 3)
+
+
+def test_a_file_without_the_curve_that_it_is_judged_by_is_damaged(tmp_path):
+    place = planted.write_runs(
+        tmp_path / "r", result=precision_of, problems=("a",), estimators=["psa"], measured=0
+    )
+    results = Results.open(place)
+    (one,) = [one for one in runs.stored(results) if one.identity["optimiser"] == "adam"]
+    arrays = {name: array for name, array in one.arrays.items() if name != "precision"}
+    info = {"identity": one.identity, "step": one.step, "done": one.done}
+    whose = {"kind": "runs", "id": runs.identifier(one.identity)}
+    runs.path_of(results, "runs", one.identity).write_bytes(pack(arrays, 0, info, whose))
+    with pytest.raises(CorruptFile) as caught:
+        metrics.learning(place)
+    assert_one_sentence(caught, "npz")
 
 
 def test_a_run_that_diverged_in_its_first_phase_is_known_by_that_step_after_it(tmp_path):

@@ -105,7 +105,7 @@ def naive(codes, classes, query, own, at):
     return found / at
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(st.integers(0, 10**6), st.integers(1, 5), st.integers(1, 12))
 def test_the_precision_is_the_mean_over_the_orders_of_ties(seed, units, at):
     rng = np.random.default_rng(seed)
@@ -127,6 +127,7 @@ def test_codes_of_the_class_are_perfect_and_equal_codes_are_at_chance():
     assert float(precision(codes, classes, -codes[:4], classes[:4], 10)) == 0
 
 
+@pytest.mark.slow
 def test_precision_is_that_of_the_most_probable_codes_of_test_documents(tmp_path, monkeypatch):
     made_up(monkeypatch, tmp_path)
     built = build(load_suite(write(tmp_path)).problems[0])
@@ -156,6 +157,7 @@ class Problem:
     batch: object
 
 
+@pytest.mark.slow
 def test_the_bound_is_the_mean_of_test_examples_and_is_above_minus_log_p():
     bits = jnp.asarray(np.random.default_rng(0).choice([-1.0, 1.0], (6, 4)))
     network, key = autoencoder(), jax.random.key(1)
@@ -221,6 +223,7 @@ def test_estimators_of_bounds_train_that_of_several_samples_beside_those_of_the_
     assert "bounds of 3 samples are trained by vimco, local_disarm" in describe(suite)
 
 
+@pytest.mark.slow
 def test_a_bound_without_its_samples_or_with_errors_of_gradients_is_refused(tmp_path):
     for (old, new), said in (
         (("\nbound_samples = 3", ""), "give bound_samples = 5"),
@@ -367,6 +370,7 @@ def test_a_result_or_a_second_phase_that_cannot_be_is_refused_in_one_sentence(
     assert not (tmp_path / "r").exists()
 
 
+@pytest.mark.slow
 def test_data_without_classes_and_weights_without_states_are_refused(tmp_path):
     changes = [("measured = 2", 'measured = 2\nresult = "precision(at=2)"')]
     with pytest.raises(GradbenchError) as caught:
@@ -382,7 +386,7 @@ def test_data_without_classes_and_weights_without_states_are_refused(tmp_path):
 def test_the_quick_form_of_train_vae_says_which_bound_is_best(tmp_path, monkeypatch):
     """On images of two kinds, whose -log p by chance is 784 log 2."""
     rng = np.random.default_rng(0)
-    kinds = rng.integers(0, 2, (2, 28, 28)) * np.uint8(255)
+    kinds = (255 * rng.integers(0, 2, (2, 28, 28))).astype(np.uint8)
     arrays = {}
     for name, size in (("train", 2000), ("test", 100)):
         classes = np.arange(size, dtype=np.uint8) % 2
@@ -397,7 +401,7 @@ def test_the_quick_form_of_train_vae_says_which_bound_is_best(tmp_path, monkeypa
     datasets.add("mnist", tmp_path / "mnist")
     found = run("train-vae", tmp_path / "r", quick=True, progress=False)
     ranked = metrics.trained(found.directory)
-    assert len(ranked) == 10 and (ranked["diverged"] == 0).all()
+    assert len(ranked) == 8 and (ranked["diverged"] == 0).all()
     assert ranked["result"].max() < 0.8 * 784 * math.log(2)
     best = ranked.groupby("problem")["result"].idxmin()
     assert (ranked.loc[best, "rank"] == 1).all()

@@ -486,7 +486,7 @@ DIGESTS = {
     "train-mnist": "b3fc894c58e24205",
     "train-mnist-quick": "db78a75c2db58260",
     "train-vae": "5c0ac40cc882a336",
-    "train-vae-quick": "f95ef2c22ba415ea",
+    "train-vae-quick": "02ba53317abee461",
     "vae": "3b63b7dd965d3405",
     "vae-quick": "b8eb71c2f56445de",
     "weights": "6c15e4f3a6ce9a31",
