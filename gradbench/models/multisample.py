@@ -60,7 +60,7 @@ class MultiSample:
 
 def as_weights(model: Any) -> Any:
     """Return a model whose exp(-f) is an importance weight: an ELBO with its divergence sampled."""
-    objective = getattr(model, "objective", None)
+    objective: Any = getattr(model, "objective", None)
     if getattr(objective, "kl", "sampled") == "sampled":
         return model
     return model.with_objective(replace(objective, kl="sampled"))
