@@ -207,8 +207,15 @@ def bias_map(coordinates: pd.DataFrame, title: str = "", *, view: View) -> Figur
         bar.formatter = StrMethodFormatter("{x:g}")
         bar.minorticks_off()
         words = "no bias seen; 0: by theorem" if view.narrow else "no bias seen"
-        finish(figure, title, {}, [Patch(color=_UNSEEN, label=words)], names=True)
+        grey = [Patch(color=_UNSEEN, label=words)] if _has_unseen(axes, view.narrow) else []
+        finish(figure, title, {}, grey, names=True)
     return figure
+
+
+def _has_unseen(axes: Any, narrow: bool) -> bool:
+    """Return whether grey rows need a word: those with a note have one, if it is not short."""
+    greys = sum(np.ma.is_masked(image.get_array()) for ax in axes.flat for image in ax.images)
+    return greys > (0 if narrow else sum(len(ax.texts) for ax in axes.flat))
 
 
 def _reach(coordinates: pd.DataFrame) -> float:

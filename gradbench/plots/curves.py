@@ -11,13 +11,13 @@ from matplotlib.lines import Line2D
 
 from gradbench.metrics import COSTS, check_cost
 from gradbench.metrics.changes import Change
-from gradbench.plots.layout import NOTHING, band, curve, leave_room, limits, zero_line, zeros
+from gradbench.plots.layout import NOTHING, band, curve, is_drawn, limits, zero_line, zeros
 from gradbench.plots.style import Style, styles
 
 FEW_GROUPS = 20  # fewer groups of M draws carry no band
 _ROUNDING = 1e-12  # a lesser 1 - cosine is rounding
 AXES = dict(zip(COSTS, ("draws M", "evaluations", "measured time"), strict=True))
-_GID = "change"  # of the circles
+_CHANGES = "_changes"  # the label of these marks, which no legend shows
 _CHANGE: Any = {"marker": "o", "ms": 5.5, "mew": 0.8, "color": "0.2", "mfc": "none"}
 
 
@@ -73,9 +73,7 @@ def rmse_curve(
         x = [one.at for one in changes]
         y = [1.0 if relative else one.rmse for one in changes]
         ax.plot(x, y, ls="", marker="|", ms=12, mew=0.5, color="0.2", zorder=4)
-        ax.plot(x, y, ls="", **_CHANGE, zorder=4, gid=_GID)
-    if zeros:
-        leave_room(ax)
+        ax.plot(x, y, ls="", **_CHANGE, zorder=4, label=_CHANGES)
     for estimator, start in zeros.items():
         zero_line(ax, style[estimator], estimator, start)
     return ax
@@ -113,8 +111,6 @@ def cosine_curve(
         sure = seen[seen["groups"] >= (FEW_GROUPS if look.marker else np.inf)]
         low, high = (1.0 - sure[name] for name in ("cosine_q85", "cosine_q15"))
         band(ax, look, sure["x"], low.clip(lower=0.5 * lowest), high, estimator)
-    if straight:
-        leave_room(ax)
     for estimator, start in straight.items():
         zero_line(ax, style[estimator], estimator, start)
     return ax
@@ -158,7 +154,6 @@ def _changes(frame: pd.DataFrame, style: Mapping[str, Style], cost: str) -> list
 
 
 def change_entries(figure: Figure) -> list[Line2D]:
-    """Return the legend's entry for the places where the best estimator changes, if it has any."""
-    if not any(line.get_gid() == _GID for ax in figure.axes for line in ax.lines):
-        return []
-    return [Line2D([], [], ls="", **_CHANGE, label="change of the best")]
+    """Return the legend's entry for the places where the best estimator changes, if any does."""
+    entry = Line2D([], [], ls="", **_CHANGE, label="change of the best")
+    return [entry] if is_drawn(figure, _CHANGES) else []

@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 
 from gradbench.core.errors import GradbenchError
 from gradbench.plots.grid import grid
-from gradbench.plots.layout import band, curve, finish, limit_entry, limits
+from gradbench.plots.layout import band, curve, finish, limit_entries, limits
 from gradbench.plots.style import LINES, Style
 from gradbench.plots.ticks import logarithmic
 from gradbench.plots.view import View
@@ -71,8 +71,7 @@ def diagnoses(
         for ax in axes[0]:
             ax.set(yscale="log")
             logarithmic(ax, "y")
-        unseen = (frame["bias_low"] <= 0.0) & (frame["bias_high"] > 0.0)
-        marks = [limit_entry("no bias seen (upper limit)")] if unseen.any() else []
+        marks = limit_entries(figure, "no bias seen (upper limit)")
         finish(figure, title, look, marks)
     return figure
 

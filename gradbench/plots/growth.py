@@ -18,8 +18,7 @@ from gradbench.plots.layout import (
     curve,
     exactness_entries,
     finish,
-    leave_room,
-    limit_entry,
+    limit_entries,
     limits,
     zero_line,
     zeros,
@@ -108,7 +107,7 @@ def draw_against(
             label_outer(ax, y=not turned)
             axis(ax, summary[by])
             logarithmic(ax, "y")
-        more = [*_exactness(summary), limit_entry("no bias seen (limit)")]
+        more = [*_exactness(summary), *limit_entries(figure, "no bias seen (limit)")]
         finish(figure, title, style, more)
     return figure
 
@@ -158,7 +157,6 @@ def growth_lines(frame: pd.DataFrame, by: str, ax: Axes, style: dict[str, Style]
     for estimator, look in (style or styles(frame)).items():
         rows = frame[frame["estimator"] == estimator]
         if len(rows) and (rows["square"].abs() < NOTHING**2).all() and not rows["se"].any():
-            leave_room(ax)
             theorem = "source" in rows and bool(rows["source"].eq("theorem").all())
             zero_line(ax, look, estimator, theorem=theorem)
             continue

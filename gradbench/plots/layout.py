@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
-from matplotlib import rcParams
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.markers import MarkerStyle
+from matplotlib.text import Text
 from matplotlib.transforms import Affine2D
 
 from gradbench.core.display import display_name
@@ -28,7 +28,9 @@ from gradbench.plots.view import View
 NOTHING = 1e-6  # relative values below are rounding (of float32): no logarithmic axis shows them
 _BESIDE = 0.035  # the share of the width between panels and the legends of rows
 _LINES = 0.45  # inches of the legend that a figure has room for as it is
+_COLUMNS = 5  # of a legend, at most
 _MARKERS = 9  # markers on a line
+_LIMITS = "_limits"  # the label of upper limits, which no legend shows
 
 
 def panels(
@@ -127,9 +129,22 @@ def zero_line(
     owned(text, estimator).set_in_layout(False)
 
 
-def leave_room(ax: Axes) -> None:
-    """Leave room at the bottom of a panel for notes of zeros, more of it in small panels."""
-    ax.margins(y=0.18 if rcParams["font.size"] >= 8.0 else 0.3)
+def clear_notes(figure: Figure) -> None:
+    """Begin logarithmic axes low enough that nothing drawn touches the notes of zeros.
+
+    Call it when the axes are at their final place. Axes that are shared begin at the same place.
+    """
+    for ax in figure.axes:
+        frame, clear = ax.get_window_extent(), _CLEAR * figure.dpi / 72.0
+        tops = [note.get_window_extent().y1 + clear - frame.y0 for note in _notes(ax)]
+        shared = ax.get_shared_y_axes().get_siblings(ax)
+        least = min(one.dataLim.minposy for one in shared)
+        if not tops or ax.get_yscale() != "log" or not math.isfinite(least):
+            continue
+        share = max(tops) / frame.height
+        low, high = map(math.log, ax.get_ylim())
+        if share < 0.6 and (math.log(least) - low) / (high - low) < share:
+            ax.set_ylim(bottom=math.exp((math.log(least) - share * high) / (1.0 - share)))
 
 
 def pixels_per_inch(ax: Axes) -> float:
@@ -140,16 +155,21 @@ def pixels_per_inch(ax: Axes) -> float:
 
 
 _ZERO, _BY_THEOREM = ": 0", " by theorem"
+_CLEAR = 5.0  # points between a note of a zero and the middle of a marker
+
+
+def _notes(ax: Axes) -> list[Text]:
+    """Return the notes of zeros in a panel."""
+    return [t for t in ax.texts if t.get_text().removesuffix(_BY_THEOREM).endswith(_ZERO)]
 
 
 def _beside_notes(ax: Axes) -> tuple[float, float]:
     """Return how far right and up, in points, there is room for the next note of a zero."""
     right, up = 0.0, 0.0
-    for text in ax.texts:
-        if text.get_text().removesuffix(_BY_THEOREM).endswith(_ZERO):
-            right += 72.0 * text.get_window_extent().width / pixels_per_inch(ax) + 5.0
-            if right > 55.0:  # of about 90 in the narrowest panels
-                right, up = 0.0, up + 7.0
+    for text in _notes(ax):
+        right += 72.0 * text.get_window_extent().width / pixels_per_inch(ax) + 5.0
+        if right > 55.0:  # of about 90 in the narrowest panels
+            right, up = 0.0, up + 7.0
     return right, up
 
 
@@ -164,7 +184,7 @@ def limits(
 ) -> None:
     """Draw upper limits in the colour of an estimator: bars with an arrow to lesser values."""
     if len(x):
-        (marks,) = ax.plot(x, y, color=look.color, **_limit(sideways), zorder=3)
+        (marks,) = ax.plot(x, y, color=look.color, **_limit(sideways), zorder=3, label=_LIMITS)
         owned(marks, estimator)
 
 
@@ -173,9 +193,16 @@ def _limit(sideways: bool) -> dict[str, Any]:
     return {"ls": "", "marker": marker, "mfc": "none", "mew": 0.8, "ms": 9.0}
 
 
-def limit_entry(text: str, sideways: bool = False) -> Line2D:
-    """Return the legend's entry for upper limits."""
-    return Line2D([], [], color="0.3", label=text, **_limit(sideways))
+def limit_entries(figure: Figure, text: str, sideways: bool = False) -> list[Line2D]:
+    """Return the legend's entry for upper limits, if a figure has any."""
+    entry = Line2D([], [], color="0.3", label=text, **_limit(sideways))
+    return [entry] if is_drawn(figure, _LIMITS) else []
+
+
+def is_drawn(figure: Figure, label: str) -> bool:
+    """Return whether a figure has marks that were drawn with this label."""
+    lines = (line for ax in figure.axes for line in ax.lines)
+    return any(line.get_label() == label and len(line.get_xydata()) for line in lines)
 
 
 def zeros(ax: Axes, look: Style, x: Any, estimator: str) -> None:
@@ -251,7 +278,8 @@ def finish(
     heading(figure, title)
     shown = {name: look for name, look in style.items() if look.marker or name != "exact"}
     handles = [*handles_of(shown, lines), *more]
-    for columns in range(5, 0, -1) if handles else ():
+    for rows in range(-(-len(handles) // _COLUMNS), len(handles) + 1) if handles else ():
+        columns = -(-len(handles) // rows)
         legend = figure.legend(handles=handles, loc="outside lower center", ncols=columns)
         size = legend.get_window_extent()
         if columns == 1 or size.width <= figure.bbox.width:
@@ -259,5 +287,6 @@ def finish(
             break
         legend.remove()
     lay_out(figure)
+    clear_notes(figure)
     thin(figure, "x" if names else "xy")
     number_owned(figure)

@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 
 from gradbench.core.specs import family
 from gradbench.metrics.places import member
-from gradbench.plots.layout import finish, limit_entry, limits, notice_zero_gradient
+from gradbench.plots.layout import finish, is_drawn, limit_entries, limits, notice_zero_gradient
 from gradbench.plots.parts import Part, Suite, each_variant
 from gradbench.plots.registry import FIGURES, figure
 from gradbench.plots.replicates import bias_and_deviation
@@ -86,8 +86,8 @@ def overview(summary: pd.DataFrame, title: str = "", *, view: View) -> Figure:
         marks = [
             Line2D([], [], color="0.3", ls="", marker="o", label="|bias|"),
             Line2D([], [], color="0.3", ls="", marker="o", mfc="none", label="std"),
-            Line2D([], [], color="0.3", ls="", label="|bias| 0 by theorem", **_THEOREM),
-            limit_entry("no bias seen (limit)", sideways=True),
+            *_theorem_entries(figure),
+            *limit_entries(figure, "no bias seen (limit)", sideways=True),
         ]
         figure.supxlabel("relative to |G|", fontsize=rcParams["font.size"])
         finish(figure, title, {}, marks, names=True)
@@ -95,6 +95,12 @@ def overview(summary: pd.DataFrame, title: str = "", *, view: View) -> Figure:
 
 
 _THEOREM: dict[str, Any] = {"marker": "D", "mfc": "none", "ms": 3.2}
+_THEOREMS = "_theorems"  # the label of these marks, which no legend shows
+
+
+def _theorem_entries(figure: Figure) -> list[Line2D]:
+    entry = Line2D([], [], color="0.3", ls="", label="|bias| 0 by theorem", **_THEOREM)
+    return [entry] if is_drawn(figure, _THEOREMS) else []
 
 
 def _dots(
@@ -110,7 +116,11 @@ def _dots(
         owned(ax.plot(x, [place] * len(x), color=color, lw=0.5, alpha=0.5)[0], name)
         if not seen:
             limits(ax, look[name], [bias], [place], name, sideways=True)
-        of_bias = _THEOREM if bias == 0.0 and theorem else {"marker": "o", "mew": 0}
+        of_bias = (
+            {**_THEOREM, "label": _THEOREMS}
+            if bias == 0.0 and theorem
+            else {"marker": "o", "mew": 0}
+        )
         of_std: dict[str, Any] = {"marker": "o", "mfc": "none"}
         for value, mark in ((bias if seen else math.nan, of_bias), (std, of_std)):
             if not math.isnan(value):

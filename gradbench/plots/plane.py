@@ -15,7 +15,7 @@ from gradbench.core.errors import GradbenchError
 from gradbench.core.specs import family
 from gradbench.plots.grid import label_outer
 from gradbench.plots.labels import Point, direct_labels
-from gradbench.plots.layout import finish, limit_entry, limits, notice_zero_gradient, panels
+from gradbench.plots.layout import finish, limit_entries, limits, notice_zero_gradient, panels
 from gradbench.plots.parts import Part, Suite, checkpoints_of_many, each_problem, has_estimates
 from gradbench.plots.registry import Panel, figure
 from gradbench.plots.replicates import bias_and_deviation
@@ -186,7 +186,7 @@ def plane(summary: pd.DataFrame, title: str = "", *, view: View) -> Figure:
                 named[ax] = here
                 label_outer(ax)
         direct = not rows[0].legend and len(layers) <= _WIDE and not view.narrow
-        marks = _legend(pd.concat([nothing, *points.values()]))
+        marks = _legend(figure, pd.concat([nothing, *points.values()]))
         legend = {} if direct or rows[0].legend else rows[0].style
         finish(figure, title, legend, marks, lines=False)
         if direct:
@@ -198,8 +198,8 @@ def plane(summary: pd.DataFrame, title: str = "", *, view: View) -> Figure:
     return figure
 
 
-def _legend(points: pd.DataFrame) -> list[Line2D]:
-    """Return the legend's entries for the kinds of marks that these points have."""
+def _legend(figure: Figure, points: pd.DataFrame) -> list[Line2D]:
+    """Return the legend's entries for the kinds of marks that a figure of these points has."""
     found = [Line2D([], [], color="0.75", lw=0.5, label="equal RMSE of a draw")]
     if points["theorem"].any():
         hollow = Line2D([], [], color="0.3", ls="", marker="o", label="hollow: 0 by theorem")
@@ -209,9 +209,7 @@ def _legend(points: pd.DataFrame) -> list[Line2D]:
         filled = Line2D([], [], color="0.3", ls="", marker="o", mew=0)
         filled.set_label("filled at zero: by enumeration")
         found.append(filled)
-    if not points["seen"].all():
-        found.append(limit_entry("no bias seen (limit)"))
-    return found
+    return [*found, *limit_entries(figure, "no bias seen (limit)")]
 
 
 def label_all(

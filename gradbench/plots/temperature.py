@@ -16,7 +16,7 @@ from gradbench.metrics.places import member
 from gradbench.metrics.temperature import Unit, unit_of, with_temperatures
 from gradbench.plots.grid import grid, is_turned, label_outer
 from gradbench.plots.growth import as_bias, growth_lines
-from gradbench.plots.layout import finish, limit_entry, limits, zero_line
+from gradbench.plots.layout import finish, limit_entries, limits, zero_line
 from gradbench.plots.parts import Part, Suite
 from gradbench.plots.registry import figure
 from gradbench.plots.replicates import over_replicates
@@ -93,7 +93,7 @@ def temperature(
             logarithmic(ax, "y")
         more = [
             Line2D([], [], color="0.6", lw=0.8, label="Concrete as t goes to 0"),
-            limit_entry("no bias seen (limit)"),
+            *limit_entries(figure, "no bias seen (limit)"),
         ]
         finish(figure, title, look, more if units else more[1:])
     return figure

@@ -9,6 +9,7 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from gradbench import metrics, plots
+from gradbench.plots.layout import clear_notes
 from gradbench.plots.parts import chosen
 from gradbench.plots.registry import FIGURES, Panel, all_figures
 from gradbench.plots.style import PLAIN, Style, styles
@@ -188,5 +189,6 @@ def _drawn(
         ax = figure.add_axes((0.14, 0.14, 0.84, 0.83))
         shown = set(rows["estimator"].unique())
         panel.draw(rows, ax, {n: s for n, s in look.items() if n in shown}, cost)
+        clear_notes(figure)
         what = f"{panel.title}{f' against {cost}' if cost else ''}, {where}. {panel.caption}"
         return embedded(figure, f"f{number}", numbers, what)
