@@ -207,17 +207,19 @@ def test_every_formula_can_be_drawn():
         assert "\\" not in drawn and drawn.startswith("<math"), estimator
 
 
-def test_a_formula_is_broken_at_its_wide_spaces_alone():
-    from mathml import statements
+def test_a_formula_is_broken_at_wide_spaces_and_between_terms_alone():
+    from mathml import parts
 
-    assert statements(r"a = b, \quad c = d") == ["a = b,", "c = d"]
-    assert statements(r"a = \text{b \quad c}") == [r"a = \text{b \quad c}"]
-    cases = r"\begin{cases} a & b \quad c \\ d & e \end{cases}"
-    assert statements(cases) == [cases]
-    for entry in ESTIMATORS.values():
-        parts = statements(entry.formula)
-        assert r" \quad ".join(parts).replace(" ", "") == entry.formula.replace(" ", "")
-        assert all(part.count("{") == part.count("}") for part in parts)
+    assert parts(r"a = b, \quad c = -d + e") == [["a = b,"], ["c = -d", "+ e"]]
+    assert parts(r"a = (b - c)\,\text{d \quad e}") == [[r"a = (b - c)\,\text{d \quad e}"]]
+    cases = r"\begin{cases} a & b - c \\ d & e \end{cases}"
+    assert parts(cases) == [[cases]]
+    for estimator, entry in ESTIMATORS.items():
+        found = parts(entry.formula)
+        whole = r" \quad ".join(" ".join(terms) for terms in found)
+        assert whole.replace(" ", "") == entry.formula.replace(" ", ""), estimator
+        for term in (term for terms in found for term in terms):
+            assert all(term.count(a) == term.count(b) for a, b in ("{}", "()")), term
 
 
 def test_the_curves_of_the_pages_of_estimators_are_those_of_the_package():

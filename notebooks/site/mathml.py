@@ -22,26 +22,40 @@ def _inline(self: Any, node: nodes.math) -> None:
     raise nodes.SkipNode
 
 
-def statements(formula: str) -> list[str]:
-    """Return the parts of a formula between its wide spaces, those within braces left as they are.
+def parts(formula: str) -> list[list[str]]:
+    """Return the statements of a formula, each as the terms between which a line may end.
 
-    Each is a formula that may stand on a line of its own where there is no room for all.
+    Statements are apart by wide spaces, and terms begin with a sign that has spaces around it. What
+    is within braces, brackets or parentheses stays together.
     """
-    found, depth = [""], 0
-    for token in re.findall(r"\\[A-Za-z]+|\\.|.", formula, re.DOTALL):
-        depth += token in ("{", r"\begin", r"\left")
-        depth -= token in ("}", r"\end", r"\right")
-        if token == r"\quad" and depth == 0:
-            found.append("")
+    found: list[list[str]] = [[""]]
+    depth = 0
+    for token in re.findall(r" [+-] |\\[A-Za-z]+|\\.|.", formula, re.DOTALL):
+        depth += token in _OPEN
+        depth -= token in _CLOSE
+        if depth == 0 and token == r"\quad":
+            found.append([""])
+        elif depth == 0 and token in (" + ", " - "):
+            found[-1].append(token)
         else:
-            found[-1] += token
-    return [part.strip() for part in found]
+            found[-1][-1] += token
+    return [[term.strip() for term in terms] for terms in found]
+
+
+_OPEN, _CLOSE = {"{", "(", "[", r"\begin"}, {"}", ")", "]", r"\end"}
+
+
+def _term(term: str) -> str:
+    """Return a term as MathML in a line; a sign at its beginning is one between two terms."""
+    drawn = convert(f"{{}} {term}" if term[0] in "+-" else term, display="block")
+    return drawn.replace('display="block"', 'display="inline" displaystyle="true"', 1)
 
 
 def _block(self: Any, node: nodes.math_block) -> None:
-    """Write a formula of its own, in lines where it is too wide; a wide line can be scrolled."""
-    lines = [convert(part, display="block") for part in statements(node.astext())]
-    self.body.append(f'<div class="formula">{"".join(lines)}</div>\n')
+    """Write a formula of its own, in several lines where a page is too narrow for one."""
+    lines = ("<wbr>".join(map(_term, terms)) for terms in parts(node.astext()))
+    spans = "\n".join(f"<span>{line}</span>" for line in lines)
+    self.body.append(f'<div class="formula">{spans}</div>\n')
     raise nodes.SkipNode
 
 
