@@ -205,6 +205,7 @@ def test_every_formula_can_be_drawn():
         assert entry.formula, estimator
         drawn = convert(entry.formula)
         assert "\\" not in drawn and drawn.startswith("<math"), estimator
+        assert ":" not in re.sub(r'xmlns="[^"]*"', "", drawn), estimator  # := is one sign
 
 
 def test_a_formula_is_broken_at_wide_spaces_and_between_terms_alone():

@@ -7,12 +7,12 @@ from docutils import nodes
 from latex2mathml import converter
 
 _FUNCTION = re.compile(r"(<m[io]>(?:log|tanh|logit|sign|max|min|clip)</m[io]>)(?!<mo)")
-_DEFINED = "<mo>&#x0003A;</mo><mo>&#x0003D;</mo>"  # two signs, with a space between
+_DEFINED = re.compile(r"<(m[io])>(:|&#x0003A;)</\1><mo>&#x0003D;</mo>")  # ":" and "=", apart
 
 
 def convert(formula: str, **options: str) -> str:
     """Return a formula in TeX as MathML, with the spaces that are usual."""
-    found = converter.convert(formula, **options).replace(_DEFINED, "<mo>&#x02254;</mo>")
+    found = _DEFINED.sub("<mo>&#x02254;</mo>", converter.convert(formula, **options))
     return _FUNCTION.sub(r'\1<mspace width="0.17em" />', found)
 
 
