@@ -20,6 +20,7 @@ from gradbench.cli.group import cli
 from gradbench.cli.main import main
 from gradbench.core.specs import parse_spec
 from gradbench.estimators import ESTIMATORS
+from gradbench.report.formulas import convert, parts
 
 sys.path[:0] = [str(NOTEBOOKS), str(NOTEBOOKS / "site")]
 import readme_tables  # noqa: E402  # of these folders
@@ -199,8 +200,6 @@ def test_functions_files_and_targets_of_a_page_exist(page):
 
 
 def test_every_formula_can_be_drawn():
-    from mathml import convert
-
     for estimator, entry in ESTIMATORS.items():
         assert entry.formula, estimator
         drawn = convert(entry.formula)
@@ -209,8 +208,6 @@ def test_every_formula_can_be_drawn():
 
 
 def test_a_formula_is_broken_at_wide_spaces_and_between_terms_alone():
-    from mathml import parts
-
     assert parts(r"a = b, \quad c = -d + e") == [["a = b,"], ["c = -d", "+ e"]]
     assert parts(r"a = (b - c)\,\text{d \quad e}") == [[r"a = (b - c)\,\text{d \quad e}"]]
     cases = r"\begin{cases} a & b - c \\ d & e \end{cases}"

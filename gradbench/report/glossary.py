@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from gradbench.core import index
 from gradbench.core.specs import family, label
-from gradbench.report.formulas import mathml
+from gradbench.report.formulas import lines
 
 TERMS = {
     "exact gradient G": "the true gradient of the expected loss: by enumeration of all states "
@@ -62,7 +62,7 @@ def entries(names: Sequence[str], numbers: Mapping[str, int]) -> list[Entry]:
     found = []
     for name in names:
         if one := known.get(family(name)):
-            formula = mathml(one.formula) if one.formula else Markup("")
+            formula = lines(one.formula) if one.formula else Markup("")
             paper = one.paper if re.match("https://", one.paper) else ""
             facts = (one.full_name, one.exact_for, one.source, paper, formula)
         else:
