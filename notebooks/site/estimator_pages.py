@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from matplotlib import rc_context
+from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from measure import TABLE, why_not
 
@@ -48,7 +49,8 @@ def error(row: pd.Series, budgets: np.ndarray) -> np.ndarray:
 def curve(name: str, frame: pd.DataFrame) -> Figure:
     """Return the figure of an estimator: RMSE at equal cost, beside all others in grey."""
     own = [spec for spec in frame["estimator"].unique() if parse_spec(spec)[0] == name]
-    epochs = frame.loc[frame["estimator"].isin(own), "checkpoint"].unique()
+    measured_at = frame[frame["estimator"].isin(own)].groupby("checkpoint", sort=False)["estimator"]
+    epochs = [at for at, specs in measured_at if specs.nunique() == len(own)]
     lines = ("-", "--", ":", "-.")
     with rc_context(SETTINGS):
         figure = Figure(figsize=(8.2, 0.6 + 1.9 * len(epochs)), layout="constrained")
@@ -58,13 +60,18 @@ def curve(name: str, frame: pd.DataFrame) -> Figure:
         for row, epoch in zip(axes, epochs, strict=True):
             for ax, layer in zip(row, _LAYERS, strict=True):
                 part = frame[(frame["checkpoint"] == epoch) & (frame["layer"] == layer)]
+                others = []
                 for _, one in part.iterrows():
-                    mine = one["estimator"] in own
-                    look = {"color": color, "lw": 2.0, "zorder": 3} if mine else {"color": "0.85"}
-                    kind = lines[own.index(one["estimator"]) % 4] if mine else "-"
-                    (line,) = ax.loglog(_BUDGETS, error(one, _BUDGETS), ls=kind, **look)
-                    line.set_label(display_name(one["estimator"]) if mine else "_")
-                ax.set(ylim=(1e-3, 1e3), title=layer if epoch == epochs[0] else "")
+                    values = error(one, _BUDGETS)
+                    if one["estimator"] not in own:
+                        others.append(np.column_stack([_BUDGETS, values])[np.isfinite(values)])
+                        continue
+                    kind = lines[own.index(one["estimator"]) % 4]
+                    name = display_name(one["estimator"])
+                    ax.plot(_BUDGETS, values, ls=kind, color=color, lw=2.0, zorder=3, label=name)
+                ax.add_collection(LineCollection(others, colors="0.85", lw=1.0))
+                ax.set(xscale="log", yscale="log", ylim=(1e-3, 1e3))
+                ax.set_title(layer if epoch == epochs[0] else "")
                 ax.minorticks_off()
             row[0].set_ylabel(f"relative RMSE, {epoch}")
         for ax in axes[-1]:
@@ -113,8 +120,9 @@ def page(name: str, drawn: bool) -> str:
 
 _CURVE = (
     "In colour, its relative RMSE at equal cost on the networks of the suite "
-    "[psa](../../guide/suites.md); in grey all others. A curve levels off at its bias. It begins "
-    "where the budget pays for one draw, and ends where a bias that was not seen could matter."
+    "[psa](../../guide/suites.md); in grey the others that were measured there. A curve levels off "
+    "at its bias. It begins where the budget pays for one draw, and ends where a bias that was not "
+    "seen could matter."
 )
 
 

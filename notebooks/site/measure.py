@@ -1,6 +1,6 @@
 """Measure every estimator on the networks of psa, for the pages of estimators: some minutes.
 
-    python notebooks/site/measure.py [SPEC ...]  # by default those that the table does not have
+    python notebooks/site/measure.py [SPEC ...]  # by default what the table does not have
 
 Bias and variance of a draw per checkpoint and layer are written into psa.csv. Those of the
 estimators of the suite psa come with the package. The others are measured with the draws of
@@ -96,7 +96,9 @@ def write(several: list[str]) -> None:
     """Measure estimators, and write the table with them in the place of their older rows."""
     order = wanted()
     old = pd.read_csv(TABLE, dtype=dict.fromkeys(_NUMBERS, str))
-    drawn = several or [spec for spec in order if spec not in set(old["estimator"])]
+    stored = old.groupby("estimator")["checkpoint"].nunique()
+    asked = len(load_suite(str(SUITE)).problems[0].checkpoints)
+    drawn = several or [spec for spec in order if stored.get(spec, 0) < asked]
     kept = old[~old["estimator"].isin(drawn) & old["estimator"].isin(order)]
     table = pd.concat([kept, rounded(measured(drawn))] if drawn else [kept])
     at = {spec: place for place, spec in enumerate(order)}
