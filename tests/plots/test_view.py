@@ -22,7 +22,7 @@ from gradbench.core.errors import GradbenchError
 from gradbench.core.names import visible, visible_lines
 from gradbench.plots.curves import rmse_curve
 from gradbench.plots.grid import grid, label_outer
-from gradbench.plots.layout import finish, limits
+from gradbench.plots.layout import clear_notes, finish, limit_entries, limits, zero_line
 from gradbench.plots.registry import FIGURES
 from gradbench.plots.save import lay_out
 from gradbench.plots.style import _VARIANTS, FAMILIES, LIMIT, LINES, PLAIN, styles
@@ -160,6 +160,34 @@ def test_any_label_is_plain_text_in_the_svg(text):
 
 
 # --- layout ---
+
+
+def test_nothing_drawn_touches_the_note_of_a_zero():
+    figure = Figure(figsize=(3, 2))
+    ax = figure.subplots()
+    ax.set_yscale("log")
+    ax.plot([1, 2, 3], [1, 2, 5], marker="o")
+    zero_line(ax, styles(["psa"])["psa"], "psa")
+    (note,) = ax.texts
+
+    def room():
+        """How far above the note the lowest marker is, in pixels."""
+        return ax.transData.transform((1, 1))[1] - note.get_window_extent().y1
+
+    assert room() < 0.0
+    clear_notes(figure)
+    assert 6.0 < room() < 8.0
+    clear_notes(figure)
+    assert 6.0 < room() < 8.0
+
+
+def test_a_legend_explains_limits_only_where_there_are_some():
+    figure = Figure(figsize=(3, 2))
+    ax, look = figure.subplots(), styles(["psa"])["psa"]
+    limits(ax, look, [], [], "psa")
+    assert limit_entries(figure, "a limit") == []
+    limits(ax, look, [1.0], [2.0], "psa")
+    assert [one.get_label() for one in limit_entries(figure, "a limit")] == ["a limit"]
 
 
 @pytest.mark.parametrize(("width", "inches"), [("single", 3.25), ("double", 6.75), (5.5, 5.5)])
