@@ -107,7 +107,7 @@ def recommend(
         progress=progress,
     )
     read = read_cells(results)
-    cells = [settled(cell) for cell in read]
+    cells = [settled(cell, tests=False) for cell in read]
     found = recommendation_of(cells, allowed, results.left_out, results)
     if any(cell.reference is not None for cell in cells):
         found = found._replace(sentence=f"{found.sentence[:-1]}; {agreement(read.results)}.")

@@ -110,14 +110,15 @@ class LayerMetrics:
         steady = self.accuracy.variance == 0.0 and self.sample.noise is None
         return None if self.zero_gradient or self.exact or steady else Power.of(self.sample)
 
-    def settled(self, cell: Measurement) -> "LayerMetrics":
+    def settled(self, cell: Measurement, tests: bool) -> "LayerMetrics":
         """Return what decisions need, bias and variance, without the draws.
 
         Args:
             cell: the measurement without draws.
+            tests: whether to keep what tests of unbiasedness need, too.
         """
         found = copy.copy(self)
-        names = _SETTLED if self.layer == HIDDEN else (*_SETTLED, *_TESTED)
+        names = (*_SETTLED, *_TESTED) if tests and self.layer != HIDDEN else _SETTLED
         found.__dict__ |= {name: getattr(self, name) for name in names}
         found.cell, found.sample = cell, self.sample.without_draws()
         found._directions = {}
@@ -267,7 +268,9 @@ def stated(
     return found
 
 
-def settled(cell: Measurement, scopes: Mapping[str, LayerMetrics] | None = None) -> Measurement:
+def settled(
+    cell: Measurement, scopes: Mapping[str, LayerMetrics] | None = None, tests: bool = True
+) -> Measurement:
     """Return a measurement without its draws, whose metrics are computed once and kept.
 
     Bias and variance stay known, and so does all that follows from them, such as decisions; what
@@ -276,6 +279,7 @@ def settled(cell: Measurement, scopes: Mapping[str, LayerMetrics] | None = None)
     Args:
         cell: a measurement.
         scopes: its ``scopes_of``, if they are known already.
+        tests: whether to keep what tests of unbiasedness need, too.
 
     Raises:
         GradbenchError: blocks are missing or repeated.
@@ -285,4 +289,4 @@ def settled(cell: Measurement, scopes: Mapping[str, LayerMetrics] | None = None)
     nothing: dict[str, Any] = {"averages": (), "head_sizes": (), "long_averages": ()}
     light = cell._replace(blocks=(), gradient=(), moments=None, known={}, **nothing)
     own = scopes_of(cell) if scopes is None else scopes
-    return light._replace(known={name: one.settled(light) for name, one in own.items()})
+    return light._replace(known={name: one.settled(light, tests) for name, one in own.items()})

@@ -53,7 +53,9 @@ def command(
     from gradbench.cli.options import read_format, read_share
     from gradbench.cli.rows import say_rows, say_unfinished, selected_cells
     from gradbench.core.errors import GradbenchError
-    from gradbench.metrics import budget, decide, rank, sample_complexity, tables, verdict_text
+    from gradbench.metrics import budget, decide, rank, sample_complexity, tables
+    from gradbench.metrics.directory import Measurements
+    from gradbench.metrics.layers import settled
     from gradbench.metrics.measurement import NETWORK
     from gradbench.metrics.ranking import BUDGET
 
@@ -75,11 +77,15 @@ def command(
     else:
         by, at = by or "rmse", budget(at_cost or BUDGET)
         cells = selected_cells(directory, problem, estimator, limit)
-        frame = rank(cells, by, at, layer)
+        # Squared errors need no draws: what is read once is ranked and decided on.
+        read: Measurements = cells
+        if by == "rmse":
+            read = [settled(cell, tests=False) for cell in cells]
+        frame = rank(read, by, at, layer)
         text = tables.ranking(frame, by, str(at), form, limit)
         if form == "terminal" and by == "rmse" and at_cost is None:
             layers = None if layer == NETWORK else [layer]
-            text = f"{verdict_text.text(decide(cells, layers=layers))}\n\n{text}"
+            text = f"{decide(read, layers=layers)}\n\n{text}"
     say_rows(text, len(frame), limit, form)
     say_unfinished(cells)
 
