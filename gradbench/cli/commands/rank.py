@@ -13,7 +13,7 @@ from gradbench.cli.rows import with_selection
 @click.command(short_help="Say which estimators are the best at equal cost, by budget.")
 @click.argument("directory", type=Path, metavar="DIR", shell_complete=complete.directories)
 @click.option(
-    "--by", metavar="METRIC", help="The metric to compare (rmse); training: final losses."
+    "--by", metavar="METRIC", help="The metric to compare (rmse); training: final results."
 )
 @click.option(
     "--at-cost",
@@ -62,7 +62,7 @@ def command(
     form = read_format(form, as_json)
     if by == "training":
         if at_cost or reach is not None:
-            raise GradbenchError("--by training compares final losses; leave the budget out")
+            raise GradbenchError("--by training compares final results; leave the budget out")
         _rank_training(directory, problem, estimator, limit, form)
         return
     if reach is not None:
