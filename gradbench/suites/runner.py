@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 
@@ -28,6 +29,7 @@ from gradbench.suites.suite import Suite
 from gradbench.suites.times import Ready, lack_times, measure_times
 from gradbench.suites.training.sweep import describe_training, train_suite
 from gradbench.suites.workers.drive import distribute, engine_of
+from gradbench.suites.workers.methods import distribute_training
 
 
 def run(
@@ -84,16 +86,12 @@ def run(
     suite = _resolve(suite, draws, quick, until, until_metrics)
     engine = engine_of(workers, dask)
     if suite.plan is not None:
-        if engine is not None:
-            raise GradbenchError(
-                f"the suite {suite.name!r} is of training runs, which have no workers yet; leave "
-                "out --workers and --dask"
-            )
         if problems or estimators or checkpoints:
             raise GradbenchError(
                 f"the suite {suite.name!r} trains and has no parts to choose; run it whole"
             )
-        return train_suite(suite, directory_of(suite, out), seed, progress, force)
+        spread = None if engine is None else partial(distribute_training, engine)
+        return train_suite(suite, directory_of(suite, out), seed, progress, force, spread)
     part = Part.of(suite, problems, estimators, checkpoints)
     if not force:
         budget(suite).check(suite.name)

@@ -18,12 +18,14 @@ import pytest
 import tiny
 import trained
 from conftest import flat
+from here import Here
 from stored import assert_one_sentence
 
 import gradbench
 from gradbench.core.errors import GradbenchError, GradbenchWarning
 from gradbench.results import runs
 from gradbench.results.store import Results
+from gradbench.suites import runner
 from gradbench.suites.instance import build, estimator
 from gradbench.suites.runner import describe, run
 from gradbench.suites.suite import load_suite
@@ -462,3 +464,36 @@ def test_an_estimator_with_learned_parts_adapts_along_the_run(tmp_path):
         for k in range(len(state))
     ]
     assert max(moved) > 0.1
+
+
+# --- workers ---
+
+
+def by_workers(monkeypatch, folder, here):
+    """What is stored of the tiny suite when it is run by workers."""
+    monkeypatch.setattr(runner, "engine_of", lambda *_: here)
+    run(trained.write(folder), folder / "r", progress=False)
+    return trained.files(folder / "r")
+
+
+def test_training_by_workers_is_the_serial_one(results, tmp_path, monkeypatch):
+    here = Here()
+    assert by_workers(monkeypatch, tmp_path, here) == trained.files(results.directory)
+    assert [job.estimator for job in here.jobs] == ["exact", "straight_through"]
+    assert here.ended and here.jobs[0].files == ()
+    kinds = {path.partition("/")[0] for path, _ in here.jobs[1].files}
+    assert kinds == {"runs", "errors", "times"}  # of the exact gradient
+
+
+@pytest.mark.slow
+def test_a_worker_that_dies_loses_no_finished_runs(results, tmp_path, monkeypatch):
+    here = Here(deaths={1: 3, 2: 1, 4: 2})
+    assert by_workers(monkeypatch, tmp_path, here) == trained.files(results.directory)
+    assert [job.estimator for job in here.jobs] == ["exact"] * 3 + ["straight_through"] * 2
+    assert len(here.jobs[1].files) == 3
+
+
+@pytest.mark.slow
+def test_training_by_two_processes_is_the_serial_one(results, tmp_path):
+    run(trained.write(tmp_path), tmp_path / "r", progress=False, workers=2)
+    assert trained.files(tmp_path / "r") == trained.files(results.directory)

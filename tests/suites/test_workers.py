@@ -1,6 +1,5 @@
 """Runs by several workers end in what a serial run stores, whatever happens to a worker."""
 
-import itertools
 import json
 import os
 import signal
@@ -13,13 +12,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import tiny
+from here import Here
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gradbench.core.errors import GradbenchError, GradbenchWarning
 from gradbench.results.store import Results
 from gradbench.suites import runner
-from gradbench.suites.workers import drive, unit
+from gradbench.suites.workers import drive, loop, unit
 from gradbench.suites.workers.engine import Done, Failed, File, Lost, Refused, Warned
 from gradbench.suites.workers.order import Queue, Unit
 
@@ -42,42 +42,6 @@ def stored(directory):
     made = ("created", "provenance")
     manifest = {key: results.manifest[key] for key in results.manifest if key not in made}
     return files, tiny.numbers(directory), costs, times, manifest
-
-
-class Here:
-    """Workers in this process, which do their jobs by turns; some die when they have sent files."""
-
-    def __init__(self, count=2, deaths=()):
-        self.count, self.deaths = count, dict(deaths)
-        self.jobs, self.running, self.names = [], {}, itertools.count()
-        self.ended = False
-
-    def __enter__(self):
-        self.workers = [next(self.names) for _ in range(self.count)]
-        return self
-
-    def __exit__(self, *_):
-        self.ended = True
-
-    def idle(self):
-        return [worker for worker in self.workers if worker not in self.running]
-
-    def start(self, worker, job):
-        self.running[worker] = job
-        self.jobs.append(job)
-
-    def wait(self):
-        worker, job = next(iter(self.running.items()))
-        del self.running[worker]
-        events, files = [], []
-        unit.perform(job, lambda path, data: files.append(File(path, data)))
-        left = self.deaths.pop(len(self.jobs), None)
-        if left is not None:
-            self.workers[self.workers.index(worker)] = next(self.names)
-            events = [*files[:left], Lost("by SIGKILL")]
-        else:
-            events = [*files, Done()]
-        return [(worker, event) for event in events]
 
 
 @pytest.fixture
@@ -166,9 +130,9 @@ def test_a_worker_with_another_version_is_told_in_one_sentence(finished_run, tmp
     def other():
         return honest() | {what: "7.1"}
 
-    honest = drive.versions
+    honest = loop.versions
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(drive, "versions", other)
+        patch.setattr(loop, "versions", other)
         by(Here())
         with pytest.raises(GradbenchError) as error:
             run(finished_run / "suite.toml", tmp_path / "results")

@@ -1,6 +1,6 @@
 """A suite of training: rates are searched, runs are trained, gradients are measured along them."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -36,8 +36,17 @@ from gradbench.suites.training.several import takes_several, trained_model
 EXACT = "exact"  # the estimator whose runs are the reference
 
 
+# Lets workers do all of a suite: takes the results, the suite, its problems and the bar.
+Spread = Callable[[Results, Suite, Sequence[ProblemInstance], tqdm], None]
+
+
 def train_suite(
-    suite: Suite, directory: Path, seed: int, progress: bool, force: bool = False
+    suite: Suite,
+    directory: Path,
+    seed: int,
+    progress: bool,
+    force: bool = False,
+    spread: Spread | None = None,
 ) -> Results:
     """Do all of a suite of training that is not stored yet, and return the closed results.
 
@@ -49,6 +58,7 @@ def train_suite(
         seed: of data, initial parameters, batches and draws.
         progress: whether to show a bar.
         force: also train what asks for days, or for more memory than is likely to be meant.
+        spread: lets workers do it; what they leave is done here.
 
     Raises:
         GradbenchError: the suite or its problems are wrong or ask for too much, the results cannot
@@ -76,22 +86,41 @@ def train_suite(
         with tqdm(
             total=total, unit=" steps", unit_scale=True, dynamic_ncols=True, disable=not progress
         ) as bar:
+            if spread is not None:
+                spread(results, suite, problems, bar)
+                bar.reset(total)
             for built in problems:
                 for optimiser in plan.optimisers:
-                    _train_all(results, suite, built, optimiser, bar)
+                    train_methods(results, suite, built, optimiser, bar)
                 if let_go(len(suite.estimators)):
                     estimator.cache_clear()
     return results
 
 
-def _train_all(
+def is_exact(spec: str) -> bool:
+    """Return whether an estimator is the exact gradient, along whose runs others are measured."""
+    return family(spec) == EXACT
+
+
+def train_methods(
     results: Results, suite: Suite, built: ProblemInstance, optimiser: str, bar: tqdm
 ) -> None:
-    """Train and measure all estimators with one optimiser, the exact gradient first."""
+    """Train and measure all estimators with one optimiser, the exact gradient first.
+
+    Args:
+        results: the directory of results, open to write.
+        suite: the suite, whose estimators are taken.
+        built: the problem.
+        optimiser: the optimiser.
+        bar: the bar of progress.
+
+    Raises:
+        GradbenchError: the results cannot be written.
+    """
     plan = plan_of(suite)
     judge = _judge(plan, built)
     reference: Group | None = None
-    for spec in sorted(suite.estimators, key=lambda spec: family(spec) != EXACT):
+    for spec in sorted(suite.estimators, key=lambda spec: not is_exact(spec)):
         name = f"{built.problem.name}, {optimiser}, {spec}"
 
         def group(rates: tuple[float, ...], phase: str, seeds: range, spec: str = spec) -> Group:
@@ -117,7 +146,7 @@ def _train_all(
         if plan.continuation is not None:
             bar.set_description(f"{name}: continued")
             train_group(results, reported.continued(), bar.update)
-        if family(spec) == EXACT:
+        if is_exact(spec):
             reference = reported
         if plan.measured:
             bar.set_description(f"{name}: errors")
@@ -162,7 +191,7 @@ def build_problems(suite: Suite, seed: int) -> Iterator[ProblemInstance]:
             check_batch(plan.batch, built.data)
             if plan.measured:
                 check_batch(plan.examples, built.data)
-            if plan.measured or any(family(spec) == EXACT for spec in suite.estimators):
+            if plan.measured or any(map(is_exact, suite.estimators)):
                 few = jax.tree.map(lambda leaf: leaf[: plan.examples], built.data)
                 exact.check_size(built.network, jax.eval_shape(built.initial), few)
             then = (plan.continuation.estimator,) if plan.continuation else ()

@@ -45,7 +45,7 @@ class Cluster:
         trace: TracebackType | None,
     ) -> None:
         """Cancel what is left, and leave the cluster as it is."""
-        if self._futures:
+        if self._futures and self._client.status == "running":  # else there is nobody to ask
             self._client.cancel(list(self._futures.values()))
         self._client.close()
 

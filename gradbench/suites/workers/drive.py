@@ -1,18 +1,14 @@
-"""The loop of the parent: it gives jobs to workers, and writes the files that they send."""
+"""Suites of cells by workers: units are trainings of problems, exact gradients and cells."""
 
 import re
-import time
-import warnings
 from collections.abc import Hashable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from pathlib import PurePosixPath
+from pathlib import Path
 from typing import NamedTuple
 
 import jax
 
 from gradbench.core.arguments import at_least
-from gradbench.core.atomic import read_file
-from gradbench.core.errors import GradbenchError, GradbenchWarning
+from gradbench.core.errors import GradbenchError
 from gradbench.core.progress import Progress
 from gradbench.core.run import sites_of
 from gradbench.estimators.registry import evaluations
@@ -22,13 +18,12 @@ from gradbench.suites.cells import Task
 from gradbench.suites.instance import ProblemInstance
 from gradbench.suites.suite import Suite
 from gradbench.suites.workers.cluster import Cluster
-from gradbench.suites.workers.engine import Engine, Event, Failed, File, Lost, Refused, Warned
-from gradbench.suites.workers.order import Queue, Unit
+from gradbench.suites.workers.engine import Engine
+from gradbench.suites.workers.loop import Loop
+from gradbench.suites.workers.order import Unit
 from gradbench.suites.workers.processes import Processes
-from gradbench.suites.workers.unit import Job, versions
+from gradbench.suites.workers.unit import Job
 
-_TRIES = 3  # of a job whose workers die
-_KINDS = ("checkpoints", "references", "moments", "costs", "shards")
 Problems = Sequence[tuple[ProblemInstance, Sequence[Task]]]
 
 
@@ -84,35 +79,19 @@ def distribute(
             workers.
         RuntimeError: a worker failed by an error that is none of the input.
     """
-    run = _Run(results, suite, problems, bar, retrain)
-    if run.queue:
-        bar.set_description("the workers")
-        with engine:
-            run.drive(engine)
+    _Cells(results, suite, problems, bar, retrain).drive(engine)
 
 
-@dataclass
-class _Running:
-    """A unit that a worker has since the time ``began``, and of which so many draws are stored."""
-
-    unit: Unit[What]
-    began: float
-    draws: int = 0
-
-
-class _Run:
+class _Cells(Loop[What]):
     """A run while it goes on."""
+
+    kinds = ("checkpoints", "references", "moments", "costs", "shards")
 
     def __init__(
         self, results: Results, suite: Suite, problems: Problems, bar: Progress, retrain: bool
     ) -> None:
-        self.results, self.problems, self.bar, self.retrain = results, problems, bar, retrain
-        self.suite = replace(suite, problems=())
-        manifest = results.manifest
-        keys = ("schema", "suite_hash", "seed", "draws")
-        self.manifest = {key: manifest[key] for key in keys} | {"suite": {"name": suite.name}}
-        self.versions = versions()
-        self.queue: Queue[What] = Queue()
+        super().__init__(results, suite, bar, retrain)
+        self.problems = problems
         self.units: dict[tuple[Hashable, int], list[int]] = {}  # those of each network
         self.left = [_left(results, built, tasks) for built, tasks in problems]
         for number, left in enumerate(self.left):
@@ -120,62 +99,9 @@ class _Run:
                 for epoch in left:
                     self._add_place(number, epoch)
 
-    def drive(self, engine: Engine) -> None:
-        """Give out units until all are done."""
-        running: dict[Hashable, _Running] = {}
-        while self.queue or running:
-            for worker in engine.idle():
-                if (unit := self.queue.take(worker)) is None:
-                    break
-                running[worker] = _Running(unit, time.monotonic())
-                engine.start(worker, self._job(unit.what))
-            for worker, event in engine.wait():
-                if isinstance(event, Lost):
-                    self.queue.forget(worker)
-                if worker not in running:  # it died without a job
-                    continue
-                if self._is_over(running[worker], event):
-                    del running[worker]
-
-    def _is_over(self, running: _Running, event: Event) -> bool:
-        """Do what an event asks for, and return whether the unit has ended with it.
-
-        Raises:
-            GradbenchError: it ends the run.
-        """
-        unit = running.unit
-        if isinstance(event, File):
-            draws = self._write(unit.what, event)
-            running.draws += draws
-            self.bar.update(draws)
-            return False
-        if isinstance(event, Warned):
-            warnings.warn(event.message, GradbenchWarning, stacklevel=2)
-            return False
-        if isinstance(event, Refused):
-            raise GradbenchError(event.message)
-        if isinstance(event, Failed):
-            raise RuntimeError(f"a worker failed\n{event.trace}")
-        if isinstance(event, Lost):
-            self._try_again(unit, event.why)
-        else:
-            seconds = time.monotonic() - running.began
-            self.bar.tell(self._name(unit.what), running.draws, seconds)
-            self._go_on(unit.what)
-        return True
-
-    def _try_again(self, unit: Unit[What], why: str) -> None:
-        what = unit.what._replace(tries=unit.what.tries + 1)
-        if what.tries >= _TRIES:
-            raise GradbenchError(
-                f"workers have died {_TRIES} times at {self._name(what)}, the last one {why}; "
-                "perhaps there is not enough memory for so many, so give fewer, and run the same "
-                "command to continue"
-            )
-        self.queue.add(unit._replace(what=what))
-
-    def _go_on(self, what: What) -> None:
-        """Add what has waited for a unit that is done."""
+    def ended(self, what: What, draws: int, seconds: float) -> None:
+        """Tell that a unit is done, and add what has waited for it."""
+        self.bar.tell(self.name(what), draws, seconds)
         if what.epoch is None:
             built, _ = self.problems[what.problem]
             for epoch in self.left[what.problem]:
@@ -225,7 +151,8 @@ class _Run:
         units = self.units[key]
         return float(evaluations(spec, units) * examples * sum(units))
 
-    def _job(self, what: What) -> Job:
+    def job(self, what: What) -> Job:
+        """Return what a worker needs to do a unit."""
         built, _ = self.problems[what.problem]
         spec = what.task.cell.estimator if what.task else None
         return Job(
@@ -237,42 +164,31 @@ class _Run:
             built.replicate,
             what.epoch,
             spec,
-            tuple(self._files(built, what.epoch, spec)),
+            self.files(self._paths(built, what.epoch, spec)),
             self.retrain,
         )
 
-    def _files(
-        self, built: ProblemInstance, epoch: int | None, spec: str | None
-    ) -> Iterator[tuple[str, bytes]]:
-        """Yield the files that a job needs, and those that it continues."""
+    def _paths(self, built: ProblemInstance, epoch: int | None, spec: str | None) -> Iterator[Path]:
+        """Yield the files that a job needs, and those that it continues, if they are there."""
         if epoch is None:
             return
         place, results = _place(built, epoch), self.results
-        paths = [results._path("checkpoints", place), results._path("references", place)]
+        yield results._path("checkpoints", place)
+        yield results._path("references", place)
         if spec is not None:
-            paths += [results._path(kind, place, spec) for kind in ("moments", "costs")]
-            paths += results.cell(*place, spec).shards()
-        for path in paths:
-            if path.exists():
-                yield path.relative_to(results.directory).as_posix(), read_file(path)
+            yield from (results._path(kind, place, spec) for kind in ("moments", "costs"))
+            yield from results.cell(*place, spec).shards()
 
-    def _write(self, what: What, file: File) -> int:
-        """Write a file of a worker, and return how many draws it has."""
-        path = PurePosixPath(file.path)
-        if path.is_absolute() or ".." in path.parts or path.parts[0] not in _KINDS:
-            raise GradbenchError(
-                f"a worker has sent the file {file.path!r}, which is none of results; give it the "
-                "version of gradbench that is here"
-            )
-        target = self.results.directory / path
-        self.results.write(target, file.data)
-        if what.task is not None and is_shard(target):
-            first, last = map(int, re.split(r"[-.]", target.name)[:2])
-            block, draws = what.task.plan.block, what.task.plan.draws
-            return min((last + 1) * block, draws) - first * block
-        return 0
+    def draws(self, what: What, path: Path) -> int:
+        """Return how many draws a file has that a worker has sent."""
+        if what.task is None or not is_shard(path):
+            return 0
+        first, last = map(int, re.split(r"[-.]", path.name)[:2])
+        block, draws = what.task.plan.block, what.task.plan.draws
+        return min((last + 1) * block, draws) - first * block
 
-    def _name(self, what: What) -> str:
+    def name(self, what: What) -> str:
+        """Return what a unit is called."""
         problem = self.problems[what.problem][0].problem
         if what.epoch is None:
             return f"{problem.name}: training"

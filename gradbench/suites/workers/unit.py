@@ -1,4 +1,4 @@
-"""The work of a worker: one training, one exact gradient or one cell, from files to files."""
+"""The work of a worker, from files to files: a training, an exact gradient, a cell, a method."""
 
 import hashlib
 import os
@@ -6,6 +6,7 @@ import tempfile
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import cache
 from importlib import metadata
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from filelock import BaseFileLock
+from tqdm import tqdm
 
 import gradbench
 from gradbench.core import plugins
@@ -26,6 +28,7 @@ from gradbench.suites import cells
 from gradbench.suites.instance import ProblemInstance, build, estimator
 from gradbench.suites.problem import Problem
 from gradbench.suites.suite import Suite
+from gradbench.suites.training.sweep import precision, train_methods
 
 Send = Callable[[str, bytes], None]  # takes a file: its path below the results, and its content
 _MOST_BUILT = 4  # problems that a worker keeps
@@ -45,6 +48,8 @@ class Job(NamedTuple):
         estimator: the estimator to measure; None where the exact gradient is wanted.
         files: paths below the directory of results, and contents.
         retrain: whether to train what comes trained with the package.
+        optimiser: in a suite of training, the one that the estimator is trained with; the suite
+            then has this estimator last, after the exact gradient.
     """
 
     versions: dict[str, str]
@@ -57,6 +62,7 @@ class Job(NamedTuple):
     estimator: str | None
     files: tuple[tuple[str, bytes], ...]
     retrain: bool
+    optimiser: str | None = None
 
 
 def perform(job: Job, send: Send) -> None:
@@ -75,7 +81,10 @@ def perform(job: Job, send: Send) -> None:
                 target = directory / path
                 target.parent.mkdir(parents=True, exist_ok=True)
                 target.write_bytes(data)
-            with _Sent(directory, job.manifest, locked(directory), send) as results, float64():
+            with (
+                _Sent(directory, job.manifest, locked(directory), send) as results,
+                _precision(job),
+            ):
                 try:
                     _measure(job, results)
                 except MemoryError as error:
@@ -88,6 +97,11 @@ def perform(job: Job, send: Send) -> None:
 
 
 _one_at_a_time = threading.Lock()
+
+
+def _precision(job: Job) -> AbstractContextManager[None]:
+    """Return the context of the precision that a job is done in."""
+    return float64() if job.optimiser is None else precision(job.suite)
 
 
 class _Sent(Results):
@@ -105,6 +119,10 @@ class _Sent(Results):
 
 def _measure(job: Job, results: Results) -> None:
     built = _built(job.problem, job.seed, job.replicate)
+    if job.optimiser is not None:
+        with tqdm(total=0, disable=True) as bar:
+            train_methods(results, job.suite, built, job.optimiser, bar)
+        return
     if job.epoch is None:
         cells.train_problem(results, built, job.retrain)
         return

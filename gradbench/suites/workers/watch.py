@@ -49,5 +49,5 @@ def signals_wait() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-        for number in seen:
-            signal.raise_signal(number)
+        for late in seen:
+            signal.raise_signal(late)

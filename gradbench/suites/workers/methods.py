@@ -1,0 +1,125 @@
+"""Suites of training by workers: a unit is all that one estimator does with one optimiser.
+
+That is the search of its rate, its reported runs, and its errors of gradients. The exact gradient
+comes first, as the errors of others are measured along its runs too.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+from gradbench.core.names import file_name
+from gradbench.core.run import sites_of
+from gradbench.estimators.registry import evaluations
+from gradbench.results.runs import KINDS
+from gradbench.results.store import Results
+from gradbench.suites.instance import ProblemInstance
+from gradbench.suites.suite import Suite
+from gradbench.suites.training.sweep import is_exact, plan_of, search_seeds
+from gradbench.suites.workers.engine import Engine
+from gradbench.suites.workers.loop import Loop
+from gradbench.suites.workers.order import Unit
+from gradbench.suites.workers.unit import Job
+
+
+class Method(NamedTuple):
+    """An estimator with an optimiser on a problem.
+
+    Attributes:
+        problem: the number of the problem.
+        optimiser: the optimiser.
+        estimator: the estimator.
+        tries: how often its worker has died.
+    """
+
+    problem: int
+    optimiser: str
+    estimator: str
+    tries: int = 0
+
+
+def distribute_training(
+    engine: Engine, results: Results, suite: Suite, problems: Sequence[ProblemInstance], bar: Any
+) -> None:
+    """Let workers train and measure all methods of a suite, as ``train_suite`` does.
+
+    Args:
+        engine: the workers.
+        results: where all is stored.
+        suite: the suite.
+        problems: its problems.
+        bar: the bar of progress, in steps.
+
+    Raises:
+        GradbenchError: what a serial run raises; a unit whose workers die again and again; or no
+            workers.
+        RuntimeError: a worker failed by an error that is none of the input.
+    """
+    _Methods(results, suite, problems, bar).drive(engine)
+
+
+class _Methods(Loop[Method]):
+    """A suite of training while it goes on."""
+
+    kinds = KINDS
+
+    def __init__(
+        self, results: Results, suite: Suite, problems: Sequence[ProblemInstance], bar: Any
+    ) -> None:
+        super().__init__(results, suite, bar)
+        self.problems, self.plan = problems, plan_of(suite)
+        self.exact = [spec for spec in suite.estimators if is_exact(spec)]
+        self.others = [spec for spec in suite.estimators if not is_exact(spec)]
+        for number in range(len(problems)):
+            for optimiser in self.plan.optimisers:
+                self._add(number, optimiser, self.exact[:1] or self.others)
+
+    def _add(self, problem: int, optimiser: str, estimators: Sequence[str]) -> None:
+        for spec in estimators:
+            built = self.problems[problem]
+            sites = sites_of(built.network, built.shapes(), built.batch)
+            cost = float(evaluations(spec, [site.size for site in sites]))
+            rank = 0 if is_exact(spec) else 1
+            method = Method(problem, optimiser, spec)
+            self.queue.add(Unit(method, (built.network, spec), rank, cost))
+
+    def job(self, what: Method) -> Job:
+        """Return a method, with all that is stored of it and of the exact gradient before it."""
+        built = self.problems[what.problem]
+        before = [spec for spec in self.exact if spec != what.estimator]
+        if is_exact(what.estimator):
+            before = self.exact[: self.exact.index(what.estimator)]
+        estimators = (*before, what.estimator)
+        folders = [
+            self.results.directory.joinpath(kind, *map(file_name, names))
+            for kind in KINDS
+            for spec in estimators
+            for names in [(built.problem.name, spec, what.optimiser)]
+        ]
+        return Job(
+            self.versions,
+            self.manifest,
+            replace(self.suite, estimators=estimators),
+            built.problem,
+            built.seed,
+            built.replicate,
+            None,
+            what.estimator,
+            self.files(path for folder in folders for path in sorted(folder.glob("*.npz"))),
+            False,
+            what.optimiser,
+        )
+
+    def name(self, what: Method) -> str:
+        """Return what the bar calls a method."""
+        return f"{self.problems[what.problem].problem.name}, {what.optimiser}, {what.estimator}"
+
+    def ended(self, what: Method, draws: int, seconds: float) -> None:
+        """Count the steps of a method; after the exact gradient, add what is measured along it."""
+        seeds = len(self.plan.rates) * len(search_seeds(self.suite))
+        runs = (seeds if len(self.plan.rates) > 1 else 0) + self.suite.replicates
+        self.bar.update(runs * self.plan.steps)
+        self.bar.set_description(self.name(what))
+        if is_exact(what.estimator):
+            after = self.exact.index(what.estimator) + 1
+            self._add(what.problem, what.optimiser, self.exact[after : after + 1] or self.others)
