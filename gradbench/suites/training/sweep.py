@@ -34,8 +34,6 @@ from gradbench.suites.training.search import search
 from gradbench.suites.training.several import takes_several, trained_model
 
 EXACT = "exact"  # the estimator whose runs are the reference
-
-
 # Lets workers do all of a suite: takes the results, the suite, its problems and the bar.
 Spread = Callable[[Results, Suite, Sequence[ProblemInstance], tqdm], None]
 

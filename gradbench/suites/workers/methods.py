@@ -15,7 +15,7 @@ from gradbench.results.runs import KINDS
 from gradbench.results.store import Results
 from gradbench.suites.instance import ProblemInstance
 from gradbench.suites.suite import Suite
-from gradbench.suites.training.sweep import is_exact, plan_of, search_seeds
+from gradbench.suites.training.sweep import is_exact, plan_of
 from gradbench.suites.workers.engine import Engine
 from gradbench.suites.workers.loop import Loop
 from gradbench.suites.workers.order import Unit
@@ -116,9 +116,10 @@ class _Methods(Loop[Method]):
 
     def ended(self, what: Method, draws: int, seconds: float) -> None:
         """Count the steps of a method; after the exact gradient, add what is measured along it."""
-        seeds = len(self.plan.rates) * len(search_seeds(self.suite))
-        runs = (seeds if len(self.plan.rates) > 1 else 0) + self.suite.replicates
-        self.bar.update(runs * self.plan.steps)
+        plan, reported = self.plan, self.suite.replicates
+        searched = len(plan.rates) * plan.search_seeds if len(plan.rates) > 1 else 0
+        then = plan.continuation.steps if plan.continuation else 0
+        self.bar.update(searched * plan.search.steps + reported * (plan.steps + then))
         self.bar.set_description(self.name(what))
         if is_exact(what.estimator):
             after = self.exact.index(what.estimator) + 1
