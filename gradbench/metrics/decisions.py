@@ -67,15 +67,7 @@ class Range(NamedTuple):
 
 
 class Decisions(NamedTuple):
-    """All decisions on some results.
-
-    Attributes:
-        cost: what budgets are amounts of: "evaluations", "seconds" or "draws".
-        decisions: the cases of each place and layer, by budget.
-        shares: the share of the readout in the squared length of the gradient, by place.
-        without_cost: the estimators that were left out, as what a draw costs was not stored.
-        readout: the layers behind the last units, by place; all others are hidden layers.
-    """
+    """All decisions on some results, see ``Verdict``."""
 
     cost: str
     decisions: dict[tuple[Place, str], tuple[Case, ...]]

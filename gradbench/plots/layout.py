@@ -5,6 +5,7 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
@@ -202,7 +203,7 @@ def limit_entries(figure: Figure, text: str, sideways: bool = False) -> list[Lin
 def is_drawn(figure: Figure, label: str) -> bool:
     """Return whether a figure has marks that were drawn with this label."""
     lines = (line for ax in figure.axes for line in ax.lines)
-    return any(line.get_label() == label and len(line.get_xydata()) for line in lines)
+    return any(line.get_label() == label and np.size(line.get_xydata()) for line in lines)
 
 
 def zeros(ax: Axes, look: Style, x: Any, estimator: str) -> None:

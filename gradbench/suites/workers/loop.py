@@ -26,8 +26,8 @@ class What(Protocol):
     def tries(self) -> int:
         """How often its worker has died."""
 
-    def _replace(self, **changed: Any) -> Self:
-        """Return it with some attributes changed, as a named tuple does."""
+    def _replace(self, *, tries: int = ...) -> Self:
+        """Return it with another number of tries, as a named tuple does."""
 
 
 W = TypeVar("W", bound=What)
