@@ -12,6 +12,8 @@ from gradbench.plots.view import View
 
 Share = Literal["row", "col", "all", "none"] | bool
 _FOLDED = 2  # columns of a single row of panels in a column of a paper
+_PANELS = 0.72  # the share of the width that panels have, beside labels and legends
+_EM = 0.55  # the width of a letter, of the size of its font
 _HEADER: dict[str, Any] = {"xycoords": "axes fraction", "textcoords": "offset points"}
 
 
@@ -88,13 +90,25 @@ def _write_headers(
     above, beside = (rows, columns) if turned else (columns, rows)
     placed = axes.T if turned else axes
     for ax, text in zip(placed[0], above, strict=True):
-        ax.set_title(text)
+        write_above(ax, text, len(above))
     for ax, text in zip(() if folded else placed[:, -1], beside, strict=not folded):
         if text:
             write_beside(ax, text)
     if folded and rows[0]:
         figure = axes[0, 0].get_figure(root=True)
         figure.suptitle(rows[0])
+
+
+def write_above(ax: Axes, text: str, columns: int) -> None:
+    """Write the header of a column above its panel, in two lines where it is wider than that.
+
+    It is broken before its arguments, as those of ``nesterov(momentum=0.9)``.
+    """
+    title, figure = ax.set_title(text), ax.get_figure(root=True)
+    assert figure is not None
+    room = _PANELS * 72 * figure.get_figwidth() / columns
+    if _EM * title.get_fontsize() * len(text) > room:
+        title.set_text(text.replace("(", "\n(", 1))
 
 
 def write_beside(ax: Axes, text: str) -> None:

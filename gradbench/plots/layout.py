@@ -19,7 +19,7 @@ from matplotlib.transforms import Affine2D
 from gradbench.core.display import display_name
 from gradbench.core.errors import GradbenchError
 from gradbench.core.names import visible
-from gradbench.plots.grid import grid
+from gradbench.plots.grid import grid, write_above
 from gradbench.plots.rows import MANY, Row
 from gradbench.plots.save import lay_out, number_owned, owned
 from gradbench.plots.style import LIMIT, SAMPLED, Style
@@ -60,7 +60,7 @@ def panels(
     figure = Figure(figsize=(view.inches(), sum(heights) + 0.8))
     axes = figure.subplots(len(rows), len(columns), squeeze=False, height_ratios=heights, **share)
     for ax, text in zip(axes[0], columns, strict=True):
-        ax.set_title(text)
+        write_above(ax, text, len(columns))
     widest = 0.0
     for row, ax in zip(rows, axes[:, -1], strict=True):
         legend = ax.legend(

@@ -129,3 +129,20 @@ def test_a_problem_without_a_finished_run_has_no_figure_of_results(tmp_path):
         one.rows["problem"] for one in plots.drawings(suite, frame) if one.function == "accuracies"
     ]
     assert of == [["a[width=4]"]]
+
+
+@pytest.mark.parametrize("kind", ["learning", "accuracies"])
+def test_headers_of_optimisers_do_not_run_into_one_another(kind, tmp_path):
+    rates = (0, 0.9, 0.99)
+    place = trained.write_runs(
+        tmp_path / "r",
+        seeds=2,
+        optimisers=["adam", *(f"nesterov(momentum={rate})" for rate in rates)],
+        problems=("a",),
+    )
+    figure = getattr(plots, kind)(metrics.learning(place))
+    figure.canvas.draw()
+    boxes = [ax.title.get_window_extent() for ax in figure.axes if ax.get_title()]
+    assert len(boxes) == 4
+    for k, box in enumerate(boxes):
+        assert not any(box.overlaps(other) for other in boxes[:k])
