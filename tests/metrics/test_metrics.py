@@ -602,6 +602,8 @@ def test_the_frames_have_a_row_per_layer_and_average_and_carry_the_info_and_the_
     assert list(frame)[:5] == KEYS
     every = curves([one, two])
     assert every["M"].tolist() == [1, 4, 64, 128] * 4
+    assert "changes" in every
+    every = every.drop(columns="changes")
     assert list(every) == list(frame)
     for average in (1, 64):
         at = every[every["M"] == average].reset_index(drop=True)

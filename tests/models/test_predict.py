@@ -219,7 +219,7 @@ def test_initialisations_that_do_not_fit_are_refused_in_one_sentence():
     network, x = dense_network((2, 3, 1)), np.ones((4, 2))
     weights = BinaryWeights(network, gradbench.estimators.psa)
     for call, said in (
-        (lambda: gradbench.initialise(network, KEY, x), "the same for all 4 examples"),
+        (lambda: gradbench.initialise(network, KEY, x), "inputs of all 4 examples are equal"),
         (lambda: gradbench.initialise(network, KEY, x, "data_dependant"), "data_dependent"),
         (lambda: gradbench.initialise(network, KEY, x, scale=0.0), "the scale is 0.0"),
         (lambda: gradbench.initialise(network, None, x), "there is no key"),

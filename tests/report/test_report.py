@@ -30,7 +30,7 @@ from gradbench.report.svg import embedded
 from gradbench.results.store import Results
 
 HOSTILE = """</title><script>alert("1")</script> & 'quotes' <b>"""
-VOID = {"meta", "link", "br", "hr", "img", "input"}
+VOID = {"meta", "link", "br", "hr", "img", "input", "wbr"}
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 NETWORKLESS = "--disable-gpu --disable-quic --no-first-run --disable-background-networking"
 NETWORKLESS += " --disable-component-update --disable-sync"
