@@ -107,7 +107,7 @@ def write_above(ax: Axes, text: str, columns: int) -> None:
     title, figure = ax.set_title(text), ax.get_figure(root=True)
     assert figure is not None
     room = _PANELS * 72 * figure.get_figwidth() / columns
-    if _EM * title.get_fontsize() * len(text) > room:
+    if _EM * float(title.get_fontsize()) * len(text) > room:
         title.set_text(text.replace("(", "\n(", 1))
 
 
