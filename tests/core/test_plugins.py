@@ -98,7 +98,8 @@ def test_the_plugin_option_may_stand_before_the_command_and_after_it(before, cal
     assert out.startswith("mine\n\n    REINFORCE under another name.") and "Williams" not in out
 
 
-def test_several_plugins_may_be_given_around_the_command(call, tmp_path):
+def test_several_plugins_may_be_given_around_the_command(call, tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "400")  # a narrow list leaves its last columns out
     one, other = (
         write(tmp_path / f"{name}.py", PLUGIN.replace("mine", name)) for name in ("one", "other")
     )
