@@ -244,6 +244,16 @@ add_problem("mine", {"title": "Mine", "data": {"name": "my_points"}})
 '''
 
 
+@contextlib.contextmanager
+def _forgotten():
+    """What plugins that are loaded here have left in the process is gone afterwards."""
+    with contextlib.ExitStack() as after:
+        for kind in KINDS:
+            after.enter_context(registry(kind).restored())
+        after.enter_context(mock.patch.dict(plugins._loaded))
+        yield
+
+
 @target(few=8, many=500)
 def plugin_files(folder):
     """Plugins, which may do anything: whatever they raise is told as theirs."""
@@ -253,12 +263,8 @@ def plugin_files(folder):
         path = folder / f"plugin_{next(numbers)}.py"
         text = changed_text(rng, PLUGIN, [PLUGIN, tiny.PROBLEM])
         path.write_bytes(rng.choice([str.encode, lambda x: x.encode("utf-16")])(text))
-        with contextlib.ExitStack() as after:
-            for kind in KINDS:
-                after.enter_context(registry(kind).restored())
-            after.enter_context(mock.patch.dict(plugins._loaded))
-            after.enter_context(mock.patch.dict("sys.modules"))
-            after.enter_context(contextlib.redirect_stdout(io.StringIO()))
+        modules, quiet = mock.patch.dict("sys.modules"), contextlib.redirect_stdout(io.StringIO())
+        with _forgotten(), modules, quiet:
             plugins.load(path)
 
     return one
@@ -314,12 +320,10 @@ def command_lines(folder):
         if code == 2 and _LONG_SAID not in said:
             raise GradbenchError(said.strip())
 
-    with contextlib.ExitStack() as patches, contextlib.chdir(folder):
+    with contextlib.ExitStack() as patches, contextlib.chdir(folder), _forgotten():
         for name in _LONG:
             patches.enter_context(mock.patch(name, _asked))
         patches.enter_context(mock.patch.dict("os.environ", GRADBENCH_CACHE=str(folder / "cache")))
-        for kind in KINDS:
-            patches.enter_context(registry(kind).restored())
         yield one
 
 

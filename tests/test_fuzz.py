@@ -6,6 +6,9 @@
 import pytest
 from fuzz import TARGETS, survived
 
+from gradbench.cli.main import main
+from gradbench.core import plugins
+
 
 @pytest.mark.parametrize("name", TARGETS)
 def test_inputs_at_random_are_taken_or_refused(name, tmp_path):
@@ -41,3 +44,11 @@ def test_what_is_no_refusal_is_a_fault(tmp_path, monkeypatch):
 
 def test_more_than_a_hundred_thousand_inputs_are_tried_in_all():
     assert sum(target.many for target in TARGETS.values()) >= 10**5
+
+
+def test_plugins_of_random_commands_are_forgotten(tmp_path):
+    before = plugins.loaded()
+    with TARGETS["command_lines"].make(tmp_path):
+        assert main(["--plugin", "mine.py", "list", "estimators"]) == 0
+        assert plugins.loaded() != before
+    assert plugins.loaded() == before
