@@ -10,12 +10,13 @@ the file as well. So runs of other rates, seeds or networks never mix, and what 
 is refused. Times are apart, as everything else is the same bits however often a run was killed.
 
 Results that come with the package have all that their readers need in one file, ``KEPT``: what is
-reported, in single precision, without the states and parameters of networks.
+reported, to some four digits, with the errors of all layers together, and without the states and
+parameters of networks.
 """
 
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -133,7 +134,7 @@ def keep(results: Results, directory: Path) -> None:
     arrays, info = {}, {}
     for kind in KINDS:
         every = [one for one in stored(results, kind) if one.identity["phase"] != "search"]
-        parts = [{n: a for n, a in one.arrays.items() if _READ[kind](n)} for one in every]
+        parts = [_read_of(kind, one.arrays) for one in every]
         info[kind] = [
             {
                 "identity": one.identity,
@@ -144,8 +145,21 @@ def keep(results: Results, directory: Path) -> None:
             for one, part in zip(every, parts, strict=True)
         ]
         flat = [part[name].ravel() for part in parts for name in sorted(part)]
-        arrays[kind] = np.concatenate([*flat, []]).astype(np.float32)
+        arrays[kind] = _few_digits(np.concatenate([*flat, []]))
     write_file(directory / KEPT, pack(arrays, 0, info, _whose(results)))
+
+
+def _read_of(kind: str, arrays: Mapping[str, Floats]) -> dict[str, Floats]:
+    """Return the arrays that are read by their names, and not only by the runs that go on."""
+    if kind == "errors":
+        return {n: a if n == "steps" else a.sum(-1, keepdims=True) for n, a in arrays.items()}
+    return {n: a for n, a in arrays.items() if not n.startswith(("kept/", "state/"))}
+
+
+def _few_digits(numbers: Floats) -> Floats:
+    """Return numbers of 15 binary digits, which take little room when they are packed."""
+    mantissa, exponent = np.frexp(numbers)
+    return np.where(numbers % 1 == 0, numbers, np.ldexp(np.round(mantissa * 2**15), exponent - 15))
 
 
 def _kept(results: Results, kind: str) -> Iterator[Stored]:
@@ -213,12 +227,6 @@ def _unfit(kind: str, arrays: Mapping[str, Floats], identity: Json) -> str:
 
 # The curves of runs, each [steps, runs]: losses by sampling, and shares of test examples.
 CURVES = ("loss", "test_loss", "accuracy", "ensemble_accuracy", "mean_field_accuracy")
-# What is read of each kind by its names, and not only by the runs that go on.
-_READ: dict[str, Callable[[str], bool]] = {
-    "runs": lambda name: not name.startswith(("kept/", "state/")),
-    "errors": lambda name: True,
-    "times": lambda name: True,
-}
 
 __all__ = [
     "CURVES",

@@ -87,7 +87,11 @@ def test_runs_kept_for_the_package_are_read_as_those_that_were_stored(results, t
             assert (new.step, new.done) == (old.step, old.done)
             assert {name for name in old.arrays if "/" not in name} == set(new.arrays)
             for name, values in new.arrays.items():
-                np.testing.assert_array_equal(values, np.float32(old.arrays[name]))
+                right = old.arrays[name]
+                if kind == "errors" and name != "steps":
+                    right = right.sum(-1, keepdims=True)
+                np.testing.assert_allclose(values, right, rtol=2**-15)
+                assert name != "steps" or np.array_equal(values, right)
     assert {path.name for path in kept.iterdir()} == {"manifest.json", runs.KEPT}
 
 
