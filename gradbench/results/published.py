@@ -72,7 +72,7 @@ def located(where: str | Path) -> Path:
 
 def is_published(results: Results) -> bool:
     """Return whether results are those in the package."""
-    return results.directory.parent == FOLDER
+    return results.directory.resolve().parent == FOLDER
 
 
 def refuse_without_draws(results: Results) -> None:

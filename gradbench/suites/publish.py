@@ -6,8 +6,7 @@ metrics of their estimators are kept too. Without names, all suites are made aga
 ``--keep-networks`` those networks that have come with the package so far, and that the suite still
 describes, are not trained anew, and their exact gradients are kept: enough where only estimators of
 a suite have changed. ``--from DIR`` takes the finished results of a run with seed 0, which is how
-the suites of training, which take an hour, are published: their reported curves and errors are
-kept.
+suites of training are published, which take hours: their reported curves and errors are kept.
 """
 
 import argparse
@@ -43,8 +42,10 @@ def publish_suite(suite: str, folder: Path = FOLDER, retrain: bool = True) -> Pa
     Without ``retrain`` networks that come with the package already are kept.
 
     Raises:
-        GradbenchError: as ``run``.
+        GradbenchError: as ``run``; or the suite trains, and is published by its finished runs.
     """
+    if load_suite(suite).plan is not None:
+        raise GradbenchError(f"{suite!r} trains; run it with seed 0, and give --from DIR")
     with tempfile.TemporaryDirectory() as temporary:
         made = Path(temporary) / suite
         if suite in MEASURED:
@@ -58,10 +59,7 @@ def publish_suite(suite: str, folder: Path = FOLDER, retrain: bool = True) -> Pa
             copy(made / name, kept / name)
         if suite in MEASURED:
             publish(kept, made, list(METRICS), LEVEL)
-        target = folder / suite
-        shutil.rmtree(target, ignore_errors=True)
-        shutil.move(kept, target)
-    return target
+        return _in_place(kept, folder / suite)
 
 
 def publish_training(directory: Path, folder: Path = FOLDER) -> Path:
@@ -75,11 +73,18 @@ def publish_training(directory: Path, folder: Path = FOLDER) -> Path:
         raise GradbenchError(f"{str(directory)!r} is not of a suite of training with seed 0")
     if missing := unfinished_runs(results):
         raise GradbenchError(f"{str(directory)!r} is not finished: {missing}")
-    target = folder / results.manifest["suite"]["name"]
+    with tempfile.TemporaryDirectory() as temporary:
+        kept = Path(temporary) / "kept"
+        kept.mkdir()
+        shutil.copyfile(directory / "manifest.json", kept / "manifest.json")
+        keep(results, kept)
+        return _in_place(kept, folder / results.manifest["suite"]["name"])
+
+
+def _in_place(kept: Path, target: Path) -> Path:
+    """Put what was made as a whole in the place of what was published before."""
     shutil.rmtree(target, ignore_errors=True)
-    target.mkdir(parents=True)
-    shutil.copyfile(directory / "manifest.json", target / "manifest.json")
-    keep(results, target)
+    shutil.move(kept, target)
     return target
 
 

@@ -46,16 +46,20 @@ BOMBS = {
 }
 
 
-@pytest.mark.parametrize("name", BOMBS)
-def test_a_bomb_is_refused_at_once_in_one_sentence(name, tmp_path):
-    suite, problem, words = BOMBS[name]
-    path = suite_of(tmp_path, *suite, problem=problem)
-    for call in (lambda: describe(path), lambda: run(path, tmp_path / "out", progress=False)):
+def assert_refused_at_once(path, out, words):
+    for call in (lambda: describe(path), lambda: run(path, out, progress=False)):
         with pytest.raises(GradbenchError) as caught:
             call()
         said = str(caught.value)
         assert words in said and "--force" in said and "\n" not in said and len(said) < 400
-    assert not (tmp_path / "out").exists()
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_a_bomb_is_refused_at_once_in_one_sentence(name, tmp_path):
+    suite, problem, words = BOMBS[name]
+    path = suite_of(tmp_path, *suite, problem=problem)
+    assert_refused_at_once(path, tmp_path / "out", words)
 
 
 @pytest.mark.parametrize(
@@ -67,12 +71,7 @@ def test_a_bomb_is_refused_at_once_in_one_sentence(name, tmp_path):
 )
 def test_a_training_that_would_never_end_is_refused_before_it_begins(tmp_path, change, words):
     path = trained.write(tmp_path, change)
-    for call in (lambda: describe(path), lambda: run(path, tmp_path / "out", progress=False)):
-        with pytest.raises(GradbenchError) as caught:
-            call()
-        said = str(caught.value)
-        assert words in said and "--force" in said and "\n" not in said and len(said) < 400
-    assert not (tmp_path / "out").exists()
+    assert_refused_at_once(path, tmp_path / "out", words)
     assert " hours on this machine's" in describe(path, force=True)
 
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 import jax
 import numpy as np
 import pytest
+import trained
 from stored import assert_one_sentence
 
 from gradbench.cli.main import main
@@ -13,13 +14,15 @@ from gradbench.core.atomic import CorruptFile
 from gradbench.core.errors import GradbenchError
 from gradbench.metrics import compare, summary
 from gradbench.metrics.comparable import publish
+from gradbench.metrics.directory import opened
 from gradbench.metrics.untrained import unfinished_runs
 from gradbench.results.manifest import suite_hash
-from gradbench.results.published import FILE, FOLDER, located, published_suites
+from gradbench.results.published import FILE, FOLDER, beside, located, published_suites
 from gradbench.results.shards import CheckpointId
 from gradbench.results.store import Results
 from gradbench.suites.instance import build
 from gradbench.suites.pretrained import published_checkpoints
+from gradbench.suites.publish import publish_suite, publish_training
 from gradbench.suites.read_problem import load_problem
 from gradbench.suites.suite import list_suites, load_suite
 
@@ -190,3 +193,28 @@ def test_the_command_compares_with_the_package(capsys):
     assert "64 same" in capsys.readouterr().out
     assert main(["compare", "gradbench:quikc", "gradbench:quick"]) == 2
     assert "did you mean 'quick'" in capsys.readouterr().err
+
+
+def test_runs_of_training_are_published_as_a_whole_or_refused(tmp_path):
+    place = trained.write_runs(tmp_path / "r", estimators=["exact", "psa"], problems=("a",))
+    target = publish_training(place, tmp_path / "published")
+    assert {path.name for path in target.iterdir()} == {"manifest.json", "runs.npz"}
+    before = (target / "runs.npz").read_bytes()
+    begun = trained.write_runs(
+        tmp_path / "b", estimators=["exact", "psa"], problems=("a",), done=lambda problem: False
+    )
+    with pytest.raises(GradbenchError) as caught:
+        publish_training(begun, tmp_path / "published")
+    assert_one_sentence(caught, "is not finished")
+    assert (target / "runs.npz").read_bytes() == before
+    with pytest.raises(GradbenchError) as caught:
+        publish_suite("train-digits", tmp_path / "published")
+    assert_one_sentence(caught, "--from DIR")
+
+
+def test_nothing_is_written_beside_published_results_however_they_are_named(monkeypatch):
+    monkeypatch.chdir(FOLDER)
+    for name in ("gradbench:train-digits", "train-digits"):
+        with pytest.raises(GradbenchError) as caught:
+            beside(opened(name))
+        assert_one_sentence(caught, "nothing is written beside gradbench:train-digits")
