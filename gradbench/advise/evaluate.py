@@ -70,9 +70,10 @@ def evaluate(
         params: any pytree of real arrays: a tuple with an entry per layer, the state of a module of
             Flax, a module of Equinox. None if all are in ``checkpoints``.
         batch: examples along the first axis of its leaves. The gradient is that of their mean loss.
-        estimators: specs such as "psa" or "concrete(temperature=0.5)". By default all that take the
-            model and whose draws cost no more than the budget and not too long: first one of each
-            family, the best known and the cheapest first.
+        estimators: specs such as "psa" or "concrete(temperature=0.5)"; results that are there
+            already are kept beside theirs. By default all that take the model and whose draws cost
+            no more than the budget and not too long: first one of each family, the best known and
+            the cheapest first.
         draws: of each estimator, at least 2; by default 2048, and fewer of a large model.
         budget: the cost of one gradient that estimators may have, such as "100-evaluations", where
             they are not named. By default 1000 evaluations of the objective per example.
@@ -169,14 +170,14 @@ class _Settings(NamedTuple):
 def _evaluate(how: _Settings, directory: Path, end: float | None, progress: bool) -> Results:
     """Measure what is left, and return the results."""
     built = how.built
-    draws, chosen = _choose(how, directory)
+    draws, known, chosen = _choose(how, directory)
     names = list(built.checkpoints)
     along = len(names) > 1 and all(name.startswith("epoch ") for name in names)
     suite = Suite(
         built.name,
         f"{built.name}: {_in_words(built)}",
         problems=(),
-        estimators=tuple(chosen.estimators),
+        estimators=tuple(dict.fromkeys([*known, *chosen.estimators])),
         draws=draws,
         figure="training" if along else "accuracy",
     )
@@ -186,25 +187,33 @@ def _evaluate(how: _Settings, directory: Path, end: float | None, progress: bool
     with results:
         left_out = {spec: visible(why) for spec, why in chosen.left_out.items()}
         results.record(readout=built.readout(), left_out=left_out)
-        late = Run(results, suite, built, end, progress).finish()
+        late = Run(results, suite, built, chosen.estimators, end, progress).finish()
         results.record(left_out=left_out | {spec: visible(why) for spec, why in late.items()})
     return Results(directory, results.manifest)
 
 
-def _choose(how: _Settings, directory: Path) -> tuple[int, Chosen]:
-    """Return how many draws to make, and the estimators: those of a directory that has some."""
-    built, asked, draws, left_out = how.built, how.estimators, how.draws, {}
+def _choose(how: _Settings, directory: Path) -> tuple[int, list[str], Chosen]:
+    """Return how many draws to make, the estimators that a directory has, and those to measure.
+
+    By default the latter are those of the directory, if it has some. Those that are named are added
+    to them.
+    """
+    known: list[str] = []
+    told: dict[str, str] = {}
+    draws = how.draws
     if (directory / "manifest.json").is_file():
         manifest = store.Results.open(directory).manifest
         if manifest["suite"]["problems"][0].get("given"):  # else it is refused
             draws = draws or manifest["draws"]
-            asked = asked or list(manifest["suite"]["estimators"])
-            stored = manifest.get("left_out", {})
-            left_out = {spec: why for spec, why in stored.items() if spec not in asked}
-    draws = draws or default_draws(built)
-    if how.estimators is None and asked is not None:
-        return draws, Chosen(asked, left_out)
-    return draws, choose(built, asked, draws, how.budget)
+            known = list(manifest["suite"]["estimators"])
+            told = manifest.get("left_out", {})
+    draws = draws or default_draws(how.built)
+    if how.estimators is None and known:
+        chosen = Chosen(known, {})
+    else:
+        chosen = choose(how.built, how.estimators, draws, how.budget)
+    others = {spec: why for spec, why in told.items() if spec not in chosen.estimators}
+    return draws, known, Chosen(chosen.estimators, others | chosen.left_out)
 
 
 def _in_words(built: GivenInstance) -> str:

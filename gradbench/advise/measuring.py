@@ -35,16 +35,17 @@ def _plan(built: GivenInstance, draws: int) -> Plan:
 
 
 class Run(NamedTuple):
-    """A run that is to be finished, as far as its time allows."""
+    """A run of which some estimators are to be finished, as far as its time allows."""
 
     results: Results
     suite: Suite
     built: GivenInstance
+    estimators: Sequence[str]
     end: float | None
     progress: bool
 
     def finish(self) -> dict[str, str]:
-        """Measure what is left, and return the estimators that are not finished, with the reasons.
+        """Measure what is left of them, and return those that are not finished, with the reasons.
 
         Raises:
             GradbenchError: a gradient is zero or cannot be computed, or nothing was measured.
@@ -57,7 +58,7 @@ class Run(NamedTuple):
         cells: dict[tuple[CheckpointId, str], Cell] = {}
         finished: list[Task] = [task for task in tasks if task.done >= plan.blocks]
         with self._bar(tasks) as bar:
-            for spec in self.suite.estimators:
+            for spec in self.estimators:
                 for task in tasks:
                     if task.cell.estimator != spec or task in finished or spec in failed:
                         continue
@@ -85,6 +86,7 @@ class Run(NamedTuple):
 
     def _bar(self, tasks: Sequence[Task]) -> Progress:
         draws = self.suite.draws
+        tasks = [task for task in tasks if task.cell.estimator in self.estimators]
         return Progress(
             total=draws * len(tasks),
             unit="draws",
@@ -133,7 +135,7 @@ class Run(NamedTuple):
         if late:
             names = ", ".join(map(label, late[:8])) + f" and {len(late) - 8} more" * (len(late) > 8)
             warnings.warn(
-                f"{len(late)} of {len(self.suite.estimators)} estimators were not measured within "
+                f"{len(late)} of {len(self.estimators)} estimators were not measured within "
                 f"the time limit ({names}); the same call with the same out continues, or give a "
                 "larger time_limit",
                 GradbenchWarning,

@@ -18,6 +18,7 @@ from gradbench.metrics.directory import read_cells
 from gradbench.metrics.layers import settled
 from gradbench.metrics.left_out import reasons
 from gradbench.metrics.ranking import BUDGET
+from gradbench.metrics.sentences import plain
 from gradbench.metrics.tables import ranking
 from gradbench.metrics.verdict_html import html
 
@@ -129,7 +130,7 @@ def recommendation_of(
         results: where the measurements are from.
     """
     frame = metrics.rank(cells, "rmse", budget)
-    sentence = at_budget(frame, cells, budget)
+    sentence = plain(at_budget(frame, cells, budget))
     # Equal draws are no equal cost: the verdict is by evaluations then.
     verdict = metrics.decide(cells, "seconds" if budget.cost == "seconds" else "evaluations")
     return Recommendation(sentence, frame, budget, unfit, verdict, results)

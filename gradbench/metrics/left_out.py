@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from gradbench.core.specs import label
-from gradbench.metrics.sentences import enumeration
+from gradbench.metrics.sentences import Sentence, enumeration, names, plain
 
-LATE = "not measured within the time limit; the same call continues, or give a larger time_limit"
-UNASKED = "; name it to measure it"  # the end of the reason of an estimator that costs much
+LATE = "the time limit came first; the same call continues, or give a larger time_limit"
+UNASKED = "; measured only if named"  # the end of the reason of an estimator that costs much
 _MANY = 12  # names in a row
 
 
@@ -24,10 +24,13 @@ class Reason(NamedTuple):
     estimators: tuple[str, ...]
     misfit: bool
 
+    @property
+    def sentence(self) -> Sentence:
+        """The estimators and why they were not measured, without a full stop."""
+        return (*names(self.estimators, " and ", _MANY), f": {self.why}")
+
     def __str__(self) -> str:
-        shown = [label(spec) for spec in self.estimators[:_MANY]]
-        more = len(self.estimators) - len(shown)
-        return f"{enumeration([*shown, *[f'{more} more'] * (more > 0)])}: {self.why}"
+        return plain(self.sentence)
 
 
 def reasons(left_out: Mapping[str, str]) -> list[Reason]:

@@ -6,7 +6,7 @@ from itertools import pairwise
 from typing import Any
 
 import pandas as pd
-from matplotlib import rc_context, rcParams
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -89,7 +89,7 @@ def overview(summary: pd.DataFrame, title: str = "", *, view: View) -> Figure:
             *_theorem_entries(figure),
             *limit_entries(figure, "no bias seen (limit)", sideways=True),
         ]
-        figure.supxlabel("relative to |G|", fontsize=rcParams["font.size"])
+        axes[len(axes) // 2].set_xlabel("relative to |G|")
         finish(figure, title, {}, marks, names=True)
     return figure
 

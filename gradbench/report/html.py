@@ -32,7 +32,7 @@ from gradbench.report.choices import Choice, choices
 from gradbench.report.figures import pictures, wide_figures
 from gradbench.report.formulas import mathml
 from gradbench.report.glossary import TERMS, entries, full_name
-from gradbench.report.numbers import about
+from gradbench.report.numbers import about, marked
 from gradbench.report.places import places_of, rivals
 from gradbench.report.svg import swatch
 from gradbench.report.tables import bias_grid, rows_of, shown_metrics
@@ -134,6 +134,7 @@ def html(results: Directory | Cells) -> str:
         js=_part("report.js"),
         unfinished=read.unfinished(),
         not_measured=reasons(found.manifest.get("left_out", {})),
+        marked=marked,
         words=words(verdict, some, summary, places, bias, made.get("device") or "unknown"),
         judged=judged(verdict),
         layer_text=layer_text,

@@ -5,6 +5,7 @@
   const chosen = (id) => (one(id) ? one(id).value : null);
 
   // Show the figures of the place, layer and cost that are picked, without unticked estimators.
+  // Those of the whole suite have a line of text for each estimator, or a legend: they stay whole.
   const boxes = all("input[data-estimator]");
   const hidden = document.head.appendChild(document.createElement("style"));
 
@@ -29,7 +30,7 @@
   const tick = () => {
     off = new Set(boxes.filter((box) => !box.checked).map((box) => box.dataset.estimator));
     hidden.textContent = off.size
-      ? [...off].map((e) => `[data-e="${e}"]`).join(",") + "{display:none}"
+      ? [...off].map((e) => `.gallery [data-e="${e}"]`).join(",") + "{display:none}"
       : "";
   };
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 from gradbench import metrics
 from gradbench.metrics import Measurement, Verdict
@@ -88,7 +88,7 @@ def _at_default(verdict: Verdict, cells: Sequence[Measurement]) -> list[Markup]:
     if len(verdict.places) > 1 or not here:
         return []
     priced = [cell for cell in cells if verdict.cost in cell.cost]
-    return [escape(at_budget(metrics.rank(priced), priced, BUDGET))]
+    return [marked(at_budget(metrics.rank(priced), priced, BUDGET))]
 
 
 def _bias_and_deviation(whole: pd.DataFrame, verdict: str, free: Sequence[str]) -> Markup:

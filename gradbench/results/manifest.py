@@ -121,8 +121,14 @@ def checkpoint_names(problem: Json) -> list[str]:
 
 
 def suite_hash(suite: Mapping[str, Any]) -> str:
-    """Return a hash of ``Suite.as_dict()``, whatever the order of its keys."""
-    content = json.dumps(suite, sort_keys=True)
+    """Return a hash of ``Suite.as_dict()``, whatever the order of its keys.
+
+    A suite that was written says what it measures. Results on a user's own model grow as estimators
+    are named, which are no part of what these results are of.
+    """
+    own = any(problem.get("given") for problem in suite.get("problems", ()))
+    parts = {key: part for key, part in suite.items() if not (own and key == "estimators")}
+    content = json.dumps(parts, sort_keys=True)
     return hashlib.blake2b(content.encode(), digest_size=8).hexdigest()
 
 
@@ -207,6 +213,7 @@ def _begin_or_continue(
         new = manifest | {"continued": [*_origins(manifest)[1:], origin]}
     else:
         new = manifest
+    new = new | {"suite": wanted["suite"]}
     for entry, facts in (("families", families), ("claims", claims), ("names", names)):
         known = new.get(entry, {}) | facts
         new = new | ({entry: dict(sorted(known.items()))} if known else {})

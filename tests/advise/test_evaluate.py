@@ -1,6 +1,7 @@
 """Evaluation of a model of one's own: what is measured, continued and refused, and what is told."""
 
 import gc
+import re
 import signal
 import subprocess
 import sys
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
+import pandas as pd
 import pytest
 import tiny
 from conftest import threshold
@@ -205,7 +207,7 @@ def test_a_time_limit_ends_it_and_the_same_call_continues(tmp_path, monkeypatch)
     read = gradbench.Results.open(tmp_path)
     assert read.left_out == part.left_out and f"straight_through: {LATE}" in str(read)
     page = part.report().read_text()
-    assert f"<p>Not measured: straight_through: {LATE}.</p>" in page
+    assert re.search(f"<p>Not measured: <b .*>ST</b>: {LATE}.</p>", page)
     assert "the same call of `evaluate`" in page
     assert set(part.summary()["estimator"]) == {"reinforce"}
     whole = evaluate(model, PARAMS, BATCH, **how)
@@ -237,6 +239,20 @@ def test_what_fails_while_it_is_drawn_is_left_out_with_the_reason(tmp_path, monk
     assert set(found.summary()["estimator"]) == {"reinforce"}
 
 
+def test_estimators_that_are_named_are_added_to_those_that_are_there(no_timing, tmp_path):
+    evaluate(model, PARAMS, BATCH, out=tmp_path, **HOW | {"estimators": ["reinforce"]})
+    before = tiny.numbers(tmp_path)
+    both = evaluate(model, PARAMS, BATCH, out=tmp_path, **HOW | {"estimators": ["zgr"]})
+    assert list(both.summary()["estimator"].unique()) == ["reinforce", "zgr"]
+    after = tiny.numbers(tmp_path)
+    assert before == {name: after[name] for name in before} != after
+    again = evaluate(model, PARAMS, BATCH, out=tmp_path, **HOW | {"estimators": None})
+    assert list(again.summary()["estimator"].unique()) == ["reinforce", "zgr"]
+    apart = evaluate(model, PARAMS, BATCH, **HOW | {"estimators": ["zgr"]})
+    rows = both.summary()[both.summary()["estimator"] == "zgr"].reset_index(drop=True)
+    pd.testing.assert_frame_equal(rows, apart.summary().reset_index(drop=True))
+
+
 # --- what is refused ---
 
 REFUSED = {
@@ -245,7 +261,6 @@ REFUSED = {
     "another batch": (model, PARAMS, (BATCH[0], BATCH[1] + 1e-12), {}),
     "with draws = 71, not 72": (model, PARAMS, BATCH, {"draws": 72}),
     "with seed = 0, not 1": (model, PARAMS, BATCH, {"seed": 1}),
-    "of another suite (different in estimators)": (model, PARAMS, BATCH, {"estimators": ["zgr"]}),
 }
 
 
@@ -325,7 +340,7 @@ def test_what_costs_too_much_is_left_out_unless_it_is_named(monkeypatch):
         named = preselect.choose(built, ["measure_valued"], 128, None)
         assert named.estimators == ["measure_valued"]
         long = preselect.choose(built, None, 1 << 28, None)
-        assert "take too long; name it to measure it" in long.left_out["ram"]
+        assert "take too long; measured only if named" in long.left_out["ram"]
         assert 64 <= preselect.default_draws(built) <= 2048
 
 
@@ -346,7 +361,7 @@ def test_an_estimator_that_flips_each_unit_says_what_it_takes_and_that_layers_ma
     assert "psa" not in found.estimators
     assert found.left_out["psa"] == (
         "65536 draws of 601 evaluations take too long (a plain function is run again for each unit "
-        "that is flipped; an SBN of such layers takes 301); name it to measure it"
+        "that is flipped; an SBN of such layers takes 301); measured only if named"
     )
 
 
