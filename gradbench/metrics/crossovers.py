@@ -14,7 +14,7 @@ from gradbench.metrics.intervals import LEVEL, quantile
 from gradbench.metrics.measurement import KEYS, NETWORK
 from gradbench.metrics.ranking import by_place
 from gradbench.metrics.times import columns as cost_columns
-from gradbench.metrics.times import timing_se, with_timing
+from gradbench.metrics.times import with_timing
 
 _FAR = 32.0  # of a logarithm: costs farther apart are as good as zero and infinity
 
@@ -78,7 +78,7 @@ def _limits(
         averages = math.exp(log) / costs[0], math.exp(log) / costs[1]
         gap = mse_gap(*pair, averages)
         if timings:
-            gap = with_timing(gap, *map(timing_se, pair, averages, timings))
+            gap = with_timing(gap, pair, averages, timings)
         return not abs(gap.t) > quantile(level, gap.dof)
 
     def last(side: float) -> float:

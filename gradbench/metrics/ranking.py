@@ -30,13 +30,13 @@ class Ranked(NamedTuple):
         metrics: what was measured of it.
         average: the number M of draws that the budget pays for, 0 if it pays for none.
         found: the metric at this M.
-        timing_se: the standard error of its MSE that comes from M, if M follows from a time.
+        timed: whether M follows from a time, which is uncertain itself.
     """
 
     metrics: LayerMetrics
     average: int
     found: Estimate
-    timing_se: float = 0.0
+    timed: bool = False
 
     @property
     def known(self) -> bool:
@@ -181,10 +181,8 @@ def at_budget(found: LayerMetrics, by: str, allowed: Budget) -> Ranked:
     if METRICS[by].groups:
         stored = [m for m in found.cell.average_sizes() if m <= average]
         average = max(stored, default=0)
-    noise = 0.0
-    if allowed.cost == "seconds":
-        noise = times.timing_se(found.accuracy, max(average, 1), found.cell.cost)
-    return Ranked(found, average, found.estimate(by, max(average, 1)), noise)
+    estimate = found.estimate(by, max(average, 1))
+    return Ranked(found, average, estimate, allowed.cost == "seconds")
 
 
 def _ranks(ranked: Sequence[Ranked], by: str, level: float) -> list[float]:
@@ -261,5 +259,8 @@ _CELL = ["problem", "replicate", "checkpoint", "estimator"]
 
 def _difference(a: Ranked, b: Ranked) -> Gap:
     """Return the MSE of a minus the MSE of b, with the error of measured times."""
-    gap = mse_gap(a.metrics.accuracy, b.metrics.accuracy, (a.average, b.average))
-    return times.with_timing(gap, a.timing_se, b.timing_se)
+    pair, averages = (a.metrics.accuracy, b.metrics.accuracy), (a.average, b.average)
+    gap = mse_gap(*pair, averages)
+    if a.timed:
+        gap = times.with_timing(gap, pair, averages, (a.metrics.cell.cost, b.metrics.cell.cost))
+    return gap

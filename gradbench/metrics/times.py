@@ -43,16 +43,32 @@ def columns(cost: Mapping[str, Any]) -> dict[str, float]:
     return dict(zip(("evaluations", *COLUMNS), values, strict=True))
 
 
-def timing_se(found: Accuracy, average: float, cost: Mapping[str, Any]) -> float:
-    """Return the standard error of an MSE whose M = ``average`` follows from a time.
+def with_timing(
+    gap: Gap,
+    pair: tuple[Accuracy, Accuracy],
+    averages: tuple[float, float],
+    costs: Sequence[Mapping[str, Any]],
+) -> Gap:
+    """Return a difference of two MSE at equal times, with the errors of these times added.
 
-    M is the time over that of a draw, so that V/M is as uncertain as the time of a draw.
+    M is the time over that of a draw, which is known to a factor, so that it is the logarithm of
+    V/M that has the error of the time, and the logarithm of an MSE as much of it as V/M has of the
+    MSE. The difference of two numbers is their logarithmic mean times that of their logarithms.
+
+    Args:
+        gap: the difference of ``mse_gap``.
+        pair: the two estimators.
+        averages: M of each.
+        costs: what a draw of each costs, with the spread of its time.
     """
-    return float(cost.get("spread", ASSUMED)) * found.variance / max(average, 1e-300)
-
-
-def with_timing(gap: Gap, *errors: float) -> Gap:
-    """Return a difference of two MSE with the errors of times added to its own."""
+    scatter = [x.variance / m for x, m in zip(pair, averages, strict=True)]
+    squares = [max(x.bias2, 0.0) + v for x, v in zip(pair, scatter, strict=True)]
+    if min(squares) == 0.0:
+        return gap
+    one, two = squares
+    mean = one if one == two else (one - two) / math.log(one / two)
+    spreads = (float(cost.get("spread", ASSUMED)) for cost in costs)
+    errors = (mean * s * v / x for s, v, x in zip(spreads, scatter, squares, strict=True))
     return gap._replace(se=math.hypot(gap.se, *errors))
 
 

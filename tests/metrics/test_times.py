@@ -39,8 +39,8 @@ def pair(spread):
 # --- the uncertainty ---
 
 
-# V/M differ by 0.1 / M, of which the times have the error spread * |(1.0, 1.1)| / M.
-LIMIT = 0.1 / (Z * math.hypot(1.0, 1.1))
+# The logarithms of V/M differ by log 1.1, and each has the error of its time.
+LIMIT = math.log(1.1) / (Z * math.hypot(1.0, 1.0))
 
 
 @pytest.mark.parametrize(
@@ -58,6 +58,14 @@ def test_each_estimator_has_the_uncertainty_of_its_own_time():
         assert rank(cells, at="1s")["rank"].tolist() == [1, 1]
 
 
+def test_what_is_far_worse_is_not_as_good_however_uncertain_the_times_are():
+    """A time that is known to a factor of two or so does not make up for one of a hundred."""
+    far = [exactly("psa", 0.0, 1.0, 0.6), exactly("arm", 0.0, 100.0, 0.6)]
+    assert rank(far, at="1s")["rank"].tolist() == [1, 2]
+    near = [exactly("psa", 0.0, 1.0, 0.6), exactly("arm", 0.0, 4.0, 0.6)]
+    assert rank(near, at="1s")["rank"].tolist() == [1, 1]
+
+
 def test_times_without_a_spread_are_taken_to_be_known_to_ten_percent():
     assert ASSUMED == 0.1
     sizes = []
@@ -70,14 +78,17 @@ def test_times_without_a_spread_are_taken_to_be_known_to_ten_percent():
 
 @pytest.mark.parametrize("spreads", [(0.0, 0.0), (0.03, 0.1), (0.2, 0.0), (None, None)])
 def test_the_limits_of_a_crossover_in_time_are_those_of_the_closed_form(spreads):
-    """(b^2 - b'^2) C + (V c - V' c') is z times the error of the times at the limits C."""
-    cells = [exactly("arm", 0.5, 1.0, spreads[0], 1e-3), exactly("psa", 0.1, 9.0, spreads[1], 2e-3)]
+    """There the logarithms of the squared errors differ by z times the error of the times."""
+    arm, psa = ("arm", 0.5, 1.0, spreads[0], 1e-3), ("psa", 0.1, 9.0, spreads[1], 2e-3)
+    cells = [exactly(*arm), exactly(*psa)]
     (row,) = crossovers(cells, "seconds").to_dict("records")
-    scatter, gap = (1e-3, 18e-3), 0.5**2 - 0.1**2
+    assert row["low"] <= row["at"] * (1 + 1e-9) and row["at"] <= row["high"] * (1 + 1e-9)
     known = [ASSUMED if one is None else one for one in spreads]
-    error = Z * math.hypot(*(s * x for s, x in zip(known, scatter, strict=True)))
-    limits = [(scatter[1] - scatter[0] + side * error) / gap for side in (-1, 1)]
-    assert [row["low"], row["high"]] == pytest.approx(limits, rel=1e-6)
+    for side, limit in ((1, row["low"]), (-1, row["high"])):
+        scatter = np.array([1e-3, 18e-3]) / limit
+        squares = np.array([0.5, 0.1]) ** 2 + scatter
+        error = Z * math.hypot(*(known * scatter / squares))
+        assert math.log(squares[1] / squares[0]) == pytest.approx(side * error, abs=1e-6)
     (row,) = crossovers(cells, "evaluations").to_dict("records")
     assert row["low"] == pytest.approx(row["high"], rel=1e-6)  # which have no error
 
