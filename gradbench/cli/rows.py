@@ -1,10 +1,12 @@
 """Which rows of results are printed, and how long tables are read on a terminal."""
 
 import os
+import re
 import shutil
 import sys
 import textwrap
 from collections.abc import Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -68,9 +70,15 @@ def selected_cells(
 
 
 def selected_published(
-    directory: str, problem: Sequence[str], estimator: Sequence[str], limit: int | None
+    directory: str | Path,
+    problem: Sequence[str],
+    estimator: Sequence[str],
+    limit: int | None,
+    average: int = 1,
 ) -> "pd.DataFrame | None":
     """Return the rows of published results that the options select; None of other results.
+
+    They are those of the mean of ``average`` draws.
 
     Raises:
         GradbenchError: the package has no such results, or these no such problem or estimator.
@@ -80,13 +88,13 @@ def selected_published(
     from gradbench.results.runs import KEPT
 
     found = located(directory)
-    if (found / KEPT).is_file() or not (directory.startswith(PREFIX) or has_estimates(found)):
+    if (found / KEPT).is_file() or not (str(directory).startswith(PREFIX) or has_estimates(found)):
         return None
     from gradbench.metrics.published import published_summary
 
     if limit is not None:
         at_least(1, "--limit", limit)
-    frame = selected_rows(published_summary(found), "problem", problem)
+    frame = selected_rows(published_summary(found, average), "problem", problem)
     return selected_rows(frame, "estimator", estimator)
 
 
@@ -128,23 +136,18 @@ def say_rows(text: str, rows: int, limit: int | None, form: str = "terminal") ->
 def wrapped(text: str) -> str:
     """Break the notes of a table, which begin at the margin, into lines that fit the terminal.
 
-    A line that does not end a sentence goes on in the next one.
+    Neighbouring lines are set anew where one of them is too long. One that ends a sentence stays
+    the end of a line.
     """
     width = max(40, shutil.get_terminal_size().columns)
-    if all(len(line) <= width or line.startswith(" ") for line in text.split("\n")):
-        return text
-    lines: list[str] = []
-    for line in text.split("\n"):
-        follows = lines and lines[-1] and not lines[-1].startswith(" ")
-        if follows and line and line[0] != " " and lines[-1][-1] not in ".;:":
-            lines[-1] += f" {line}"
-        else:
-            lines.append(line)
-    parts = (
-        [line] if line.startswith(" ") else textwrap.wrap(line, width, subsequent_indent="  ")
-        for line in lines
-    )
-    return "\n".join("\n".join(part) for part in parts)
+    parts: list[str] = []
+    for is_note, group in groupby(text.split("\n"), lambda line: line[:1].strip() != ""):
+        lines = list(group)
+        if is_note and max(map(len, lines)) > width:
+            whole = re.sub(r"(?<!\.)\n", " ", "\n".join(lines))
+            lines = [part for line in whole.split("\n") for part in textwrap.wrap(line, width)]
+        parts += lines
+    return "\n".join(parts)
 
 
 def say_paged(text: str) -> None:

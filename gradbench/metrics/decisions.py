@@ -98,7 +98,7 @@ class Decisions(NamedTuple):
     @property
     def best(self) -> tuple[str, ...]:
         """The estimators that are unbeaten wherever there is a choice; often there is none."""
-        return _common(self.choices)
+        return common(self.choices)
 
     @property
     def depends_on(self) -> tuple[str, ...]:
@@ -109,7 +109,7 @@ class Decisions(NamedTuple):
             for case in self.choices:
                 others = tuple(getattr(case, name) for name in FACTORS if name != factor)
                 groups.setdefault(others, []).append(case)
-            if any(not _common(group) for group in groups.values()):
+            if any(not common(group) for group in groups.values()):
                 found.append(factor)
         return tuple(found)
 
@@ -148,19 +148,19 @@ class Decisions(NamedTuple):
             here = [case for case in here if case.is_choice] or here
             if here:
                 steps.append((amount, here))
-        if any(not _common(here) for _, here in steps):
+        if any(not common(here) for _, here in steps):
             return []
         found: list[tuple[float, float, list[Case]]] = []
         for amount, here in steps:
             if found:
                 start, _, before = found[-1]
                 together = [*before, *here]
-                if before[0].is_choice == here[0].is_choice and _common(together):
+                if before[0].is_choice == here[0].is_choice and common(together):
                     found[-1] = start, amount, together
                     continue
             found.append((amount, amount, here))
         return [
-            Range(start, end, best := _common(own), _tied(own, best), own[0].is_choice)
+            Range(start, end, best := common(own), _tied(own, best), own[0].is_choice)
             for start, end, own in found
         ]
 
@@ -169,8 +169,9 @@ class Decisions(NamedTuple):
         return pd.DataFrame(self.cases, columns=Case._fields)
 
 
-def _common(cases: Sequence[Case]) -> tuple[str, ...]:
+def common(cases: Iterable[Case]) -> tuple[str, ...]:
     """Return the estimators that are unbeaten in all cases, in the order of the first."""
+    cases = list(cases)
     if not cases:
         return ()
     everywhere = set.intersection(*(set(case.best) for case in cases))

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from gradbench.core.text import aligned
 from gradbench.metrics.budget import Budget
-from gradbench.metrics.decisions import BUDGETS, FACTORS, Decisions, Range
+from gradbench.metrics.decisions import BUDGETS, FACTORS, Decisions, Range, common
 from gradbench.metrics.intervals import LEVEL
 from gradbench.metrics.measurement import HIDDEN, NETWORK, OUTPUT
 from gradbench.metrics.places import place_names
@@ -45,7 +45,7 @@ def explanation(verdict: Decisions) -> list[Sentence]:
         text = f"{has} the smallest RMSE at equal cost{''.join(where)} at every budget from "
         found.append((*names(best, " and "), f"{text}{_budgets(verdict)}{tie}."))
     elif verdict.choices:
-        found.append(tally(verdict))
+        found += [tally(verdict), *_other_layers(verdict)]
     elif verdict.without_cost and not verdict.cases:
         text = "The results do not say what a draw costs, so that estimators cannot be compared at "
         found.append((f"{text}equal cost; run the suite again.",))
@@ -120,6 +120,20 @@ def tally(verdict: Decisions) -> Sentence:
     parts[-1] = parts[-1].removesuffix(", ")
     ties = any(len(case.best) > 1 for case in cases)
     return (*parts, "; ties count for each." if ties else ".")
+
+
+def _other_layers(verdict: Decisions) -> list[Sentence]:
+    """Return where a single layer has another best estimator than all of what is counted has."""
+    layers = main_layers(verdict)
+    same = common(case for layer in layers for case in verdict.of(layer) if case.is_choice)
+    single = [case for case in verdict.choices if case.layer not in layers]
+    others = [case for case in single if not set(same) & set(case.best)]
+    if not same or not others:
+        return []
+    first = others[0]
+    start = f"In {len(others)} of {len(single)} decisions on single layers it is another one, as "
+    where = f" in {first.layer} at {Budget(first.budget, verdict.cost)}."
+    return [(start, *names(first.best), where)]
 
 
 def main_layers(verdict: Decisions) -> list[str]:

@@ -84,7 +84,7 @@ def refuse_without_draws(results: Results) -> None:
     if is_published(results):
         raise GradbenchError(
             f"{PREFIX}{results.directory.name}, which is in the package, has no draws; take show, "
-            "table or compare, or run the suite"
+            "compare or table without --unbiasedness and --costs, or run the suite"
         )
 
 

@@ -263,6 +263,10 @@ def test_published_results_are_shown_like_results_of_a_run(call):
     (first, _) = json.loads(out)
     assert first["estimator"] == "psa" and first["bias_source"] == "enumeration"
     assert first["rmse_low"] <= first["rmse"] <= first["rmse_high"]
+    named = ["gradbench:quick", "-e", "psa", "--layer", "output", "--json"]
+    code, out, error = call("table", *named, "--metrics", "rmse", "--at", "16")
+    mean = json.loads(out)[0]
+    assert (code, error, mean["M"]) == (0, "", 16) and mean["rmse"] < first["rmse"]
 
 
 @pytest.mark.parametrize(
@@ -275,8 +279,15 @@ def test_published_results_are_shown_like_results_of_a_run(call):
     ],
 )
 def test_published_results_that_there_are_not_are_refused(arguments, words, call):
-    code, out, error = call("show", *arguments)
-    assert (code, out) == (2, "") and words in error and error.count("\n") == 1
+    for command in ("show", "table"):
+        code, out, error = call(command, *arguments)
+        assert (code, out) == (2, "") and words in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", [["table", "--costs"], ["table", "--unbiasedness"], ["rank"]])
+def test_what_needs_draws_refuses_published_results_and_names_what_does_not(command, call):
+    code, out, error = call(*command, "gradbench:quick")
+    assert (code, out) == (2, "") and "has no draws; take show, compare or table without" in error
 
 
 def test_help_needs_nothing_but_the_command_that_it_is_of():

@@ -124,6 +124,19 @@ def test_the_winner_may_change_with_the_layer_though_the_network_has_just_one():
     assert decide(cells, layers=["layer 2"]).best == ("psa",)
 
 
+def test_a_single_layer_with_another_winner_is_said_where_the_network_has_one_alone():
+    """Else an answer that depends on something would be followed by one winner everywhere."""
+    cells = [
+        cell("psa", 2, layer_1=(0.0, 2.0), every=(0.0, 1.0)),
+        cell("arm", 2, layer_1=(0.0, 1.0), every=(0.0, 2.0)),
+    ]
+    told = text(decide(cells)).replace("\n", " ")
+    assert told.startswith("It depends on the layer. Of 18 decisions")
+    assert "psa has the smallest RMSE in 18." in told
+    assert "In 9 of 27 decisions on single layers it is another one, as arm in layer 1 at 2" in told
+    assert "single layers" not in text(decide([cell("psa", 2), cell("arm", 3)]))
+
+
 @pytest.mark.parametrize("factor", ["problem", "checkpoint"])
 def test_the_winner_may_change_with_the_place(factor):
     cells = [

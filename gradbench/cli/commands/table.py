@@ -38,10 +38,19 @@ def command(
     form: str,
     as_json: bool,
 ) -> None:
-    """Print a table of metrics, or one of three other views of results."""
+    """Print a table of metrics, or one of three other views of results.
+
+    DIR is a directory of results, or gradbench:SUITE, which comes with the package.
+    """
     from gradbench import metrics as library
     from gradbench.cli.options import read_format
-    from gradbench.cli.rows import say_rows, say_unfinished, selected_cells, selected_rows
+    from gradbench.cli.rows import (
+        say_rows,
+        say_unfinished,
+        selected_cells,
+        selected_published,
+        selected_rows,
+    )
     from gradbench.core.arguments import at_least
     from gradbench.core.errors import GradbenchError
     from gradbench.metrics import tables, times
@@ -64,12 +73,16 @@ def command(
         )
     average = at_least(1, "--at", at)
     names = None if metrics is None else metrics.split(",")
-    cells = selected_cells(directory, problem, estimator, limit)
-    if unbiasedness:
-        frame = library.unbiasedness(cells)
-    else:
-        needed = names or (["bias", "std", "rmse"] if over_replicates else tables.DEFAULT)
-        frame = library.summary(cells, average, metrics=[] if costs else needed)
+    needed = names or (["bias", "std", "rmse"] if over_replicates else tables.DEFAULT)
+    cells, frame = None, None
+    if not (unbiasedness or costs):
+        frame = selected_published(directory, problem, estimator, limit, average)
+    if frame is None:
+        cells = selected_cells(directory, problem, estimator, limit)
+        if unbiasedness:
+            frame = library.unbiasedness(cells)
+        else:
+            frame = library.summary(cells, average, metrics=[] if costs else needed)
     frame = selected_rows(frame, "layer", layer)
     rows = len(frame)
     if unbiasedness:
@@ -83,4 +96,5 @@ def command(
     else:
         text = tables.table(frame, names, form, intervals, limit)
     say_rows(text, rows, limit, form)
-    say_unfinished(cells)
+    if cells is not None:
+        say_unfinished(cells)
