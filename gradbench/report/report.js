@@ -27,6 +27,7 @@
   };
 
   let off = new Set();
+  const isOff = (part, svg) => off.has(part.dataset.e) && svg.closest(".gallery") !== null;
   const tick = () => {
     off = new Set(boxes.filter((box) => !box.checked).map((box) => box.dataset.estimator));
     hidden.textContent = off.size
@@ -80,7 +81,7 @@
       const scale = box.width / svg.viewBox.baseVal.width;
       let [found, least] = [null, REACH];
       for (const point of points) {
-        if (off.has(point.part.dataset.e)) continue;
+        if (isOff(point.part, svg)) continue;
         const [x, y] = point.at;
         const far = Math.hypot(box.left + x * scale - event.clientX, box.top + y * scale - event.clientY);
         if (far < least) [found, least] = [point, far];
@@ -115,9 +116,10 @@
   };
   for (const button of all("button[data-svg]")) {
     button.addEventListener("click", () => {
-      const svg = button.closest("figure").querySelector("svg:not(.swatch)").cloneNode(true);
+      const shown = button.closest("figure").querySelector("svg:not(.swatch)");
+      const svg = shown.cloneNode(true);
       for (const part of all("[data-e]", svg)) {
-        if (off.has(part.dataset.e)) part.remove();
+        if (isOff(part, shown)) part.remove();
         for (const key of Object.keys(part.dataset)) delete part.dataset[key];
       }
       const { width, height } = svg.viewBox.baseVal;

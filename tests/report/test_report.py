@@ -477,6 +477,11 @@ def test_unticked_estimators_vanish_from_figures_and_come_back(visit):
     assert (shown(tab, own), shown(tab, others)) == (0, drawn[1])
     tab.click("[data-pick=none]")
     assert shown(tab, ".gallery [data-e]") == 0
+    # Figures of the whole suite are outside of the gallery, and have a line for each estimator.
+    copy = "document.querySelector('.gallery figure:not([hidden]) > svg').cloneNode(true)"
+    tab.evaluate(f"document.body.append({copy})")
+    whole = tab.locator("body > svg [data-e]")
+    assert shown(tab, "body > svg [data-e]") == whole.count() > 0
     tab.click("[data-pick=all]")
     assert (shown(tab, own), shown(tab, others)) == drawn
 
