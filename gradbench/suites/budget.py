@@ -7,11 +7,13 @@ laptop: each cell compiles its programs, each draw evaluates its network.
 
 import math
 import os
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from gradbench.core.errors import GradbenchError
 from gradbench.estimators.registry import evaluations
+from gradbench.models.layer import Shape, units
 from gradbench.suites.forms import Data
+from gradbench.suites.networks import layer_form
 from gradbench.suites.problem import Problem
 from gradbench.suites.suite import Suite
 
@@ -22,7 +24,9 @@ _EVALUATION = 2e-8  # seconds: a small network on one example, within a large ba
 _STEP = 2e-5  # seconds: a step of training
 _USUAL = 200  # examples, where a data set is not asked for so many
 _SINGLE = ("nothing", "quadratic_form")  # data sets of one example
-_CHECKPOINT = 0.1  # seconds: an exact gradient, and its checks
+_CHECKPOINT = 0.1  # seconds: the checks of an exact gradient
+_TRANSITION = 1.5e-8  # seconds: a pair of states of two neighbouring layers, for an exact gradient
+_GRADIENT = 600.0  # seconds: what is more work is refused, or sampled
 
 
 class Budget(NamedTuple):
@@ -76,18 +80,19 @@ def budget(suite: Suite) -> Budget:
     for problem in suite.problems:
         places = len(problem.checkpoints) * suite.replicates
         measured, data = (_examples(part) for part in (problem.measured, problem.data))
-        units = _units(problem)
+        sizes = _units(problem)
         cells += places * len(suite.estimators)
         draws += places * len(suite.estimators) * suite.draws
         trained = max(problem.checkpoints) * suite.replicates
         epochs += trained
-        of_one = [_evaluations(spec, units) * measured for spec in suite.estimators]
+        of_one = [_evaluations(spec, sizes) * measured for spec in suite.estimators]
         seconds += places * (len(suite.estimators) * _CELL + _CHECKPOINT)
         seconds += places * suite.draws * sum(of_one) * _EVALUATION
+        seconds += places * min(measured * _transitions(sizes) * _TRANSITION, _GRADIENT)
         if problem.training:
             seconds += trained * max(1, data // problem.training.batch) * _STEP
         # The data, and all states that one draw looks at.
-        numbers = [_entries(problem.measured), _entries(problem.data), max(of_one) * sum(units)]
+        numbers = [_entries(problem.measured), _entries(problem.data), max(of_one) * sum(sizes)]
         gigabytes = max(gigabytes, 8e-9 * max(numbers))
     return Budget(cells, draws, epochs, seconds / 3600, gigabytes)
 
@@ -118,13 +123,22 @@ def _sizes(data: Data) -> list[int]:
 
 
 def _units(problem: Problem) -> list[int]:
-    """Return the numbers of units of the stochastic layers, 8 where only the layer knows it."""
+    """Return the numbers of units of the stochastic layers, 8 where only the data tell it."""
+    network, found = problem.network, []
+    below: Shape = 8 if network.inputs is None else network.inputs
+    for described in network.hidden:
+        try:
+            below = layer_form(described).layer(below, network.noise).outputs
+        except GradbenchError:  # which is told when the network is made
+            below = 8
+        found.append(units(below))
+    return found
 
-    def of(layer: Any) -> int:
-        found = layer if isinstance(layer, int) else getattr(layer, "dense", None)
-        return found if isinstance(found, int) else 8
 
-    return [of(layer) for layer in problem.network.hidden]
+def _transitions(sizes: list[int]) -> float:
+    """Return the number of pairs of states of neighbouring layers, of a chain of these sizes."""
+    pairs = zip([0, *sizes], sizes, strict=False)
+    return float(sum(2.0 ** min(m + n, 100) for m, n in pairs))
 
 
 def _rounded(number: float) -> str:

@@ -6,7 +6,7 @@ import trained
 from tiny import changed
 
 from gradbench.core.errors import GradbenchError
-from gradbench.suites.budget import MOST_HOURS, budget
+from gradbench.suites.budget import _TRANSITION, MOST_HOURS, _transitions, _units, budget
 from gradbench.suites.runner import describe, run
 from gradbench.suites.suite import list_suites, load_suite
 from gradbench.suites.training import sweep
@@ -24,6 +24,15 @@ def test_every_suite_of_the_package_is_within_the_budget(name):
     assert found.cells == places * len(suite.estimators)
     assert found.draws == found.cells * suite.draws
     assert 1e-4 < found.hours < MOST_HOURS / 4
+
+
+def test_the_hours_of_an_exact_gradient_are_counted():
+    """The layers of conv have 16 and 8 units, 2^24 pairs of states, which 100 examples share."""
+    (problem,) = load_suite("conv").problems
+    assert _units(problem) == [16, 8]
+    assert _transitions([16, 8]) == 2**16 + 2**24
+    gradients = len(problem.checkpoints) * 100 * _transitions([16, 8]) * _TRANSITION / 3600
+    assert 0.02 < gradients < budget(load_suite("conv")).hours
 
 
 def suite_of(folder, *replacements, problem=()):
