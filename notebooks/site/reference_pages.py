@@ -58,7 +58,7 @@ def entry(module: str, name: str, thing: Any) -> str:
         return f"{title}The same as [{home}.{name}]({home}.md#{name.lower()}).\n"
     if module == "gradbench.estimators" and name in estimators():
         return f"{title}[A page of its own](../estimators/{estimators()[name]}.md).\n"
-    lines = [f".. py:data:: {module}.{name}"]
+    lines = [f".. py:data:: {name}", f"   :module: {module}"]
     if inspect.isclass(thing):
         lines = [f".. autoclass:: {module}.{name}"]
         if own := members(thing):
