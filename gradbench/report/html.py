@@ -32,7 +32,7 @@ from gradbench.report.choices import Choice, choices
 from gradbench.report.figures import pictures, wide_figures
 from gradbench.report.formulas import mathml
 from gradbench.report.glossary import TERMS, entries, full_name
-from gradbench.report.numbers import about, marked
+from gradbench.report.numbers import about, marked, with_code
 from gradbench.report.places import places_of, rivals
 from gradbench.report.svg import swatch
 from gradbench.report.tables import bias_grid, rows_of, shown_metrics
@@ -132,7 +132,7 @@ def html(results: Directory | Cells) -> str:
         lede=_lede(found, names),
         css=_part("report.css"),
         js=_part("report.js"),
-        unfinished=read.unfinished(),
+        unfinished=with_code(read.unfinished()),
         not_measured=reasons(found.manifest.get("left_out", {})),
         marked=marked,
         words=words(verdict, some, summary, places, bias, made.get("device") or "unknown"),

@@ -1,6 +1,7 @@
 """Numbers and names in sentences: two digits, thousands apart, times in their unit."""
 
 import math
+import re
 from collections.abc import Sequence
 
 from markupsafe import Markup, escape
@@ -51,6 +52,11 @@ def marked(sentence: Sentence) -> Markup:
     """Return a sentence of a verdict, with the names of estimators marked."""
     parts = (code(part) if isinstance(part, Name) else escape(part) for part in sentence)
     return Markup("").join(parts)
+
+
+def with_code(text: str) -> Markup:
+    """Return a text of a terminal as HTML; what is between backticks is code."""
+    return Markup(re.sub("`([^`]*)`", r"<code>\1</code>", str(escape(text))))
 
 
 def codes(names: Sequence[str]) -> Markup:

@@ -15,6 +15,7 @@ from gradbench.plots.registry import FIGURES
 from gradbench.plots.style import in_order
 from gradbench.report.answer import answer, best_methods, continued_methods
 from gradbench.report.figures import Wide
+from gradbench.report.numbers import with_code
 from gradbench.report.svg import embedded
 from gradbench.results.quantities import LOSS
 from gradbench.results.store import Results
@@ -41,7 +42,7 @@ def parts_of_page(results: Results) -> dict[str, Any]:
         "rates": searched if len(plan["rates"]) > 1 else f"The rate is {plan['rates'][0]:g}.",
         "lede": f"{len(suite['estimators'])} estimators, {optimisers}, "
         f"{seeds} seeds, {steps:,} steps of {plan['batch']} examples.",
-        "unfinished": unfinished_runs(results),
+        "unfinished": with_code(unfinished_runs(results)),
         "answer": _answer(results),
         "best": best_methods(ranked),
         "continued": continued_methods(ranked, plan.get("continuation")),

@@ -208,7 +208,7 @@ def test_a_time_limit_ends_it_and_the_same_call_continues(tmp_path, monkeypatch)
     assert read.left_out == part.left_out and f"straight_through: {LATE}" in str(read)
     page = part.report().read_text()
     assert re.search(f"<p>Not measured: <b .*>ST</b>: {LATE}.</p>", page)
-    assert "the same call of `evaluate`" in page
+    assert "the same call of <code>evaluate</code>" in page
     assert set(part.summary()["estimator"]) == {"reinforce"}
     whole = evaluate(model, PARAMS, BATCH, **how)
     assert not whole.left_out and not gradbench.Results.open(tmp_path).left_out
