@@ -131,7 +131,9 @@ def test_a_limit_prints_the_first_rows_and_says_how_many_are_left_out(run, call,
     assert f"{rows - 5} of {rows} rows are left out" in error
     said = call(name, run, *more, "--limit", "5")[1].splitlines()
     assert said[-1].startswith(f"{rows - 5} of {rows} rows are left out; choose with --problem")
-    of_cells = (line for line in said if line.startswith("  "))  # notes begin at the margin
+    # The verdict is above the table, whose notes begin at the margin.
+    table = said[next(k for k, line in enumerate(said) if "estimator  " in line) :]
+    of_cells = (line for line in table if line.startswith("  "))
     assert sum(" psa " in line or " reinforce " in line for line in of_cells) == 5
     for limit in (rows, rows + 1):
         assert call(name, run, *more, "--limit", limit) == call(name, run, *more)
