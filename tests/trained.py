@@ -8,6 +8,7 @@ import tiny
 from stored import suite
 
 from gradbench.results import runs
+from gradbench.results.methods import estimators_with
 from gradbench.results.runs import CURVES
 from gradbench.results.store import Results
 
@@ -78,12 +79,13 @@ def write_runs(
     result=None,
     continued=None,
     measured=2,
+    only=None,
 ):
     """Runs with these relative biases and deviations (of a draw) all along, and final losses.
 
     ``diverged`` are pairs of an estimator and a seed; "reinmax" has the draws of "zgr". ``result``
     gives precisions at 100, which methods are then judged by, and ``continued`` the losses after a
-    second phase of ten steps with RAM.
+    second phase of ten steps with RAM. ``only`` names the estimators of optimisers.
     """
     by = [suite(name)["problems"][0] | {"label": k + 4.0} for k, name in enumerate(problems)]
     plan = PLAN | {"optimisers": list(optimisers), "measured": measured}
@@ -91,6 +93,8 @@ def write_runs(
         plan |= {"result": "precision(at=100)"}
     if continued:
         plan |= {"continuation": {"estimator": "ram", "steps": 10}}
+    if only:
+        plan |= {"only": only}
     content = suite("training", problems=by, estimators=list(estimators), draws=16)
     content |= {"replicates": seeds, "figure": "learning", "by": "width", "plan": plan}
     with (
@@ -99,7 +103,7 @@ def write_runs(
     ):
         for problem in problems:
             for optimiser in optimisers:
-                for name in estimators:
+                for name in estimators_with(only, optimiser, estimators):
                     of = {"problem": problem, "estimator": name, "optimiser": optimiser}
                     of |= {"phase": "report", "rates": [0.1], "seeds": list(range(seeds))}
                     if result:

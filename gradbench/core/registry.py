@@ -37,7 +37,7 @@ KINDS = {
     "data_sets": "gradbench.suites.data:DATA",
     "initialisations": "gradbench.suites.initialise:INITIALISATIONS",
     "optimisers": "gradbench.suites.train:OPTIMISERS",
-    "weight_optimisers": "gradbench.suites.train:WEIGHT_OPTIMISERS",
+    "weight_optimisers": "gradbench.suites.weight_optimisers:WEIGHT_OPTIMISERS",
     "exact_routes": "gradbench.exact.routes:ROUTES",
     "problems": "gradbench.suites.library:PROBLEMS",
     "suites": "gradbench.suites.library:SUITES",

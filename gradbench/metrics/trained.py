@@ -6,12 +6,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from gradbench.metrics.directory import Directory
+from gradbench.metrics.directory import Directory, opened
 from gradbench.metrics.distributions import t_quantile
 from gradbench.metrics.intervals import LEVEL
 from gradbench.metrics.training import RUN, final, learning, quantity_of
 from gradbench.metrics.untrained import METHOD
-from gradbench.results.runs import CURVES
+from gradbench.results.methods import are_paired
+from gradbench.results.runs import AT_MODE, CURVES
 
 
 def trained(results: Directory, level: float = LEVEL) -> pd.DataFrame:
@@ -19,7 +20,8 @@ def trained(results: Directory, level: float = LEVEL) -> pd.DataFrame:
 
     The rank is one more than the number of estimators that are significantly better with the same
     problem and optimiser: differences of results are paired by seed and compared by Student's t. A
-    method that diverged with some seed is behind all that did not.
+    method that diverged with some seed is behind all that did not. Where a suite says which
+    estimators train with which optimiser, it is the rank among all methods of the problem.
 
     Args:
         results: a directory of results of training, or its path.
@@ -31,7 +33,9 @@ def trained(results: Directory, level: float = LEVEL) -> pd.DataFrame:
         accuracy, ensemble_accuracy and mean_field_accuracy at the last step, loss_se, loss_low and
         loss_high, and seconds of a run. Where a suite judges by something else there are also
         judged_by, result, result_se, result_low and result_high; with a second phase continued_loss
-        and continued_result, the means at its end. Runs that are not finished are left out.
+        and continued_result, the means at its end. Networks of binary weights have mode_loss and
+        mode_accuracy. Where all methods of a problem are ranked together there is method, such as
+        "psa with adam". Runs that are not finished are left out.
 
     Raises:
         GradbenchError: the results are not of training, or no run is finished.
@@ -40,18 +44,25 @@ def trained(results: Directory, level: float = LEVEL) -> pd.DataFrame:
     quantity = quantity_of(curves)
     columns = [*dict.fromkeys(("loss", quantity.column))]
     rows, ended = final(curves), _after_continuing(curves)
+    paired = are_paired(opened(results).manifest["suite"]["plan"])
     found = []
-    for place, group in rows.groupby(METHOD[:2], sort=False):
+    for _, group in rows.groupby(METHOD[: 1 if paired else 2], sort=False):
+        names = group.groupby(METHOD).ngroup()
         table = quantity.cost(
-            group.pivot(index="seed", columns="estimator", values=quantity.column)
+            group.assign(name=names).pivot(index="seed", columns="name", values=quantity.column)
         )
-        own = [
-            dict(zip(METHOD[:2], place, strict=True))
-            | {"rank": 1 + _better(table, name, level), "estimator": name}
-            | _summary(group[group["estimator"] == name], columns, level)
-            | _means(ended, (*place, name), columns)
-            for name in table.columns
-        ]
+        own = []
+        for name in table.columns:
+            one = group[names == name]
+            method = dict(zip(METHOD, one.iloc[0][METHOD], strict=True))
+            problem, optimiser, estimator = method.values()
+            own.append(
+                {"problem": problem, "optimiser": optimiser}
+                | {"rank": 1 + _better(table, name, level), "estimator": estimator}
+                | ({"method": f"{estimator} with {optimiser}"} if paired else {})
+                | _summary(one, columns, level)
+                | _means(ended, tuple(method.values()), columns)
+            )
         order = [(row["rank"], row["diverged"], quantity.cost(row[quantity.column])) for row in own]
         found += [own[k] for k in sorted(range(len(own)), key=order.__getitem__)]
     frame = pd.DataFrame(found)
@@ -72,7 +83,7 @@ def _means(rows: pd.DataFrame, method: tuple[Any, ...], names: list[str]) -> dic
     return {f"continued_{name}": own[name].mean() for name in names} if len(own) else {}
 
 
-def _better(table: pd.DataFrame, name: str, level: float) -> int:
+def _better(table: pd.DataFrame, name: int, level: float) -> int:
     """Return how many methods are significantly better than one, by values of which less is."""
     own, count = table[name].to_numpy(), 0
     for other in table.columns:
@@ -89,10 +100,11 @@ def _better(table: pd.DataFrame, name: str, level: float) -> int:
 
 def _summary(group: pd.DataFrame, names: list[str], level: float) -> dict[str, Any]:
     first, count = group.iloc[0], len(group)
-    left_out = {*RUN, *CURVES, *names, *_OF_STEPS}
+    curves = [*CURVES, *(name for name in AT_MODE if name in group)]
+    left_out = {*RUN, *curves, *names, *_OF_STEPS}
     found: dict[str, Any] = {c: first[c] for c in group if c not in left_out}
     found |= {"seeds": count, "diverged": int(group["diverged"].notna().sum())}
-    found |= {name: group[name].mean() for name in CURVES}
+    found |= {name: group[name].mean() for name in curves}
     for name in names:
         values = group[name]
         se = values.std(ddof=1) / math.sqrt(count) if count > 1 else math.nan

@@ -17,7 +17,7 @@ from gradbench.metrics.directory import Directory, opened
 from gradbench.metrics.untrained import METHOD, is_training
 from gradbench.results import runs
 from gradbench.results.quantities import LOSS, Quantity, judged_by, read_quantity
-from gradbench.results.runs import CURVES
+from gradbench.results.runs import AT_MODE, CURVES
 from gradbench.results.store import Results
 
 RUN = [*METHOD, "seed"]
@@ -44,9 +44,10 @@ def learning(results: Directory) -> pd.DataFrame:
         and test_loss (of the data and of test examples), accuracy, ensemble_accuracy and
         mean_field_accuracy (of test examples, with one sample, the mean of ten, and the mean field;
         NaN without classes) and diverged (the step, NaN of others). After a divergence there is
-        NaN. Runs that are not finished end where they are. Where a suite judges by something
-        else than the loss there are also result and judged_by, such as "precision(at=100)"; where
-        it has a second phase, continued, whether the step is one of that.
+        NaN. Runs that are not finished end where they are. Networks of binary weights have
+        mode_loss and mode_accuracy too, with the weights at their more probable states. Where a
+        suite judges by something else than the loss there are also result and judged_by, such as
+        "precision(at=100)"; where it has a second phase, continued, whether the step is of that.
 
     Raises:
         GradbenchError: the results are not of training, or none is stored.
@@ -97,7 +98,8 @@ def _rows(
         ended = one.arrays["diverged"][lane]
         head = _head(results, one.identity, seed) | {"rate": rate}
         for k, step in enumerate(one.arrays["steps"]):
-            curves = {name: one.arrays[name][k, lane] for name in CURVES}
+            names = (*CURVES, *(name for name in AT_MODE if name in one.arrays))
+            curves = {name: one.arrays[name][k, lane] for name in names}
             if quantity != LOSS:
                 result = one.arrays[quantity.name][k, lane]
                 curves |= {"result": result, "judged_by": quantity.spec}

@@ -16,11 +16,12 @@ _SHARES = {
     "accuracy": "accuracy",
     "ensemble_accuracy": "of 10 samples",
     "mean_field_accuracy": "mean field",
+    "mode_accuracy": "mode of weights",
 }
 
 
 class Table(NamedTuple):
-    """The methods of one problem and optimiser as text: title, heads of columns, and rows."""
+    """Methods that are ranked together as text: title, heads of columns, and rows."""
 
     title: str
     heads: list[str]
@@ -28,25 +29,42 @@ class Table(NamedTuple):
 
 
 def tables_of(frame: pd.DataFrame) -> list[Table]:
-    """Return a ``gradbench.metrics.trained`` as tables, one for each problem and optimiser."""
+    """Return a ``gradbench.metrics.trained`` as tables, one for methods that are ranked together.
+
+    They are those of a problem and optimiser, or all methods of a problem.
+    """
     quantity = quantity_of(frame)
     shares = {column: title for column, title in _SHARES.items() if column in frame}
     judged = [] if quantity == LOSS else [quantity]
     then = [one for one in (*judged, LOSS) if f"continued_{one.column}" in frame]
-    heads = ["rank", "estimator", "rate", *(one.title for one in judged), "loss", "test loss"]
+    paired = "method" in frame
+    heads = [
+        "rank",
+        *["optimiser"] * paired,
+        "estimator",
+        "rate",
+        *(one.title for one in judged),
+        "loss",
+        "test loss",
+    ]
     heads += [*shares.values(), *(f"{one.name}, continued" for one in then), "seconds"]
     return [
         Table(
-            f"{problem}, {optimiser}",
+            ", ".join(place),
             heads,
-            [_row(row, judged, list(shares), then) for row in group.to_dict("records")],
+            [_row(row, judged, list(shares), then, paired) for row in group.to_dict("records")],
         )
-        for (problem, optimiser), group in frame.groupby(["problem", "optimiser"], sort=False)
+        for place, group in frame.groupby(together(frame), sort=False)
     ]
 
 
+def together(frame: pd.DataFrame) -> list[str]:
+    """Return the columns whose values are the same in methods that are ranked together."""
+    return ["problem"] if "method" in frame else ["problem", "optimiser"]
+
+
 def training_table(frame: pd.DataFrame, form: str = "terminal", limit: int | None = None) -> str:
-    """Return a ``trained`` as text: the methods of each problem and optimiser, best first.
+    """Return a ``trained`` as text: methods that are ranked together, best first.
 
     Args:
         frame: a frame of ``gradbench.metrics.trained``.
@@ -59,7 +77,9 @@ def training_table(frame: pd.DataFrame, form: str = "terminal", limit: int | Non
     if in_full := FORMATS.find(form).numbers:
         return in_full(frame.head(limit))
     parts = [
-        render([table.heads, *table.rows], form, table.title, right=2)
+        render(
+            [table.heads, *table.rows], form, table.title, right=2 + ("optimiser" in table.heads)
+        )
         for table in tables_of(frame.head(limit))
     ]
     quantity = quantity_of(frame)
@@ -79,12 +99,17 @@ def training_table(frame: pd.DataFrame, form: str = "terminal", limit: int | Non
 
 
 def _row(
-    row: dict[str, Any], judged: list[Quantity], shares: list[str], then: list[Quantity]
+    row: dict[str, Any],
+    judged: list[Quantity],
+    shares: list[str],
+    then: list[Quantity],
+    paired: bool,
 ) -> list[str]:
     bad, seeds = row["diverged"], row["seeds"]
     diverged = f"diverged, {bad} of {seeds}"
     return [
         str(row["rank"]),
+        *[row["optimiser"]] * paired,
         label(row["estimator"]),
         f"{row['rate']:g}",
         *(diverged if bad else _value(one, row) for one in judged),

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from gradbench.results import runs
+from gradbench.results.methods import methods_of
 from gradbench.results.store import Results
 
 METHOD = ["problem", "optimiser", "estimator"]
@@ -16,8 +17,7 @@ def is_training(manifest: Mapping[str, Any]) -> bool:
 
 def unfinished_runs(results: Results) -> str:
     """Return a sentence on the methods whose runs are not finished, "" where all are."""
-    suite = results.manifest["suite"]
-    total = len(suite["problems"]) * len(suite["estimators"]) * len(suite["plan"]["optimisers"])
+    total = len(list(methods_of(results.manifest["suite"])))
     missing = total - trained_methods(results)
     return f"{missing} of {total} methods are not trained yet; run again to go on" * (missing > 0)
 

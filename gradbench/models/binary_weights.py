@@ -174,6 +174,19 @@ class BinaryWeights(Predicts):
             map_weights(f, theta) if k in chosen else theta for k, theta in enumerate(params)
         )
 
+    def at_mode(self, params: Params) -> tuple[Any, ...]:
+        """Return parameters whose weights have their more probable states with probability 1.
+
+        The latent weights are at the ends of the support of the noise, which may be infinite. It is
+        how a network of binary weights is tested once it is trained: by ``predict``, for example.
+        """
+        noise = get_noise(self.noise)
+
+        def end(eta: Array) -> Array:
+            return jnp.where(noise.cdf(eta) < 0.5, -noise.bound, noise.bound).astype(eta.dtype)
+
+        return self.with_weights(end, params)
+
     def check(self, params: Params, batch: Batch) -> None:
         """Refuse what the network refuses.
 

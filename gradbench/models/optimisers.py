@@ -22,7 +22,14 @@ from gradbench.core.errors import GradbenchError
 from gradbench.core.noise import Noise, get_noise
 from gradbench.models.binary_weights import BinaryWeights
 
-__all__ = ["bop", "exponentiated_gradient", "for_weights", "mirror_descent", "proximal_kl"]
+__all__ = [
+    "bayesian_learning_rule",
+    "bop",
+    "exponentiated_gradient",
+    "for_weights",
+    "mirror_descent",
+    "proximal_kl",
+]
 
 
 def _stateless(step: Callable[[Array, Array], Array], name: str) -> optax.GradientTransformation:
@@ -47,6 +54,15 @@ def _check(name: str, value: Any, fits: Callable[[float], bool], remedy: str) ->
 
 def _check_rate(rate: Any) -> None:
     _check("rate", rate, lambda v: 0 < v < math.inf, "give a positive number")
+
+
+def is_given(momentum: Any) -> bool:
+    """Return whether there is a momentum: an array, which may be traced, is one of any value."""
+    return not isinstance(momentum, int | float) or momentum != 0
+
+
+def _check_momentum(momentum: Any) -> None:
+    _check("momentum", momentum, lambda v: 0 <= v < 1, "give at least 0 and less than 1")
 
 
 def for_weights(
@@ -89,10 +105,10 @@ def mirror_descent(
         GradbenchError: a rate that is not positive, a momentum outside [0, 1), an unknown noise.
     """
     _check_rate(rate)
-    _check("momentum", momentum, lambda v: 0 <= v < 1, "give at least 0 and less than 1")
+    _check_momentum(momentum)
     bound = get_noise(noise).bound
     step = _stateless(lambda eta, g: jnp.clip(eta - rate * g, -bound, bound), "mirror_descent")
-    return optax.chain(optax.trace(momentum), step) if momentum else step
+    return optax.chain(optax.trace(momentum), step) if is_given(momentum) else step
 
 
 def exponentiated_gradient(
@@ -132,6 +148,41 @@ def proximal_kl(rate: float, strength: float) -> optax.GradientTransformation:
     _check_rate(rate)
     _check("strength", strength, lambda v: 0 <= v < math.inf, "give at least 0")
     return _stateless(lambda eta, g: (eta - rate * g) / (1 + rate * strength), "proximal_kl")
+
+
+def bayesian_learning_rule(
+    rate: float, examples: float, momentum: float = 0.0
+) -> optax.GradientTransformation:
+    """Return the step of BayesBiNN: lam' = (1 - rate) lam - rate examples g, with lam = eta / 2.
+
+    It is a step of natural gradient on the posterior of weights that are +1 with probability 1/2
+    before the data: lam is the natural parameter of w, and g = dE/dw is the gradient in w of the
+    mean loss of an example, best that of ``bayesbinn``. So it is for logistic noise. With momentum
+    the sum ``examples`` g + lam is averaged with this decay, and divided by the weight of all terms
+    so far, as in Adam. Source: Meng, Bachmann & Khan 2020, Training binary neural networks using
+    the Bayesian learning rule; the momentum is that of their code.
+
+    Args:
+        rate: the learning rate alpha, above 0 and at most 1.
+        examples: the number of examples to train with, positive.
+        momentum: at least 0 and less than 1.
+
+    Raises:
+        GradbenchError: a number outside its range.
+    """
+    _check("rate", rate, lambda v: 0 < v <= 1, "give a number above 0 and at most 1")
+    _check("number of examples", examples, lambda v: 0 < v < math.inf, "give a positive number")
+    _check_momentum(momentum)
+
+    def posterior(gradient: Params, params: Params | None) -> Params:
+        if params is None:
+            raise GradbenchError(
+                "bayesian_learning_rule needs the latent weights; give update(g, state, params)"
+            )
+        return jax.tree.map(lambda g, eta: examples * g + eta / 2, gradient, params)
+
+    average = [optax.ema(momentum, debias=True)] if is_given(momentum) else []
+    return optax.chain(optax.stateless(posterior), *average, optax.scale(-2 * rate))
 
 
 def bop(rate: float = 1e-4, threshold: float = 1e-8) -> optax.GradientTransformation:

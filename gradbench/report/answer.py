@@ -9,6 +9,7 @@ from markupsafe import Markup
 from gradbench.metrics.correlation import AVERAGES
 from gradbench.metrics.sentences import enumeration
 from gradbench.metrics.training import quantity_of
+from gradbench.metrics.training_tables import together
 from gradbench.report.numbers import codes
 from gradbench.results.quantities import LOSS
 
@@ -111,14 +112,15 @@ def best_methods(ranked: pd.DataFrame) -> list[Markup]:
     """
     quantity = quantity_of(ranked)
     most = "greatest" if quantity.larger else "least"
+    name = "method" if "method" in ranked else "estimator"
     sentences = []
-    for (problem, optimiser), rows in ranked.groupby(["problem", "optimiser"], sort=False):
+    for (problem, *optimiser), rows in ranked.groupby(together(ranked), sort=False):
         others = rows[rows["family"] != "exact"]
         if others.empty:
             continue
-        best = others[others["rank"] == others["rank"].min()]["estimator"].tolist()
-        text = Markup("{}, <code>{}</code>: the {} {} has {}").format(
-            problem, optimiser, most, quantity.title, codes(best[:4])
+        best = others[others["rank"] == others["rank"].min()][name].tolist()
+        text = Markup("{}{}: the {} {} has {}").format(
+            problem, _with(optimiser), most, quantity.title, codes(best[:4])
         )
         if len(best) > 4:
             text += f" and {len(best) - 4} more that cannot be told apart"
@@ -126,12 +128,16 @@ def best_methods(ranked: pd.DataFrame) -> list[Markup]:
         exact = rows[rows["family"] == "exact"]
         if len(exact):
             text += f"; the exact gradient {quantity.text(exact[quantity.column].iloc[0])}"
-        bad = others[others["diverged"] > 0]["estimator"].tolist()
+        bad = others[others["diverged"] > 0][name].tolist()
         text += ")"
         if bad:
             text += Markup("; diverged with some seed: {}").format(codes(bad))
         sentences.append(text + ".")
     return sentences
+
+
+def _with(optimiser: Sequence[str]) -> Markup:
+    return Markup("").join(map(Markup(", <code>{}</code>").format, optimiser))
 
 
 def continued_methods(ranked: pd.DataFrame, phase: Mapping[str, Any] | None) -> list[Markup]:
@@ -152,16 +158,17 @@ def continued_methods(ranked: pd.DataFrame, phase: Mapping[str, Any] | None) -> 
             "that had accumulated."
         ).format(steps, codes([phase["estimator"]]))
     ]
-    for (problem, optimiser), rows in ranked.groupby(["problem", "optimiser"], sort=False):
+    name = "method" if "method" in ranked else "estimator"
+    for (problem, *optimiser), rows in ranked.groupby(together(ranked), sort=False):
         rows = rows.dropna(subset=["continued_loss"])
         if rows.empty:
             continue
         falls = rows["loss"] - rows["continued_loss"]
         at = rows.loc[falls.idxmax()]
-        text = Markup("{}, <code>{}</code>: the loss of {} falls most, from {} to {}").format(
+        text = Markup("{}{}: the loss of {} falls most, from {} to {}").format(
             problem,
-            optimiser,
-            codes([at["estimator"]]),
+            _with(optimiser),
+            codes([at[name]]),
             f"{at['loss']:.3f}",
             f"{at['continued_loss']:.3f}",
         )

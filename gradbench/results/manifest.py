@@ -80,6 +80,7 @@ _SUITE: Shape = {
             "measured": natural,
             "result?": (is_quantity, None),
             "continuation?": ({"estimator": spec, "steps": count}, None),
+            "only?": ({...: filled(spec)}, None),
             ...: anything,
         },
         None,

@@ -17,6 +17,7 @@ class Quantity:
         title: what figures and tables call it.
         larger: whether more of it is better.
         share: whether it is a share, which is printed in per cent.
+        searched: whether rates are searched by it, as it is of the training data.
         options: its options, whole numbers of at least 1, with their defaults.
     """
 
@@ -24,6 +25,7 @@ class Quantity:
     title: str
     larger: bool = False
     share: bool = False
+    searched: bool = False
     options: Mapping[str, int] = field(default_factory=dict)
 
     @property
@@ -52,12 +54,13 @@ class Quantity:
         return f"{100 * value:.1f} %" if self.share else f"{value:.3f}"
 
 
-LOSS = Quantity("loss", "training loss")
+LOSS = Quantity("loss", "training loss", searched=True)
 _KNOWN = {
     one.name: one
     for one in (
         Quantity("precision", "precision at {at}", larger=True, share=True, options={"at": 100}),
         Quantity("bound", "bound of -log p, test data", options={"samples": 100}),
+        Quantity("mode_loss", "training loss at the mode of the weights", searched=True),
     )
 }
 

@@ -216,7 +216,8 @@ def _unfit(kind: str, arrays: Mapping[str, Floats], identity: Json) -> str:
         shapes = dict.fromkeys(("bias2", "variance", "norm2"), (points, lanes, layers))
     else:
         judged = [read_quantity(identity["result"]).name] if "result" in identity else []
-        shapes = {"diverged": (lanes,)} | dict.fromkeys((*CURVES, *judged), (points, lanes))
+        more = [name for name in AT_MODE if name in arrays]
+        shapes = {"diverged": (lanes,)} | dict.fromkeys((*CURVES, *more, *judged), (points, lanes))
     for key, shape in (shapes | {"steps": (points,)}).items():
         if arrays[key].shape != shape:
             return key
@@ -227,8 +228,11 @@ def _unfit(kind: str, arrays: Mapping[str, Floats], identity: Json) -> str:
 
 # The curves of runs, each [steps, runs]: losses by sampling, and shares of test examples.
 CURVES = ("loss", "test_loss", "accuracy", "ensemble_accuracy", "mean_field_accuracy")
+# Those of binary weights at their more probable states: the training loss, and the test accuracy.
+AT_MODE = ("mode_loss", "mode_accuracy")
 
 __all__ = [
+    "AT_MODE",
     "CURVES",
     "KEPT",
     "KINDS",

@@ -1,17 +1,19 @@
 """From the description of a network to the network."""
 
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from gradbench.core.contract import Loss, Model
 from gradbench.core.errors import GradbenchError
 from gradbench.core.noise import get_noise
 from gradbench.core.registry import Registry
 from gradbench.estimators.exact import exact
+from gradbench.estimators.registry import check_spec, make_estimator
 from gradbench.models.binary_weights import BinaryWeights
 from gradbench.models.dense import DenseForm
 from gradbench.models.layer import Layer, LayerForm, Shape, units
@@ -51,6 +53,8 @@ def check_network(description: Network) -> None:
                 )
         if weights.activation is not None:
             ACTIVATIONS.find(weights.activation)
+        if weights.activations is not None:
+            check_spec(weights.activations)
     _refuse_unused(description, uses)
 
 
@@ -66,10 +70,16 @@ def _said(description: Network) -> str:
 
 def _refuse_unused(description: Network, uses: tuple[str, ...]) -> None:
     """Refuse keys that say something which the network would not do."""
-    real = description.weights is not None and description.weights.activation is not None
+    weights = description.weights
+    real = weights is not None and weights.activation is not None
     unused = {key: _said(description) for key in ("outputs", "states", "kl") if key not in uses}
     if real:
-        unused |= dict.fromkeys(("states", "noise"), "a network with an activation")
+        unused |= {"noise": "a network with an activation"}
+        if weights.activations is not None:
+            raise GradbenchError(
+                f"network.weights.activations is {weights.activations!r}, which a network with an "
+                "activation has no use for; take it out"
+            )
     for key, why in unused.items():
         value = getattr(description, key)
         if value != getattr(Network, key):
@@ -115,6 +125,31 @@ def make_network(description: Network, inputs: int) -> AnyNetwork:
         return SBN(tuple(layers), readout, description.states)
     if weights.activation is not None:
         activation = ACTIVATIONS.find(weights.activation)
+        if description.states != Network.states:
+            activation = _Coded(activation, description.states)
         real = RealNetwork(tuple(layers), readout, activation)
         return BinaryWeights(real, noise=weights.noise)
-    return BinaryWeights(SBN(tuple(layers), readout, description.states), exact, weights.noise)
+    inner = exact if weights.activations is None else _Estimated(weights.activations)
+    return BinaryWeights(SBN(tuple(layers), readout, description.states), inner, weights.noise)
+
+
+@dataclass(frozen=True)
+class _Coded:
+    """An activation, with what the next layer reads in the place of its values -1 and +1."""
+
+    activation: Callable[[Array], Array]
+    states: tuple[float, float]
+
+    def __call__(self, a: Array) -> Array:
+        low, high = self.states
+        return (low + high) / 2 + (high - low) / 2 * self.activation(a)
+
+
+@dataclass(frozen=True)
+class _Estimated:
+    """Makes the estimator of a spec for any model, the same object for the same spec."""
+
+    spec: str
+
+    def __call__(self, model: Model) -> Loss:
+        return make_estimator(self.spec, model)

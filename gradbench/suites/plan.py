@@ -1,46 +1,79 @@
 """The table [training] of a suite: what is trained, how long, and how rates are searched."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Annotated, NamedTuple
 
-from gradbench.core.errors import GradbenchError
-from gradbench.core.fields import Checked, Count, Distinct, Estimator, Natural, Positive, unfit
+from gradbench.core.errors import GradbenchError, did_you_mean
+from gradbench.core.fields import (
+    LARGEST,
+    Checked,
+    Count,
+    Distinct,
+    Estimator,
+    Natural,
+    Positive,
+    unfit,
+)
 from gradbench.core.specs import canonical, parse_spec
+from gradbench.results.methods import estimators_with
 from gradbench.results.quantities import read_quantity
 from gradbench.suites.train import OPTIMISERS
+from gradbench.suites.weight_optimisers import WEIGHT_OPTIMISERS, WeightOptimiser
 
 
 class OptimiserSpec(NamedTuple):
-    """An optimiser: the name in the registry, and the momentum, None where none was given."""
+    """An optimiser of training.
+
+    Attributes:
+        name: its name in the registry of optimisers, or in that of optimisers of binary weights.
+        numbers: its hyper-parameters beside the rate, as far as they are given.
+        weights: the optimiser of weights, None where it is one of all parameters.
+    """
 
     name: str
-    momentum: float | None
+    numbers: dict[str, float]
+    weights: WeightOptimiser | None
 
     @property
-    def averaging(self) -> int:
-        """The number of steps that it averages over, (1 + m) / (1 - m): of Adam with m = 0.9."""
-        m = self.momentum if self.momentum is not None else (0.9 if self.name == "adam" else 0.0)
-        return round((1 + m) / (1 - m))
+    def largest(self) -> float:
+        """The largest rate that it can have."""
+        return math.inf if self.weights is None else self.weights.largest
 
 
 def read_optimiser(text: str) -> OptimiserSpec:
-    """Return the optimiser of a text such as "adam" or "nesterov(momentum=0.9)".
+    """Return the optimiser of a text such as "adam", "nesterov(momentum=0.9)" or "mirror_descent".
 
     Raises:
-        GradbenchError: an unknown name, or another argument than a momentum from 0 to below 1.
+        GradbenchError: an unknown name, or arguments that it does not have.
     """
     name, arguments = parse_spec(text)
-    OPTIMISERS.find(name)
-    momentum = arguments.get("momentum", 0.0)
-    number = isinstance(momentum, int | float) and not isinstance(momentum, bool)
-    if set(arguments) - {"momentum"} or not number or not 0 <= momentum < 1:  # type: ignore[operator]
+    wrong = [key for key, value in arguments.items() if not _is_number(value)]
+    numbers = {key: float(value) for key, value in arguments.items() if key not in wrong}  # type: ignore[arg-type]
+    if OPTIMISERS.resolve(name) is None and WEIGHT_OPTIMISERS.resolve(name) is not None:
+        found = WEIGHT_OPTIMISERS.find(name)
+        if wrong or set(numbers) - set(found.numbers) or found.lacking(numbers):
+            takes = ", ".join(found.numbers) or "no arguments"
+            raise GradbenchError(f"{name} takes {takes}, as numbers; write it so")
+        found.make(min(1.0, found.largest), (*found.noises, "logistic")[0], **numbers)
+        return OptimiserSpec(name, numbers, found)
+    if OPTIMISERS.resolve(name) is None:
+        raise GradbenchError(
+            f"unknown optimiser {name!r}; "
+            f"{did_you_mean(name, [*OPTIMISERS.names(), *WEIGHT_OPTIMISERS.names()])}"
+        )
+    if wrong or set(numbers) - {"momentum"} or not 0 <= numbers.get("momentum", 0) < 1:
         raise GradbenchError(
             "write the name of an optimiser, with a momentum from 0 to below 1 if it has one, as "
             "'nesterov(momentum=0.9)'"
         )
-    return OptimiserSpec(name, float(momentum) if arguments else None)  # type: ignore[arg-type]
+    return OptimiserSpec(name, numbers, None)
+
+
+def _is_number(value: object) -> bool:
+    return type(value) in (int, float) and abs(value) <= LARGEST  # type: ignore[arg-type, operator]
 
 
 def _optimiser(text: str) -> str:
@@ -78,6 +111,28 @@ class Continuation:
     steps: Count
 
 
+def _by_optimiser(chosen: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+    return {canonical(name): estimators for name, estimators in chosen.items()}
+
+
+def _of_all(text: str) -> str:
+    if read_optimiser(text).weights is not None:
+        raise GradbenchError("give an optimiser that is not of weights, such as adam")
+    return canonical(text)
+
+
+@dataclass(frozen=True)
+class Biases:
+    """The table [training.biases] of a suite: how parameters beside binary weights are trained.
+
+    It is their ``optimiser`` and its ``rate`` where the weights have an optimiser of their own,
+    whose rate is searched.
+    """
+
+    optimiser: Annotated[str, Checked(_of_all)]
+    rate: Positive
+
+
 @dataclass(frozen=True)
 class Plan:
     """The table [training] of a suite.
@@ -101,6 +156,10 @@ class Plan:
     "bound(samples=100)" the bound of -log p of test examples. Estimators of bounds, such as
     ``vimco``, train that of ``bound_samples`` samples. With a ``continuation`` the reported runs
     have a second phase.
+
+    An optimiser may be one of binary weights, such as "mirror_descent" or "bop(threshold=1e-6)"; it
+    then goes with the table ``biases``. With ``only``, the optimisers named there train with these
+    estimators of the suite alone, and all methods of a problem are ranked together.
     """
 
     optimisers: Distinct[Annotated[str, Checked(_optimiser)]]
@@ -118,6 +177,8 @@ class Plan:
     bound_samples: Count | None = None
     result: Annotated[str, Checked(_result)] | None = None
     continuation: Continuation | None = None
+    biases: Biases | None = None
+    only: Annotated[dict[str, Distinct[Estimator]], Checked(_by_optimiser)] | None = None
 
     def __post_init__(self) -> None:
         """Refuse what does not go together."""
@@ -131,6 +192,34 @@ class Plan:
                 f"search_steps is {self.search_steps}, more than the {self.steps} steps of a run; "
                 "give fewer"
             )
+        specs = [read_optimiser(one) for one in self.optimisers]
+        of_weights = [spec.name for spec in specs if spec.weights is not None]
+        if of_weights and self.biases is None:
+            raise unfit(
+                f"the optimiser {of_weights[0]} is one of weights, and biases are trained by "
+                'another one; give biases = { optimiser = "adam", rate = 0.003 }'
+            )
+        if self.biases is not None and not of_weights:
+            raise unfit("there are biases and no optimiser of weights; take the biases out")
+        for name in self.only or {}:
+            if name not in self.optimisers:
+                raise unfit(f"only has {name!r}; {did_you_mean(name, self.optimisers)}")
+        for text, spec in zip(self.optimisers, specs, strict=True):
+            if not self._grid(spec):
+                raise unfit(
+                    f"{text} has a rate of at most {spec.largest:g}; give smaller rates too"
+                )
+
+    def with_optimiser(self, optimiser: str, estimators: Sequence[str]) -> tuple[str, ...]:
+        """Return those of the ``estimators`` of a suite that train with an optimiser."""
+        return tuple(estimators_with(self.only, optimiser, estimators))
+
+    def rates_of(self, optimiser: str) -> tuple[float, ...]:
+        """Return the grid of an optimiser: the rates that it can have."""
+        return self._grid(read_optimiser(optimiser))
+
+    def _grid(self, spec: OptimiserSpec) -> tuple[float, ...]:
+        return tuple(rate for rate in self.rates if rate <= spec.largest)
 
     @property
     def search(self) -> "Plan":
@@ -161,16 +250,16 @@ class Plan:
         )
         return tuple(sorted({0, *chosen}))
 
-    def runs(self, problems: int, estimators: int, replicates: int) -> dict[str, int]:
+    def runs(self, problems: int, estimators: Sequence[str], replicates: int) -> dict[str, int]:
         """Return how many runs there are: ``search`` of one grid, ``most`` of it, ``reported``."""
-        each = problems * estimators * len(self.optimisers)
-        search = (
-            each * len(self.rates) * self.search_seeds
-            if self.extensions or (len(self.rates) > 1)
-            else 0
-        )
-        return {
-            "search": search,
-            "most": search * (1 + self.extensions),
-            "reported": each * replicates,
-        }
+        search = reported = 0
+        for optimiser in self.optimisers:
+            methods = problems * len(self.with_optimiser(optimiser, estimators))
+            search += methods * self.searched(optimiser)
+            reported += methods * replicates
+        return {"search": search, "most": search * (1 + self.extensions), "reported": reported}
+
+    def searched(self, optimiser: str) -> int:
+        """Return how many runs the search of the rate takes with an optimiser, of one grid."""
+        rates = len(self.rates_of(optimiser))
+        return rates * self.search_seeds if len(self.rates) > 1 else 0

@@ -47,10 +47,15 @@ Pair: TypeAlias = Annotated[Distinct[Real], Checked(_two)]
 
 @dataclass(frozen=True)
 class Weights:
-    """Binary weights: the ``noise`` of latent weights; ``activation`` None for stochastic units."""
+    """Binary weights: the ``noise`` of latent weights; ``activation`` None for stochastic units.
+
+    ``activations`` estimates the gradient of stochastic units where a suite names an estimator of
+    the weights alone; by default it is the exact one.
+    """
 
     noise: Annotated[str, Named("noises")] = "logistic"
     activation: Annotated[str, Named("activations")] | None = None
+    activations: Estimator | None = None
 
 
 @dataclass(frozen=True)
@@ -59,7 +64,8 @@ class Network:
 
     ``hidden`` are the stochastic layers; a plain number stands for so many dense units. ``outputs``
     is the size of the affine map that a loss reads, ``inputs`` the shape of an input that is not a
-    vector, ``states`` the two values that the next layer reads for the states -1 and +1. The
+    vector, ``states`` the two values that the next layer reads for the states -1 and +1, or for
+    these values of an activation. The
     objective "elbo" has a decoder for each layer, with its deterministic layers in reverse, and the
     divergence ``kl``. ``initialisation`` names how parameters are drawn, with ``scale`` the scale
     of pre-activations; the default is the one that trains best in the suite "initialisation".
@@ -168,6 +174,7 @@ class Problem:
 _LATER = (
     *("until", "threshold", "reference", "parameters", "plan"),
     *("search_steps", "evaluated", "bound_samples", "result", "continuation"),
+    *("activations", "biases", "only"),
 )
 _LOCAL = "folder"  # where a file lies on this machine is no part of what is measured
 

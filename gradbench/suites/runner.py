@@ -27,7 +27,8 @@ from gradbench.suites.instance import ProblemInstance, build, estimator
 from gradbench.suites.part import Part
 from gradbench.suites.suite import Suite
 from gradbench.suites.times import Ready, lack_times, measure_times
-from gradbench.suites.training.sweep import describe_training, train_suite
+from gradbench.suites.training.describe import describe_training
+from gradbench.suites.training.sweep import train_suite
 from gradbench.suites.workers.drive import distribute, engine_of
 from gradbench.suites.workers.methods import distribute_training
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
 from gradbench.core.arguments import as_int
-from gradbench.core.errors import GradbenchError
+from gradbench.core.errors import GradbenchError, did_you_mean
 from gradbench.core.fields import Checked, Count, Distinct, Estimator, Items, Named, Text
 from gradbench.suites.config import Document, Faults, shown
 from gradbench.suites.library import SUITES, find
@@ -259,6 +259,23 @@ def _contradictions(suite: Suite, problems: int) -> Iterator[tuple[str, str]]:
             f"the suite has a [training] and so has the problem {trained[0]!r}; take one of them "
             "out",
         )
+    if suite.plan is not None and suite.plan.only is not None:
+        named = {name for chosen in suite.plan.only.values() for name in chosen}
+        if foreign := sorted(named - set(suite.estimators)):
+            yield (
+                "training",
+                f"training.only has {foreign[0]!r}; {did_you_mean(foreign[0], suite.estimators)}",
+            )
+        used = {
+            name
+            for one in suite.plan.optimisers
+            for name in suite.plan.with_optimiser(one, suite.estimators)
+        }
+        if idle := [name for name in suite.estimators if name not in used]:
+            yield (
+                "training",
+                f"no optimiser trains with {idle[0]!r}; name it in training.only, or take it out",
+            )
     if (suite.figure == "learning") != (suite.plan is not None):
         yield "figure", 'figure is "learning" of suites with [training], and of no others; set both'
     untrained = [problem.name for problem in suite.problems if problem.training is None]

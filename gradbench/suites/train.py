@@ -1,7 +1,6 @@
 """Training by stochastic gradient descent with any estimator, as one compiled loop."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any, TypeAlias
 
@@ -14,100 +13,30 @@ from gradbench.core.contract import Batch, Loss, Params, scalar_of
 from gradbench.core.errors import GradbenchError
 from gradbench.core.registry import Registry
 from gradbench.core.run import batch_size
-from gradbench.core.specs import parse_spec
-from gradbench.models.optimisers import (
-    bop,
-    exponentiated_gradient,
-    for_weights,
-    mirror_descent,
-    proximal_kl,
-)
+from gradbench.models.optimisers import for_weights, is_given
 from gradbench.suites.problem import Network, Training, WeightTraining
+from gradbench.suites.weight_optimisers import WEIGHT_OPTIMISERS, check_fit
 
 Optimiser: TypeAlias = optax.GradientTransformation
 OPTIMISERS: Registry[Callable[[float, float], Optimiser]] = Registry("optimiser")
-WEIGHT_OPTIMISERS: Registry["WeightOptimiser"] = Registry("weight optimiser")
 
 
 @OPTIMISERS.register()
 def sgd(rate: float, momentum: float) -> Optimiser:
     """Stochastic gradient descent, with momentum."""
-    return optax.sgd(rate, momentum if _given(momentum) else None)
+    return optax.sgd(rate, momentum if is_given(momentum) else None)
 
 
 @OPTIMISERS.register()
 def nesterov(rate: float, momentum: float) -> Optimiser:
     """Stochastic gradient descent with momentum as Nesterov has it: g + m (m v + g)."""
-    return optax.sgd(rate, momentum if _given(momentum) else None, nesterov=True)
+    return optax.sgd(rate, momentum if is_given(momentum) else None, nesterov=True)
 
 
 @OPTIMISERS.register()
 def adam(rate: float, momentum: float) -> Optimiser:
     """Adam; its first decay rate is the momentum, 0.9 unless given."""
-    return optax.adam(rate, b1=momentum if _given(momentum) else 0.9)
-
-
-def _given(momentum: Any) -> bool:
-    """Return whether there is a momentum: an array is one, whatever its value."""
-    return not isinstance(momentum, int | float) or momentum != 0
-
-
-@dataclass(frozen=True)
-class WeightOptimiser:
-    """An optimiser of the latent weights of binary weights.
-
-    ``make(rate, noise)`` returns it, where ``noise`` is the name of the noise of the weights; with
-    ``proximal`` it is ``make(rate, noise, strength)``, and with ``flips``, an optimiser of states,
-    it has the optional argument ``threshold``. It reads dE/dw, the gradient of
-    ``straight_through`` with the identity as its proxy, unless ``reads_latent``: then dE/deta.
-    ``noises`` are those that it is made for, any if there are none.
-    """
-
-    make: Callable[..., Optimiser]
-    reads_latent: bool = False
-    proximal: bool = False
-    noises: tuple[str, ...] = ()
-    flips: bool = False
-
-
-def weight_optimiser(
-    name: str | None = None,
-    *,
-    reads_latent: bool = False,
-    proximal: bool = False,
-    noises: tuple[str, ...] = (),
-    flips: bool = False,
-) -> Callable[[Callable[..., Optimiser]], Callable[..., Optimiser]]:
-    """Return a decorator that registers a ``WeightOptimiser``, under its own name by default."""
-
-    def enter(make: Callable[..., Optimiser]) -> Callable[..., Optimiser]:
-        found = WeightOptimiser(make, reads_latent, proximal, noises, flips)
-        WEIGHT_OPTIMISERS.add(name or make.__name__, found, source=make)
-        return make
-
-    return enter
-
-
-@weight_optimiser("sgd", reads_latent=True)
-def _latent_sgd(rate: float, noise: str) -> Optimiser:
-    """Plain gradient descent on latent weights."""
-    return optax.sgd(rate)
-
-
-weight_optimiser()(mirror_descent)
-weight_optimiser()(exponentiated_gradient)
-
-
-@weight_optimiser("proximal_kl", proximal=True, noises=("logistic",))
-def _proximal_kl(rate: float, noise: str, strength: float) -> Optimiser:
-    """Mirror descent with a proximal term, the divergence of p from 1/2."""
-    return proximal_kl(rate, strength)
-
-
-@weight_optimiser("bop", flips=True)
-def _bop(rate: float, noise: str, **threshold: float) -> Optimiser:
-    """Flips of states against an average gradient beyond a threshold (Helwegen et al. 2019)."""
-    return bop(rate, **threshold)
+    return optax.adam(rate, b1=momentum if is_given(momentum) else 0.9)
 
 
 def check_training(training: Training, network: Network) -> None:
@@ -123,42 +52,31 @@ def check_training(training: Training, network: Network) -> None:
     if network.weights is None:
         raise GradbenchError("training.weights is there without network.weights; take it out")
     name, found = weights.optimiser, WEIGHT_OPTIMISERS.find(weights.optimiser)
-    identity = _reads_identity(training.estimator)
-    if found.reads_latent == identity:
-        reads, use = ("dE/deta", "without") if identity else ("dE/dw", "with")
-        raise GradbenchError(
-            f"the optimiser {name!r} of weights reads {reads} but the estimator is "
-            f"{training.estimator!r}; take straight_through {use} proxy='identity'"
-        )
-    for key, fact in (("strength", "proximal"), ("threshold", "flips")):
-        if (value := getattr(weights, key)) and not getattr(found, fact):
-            others = [other for other, known in WEIGHT_OPTIMISERS.items() if getattr(known, fact)]
+    for key in _NUMBERS:
+        if (value := getattr(weights, key)) and key not in found.numbers:
+            others = [other for other, known in WEIGHT_OPTIMISERS.items() if key in known.numbers]
             raise GradbenchError(
                 f"the optimiser {name!r} of weights got {key} = {value:g}; take it out, or take "
                 f"{' or '.join(others)}"
             )
-    if found.noises and network.weights.noise not in found.noises:
-        raise GradbenchError(
-            f"{name} got weights with {network.weights.noise} noise; take "
-            f"{' or '.join(found.noises)} noise"
-        )
+    check_fit(name, training.estimator, network.weights.noise)
     _latent_optimiser(weights, network.weights.noise)  # refuses numbers that it cannot have
+
+
+_NUMBERS = ("strength", "threshold")  # of ``WeightTraining``
 
 
 def _latent_optimiser(weights: WeightTraining, noise: Any) -> Optimiser:
     found = WEIGHT_OPTIMISERS.find(weights.optimiser)
-    more: dict[str, float] = {"strength": weights.strength} if found.proximal else {}
-    if found.flips and weights.threshold is not None:
-        more["threshold"] = weights.threshold
+    given = {key: getattr(weights, key) for key in _NUMBERS if key in found.numbers}
+    more = {key: value for key, value in given.items() if value is not None}
+    if lacking := found.lacking(more):
+        raise GradbenchError(
+            f"the optimiser {weights.optimiser!r} of weights has no {lacking[0]} here; take it in "
+            "a suite with [training], as "
+            f"'{weights.optimiser}({lacking[0]}=1000)', or take another one"
+        )
     return found.make(weights.rate, noise, **more)
-
-
-def _reads_identity(spec: str) -> bool:
-    """Return whether an estimator gives dE/dw for weights."""
-    name, arguments = parse_spec(spec)
-    if name == "nested":
-        return _reads_identity(str(arguments.get("weights", "straight_through")))
-    return arguments.get("proxy") == "identity"
 
 
 @lru_cache

@@ -22,6 +22,7 @@ from gradbench.models.dense import Dense
 from gradbench.models.losses import Readout
 from gradbench.models.network import RealNetwork
 from gradbench.models.optimisers import (
+    bayesian_learning_rule,
     bop,
     exponentiated_gradient,
     for_weights,
@@ -264,6 +265,47 @@ def test_bop_lowers_a_loss_of_weights_without_noise():
     np.testing.assert_array_equal(params[0]["bias"], 0)
 
 
+# ------------------------------------------------------------- the Bayesian learning rule
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.8])
+def test_the_bayesian_learning_rule_steps_in_the_natural_parameter_as_its_paper_has_it(momentum):
+    """lam' = lam - r (N g + lam), in plain numpy; with momentum its average, without its start."""
+    gradients, lam, average, right = random_gradients(), starts() / 2, 0, []
+    for step, g in enumerate(gradients, start=1):
+        average = momentum * average + (1 - momentum) * (50 * g + lam)
+        lam = lam - 0.01 * average / (1 - momentum**step)
+        right.append(lam)
+    for given in (momentum, jnp.asarray(momentum)):
+        found = trajectory(bayesian_learning_rule(0.01, 50, given), starts(), gradients)
+        np.testing.assert_allclose(np.asarray(found) / 2, right, rtol=EXACT, atol=1e-13)
+
+
+def test_the_bayesian_learning_rule_ends_in_the_exact_posterior_of_a_linear_loss():
+    """Of c.w for each of N examples, P(w | data) is proportional to exp(-N c.w): by enumeration."""
+    c, examples = np.array([0.2, -0.05, 0.6]), 4
+    states = 2.0 * (np.arange(8)[:, None] >> np.arange(3) & 1) - 1
+    weight = np.exp(-examples * states @ c)
+    posterior = weight @ (states > 0) / weight.sum()
+    steps = np.broadcast_to(c, (400, 3))
+    for momentum in (0.0, 0.9):
+        rule = bayesian_learning_rule(0.1, examples, momentum)
+        found = trajectory(rule, jnp.array([0.3, -2.0, 0.0]), steps)[-1]
+        np.testing.assert_allclose(SCIPY["logistic"].cdf(found), posterior, rtol=1e-6)
+
+
+def test_momentum_may_be_an_array_and_that_of_0_is_none():
+    gradients = random_gradients() / 5
+    plain = trajectory(mirror_descent(RATE), starts(), gradients)
+    zero = trajectory(mirror_descent(RATE, momentum=jnp.zeros(())), starts(), gradients)
+    np.testing.assert_allclose(zero, plain, rtol=1e-13)
+    one, other = (
+        trajectory(mirror_descent(RATE, momentum=m), starts(), gradients)
+        for m in (0.9, jnp.asarray(0.9))
+    )
+    np.testing.assert_allclose(one, other, rtol=1e-13)
+
+
 # ------------------------------------------------------------- on gradients of binary weights
 
 NETWORK = RealNetwork((Dense(2, 3),), Readout(3, 1))
@@ -361,6 +403,7 @@ OPTIMISERS = {
     "exponentiated_gradient": exponentiated_gradient(RATE, "normal"),
     "proximal_kl": proximal_kl(RATE, 0.1),
     "bop": bop(RATE, 0.01),
+    "bayesian_learning_rule": bayesian_learning_rule(RATE, 10, 0.5),
 }
 
 
@@ -418,6 +461,9 @@ def test_an_update_without_the_latent_weights_is_refused(name):
         (lambda: exponentiated_gradient(0.1, "normall"), "unknown noise .*; did you mean 'normal'"),
         (lambda: mirror_descent(0.1, momentum=-0.5), "the momentum is -0.5; give"),
         (lambda: mirror_descent(0.1, momentum=1.0), "the momentum is 1.0; give"),
+        (lambda: bayesian_learning_rule(1.5, 10), "the rate is 1.5; give a number above 0 and at"),
+        (lambda: bayesian_learning_rule(0.1, 0), "the number of examples is 0; give a positive"),
+        (lambda: bayesian_learning_rule(0.1, 10, 1.0), "the momentum is 1.0; give at least 0"),
     ],
 )
 def test_impossible_hyperparameters_are_refused_in_one_sentence(build, sentence):

@@ -34,7 +34,8 @@ from gradbench.suites.data import Examples, data_set
 from gradbench.suites.initialise import INITIALISATIONS
 from gradbench.suites.library import add_problem, add_problems, add_suite, add_suites
 from gradbench.suites.networks import ACTIVATIONS
-from gradbench.suites.train import OPTIMISERS, weight_optimiser
+from gradbench.suites.train import OPTIMISERS
+from gradbench.suites.weight_optimisers import weight_optimiser
 
 
 @LAYERS.register("twins")

@@ -102,12 +102,13 @@ TOYS = {"distance", "p-norm", "polynomial", "quadratic", "three-bits"}
 def test_the_suites_and_problems_of_the_package_are_listed():
     trained = {"conv", "depth", "digits", "psa", "quick", "vae", "weights", "width"}
     more = {"initialisation", "train-cifar", "train-digits", "train-fashion", "train-mnist"}
-    more |= {"train-hashing", "train-vae"}
+    more |= {"train-hashing", "train-vae", "train-weights"}
     assert list_suites() == sorted(trained | more | {"seeds", "temperature", "toy", "zoo"})
     vaes = {"vae-12", "vae-12-12", "vae-200", "vae-200-200", "vae-8", "vae-8-8"}
     wide = {"cifar", "fashion-conv", "fashion-dense", "mnist-conv", "mnist-dense"}
     wide |= {"newsgroups-codes", "r8-codes"}
-    others = {"conv", "digits", "digits-train", "growth", "hashing", "psa", "quick", "weights"}
+    others = {"digits-weights", "digits-weights-tanh"}
+    others |= {"conv", "digits", "digits-train", "growth", "hashing", "psa", "quick", "weights"}
     assert list_problems() == sorted(others | vaes | wide | TOYS)
 
 
@@ -495,6 +496,8 @@ DIGESTS = {
     "train-mnist-quick": "db78a75c2db58260",
     "train-vae": "5c0ac40cc882a336",
     "train-vae-quick": "02ba53317abee461",
+    "train-weights": "89736dbfd58d3f4e",
+    "train-weights-quick": "2f23ef8fdb457b61",
     "vae": "3b63b7dd965d3405",
     "vae-quick": "b8eb71c2f56445de",
     "weights": "6c15e4f3a6ce9a31",

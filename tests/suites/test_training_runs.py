@@ -1,5 +1,6 @@
 """Runs of training: the steps are those of plain descent, kills change no bit, divergence ends."""
 
+import gc
 import os
 import random
 import signal
@@ -30,7 +31,7 @@ from gradbench.suites.instance import build, estimator
 from gradbench.suites.runner import describe, run
 from gradbench.suites.suite import load_suite
 from gradbench.suites.train import OPTIMISERS
-from gradbench.suites.training import engine, group
+from gradbench.suites.training import engine, group, sweep
 from gradbench.suites.training.search import Found, beyond, search
 from gradbench.suites.training.sweep import search_seeds
 
@@ -464,6 +465,27 @@ def test_an_estimator_with_learned_parts_adapts_along_the_run(tmp_path):
         for k in range(len(state))
     ]
     assert max(moved) > 0.1
+
+
+@pytest.mark.slow
+def test_compiled_programs_do_not_grow_with_the_number_of_methods(tmp_path, monkeypatch):
+    """Executables that are alive when the first method of an estimator begins, and at the end."""
+    counts, plain = [], sweep._train_method
+
+    def counted(results, suite, built, optimiser, *of):
+        if optimiser == suite.plan.optimisers[0]:
+            gc.collect()
+            counts.append(len(jax.devices()[0].client.live_executables()))
+        return plain(results, suite, built, optimiser, *of)
+
+    monkeypatch.setattr(sweep, "_train_method", counted)
+    changes = [
+        ('"exact", "straight_through"', '"exact", "straight_through", "zgr", "darn", "reinforce"'),
+        ("momentum=0.9)", 'momentum=0.9)", "nesterov(momentum=0.5)", "adam'),
+    ]
+    run(trained.write(tmp_path, *changes), tmp_path / "r", progress=False)
+    assert len(counts) == 5 and counts[2] > 0
+    assert max(counts[2:]) <= counts[1] + 6  # small ones, as of new shapes of arrays
 
 
 # --- workers ---

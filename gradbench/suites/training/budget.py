@@ -53,35 +53,35 @@ def training_budget(suite: Suite, problems: Sequence[ProblemInstance]) -> Traini
     """Return what a suite of training takes on the device that JAX has, of its built problems."""
     plan, replicates = suite.plan, suite.replicates
     assert plan is not None
-    methods = len(plan.optimisers) * len(suite.estimators)
-    searching = len(plan.rates) * plan.search_seeds if len(plan.rates) > 1 else 0
-    lanes = max(searching, replicates)
+    lanes = max([replicates, *map(plan.searched, plan.optimisers)])
     rate = _RATES.get(jax.default_backend(), _RATES["gpu"])
     seconds = gigabytes = disk = 0.0
     for built in problems:
         run = operations(built)
         for spec in suite.estimators:
+            optimisers = [o for o in plan.optimisers if plan.with_optimiser(o, (spec,))]
             of_draw = _of_draw(spec, built, plan.batch, run) / rate
             step = _STEP + plan.batch * of_draw
-            own = searching * (
-                plan.search.steps * step + _evaluation(plan.search, built) * run / rate
-            )
-            own += replicates * (plan.steps * step + _evaluation(plan, built) * run / rate)
+            searching = plan.search.steps * step + _evaluation(plan.search, built) * run / rate
+            own = replicates * (plan.steps * step + _evaluation(plan, built) * run / rate)
             if (then := plan.continuation) is not None:
                 again = _of_draw(then.estimator, built, plan.batch, run) / rate
                 own += replicates * then.steps * (_STEP + plan.batch * again)
             if plan.continuation is not None:
                 own += replicates * plan.continuation.steps * step
             own += replicates * 2 * plan.measured * suite.draws * plan.examples * of_draw
-            seconds += len(plan.optimisers) * (own + _PROGRAMS)
+            seconds += len(optimisers) * (own + _PROGRAMS)
+            seconds += sum(map(plan.searched, optimisers)) * searching
         state = 4e-9 * lanes * _STATE * coordinates_of(built.shapes())
         examples = sum(leaf.nbytes for leaf in jax.tree.leaves((built.data, built.batch)))
         gigabytes = max(gigabytes, state + 1e-9 * examples)
         kept = (plan.measured + 1) * replicates * coordinates_of(built.shapes())
+        methods = plan.runs(1, suite.estimators, 1)["reported"]
         disk += methods * (8.0 * kept + 5e4)
-    runs = len(problems) * methods * (searching + replicates)
-    steps = searching * plan.search.steps + replicates * plan.steps
-    return TrainingBudget(runs, len(problems) * methods * steps, seconds / 3600, gigabytes, disk)
+    runs = plan.runs(len(problems), suite.estimators, replicates)
+    steps = runs["search"] * plan.search.steps + runs["reported"] * plan.steps
+    count = runs["search"] + runs["reported"]
+    return TrainingBudget(count, steps, seconds / 3600, gigabytes, disk)
 
 
 def _evaluation(plan: Plan, built: ProblemInstance) -> float:

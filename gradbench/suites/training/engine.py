@@ -15,7 +15,7 @@ from gradbench.suites.train import Optimiser
 
 GROWN = 10  # a loss so many times the initial one ...
 PATIENCE = 100  # ... for so many steps in a row is a divergence
-# Makes an optimiser of a rate and a momentum, both of which may be traced.
+# Makes an optimiser of a rate, and of a momentum or other numbers, all of which may be traced.
 Make = Callable[[Any, Any], Optimiser]
 
 
@@ -41,13 +41,13 @@ class State(NamedTuple):
 
 
 def begin(
-    loss: Any, make: Make, momentum: Any, params: Params, initial: Array, data: Batch, batch: int
+    loss: Any, make: Make, numbers: Any, params: Params, initial: Array, data: Batch, batch: int
 ) -> State:
     """Return the state before the first step, of ``params`` with a first axis of runs."""
     first = jax.tree.map(lambda leaf: leaf[:batch], data)
     learned = jax.vmap(lambda own: loss.init(own, first))(params) if hasattr(loss, "adapt") else ()
     zero = jnp.zeros(len(initial), jnp.int32)
-    optimiser = jax.vmap(lambda own: make(0.0, momentum).init(own))(params)
+    optimiser = jax.vmap(lambda own: make(jnp.zeros(()), numbers).init(own))(params)
     return State(params, optimiser, learned, initial, zero, zero - 1)
 
 
@@ -57,7 +57,7 @@ def advance(
     make: Make,
     batch: int,
     side_by_side: bool,
-    momentum: Any,
+    numbers: Any,
     rates: Float[Array, " runs"],
     keys: Array,
     state: State,
@@ -75,7 +75,7 @@ def advance(
         make: makes the optimiser.
         batch: the examples of a step.
         side_by_side: whether runs make each step together, or follow each other.
-        momentum: of the optimiser.
+        numbers: its momentum, or a tree of all its numbers beside the rate.
         rates: of the runs.
         keys: of the runs; those with one key see the same batches and uniforms.
         state: the state before.
@@ -101,7 +101,7 @@ def advance(
             return scalar_of(call(params, draw, examples, *more))
 
         value, gradient = jax.value_and_grad(objective)(state.params)
-        updates, optimiser = make(rate, momentum).update(gradient, state.optimiser, state.params)
+        updates, optimiser = make(rate, numbers).update(gradient, state.optimiser, state.params)
         params = optax.apply_updates(state.params, updates)
         learned = state.learned
         if hasattr(loss, "adapt"):

@@ -111,3 +111,6 @@ def _errors(
         return {name: jnp.stack(values) for name, values in found.items()}
 
     return jax.vmap(one)(params, learned, keys, truth)
+
+
+OF_ESTIMATORS = (_adapted, _errors)  # programs that each estimator has of its own

@@ -10,11 +10,17 @@ from jaxtyping import Array
 from gradbench.core.contract import Batch, Loss, Params, scalar_of
 from gradbench.core.run import batch_size
 from gradbench.models.losses import Readout
-from gradbench.results.runs import CURVES
+from gradbench.models.structure import has_latent_weights
+from gradbench.results.runs import AT_MODE, CURVES
 from gradbench.suites.training.engine import over_runs
 
 _ENSEMBLE = 10  # samples whose predictions are averaged
 _AT_ONCE = 256  # examples of a large network that are worked on at a time
+
+
+def curves_of(network: Any) -> tuple[str, ...]:
+    """Return the names of the curves of a network: more where its weights are binary."""
+    return (*CURVES, *AT_MODE) if has_latent_weights(network) else CURVES
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2, 3))
@@ -28,7 +34,7 @@ def evaluate(
     data: Batch,
     test: Batch,
 ) -> dict[str, Array]:
-    """Return the curves of ``gradbench.results.runs.CURVES`` at some parameters, each [runs].
+    """Return the curves of ``curves_of`` at some parameters, each [runs].
 
     Args:
         network: the network.
@@ -42,7 +48,8 @@ def evaluate(
     """
 
     def mean_loss(params: Params, key: Array, batch: Batch) -> Array:
-        loss = sampled if side_by_side else _in_parts(sampled)
+        whole = side_by_side or has_latent_weights(network)  # one draw of weights for all examples
+        loss = sampled if whole else _in_parts(sampled)
         draws = jax.lax.map(
             lambda k: scalar_of(loss(params, k, batch)), jax.random.split(key, samples)
         )
@@ -55,7 +62,12 @@ def evaluate(
             ways: list[tuple[Any, int]] = [(single, 1), (several, _ENSEMBLE), (None, 1)]
             shares = [accuracy(network.predict(params, test[0], k, n), test[1]) for k, n in ways]
         found = [mean_loss(params, own, data), mean_loss(params, other, test), *shares]
-        return dict(zip(CURVES, found, strict=True))
+        if has_latent_weights(network):
+            likely, share = network.at_mode(params), shares[0]
+            if _classes(network):
+                share = accuracy(network.predict(likely, test[0], single), test[1])
+            found += [mean_loss(likely, own, data), share]
+        return dict(zip(curves_of(network), found, strict=True))
 
     return over_runs(one, side_by_side)(params)
 

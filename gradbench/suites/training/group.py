@@ -16,12 +16,11 @@ from gradbench.core.errors import GradbenchError, GradbenchWarning
 from gradbench.core.seeds import named_seed
 from gradbench.results import runs
 from gradbench.results.store import Results
-from gradbench.suites.instance import estimator
 from gradbench.suites.training.engine import State, advance
 from gradbench.suites.training.evaluate import evaluate
 from gradbench.suites.training.lanes import Group
 from gradbench.suites.training.stored import load, restored
-from gradbench.suites.training.work import is_small
+from gradbench.suites.training.work import is_small, sampled_loss
 
 SAVE_SECONDS = 15.0  # between two states on disk
 _CALL_SECONDS = 3.0  # of one call of compiled code: Ctrl-C and the disk wait no longer
@@ -60,8 +59,8 @@ def train_group(results: Results, group: Group, say: Callable[[int], None]) -> N
         progress = _continued(results, group, group.begin_after)
     say(progress.step * lanes)
     rates = jnp.asarray([rate for rate, _ in group.lanes])
-    make, momentum = group.make
-    how = (group.loss, make, plan.batch, is_small(group.built), momentum, rates, group.keys)
+    make, numbers = group.make
+    how = (group.loss, make, plan.batch, is_small(group.built), numbers, rates, group.keys)
     advance(*how, progress.state, group.built.data, 0, 0)  # compiled before anything is timed
     saved, pace, spent, timed = time.monotonic(), 10.0, 0.0, 0
     while progress.step < plan.steps:
@@ -118,19 +117,17 @@ def _record(group: Group, progress: Progress) -> None:
     built, step, state = group.built, progress.step, progress.state
     key = jax.random.key(named_seed(built.seed, built.problem.base, "evaluation"))
     key = jax.random.fold_in(key, group.offset + step)
-    sampled = estimator("reinforce", built.network)
     first = slice(group.plan.evaluated)
     found = evaluate(
         built.network,
-        sampled,
+        sampled_loss(built.network),
         group.plan.samples,
         is_small(built),
         state.params,
         key,
         *jax.tree.map(lambda leaf: leaf[first], (built.data, built.batch)),
     )
-    if group.judged:
-        assert group.judge is not None
+    if group.judged and group.judge is not None:
         found[group.curves[-1]] = group.judge(state.params, jax.random.fold_in(key, 1))
     ended = np.asarray(state.diverged) >= 0
     for name in group.curves:

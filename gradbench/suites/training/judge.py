@@ -22,8 +22,10 @@ _AT_ONCE = 250  # queries whose distances to all documents are in memory
 Judge = Callable[[Params, Array], Float[Array, " runs"]]
 
 
-def make_judge(built: ProblemInstance, quantity: Quantity) -> Judge:
+def make_judge(built: ProblemInstance, quantity: Quantity) -> Judge | None:
     """Return what judges the trained networks of a problem by a quantity.
+
+    It is None for a quantity that is one of the curves of all such networks.
 
     Raises:
         GradbenchError: the problem is not one that can be judged by it.
@@ -131,8 +133,18 @@ def _bound(built: ProblemInstance, options: Mapping[str, int]) -> Judge:
     return judge
 
 
+def _mode_loss(built: ProblemInstance, options: Mapping[str, int]) -> None:
+    """Refuse networks without binary weights; of others the loss at the mode is always taken."""
+    if not has_latent_weights(built.network):
+        raise GradbenchError(
+            "the result is mode_loss but the network has no binary weights; add [network.weights], "
+            "or leave the result out"
+        )
+
+
 # By the names of ``gradbench.results.quantities``.
-_JUDGES: dict[str, Callable[[ProblemInstance, Mapping[str, int]], Judge]] = {
+_JUDGES: dict[str, Callable[[ProblemInstance, Mapping[str, int]], Judge | None]] = {
     "precision": _precision,
     "bound": _bound,
+    "mode_loss": _mode_loss,
 }

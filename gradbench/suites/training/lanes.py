@@ -1,7 +1,7 @@
 """What decides runs that are trained side by side: their problem, method, rates and seeds."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import jax
@@ -10,16 +10,18 @@ from jaxtyping import Array
 
 from gradbench.core.atomic import Json
 from gradbench.core.contract import Loss
+from gradbench.models.optimisers import for_weights
 from gradbench.results import runs
 from gradbench.results.quantities import read_quantity
-from gradbench.results.runs import CURVES
 from gradbench.suites.instance import ProblemInstance, estimator
-from gradbench.suites.plan import Plan, read_optimiser
+from gradbench.suites.plan import Biases, Plan, read_optimiser
 from gradbench.suites.problem import as_json
-from gradbench.suites.train import OPTIMISERS
+from gradbench.suites.train import OPTIMISERS, Optimiser
 from gradbench.suites.training.engine import Make, State, begin
+from gradbench.suites.training.evaluate import curves_of
 from gradbench.suites.training.judge import Judge
 from gradbench.suites.training.several import trained_model
+from gradbench.suites.weight_optimisers import WEIGHT_OPTIMISERS
 
 _LATER = ("evaluated", "bound_samples")  # entries of an identity where they are given
 
@@ -67,6 +69,8 @@ class Group:
             "dtype": self.dtype,
             **{key: n for key in _LATER if (n := getattr(plan, key)) is not None},
         }
+        if read_optimiser(self.optimiser).weights is not None:
+            found["biases"] = asdict(plan.biases)  # type: ignore[call-overload]
         if self.judged:
             found["result"] = plan.result
         if self.goes_on:
@@ -78,14 +82,15 @@ class Group:
 
     @property
     def judged(self) -> bool:
-        """Whether the result of the suite is recorded: rates are searched by the loss alone."""
-        return self.judge is not None and self.phase != "search"
+        """Whether the result of the suite is recorded, which the search may not know."""
+        return self.plan.result is not None and self.phase != "search"
 
     @property
     def curves(self) -> tuple[str, ...]:
         """The names of the curves that are recorded."""
         result = self.plan.result if self.judged else None
-        return CURVES if result is None else (*CURVES, read_quantity(result).name)
+        own = () if result is None else (read_quantity(result).name,)
+        return tuple(dict.fromkeys((*curves_of(self.built.network), *own)))
 
     @property
     def goes_on(self) -> bool:
@@ -135,13 +140,32 @@ class Group:
 
     def begin(self, initial: Array) -> State:
         """Return the state before the first step, given the ``initial`` losses [runs]."""
-        make, momentum = self.make
+        make, numbers = self.make
         params = self.stacked(lambda built: built.initial())
-        return begin(self.loss, make, momentum, params, initial, self.built.data, self.plan.batch)
+        return begin(self.loss, make, numbers, params, initial, self.built.data, self.plan.batch)
 
     @property
     def make(self) -> tuple[Make, Any]:
-        """What makes the optimiser, and its momentum."""
-        name, momentum = read_optimiser(self.optimiser)
-        # As an array it is no constant of the compiled program, which all momenta share.
-        return OPTIMISERS.find(name), 0.0 if momentum is None else jnp.asarray(momentum)
+        """What makes the optimiser, and its hyper-parameters beside the rate."""
+        name, numbers, weights = read_optimiser(self.optimiser)
+        # As arrays they are no constants of the compiled program, which all values share.
+        arrays = {key: jnp.asarray(number) for key, number in numbers.items()}
+        if weights is None:
+            return OPTIMISERS.find(name), arrays.get("momentum", 0.0)
+        assert self.plan.biases is not None
+        return _WithBiases(name, self.built.network, self.plan.biases), arrays
+
+
+@dataclass(frozen=True)
+class _WithBiases:
+    """Makes an optimiser of binary weights beside that of the biases."""
+
+    name: str
+    network: Any
+    biases: Biases
+
+    def __call__(self, rate: Any, numbers: dict[str, Any]) -> Optimiser:
+        name, given, _ = read_optimiser(self.biases.optimiser)
+        real = OPTIMISERS.find(name)(self.biases.rate, given.get("momentum", 0.0))
+        latent = WEIGHT_OPTIMISERS.find(self.name).make(rate, self.network.noise, **numbers)
+        return for_weights(self.network, latent, real)

@@ -26,24 +26,35 @@ class Found(NamedTuple):
     at_edge: bool
 
 
-def search(attempt: Try, rates: Sequence[float], extensions: int) -> Found:
+def search(
+    attempt: Try,
+    rates: Sequence[float],
+    extensions: int,
+    curve: str = "loss",
+    largest: float = math.inf,
+) -> Found:
     """Return the rate whose final training loss, by sampling, has the least mean over seeds.
 
     Args:
         attempt: trains with some rates.
         rates: the grid, ascending at equal ratios.
         extensions: how often as many rates again may follow beyond an edge.
+        curve: the name of the loss.
+        largest: the largest rate that may be tried.
     """
     losses: dict[float, float] = {}
     grid = tuple(rates)
     for more in range(extensions + 1):
-        losses |= final_losses(attempt(grid))
+        losses |= final_losses(attempt(grid), curve)
         known = sorted(losses)
         best = min(known, key=lambda rate: (losses[rate], rate))
         at_edge = len(rates) > 1 and best in (known[0], known[-1])
         if not at_edge or more == extensions:
             break
-        grid = beyond(known, len(rates), up=best == known[-1])
+        further = beyond(known, len(rates), up=best == known[-1])
+        grid = tuple(rate for rate in further if rate <= largest)
+        if not grid:
+            break
     return Found(best, losses, at_edge)
 
 
@@ -55,9 +66,9 @@ def beyond(known: Sequence[float], count: int, up: bool) -> tuple[float, ...]:
     return tuple(float(f"{edge * ratio**k:.3g}") for k in steps)
 
 
-def final_losses(stored: Stored) -> dict[float, float]:
-    """Return the mean final training loss of each rate, infinite where a seed diverged."""
+def final_losses(stored: Stored, curve: str = "loss") -> dict[float, float]:
+    """Return the mean final value of a curve for each rate, infinite where a seed diverged."""
     rates, seeds = stored.identity["rates"], stored.identity["seeds"]
-    table = stored.arrays["loss"][-1].reshape(len(rates), len(seeds))
+    table = stored.arrays[curve][-1].reshape(len(rates), len(seeds))
     means = np.where(np.isfinite(table).all(1), table.mean(1), math.inf)
     return dict(zip(rates, map(float, means), strict=True))

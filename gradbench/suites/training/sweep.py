@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
 
 import jax
 from tqdm import tqdm
@@ -17,21 +16,22 @@ from gradbench.core.platform import check_platform
 from gradbench.core.precision import float64, single
 from gradbench.core.specs import family
 from gradbench.estimators.registry import claims_of, families_of, make_estimator
-from gradbench.metrics.untrained import trained_methods
-from gradbench.results.quantities import read_quantity
+from gradbench.models.structure import has_latent_weights
+from gradbench.results.quantities import LOSS, read_quantity
 from gradbench.results.runs import Stored, load
 from gradbench.results.store import Results
-from gradbench.suites.budget import in_words
 from gradbench.suites.instance import ProblemInstance, build, estimator
-from gradbench.suites.plan import Plan
+from gradbench.suites.plan import Plan, read_optimiser
 from gradbench.suites.suite import Suite
 from gradbench.suites.train import check_batch
 from gradbench.suites.training.budget import training_budget
-from gradbench.suites.training.errors import measure_errors
+from gradbench.suites.training.engine import advance
+from gradbench.suites.training.errors import OF_ESTIMATORS, measure_errors
 from gradbench.suites.training.group import Group, train_group
 from gradbench.suites.training.judge import Judge, make_judge
 from gradbench.suites.training.search import search
 from gradbench.suites.training.several import takes_several, trained_model
+from gradbench.suites.weight_optimisers import check_fit
 
 EXACT = "exact"  # the estimator whose runs are the reference
 # Lets workers do all of a suite: takes the results, the suite, its problems and the bar.
@@ -78,7 +78,7 @@ def train_suite(
             names_to_keep(suite.estimators),
         )
     with results, precision(suite):
-        runs = plan.runs(len(problems), len(suite.estimators), suite.replicates)
+        runs = plan.runs(len(problems), suite.estimators, suite.replicates)
         total = runs["search"] * plan.search.steps + runs["reported"] * plan.steps
         total += runs["reported"] * (plan.continuation.steps if plan.continuation else 0)
         with tqdm(
@@ -88,8 +88,7 @@ def train_suite(
                 spread(results, suite, problems, bar)
                 bar.reset(total)
             for built in problems:
-                for optimiser in plan.optimisers:
-                    train_methods(results, suite, built, optimiser, bar)
+                train_methods(results, suite, built, plan.optimisers, bar)
                 if let_go(len(suite.estimators)):
                     estimator.cache_clear()
     return results
@@ -101,60 +100,101 @@ def is_exact(spec: str) -> bool:
 
 
 def train_methods(
-    results: Results, suite: Suite, built: ProblemInstance, optimiser: str, bar: tqdm
+    results: Results,
+    suite: Suite,
+    built: ProblemInstance,
+    optimisers: Sequence[str],
+    bar: tqdm,
 ) -> None:
-    """Train and measure all estimators with one optimiser, the exact gradient first.
+    """Train and measure all estimators with some optimisers, the exact gradient first.
+
+    The compiled programs of an estimator are let go when all optimisers are done with it, or at the
+    end where they all go on with one and the same estimator.
 
     Args:
         results: the directory of results, open to write.
         suite: the suite, whose estimators are taken.
         built: the problem.
-        optimiser: the optimiser.
+        optimisers: the optimisers, which share programs where they differ in numbers alone.
         bar: the bar of progress.
 
     Raises:
         GradbenchError: the results cannot be written.
     """
-    plan = plan_of(suite)
+    plan, references = plan_of(suite), dict[str, Group]()
     judge = _judge(plan, built)
-    reference: Group | None = None
     for spec in sorted(suite.estimators, key=lambda spec: not is_exact(spec)):
-        name = f"{built.problem.name}, {optimiser}, {spec}"
+        for optimiser in optimisers:
+            if spec in plan.with_optimiser(optimiser, suite.estimators):
+                how = (optimiser, spec, judge, references.get(optimiser), bar)
+                reported = _train_method(results, suite, built, *how)
+                if is_exact(spec):
+                    references[optimiser] = reported
+        if plan.continuation is None:
+            _forget_programs()
+    _forget_programs()
 
-        def group(rates: tuple[float, ...], phase: str, seeds: range, spec: str = spec) -> Group:
-            own = plan.search if phase == "search" else plan
-            how = (rates, tuple(seeds), own, suite.dtype)
-            return Group(built, spec, optimiser, phase, *how, judge=judge)
 
-        def attempt(rates: tuple[float, ...], name: str = name, group: Any = group) -> Stored:
-            bar.set_description(f"{name}: rates")
-            tried = group(rates, "search", search_seeds(suite))
-            if rates != plan.rates:
-                bar.total += len(tried.lanes) * tried.plan.steps
-            train_group(results, tried, bar.update)
-            stored = load(results, "runs", tried.identity)
-            assert stored is not None  # by train_group
-            return stored
+def _forget_programs() -> None:
+    """Let the compiled programs of estimators go; those of networks are used for others too."""
+    for program in (advance, *OF_ESTIMATORS):
+        program.clear_cache()
 
-        fixed = len(plan.rates) == 1
-        rate = plan.rates[0] if fixed else search(attempt, plan.rates, plan.extensions).rate
-        reported = group((rate,), "report", range(suite.replicates))
-        bar.set_description(name)
-        train_group(results, reported, bar.update)
-        if plan.continuation is not None:
-            bar.set_description(f"{name}: continued")
-            train_group(results, reported.continued(), bar.update)
-        if is_exact(spec):
-            reference = reported
-        if plan.measured:
-            bar.set_description(f"{name}: errors")
-            measure_errors(results, reported, "own", reported, suite.draws)
-            if reference is not None:
-                measure_errors(results, reported, "exact", reference, suite.draws)
+
+def _train_method(
+    results: Results,
+    suite: Suite,
+    built: ProblemInstance,
+    optimiser: str,
+    spec: str,
+    judge: Judge | None,
+    reference: Group | None,
+    bar: tqdm,
+) -> Group:
+    """Train an estimator with an optimiser, and measure it along its runs and the reference's."""
+    plan, grid = plan_of(suite), plan_of(suite).rates_of(optimiser)
+    name = f"{built.problem.name}, {optimiser}, {spec}"
+
+    def group(rates: tuple[float, ...], phase: str, seeds: range) -> Group:
+        own = plan.search if phase == "search" else plan
+        how = (rates, tuple(seeds), own, suite.dtype)
+        return Group(built, spec, optimiser, phase, *how, judge=judge)
+
+    def attempt(rates: tuple[float, ...]) -> Stored:
+        bar.set_description(f"{name}: rates")
+        tried = group(rates, "search", search_seeds(suite))
+        if rates != grid:
+            bar.total += len(tried.lanes) * tried.plan.steps
+        train_group(results, tried, bar.update)
+        stored = load(results, "runs", tried.identity)
+        assert stored is not None  # by train_group
+        return stored
+
+    how = (grid, plan.extensions, _searched_by(plan), read_optimiser(optimiser).largest)
+    rate = grid[0] if len(plan.rates) == 1 else search(attempt, *how).rate
+    reported = group((rate,), "report", range(suite.replicates))
+    bar.set_description(name)
+    train_group(results, reported, bar.update)
+    if plan.continuation is not None:
+        bar.set_description(f"{name}: continued")
+        train_group(results, reported.continued(), bar.update)
+    if plan.measured:
+        bar.set_description(f"{name}: errors")
+        along = reported if is_exact(spec) else reference
+        measure_errors(results, reported, "own", reported, suite.draws)
+        if along is not None:
+            measure_errors(results, reported, "exact", along, suite.draws)
+    return reported
 
 
 def _judge(plan: Plan, built: ProblemInstance) -> Judge | None:
     return None if plan.result is None else make_judge(built, read_quantity(plan.result))
+
+
+def _searched_by(plan: Plan) -> str:
+    """Return the curve that rates are searched by, one of the training data."""
+    quantity = LOSS if plan.result is None else read_quantity(plan.result)
+    return quantity.name if quantity.searched else LOSS.name
 
 
 def search_seeds(suite: Suite) -> range:
@@ -200,73 +240,29 @@ def build_problems(suite: Suite, seed: int) -> Iterator[ProblemInstance]:
                         f"{spec} has the gradient of a bound, which is no error of that of the "
                         "loss; give measured = 0"
                     )
+            _check_optimisers(suite, built)
             _judge(plan, built)
         except GradbenchError as error:
             raise GradbenchError(f"problem {problem.name!r}: {error}") from None
         yield built
 
 
-def describe_training(suite: Suite, seed: int, directory: Path, force: bool = False) -> str:
-    """Return what ``train_suite`` would do, with the budget of the search and of all of it.
-
-    Args:
-        suite: the suite, with a ``plan``.
-        seed: of the data.
-        directory: that of the results.
-        force: also describe what is refused without it.
-
-    Raises:
-        GradbenchError: as ``train_suite``.
-    """
+def _check_optimisers(suite: Suite, built: ProblemInstance) -> None:
+    """Refuse optimisers of weights that do not fit the network, or the estimators with them."""
     plan = plan_of(suite)
-    with precision(suite):
-        problems = list(build_problems(suite, seed))
-        asked = training_budget(suite, problems)
-        units = {one.problem.name: one.units for one in problems}
-    if not force:
-        asked.check(suite.name)
-    runs = plan.runs(len(suite.problems), len(suite.estimators), suite.replicates)
-    rates = f"{len(plan.rates)} rates from {plan.rates[0]:g} to {plan.rates[-1]:g}"
-    lines = [
-        f"suite {suite.name!r}, seed {seed}: {suite.title}",
-        *(f"  problem {name}: {said}" for name, said in units.items()),
-        f"  estimators: {', '.join(suite.estimators)}",
-        f"  optimisers: {', '.join(plan.optimisers)}",
-        f"  runs of {plan.steps:,} steps of {plan.batch} examples:",
-        f"  {runs['search']:,} to search the rate, {rates} x {plan.search_seeds} seeds for each "
-        f"method, at most {runs['most']:,} where the best rate stays at an edge",
-        f"  {runs['reported']:,} reported, {suite.replicates} seeds for each method, none of the "
-        "search",
-    ]
-    if plan.search_steps is not None:
-        lines[-2] += f", of {plan.search_steps:,} steps each"
-    if not runs["search"]:
-        lines[-2] = f"  none to search the rate, which is {plan.rates[0]:g}"
-    if plan.bound_samples and (several := list(filter(takes_several, suite.estimators))):
-        lines.append(
-            f"  bounds of {plan.bound_samples} samples are trained by {', '.join(several)}"
-        )
-    if plan.continuation:
-        then = plan.continuation
-        lines.append(f"  each of these goes on for {then.steps:,} steps with {then.estimator}")
-    if plan.result:
-        quantity = read_quantity(plan.result)
-        lines.append(f"  judged by the {quantity.title}: {quantity.better} is better")
-    if plan.measured:
-        steps = ", ".join(f"{step:,}" for step in plan.measured_steps)
-        lines.append(
-            f"  errors of gradients at the steps {steps}: {suite.draws} draws on {plan.examples} "
-            "examples"
-        )
-    lines.append(f"  {in_words(asked.hours, asked.gigabytes, asked.disk)}")
-    total = len(suite.problems) * len(plan.optimisers) * len(suite.estimators)
-    lines.append(f"  {directory}: {_trained(directory)} of {total} methods are trained")
-    return "\n".join(lines)
-
-
-def _trained(directory: Path) -> int:
-    """Return how many methods are trained in a directory, 0 where there are no results."""
-    try:
-        return trained_methods(Results.open(directory))
-    except GradbenchError:
-        return 0
+    for optimiser in plan.optimisers:
+        spec = read_optimiser(optimiser)
+        if spec.weights is None:
+            continue
+        if not has_latent_weights(built.network):
+            raise GradbenchError(
+                f"{spec.name} is an optimiser of binary weights, which the network does not have; "
+                "add [network.weights], or take another optimiser"
+            )
+        for name in plan.with_optimiser(optimiser, suite.estimators):
+            try:
+                check_fit(spec.name, name, built.network.noise)
+            except GradbenchError as error:
+                raise GradbenchError(
+                    f"{error}, or say in [training.only] which estimators it trains with"
+                ) from None

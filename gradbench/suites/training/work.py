@@ -5,9 +5,13 @@ from typing import Any
 
 import jax
 
+from gradbench.core.contract import Loss
+from gradbench.estimators import reinforce
+from gradbench.models.structure import has_latent_weights
 from gradbench.suites.instance import ProblemInstance, estimator
 
 _SMALL = 50_000  # operations: a network of more keeps all cores busy alone
+_SHARING = 32  # examples of a batch, which share the draw of binary weights
 
 
 def operations(built: ProblemInstance) -> float:
@@ -24,12 +28,21 @@ def is_small(built: ProblemInstance) -> bool:
     return operations(built) <= _SMALL
 
 
+def sampled_loss(network: Any) -> Loss:
+    """Return the loss of a network by sampling: of its states, and of binary weights."""
+    if has_latent_weights(network) and network.inner_model is not None:
+        network = network.with_activations(reinforce)
+    return estimator("reinforce", network)
+
+
 @lru_cache(maxsize=512)
 def _operations(network: Any, form: Any, example: tuple[tuple[tuple[int, ...], Any], ...]) -> float:
     """Return the operations that the compiler counts in the program, which is not run."""
-    leaves = [jax.ShapeDtypeStruct((1, *shape), kind) for shape, kind in example]
+    count = _SHARING if has_latent_weights(network) else 1
+    leaves = [jax.ShapeDtypeStruct((count, *shape), kind) for shape, kind in example]
     key = jax.eval_shape(lambda: jax.random.key(0))
     params = jax.eval_shape(network.init, key)
-    program = jax.jit(estimator("reinforce", network)).lower(params, key, form.unflatten(leaves))
+    program = jax.jit(sampled_loss(network)).lower(params, key, form.unflatten(leaves))
     counted: Any = program.cost_analysis() or {}
-    return float(counted.get("flops", 2 * sum(leaf.size for leaf in jax.tree.leaves(params))))
+    plain = 2 * count * sum(leaf.size for leaf in jax.tree.leaves(params))
+    return float(counted.get("flops", plain)) / count

@@ -68,11 +68,16 @@ class _Methods(Loop[Method]):
     ) -> None:
         super().__init__(results, suite, bar)
         self.problems, self.plan = problems, plan_of(suite)
-        self.exact = [spec for spec in suite.estimators if is_exact(spec)]
-        self.others = [spec for spec in suite.estimators if not is_exact(spec)]
         for number in range(len(problems)):
             for optimiser in self.plan.optimisers:
-                self._add(number, optimiser, self.exact[:1] or self.others)
+                exact, others = self._estimators(optimiser)
+                self._add(number, optimiser, exact[:1] or others)
+
+    def _estimators(self, optimiser: str) -> tuple[list[str], list[str]]:
+        """Return the estimators of an optimiser: those that are the exact gradient, and others."""
+        every = self.plan.with_optimiser(optimiser, self.suite.estimators)
+        exact = [spec for spec in every if is_exact(spec)]
+        return exact, [spec for spec in every if spec not in exact]
 
     def _add(self, problem: int, optimiser: str, estimators: Sequence[str]) -> None:
         for spec in estimators:
@@ -86,9 +91,8 @@ class _Methods(Loop[Method]):
     def job(self, what: Method) -> Job:
         """Return a method, with all that is stored of it and of the exact gradient before it."""
         built = self.problems[what.problem]
-        before = [spec for spec in self.exact if spec != what.estimator]
-        if is_exact(what.estimator):
-            before = self.exact[: self.exact.index(what.estimator)]
+        exact, _ = self._estimators(what.optimiser)
+        before = exact[: exact.index(what.estimator)] if is_exact(what.estimator) else exact
         estimators = (*before, what.estimator)
         folders = [
             self.results.directory.joinpath(kind, *map(file_name, names))
@@ -117,10 +121,11 @@ class _Methods(Loop[Method]):
     def ended(self, what: Method, draws: int, seconds: float) -> None:
         """Count the steps of a method; after the exact gradient, add what is measured along it."""
         plan, reported = self.plan, self.suite.replicates
-        searched = len(plan.rates) * plan.search_seeds if len(plan.rates) > 1 else 0
+        searched = plan.searched(what.optimiser)
         then = plan.continuation.steps if plan.continuation else 0
         self.bar.update(searched * plan.search.steps + reported * (plan.steps + then))
         self.bar.set_description(self.name(what))
         if is_exact(what.estimator):
-            after = self.exact.index(what.estimator) + 1
-            self._add(what.problem, what.optimiser, self.exact[after : after + 1] or self.others)
+            exact, others = self._estimators(what.optimiser)
+            after = exact.index(what.estimator) + 1
+            self._add(what.problem, what.optimiser, exact[after : after + 1] or others)

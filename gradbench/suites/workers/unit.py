@@ -121,7 +121,7 @@ def _measure(job: Job, results: Results) -> None:
     built = _built(job.problem, job.seed, job.replicate)
     if job.optimiser is not None:
         with tqdm(total=0, disable=True) as bar:
-            train_methods(results, job.suite, built, job.optimiser, bar)
+            train_methods(results, job.suite, built, (job.optimiser,), bar)
         return
     if job.epoch is None:
         cells.train_problem(results, built, job.retrain)

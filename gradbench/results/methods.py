@@ -1,0 +1,32 @@
+"""Which estimators of a suite of training are trained with which optimiser."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+
+def estimators_with(
+    only: Mapping[str, Sequence[str]] | None, optimiser: str, estimators: Sequence[str]
+) -> list[str]:
+    """Return those of some estimators that train with an optimiser: all, if nothing else is said.
+
+    Args:
+        only: the estimators of optimisers that train with these alone.
+        optimiser: the optimiser.
+        estimators: those of the suite.
+    """
+    chosen = (only or {}).get(optimiser, estimators)
+    return [name for name in estimators if name in chosen]
+
+
+def methods_of(suite: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """Yield problem, optimiser and estimator of all methods of a suite, as a manifest has it."""
+    plan = suite["plan"]
+    for problem in suite["problems"]:
+        for optimiser in plan["optimisers"]:
+            for name in estimators_with(plan.get("only"), optimiser, suite["estimators"]):
+                yield problem["name"], optimiser, name
+
+
+def are_paired(plan: Mapping[str, Any]) -> bool:
+    """Return whether estimators and optimisers were chosen together, so that all are compared."""
+    return bool(plan.get("only"))
