@@ -12,6 +12,8 @@ from gradbench.plots.view import View
 
 Share = Literal["row", "col", "all", "none"] | bool
 _FOLDED = 2  # columns of a single row of panels in a column of a paper
+_LINE = 4  # those of a wide figure, where there are more than
+_MOST = 6
 _PANELS = 0.72  # the share of the width that panels have, beside labels and legends
 _EM = 0.55  # the width of a letter, of the size of its font
 _HEADER: dict[str, Any] = {"xycoords": "axes fraction", "textcoords": "offset points"}
@@ -28,7 +30,7 @@ def grid(
     """Return a figure and its axes [rows, columns], with headers above and at the right.
 
     In a narrow figure, rows and columns change places if there are more columns, and a single row
-    is folded. The array of axes stays the same.
+    is folded, as one of very many columns is in a wide figure. The array of axes stays the same.
 
     Args:
         view: the options of the figure.
@@ -39,10 +41,11 @@ def grid(
         height: inches of a panel; by default, what suits its width.
     """
     turned = is_turned(view, len(rows), len(columns))
-    folded = view.narrow and len(rows) == 1 and len(columns) > _FOLDED
+    folded = len(rows) == 1 and len(columns) > (_FOLDED if view.narrow else _MOST)
     shape = (len(columns), len(rows)) if turned else (len(rows), len(columns))
     if folded:
-        shape = (-(-len(columns) // _FOLDED), _FOLDED)
+        most = _FOLDED if view.narrow else _LINE
+        shape = (-(-len(columns) // most), most)
     width = view.inches(shape[1])
     least, most = (1.0, 1.2 if shape[0] > 2 else 1.6) if view.narrow else (1.3, 2.0)
     height = height or min(max(0.95 * width / shape[1], least), most)
@@ -53,7 +56,8 @@ def grid(
         axes = axes.T if turned else axes
     else:
         axes = _folded(figure, shape, len(columns), sharey, sharex)
-    _write_headers(axes, rows, columns, turned, folded)
+    line = _LINE if folded and not view.narrow else None
+    _write_headers(axes, rows, columns, turned, folded, line)
     return figure, axes
 
 
@@ -85,12 +89,17 @@ def _folded(
 
 
 def _write_headers(
-    axes: Any, rows: Sequence[str], columns: Sequence[str], turned: bool, folded: bool
+    axes: Any,
+    rows: Sequence[str],
+    columns: Sequence[str],
+    turned: bool,
+    folded: bool,
+    line: int | None,
 ) -> None:
     above, beside = (rows, columns) if turned else (columns, rows)
     placed = axes.T if turned else axes
     for ax, text in zip(placed[0], above, strict=True):
-        write_above(ax, text, len(above))
+        write_above(ax, text, line or len(above))
     for ax, text in zip(() if folded else placed[:, -1], beside, strict=not folded):
         if text:
             write_beside(ax, text)

@@ -42,7 +42,7 @@ def _each_swept(suite: Suite, frame: pd.DataFrame) -> Iterator[Part]:
     data="learning",
     parts=_each_judged,
     suites=["learning"],
-    caption="What the methods are judged by, of test examples, along the training: the median over "
+    caption="What the methods are judged by along the training: the median over "
     "seeds, and the band from the least to the greatest. A dotted line is where the second phase "
     "begins, with one estimator for all methods.",
     order=190,

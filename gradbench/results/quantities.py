@@ -60,7 +60,7 @@ _KNOWN = {
     for one in (
         Quantity("precision", "precision at {at}", larger=True, share=True, options={"at": 100}),
         Quantity("bound", "bound of -log p, test data", options={"samples": 100}),
-        Quantity("mode_loss", "training loss at the mode of the weights", searched=True),
+        Quantity("mode_loss", "loss at the mode of weights", searched=True),
     )
 }
 

@@ -146,3 +146,27 @@ def test_headers_of_optimisers_do_not_run_into_one_another(kind, tmp_path):
     assert len(boxes) == 4
     for k, box in enumerate(boxes):
         assert not any(box.overlaps(other) for other in boxes[:k])
+
+
+def test_many_optimisers_are_folded_in_lines_and_each_method_has_a_line_of_accuracies(tmp_path):
+    weights = "bayesian_learning_rule(examples=1297)"
+    optimisers = ["adam", weights, *(f"nesterov(momentum=0.{k})" for k in range(1, 6)), "sgd"]
+    place = trained.write_runs(
+        tmp_path / "r",
+        seeds=2,
+        optimisers=optimisers,
+        problems=("a",),
+        estimators=["psa", "arm"],
+        measured=0,
+        only={weights: ["arm"]},
+    )
+    frame = metrics.learning(place)
+    figure = plots.learning(frame)
+    figure.canvas.draw()
+    boxes = [ax.title.get_window_extent() for ax in figure.axes]
+    assert len(boxes) == 8 and len({round(box.y0) for box in boxes}) == 2
+    for k, box in enumerate(boxes):
+        assert not any(box.overlaps(other) for other in boxes[:k])
+    (ax,) = plots.accuracies(frame).axes
+    labels = [tick.get_text() for tick in ax.get_yticklabels()]
+    assert len(labels) == 15 and f"ARM, {weights}" in labels and f"PSA, {weights}" not in labels

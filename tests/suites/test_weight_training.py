@@ -249,7 +249,7 @@ def test_the_report_ranks_all_methods_of_a_problem_together(results):
         "straight_through with adam",
     }
     page = gradbench.write_report(results.directory).read_text()
-    assert "the least training loss at the mode of the weights has" in page
+    assert "the least loss at the mode of weights has" in page
     assert describe(results.directory.parent / "suite.toml", out=results.directory).endswith(
         "3 of 3 methods are trained"
     )
@@ -376,6 +376,6 @@ def test_train_weights_has_both_kinds_of_activations_and_optimisers_of_all_paper
 def test_the_quick_form_of_train_weights_trains_networks_of_binary_weights(tmp_path):
     found = run("train-weights", tmp_path / "r", quick=True, progress=False)
     ranked = metrics.trained(found.directory)
-    assert len(ranked) == 8 and (ranked["diverged"] == 0).all()
+    assert len(ranked) == 6 and (ranked["diverged"] == 0).all()
     assert (ranked.groupby("problem")["mode_accuracy"].max() > 0.7).all()
     assert ranked.groupby("problem")["rank"].min().eq(1).all()
