@@ -36,8 +36,8 @@ def _with_classes(suite: Suite, frame: pd.DataFrame) -> list[Part]:
     parts=_with_classes,
     suites=["learning"],
     caption="The share of test examples that are classified rightly at the end, by one sample of "
-    "the states, the mean of ten, and the mean field; of binary weights also by their more probable "
-    "states. Means over seeds.",
+    "the states, the mean of ten, and the mean field; of binary weights also by their more "
+    "probable states. Means over seeds.",
     order=210,
 )
 def accuracies(learning: pd.DataFrame, title: str = "", *, view: View) -> Figure:
