@@ -71,9 +71,8 @@ def _said(description: Network) -> str:
 def _refuse_unused(description: Network, uses: tuple[str, ...]) -> None:
     """Refuse keys that say something which the network would not do."""
     weights = description.weights
-    real = weights is not None and weights.activation is not None
     unused = {key: _said(description) for key in ("outputs", "states", "kl") if key not in uses}
-    if real:
+    if weights is not None and weights.activation is not None:
         unused |= {"noise": "a network with an activation"}
         if weights.activations is not None:
             raise GradbenchError(
@@ -129,7 +128,9 @@ def make_network(description: Network, inputs: int) -> AnyNetwork:
             activation = _Coded(activation, description.states)
         real = RealNetwork(tuple(layers), readout, activation)
         return BinaryWeights(real, noise=weights.noise)
-    inner = exact if weights.activations is None else _Estimated(weights.activations)
+    inner: Callable[[Model], Loss] = exact
+    if weights.activations is not None:
+        inner = _Estimated(weights.activations)
     return BinaryWeights(SBN(tuple(layers), readout, description.states), inner, weights.noise)
 
 
@@ -138,7 +139,7 @@ class _Coded:
     """An activation, with what the next layer reads in the place of its values -1 and +1."""
 
     activation: Callable[[Array], Array]
-    states: tuple[float, float]
+    states: tuple[float, ...]
 
     def __call__(self, a: Array) -> Array:
         low, high = self.states

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Annotated, NamedTuple
+from typing import Annotated, NamedTuple, TypeGuard
 
 from gradbench.core.errors import GradbenchError, did_you_mean
 from gradbench.core.fields import (
@@ -50,13 +50,13 @@ def read_optimiser(text: str) -> OptimiserSpec:
         GradbenchError: an unknown name, or arguments that it does not have.
     """
     name, arguments = parse_spec(text)
-    wrong = [key for key, value in arguments.items() if not _is_number(value)]
-    numbers = {key: float(value) for key, value in arguments.items() if key not in wrong}  # type: ignore[arg-type]
+    numbers = {key: float(value) for key, value in arguments.items() if _is_number(value)}
+    wrong = set(arguments) - set(numbers)
     if OPTIMISERS.resolve(name) is None and WEIGHT_OPTIMISERS.resolve(name) is not None:
         found = WEIGHT_OPTIMISERS.find(name)
         if wrong or set(numbers) - set(found.numbers) or found.lacking(numbers):
-            takes = ", ".join(found.numbers) or "no arguments"
-            raise GradbenchError(f"{name} takes {takes}, as numbers; write it so")
+            takes = f"{', '.join(found.numbers)}, as numbers" if found.numbers else "no arguments"
+            raise GradbenchError(f"{name} takes {takes}; write it so")
         found.make(min(1.0, found.largest), (*found.noises, "logistic")[0], **numbers)
         return OptimiserSpec(name, numbers, found)
     if OPTIMISERS.resolve(name) is None:
@@ -72,8 +72,10 @@ def read_optimiser(text: str) -> OptimiserSpec:
     return OptimiserSpec(name, numbers, None)
 
 
-def _is_number(value: object) -> bool:
-    return type(value) in (int, float) and abs(value) <= LARGEST  # type: ignore[arg-type, operator]
+def _is_number(value: object) -> TypeGuard[int | float]:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return abs(value) <= LARGEST
 
 
 def _optimiser(text: str) -> str:

@@ -69,8 +69,8 @@ class Group:
             "dtype": self.dtype,
             **{key: n for key in _LATER if (n := getattr(plan, key)) is not None},
         }
-        if read_optimiser(self.optimiser).weights is not None:
-            found["biases"] = asdict(plan.biases)  # type: ignore[call-overload]
+        if read_optimiser(self.optimiser).weights is not None and plan.biases is not None:
+            found["biases"] = asdict(plan.biases)
         if self.judged:
             found["result"] = plan.result
         if self.goes_on:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 import jax
 from tqdm import tqdm
@@ -137,7 +138,8 @@ def train_methods(
 
 def _forget_programs() -> None:
     """Let the compiled programs of estimators go; those of networks are used for others too."""
-    for program in (advance, *OF_ESTIMATORS):
+    programs: tuple[Any, ...] = (advance, *OF_ESTIMATORS)
+    for program in programs:
         program.clear_cache()
 
 
