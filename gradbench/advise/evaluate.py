@@ -14,6 +14,7 @@ from gradbench.advise.preselect import Chosen, choose, default_draws, name_of, n
 from gradbench.advise.results import Results, readable
 from gradbench.core.arguments import at_least, limit, positive
 from gradbench.core.contract import Batch, Model, Params
+from gradbench.core.devices import default_dtype
 from gradbench.core.errors import GradbenchError
 from gradbench.core.inputs import check_hash, checked, refuse_traced
 from gradbench.core.names import file_name, visible
@@ -179,6 +180,7 @@ def _evaluate(how: _Settings, directory: Path, end: float | None, progress: bool
         problems=(),
         estimators=tuple(dict.fromkeys([*known, *chosen.estimators])),
         draws=draws,
+        dtype=default_dtype(),
         figure="training" if along else "accuracy",
     )
     described = suite.as_dict() | {"problems": [built.described(suite.title)]}

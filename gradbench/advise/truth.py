@@ -225,8 +225,7 @@ def _sampled(
     cell = Cell(loss, params, batch, key, "the unbiased estimator", remedy)
     found = []
     for _, gradients in cell.draws(range(0, draws, size)):
-        with float64():
-            found.append([moments_of(rows) for rows in gradients])
+        found.append([moments_of(rows) for rows in gradients])
     blocks = tuple(
         Blocks(*(np.stack(part) for part in zip(*layer, strict=True)))
         for layer in zip(*found, strict=True)

@@ -9,7 +9,7 @@ import traceback
 from pathlib import Path
 
 from gradbench.cli.options import BAD_INPUT, OWN_ERROR
-from gradbench.core.errors import shortened
+from gradbench.core.errors import lacks_memory, shortened
 from gradbench.core.names import visible
 
 _SMALLER = "ask for less, such as narrower networks or fewer examples"
@@ -23,13 +23,15 @@ def told(error: Exception) -> tuple[str, int]:
     file.
     """
     reason = _first_line(error)
-    if isinstance(error, MemoryError):
-        return f"{reason or 'this machine has not enough memory'}; {_SMALLER}", BAD_INPUT
-    if "RESOURCE_EXHAUSTED" in reason:  # JAX has no class of its own for this
-        return f"{reason.removeprefix('RESOURCE_EXHAUSTED: ')}; {_SMALLER}", BAD_INPUT
+    if lacks_memory(error):
+        what = reason.removeprefix("RESOURCE_EXHAUSTED: ")
+        return f"{what or 'this machine has not enough memory'}; {_SMALLER}", BAD_INPUT
     if isinstance(error, OverflowError):
         return f"a number is too large ({reason}); give smaller ones", BAD_INPUT
-    if isinstance(error, OSError):  # such as a full disk behind the output
+    if isinstance(error, OSError) and error.filename is None and error.strerror:
+        what = f"the output cannot be written ({error.strerror})"
+        return f"{what}; check where it goes, and the space left there", BAD_INPUT
+    if isinstance(error, OSError):
         return f"{reason}; check the path and the space left there", BAD_INPUT
     kind = f"{type(error).__name__}: {reason}" if reason else type(error).__name__
     where = _written(error)

@@ -51,9 +51,28 @@ with_cache = click.option(
     "environment variable GRADBENCH_CACHE names (that of the user for caches).",
 )
 
+# For compute_on.
+with_device = click.option(
+    "--device",
+    metavar="cpu|gpu|tpu",
+    help="Compute on this kind of device (an accelerator, where JAX sees one).",
+)
+
 with_quiet = click.option(
     "--quiet", "-q", is_flag=True, help="Print nothing but warnings and what is wrong."
 )
+
+
+def compute_on(device: str | None) -> None:
+    """Let the rest of a command compute on a kind of device, that of JAX if none is given.
+
+    Raises:
+        GradbenchError: there is no such device.
+    """
+    if device is not None:
+        from gradbench.core.devices import computing_on
+
+        click.get_current_context().with_resource(computing_on(device))
 
 
 def with_json(command: F) -> F:

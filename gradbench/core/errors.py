@@ -22,6 +22,12 @@ class GradbenchError(ValueError):
         super().__init__(_concise(str(message)))
 
 
+def lacks_memory(error: BaseException) -> bool:
+    """Return whether an error says that there is not enough memory, of the host or of a device."""
+    # JAX has no class of its own for this.
+    return isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)
+
+
 def shortened(text: str, most: int = 60) -> str:
     """Return the text, with its middle left out where it is longer than so many letters."""
     if len(text) <= most:

@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from gradbench.core import canary
+from gradbench.core.devices import kind, on_host
 from gradbench.core.errors import GradbenchError
 from gradbench.core.precision import float64
 
@@ -74,27 +75,27 @@ def check_platform() -> None:
     """Refuse a platform whose compiled code computes wrong values; checked once per backend.
 
     What is computed is compiled as everything else in the process is, with its options and flags,
-    for the backend that computes by default; also where the call is inside ``jax.jit``.
+    for the backend that computes by default and, beside an accelerator, for the host; also where
+    the call is inside ``jax.jit``.
 
     Raises:
         GradbenchError: a value is wrong. The sentence names releases that are right.
     """
+    _check()
+    if kind() != "cpu":
+        with on_host():
+            _check()
+
+
+def _check() -> None:
     # The one option that a process may change after it has begun to compile.
-    key = (_backend(), bool(jax.config.read("jax_disable_most_optimizations")))
+    key = (kind(), bool(jax.config.read("jax_disable_most_optimizations")))
     if key not in _found:
         _found[key] = _find_wrong()
         if not _found[key]:
             canary.record(key[0])
     if _found[key]:
         raise GradbenchError(_refusal(key[0], _found[key]))
-
-
-def _backend() -> str:
-    """Return the platform of the device that computes by default, such as "cpu"."""
-    device = jax.config.jax_default_device  # type: ignore[attr-defined]
-    if device is None:
-        return jax.default_backend()
-    return device if isinstance(device, str) else str(device.platform)
 
 
 def _find_wrong() -> str:

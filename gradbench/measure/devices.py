@@ -11,18 +11,12 @@ import jax
 from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, UInt32
 
+from gradbench.core.devices import devices
+
 _AXIS = "draws"
 _CACHE = 1 << 18  # numbers of the largest array of a chunk, which then stay in a processor's cache
 _SHARE = 1 / 64  # of the memory of an accelerator, which this array takes at most
 _NUMBER = 8  # bytes
-
-
-def devices() -> list[Any]:
-    """Return the devices that compute unless told otherwise; the one that was chosen, if any."""
-    chosen = jax.config.jax_default_device  # type: ignore[attr-defined]
-    if chosen is None:
-        return list(jax.local_devices())
-    return list(jax.local_devices(backend=chosen)) if isinstance(chosen, str) else [chosen]
 
 
 def chunk_numbers() -> int:

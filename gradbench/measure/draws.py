@@ -19,6 +19,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from gradbench.core.contract import Batch, Loss, Params, is_deterministic, scalar_of
+from gradbench.core.devices import devices, in_full_precision, on_host, to_host
 from gradbench.core.errors import GradbenchError
 from gradbench.core.platform import check_platform
 from gradbench.core.precision import float64
@@ -27,7 +28,7 @@ from gradbench.core.pytrees import layer_vectors
 from gradbench.exact.moments import moments_work, unchecked_moments
 from gradbench.exact.size import largest_array
 from gradbench.measure.blocks import Block
-from gradbench.measure.devices import apart, chunk_numbers, devices, on_each
+from gradbench.measure.devices import apart, chunk_numbers, on_each
 from gradbench.measure.reduce import reduced
 
 BLOCKS = 32  # of a cell, at least
@@ -112,8 +113,8 @@ def measure(
 ) -> Iterator[Block]:
     """Yield the blocks of a plan, or those whose numbers are in ``blocks``.
 
-    Draws are made in the precision of ``params``, and their statistics in float64. Where all draws
-    are known to be equal, a single one is made.
+    Draws are made in the precision of ``params``, and their statistics in float64 on the host.
+    Where all draws are known to be equal, a single one is made.
 
     Args:
         loss: the estimator; ``jax.grad`` of it is a draw.
@@ -124,7 +125,7 @@ def measure(
         plan: how the draws are cut into blocks.
         blocks: numbers of blocks, all of the plan by default.
     """
-    exact = layer_vectors(gradient)
+    exact = to_host(layer_vectors(gradient))
     chunk = chunk_of(loss, params, batch, plan.block)
     same = is_deterministic(loss)
     once = draw_block(loss, 1, 1, params, batch, key, 0)[1] if same else ()
@@ -137,8 +138,8 @@ def measure(
             drawn = _draw_blocks(loss, plan.block, chunk, params, batch, key, firsts)
         for index, gradients in zip(indices, drawn, strict=True):
             count = min(plan.block, plan.draws - index * plan.block)
-            with float64():
-                *layers, network = reduced(*plan.sizes, gradients, exact, count)
+            with float64(), on_host():
+                *layers, network = reduced(*plan.sizes, to_host(gradients), exact, count)
             yield Block(index, tuple(layers), network)
 
 
@@ -152,7 +153,8 @@ def layer_moments(
     """
     if moments_work(loss, params, batch) > most:
         return None
-    found = unchecked_moments(loss, params, batch)
+    with on_host():
+        found = unchecked_moments(loss, *to_host((params, batch)))
     return tuple(zip(layer_vectors(found.mean), layer_vectors(found.variance), strict=True))
 
 
@@ -175,7 +177,8 @@ def draw(
     draw.
     """
     loss = make(numbers)
-    return jax.value_and_grad(lambda *args: scalar_of(loss(*args)))(params, key, batch)
+    with in_full_precision():
+        return jax.value_and_grad(lambda *args: scalar_of(loss(*args)))(params, key, batch)
 
 
 def draw_block(

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Array, PyTree
 
 from gradbench.core.contract import Batch, Model, Params
+from gradbench.core.devices import on_host, to_host
 from gradbench.core.errors import GradbenchError
 from gradbench.core.inputs import check_hash, checked, refuse_traced
 from gradbench.core.platform import check_platform
@@ -46,8 +47,8 @@ def exact_gradient(model: Model, params: Params, batch: Batch, memory: int = MEM
     """
     check_values(model, params, batch)
     check_platform()
-    with float64():
-        params, batch = doubled((params, batch))
+    with float64(), on_host():
+        params, batch = to_host(doubled((params, batch)))
         route = route_of(model)
         refuse_large(route.size(model, params, batch), params, batch, memory)
         value, gradient = _value_and_gradient(route, model, params, batch)

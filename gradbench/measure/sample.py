@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 from gradbench.core.arguments import at_least
 from gradbench.core.callables import check_loss
 from gradbench.core.contract import Batch, Loss, Params, scalar_of
+from gradbench.core.devices import on_host, to_host
 from gradbench.core.errors import GradbenchError
 from gradbench.core.inputs import check_data, checked, refuse_traced
 from gradbench.core.precision import float64
@@ -88,8 +89,7 @@ def draws(
         each = draw_block(loss, size, chunk, params, batch, key, np.uint32(first))
         values, gradients = each
         rows = tuple(part[: count - first] for part in (values[:, None], *gradients))
-        with float64():
-            moments = jax.tree.map(np.asarray, [moments_of(part) for part in rows])
+        moments = jax.tree.map(np.asarray, [moments_of(part) for part in rows])
         found.append([Moments(int(part[0]), part[1], part[2]) for part in moments])
         if stacked:
             kept.append(rows)
@@ -112,12 +112,15 @@ def draws(
     return Draws(count, float(value.mean[0]), spread, mean, variance, se, whole[:, 0], gradients)
 
 
-@jax.jit
 def moments_of(rows: Array) -> tuple[Array, Array, Array]:
-    """Return count, mean [P] and sum of squared deviations [P] of draws [n, P], as arrays.
+    """Return count, mean [P] and sum of squared deviations [P] of draws [n, P], in float64."""
+    with float64(), on_host():
+        found: tuple[Array, Array, Array] = _moments_of(to_host(rows))
+        return found
 
-    To be called inside ``float64()``.
-    """
+
+@jax.jit
+def _moments_of(rows: Array) -> tuple[Array, Array, Array]:
     rows = rows.astype(float)
     mean = jnp.mean(rows, axis=0)
     return jnp.float64(len(rows)), mean, jnp.sum((rows - mean) ** 2, axis=0)

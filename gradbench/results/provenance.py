@@ -14,15 +14,17 @@ _SOURCE = Path(__file__).resolve().parents[1]
 def provenance() -> dict[str, object]:
     """Return what a reader needs to reproduce results, for JSON; unknown entries are None.
 
-    ``device`` is the kind of the accelerator or "cpu" and ``devices`` the number that JAX sees.
+    ``device`` is the kind of the accelerator or "cpu" and ``devices`` the number that computes.
     ``commit`` is the commit of the checkout that gradbench runs from, and ``modified`` says whether
     the package differs from it. ``plugins``, if any were loaded, are the names of files and
     packages with their digests and versions. ``canary`` holds the backends whose compiled code was
     checked before anything was measured, see ``gradbench.core.platform``: {"cpu": "passed"}.
     """
-    import jax  # imported late: reading results must not pay for it
+    # Imported late, as it loads JAX: reading results must not pay for it.
 
-    devices = jax.devices()
+    from gradbench.core.devices import devices, kind
+
+    found = devices()
     return {
         "gradbench": _version("gradbench"),
         "jax": _version("jax"),
@@ -30,9 +32,9 @@ def provenance() -> dict[str, object]:
         "numpy": _version("numpy"),
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
-        "backend": jax.default_backend(),
-        "device": devices[0].device_kind,
-        "devices": len(devices),
+        "backend": kind(),
+        "device": found[0].device_kind,
+        "devices": len(found),
         "cores": os.cpu_count(),
         "canary": canary.passed() or None,
         **checkout(_SOURCE),

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
 from gradbench.core.arguments import as_int
+from gradbench.core.devices import default_dtype
 from gradbench.core.errors import GradbenchError, did_you_mean
 from gradbench.core.fields import Checked, Count, Distinct, Estimator, Items, Named, Text
 from gradbench.suites.config import Document, Faults, shown
@@ -38,7 +39,7 @@ class SuiteTable:
     draws: Count
     averages: Annotated[tuple[Count, ...], Items(0, distinct=True)] = ()
     replicates: Count = 1
-    dtype: Literal["float32", "float64"] = "float64"
+    dtype: Literal["float32", "float64"] | None = None  # that of the device
     figure: Annotated[str, Checked(_figure)] = "accuracy"
     reference: Sampled | None = None
     quick: dict[str, Any] | None = None
@@ -182,7 +183,7 @@ def load_suite(name_or_path: str | os.PathLike[str], quick: bool = False) -> Sui
         draws=table.draws,
         averages=table.averages,
         replicates=table.replicates,
-        dtype=table.dtype,
+        dtype=table.dtype or default_dtype(),
         figure=table.figure,
         by=by,
         plan=table.training,

@@ -22,6 +22,7 @@ from jaxtyping import Array, Float
 
 from gradbench.core.compiling import compile_plainly
 from gradbench.core.contract import Batch, Loss, Params
+from gradbench.core.devices import in_full_precision
 from gradbench.core.precision import single
 from gradbench.core.pytrees import layer_vectors
 from gradbench.core.surrogate import SurrogateLoss
@@ -172,7 +173,8 @@ def draws_of(
     """Return the draws of value and gradient for every key, under jit, scan and vmap."""
 
     def draw(key: Array) -> Array:
-        return vector(*jax.value_and_grad(loss)(params, key, batch))
+        with in_full_precision():
+            return vector(*jax.value_and_grad(loss)(params, key, batch))
 
     found = jax.lax.map(jax.vmap(draw), keys)
     return found.reshape(-1, found.shape[-1])

@@ -45,7 +45,8 @@ def failing(monkeypatch, capsys, tmp_path):
         (MemoryError("Unable to allocate 74 GiB"), "Unable to allocate 74 GiB; ask for less"),
         (RuntimeError("RESOURCE_EXHAUSTED: Out of memory\nstack"), "Out of memory; ask for"),
         (OverflowError("int too large"), "a number is too large (int too large); give smaller"),
-        (OSError(28, "No space left on device"), "No space left on device; check the path"),
+        (OSError(28, "No space left", "here"), "[Errno 28] No space left: 'here'; check the path"),
+        (OSError(28, "No space left on device"), "cannot be written (No space left on device); "),
         (GradbenchError(f"unknown {'x' * 10**6!r}; choose"), "...x"),
     ],
 )

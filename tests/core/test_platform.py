@@ -42,7 +42,7 @@ def wrong(unchecked, monkeypatch):
 def looks(unchecked, monkeypatch):
     """The backends on which the canary has looked, one entry for each time."""
     found = []
-    monkeypatch.setattr(platform, "_find_wrong", lambda: found.append(platform._backend()) or "")
+    monkeypatch.setattr(platform, "_find_wrong", lambda: found.append(platform.kind()) or "")
     return found
 
 
@@ -103,7 +103,7 @@ def test_the_canary_runs_once_per_backend_and_compiler_option(looks, monkeypatch
     with jax.default_device(jax.devices()[0]):  # the same backend
         check_platform()
     assert len(looks) == 1
-    monkeypatch.setattr(platform, "_backend", lambda: "another")
+    monkeypatch.setattr(platform, "kind", lambda: "another")
     check_platform()
     check_platform()
     assert looks == [jax.default_backend(), "another"]

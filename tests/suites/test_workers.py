@@ -1,5 +1,6 @@
 """Runs by several workers end in what a serial run stores, whatever happens to a worker."""
 
+import itertools
 import json
 import os
 import signal
@@ -16,6 +17,7 @@ from here import Here
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gradbench.core import atomic
 from gradbench.core.errors import GradbenchError, GradbenchWarning
 from gradbench.results.store import Results
 from gradbench.suites import runner
@@ -54,7 +56,11 @@ def run(suite, out, **options):
     return runner.run(suite, out, progress=False, **options)
 
 
-def test_jobs_on_files_end_in_the_results_of_a_serial_run(finished_run, tmp_path, by, capsys):
+def test_jobs_on_files_end_in_the_results_of_a_serial_run_whatever_clocks_say(
+    finished_run, tmp_path, by, capsys, monkeypatch
+):
+    clocks = itertools.cycle([4e9, 0.0, 1e9, -5.0])  # of machines that disagree
+    monkeypatch.setattr(time, "time", lambda: next(clocks))
     by(engine := Here())
     runner.run(finished_run / "suite.toml", tmp_path / "results")
     assert stored(tmp_path / "results") == stored(finished_run / "results")
@@ -149,6 +155,66 @@ def test_a_worker_without_memory_is_told_in_one_sentence(finished_run, tmp_path,
     monkeypatch.setattr(unit, "_measure", full)
     with pytest.raises(GradbenchError, match="has not enough memory"):
         run(finished_run / "suite.toml", tmp_path / "results")
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (RuntimeError("RESOURCE_EXHAUSTED: Out of memory\nstack"), "has not enough memory"),
+        (OSError(28, "No space left on device"), "cannot keep files of its own"),
+        (OSError(30, "Read-only file system"), "let TMPDIR name another folder"),
+    ],
+)
+@pytest.mark.slow
+def test_a_worker_without_disk_or_memory_is_told_with_its_machine_and_others_go_on(
+    finished_run, tmp_path, by, monkeypatch, error, words
+):
+    honest, jobs = unit._measure, []
+
+    def fail(job, results):
+        jobs.append(job)
+        if len(jobs) == 5:
+            raise error
+        honest(job, results)
+
+    suite, out = finished_run / "suite.toml", tmp_path / "results"
+    monkeypatch.setattr(unit, "_measure", fail)
+    by(Here())
+    with pytest.raises(GradbenchError) as caught:
+        run(suite, out)
+    assert f"a worker on {os.uname().nodename} " in str(caught.value)
+    assert words in str(caught.value) and "\n" not in str(caught.value)
+    kept = tiny.numbers(out)
+    assert kept and kept.items() <= tiny.numbers(finished_run / "results").items()
+    by(Here())
+    run(suite, out)
+    assert stored(out) == stored(finished_run / "results")
+
+
+def test_a_worker_whose_own_disk_is_full_names_its_machine(finished_run, tmp_path, by, monkeypatch):
+    def full(path, data):
+        with atomic.guard("write", path):
+            raise OSError(28, "No space left on device")
+
+    by(Here())
+    monkeypatch.setattr(unit.Results, "write", lambda self, path, data: full(path, data))
+    job = SimpleNamespace(
+        versions={}, device="cpu", files=(), manifest={}, optimiser=None, epoch=None
+    )
+    monkeypatch.setattr(unit, "_measure", lambda job, results: results.write(tmp_path, b""))
+    with pytest.raises(GradbenchError) as error:
+        unit.perform(job, None)
+    assert f"a worker on {os.uname().nodename} cannot keep files" in str(error.value)
+
+
+def test_a_worker_without_the_device_of_the_run_is_told_in_one_sentence(
+    finished_run, tmp_path, by, monkeypatch
+):
+    by(Here())
+    monkeypatch.setattr(loop, "kind", lambda: "gpu")
+    with pytest.raises(GradbenchError, match="has no gpu, and the run has; give") as error:
+        run(finished_run / "suite.toml", tmp_path / "results")
+    assert "\n" not in str(error.value) and tiny.numbers(tmp_path / "results") == {}
 
 
 def test_workers_of_both_kinds_or_none_are_refused_before_anything_is_written(tmp_path):

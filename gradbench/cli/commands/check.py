@@ -5,7 +5,15 @@ from typing import Any
 import click
 
 from gradbench.cli import complete
-from gradbench.cli.options import FAILED, WHOLE, say, with_cache, with_quiet
+from gradbench.cli.options import (
+    FAILED,
+    WHOLE,
+    compute_on,
+    say,
+    with_cache,
+    with_device,
+    with_quiet,
+)
 
 
 @click.command(short_help="Find what an estimator is really exact for.")
@@ -13,16 +21,24 @@ from gradbench.cli.options import FAILED, WHOLE, say, with_cache, with_quiet
 @click.option("--all", "every", is_flag=True, help="Check every estimator there is.")
 @click.option("--claim", metavar="CLASS", help="The class to check, instead of the registry's.")
 @click.option("--seed", type=WHOLE, default=0, help="Seed of problems and draws (0).")
+@with_device
 @with_quiet
 @with_cache
 def command(
-    estimators: tuple[str, ...], every: bool, claim: Any, seed: int, no_cache: bool, quiet: bool
+    estimators: tuple[str, ...],
+    every: bool,
+    claim: Any,
+    seed: int,
+    device: str | None,
+    no_cache: bool,
+    quiet: bool,
 ) -> int:
     """Print certificates of estimators: names, or module:function; return 1 where one is wrong."""
     from gradbench.core.compiling import compile_quickly, kept_programs
     from gradbench.core.progress import Progress
 
     compile_quickly()
+    compute_on(device)
     import jax
 
     # The many small programs run for milliseconds: compiling them is what takes time.

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from gradbench.cli import complete
-from gradbench.cli.options import WHOLE, say, with_cache, with_time_limit
+from gradbench.cli.options import WHOLE, compute_on, say, with_cache, with_device, with_time_limit
 
 
 @click.command(short_help="Find the best estimator for a problem of your own.")
@@ -35,6 +35,7 @@ from gradbench.cli.options import WHOLE, say, with_cache, with_time_limit
     help="Keep the measurements here, and continue them.",
 )
 @with_time_limit
+@with_device
 @with_cache
 def command(
     problem: str,
@@ -44,6 +45,7 @@ def command(
     seed: int,
     out: Path | None,
     time_limit: float | None,
+    device: str | None,
     no_cache: bool,
 ) -> None:
     """Measure the estimators on a problem of your own and print the best.
@@ -55,6 +57,7 @@ def command(
     from gradbench.cli.own import limited
     from gradbench.core.compiling import kept_programs
 
+    compute_on(device)
     _, model, params, batch = read_own(problem)
     how = {"draws": draws, "seed": seed, "progress": True, "out": out, "time_limit": time_limit}
     with double_precision(), kept_programs(not no_cache):

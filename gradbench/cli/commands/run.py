@@ -6,7 +6,15 @@ from typing import Any
 import click
 
 from gradbench.cli import complete
-from gradbench.cli.options import WHOLE, say, with_cache, with_quiet, with_time_limit
+from gradbench.cli.options import (
+    WHOLE,
+    compute_on,
+    say,
+    with_cache,
+    with_device,
+    with_quiet,
+    with_time_limit,
+)
 from gradbench.cli.own import is_own, refuse_options
 
 
@@ -61,6 +69,7 @@ from gradbench.cli.own import is_own, refuse_options
     "--force", is_flag=True, help="Run also what seems to be too much: days, or gigabytes."
 )
 @with_time_limit
+@with_device
 @with_quiet
 @with_cache
 @click.option(
@@ -82,6 +91,7 @@ def command(
     checkpoint: tuple[str, ...],
     force: bool,
     time_limit: float | None,
+    device: str | None,
     quiet: bool,
     no_cache: bool,
     dry_run: bool,
@@ -103,6 +113,7 @@ def command(
     from gradbench.metrics.directory import unfinished
     from gradbench.results.drawn import current_figures
 
+    compute_on(device)
     if is_own(suite):
         from gradbench.cli.own import run_own
 

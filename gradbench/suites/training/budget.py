@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import jax
 
+from gradbench.core.devices import kind
 from gradbench.core.run import batch_size
 from gradbench.core.specs import family
 from gradbench.estimators.registry import get_estimator
@@ -54,7 +55,7 @@ def training_budget(suite: Suite, problems: Sequence[ProblemInstance]) -> Traini
     plan, replicates = suite.plan, suite.replicates
     assert plan is not None
     lanes = max([replicates, *map(plan.searched, plan.optimisers)])
-    rate = _RATES.get(jax.default_backend(), _RATES["gpu"])
+    rate = _RATES.get(kind(), _RATES["gpu"])
     seconds = gigabytes = disk = 0.0
     for built in problems:
         run = operations(built)

@@ -1,7 +1,7 @@
 """A suite of training: rates are searched, runs are trained, gradients are measured along them."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ from tqdm import tqdm
 
 from gradbench import exact
 from gradbench.core.compiling import let_go
+from gradbench.core.devices import in_full_precision
 from gradbench.core.display import names_to_keep
 from gradbench.core.errors import GradbenchError
 from gradbench.core.names import file_name
@@ -210,9 +211,11 @@ def plan_of(suite: Suite) -> Plan:
     return suite.plan
 
 
-def precision(suite: Suite) -> AbstractContextManager[None]:
+@contextmanager
+def precision(suite: Suite) -> Iterator[None]:
     """Return the context in which a suite is trained."""
-    return float64() if suite.dtype == "float64" else single()
+    with float64() if suite.dtype == "float64" else single(), in_full_precision():
+        yield
 
 
 def build_problems(suite: Suite, seed: int) -> Iterator[ProblemInstance]:

@@ -166,6 +166,7 @@ class _Cells(Loop[What]):
             spec,
             self.files(self._paths(built, what.epoch, spec)),
             self.retrain,
+            self.device,
         )
 
     def _paths(self, built: ProblemInstance, epoch: int | None, spec: str | None) -> Iterator[Path]:

@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
 
 from gradbench.core.atomic import read_file
+from gradbench.core.devices import kind
 from gradbench.core.errors import GradbenchError, GradbenchWarning
 from gradbench.results.store import Results
 from gradbench.suites.suite import Suite
@@ -60,7 +61,7 @@ class Loop(ABC, Generic[W]):
         keys = ("schema", "suite_hash", "seed", "draws")
         self.manifest = {key: results.manifest[key] for key in keys}
         self.manifest |= {"suite": {"name": suite.name}}
-        self.versions = versions()
+        self.versions, self.device = versions(), kind()
         self.queue: Queue[W] = Queue()
 
     @abstractmethod

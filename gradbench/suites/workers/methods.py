@@ -111,6 +111,7 @@ class _Methods(Loop[Method]):
             what.estimator,
             self.files(path for folder in folders for path in sorted(folder.glob("*.npz"))),
             False,
+            self.device,
             what.optimiser,
         )
 

@@ -5,8 +5,8 @@ import os
 import tempfile
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from functools import cache
 from importlib import metadata
@@ -20,7 +20,8 @@ import gradbench
 from gradbench.core import plugins
 from gradbench.core.atomic import Json, locked
 from gradbench.core.compiling import let_go
-from gradbench.core.errors import GradbenchError
+from gradbench.core.devices import computing_on, present
+from gradbench.core.errors import GradbenchError, lacks_memory, shortened
 from gradbench.core.precision import float64
 from gradbench.core.progress import Progress
 from gradbench.results.store import Results
@@ -48,6 +49,7 @@ class Job(NamedTuple):
         estimator: the estimator to measure; None where the exact gradient is wanted.
         files: paths below the directory of results, and contents.
         retrain: whether to train what comes trained with the package.
+        device: the kind of device that computes.
         optimiser: in a suite of training, the one that the estimator is trained with; the suite
             then has this estimator last, after the exact gradient.
     """
@@ -62,6 +64,7 @@ class Job(NamedTuple):
     estimator: str | None
     files: tuple[tuple[str, bytes], ...]
     retrain: bool
+    device: str
     optimiser: str | None = None
 
 
@@ -71,11 +74,15 @@ def perform(job: Job, send: Send) -> None:
     Jobs in several threads of a process wait for each other, as JAX would compile all at once.
 
     Raises:
-        GradbenchError: what a serial run raises, or versions that are not those of the parent.
+        GradbenchError: what a serial run raises; versions or devices that are not those of the
+            parent; or too little memory or disk.
     """
-    with _one_at_a_time:
-        _refuse_other(job.versions)
-        with tempfile.TemporaryDirectory(prefix="gradbench-job-") as folder:
+    with _one_at_a_time, _on_this_machine():
+        _refuse_other(job.versions, job.device)
+        with (
+            computing_on(job.device),
+            tempfile.TemporaryDirectory(prefix="gradbench-job-") as folder,
+        ):
             directory = Path(folder)
             for path, data in job.files:
                 target = directory / path
@@ -85,18 +92,35 @@ def perform(job: Job, send: Send) -> None:
                 _Sent(directory, job.manifest, locked(directory), send) as results,
                 _precision(job),
             ):
-                try:
-                    _measure(job, results)
-                except MemoryError as error:
-                    raise GradbenchError(
-                        f"a worker on {os.uname().nodename} has not enough memory ({error}); give "
-                        "fewer workers there, or narrower networks"
-                    ) from error
+                _measure(job, results)
         if let_go(1):
             estimator.cache_clear()
 
 
 _one_at_a_time = threading.Lock()
+
+
+@contextmanager
+def _on_this_machine() -> Iterator[None]:
+    """Tell in a sentence, with the name of the machine, what it lacks."""
+    worker = f"a worker on {os.uname().nodename}"
+    try:
+        yield
+    except ConnectionError:  # the parent is no more
+        raise
+    except OSError as error:
+        raise GradbenchError(
+            f"{worker} cannot keep files of its own ({error}); free some space there or let TMPDIR "
+            "name another folder, and run the same command to continue"
+        ) from error
+    except Exception as error:
+        if not lacks_memory(error):
+            raise
+        what = shortened(" ".join(str(error).split()), 200)
+        raise GradbenchError(
+            f"{worker} has not enough memory ({what}); give fewer workers there, or narrower "
+            "networks"
+        ) from error
 
 
 def _precision(job: Job) -> AbstractContextManager[None]:
@@ -113,7 +137,10 @@ class _Sent(Results):
 
     def write(self, path: Path, data: bytes) -> None:
         """Write a file below the directory, and send it."""
-        super().write(path, data)
+        try:
+            super().write(path, data)
+        except GradbenchError as error:
+            raise error.__cause__ or error from None  # of the system: it is told with the machine
         self._send(path.relative_to(self.directory).as_posix(), data)
 
 
@@ -190,11 +217,16 @@ def _plugins() -> list[tuple[str, str]]:
     return [(name or version, version) for name, _, version in parts]
 
 
-def _refuse_other(wanted: dict[str, str]) -> None:
-    """Refuse to measure by other versions than the parent.
+def _refuse_other(wanted: dict[str, str], device: str) -> None:
+    """Refuse to measure by other versions than the parent, or without its kind of device.
 
     Installed plugins are loaded when they are needed, and may not be so far.
     """
+    if device != "cpu" and not present(device):
+        raise GradbenchError(
+            f"a worker on {os.uname().nodename} has no {device}, and the run has; give all workers "
+            "one, or run the command with --device cpu"
+        )
     own = versions()
     for what, version in wanted.items():
         found = own.get(what) or _installed(what.removeprefix("the plugin "))
