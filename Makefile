@@ -2,7 +2,7 @@
 # make test    what every change must pass: the checks of `make lint`, and the tests
 # make lint    lint, format, types, and where imports may point
 # make slow    the tests that take longer
-# make matrix  the tests on each Python that is installed, with the newest JAX and with the oldest
+# make matrix  the tests on each Python that is installed, and with the oldest dependencies
 # make notebooks   executes the notebooks and puts their outputs into them
 # make tables  writes what the registries and published results say into README, guide and index
 # make published   trains the networks that come with the package, and runs the suites that do

@@ -1,15 +1,14 @@
 #!/usr/bin/env bash
 # The fast tests on each Python that is installed, with the newest JAX that it may have, and on the
-# oldest JAX. Each runs in an environment of its own, in .venv-matrix/. The exit code is 1 if any
+# first of them with the oldest of all dependencies that pyproject.toml allows. Each runs in an environment of its own, in .venv-matrix/. The exit code is 1 if any
 # fails, or none runs.
 #
 #     tests/matrix.sh tests/core tests/exact    # these tests alone
 #
-# PYTHONS and OLDEST are other versions than those below.
+# PYTHONS are other versions than those below.
 set -u
 cd "$(dirname "$0")/.."
 pythons=${PYTHONS:-3.11 3.12 3.13}
-oldest=${OLDEST:-0.7.0}
 summary=()
 ran=0 failed=0
 
@@ -23,6 +22,11 @@ find_python() {
         fi
     done
     return 1
+}
+
+# The lower bounds of the dependencies, as requirements.
+oldest() {
+    sed -n '/^dependencies/,/^]/s/^ *"\([a-z0-9-]*\)>=\([0-9.]*\).*/\1==\2/p' pyproject.toml
 }
 
 # Installs and tests in the environment $1, of the interpreter $2, with the requirements that follow.
@@ -59,8 +63,8 @@ for version in $pythons; do
     fi
 done
 if [ -n "$first" ]; then
-    cell "Python $first, JAX $oldest" "$first-jax-$oldest" "$(find_python "$first")" \
-        "jax==$oldest" "jaxlib==$oldest"
+    # shellcheck disable=SC2046 # a word for each requirement
+    cell "Python $first, the oldest dependencies" "$first-oldest" "$(find_python "$first")" $(oldest)
 fi
 
 echo "== summary"

@@ -97,7 +97,7 @@ class Ended(NamedTuple):
 class Surroundings:
     """Runs commands, one at a time, each in a process of its own."""
 
-    def __init__(self, folder, *modules, patience=120):
+    def __init__(self, folder, *modules, patience=600):
         """``folder`` is the working directory, ``modules`` are imported beforehand."""
         self.folder, self.patience = folder, patience
         self.process = subprocess.Popen(

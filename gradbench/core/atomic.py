@@ -96,12 +96,21 @@ def unpack(
             layers, info, owner = whole(note["layers"]), note["info"], note.get("whose")
             if not isinstance(info, dict):
                 raise ValueError("info")
+    except MemoryError as error:
+        raise no_memory(path) from error
     except Exception as error:  # of any kind: a damaged zip archive makes its reader raise them all
         raise CorruptFile(f"{str(path)!r} is corrupted; delete it and run again") from error
     refuse_newer(path, written)
     if whose is not None and (written >= 3 or schema >= 3):
         refuse_foreign(path, owner, whose, "delete it and run again")
     return arrays, layers, info
+
+
+def no_memory(path: str | os.PathLike[str]) -> GradbenchError:
+    """Return the error of a file that is not read for want of memory, and may be as it was."""
+    return GradbenchError(
+        f"there is not enough memory to read {os.fspath(path)!r}; end other programs, and run again"
+    )
 
 
 def refuse_foreign(path: Path, found: Any, wanted: Mapping[str, Any], remedy: str) -> None:
@@ -197,6 +206,8 @@ def write_file(path: Path, data: bytes) -> None:
     begun = partial(path)
     with guard("write", path):
         path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists() and not path.is_file():  # such as a device, which would be no more
+            raise OSError(errno.EEXIST, "it is there, and is not a file")
         try:
             begun.unlink(missing_ok=True)  # what a killed process left, or a link to elsewhere
             with open(begun, "xb") as file:

@@ -2,13 +2,13 @@
 
 import math
 import os
-from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gradbench.core.archives import read_arrays
+from gradbench.core.archives import read_arrays, read_plain_file
+from gradbench.core.atomic import no_memory
 from gradbench.core.errors import GradbenchError
 
 MAGIC = b"\x93NUMPY"
@@ -55,15 +55,15 @@ def read_npz(path: str | os.PathLike[str], most: int) -> dict[str, NDArray[Any]]
         GradbenchError: the file cannot be read, is no npz of numbers, or is too large or damaged.
     """
     try:
-        if os.stat(path).st_size > most:
-            raise ValueError(f"it has more than {most:,} bytes")
-        arrays = read_arrays(Path(path).read_bytes(), most)
+        arrays = read_arrays(read_plain_file(path, most), most)
         for name, array in arrays.items():
             if array.dtype.kind not in _KINDS:
                 raise ValueError(f"{name} is an array of {array.dtype}")
     except OSError as error:
         reason = error.strerror or error
         raise GradbenchError(f"cannot read {os.fspath(path)!r}: {reason}; check the path") from None
+    except MemoryError as error:
+        raise no_memory(path) from error
     except Exception as error:  # of any kind: a damaged zip archive makes its reader raise them all
         reason = " ".join(str(error).split()) or type(error).__name__
         raise GradbenchError(

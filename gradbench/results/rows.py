@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gradbench.core.atomic import MOST_BYTES, Counts, Json, to_json
+from gradbench.core.errors import GradbenchError
 from gradbench.measure.blocks import BINS, Block
 from gradbench.measure.stack import Histograms, LayerStack, Stack
 
@@ -112,6 +113,11 @@ def read_rows(
     def histograms() -> list[Counts]:
         try:
             return _histograms(file, sizes[1], each)
+        except MemoryError as error:
+            raise GradbenchError(
+                "there is not enough memory to read the histograms of a shard; end other programs, "
+                "and run again"
+            ) from error
         except Exception as error:  # of any kind: readers of a crafted file raise them all
             raise damaged() from error
 

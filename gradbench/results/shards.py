@@ -17,6 +17,7 @@ from gradbench.core.atomic import (
     Json,
     digest,
     guard,
+    no_memory,
     plain,
     read_file,
     refuse_foreign,
@@ -165,6 +166,8 @@ class CellStore:
             file, header = open_rows(data)
             schema = whole(header["schema"], 1)
             meta = header.pop("meta") if schema <= SCHEMA else {}
+        except MemoryError as error:
+            raise no_memory(shard.path) from error
         except Exception as error:  # of any kind: readers of a crafted file raise them all
             raise _corrupt(shard.path, _NO_SHARD) from error
         refuse_newer(shard.path, schema)
@@ -178,6 +181,8 @@ class CellStore:
                 raise ValueError("meta")
             damaged = partial(_corrupt, shard.path, _NO_SHARD)
             return read_rows(file, schema, shard.first, shard.last, damaged), meta
+        except MemoryError as error:
+            raise no_memory(shard.path) from error
         except Exception as error:
             raise _corrupt(shard.path, _NO_SHARD) from error
 

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gradbench.core.archives import read_arrays
-from gradbench.core.atomic import digest, read_file
+from gradbench.core.atomic import digest, no_memory, read_file
 from gradbench.core.contract import Params
 from gradbench.core.errors import GradbenchError, did_you_mean, shortened
 from gradbench.core.fields import Text
@@ -73,6 +73,8 @@ class StoredParameters:
             )
         try:
             found = read_arrays(content, most)
+        except MemoryError as error:
+            raise no_memory(path) from error
         except Exception as error:  # of any kind: a damaged zip archive makes its reader raise them
             reason = " ".join(str(error).split()) or type(error).__name__
             raise GradbenchError(

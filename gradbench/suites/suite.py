@@ -150,6 +150,7 @@ def load_suite(name_or_path: str | os.PathLike[str], quick: bool = False) -> Sui
         GradbenchError: there is no such suite, it has no quick form, or something in it or in one
             of its problems is wrong: one line for each fault.
     """
+    usual = default_dtype()
     name, document = find("suite", name_or_path)
     document, overrides = _quick_form(document) if quick else (document, {})
     faults = Faults()
@@ -183,7 +184,7 @@ def load_suite(name_or_path: str | os.PathLike[str], quick: bool = False) -> Sui
         draws=table.draws,
         averages=table.averages,
         replicates=table.replicates,
-        dtype=table.dtype or default_dtype(),
+        dtype=table.dtype or usual,
         figure=table.figure,
         by=by,
         plan=table.training,

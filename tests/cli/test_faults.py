@@ -12,9 +12,11 @@ import tiny
 
 from gradbench.cli.commands import list as list_command
 from gradbench.cli.main import main
-from gradbench.core import plugins
+from gradbench.core import atomic, npy, plugins
 from gradbench.core.archives import read_plain_file
 from gradbench.core.errors import GradbenchError
+from gradbench.results import shards
+from gradbench.results.store import Results
 from gradbench.suites.suite import load_suite
 
 COMMAND = [sys.executable, "-m", "gradbench.cli"]
@@ -194,3 +196,31 @@ def test_a_run_with_closed_streams_measures(closed, tmp_path):
     command = f"{shlex.join(COMMAND)} run {suite} --draws 4 --out {out} {closed}"
     assert subprocess.run(["bash", "-c", command], capture_output=True).returncode == 0
     assert len(tiny.numbers(out)) == 4
+
+
+def test_a_file_that_there_is_no_memory_to_read_is_not_taken_for_a_damaged_one(
+    finished, monkeypatch
+):
+    def full(*_):
+        raise MemoryError("Unable to allocate 2 GiB")
+
+    results = Results.open(finished / "results")
+    cell, before = results.cells()[0], tiny.numbers(results.directory)
+    for module, name, call in (
+        (shards, "open_rows", cell.load),
+        (shards, "read_rows", cell.done_blocks),
+        (atomic, "read_arrays", lambda: results.load_checkpoint(cell.place)),
+        (npy, "read_arrays", lambda: npy.read_npz(next(results.directory.rglob("*.npz")), 2**20)),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(module, name, full)
+            with pytest.raises(GradbenchError, match="not enough memory to read '") as error:
+                call()
+        assert not isinstance(error.value, atomic.CorruptFile)
+    assert tiny.numbers(results.directory) == before
+
+
+def test_a_pipe_or_an_endless_device_in_the_place_of_an_npz_is_not_read(pipe):
+    for path in (pipe("x.npz"), "/dev/zero"):
+        with pytest.raises(GradbenchError, match=r"cannot read .*it is not a file; check the path"):
+            npy.read_npz(path, 2**20)

@@ -217,6 +217,16 @@ def test_a_worker_without_the_device_of_the_run_is_told_in_one_sentence(
     assert "\n" not in str(error.value) and tiny.numbers(tmp_path / "results") == {}
 
 
+def test_a_second_run_in_one_directory_is_refused_with_workers_and_without(finished, by):
+    by(engine := Here())
+    with atomic.locked(finished / "results"):
+        for estimators in ([], ["psa"]):
+            with pytest.raises(GradbenchError, match="another process is writing to") as error:
+                run(finished / "suite.toml", finished / "results", estimators=estimators)
+            by(None)
+    assert "\n" not in str(error.value) and engine.jobs == []
+
+
 def test_workers_of_both_kinds_or_none_are_refused_before_anything_is_written(tmp_path):
     suite = tiny.write(tmp_path / "suite")
     for options, words in (

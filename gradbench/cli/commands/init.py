@@ -1,5 +1,6 @@
 """``gradbench init``: files to begin with."""
 
+import os
 from pathlib import Path
 from typing import NamedTuple
 
@@ -37,6 +38,7 @@ def command(kind: str, path: Path | None) -> None:
     PATH is the file, such as my_suite.toml in this folder; a problem is a TOML file for a suite or,
     where PATH ends with .py, a model in JAX. No file is ever overwritten.
     """
+    from gradbench.core.atomic import write_file
     from gradbench.core.errors import GradbenchError, did_you_mean
 
     if kind not in _TEMPLATES:
@@ -51,11 +53,9 @@ def command(kind: str, path: Path | None) -> None:
         raise GradbenchError(
             f"{str(path)!r} is no name of a {kind}; give one that ends with {ends}"
         )
-    text = (Path(__file__).parents[1] / "templates" / found[0].file).read_text()
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(path, "x") as file:
-            file.write(text.replace("{file}", path.name))
-    except FileExistsError:
-        raise GradbenchError(f"{str(path)!r} is there already; give another path") from None
+    if os.path.lexists(path):
+        raise GradbenchError(f"{str(path)!r} is there already; give another path")
+    template = Path(__file__).parents[1] / "templates" / found[0].file
+    text = template.read_text("utf-8").replace("{file}", path.name)
+    write_file(path, text.encode())
     say(f"{path}: {found[0].then.format(file=path)}")
