@@ -14,6 +14,7 @@ import sys
 import pandas as pd
 import pytest
 import tiny
+from pretended import pretend
 from tiny import changed
 
 import gradbench
@@ -116,8 +117,9 @@ def test_run_goes_on_without_a_folder_for_compiled_programs_after_one_sentence(
 
 
 @pytest.mark.usefixtures("no_figures")
-def test_run_writes_to_results_and_the_name_of_the_suite_unless_told(call, tmp_path):
-    suite = tiny.write(tmp_path / "suite", changed(tiny.SUITE, (', "arm", "straight_through"', "")))
+def test_run_writes_to_results_and_the_name_of_the_suite_unless_told(call, tmp_path, monkeypatch):
+    pretend(monkeypatch)
+    suite = tiny.write(tmp_path / "suite")
     code, out, _ = call("run", suite, "--seed", "7", "--draws", "20")
     assert code == 0 and "1 figure in results/suite/figures\n" in out
     manifest = json.loads((tmp_path / "here/results/suite/manifest.json").read_text())

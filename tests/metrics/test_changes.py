@@ -24,7 +24,7 @@ def cell(name, bias=0.0, variance=1.0, price=1.0, draws=64, noise=None):
     return drawn(
         mean + own[:, None] * along,
         GRADIENT,
-        16,
+        max(16, draws // 32),
         (1, 16),
         estimator=name,
         moments=None if noise is not None else [(mean, along**2)],

@@ -2,6 +2,7 @@
 
 import pytest
 import tiny
+from pretended import pretend
 
 from gradbench.core.errors import GradbenchError
 from gradbench.metrics.directory import unfinished
@@ -12,11 +13,15 @@ from gradbench.suites.runner import describe, run
 from gradbench.suites.suite import load_suite
 
 
+@pytest.mark.parametrize("real", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_a_part_continued_to_the_whole_has_the_bits_of_a_run_that_was_never_cut(
-    finished_run, tmp_path
+    real, tmp_path, monkeypatch
 ):
-    path, out = finished_run / "suite.toml", tmp_path / "results"
-    whole = tiny.numbers(finished_run / "results")
+    if not real:  # normal numbers in the place of draws
+        pretend(monkeypatch)
+    path, out = tiny.write(tmp_path), tmp_path / "results"
+    run(path, tmp_path / "whole", progress=False)
+    whole = tiny.numbers(tmp_path / "whole")
     run(path, out, progress=False, estimators=["psa"], checkpoints=["10"])
     first = tiny.numbers(out)
     assert {(cell[0], cell[1]) for cell in first} == {("tiny/0/epoch%2010", "psa")} or len(
