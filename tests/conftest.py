@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from filelock import FileLock
 from hypothesis import settings
 from scipy import stats
 
@@ -204,13 +205,24 @@ def assert_mean(draws, expected, rate=1e-6):
 
 @pytest.fixture(scope="session")
 def finished_run(tmp_path_factory):
-    """The suite of `tiny` in a folder, beside its finished results; to be read, or copied."""
+    """The suite of `tiny` in a folder, beside its finished results; to be read, or copied.
+
+    Of the workers of pytest-xdist the first one makes it, and each has a copy.
+    """
     import tiny
 
     from gradbench.suites.runner import run
 
-    folder = tmp_path_factory.mktemp("finished")
-    run(tiny.write(folder), folder / "results", progress=False)
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+    made = shared / "finished-run"
+    with FileLock(shared / "finished-run.lock"):
+        if not (made / "whole").exists():
+            run(tiny.write(made), made / "results", progress=False)
+            (made / "whole").touch()
+    folder = tmp_path_factory.mktemp("finished") / "run"
+    shutil.copytree(made, folder, ignore=shutil.ignore_patterns("whole"))
     return folder
 
 
