@@ -32,6 +32,7 @@ def bomb(megabytes, names=("a.npy",)):
 
 
 @pytest.mark.parametrize("names", [("a.npy",), tuple(f"{k}.npy" for k in range(5))], ids=len)
+@pytest.mark.first(1)
 def test_a_bomb_is_refused_and_takes_no_memory(names):
     content = bomb(300 // len(names), names)
     assert len(content) < 1 << 20

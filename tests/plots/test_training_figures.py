@@ -132,6 +132,7 @@ def test_a_problem_without_a_finished_run_has_no_figure_of_results(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["learning", "accuracies"])
+@pytest.mark.first(1)
 def test_headers_of_optimisers_do_not_run_into_one_another(kind, tmp_path):
     rates = (0, 0.9, 0.99)
     place = trained.write_runs(
