@@ -44,8 +44,8 @@ def grid(
     folded = len(rows) == 1 and len(columns) > (_FOLDED if view.narrow else _MOST)
     shape = (len(columns), len(rows)) if turned else (len(rows), len(columns))
     if folded:
-        most = _FOLDED if view.narrow else _LINE
-        shape = (-(-len(columns) // most), most)
+        panels = _FOLDED if view.narrow else _LINE  # in a line
+        shape = (-(-len(columns) // panels), panels)
     width = view.inches(shape[1])
     least, most = (1.0, 1.2 if shape[0] > 2 else 1.6) if view.narrow else (1.3, 2.0)
     height = height or min(max(0.95 * width / shape[1], least), most)

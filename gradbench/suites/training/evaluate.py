@@ -55,6 +55,8 @@ def evaluate(
         )
         return jnp.mean(draws)
 
+    of_weights = has_latent_weights(network)
+
     def one(params: Params) -> dict[str, Array]:
         own, other, single, several = jax.random.split(key, 4)
         shares = [jnp.full((), jnp.nan)] * 3
@@ -62,7 +64,7 @@ def evaluate(
             ways: list[tuple[Any, int]] = [(single, 1), (several, _ENSEMBLE), (None, 1)]
             shares = [accuracy(network.predict(params, test[0], k, n), test[1]) for k, n in ways]
         found = [mean_loss(params, own, data), mean_loss(params, other, test), *shares]
-        if has_latent_weights(network):
+        if of_weights:
             likely, share = network.at_mode(params), shares[0]
             if _classes(network):
                 share = accuracy(network.predict(likely, test[0], single), test[1])

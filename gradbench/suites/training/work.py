@@ -6,7 +6,7 @@ from typing import Any
 import jax
 
 from gradbench.core.contract import Loss
-from gradbench.estimators import reinforce
+from gradbench.estimators.reinforce import reinforce
 from gradbench.models.structure import has_latent_weights
 from gradbench.suites.instance import ProblemInstance, estimator
 
