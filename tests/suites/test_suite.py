@@ -687,8 +687,8 @@ def test_a_file_that_is_not_toml_is_refused(content, sentence, tmp_path):
             "suite.toml, line 2: unknown problem 'mine', which is no path of a .toml file either; "
             "choose one of cifar, conv, digits, digits-train, digits-weights, digits-weights-tanh, "
             "distance, fashion-conv, fashion-dense, growth, hashing, mnist-conv, mnist-dense, "
-            "newsgroups-codes, p-norm, polynomial, psa, quadratic, quick, r8-codes, three-bits, vae-12, vae-12-12, vae-200, "
-            "vae-200-200, vae-8, vae-8-8, weights",
+            "newsgroups-codes, p-norm, polynomial, psa, quadratic, quick, r8-codes, three-bits, "
+            "vae-12, vae-12-12, vae-200, vae-200-200, vae-8, vae-8-8, weights",
         ),
         (
             '["mine.toml"]',
