@@ -7,6 +7,8 @@ as they are known.
 """
 
 from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, NamedTuple
 
 import jax
@@ -17,7 +19,7 @@ from gradbench.core.callables import check_model, short
 from gradbench.core.contract import Batch, Model, Params, Site
 from gradbench.core.errors import GradbenchError
 from gradbench.core.pytrees import closed, layer_names
-from gradbench.core.run import as_examples, batch_size, find_outline
+from gradbench.core.run import Outline, as_examples, batch_size, find_outline
 from gradbench.core.uniforms import check_key, is_key
 
 _NO_KEY: Any = object()  # of entry points that take none
@@ -73,7 +75,36 @@ def checked(
         model.check(params, batch)
     params = closed(params, numbers=differentiated)
     examples = as_examples(model, jax.random.key(0) if key is _NO_KEY else key, batch)
-    return Checked(params, examples, *find_outline(model, params, examples, batched=True))
+    return Checked(params, examples, *_outline(model, params, examples))
+
+
+# What the models have been found to be, while ``outlines_kept``.
+_KEPT: ContextVar[dict[Any, Outline] | None] = ContextVar("outlines", default=None)
+
+
+@contextmanager
+def outlines_kept() -> Iterator[None]:
+    """Return a context in which a model is traced once for arrays of the same shapes and types.
+
+    It is for models that do not change, and for one that is hashed by what it is.
+    """
+    token = _KEPT.set({})
+    try:
+        yield
+    finally:
+        _KEPT.reset(token)
+
+
+def _outline(model: Model, params: Params, examples: Batch) -> Outline:
+    known = _KEPT.get()
+    if known is None:
+        return find_outline(model, params, examples, batched=True)
+    leaves, form = jax.tree.flatten((params, examples))
+    like = tuple((jnp.shape(leaf), leaf.dtype) for leaf in leaves)
+    place = model, form, like, jnp.result_type(float)
+    if place not in known:
+        known[place] = find_outline(model, params, examples, batched=True)
+    return known[place]
 
 
 def check_data(

@@ -240,7 +240,7 @@ def _statistics(
     for start in range(0, draws // width, count):
         keys = jax.random.split(jax.random.fold_in(key, start), count)
         if made_of_rows(loss):
-            found.append(real_rows(loss, params, keys, batch))
+            found.append(real_rows(loss, params, keys, batch, many=draws > _SHORT))
         else:
             found.append(np.asarray(draws_of(loss, params, keys.reshape(8, -1), batch)))
     d = np.concatenate(found)

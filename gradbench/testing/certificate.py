@@ -11,6 +11,7 @@ from gradbench.core.arguments import at_least
 from gradbench.core.callables import check_maker
 from gradbench.core.contract import Loss, Model
 from gradbench.core.errors import GradbenchError
+from gradbench.core.inputs import outlines_kept
 from gradbench.core.platform import check_platform
 from gradbench.core.precision import float64
 from gradbench.core.progress import step
@@ -214,7 +215,7 @@ def check_estimator(
         raise GradbenchError(
             f"the claim in depth is {unknown[0]!r}; give some of {', '.join(DEPTHS)}"
         )
-    with float64():
+    with float64(), outlines_kept():
         tried = try_all(make, problems(seed), seed)
         if not tried.taken:
             tried = try_all(make, special_problems(seed), seed)

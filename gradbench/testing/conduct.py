@@ -10,6 +10,7 @@ from jaxtyping import Array
 
 from gradbench.core.autodiff import refuses_second_derivatives
 from gradbench.core.contract import Batch, Loss, Model, Params
+from gradbench.core.uncompiled import run_trace
 from gradbench.testing.draws import called_as_made, draws_of, keys_of
 from gradbench.testing.problems import Problem
 from gradbench.testing.requirement import Check
@@ -32,17 +33,20 @@ def conduct(make: Callable[[Model], Loss], problem: Problem, called: Loss | None
     keys = keys_of(5)
     before = jax.tree.map(np.array, (params, batch))
     together, again = (draws_of(called, params, keys, batch) for _ in range(2))
-    value, gradient = jax.value_and_grad(make(problem.model))(params, keys[-1, -1], batch)
+    anew = make(problem.model)
+    # By itself: the key and the batch are known, and nothing but the parameters is traced.
+    draw = jax.jit(lambda params: jax.value_and_grad(anew)(params, keys[-1, -1], batch))
+    value, gradient = run_trace(draw.trace(params), params)
     pure = _equal((params, batch), before)
     alike = _alike(gradient, params)
     eager, last = vector(value, gradient), together[-1]
     same = under_jit = under_vmap = under_scan = _close(last, eager)
     if not same:  # find out which of the three changes a draw
 
-        def draw(key: Array) -> Array:
+        def one(key: Array) -> Array:
             return vector(*jax.value_and_grad(called)(params, key, batch))
 
-        compiled, mine = jax.jit(draw)(keys[-1, -1]), jax.jit(jax.vmap(draw))(keys[-1])[-1]
+        compiled, mine = jax.jit(one)(keys[-1, -1]), jax.jit(jax.vmap(one))(keys[-1])[-1]
         under_jit, under_vmap = _close(compiled, eager), _close(mine, compiled)
         under_scan = _close(last, mine)
     types = _types(called, params, batch)

@@ -1,18 +1,17 @@
 """Estimators as their papers define them, written plainly, for a comparison draw by draw."""
 
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, PyTree
+from jaxtyping import Array, Float, PyTree
 
-from gradbench.core.compiling import compile_plainly
 from gradbench.core.contract import Example, Loss, Model, Params, Trace
 from gradbench.core.run import flip, run_at_states, sampled
+from gradbench.core.uncompiled import by_rows
 from gradbench.core.uniforms import Uniforms
 from gradbench.testing.problems import Problem, problems
 from gradbench.testing.requirement import Check
@@ -53,9 +52,14 @@ def _both(
     keys = jax.random.split(jax.random.key(seed), _KEYS)
     (u,), examples = uniforms_of_keys(model, 1, False, params, keys, batch)
     first = jax.tree.map(lambda leaf: leaf[:, 0], (u, examples))
-    every = compile_plainly(jax.vmap(partial(definition, model), (None, 0, 0)))
     mine = draws_at(loss, params, (first[0],), first[1])[:, 1:]
-    return mine, np.asarray(jax.vmap(lambda g: ravel_pytree(g)[0])(every(params, *first)))
+    return mine, by_rows(_defined, (definition, model), params, first)
+
+
+def _defined(
+    definition: Definition, model: Model, params: Params, row: tuple[Uniforms, Example]
+) -> Float[Array, " coordinates"]:
+    return ravel_pytree(definition(model, params, *row))[0]
 
 
 def _total(

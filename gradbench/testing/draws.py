@@ -24,8 +24,9 @@ from gradbench.core.compiling import compile_plainly
 from gradbench.core.contract import Batch, Loss, Params
 from gradbench.core.devices import in_full_precision
 from gradbench.core.precision import single
-from gradbench.core.pytrees import layer_vectors
+from gradbench.core.pytrees import layer_vectors, real_type
 from gradbench.core.surrogate import SurrogateLoss
+from gradbench.core.uncompiled import run_trace
 from gradbench.estimators.adaptive import Learned
 from gradbench.exact.moments import Moments
 from gradbench.testing.problems import Problem
@@ -166,12 +167,24 @@ def saturation(called: Loss, problem: Problem, seed: int) -> Check:
     return Check("saturation", True, "")
 
 
-@partial(compile_plainly, static_argnums=0)
 def draws_of(
     loss: Loss, params: Params, keys: Array, batch: Batch
-) -> Float[Array, "draws coordinates"]:
-    """Return the draws of value and gradient for every key, under jit, scan and vmap."""
+) -> Float[np.ndarray, "draws coordinates"]:
+    """Return the draws of value and gradient for every key, under jit, scan and vmap.
 
+    An estimator sees these while it is traced. What was traced is compiled; where one that is made
+    by ``surrogate_loss`` is in double precision, it is run in numpy, which takes less time. Those
+    in single precision are compiled always: what is finite far out depends on the compiler too.
+    """
+    if called_as_made(loss) and real_type(params) == jnp.float64:
+        return np.asarray(run_trace(_draws.trace(loss, params, keys, batch), params, keys, batch))
+    return np.asarray(_draws(loss, params, keys, batch))
+
+
+@partial(compile_plainly, static_argnums=0)
+def _draws(
+    loss: Loss, params: Params, keys: Array, batch: Batch
+) -> Float[Array, "draws coordinates"]:
     def draw(key: Array) -> Array:
         with in_full_precision():
             return vector(*jax.value_and_grad(loss)(params, key, batch))

@@ -1,6 +1,7 @@
 """Draws of single examples at given uniforms: what an enumeration is made of.
 
-One small program of some rows serves all batches of a problem, and the comparison with real draws.
+Few rows are not worth compiling a program for: they are run in numpy, see ``core.uncompiled``. What
+is traced is the same, and real draws are compiled, and compared with the rows number by number.
 """
 
 import math
@@ -15,18 +16,20 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
 from gradbench.core.compiling import compile_plainly
-from gradbench.core.contract import Batch, Model, Params, Site
+from gradbench.core.contract import Batch, Example, Model, Params, Site
 from gradbench.core.pytrees import closed, real_type
 from gradbench.core.run import as_examples, batch_size, find_sites, run_at_states, sampled
 from gradbench.core.surrogate import SurrogateLoss
+from gradbench.core.uncompiled import by_rows
 from gradbench.core.uniforms import Uniforms, draw_uniforms
 from gradbench.exact.moments import Moments
 from gradbench.exact.quadrature import uniform_grid
 from gradbench.exact.size import any_key, sites_and_type
 from gradbench.exact.states import path_probability, states_of_path
 
-_ROWS = 1024  # of one program
-_MORE, _MANY = 1 << 13, 1 << 17  # the same where an enumeration has many
+_ROWS = 1 << 11  # at a time in numpy
+_MORE = 1 << 13  # at a time in a compiled program
+_MANY = 1 << 16  # so many are worth one
 
 # ``rule(e, number)`` gives the weights of draws of the examples e, and their uniforms.
 _Rule = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, tuple[Uniforms, ...]]]
@@ -42,27 +45,35 @@ def draws_at(
     params: Params,
     u: tuple[Uniforms, ...],
     examples: Batch,
-    size: int = _ROWS,
+    many: bool = False,
 ) -> Float[np.ndarray, "rows coordinates"]:
     """Return value and gradient of the draws of some examples, one a row of all arrays.
 
-    They are made by one program for each ``size``, which is the number of rows at a time.
+    Of ``many``, here or in further calls, a program is compiled.
     """
-    n = batch_size(examples)
+    n, size = batch_size(examples), _MORE if many else _ROWS
     found = []
     for start in range(0, n, size):
-        rows = np.minimum(np.arange(start, start + size), n - 1)  # the last is repeated
-        part = jax.tree.map(partial(_take, rows=rows), (u, examples))
-        found.append(np.asarray(_draws_at(loss, params, *part)))
+        rows = np.arange(start, start + size if many else min(start + size, n))
+        part = jax.tree.map(partial(_take, rows=np.minimum(rows, n - 1)), (u, examples))
+        if many:
+            found.append(np.asarray(_compiled(loss, params, part)))
+        else:
+            found.append(by_rows(_draw, (loss,), params, part))
     return np.concatenate(found)[:n]
 
 
+def _draw(
+    loss: SurrogateLoss, params: Params, row: tuple[tuple[Uniforms, ...], Example]
+) -> Float[Array, " coordinates"]:
+    return vector(*jax.value_and_grad(loss.example_loss)(closed(params), *row))
+
+
 @partial(compile_plainly, static_argnums=0)
-def _draws_at(
-    loss: SurrogateLoss, params: Params, u: tuple[Uniforms, ...], examples: Batch
+def _compiled(
+    loss: SurrogateLoss, params: Params, rows: tuple[tuple[Uniforms, ...], Batch]
 ) -> Float[Array, "rows coordinates"]:
-    draw = jax.value_and_grad(loss.example_loss)
-    return jax.vmap(lambda u, example: vector(*draw(closed(params), u, example)))(u, examples)
+    return jax.vmap(partial(_draw, loss, params))(rows)
 
 
 def _take(leaf: Any, rows: np.ndarray) -> Any:
@@ -86,13 +97,13 @@ def row_moments(loss: SurrogateLoss, params: Params, batch: Batch, points: int) 
         count, rule = _by_states(loss, sites, params, examples)
     first = np.zeros((n, 1 + sum(np.size(leaf) for leaf in jax.tree.leaves(params))))
     second = np.zeros_like(first)
-    size = _MORE if n * count >= _MANY else _ROWS
+    many = n * count >= _MANY
     for start in range(0, n * count, _MORE):
         rows = np.arange(start, min(start + _MORE, n * count))
         e, number = rows // count, rows % count
         weight, u = rule(e, number)
         own = jax.tree.map(partial(_take, rows=e), examples)
-        draws = np.where(weight[:, None] > 0, draws_at(loss, params, u, own, size), 0)
+        draws = np.where(weight[:, None] > 0, draws_at(loss, params, u, own, many), 0)
         begin = np.flatnonzero(np.diff(e, prepend=-1))  # of the rows of each example
         weighted = weight[:, None] * draws
         first[e[begin]] += np.add.reduceat(weighted, begin)
@@ -107,8 +118,11 @@ def _by_states(
     loss: SurrogateLoss, sites: tuple[Site, ...], params: Params, examples: Batch
 ) -> tuple[int, _Rule]:
     """Return how many draws of one example there are, and how they are made: one path a stream."""
-    table = np.asarray(_path_probabilities(loss.model, params, examples))
     units = sum(site.size for site in sites)
+    number = np.arange(batch_size(examples) << units)
+    e, path = number >> units, number % (1 << units)
+    rows = path, jax.tree.map(partial(_take, rows=e), examples)
+    table = by_rows(_path_probability, (loss.model, sites), params, rows).reshape(-1, 1 << units)
 
     def rule(e: np.ndarray, number: np.ndarray) -> tuple[np.ndarray, tuple[Uniforms, ...]]:
         weight, streams = np.ones(len(e)), []
@@ -122,19 +136,12 @@ def _by_states(
     return 1 << (units * loss.streams), rule
 
 
-@partial(compile_plainly, static_argnums=0)
-def _path_probabilities(
-    model: Model, params: Params, examples: Batch
-) -> Float[Array, "examples paths"]:
-    sites = find_sites(model, params, jax.tree.map(lambda leaf: leaf[0], examples))
-    units = sum(site.size for site in sites)
-
-    def one(number: Array, example: Any) -> Array:
-        states = states_of_path(number, sites, real_type(params))
-        return path_probability(run_at_states(model, params, example, states))
-
-    every = jax.vmap(jax.vmap(one, (0, None)), (None, 0))
-    return every(jnp.arange(1 << units), examples)
+def _path_probability(
+    model: Model, sites: tuple[Site, ...], params: Params, row: tuple[Array, Example]
+) -> Float[Array, ""]:
+    number, example = row
+    states = states_of_path(number, sites, real_type(params))
+    return path_probability(run_at_states(model, params, example, states))
 
 
 def _by_uniforms(
@@ -160,7 +167,6 @@ def _by_site(rows: np.ndarray, sites: tuple[Site, ...]) -> Uniforms:
     return tuple(shaped)  # type: ignore[arg-type]
 
 
-@partial(compile_plainly, static_argnums=(0, 1, 2))
 def uniforms_of_keys(
     model: Model, streams: int, by_states: bool, params: Params, keys: Array, batch: Batch
 ) -> tuple[tuple[Uniforms, ...], Batch]:
@@ -168,35 +174,46 @@ def uniforms_of_keys(
 
     An estimator that is driven by states gets the uniforms 0 and 1 of its path in their place.
     """
+    found: tuple[tuple[Uniforms, ...], Batch] = by_rows(
+        _uniforms_of_key, (model, streams, by_states), (params, batch), keys
+    )
+    return found
 
-    def one(key: Array) -> tuple[tuple[Uniforms, ...], Batch]:
-        examples = as_examples(model, key, batch)
-        sites = find_sites(model, params, jax.tree.map(lambda leaf: leaf[0], examples))
-        shapes, n = [site.shape for site in sites], batch_size(examples)
-        u = draw_uniforms(key, shapes, streams, n, real_type(params))
-        u = jax.tree.map(lambda leaf: jnp.moveaxis(leaf, -1, 0), u)
-        if by_states:
 
-            def of_path(stream: Uniforms, example: Any) -> Uniforms:
-                return tuple((1 - x) / 2 for x in sampled(model, params, stream, example).x)
+def _uniforms_of_key(
+    model: Model, streams: int, by_states: bool, data: tuple[Params, Batch], key: Array
+) -> tuple[tuple[Uniforms, ...], Batch]:
+    params, batch = data
+    examples = as_examples(model, key, batch)
+    sites = find_sites(model, params, jax.tree.map(lambda leaf: leaf[0], examples))
+    shapes, n = [site.shape for site in sites], batch_size(examples)
+    u = draw_uniforms(key, shapes, streams, n, real_type(params))
+    u = jax.tree.map(lambda leaf: jnp.moveaxis(leaf, -1, 0), u)
+    if by_states:
 
-            u = tuple(jax.vmap(of_path)(stream, examples) for stream in u)
-        return u, examples
+        def of_path(stream: Uniforms, example: Any) -> Uniforms:
+            return tuple((1 - x) / 2 for x in sampled(model, params, stream, example).x)
 
-    return jax.vmap(one)(keys)
+        u = tuple(jax.vmap(of_path)(stream, examples) for stream in u)
+    return u, examples
 
 
 def real_rows(
-    loss: SurrogateLoss, params: Params, keys: Array, batch: Batch, by_states: bool = False
+    loss: SurrogateLoss,
+    params: Params,
+    keys: Array,
+    batch: Batch,
+    by_states: bool = False,
+    many: bool = False,
 ) -> Float[np.ndarray, "keys coordinates"]:
     """Return value and gradient of the draws of a batch, a row for each key.
 
-    They are made of those of its examples, see ``uniforms_of_keys``.
+    They are made of those of its examples, see ``uniforms_of_keys``; for ``many`` see ``draws_at``.
     """
     u, examples = uniforms_of_keys(loss.model, loss.streams, by_states, params, keys, batch)
     if loss.couples_batch:  # all examples are one draw, and their axis is the last
         u = jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 1, -1), u)
-        return draws_at(loss, params, u, examples)
-    flat = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), (u, examples))
-    draws = draws_at(loss, params, *flat)
+        return draws_at(loss, params, u, examples, many)
+    u, examples = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), (u, examples))
+    draws = draws_at(loss, params, u, examples, many)
     return np.mean(draws.reshape(len(keys), -1, draws.shape[-1]), axis=1)

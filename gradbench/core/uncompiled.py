@@ -1,0 +1,208 @@
+"""Functions of JAX run in numpy, for many rows at once: what runs once need not be compiled.
+
+A function is traced on one row, and each of its primitives is run in numpy for all rows. Compiling
+it would take a hundred times as long as it runs. The tracing is that of JAX, so that derivatives
+and transformations are what they are in compiled code. A primitive that has no rule in
+``numpy_rules`` is run by JAX.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import cache, lru_cache, partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.extend.core import Jaxpr, Literal
+from jaxtyping import PyTree
+
+from gradbench.core.compiling import compile_plainly
+from gradbench.core.numpy_rules import Equation, Step, rows_of, rule
+
+# Primitives that run a jaxpr on their arguments, and the parameter that has it.
+_INLINED = {
+    "checkpoint": "jaxpr",
+    "closed_call": "call_jaxpr",
+    "core_call": "call_jaxpr",
+    "custom_jvp_call": "call_jaxpr",
+    "custom_vjp_call": "call_jaxpr",
+    "custom_vjp_call_jaxpr": "fun_jaxpr",
+    "jit": "jaxpr",
+    "pjit": "jaxpr",
+    "remat": "jaxpr",
+    "remat2": "jaxpr",
+}
+
+
+def by_rows(
+    f: Callable[..., PyTree], static: tuple[Any, ...], shared: PyTree, rows: PyTree
+) -> PyTree:
+    """Return ``f(*static, shared, row)`` for each row, as arrays ``[rows, ...]`` of numpy.
+
+    Args:
+        f: a pure function, one and the same object for all calls.
+        static: arguments that can be hashed.
+        shared: arrays that all rows have in common.
+        rows: arrays ``[rows, ...]``.
+    """
+    one = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), rows)
+    traced = _jitted(f, len(static)).trace(*static, shared, one)
+    found = run_trace(traced, shared, rows)
+    n = len(jax.tree.leaves(rows)[0])
+
+    def each(x: Any, like: Any) -> Any:
+        if x.ndim > like.ndim:
+            return x
+        return (np if isinstance(x, np.ndarray) else jnp).broadcast_to(x, (n, *x.shape))
+
+    return jax.tree.map(each, found, traced.out_info)
+
+
+def run_trace(traced: Any, *arguments: PyTree) -> PyTree:
+    """Return the results of ``traced = jax.jit(f).trace(*arguments)``, as arrays of numpy.
+
+    Static arguments are left out. If some arrays have an axis of rows in front that those traced
+    have not, so have the results that depend on them.
+    """
+    values = [*traced.jaxpr.consts, *jax.tree.leaves(arguments)]
+    with np.errstate(all="ignore"):
+        found = _run_plan(_plan(traced.jaxpr.jaxpr), list(map(_array, values)))
+    return jax.tree.unflatten(jax.tree.structure(traced.out_info), map(_array, found))
+
+
+@cache
+def _jitted(f: Callable[..., Any], static: int) -> Any:
+    """Return a function that is never compiled: it is asked for its traces, which JAX keeps."""
+    return jax.jit(f, static_argnums=tuple(range(static)))
+
+
+def _array(x: Any) -> Any:
+    """Return an array of numpy, or an array of random keys as it is."""
+    extended = jnp.issubdtype(getattr(x, "dtype", float), jax.dtypes.extended)
+    return x if extended else np.asarray(x)
+
+
+class _Plan(NamedTuple):
+    """What a jaxpr does: steps, each with the places of arguments and results in a list of values.
+
+    The list begins with constants, arguments and literals. After a step the values at some places
+    are no longer needed.
+    """
+
+    literals: tuple[Any, ...]
+    steps: tuple[tuple[Step, tuple[int, ...], tuple[int, ...] | int, tuple[int, ...]], ...]
+    results: tuple[int, ...]
+    size: int
+
+
+@lru_cache(maxsize=1024)
+def _plan(jaxpr: Jaxpr) -> _Plan:
+    variables: list[Any] = [*jaxpr.constvars, *jaxpr.invars]
+    atoms: list[Any] = [*(v for eqn in jaxpr.eqns for v in eqn.invars), *jaxpr.outvars]
+    literals: list[Any] = list({id(v): v for v in atoms if isinstance(v, Literal)}.values())
+    variables += [*literals, *(v for eqn in jaxpr.eqns for v in eqn.outvars)]
+    places = {id(v): k for k, v in enumerate(variables)}
+
+    needed = {id(v) for v in jaxpr.outvars}
+    steps = []
+    for eqn in reversed(jaxpr.eqns):
+        if not (eqn.effects or any(id(v) in needed for v in eqn.outvars)):
+            continue
+        inputs, outputs = list(map(id, eqn.invars)), list(map(id, eqn.outvars))
+        done = {*inputs, *outputs} - needed
+        needed |= done
+        given = tuple(places[v] for v in outputs)
+        steps.append(
+            (
+                _step(eqn),
+                tuple(places[v] for v in inputs),
+                given if eqn.primitive.multiple_results else given[0],
+                tuple(places[v] for v in done),
+            )
+        )
+    return _Plan(
+        tuple(np.asarray(v.val, v.aval.dtype) for v in literals),
+        tuple(reversed(steps)),
+        tuple(places[id(v)] for v in jaxpr.outvars),
+        len(variables),
+    )
+
+
+def _run_plan(plan: _Plan, values: list[Any]) -> list[Any]:
+    values = [*values, *plan.literals]
+    values += [None] * (plan.size - len(values))
+    for step, taken, given, done in plan.steps:
+        found = step(*[values[k] for k in taken])
+        if isinstance(given, int):
+            values[given] = found
+        else:
+            for k, one in zip(given, found, strict=True):
+                values[k] = one
+        for k in done:
+            values[k] = None
+    return [values[k] for k in plan.results]
+
+
+def _step(eqn: Equation) -> Step:
+    """Return what an equation does with its arguments."""
+    name = eqn.primitive.name
+    if name in _INLINED:
+        inner = eqn.params[_INLINED[name]]
+        return partial(_inlined, getattr(inner, "jaxpr", inner), getattr(inner, "consts", ()))
+    if name == "scan":
+        return partial(_scan, eqn)
+    return rule(eqn) or partial(_by_jax, eqn)
+
+
+def _inlined(jaxpr: Jaxpr, consts: Sequence[Any], *arguments: Any) -> list[Any]:
+    return _run_plan(_plan(jaxpr), [*map(_array, consts), *arguments])
+
+
+def _scan(eqn: Equation, *arguments: Any) -> list[Any]:
+    """Run a scan, step by step."""
+    body, length = eqn.params["jaxpr"], eqn.params["length"]
+    consts, carries = eqn.params["num_consts"], eqn.params["num_carry"]
+    carry = list(arguments[consts : consts + carries])
+    ndims = [v.aval.ndim for v in eqn.invars[consts + carries :]]
+    xs = [
+        np.moveaxis(x, x.ndim - n, 0)
+        for x, n in zip(arguments[consts + carries :], ndims, strict=True)
+    ]
+    outs: list[list[Any]] = []
+    order = range(length)
+    for k in reversed(order) if eqn.params["reverse"] else order:
+        found = _inlined(body.jaxpr, body.consts, *arguments[:consts], *carry, *(x[k] for x in xs))
+        carry = found[:carries]
+        outs.append(found[carries:])
+    if eqn.params["reverse"]:
+        outs.reverse()
+    stacked = []
+    for j, v in enumerate(eqn.outvars[carries:]):
+        ys, ndim = [out[j] for out in outs], v.aval.ndim - 1
+        rows: tuple[int, ...] = max((rows_of(y, ndim) for y in ys), key=len, default=())
+        stacked.append(
+            np.stack([np.broadcast_to(y, rows + y.shape[y.ndim - ndim :]) for y in ys], len(rows))
+            if ys
+            else np.zeros(v.aval.shape, v.aval.dtype)
+        )
+    return [*carry, *stacked]
+
+
+def _by_jax(eqn: Equation, *arguments: Any) -> Any:
+    """Run a primitive by JAX, compiled."""
+    with_rows = tuple(x.ndim > v.aval.ndim for x, v in zip(arguments, eqn.invars, strict=True))
+    what = eqn.primitive, tuple(sorted(eqn.params.items())), with_rows
+    try:
+        program = _program(*what)
+    except TypeError:  # a parameter that has no hash
+        program = _program.__wrapped__(*what)
+    return jax.tree.map(_array, program(*arguments))
+
+
+@lru_cache(maxsize=1024)
+def _program(primitive: Any, params: Any, with_rows: tuple[bool, ...]) -> Any:
+    def f(*xs: Any) -> Any:
+        return primitive.bind(*xs, **dict(params))
+
+    mapped = jax.vmap(f, [0 if r else None for r in with_rows]) if any(with_rows) else f
+    return compile_plainly(mapped)
