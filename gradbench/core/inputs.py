@@ -253,9 +253,14 @@ def _values(leaf: Any) -> np.ndarray | None:
     return np.asarray(leaf) if known and jnp.issubdtype(leaf.dtype, jnp.inexact) else None
 
 
+_TAKEN = tuple(map(np.dtype, ("float32", "float64", "int32", "int64", "uint32", "bool")))
+
+
 def _is_taken(leaf: Any) -> bool:
     """Return whether JAX takes an array: numbers of any kind, booleans, keys."""
-    if isinstance(leaf, jax.Array | jax.ShapeDtypeStruct):
+    if isinstance(leaf, jax.Array | jax.ShapeDtypeStruct) or (
+        isinstance(leaf, np.ndarray) and leaf.dtype in _TAKEN
+    ):
         return True
     try:
         jax.eval_shape(lambda array: None, leaf)

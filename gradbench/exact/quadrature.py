@@ -15,7 +15,8 @@ from gradbench.core.errors import GradbenchError
 from gradbench.core.programs import Make, parts
 from gradbench.core.run import batch_size, run_at_states
 from gradbench.core.surrogate import SurrogateLoss
-from gradbench.exact.states import by_site, numbered_states
+from gradbench.core.uncompiled import by_rows
+from gradbench.exact.states import all_states, by_site, numbered_states
 
 # Points to either side of the middle of an interval in which a draw is smooth. The most that is
 # affordable is taken, because relaxations of low temperature turn within 1 % of the interval.
@@ -23,12 +24,19 @@ _SMOOTH = (96, 48, 24)
 
 
 def uniform_grid(
-    loss: SurrogateLoss, sites: tuple[Site, ...], params: Params, examples: Batch, points: int
+    loss: SurrogateLoss,
+    sites: tuple[Site, ...],
+    params: Params,
+    examples: Batch,
+    points: int,
+    compiled: bool = True,
 ) -> tuple[tuple[int, ...], np.ndarray]:
     """Return how many points each axis has, and points and weights [examples, axes, 2, points].
 
     An axis is a uniform: streams first, then sites, then units. It is refined between the
     breakpoints of the example over all paths; points that an example does not need have weight 0.
+    Breakpoints are found by a compiled program, or in numpy for an estimator of which little else
+    is asked.
 
     Raises:
         GradbenchError: more than ``points`` points, more than 8 units, or an estimator that
@@ -46,7 +54,7 @@ def uniform_grid(
             f"an integral over the uniforms of {units} units is too large; measure draws of this "
             "estimator, or take a network of some three units"
         )
-    every = _ends(loss, sites, params, examples)
+    every = _ends(loss, sites, params, examples, compiled)
     for half in _SMOOTH:
         rules = [[_points(ends, loss.smoothness, half) for ends in row] for row in every]
         lengths = tuple(max(len(row[k][0]) for row in rules) for k in range(axes))
@@ -66,18 +74,30 @@ def uniform_grid(
 
 
 def _ends(
-    loss: SurrogateLoss, sites: tuple[Site, ...], params: Params, examples: Batch
+    loss: SurrogateLoss,
+    sites: tuple[Site, ...],
+    params: Params,
+    examples: Batch,
+    compiled: bool,
 ) -> list[list[np.ndarray]]:
     """Return, per example and axis, the values of the uniform between which no draw jumps."""
-    tables = _breakpoints(*parts(loss), sites, params, examples)
-    found = [np.asarray(table, float) for table in tables]
+    n = batch_size(examples)
+    if compiled:
+        tables = _breakpoints(*parts(loss), sites, params, examples)
+    else:
+        states = all_states(sum(site.size for site in sites), jnp.result_type(float))
+        e, path = np.divmod(np.arange(n * len(states)), len(states))
+        rows = states[path], jax.tree.map(lambda leaf: leaf[e], examples)
+        found = by_rows(_of_path, (loss, sites), params, rows)
+        tables = [table.reshape(n, len(states), *table.shape[1:]) for table in found]
+    tables = [np.asarray(table, float) for table in tables]
     return [
         [
             np.unique(np.clip([0.0, 1.0, *table[e, :, :, j].ravel()], 0, 1))
-            for table in found
+            for table in tables
             for j in range(table.shape[3])
         ]
-        for e in range(batch_size(examples))
+        for e in range(n)
     ]
 
 
@@ -86,26 +106,28 @@ def _breakpoints(
     make: Make, numbers: Any, sites: tuple[Site, ...], params: Params, examples: Batch
 ) -> list[Float[Array, "examples paths breaks units"]]:
     """Return, per stream and site, the breakpoints on all paths."""
-    loss = make(numbers)
+    of_path = partial(_of_path, make(numbers), sites, params)
     units = sum(site.size for site in sites)
-
-    def of_path(flat: Array, example: Example) -> list[Array]:
-        run = run_at_states(loss.model, params, example, by_site(flat, sites))
-        both = [
-            jnp.stack([s.noise.cdf(a), s.noise.cdf(-a)]) for s, a in zip(sites, run.a, strict=True)
-        ]
-        found = []
-        for stream in range(loss.streams):
-            more = loss.breakpoints(stream, run) if loss.breakpoints else [x[:0] for x in both]
-            for site, own, extra in zip(sites, both, more, strict=True):
-                extra = extra.reshape(-1, *site.shape)
-                found.append(jnp.concatenate([own, extra]).reshape(-1, site.size))
-        return found
-
     states = numbered_states(jnp.arange(2**units), units, jnp.result_type(float))
-    each_path = jax.vmap(of_path, in_axes=(0, None))
+    each_path = jax.vmap(lambda flat, example: of_path((flat, example)), in_axes=(0, None))
     each = jax.vmap(each_path, in_axes=(None, 0), axis_size=batch_size(examples))
     return each(states, examples)
+
+
+def _of_path(
+    loss: SurrogateLoss, sites: tuple[Site, ...], params: Params, row: tuple[Array, Example]
+) -> list[Float[Array, "breaks units"]]:
+    """Return, per stream and site, the breakpoints on one path of an example."""
+    flat, example = row
+    run = run_at_states(loss.model, params, example, by_site(flat, sites))
+    both = [jnp.stack([s.noise.cdf(a), s.noise.cdf(-a)]) for s, a in zip(sites, run.a, strict=True)]
+    found = []
+    for stream in range(loss.streams):
+        more = loss.breakpoints(stream, run) if loss.breakpoints else [x[:0] for x in both]
+        for site, own, extra in zip(sites, both, more, strict=True):
+            extra = extra.reshape(-1, *site.shape)
+            found.append(jnp.concatenate([own, extra]).reshape(-1, site.size))
+    return found
 
 
 def _points(ends: np.ndarray, smoothness: Smoothness, half: int) -> tuple[np.ndarray, np.ndarray]:

@@ -17,10 +17,10 @@ from gradbench.core.contract import Batch, Loss, Params
 from gradbench.core.pytrees import layer_vectors, layers_of
 from gradbench.core.run import batch_size
 from gradbench.core.surrogate import SurrogateLoss
-from gradbench.exact.moments import Moments, moments_work, unchecked_moments
+from gradbench.exact.moments import Moments, unchecked_moments
 from gradbench.testing.draws import DRAWS, draws_of, made_of_rows, threshold
 from gradbench.testing.problems import Problem, truth
-from gradbench.testing.rows import real_rows, row_moments
+from gradbench.testing.rows import real_rows, row_moments, row_work
 
 EXACT = 1e-10  # relative bias that counts as none where it is enumerated
 _SMOOTH = 1e-6  # the same where smooth draws are integrated
@@ -170,12 +170,8 @@ def _by_uniforms(loss: Loss) -> TypeGuard[SurrogateLoss]:
 
 
 def exact_moments(loss: Loss, problem: Problem) -> Enumerate | None:
-    """Return the exact moments on a problem, None where there are none or they are much work.
-
-    The draws are what is judged: what an estimator declares of its branches is not believed.
-    """
-    at = problem.params, problem.batches["any"]
-    if moments_work(loss, *at, _POINTS, declared=False) > _WORK:
+    """Return the exact moments on a problem, None where there are none or they are much work."""
+    if row_work(loss, problem.params, problem.batches["any"], _POINTS) > _WORK:
         return None
     assert isinstance(loss, SurrogateLoss)
     if loss.couples_batch:  # all examples are one draw

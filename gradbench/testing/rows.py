@@ -16,13 +16,14 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
 from gradbench.core.compiling import compile_plainly
-from gradbench.core.contract import Batch, Example, Model, Params, Site
+from gradbench.core.contract import Batch, Example, Loss, Model, Params, Site
+from gradbench.core.errors import GradbenchError
 from gradbench.core.pytrees import closed, real_type
 from gradbench.core.run import as_examples, batch_size, find_sites, run_at_states, sampled
 from gradbench.core.surrogate import SurrogateLoss
 from gradbench.core.uncompiled import by_rows
 from gradbench.core.uniforms import Uniforms, draw_uniforms
-from gradbench.exact.moments import Moments
+from gradbench.exact.moments import Moments, moments_work
 from gradbench.exact.quadrature import uniform_grid
 from gradbench.exact.size import any_key, sites_and_type
 from gradbench.exact.states import path_probability, states_of_path
@@ -114,6 +115,23 @@ def row_moments(loss: SurrogateLoss, params: Params, batch: Batch, points: int) 
     return Moments(jnp.asarray(mean[0]), tree(mean[1:]), tree(variance[1:]))
 
 
+def row_work(loss: Loss, params: Params, batch: Batch, points: int) -> float:
+    """Return how many draws ``row_moments`` takes; infinite where there are none to enumerate.
+
+    What an estimator declares of its branches is not believed: the draws are what is judged.
+    """
+    random = getattr(getattr(loss, "model", None), "random", False)
+    if not isinstance(loss, SurrogateLoss) or loss.randomness != "uniforms" or random:
+        return moments_work(loss, params, batch, points, declared=False)
+    examples = as_examples(loss.model, any_key(), batch)
+    sites, _ = sites_and_type(loss.model, params, batch)
+    try:
+        count, _ = _by_uniforms(loss, sites, params, examples, points)
+    except GradbenchError:
+        return math.inf
+    return float(batch_size(examples) * count)
+
+
 def _by_states(
     loss: SurrogateLoss, sites: tuple[Site, ...], params: Params, examples: Batch
 ) -> tuple[int, _Rule]:
@@ -148,7 +166,7 @@ def _by_uniforms(
     loss: SurrogateLoss, sites: tuple[Site, ...], params: Params, examples: Batch, points: int
 ) -> tuple[int, _Rule]:
     """Return the same for the product of quadrature rules of all uniforms."""
-    lengths, grid = uniform_grid(loss, sites, params, examples, points)
+    lengths, grid = uniform_grid(loss, sites, params, examples, points, compiled=False)
     strides = np.cumprod([1, *lengths[:0:-1]])[::-1][: len(lengths)]
     axis = np.arange(len(lengths))
 

@@ -10,8 +10,12 @@ from jax import lax
 from jax.scipy.special import erfinv, gammaln, logsumexp, ndtri
 
 from gradbench.core import numpy_rules
+from gradbench.core.inputs import checked, outlines_kept
+from gradbench.core.run import as_examples
 from gradbench.core.uncompiled import by_rows, run_trace
 from gradbench.estimators import ESTIMATORS, make_estimator
+from gradbench.exact.quadrature import uniform_grid
+from gradbench.exact.size import sites_and_type
 from gradbench.testing.draws import at_start
 from gradbench.testing.problems import problems
 from gradbench.testing.rows import _compiled, draws_at, uniforms_of_keys
@@ -276,3 +280,35 @@ def special(name):
 def test_draws_of_every_estimator_in_numpy_are_those_of_compiled_code(name):
     one_layer = ESTIMATORS[name].layers == "one"
     assert_draws_are_compiled_ones(name, problems(0)[0 if one_layer else 3])
+
+
+@pytest.mark.parametrize("name", ["arm", "concrete"])
+def test_grids_in_numpy_are_those_of_compiled_code(name):
+    problem = problems(0)[1]
+    loss = make_estimator(name, problem.model)
+    params, batch = problem.params, problem.batches["any"]
+    examples = as_examples(loss.model, jax.random.key(0), batch)
+    sites, _ = sites_and_type(loss.model, params, batch)
+    at = loss, sites, params, examples, 1 << 17
+    (lengths, grid), (others, same) = (uniform_grid(*at, compiled=c) for c in (False, True))
+    assert lengths == others
+    np.testing.assert_allclose(grid, same, rtol=1e-13)
+
+
+def test_a_model_is_outlined_once_where_outlines_are_kept():
+    runs = []
+
+    def model(params, example, binary):
+        runs.append(1)
+        return jnp.sum(binary(params * example))
+
+    params, batch = np.ones(2), np.ones((3, 2))
+    with outlines_kept():
+        first = checked(model, params, batch)
+        once = len(runs)
+        assert checked(model, params, batch).sites == first.sites
+        assert len(runs) == once
+        assert checked(model, np.ones(1), batch[:, :1]).sites[0].shape == (1,)
+    again = len(runs)
+    checked(model, params, batch)
+    assert len(runs) > again > once
