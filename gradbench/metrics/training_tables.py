@@ -59,7 +59,7 @@ def tables_of(frame: pd.DataFrame) -> list[Table]:
 
 
 def together(frame: pd.DataFrame) -> list[str]:
-    """Return the columns whose values are the same in methods that are ranked together."""
+    """Return the columns of a frame whose values are the same in methods ranked together."""
     return ["problem"] if "method" in frame else ["problem", "optimiser"]
 
 

@@ -179,6 +179,9 @@ class BinaryWeights(Predicts):
 
         The latent weights are at the ends of the support of the noise, which may be infinite. It is
         how a network of binary weights is tested once it is trained: by ``predict``, for example.
+
+        Args:
+            params: the parameters, with latent weights of any size.
         """
         noise = get_noise(self.noise)
 

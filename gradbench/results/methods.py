@@ -28,5 +28,5 @@ def methods_of(suite: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
 
 
 def are_paired(plan: Mapping[str, Any]) -> bool:
-    """Return whether estimators and optimisers were chosen together, so that all are compared."""
+    """Return whether a plan pairs estimators and optimisers, so that all methods are compared."""
     return bool(plan.get("only"))
