@@ -24,6 +24,9 @@ from gradbench.plots.ticks import Span, ticks_with_zero
 from gradbench.plots.view import View
 
 
+_LABELLED = 4  # panels in a row whose labels do not meet
+
+
 def _of_many(suite: Suite, summary: pd.DataFrame) -> Iterable[Part]:
     """Return a drawing of each variant: always if asked for, else if there are many estimators."""
     asked = FIGURES.canonical(suite["figure"]) == "overview"
@@ -89,7 +92,8 @@ def overview(summary: pd.DataFrame, title: str = "", *, view: View) -> Figure:
             *_theorem_entries(figure),
             *limit_entries(figure, "no bias seen (limit)", sideways=True),
         ]
-        axes[len(axes) // 2].set_xlabel("relative to |G|")
+        for ax in axes[len(axes) // 2 :: len(axes)] if len(axes) > _LABELLED else axes:
+            ax.set_xlabel("relative to |G|")
         finish(figure, title, {}, marks, names=True)
     return figure
 
