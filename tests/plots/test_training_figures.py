@@ -165,7 +165,8 @@ def test_many_optimisers_are_folded_in_lines_and_each_method_has_a_line_of_accur
     figure = plots.learning(frame)
     figure.canvas.draw()
     boxes = [ax.title.get_window_extent() for ax in figure.axes]
-    assert len(boxes) == 8 and len({round(box.y0) for box in boxes}) == 2
+    lines = {round(ax.get_position().y0, 2) for ax in figure.axes}
+    assert len(boxes) == 8 and len(lines) == 2
     for k, box in enumerate(boxes):
         assert not any(box.overlaps(other) for other in boxes[:k])
     (ax,) = plots.accuracies(frame).axes
