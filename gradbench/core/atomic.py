@@ -197,6 +197,17 @@ def remove_partials(directory: Path) -> None:
         path.unlink()
 
 
+def refuse_other_than_file(path: Path) -> None:
+    """Refuse to write where there is something else, such as a device, which would be no more.
+
+    Raises:
+        GradbenchError: names the path.
+    """
+    with guard("write", path):
+        if path.exists() and not path.is_file():
+            raise OSError(errno.EEXIST, "it is there, and is not a file")
+
+
 def write_file(path: Path, data: bytes) -> None:
     """Write a file, and its directory, as a whole or not at all.
 
@@ -206,8 +217,7 @@ def write_file(path: Path, data: bytes) -> None:
     begun = partial(path)
     with guard("write", path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        if path.exists() and not path.is_file():  # such as a device, which would be no more
-            raise OSError(errno.EEXIST, "it is there, and is not a file")
+        refuse_other_than_file(path)
         try:
             begun.unlink(missing_ok=True)  # what a killed process left, or a link to elsewhere
             with open(begun, "xb") as file:

@@ -14,7 +14,7 @@ import jinja2
 from markupsafe import Markup
 
 from gradbench import metrics
-from gradbench.core.atomic import write_file
+from gradbench.core.atomic import refuse_other_than_file, write_file
 from gradbench.core.display import display_names
 from gradbench.core.progress import step
 from gradbench.core.specs import label
@@ -70,9 +70,10 @@ def write_report(directory: Directory | Cells, out: str | Path | None = None) ->
             is finished, or the file cannot be written.
     """
     cells = read_cells(directory)
+    path = Path(out) if out is not None else beside(cells.results) / "report.html"
+    refuse_other_than_file(path)  # before the work of minutes
     step("report")
     page = html(cells)
-    path = Path(out) if out is not None else beside(cells.results) / "report.html"
     write_file(path, page.encode())
     return path
 

@@ -291,6 +291,14 @@ def test_cells_that_are_not_finished_are_said(finished, no_figures):
     assert "Not finished: 1 of 8 cells is not finished" in text
 
 
+def test_a_pipe_in_the_place_of_the_file_is_refused_before_the_work(tmp_path, monkeypatch):
+    os.mkfifo(tmp_path / "pipe")
+    monkeypatch.setattr(reporting, "read_cells", lambda directory: directory)
+    monkeypatch.setattr(reporting, "html", lambda cells: pytest.fail("the work was done"))
+    with pytest.raises(GradbenchError, match="it is there, and is not a file"):
+        reporting.write_report("results", tmp_path / "pipe")
+
+
 def test_a_finished_run_is_not_called_unfinished(page):
     assert "Not finished" not in page.read_text()
 
