@@ -23,7 +23,6 @@ from gradbench.plots.style import Style, families_in, family_of
 from gradbench.plots.ticks import Span, ticks_with_zero
 from gradbench.plots.view import View
 
-
 _LABELLED = 4  # panels in a row whose labels do not meet
 
 
