@@ -53,7 +53,7 @@ def test_a_preset_is_named_by_what_it_means():
 @given(st.text())
 def test_any_text_has_a_name_of_one_line(text):
     assert display_name(text) == visible(display_name(text))
-    assert display_name("psa", {"psa": text}) == display_name(text or "psa", {"psa": text})
+    assert display_name("psa", {"psa": text}) == visible(text or display_name("psa"))
 
 
 def test_what_is_malformed_or_unknown_is_called_by_its_text():
