@@ -131,6 +131,14 @@ def test_it_imports_what_is_public_alone(path):
         assert internal(cell.source) == []
 
 
+@every_notebook
+def test_its_figures_are_those_of_gradbench(path):
+    for cell in code(read(path)):
+        source = re.sub(r"^%.*$", "", cell.source, flags=re.MULTILINE)
+        assert "matplotlib" not in source
+        assert not re.search(r"\b(plt|ax|axes)\.", source)
+
+
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_an_example_imports_what_is_public_alone(path):
     assert internal(path.read_text()) == []

@@ -87,7 +87,8 @@ class SurrogateLoss:
         if self.couples_batch:
             value = self.example_loss(params, u, batch)
         else:
-            losses = jax.vmap(self.example_loss, (None, -1, 0))(params, u, batch)
+            axes = (None, -1, 0)  # of which there may be none: no uniforms, and no inputs
+            losses = jax.vmap(self.example_loss, axes, axis_size=examples)(params, u, batch)
             value = jax.tree.map(lambda leaf: jnp.mean(leaf, axis=0), losses)
         found: Any = (value, _aux(self.model, params, key, batch, sites)) if has_aux else value
         return found

@@ -25,7 +25,9 @@ from gradbench.core.contract import (
 )
 from gradbench.core.errors import GradbenchError
 from gradbench.core.keys import is_evaluating
+from gradbench.core.run import batch_size
 from gradbench.core.surrogate import SurrogateLoss, surrogate_loss, with_aux
+from gradbench.core.uniforms import Uniforms
 from gradbench.estimators.adaptive import Learned
 from gradbench.estimators.registry import make_estimator
 from gradbench.estimators.sampling import is_lattice, lattice, lattice_breakpoints
@@ -196,8 +198,12 @@ def _of_batch(part: SurrogateLoss) -> ExampleLoss:
     """Return the loss of a whole batch, in the form of losses that couple the examples."""
     if part.couples_batch:
         return part.example_loss
-    of_each = jax.vmap(part.example_loss, in_axes=(None, -1, 0))
-    return lambda params, u, batch: jnp.mean(of_each(params, u, batch))
+
+    def mean(params: Params, u: tuple[Uniforms, ...], batch: Batch) -> Array:
+        of_each = jax.vmap(part.example_loss, (None, -1, 0), axis_size=batch_size(batch))
+        return jnp.mean(of_each(params, u, batch))
+
+    return mean
 
 
 def _no_breakpoints(run: Trace) -> list[Array]:

@@ -33,6 +33,7 @@ from gradbench.metrics.ranking import difference_p, rank
 from gradbench.metrics.registry import METRICS, Metric, all_metrics, check_metrics, metric
 from gradbench.metrics.replicates import orderings, over_replicates
 from gradbench.metrics.stopping import relative_error
+from gradbench.metrics.temperature import Unit
 from gradbench.metrics.trained import trained
 from gradbench.metrics.training import gradient_errors, learning
 from gradbench.metrics.unbiasedness import unbiasedness
@@ -51,6 +52,7 @@ __all__ = [
     "LayerMetrics",
     "Measurement",
     "Metric",
+    "Unit",
     "Verdict",
     "all_metrics",
     "budget",

@@ -39,7 +39,7 @@ def _with_units(suite: Suite, summary: pd.DataFrame) -> Iterator[Part]:
     caption="Bias and standard deviation of a draw against the temperature. Arrows are upper "
     "limits where no bias was seen; a 0 by theorem is certified.",
     order=75,
-    imports=["from gradbench.metrics.temperature import Unit"],
+    imports=["from gradbench.metrics import Unit"],
 )
 def temperature(
     summary: pd.DataFrame, units: dict[str, Unit] | None = None, title: str = "", *, view: View
