@@ -9,7 +9,7 @@
                                                         where they can be enumerated
     DIR/costs/PROBLEM/REPLICATE/CHECKPOINT/ESTIMATOR.npz      evaluations and times of a draw
     DIR/shards/PROBLEM/REPLICATE/CHECKPOINT/ESTIMATOR/FIRST-LAST.DIGEST.parquet    blocks of a cell
-    DIR/unfinished/PROBLEM/REPLICATE/CHECKPOINT/        a sampled gradient that is being drawn
+    DIR/unfinished/                                     what is being computed, ``unfinished.py``
     DIR/figures/, DIR/figures.json                      what they were drawn of, see ``drawn.py``
 
 Every file but the figures says which run, place and estimator it is of, and is refused elsewhere;
@@ -157,7 +157,7 @@ class Results:
             GradbenchError: a link leads out of the results, or it cannot be made.
         """
         path = self.directory / name
-        self._refuse_outside(path)
+        self.refuse_outside(path)
         with guard("write", path):
             path.mkdir(exist_ok=True)
         return path
@@ -211,27 +211,6 @@ class Results:
             return None
         with as_written(self._path("references", place)):
             return Reference.stored(*found)
-
-    def unfinished(self, place: CheckpointId) -> Path:
-        """Return the folder in which a sampled gradient is kept until it is known well enough.
-
-        Raises:
-            GradbenchError: a link leads it out of the directory.
-        """
-        names = place.problem, str(place.replicate), place.checkpoint
-        path = self.directory.joinpath("unfinished", *map(file_name, names))
-        self._refuse_outside(path)
-        return path
-
-    def remove_unfinished(self, place: CheckpointId) -> None:
-        """Remove the folder of a sampled gradient, which is stored now."""
-        path = self.unfinished(place)
-        with guard("delete", path):
-            for file in path.glob("*.npz"):
-                file.unlink()
-            for folder in (path, *path.parents[:3]):  # as far as they are empty
-                with contextlib.suppress(OSError):
-                    folder.rmdir()
 
     def save_moments(
         self, place: CheckpointId, estimator: str, mean: Sequence[Any], variance: Sequence[Any]
@@ -302,14 +281,14 @@ class Results:
             raise GradbenchError(
                 f"{str(self.directory)!r} is open to read only; use Results.open_or_create"
             )
-        self._refuse_outside(path)
+        self.refuse_outside(path)
         write_file(path, data)
 
     @property
     def _run(self) -> Json:
         return {key: self.manifest[key] for key in ("suite_hash", "seed", "draws")}
 
-    def _refuse_outside(self, path: Path) -> None:
+    def refuse_outside(self, path: Path) -> None:
         """Refuse a path that a link leads out of the directory, as results of others may."""
         with guard("write", path):
             inside = path.resolve().is_relative_to(self.directory.resolve())
@@ -326,14 +305,14 @@ class Results:
         info: Mapping[str, Any],
     ) -> None:
         """Write a file that says whose it is."""
-        data = pack(arrays, layers, info, self._whose(kind, place, estimator))
+        data = pack(arrays, layers, info, self.whose(kind, place, estimator))
         self.write(self._path(kind, place, estimator), data)
 
     def _load(
         self, kind: str, place: CheckpointId, estimator: str | None = None
     ) -> tuple[dict[str, Floats], int, Json] | None:
         """Return the content of a file that says whose it is, None where there is none."""
-        path, whose = self._path(kind, place, estimator), self._whose(kind, place, estimator)
+        path, whose = self._path(kind, place, estimator), self.whose(kind, place, estimator)
         if not path.exists():
             return None
         arrays, layers, info = unpack(path, whose, self.manifest["schema"])
@@ -342,7 +321,7 @@ class Results:
             raise CorruptFile(f"{str(path)!r} has no right {at!r}; delete it and run again")
         return arrays, layers, info
 
-    def _whose(self, kind: str, place: CheckpointId, estimator: str | None) -> Json:
+    def whose(self, kind: str, place: CheckpointId, estimator: str | None) -> Json:
         """Return what a file says that it belongs to."""
         of = {} if estimator is None else {"estimator": estimator}
         name = self.manifest["suite"]["name"]

@@ -20,11 +20,11 @@ from gradbench.metrics.stopping import is_check_due
 from gradbench.results.consistent import Stored, fitting
 from gradbench.results.shards import CellStore, CheckpointId, CorruptShard
 from gradbench.results.store import Results
+from gradbench.suites.checkpoints import train_problem
 from gradbench.suites.gradients import Instance, load_or_compute_gradient, load_params
 from gradbench.suites.instance import ProblemInstance
 from gradbench.suites.part import Part
 from gradbench.suites.suite import Suite
-from gradbench.suites.train import Diverged
 
 _FLUSH_SECONDS = 3.0  # the work that a killed run loses, at most
 ENUMERATED = 1 << 23  # draws of one example that exact moments may take: some seconds
@@ -170,26 +170,6 @@ def measure_cell(
 def gradient_of(built: Instance) -> str:
     """Return what the progress of a gradient is called."""
     return "exact gradient" if built.reference is None else "gradient"
-
-
-def train_problem(results: Results, built: ProblemInstance, retrain: bool) -> None:
-    """Store the parameters at all checkpoints of a problem, unless they are there.
-
-    A training that diverges is told by a warning; the checkpoints before that are stored.
-    """
-    places = built.places
-    if all(results.load_checkpoint(place) is not None for place in places):
-        return
-    try:
-        for place, params in zip(places, built.checkpoints(retrain), strict=True):
-            results.save_checkpoint(place, params)
-    except Diverged as error:
-        warnings.warn(
-            f"problem {built.problem.name!r}: {error}; its later checkpoints are left out, the "
-            "others go on",
-            GradbenchWarning,
-            stacklevel=2,
-        )
 
 
 def prepare_cell(store: CellStore, built: Instance, params: Params) -> Cell:

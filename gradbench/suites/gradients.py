@@ -13,6 +13,7 @@ from gradbench.measure.cell import Cell
 from gradbench.measure.reference import Reference, Samples, reference
 from gradbench.results.shards import CheckpointId
 from gradbench.results.store import Results
+from gradbench.suites import unfinished
 from gradbench.suites.problem import Sampled
 
 
@@ -94,7 +95,7 @@ def load_or_compute_gradient(
             info = {"route": found.route, "samples": _said(found.samples)}
         vectors = layer_vectors(found.gradient)
         results.save_reference(place, found.value, vectors, info, found.blocks or ())
-        results.remove_unfinished(place)
+        unfinished.remove_gradient(results, place)
         stored = results.load_reference(place)
         assert stored is not None
     elif list(map(len, stored.gradient)) != [vector.size for vector in layer_vectors(params)]:
@@ -119,7 +120,7 @@ def _compute(
         seconds=how.seconds,
         estimators=how.estimator,
         key=built.key(f"reference at {place.checkpoint}"),
-        directory=results.unfinished(place),
+        directory=unfinished.gradient_folder(results, place),
         progress=progress,
     )
 

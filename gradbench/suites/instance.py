@@ -23,7 +23,13 @@ from gradbench.suites.initialise import get_initialisation
 from gradbench.suites.networks import AnyNetwork, check_network, make_network
 from gradbench.suites.pretrained import published_checkpoints
 from gradbench.suites.problem import Problem, Sampled
-from gradbench.suites.train import check_batch, check_training, make_optimiser, train
+from gradbench.suites.train import (
+    TrainingState,
+    check_batch,
+    check_training,
+    make_optimiser,
+    train,
+)
 
 T = TypeVar("T")
 
@@ -121,25 +127,47 @@ class ProblemInstance:
             GradbenchError: the training does not fit the network, or ends in parameters that are
                 not finite.
         """
-        known = None if retrain else published_checkpoints(self.problem, self.seed, self.replicate)
+        for _, params in self.trained(retrain):
+            yield params
+
+    def trained(
+        self,
+        retrain: bool = False,
+        resumed: TrainingState | None = None,
+        save: Callable[[TrainingState], None] | None = None,
+    ) -> Iterator[tuple[int, tuple[Params, ...]]]:
+        """Yield the number of epochs and the parameters at ``problem.checkpoints``.
+
+        ``resumed`` and ``save`` are those of ``train``; what comes with the package needs none.
+
+        Raises:
+            GradbenchError: as ``checkpoints``.
+        """
+        problem, training = self.problem, self.problem.training
+        known = None if retrain else published_checkpoints(problem, self.seed, self.replicate)
+        if known is None and training is None:
+            known = [self.initial()]
         if known is not None:
-            yield from known
+            yield from zip(problem.checkpoints, known, strict=True)
             return
-        training = self.problem.training
-        if training is None:
-            yield self.initial()
-            return
-        optimiser = make_optimiser(training, self.network)
-        for _, params in train(
+        assert training is not None
+        yield from train(
             estimator(training.estimator, self.network),
             self.initial(),
             self.data,
             self.key("training"),
-            optimiser,
+            make_optimiser(training, self.network),
             training.batch,
             training.checkpoints,
-        ):
-            yield params
+            resumed,
+            save,
+        )
+
+    def untrained(self) -> tuple[Params, Any]:
+        """Return the initial parameters and the optimiser's state of a problem with a training."""
+        assert self.problem.training is not None
+        params = self.initial()
+        return params, make_optimiser(self.problem.training, self.network).init(params)
 
 
 @lru_cache(maxsize=512)

@@ -1,8 +1,9 @@
 """Training by stochastic gradient descent with any estimator, as one compiled loop."""
 
+import time
 from collections.abc import Callable, Iterator
 from functools import lru_cache, partial
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import numpy as np
@@ -110,6 +111,16 @@ class Diverged(GradbenchError):
 
 
 SUSPICIOUS = 100  # times the initial parameters; beyond it the loss is looked at
+SAVE_SECONDS = 15.0  # between two states that are kept
+_CALL_SECONDS = 3.0  # of one call of compiled code: Ctrl-C and the disk wait no longer
+
+
+class TrainingState(NamedTuple):
+    """A training after so many epochs, the state of its optimiser included."""
+
+    epoch: int
+    params: Params
+    optimiser: Any
 
 
 def train(
@@ -120,22 +131,46 @@ def train(
     optimiser: Optimiser,
     batch: int,
     checkpoints: tuple[int, ...],
+    resumed: TrainingState | None = None,
+    save: Callable[[TrainingState], None] | None = None,
 ) -> Iterator[tuple[int, Params]]:
     """Yield the parameters after each number of epochs in ``checkpoints``, which ascend from 0.
 
     An epoch goes once through the data in random order, in batches; examples that do not fill a
-    batch are left out. The keys of an epoch depend on its number alone, so that the checkpoints do
-    not change the course.
+    batch are left out. The keys of an epoch depend on its number alone, so that neither checkpoints
+    nor interruptions change the course.
+
+    Args:
+        loss: the estimator.
+        params: the initial parameters.
+        data: all examples.
+        key: of all random numbers.
+        optimiser: the optimiser.
+        batch: the examples of a step.
+        checkpoints: numbers of epochs.
+        resumed: a state that was saved, to go on from; later checkpoints alone are yielded then.
+        save: is called with a state every 15 seconds, between epochs.
 
     Raises:
         GradbenchError: a batch is larger than the data.
         Diverged: parameters are not finite, or have grown and the loss is ten times the initial.
     """
     check_batch(batch, data)
-    state, epoch, initial = optimiser.init(params), 0, params
-    for checkpoint in checkpoints:
-        params, state = _epochs(loss, optimiser, batch, params, state, data, key, epoch, checkpoint)
-        epoch = checkpoint
+    initial = params
+    epoch, params, state = resumed or TrainingState(0, params, optimiser.init(params))
+    saved, pace = time.monotonic(), 1.0  # epochs of a call
+    for checkpoint in checkpoints if resumed is None else (c for c in checkpoints if c > epoch):
+        while epoch < checkpoint:
+            last, began = min(checkpoint, epoch + max(int(pace), 1)), time.monotonic()
+            params, state = jax.block_until_ready(
+                _epochs(loss, optimiser, batch, params, state, data, key, epoch, last)
+            )
+            now = time.monotonic()
+            pace = min(2 * pace, _CALL_SECONDS * (last - epoch) / max(now - began, 1e-9))
+            epoch = last
+            if save is not None and now - saved > SAVE_SECONDS:
+                save(TrainingState(epoch, params, state))
+                saved = now
         if not np.isfinite(_largest(params)):
             raise Diverged(
                 f"training gave parameters that are not finite by epoch {epoch}; lower the rate"

@@ -411,7 +411,7 @@ def test_the_quick_form_of_train_vae_says_which_bound_is_best(tmp_path, monkeypa
 
 @pytest.mark.slow
 def test_the_quick_form_of_train_hashing_says_which_codes_are_best(tmp_path, monkeypatch):
-    made_up(monkeypatch, tmp_path, 200, 500, 300)
+    made_up(monkeypatch, tmp_path, 480, 1000, 300)
     found = run("train-hashing", tmp_path / "r", quick=True, progress=False)
     ranked = metrics.trained(found.directory)
     assert len(ranked) == 10 and (ranked["diverged"] == 0).all()

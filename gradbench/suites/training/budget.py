@@ -68,8 +68,6 @@ def training_budget(suite: Suite, problems: Sequence[ProblemInstance]) -> Traini
             if (then := plan.continuation) is not None:
                 again = _of_draw(then.estimator, built, plan.batch, run) / rate
                 own += replicates * then.steps * (_STEP + plan.batch * again)
-            if plan.continuation is not None:
-                own += replicates * plan.continuation.steps * step
             own += replicates * 2 * plan.measured * suite.draws * plan.examples * of_draw
             seconds += len(optimisers) * (own + _PROGRAMS)
             seconds += sum(map(plan.searched, optimisers)) * searching

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from gradbench.core.contract import Params
+from gradbench.core.contract import Batch, Params
 from gradbench.core.errors import GradbenchError
 from gradbench.models.structure import has_latent_weights
 from gradbench.results.quantities import Quantity
@@ -47,13 +47,20 @@ def _precision(built: ProblemInstance, options: Mapping[str, int]) -> Judge:
     jax.eval_shape(lambda: network.codes(built.initial(), data[:1]))  # refuses what has no codes
 
     def judge(params: Params, key: Array) -> Array:
-        def one(params: Params) -> Array:
-            codes, of = network.codes(params, data), network.codes(params, queries)
-            return precision(codes, classes, of, own, at)
-
-        return jax.lax.map(one, params)
+        return _precisions(network, at, params, data, classes, queries, own)
 
     return judge
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _precisions(
+    network: Any, at: int, params: Params, data: Array, classes: Array, queries: Array, own: Array
+) -> Float[Array, " runs"]:
+    def one(params: Params) -> Array:
+        codes, of = network.codes(params, data), network.codes(params, queries)
+        return precision(codes, classes, of, own, at)
+
+    return jax.lax.map(one, params)
 
 
 def _classes(built: ProblemInstance, part: Data) -> Int[Array, " n"]:
@@ -125,12 +132,16 @@ def _bound(built: ProblemInstance, options: Mapping[str, int]) -> Judge:
         )
 
     def judge(params: Params, key: Array) -> Array:
-        def one(params: Params) -> Array:
-            return jnp.mean(network.bound(params, built.batch, key, options["samples"]))
-
-        return jax.lax.map(one, params)
+        return _bounds(network, options["samples"], params, built.batch, key)
 
     return judge
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _bounds(
+    network: Any, samples: int, params: Params, batch: Batch, key: Array
+) -> Float[Array, " runs"]:
+    return jax.lax.map(lambda own: jnp.mean(network.bound(own, batch, key, samples)), params)
 
 
 def _mode_loss(built: ProblemInstance, options: Mapping[str, int]) -> None:

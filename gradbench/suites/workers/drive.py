@@ -14,6 +14,7 @@ from gradbench.core.run import sites_of
 from gradbench.estimators.registry import evaluations
 from gradbench.results.shards import CheckpointId, is_shard
 from gradbench.results.store import Results
+from gradbench.suites import unfinished
 from gradbench.suites.cells import Task
 from gradbench.suites.instance import ProblemInstance
 from gradbench.suites.suite import Suite
@@ -85,7 +86,7 @@ def distribute(
 class _Cells(Loop[What]):
     """A run while it goes on."""
 
-    kinds = ("checkpoints", "references", "moments", "costs", "shards")
+    kinds = ("checkpoints", "references", "moments", "costs", "shards", "unfinished")
 
     def __init__(
         self, results: Results, suite: Suite, problems: Problems, bar: Progress, retrain: bool
@@ -104,12 +105,13 @@ class _Cells(Loop[What]):
         self.bar.tell(self.name(what), draws, seconds)
         if what.epoch is None:
             built, _ = self.problems[what.problem]
+            unfinished.remove_training(self.results, built.problem.name, built.replicate)
             for epoch in self.left[what.problem]:
                 if self.results.load_checkpoint(_place(built, epoch)) is not None:
                     self._add_place(what.problem, epoch)  # else its training has diverged
         elif what.task is None:
             built, _ = self.problems[what.problem]
-            self.results.remove_unfinished(_place(built, what.epoch))
+            unfinished.remove_gradient(self.results, _place(built, what.epoch))
             self._add_cells(what.problem, what.epoch)
 
     def _add_training(self, number: int) -> bool:
@@ -171,9 +173,12 @@ class _Cells(Loop[What]):
 
     def _paths(self, built: ProblemInstance, epoch: int | None, spec: str | None) -> Iterator[Path]:
         """Yield the files that a job needs, and those that it continues, if they are there."""
+        results = self.results
         if epoch is None:
+            yield from (results._path("checkpoints", place) for place in built.places)
+            yield unfinished.training_file(results, built.problem.name, built.replicate)
             return
-        place, results = _place(built, epoch), self.results
+        place = _place(built, epoch)
         yield results._path("checkpoints", place)
         yield results._path("references", place)
         if spec is not None:

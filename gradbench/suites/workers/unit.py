@@ -26,6 +26,7 @@ from gradbench.core.precision import float64
 from gradbench.core.progress import Progress
 from gradbench.results.store import Results
 from gradbench.suites import cells
+from gradbench.suites.checkpoints import train_problem
 from gradbench.suites.instance import ProblemInstance, build, estimator
 from gradbench.suites.problem import Problem
 from gradbench.suites.suite import Suite
@@ -151,7 +152,7 @@ def _measure(job: Job, results: Results) -> None:
             train_methods(results, job.suite, built, (job.optimiser,), bar)
         return
     if job.epoch is None:
-        cells.train_problem(results, built, job.retrain)
+        train_problem(results, built, job.retrain)
         return
     one = replace(built, problem=_at(built.problem, job.epoch))
     name = job.estimator or job.suite.estimators[0]
