@@ -101,7 +101,13 @@ def _number(value: float) -> str:
 
 
 class Unit(NamedTuple):
-    """One unit with logistic noise and pre-activation ``a``; the objective is c_1 x + c_2 x^2."""
+    """One unit with logistic noise, whose objective is c_1 x + c_2 x^2.
+
+    Attributes:
+        a: the pre-activation.
+        linear: c_1.
+        quadratic: c_2.
+    """
 
     a: float
     linear: float

@@ -138,7 +138,10 @@ class ProblemInstance:
     ) -> Iterator[tuple[int, tuple[Params, ...]]]:
         """Yield the number of epochs and the parameters at ``problem.checkpoints``.
 
-        ``resumed`` and ``save`` are those of ``train``; what comes with the package needs none.
+        Args:
+            retrain: as in ``checkpoints``.
+            resumed: a state that was saved, to go on from; later checkpoints alone are yielded.
+            save: is called with a state on the way, as ``gradbench.suites.train`` does.
 
         Raises:
             GradbenchError: as ``checkpoints``.
