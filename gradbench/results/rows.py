@@ -8,7 +8,7 @@ import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache, partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -18,6 +18,7 @@ from gradbench.core.atomic import MOST_BYTES, Counts, Json, to_json
 from gradbench.core.errors import GradbenchError
 from gradbench.measure.blocks import BINS, Block
 from gradbench.measure.stack import Histograms, LayerStack, Stack
+from gradbench.results.totals import KEY, pack_totals, unpack_totals
 
 _FLOATS, _COUNTS = pa.list_(pa.float64()), pa.list_(pa.int64())
 _COLUMNS = {
@@ -50,7 +51,11 @@ def encode(blocks: Sequence[Block], header: Json) -> bytes:
         name: pa.array([_nested(value, kind) for value in values], kind)
         for (name, kind), values in zip(_COLUMNS.items(), zip(*rows, strict=True), strict=True)
     }
-    schema = pa.schema(_COLUMNS, metadata={"gradbench": to_json(header)})
+    each = len(rows) // len(blocks)
+    histograms = list(zip(*rows, strict=True))[list(_COLUMNS).index("histogram")]
+    totals = [np.sum(histograms[k::each], axis=0) for k in range(each)]
+    metadata = {"gradbench": to_json(header), KEY: pack_totals(totals)}
+    schema = pa.schema(_COLUMNS, metadata=metadata)
     buffer = pa.BufferOutputStream()
     pq.write_table(pa.table(columns, schema), buffer, compression="zstd", use_dictionary=False)
     return buffer.getvalue().to_pybytes()
@@ -98,21 +103,38 @@ def read_rows(
         raise ValueError("size")
     columns = _read(file, [name for name, _ in kinds if name != "histogram"])
     each = _check_rows(columns, first, last)
-    lengths = {name: _lengths(one) for name, one in columns.items() if pa.types.is_list(one.type)}
-    sizes = lengths["mean"], lengths["groups"]
+    heads, widths = columns["heads"].lengths
+    sizes = columns["mean"].lengths[0], columns["groups"].lengths[0]
     same = {"m2": 0, "cosine": 1, "cosine_sq": 1, "signs": 1, "signs_sq": 1}
-    if any(name in lengths and (lengths[name] != sizes[k]).any() for name, k in same.items()):
+    if any(
+        name in columns and (columns[name].lengths[0] != sizes[k]).any() for name, k in same.items()
+    ):
         raise ValueError("lengths")
-    if (_lengths(_inside(columns["heads"])) != np.repeat(sizes[0], lengths["heads"])).any():
+    if (widths != np.repeat(sizes[0], heads)).any():
         raise ValueError("widths")
-    shapes = np.stack([*sizes, lengths["heads"]], axis=1).reshape(-1, each, 3)
+    shapes = np.stack([*sizes, heads], axis=1).reshape(-1, each, 3)
     if (shapes != shapes[0]).any():
         raise ValueError("blocks of different sizes")
     stacks = _stacks(columns, shapes[0].tolist(), first, last)
 
-    def histograms() -> list[Counts]:
+    histograms = _later(partial(_histograms, file, sizes[1], each), damaged)
+    totals = cache(_later(partial(_totals, file, sizes[1], each), damaged))
+    rows = [
+        stack._replace(histogram=Histograms(partial(_at, histograms, k), partial(_at, totals, k)))
+        for k, stack in enumerate(stacks)
+    ]
+    network = rows.pop() if columns["layer"].numbers[-1] == _NETWORK else None
+    return Stack(np.arange(first, last + 1), rows, network)
+
+
+def _later(
+    function: Callable[[], list[Counts]], damaged: Callable[[], Exception]
+) -> Callable[[], list[Counts]]:
+    """Return a function that reads more of a shard, and fails as the reading of its rows does."""
+
+    def read() -> list[Counts]:
         try:
-            return _histograms(file, sizes[1], each)
+            return function()
         except MemoryError as error:
             raise GradbenchError(
                 "there is not enough memory to read the histograms of a shard; end other programs, "
@@ -121,20 +143,40 @@ def read_rows(
         except Exception as error:  # of any kind: readers of a crafted file raise them all
             raise damaged() from error
 
-    totals = cache(lambda: [histogram.sum(0) for histogram in histograms()])
-    rows = [
-        stack._replace(histogram=Histograms(partial(_at, histograms, k), partial(_at, totals, k)))
-        for k, stack in enumerate(stacks)
-    ]
-    network = rows.pop() if columns["layer"][-1].as_py() == _NETWORK else None
-    return Stack(np.arange(first, last + 1), rows, network)
+    return read
 
 
 def _at(function: Callable[[], list[Counts]], k: int) -> Counts:
     return function()[k]
 
 
-def _read(file: pq.ParquetFile, names: Sequence[str]) -> dict[str, Any]:
+class _Column(NamedTuple):
+    """The numbers of a column of Arrow, also of lists in it, and how many each list has.
+
+    ``lengths`` has an array for the lists of the column, and one for those inside them.
+    """
+
+    numbers: np.ndarray
+    lengths: list[np.ndarray]
+
+    @classmethod
+    def of(cls, column: Any) -> "_Column":
+        """Return the content of a column of Arrow.
+
+        Raises:
+            ValueError: something is missing in it.
+        """
+        lengths: list[np.ndarray] = []
+        while not column.null_count:
+            if not pa.types.is_list(column.type):
+                return cls(np.asarray(column), lengths)
+            offsets = np.asarray(column.offsets)
+            lengths.append(offsets[1:] - offsets[:-1])
+            column = column.values[int(offsets[0]) : int(offsets[-1])]  # ``flatten`` takes longer
+        raise ValueError("nothing in the place of a number")
+
+
+def _read(file: pq.ParquetFile, names: Sequence[str]) -> dict[str, _Column]:
     """Return columns of a file.
 
     Raises:
@@ -142,12 +184,10 @@ def _read(file: pq.ParquetFile, names: Sequence[str]) -> dict[str, Any]:
     """
     table = file.read(names, use_threads=False)  # threads cost more than they save here
     chunked = zip(names, table.columns, strict=True)
-    columns = {
-        name: one.chunk(0) if one.num_chunks == 1 else one.combine_chunks() for name, one in chunked
+    return {
+        name: _Column.of(one.chunk(0) if one.num_chunks == 1 else one.combine_chunks())
+        for name, one in chunked
     }
-    if any(_has_nulls(column) for column in columns.values()):
-        raise ValueError("nothing in the place of a number")
-    return columns
 
 
 def _histograms(file: pq.ParquetFile, sizes: np.ndarray, each: int) -> list[Counts]:
@@ -162,12 +202,34 @@ def _histograms(file: pq.ParquetFile, sizes: np.ndarray, each: int) -> list[Coun
         ValueError: they are not of these lengths.
     """
     (column,) = _read(file, ["histogram"]).values()
-    if len(column) != len(sizes) or (_lengths(column) != sizes).any():
+    outer, inner = column.lengths
+    if len(outer) != len(sizes) or (outer != sizes).any():
         raise ValueError("lengths")
-    if (_lengths(_inside(column)) != BINS).any():
+    if (inner != BINS).any():
         raise ValueError("widths")
     shapes = [(k, BINS) for k in sizes[:each].tolist()]
-    return list(_parts(_flat(column).reshape(len(sizes) // each, -1), shapes))
+    found = list(_parts(column.numbers.reshape(len(sizes) // each, -1), shapes))
+    if (stored := _stored_totals(file, sizes[:each])) is not None:
+        totals = [part.sum(0) for part in found]
+        if not all(map(np.array_equal, totals, stored)):
+            raise ValueError("totals")
+    return found
+
+
+def _totals(file: pq.ParquetFile, sizes: np.ndarray, each: int) -> list[Counts]:
+    """Return the sums [K, BINS] of the histograms over the blocks; the arguments are the same.
+
+    Raises:
+        ValueError: they are not of these lengths.
+    """
+    stored = _stored_totals(file, sizes[:each])
+    return [part.sum(0) for part in _histograms(file, sizes, each)] if stored is None else stored
+
+
+def _stored_totals(file: pq.ParquetFile, sizes: np.ndarray) -> list[Counts] | None:
+    """Return the sums in the metadata, None in files of an older gradbench, see ``totals``."""
+    text = file.metadata.metadata.get(KEY)
+    return None if text is None else unpack_totals(text, sizes.tolist())
 
 
 def _same_kind(found: pa.DataType, kind: pa.DataType) -> bool:
@@ -177,29 +239,13 @@ def _same_kind(found: pa.DataType, kind: pa.DataType) -> bool:
     return bool(found == kind)
 
 
-def _has_nulls(column: Any) -> bool:
-    if column.null_count or not pa.types.is_list(column.type):
-        return bool(column.null_count)
-    return _has_nulls(_inside(column))
-
-
-def _inside(lists: Any) -> Any:
-    """Return what is in lists of which none is null, as ``flatten`` does in far more time."""
-    offsets = lists.offsets
-    return lists.values[offsets[0].as_py() : offsets[-1].as_py()]
-
-
-def _lengths(lists: Any) -> np.ndarray:
-    return np.diff(np.asarray(lists.offsets))
-
-
-def _check_rows(columns: Mapping[str, Any], first: int, last: int) -> int:
+def _check_rows(columns: Mapping[str, _Column], first: int, last: int) -> int:
     """Refuse rows that are not, block by block, those of all layers and of the network.
 
     Returns:
         The number of rows of each block.
     """
-    block, layer = (np.asarray(columns[name]) for name in ("block", "layer"))
+    block, layer = columns["block"].numbers, columns["layer"].numbers
     rows, blocks = len(block), last - first + 1
     if not 1 <= blocks <= rows or rows % blocks:
         raise ValueError("rows")
@@ -214,7 +260,7 @@ def _check_rows(columns: Mapping[str, Any], first: int, last: int) -> int:
 
 
 def _stacks(
-    columns: Mapping[str, Any], shapes: Sequence[Sequence[int]], first: int, last: int
+    columns: Mapping[str, _Column], shapes: Sequence[Sequence[int]], first: int, last: int
 ) -> list[LayerStack]:
     """Return columns as arrays, for each layer and for the network; histograms are left out.
 
@@ -236,7 +282,7 @@ def _stacks(
     for name in LayerStack._fields:
         within = inside.get(name, averages)
         if name in columns:
-            fields.append(list(_parts(_flat(columns[name]).reshape(blocks, -1), within)))
+            fields.append(list(_parts(columns[name].numbers.reshape(blocks, -1), within)))
         else:
             fields.append([np.full((blocks, *shape), np.nan) for shape in within])
     return [LayerStack(*parts) for parts in zip(*fields, strict=True)]
@@ -249,10 +295,3 @@ def _parts(values: np.ndarray, shapes: Sequence[tuple[int, ...]]) -> Iterator[np
         end = start + math.prod(shape)
         yield values[:, start:end].reshape(len(values), *shape)
         start = end
-
-
-def _flat(column: Any) -> np.ndarray:
-    """Return the numbers of a column of Arrow, also of lists in it."""
-    while pa.types.is_list(column.type):
-        column = _inside(column)
-    return np.asarray(column)

@@ -17,8 +17,9 @@ from gradbench.core.atomic import SCHEMA, CorruptFile, digest, write_file
 from gradbench.core.errors import GradbenchError
 from gradbench.measure.blocks import BINS, Block, LayerBlock
 from gradbench.measure.stack import Stack
-from gradbench.results import shards
+from gradbench.results import rows, shards
 from gradbench.results.shards import CellStore, CorruptShard
+from gradbench.results.totals import KEY, pack_totals
 
 
 def a_cell(directory, estimator="concrete(temperature=0.1)", seed=1):
@@ -225,6 +226,55 @@ def test_a_newer_shard_is_refused_and_not_called_corrupted(cell, monkeypatch):
     assert not isinstance(error.value, CorruptFile)
 
 
+def rewritten(cell, table):
+    """Write the only shard of a cell anew, with another table of Arrow."""
+    (path,) = cell.directory.iterdir()
+    pq.write_table(table, path)
+    path.rename(path.with_name(f"{path.name.split('.')[0]}.{digest(path.read_bytes())}.parquet"))
+
+
+def with_totals(table, text):
+    """A table whose metadata have this text for the sums of the histograms, or none."""
+    metadata = {**table.schema.metadata, KEY: text}
+    return table.replace_schema_metadata({k: v for k, v in metadata.items() if v is not None})
+
+
+@pytest.mark.parametrize("old", [False, True])
+def test_sums_of_histograms_are_those_of_the_blocks(cell, monkeypatch, old):
+    """Shards of an older gradbench do not have them; of others no histogram is read for them."""
+    blocks = [block(0), block(1)]
+    cell.append(blocks, META)
+    if old:
+        (path,) = cell.directory.iterdir()
+        rewritten(cell, with_totals(pq.read_table(path), None))
+    else:
+        monkeypatch.setattr(rows, "_histograms", lambda *_: pytest.fail("they are read"))
+    (stack,) = cell.load_stacks()[1]
+    for k, layer in enumerate(stack.layers):
+        expected = sum(one.layers[k].histogram for one in blocks)
+        np.testing.assert_array_equal(layer.histogram.total(), expected)
+    expected = sum(one.network.histogram for one in blocks)
+    np.testing.assert_array_equal(stack.network.histogram.total(), expected)
+
+
+def test_sums_of_histograms_that_are_none_are_refused(cell):
+    cell.append([block(0), block(1)], META)
+    (path,) = cell.directory.iterdir()
+    table = pq.read_table(path)
+    sizes = [np.zeros((k, BINS), np.int64) for k in (2, 2, 2)]
+    for text in (b"?", b"eJwDAAAAAAE=", pack_totals(sizes[:2]), pack_totals([*sizes, sizes[0]])):
+        rewritten(cell, with_totals(table, text))
+        (stack,) = cell.load_stacks()[1]
+        for read in (stack.layers[0].histogram.total, stack.layers[0].histogram.blocks):
+            with pytest.raises(CorruptShard) as error:
+                read()
+            assert_one_sentence(error, "is not a shard as gradbench writes it")
+    rewritten(cell, with_totals(table, pack_totals(sizes)))  # of the right size, but not the sums
+    with pytest.raises(CorruptShard) as error:
+        cell.load()
+    assert_one_sentence(error, "is not a shard as gradbench writes it")
+
+
 def test_histograms_are_read_when_they_are_asked_for_and_refused_then(cell, tmp_path):
     """All but them can be had of a shard whose histograms are of another length."""
     stored = block(0)._replace(network=None)
@@ -234,8 +284,7 @@ def test_histograms_are_read_when_they_are_asked_for_and_refused_then(cell, tmp_
     histogram = [[row[:-1] for row in rows] for rows in table["histogram"].to_pylist()]
     n = table.column_names.index("histogram")
     short = pa.array(histogram, pa.list_(pa.list_(pa.int64())))
-    pq.write_table(table.set_column(n, "histogram", short), path)
-    path.rename(path.with_name(f"000000-000001.{digest(path.read_bytes())}.parquet"))
+    rewritten(cell, with_totals(table.set_column(n, "histogram", short), None))
     _, (stack,) = cell.load_stacks()
     for k in range(2):
         assert stack.layers[k].mean.tobytes() == np.stack([stored.layers[k].mean] * 2).tobytes()
