@@ -11,6 +11,7 @@ import math
 import re
 import unicodedata
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 from gradbench.core.errors import GradbenchError
@@ -64,6 +65,7 @@ def unprintable(value: Any) -> str | None:
     return None
 
 
+@lru_cache(maxsize=4096)
 def file_name(label: str) -> str:
     """Return a readable file name for a label; ``urllib.parse.unquote`` is the way back.
 

@@ -193,9 +193,10 @@ class Registry(MutableMapping[str, T]):
         if not isinstance(name, str):
             return None
         self._load()
-        if spelled(name) not in self._names:
+        key = spelled(name)
+        if key not in self._names:
             self.load_installed()
-        return self._names.get(spelled(name))
+        return self._names.get(key)
 
     def suggestion(self, name: object) -> str:
         """Return the remedy for an unknown name: what to take instead, the closest, or the list."""

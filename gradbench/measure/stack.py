@@ -96,6 +96,8 @@ class Stack(Sequence[Block]):
     @classmethod
     def join(cls, parts: Sequence["Stack"]) -> "Stack":
         """Return several stacks, of equal sizes and all with a network or none, as one."""
+        if len(parts) == 1:
+            return parts[0]
         layers = map(LayerStack.join, zip(*(part.layers for part in parts), strict=True))
         networks = [part.network for part in parts if part.network is not None]
         network = LayerStack.join(networks) if networks else None

@@ -4,14 +4,15 @@ Every file was checked alone when it was read. Here numbers are compared that st
 them, and with what they can be: a count is positive, a cosine at most 1, a variance not negative.
 """
 
+import json
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from gradbench.core.atomic import CorruptFile, Counts, Floats, Json
+from gradbench.core.atomic import CorruptFile, Counts, Floats, Json, to_json
 from gradbench.core.names import unprintable
 from gradbench.measure.stack import LayerStack, Stack
 from gradbench.results.shape import anything, count, fault, filled, name
@@ -79,15 +80,24 @@ def _fitting_histogram(directory: Path, layer: LayerStack) -> LayerStack:
 def _before_blocks(cell: Stored) -> str:
     """Return what does not fit together in the constants, gradient and moments of a cell."""
     meta = cell.meta
-    if (at := fault(meta, _META, "meta")) or unprintable(meta) is not None:
-        return f"its constants{at.removeprefix('meta')} are not what they have to be"
-    if _WHOLE in meta["layer_names"] or not _is_plan(meta):
-        return "its constants contradict each other"
+    if what := _of_constants(to_json(meta)):
+        return what
     layers, sizes = len(meta["layer_names"]), [len(layer) for layer in cell.gradient]
     if layers != len(sizes):
         return f"it has {layers} layers and the exact gradient {len(sizes)}"
     if cell.moments is not None and [len(mean) for mean, _ in cell.moments] != sizes:
         return "its exact moments are not of the size of the exact gradient"
+    return ""
+
+
+@lru_cache(maxsize=64)  # many cells have the same
+def _of_constants(text: str) -> str:
+    """Return what is wrong with the constants of a cell, given as JSON; "" if nothing is."""
+    meta = json.loads(text)
+    if (at := fault(meta, _META, "meta")) or unprintable(meta) is not None:
+        return f"its constants{at.removeprefix('meta')} are not what they have to be"
+    if _WHOLE in meta["layer_names"] or not _is_plan(meta):
+        return "its constants contradict each other"
     return ""
 
 
@@ -131,27 +141,30 @@ def _of_blocks(stack: Stack, meta: Json) -> str:
     if counts.sum() > meta["draws"]:
         return "it has more draws than it says"
     parts = [*stack.layers, *([] if stack.network is None else [stack.network])]
-    averages = np.array(meta["averages"])
-    return next(filter(None, (_of_layer(part, counts, averages) for part in parts)), "")
-
-
-def _of_layer(part: LayerStack, counts: Counts, averages: Counts) -> str:
-    """Return what is impossible in the blocks of one layer, or of the network."""
-    finite = np.isfinite(part.mean).all() and (part.m2 >= 0).all()
-    if not (finite and not np.isnan(part.heads).any()):
+    if not all(map(_has_moments, parts)):
         return "its moments are not those of any draws"
-    if (part.count != counts).any():
+    if any((part.count != counts).any() for part in parts):
         return "its layers are of different draws"
-    if (part.groups != counts[:, None] // averages).any():
+    groups = counts[:, None] // np.array(meta["averages"])
+    if any((part.groups != groups).any() for part in parts):
         return "its groups are not those of its draws"
-    most = part.groups * (1 + _ROUNDING)
-    cosine, squared = part.cosine, part.cosine_sq
+    most = groups * (1 + _ROUNDING)
+    cosine, squared, signs, signs_squared = (
+        np.stack([getattr(part, name) for part in parts])
+        for name in ("cosine", "cosine_sq", "signs", "signs_sq")
+    )
     if not ((np.abs(cosine) <= most).all() and (squared >= 0).all() and (squared <= most).all()):
         return "its cosines are impossible"
-    known = ~np.isnan(part.signs)  # schema 1 has none
-    if known.all() != known.any() or (np.isnan(part.signs_sq) == known).any():
+    unknown = np.isnan(signs)  # in schema 1
+    each = unknown.reshape(len(parts), -1)
+    if (each.all(1) != each.any(1)).any() or (np.isnan(signs_squared) != unknown).any():
         return "its signs are impossible"
-    for share in (part.signs[known], part.signs_sq[known]):
-        if not ((share >= 0) & (share <= most[known])).all():
-            return "its signs are impossible"
+    if not all((((x >= 0) & (x <= most)) | unknown).all() for x in (signs, signs_squared)):
+        return "its signs are impossible"
     return ""
+
+
+def _has_moments(part: LayerStack) -> bool:
+    """Return whether the moments of a layer, or of the network, are those of some draws."""
+    finite = np.isfinite(part.mean).all() and (part.m2 >= 0).all()
+    return bool(finite and not np.isnan(part.heads).any())

@@ -330,5 +330,5 @@ class Results:
     def _path(self, kind: str, place: CheckpointId, estimator: str | None = None) -> Path:
         """Return the path of a file about a checkpoint, or about one estimator there."""
         names = [place.checkpoint] if estimator is None else [place.checkpoint, estimator]
-        folder = self.directory / kind / file_name(place.problem) / str(place.replicate)
-        return folder / f"{'/'.join(map(file_name, names))}.npz"
+        name = f"{'/'.join(map(file_name, names))}.npz"
+        return self.directory.joinpath(kind, file_name(place.problem), str(place.replicate), name)
