@@ -11,6 +11,7 @@ by variance recovery.
 
 import math
 from collections.abc import Callable
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -34,7 +35,18 @@ EXACT = 1e-10  # an exact relative bias below this is rounding
 ROUNDING = 1e-8  # relative to |G|: values of one metric that are closer than this are the same
 
 
-class Accuracy(NamedTuple):
+class _Fields(NamedTuple):
+    bias2: float
+    variance: float
+    covariance: Floats
+    at_zero: float = 0.0
+    slope: float = 0.0
+    influence: Floats = np.zeros((0, 2))
+    counts: Floats = np.zeros(0)
+    reference_noise: ReferenceNoise | None = None
+
+
+class Accuracy(_Fields):
     """The relative squared bias and variance of one draw, exact or estimated from N draws.
 
     Attributes:
@@ -52,14 +64,15 @@ class Accuracy(NamedTuple):
             the reference is exact.
     """
 
-    bias2: float
-    variance: float
-    covariance: Floats
-    at_zero: float = 0.0
-    slope: float = 0.0
-    influence: Floats = np.zeros((0, 2))
-    counts: Floats = np.zeros(0)
-    reference_noise: ReferenceNoise | None = None
+    @cached_property
+    def shape(self) -> Shape:
+        """How the estimate of V is distributed."""
+        return shape_of(self.influence[:, 1], self.counts)
+
+    @property
+    def exact(self) -> bool:
+        """True if both are known without any error."""
+        return not (len(self.counts) or self.reference_noise or self.covariance.any())
 
     @property
     def dof(self) -> int:
@@ -109,7 +122,7 @@ class Accuracy(NamedTuple):
         se = math.sqrt(self.covariance[1, 1])
         if not len(self.counts):  # exact, but for the noise of a reference
             return logarithmic(self.variance, se, level, self.dof)
-        shape = shape_of(self.influence[:, 1], self.counts)
+        shape = self.shape
         return skewed(
             self.variance, se, shape._replace(dof=min(shape.dof, max(self.dof, 1))), level
         )
@@ -129,6 +142,10 @@ class Accuracy(NamedTuple):
         above = combined(high - self.bias2, noise.high - noise.value, together)
         least = max(value - below, noise.low)
         return Estimate(value, se, least, max(value + above, least))
+
+    def error(self, average: float) -> float:
+        """Return the value of ``rmse`` alone."""
+        return math.sqrt(max(self.bias2 + self.variance / average, 0.0))
 
     def rmse(self, average: float = 1, level: float = LEVEL) -> Estimate:
         """Return the relative RMSE of the mean of M draws; an MSE below zero counts as zero."""
@@ -168,6 +185,7 @@ class Accuracy(NamedTuple):
         return Estimate(value, math.nan, min(low, value), max(high, value))
 
 
+_NO_SHAPE = Shape(0.0, math.inf, 0.0)  # of what is exact
 NO_ACCURACY = Accuracy(math.nan, math.nan, np.full((2, 2), math.nan))
 
 
@@ -190,7 +208,7 @@ def mse_difference(
     scale = [np.array([1.0, 1.0 / average]) for average in averages]
     bias2 = a.bias2 - b.bias2
     variance = a.variance / averages[0] - b.variance / averages[1]
-    own = [x.covariance * np.outer(s, s) for x, s in zip((a, b), scale, strict=True)]
+    own = [x.covariance * (s * s[:, None]) for x, s in zip((a, b), scale, strict=True)]
     covariance = own[0] + own[1]
     noises = a.reference_noise, b.reference_noise
     if noises[0] and noises[1]:
@@ -248,18 +266,23 @@ def mse_gap(a: Accuracy, b: Accuracy, averages: tuple[float, float]) -> Gap:
 
     ``a``, ``b`` and ``averages`` are those of ``mse_difference``.
     """
+    if a.exact and b.exact:
+        size = a.bias2 - b.bias2 + (a.variance / averages[0] - b.variance / averages[1])
+        return Gap(size, 0.0, _NO_SHAPE, math.inf)
     bias2, variance, covariance = mse_difference(a, b, averages)
     dof = min((float(x.dof) for x in (a, b) if len(x.counts)), default=math.inf)
-    parts = [
+    one, two = (
         x.influence @ np.array([1.0, 1.0 / average])
         for x, average in zip((a, b), averages, strict=True)
-    ]
+    )
     n = _shared_blocks(a, b)
     if n == len(a.counts) == len(b.counts) and n:
-        shape = shape_of(parts[0] - parts[1], a.counts)
+        shape = shape_of(one - two, a.counts)
     else:
-        one, two = (shape_of(part, x.counts) for part, x in zip(parts, (a, b), strict=True))
         shape = difference_of(
-            *(x if len(y.counts) else Shape(0.0, math.inf, 0.0) for x, y in ((one, a), (two, b)))
+            *(
+                shape_of(part, x.counts) if len(x.counts) else _NO_SHAPE
+                for part, x in ((one, a), (two, b))
+            )
         )
     return Gap(bias2 + variance, math.sqrt(max(covariance.sum(), 0.0)), shape, dof)

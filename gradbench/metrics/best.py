@@ -12,7 +12,7 @@ import pandas as pd
 
 from gradbench.core.display import display_name
 from gradbench.core.specs import family, label
-from gradbench.core.text import FORMATS, Best
+from gradbench.core.text import FORMATS, Best, records
 from gradbench.metrics.intervals import Estimate, least_difference
 from gradbench.metrics.registry import METRICS
 
@@ -58,7 +58,7 @@ def best_by_layer(group: pd.DataFrame, names: Sequence[str]) -> dict[tuple[str, 
     """
     found: dict[tuple[str, str], set[str]] = {}
     for layer, part in group.groupby("layer", sort=False):
-        rows = part.to_dict("records")
+        rows = records(part)
         for name in names:
             for spec in best_rows(rows, name):
                 found.setdefault((str(layer), spec), set()).add(name)

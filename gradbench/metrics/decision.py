@@ -22,7 +22,7 @@ from gradbench.metrics.intervals import LEVEL
 from gradbench.metrics.layers import LayerMetrics, scopes_of
 from gradbench.metrics.measurement import HIDDEN, NETWORK
 from gradbench.metrics.places import Place
-from gradbench.metrics.ranking import at_budget, rivals_by_place, unbeaten
+from gradbench.metrics.ranking import error_at_budget, rivals_by_place, unbeaten
 from gradbench.metrics.verdict import Verdict
 
 
@@ -128,7 +128,7 @@ def _asked(
 def _case(
     place: Place, layer: str, rivals: Sequence[LayerMetrics], allowed: Budget, level: float
 ) -> Case:
-    ranked = [at_budget(found, "rmse", allowed) for found in rivals]
+    ranked = [error_at_budget(found, allowed) for found in rivals]
     first = unbeaten(ranked, level)
     names = tuple(one.metrics.cell.estimator for one in first)
     rmse = first[0].found.value if first else math.nan

@@ -172,9 +172,7 @@ def _directions(sums: _Sums, steady: bool, level: float) -> Directions:
         band = (cosine, 0.0)
         return Directions(groups, known(cosine), band, band, known(signs), known(descends))
     chance = share(float(sums.histogram[: BINS // 2].sum()), groups, level)
-    lower, upper = (
-        _quantile(sums.histogram, part) if groups > 1 else (cosine, math.nan) for part in BAND
-    )
+    lower, upper = _band(sums.histogram) if groups > 1 else [(cosine, math.nan)] * 2
     if groups < FEW:
         few = UNKNOWN._replace(value=cosine), UNKNOWN._replace(value=signs)
         return Directions(groups, few[0], lower, upper, few[1], chance)
@@ -266,20 +264,19 @@ def _mean(mean: float, squares: float, groups: int, least: float, level: float) 
     return bounded(mean, variance, groups, quantile(level, groups - 1), least)
 
 
-def _quantile(histogram: Counts, share: float) -> tuple[float, float]:
-    """Return a quantile of the cosine from the counts of angles [BINS], and its standard error.
+def _band(histogram: Counts) -> list[tuple[float, float]]:
+    """Return the quantiles of ``BAND`` from the counts of angles [BINS], with standard errors.
 
     The number of groups below a quantile is binomial: the error is half the distance between the
     quantiles one binomial standard deviation to either side. Within a bin angles are interpolated.
     """
     groups = histogram.sum()
-    reach = math.sqrt(share * (1.0 - share) / groups)
-    shares = np.clip([share, share - reach, share + reach], 0.0, 1.0)
+    reaches = [(x, math.sqrt(x * (1.0 - x) / groups)) for x in BAND]
+    shares = np.clip([[x, x - reach, x + reach] for x, reach in reaches], 0.0, 1.0)
     bins = np.flatnonzero(histogram)
     ends = np.concatenate([[0], np.cumsum(histogram[bins])])
     # The cosine falls as the angle grows: its quantile `share` is that of the angle at 1 - share.
     at = (1.0 - shares) * groups
     k = np.clip(np.searchsorted(ends, at) - 1, 0, len(bins) - 1)
     angle = (bins[k] + (at - ends[k]) / histogram[bins[k]]) * np.pi / len(histogram)
-    value, below, above = np.cos(angle)
-    return float(value), float((above - below) / 2.0)
+    return [(value, (above - below) / 2.0) for value, below, above in np.cos(angle).tolist()]

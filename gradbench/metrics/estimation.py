@@ -106,10 +106,13 @@ def _drawn_accuracy(blocks: Blocks, gradient: Floats) -> Accuracy:
     draws = counts.sum()
     if draws < 2:
         return NO_ACCURACY
-    _, mean, squares = blocks.pooled
-    if squares.sum() <= draws * ROUNDING**2 * (mean @ mean):
-        error = mean - gradient
-        return Accuracy(float(error @ error), 0.0, np.zeros((2, 2)))
+    mean, least = counts @ means / draws, draws * ROUNDING**2
+    # All draws spread at least as far as those within blocks, which mostly says enough.
+    if not m2.sum() > 2.0 * least * (mean @ mean):
+        _, mean, squares = blocks.pooled
+        if squares.sum() <= least * (mean @ mean):
+            error = mean - gradient
+            return Accuracy(float(error @ error), 0.0, np.zeros((2, 2)))
     return squared_distance(counts, means, m2, gradient)
 
 

@@ -124,7 +124,12 @@ def share(count: float, total: float, level: float) -> Estimate:
     if not total:
         return UNKNOWN
     p = count / total
-    return bounded(p, p * (1.0 - p), total, normal_quantile(0.5 + level / 2.0))
+    return bounded(p, p * (1.0 - p), total, _normal(level))
+
+
+@cache
+def _normal(level: float) -> float:
+    return normal_quantile(0.5 + level / 2.0)
 
 
 def correlation(covariance: Floats) -> float:

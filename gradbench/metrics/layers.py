@@ -154,10 +154,12 @@ class LayerMetrics:
         Raises:
             GradbenchError: there is no such metric, or the stored blocks do not tell it at this M.
         """
-        function = METRICS.find(metric).function
+        return self._estimate(METRICS.canonical(metric), average)
+
+    def _estimate(self, metric: str, average: int) -> Estimate:
         if self.zero_gradient:
             return UNKNOWN
-        found = function(self, average)
+        found = METRICS[metric].function(self, average)
         if isinstance(found, Estimate):
             return found
         try:
@@ -190,7 +192,7 @@ class LayerMetrics:
         }
         for name in all_metrics() if metrics is None else metrics:
             here = grouped or not METRICS[name].groups
-            found = self.estimate(name, average) if here else UNKNOWN
+            found = self._estimate(name, average) if here else UNKNOWN
             row |= {name: found.value, f"{name}_se": found.se}
             row |= {f"{name}_low": found.low, f"{name}_high": found.high}
         directions = self.directions(average) if grouped else NO_DIRECTIONS

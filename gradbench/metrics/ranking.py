@@ -14,7 +14,7 @@ from gradbench.metrics.accuracy import EXACT, ROUNDING, Gap, mse_gap
 from gradbench.metrics.budget import Budget, budget
 from gradbench.metrics.directory import Cells, Measurements, measurements, positions
 from gradbench.metrics.distributions import t_two_sided
-from gradbench.metrics.intervals import LEVEL, Estimate, least_difference, quantile
+from gradbench.metrics.intervals import LEVEL, UNKNOWN, Estimate, least_difference, quantile
 from gradbench.metrics.layers import LayerMetrics, layers_of, scopes_of
 from gradbench.metrics.measurement import HIDDEN, KEYS, NETWORK, Measurement
 from gradbench.metrics.registry import METRICS, check_metrics
@@ -183,6 +183,17 @@ def at_budget(found: LayerMetrics, by: str, allowed: Budget) -> Ranked:
         average = max(stored, default=0)
     estimate = found.estimate(by, max(average, 1))
     return Ranked(found, average, estimate, allowed.cost == "seconds")
+
+
+def error_at_budget(found: LayerMetrics, allowed: Budget) -> Ranked:
+    """Return what ``at_budget`` returns by RMSE, of which decisions need no interval.
+
+    Raises:
+        GradbenchError: the results do not say what a draw costs.
+    """
+    average = allowed.draws(found.cell)
+    value = found.accuracy.error(max(average, 1))
+    return Ranked(found, average, UNKNOWN._replace(value=value), allowed.cost == "seconds")
 
 
 def _ranks(ranked: Sequence[Ranked], by: str, level: float) -> list[float]:

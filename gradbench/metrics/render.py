@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from gradbench.core.text import FORMATS
+from gradbench.core.text import FORMATS, records
 from gradbench.metrics.intervals import Estimate, digits
 
 _BIASES = ("bias", "bias2", "scale_free_bias")
@@ -16,7 +16,7 @@ _MEANS = ("cosine", "signs")  # over groups
 def by_layer(frame: pd.DataFrame) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield the rows, layer by layer, each with the layer in its first column, once per layer."""
     layers: dict[str, list[dict[str, Any]]] = {}
-    for row in frame.to_dict("records"):
+    for row in records(frame):
         layers.setdefault(row["layer"], []).append(row)
     for layer, rows in layers.items():
         for k, row in enumerate(rows):

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from gradbench.core.errors import GradbenchError
-from gradbench.core.text import FORMATS
+from gradbench.core.text import FORMATS, records
 from gradbench.metrics import times
 from gradbench.metrics.best import BOLD, best_by_layer, marked, named
 from gradbench.metrics.budget import budget
@@ -115,7 +115,7 @@ def ranking(
         paper = FORMATS.find(form).formulas
         unit = times.common_unit(group) if timed and paper else None
         rows[0] += times.titles(unit)[: timed + alone]
-        for row in group.to_dict("records"):
+        for row in records(group):
             place = f"{row['rank']:.0f}{' (tie)' * row['tie']}"
             if math.isnan(row["rank"]):
                 place = "-"
@@ -159,7 +159,7 @@ def needed(
     parts = []
     for (problem, replicate, checkpoint, layer), group in places:
         rows = [["estimator", "draws", "95 %", "evaluations", "time", "bias known by"]]
-        for row in group.to_dict("records"):
+        for row in records(group):
             low, high = (_count(row[f"draws_{end}"]) for end in ("low", "high"))
             limits = "" if low == high else f"{low} to {high}"
             time = times.time_text(row["seconds"], row["seconds_spread"])
@@ -235,7 +235,7 @@ def replicates(frame: pd.DataFrame, orders: pd.DataFrame, form: str = "terminal"
     parts = []
     for (problem, checkpoint), group in frame.groupby(["problem", "checkpoint"], sort=False):
         rows = [["layer", "estimator", *(_title(name, form) for name in names)]]
-        found = {(r["layer"], r["estimator"], r["metric"]): r for r in group.to_dict("records")}
+        found = {(r["layer"], r["estimator"], r["metric"]): r for r in records(group)}
         for layer, row in by_layer(group[group["metric"] == names[0]]):
             own = [found.get((row["layer"], row["estimator"], name)) for name in names]
             rows.append([layer, named(row["estimator"], form), *map(_spread, own)])

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from gradbench.core.specs import label
-from gradbench.core.text import FORMATS
+from gradbench.core.text import FORMATS, records
 from gradbench.metrics.accuracy import Accuracy, Gap
 from gradbench.metrics.best import named
 from gradbench.metrics.budget import Budget
@@ -144,9 +144,7 @@ def table_of_costs(frame: pd.DataFrame, form: str = "terminal", limit: int | Non
     for (problem, replicate, checkpoint), group in frame.head(limit).groupby(KEYS[:3], sort=False):
         unit = common_unit(group) if FORMATS.find(form).formulas else None
         rows = [["estimator", "evaluations", *titles(unit)]]
-        rows += [
-            [named(row["estimator"], form), *_costs(row, unit)] for row in group.to_dict("records")
-        ]
+        rows += [[named(row["estimator"], form), *_costs(row, unit)] for row in records(group)]
         parts.append(render(rows, form, f"{problem}, replicate {replicate}, {checkpoint}", right=1))
     note = (
         "evaluations: of the objective, per draw and example; time of a draw: of one among many\n"

@@ -18,6 +18,7 @@ from gradbench import metrics
 from gradbench.core.errors import GradbenchError
 from gradbench.metrics import Budget, budget, crossovers, rank, sample_complexity, summary
 from gradbench.metrics import tables as table
+from gradbench.metrics.accuracy import Accuracy, mse_difference, mse_gap
 from gradbench.metrics.ranking import difference_p
 from gradbench.metrics.significance import holm
 
@@ -589,3 +590,25 @@ def test_the_bias_of_a_coordinate_is_that_of_its_mean():
 def test_pairs_of_equal_cells_never_cross():
     cells = [exactly(name, 0.1, 1.0, 1) for name in ("a", "b", "c")]
     assert crossovers(cells).empty
+
+
+def test_estimators_without_errors_are_compared_as_all_others_are():
+    """The difference of exact numbers needs no blocks: it is that of the long way, to the bit."""
+    a, b = (Accuracy(x, v, np.zeros((2, 2))) for x, v in ((0.1, 0.7), (0.3, 0.2)))
+    bias2, variance, covariance = mse_difference(a, b, (3, 7))
+    assert a.exact and b.exact and not covariance.any()
+    assert mse_gap(a, b, (3, 7)) == (bias2 + variance, 0.0, (0.0, math.inf, 0.0), math.inf)
+    assert mse_gap(a, b, (3, 7)).t == math.inf * np.sign(bias2 + variance)
+    for other in (
+        a._replace(covariance=np.diag([0.0, 1.0])),
+        a._replace(covariance=np.full((2, 2), math.nan)),
+        a._replace(counts=np.ones(3)),
+    ):
+        assert not other.exact
+
+
+def test_the_error_of_a_decision_is_that_of_the_metric():
+    for bias2 in (-0.5, 0.0, 0.02):
+        one = Accuracy(bias2, 0.3, np.diag([0.01, 0.02]))
+        for average in (1, 3, 1000):
+            assert one.error(average) == one.rmse(average).value

@@ -14,7 +14,7 @@ from stored import assert_one_sentence, drawn
 from gradbench import metrics
 from gradbench.core.errors import GradbenchError
 from gradbench.core.names import in_latex
-from gradbench.core.text import FORMATS, latex, markdown
+from gradbench.core.text import FORMATS, latex, markdown, records
 from gradbench.metrics import KEYS, METRICS, summary
 from gradbench.metrics.intervals import digits
 from gradbench.metrics.tables import comparison, needed, ranking, replicates, shown, table
@@ -318,3 +318,11 @@ def test_a_test_of_the_bias_says_its_verdicts(cells):
     verdicts = [" ".join(line.split()[-2:]) for line in text.splitlines()[2:6]]
     assert verdicts == ["bias seen", "bias found", "bias found", "0.5 biased"]
     assert "detectable: the bias of one coordinate" in text
+
+
+def test_rows_as_dictionaries_are_those_of_pandas(cells):
+    frame = metrics.summary(cells).assign(some=[None, "a"] * (len(cells) // 2), whole=3)
+    found, expected = records(frame), frame.to_dict("records")
+    assert [list(row) for row in found] == [list(row) for row in expected]
+    assert repr(found) == repr(expected)  # NaN is not equal to itself
+    assert records(frame.head(0)) == []
