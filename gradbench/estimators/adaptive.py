@@ -60,14 +60,14 @@ class Learned:
 
     def fit(self, params: Params, key: Array, batch: Batch, steps: int = STEPS) -> SurrogateLoss:
         """Return the estimator after ``steps`` steps of ``adapt`` at fixed parameters."""
-        state = _adapted(self, steps, params, key, batch) if steps else self.init(params, batch)
+        state = adapted(self, steps, params, key, batch) if steps else self.init(params, batch)
         # So that the estimator at the parameters of other checkpoints is compiled with this one.
         loss: SurrogateLoss = share(self.frozen(state), self.frozen, state)
         return loss
 
 
 @partial(jax.jit, static_argnums=(0, 1))
-def _adapted(learned: Learned, steps: int, params: Params, key: Array, batch: Batch) -> State:
+def adapted(learned: Learned, steps: int, params: Params, key: Array, batch: Batch) -> State:
     """Return the state after so many steps of ``adapt`` at fixed parameters."""
 
     def step(state: State, key: Array) -> tuple[State, None]:

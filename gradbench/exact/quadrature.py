@@ -54,6 +54,9 @@ def uniform_grid(
             f"an integral over the uniforms of {units} units is too large; measure draws of this "
             "estimator, or take a network of some three units"
         )
+    few = len(_rule(loss.smoothness, _SMOOTH[-1])[0])  # on an axis without a jump
+    if few**axes > points:
+        raise _too_many(axes, few**axes, points)
     every = _ends(loss, sites, params, examples, compiled)
     for half in _SMOOTH:
         rules = [[_points(ends, loss.smoothness, half) for ends in row] for row in every]
@@ -61,16 +64,20 @@ def uniform_grid(
         if math.prod(lengths) <= points:
             break
     else:
-        raise GradbenchError(
-            f"an integral over {axes} uniforms needs {math.prod(lengths):.0e} points, over the "
-            f"limit of {points:.0e}; measure draws of this estimator, or take fewer units"
-        )
+        raise _too_many(axes, math.prod(lengths), points)
     grid = np.full((len(rules), axes, 2, max(lengths)), 0.5)
     grid[:, :, 1] = 0
     for e, row in enumerate(rules):
         for k, rule in enumerate(row):
             grid[e, k, :, : len(rule[0])] = rule
     return lengths, grid
+
+
+def _too_many(axes: int, needed: int, points: int) -> GradbenchError:
+    return GradbenchError(
+        f"an integral over {axes} uniforms needs at least {needed:.0e} points, over the limit of "
+        f"{points:.0e}; measure draws of this estimator, or take fewer units"
+    )
 
 
 def _ends(

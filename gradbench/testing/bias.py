@@ -32,9 +32,7 @@ POWER = 0.975  # probability with which a bias of the size stated as ``bound`` i
 _WORK = 1 << 19  # draws of one example that an enumeration may take, beyond which bias is tested
 _POINTS = 1 << 17  # the same for each example, if they are points of an integral over uniforms
 _SHORT, _LONG = 1 << 12, 1 << 16  # draws of single examples
-_AT_ONCE = 1 << 12  # draws of single examples that are made at a time
 _SHARE = 0.02  # of a sum of squares; where one draw has more of it, its variance is not known
-STEPS = 100  # of the fit of learned parts
 
 # A test sees no event that does not happen in it. One of this probability in a draw of an example,
 # or of a larger one, happens in a long run with the probability POWER.
@@ -230,16 +228,14 @@ def _statistics(
     There are ``draws`` of single examples, or of batches where these are no draws of their own.
     The last result is the largest part that a single draw has of a sum of squares.
     """
-    width = 1 << (batch_size(batch) - 1).bit_length() if made_of_rows(loss) else 1
-    count = _AT_ONCE // width if made_of_rows(loss) else DRAWS  # keys
-    found = []
-    for start in range(0, draws // width, count):
-        keys = jax.random.split(jax.random.fold_in(key, start), count)
-        if made_of_rows(loss):
-            found.append(real_rows(loss, params, keys, batch, many=draws > _SHORT))
-        else:
-            found.append(np.asarray(draws_of(loss, params, keys.reshape(8, -1), batch)))
-    d = np.concatenate(found)
+    if made_of_rows(loss):
+        width = 1 << (batch_size(batch) - 1).bit_length()
+        keys = jax.random.split(key, draws // width)
+        d = real_rows(loss, params, keys, batch, many=draws > _SHORT)
+    else:
+        chunks = [jax.random.fold_in(key, start) for start in range(0, draws, DRAWS)]
+        keys = [jax.random.split(chunk, (8, DRAWS // 8)) for chunk in chunks]
+        d = np.concatenate([draws_of(loss, params, some, batch) for some in keys])
     mean, deviation = np.mean(d, axis=0), np.std(d, axis=0)
     far = np.max((d - mean) ** 2, axis=0)
     share = np.where(deviation > 1e-10, far / np.where(deviation > 1e-10, deviation**2, 1), 0)

@@ -27,13 +27,14 @@ from gradbench.core.precision import single
 from gradbench.core.pytrees import layer_vectors, real_type
 from gradbench.core.surrogate import SurrogateLoss
 from gradbench.core.uncompiled import run_trace
-from gradbench.estimators.adaptive import Learned
+from gradbench.estimators.adaptive import Learned, adapted
 from gradbench.exact.moments import Moments
 from gradbench.testing.problems import Problem
 from gradbench.testing.requirement import Check
 from gradbench.testing.rows import real_rows, vector
 
 DRAWS = 1024
+STEPS = 100  # of the fit of learned parts
 _CHUNKS = 8
 FALSE_ALARM = 1e-8  # rate of a test that alarms twice, each time at the root of this rate
 _FAR = (40.0, 1e4)  # times the parameters: far beyond what any noise reaches
@@ -235,8 +236,19 @@ def _disagree(draws: np.ndarray, found: Moments, params: Params) -> bool:
 
 
 def at_start(loss: Loss, params: Params, batch: Batch) -> Loss:
-    """Return the estimator with learned parts frozen at their initial state."""
-    return loss.frozen(loss.init(params, batch)) if isinstance(loss, Learned) else loss
+    """Return the estimator with learned parts frozen at their initial state, found in numpy."""
+    if not isinstance(loss, Learned):
+        return loss
+    return loss.frozen(run_trace(jax.jit(loss.init).trace(params, batch), params, batch))
+
+
+def after_fit(loss: Loss, params: Params, batch: Batch, seed: int) -> Loss:
+    """Return the estimator with learned parts frozen after ``STEPS`` steps, found in numpy."""
+    if not isinstance(loss, Learned):
+        return loss
+    key = jax.random.key(seed)
+    steps = adapted.trace(loss, STEPS, params, key, batch)
+    return loss.frozen(run_trace(steps, params, key, batch))
 
 
 def trace(loss: Loss, params: Params, batch: Batch) -> None:

@@ -64,6 +64,7 @@ def draws_at(
     return np.concatenate(found)[:n]
 
 
+@partial(jax.jit, static_argnums=0)  # so that it is traced once, to be run in numpy and compiled
 def _draw(
     loss: SurrogateLoss, params: Params, row: tuple[tuple[Uniforms, ...], Example]
 ) -> Float[Array, " coordinates"]:

@@ -3,18 +3,17 @@
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-import jax
-
 from gradbench.core.callables import check_loss
 from gradbench.core.contract import Loss, Model
 from gradbench.core.errors import GradbenchError
-from gradbench.estimators.adaptive import Learned, fitted
+from gradbench.estimators.adaptive import Learned
 from gradbench.exact.moments import Moments
-from gradbench.testing.bias import STEPS, Finding, exact_moments, findings
+from gradbench.testing.bias import Finding, exact_moments, findings
 from gradbench.testing.draws import (
     USUAL,
     VARIANTS,
     Variant,
+    after_fit,
     at_start,
     called_as_made,
     check_draws,
@@ -61,8 +60,10 @@ def try_all(make: Callable[[Model], Loss], problems: Sequence[Problem], seed: in
             if _settled(tried.found, problem):
                 trace(loss, params, batch)
             else:
-                steps = 0 if tried.taken else STEPS
-                loss = fitted(loss, params, jax.random.key(seed), batch, steps)
+                if tried.taken:
+                    loss = at_start(loss, params, batch)
+                else:
+                    loss = after_fit(loss, params, batch, seed)
                 enumerated = exact_moments(loss, problem)
                 if enumerated is None and problem.narrow and tried.took(problem.stands_for):
                     continue  # it is there to be enumerated

@@ -1,6 +1,7 @@
 """The certificate: classes are found, and every kind of bug is caught."""
 
 import math
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -24,7 +25,7 @@ from gradbench.core.precision import float64
 from gradbench.estimators import ESTIMATORS, psa
 from gradbench.testing import check_estimator
 from gradbench.testing.conduct import conduct
-from gradbench.testing.draws import saturation
+from gradbench.testing.draws import STEPS, after_fit, at_start, saturation
 from gradbench.testing.problems import problems
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -183,6 +184,21 @@ def test_a_value_that_does_not_estimate_the_loss_fails_the_certificate(only):
     certificate = check_estimator(broken(lambda value, *_: 2 * value - stop_gradient(value) + 1))
     assert certificate.failed == ["value"]
     assert not certificate.passed
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["moving_average", "relax"])
+def test_learned_parts_in_numpy_are_those_that_are_compiled(name):
+    with float64():
+        problem, key = problems(0)[0], jax.random.key(3)
+        params, batch = problem.params, problem.batches["any"]
+        learned = ESTIMATORS[name].make(problem.model)
+        for mine, right in (
+            (after_fit(learned, params, batch, seed=3), learned.fit(params, key, batch, STEPS)),
+            (at_start(learned, params, batch), learned.fit(params, key, batch, 0)),
+        ):
+            found, same = (jax.grad(loss)(params, key, batch) for loss in (mine, right))
+            jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-9, atol=1e-12), found, same)
 
 
 # -------------------------------------------------------------------------- the command line
