@@ -233,9 +233,8 @@ def _statistics(
         keys = jax.random.split(key, draws // width)
         d = real_rows(loss, params, keys, batch, many=draws > _SHORT)
     else:
-        chunks = [jax.random.fold_in(key, start) for start in range(0, draws, DRAWS)]
-        keys = [jax.random.split(chunk, (8, DRAWS // 8)) for chunk in chunks]
-        d = np.concatenate([draws_of(loss, params, some, batch) for some in keys])
+        chunks = jax.random.split(key, (draws // DRAWS, 8, DRAWS // 8))
+        d = np.concatenate([draws_of(loss, params, keys, batch) for keys in chunks])
     mean, deviation = np.mean(d, axis=0), np.std(d, axis=0)
     far = np.max((d - mean) ** 2, axis=0)
     share = np.where(deviation > 1e-10, far / np.where(deviation > 1e-10, deviation**2, 1), 0)
