@@ -228,13 +228,14 @@ def _statistics(
     There are ``draws`` of single examples, or of batches where these are no draws of their own.
     The last result is the largest part that a single draw has of a sum of squares.
     """
-    if made_of_rows(loss):
-        width = 1 << (batch_size(batch) - 1).bit_length()
-        keys = jax.random.split(key, draws // width)
-        d = real_rows(loss, params, keys, batch, many=draws > _SHORT)
+    width = 1 << (batch_size(batch) - 1).bit_length() if made_of_rows(loss) else 1
+    count = _SHORT // width if made_of_rows(loss) else DRAWS  # keys
+    starts = range(0, draws // width, count)
+    keys = [jax.random.split(jax.random.fold_in(key, start), count) for start in starts]
+    if made_of_rows(loss):  # all at once: they fill programs that take many rows
+        d = real_rows(loss, params, jnp.concatenate(keys), batch, many=draws > _SHORT)
     else:
-        chunks = jax.random.split(key, (draws // DRAWS, 8, DRAWS // 8))
-        d = np.concatenate([draws_of(loss, params, keys, batch) for keys in chunks])
+        d = np.concatenate([draws_of(loss, params, some.reshape(8, -1), batch) for some in keys])
     mean, deviation = np.mean(d, axis=0), np.std(d, axis=0)
     far = np.max((d - mean) ** 2, axis=0)
     share = np.where(deviation > 1e-10, far / np.where(deviation > 1e-10, deviation**2, 1), 0)
