@@ -34,8 +34,18 @@ pytestmark = pytest.mark.usefixtures("quick_compilation")
 # ---------------------------------------------------------------- the classes that are claimed
 
 
-# Single draws have much of the variance, so that the limit of a test is not known.
-SKEWED = ("stochastic_triples",)
+# Single draws have much of the variance where states are rare, as on five units, so that the limit
+# of a test is not known.
+SKEWED = {
+    "bitflip",
+    "dynamic_rebar",
+    "evolution_strategies",
+    "forward_gradient",
+    "path_integral",
+    "random_flip",
+    "rebar",
+    "relax",
+}
 
 
 @pytest.mark.parametrize("name", sorted(ESTIMATORS))
