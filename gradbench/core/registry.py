@@ -193,8 +193,7 @@ class Registry(MutableMapping[str, T]):
         if not isinstance(name, str):
             return None
         self._load()
-        key = spelled(name)
-        if key not in self._names:
+        if (key := spelled(name)) not in self._names:
             self.load_installed()
         return self._names.get(key)
 
