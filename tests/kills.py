@@ -10,11 +10,11 @@ import os
 import random
 import re
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from xml.etree import ElementTree
+
+from serving import Serving
 
 from gradbench.core.archives import read_arrays
 from gradbench.results import runs
@@ -52,28 +52,13 @@ for line in sys.stdin:
 """
 
 
-class Server:
+class Server(Serving):
     """Runs commands, one at a time, each in a process of its own."""
 
     def __init__(self, folder, *modules, **environment):
         """``modules`` are imported, ``environment`` are variables of it."""
-        paths = os.pathsep.join([os.path.dirname(__file__), *sys.path])
         self.log = folder / "log"
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", _SERVER, *modules],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env=os.environ | environment | {"KILLS_LOG": str(self.log), "PYTHONPATH": paths},
-        )
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.process.stdin.close()
-        self.process.wait()
-        self.process.stdout.close()
+        super().__init__(_SERVER, *modules, **environment, KILLS_LOG=str(self.log))
 
     def run(self, arguments, seconds=None, number=None):
         """The exit code of a command that gets a signal after some time; and how long it took."""

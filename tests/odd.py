@@ -8,9 +8,9 @@ it begins, runs the command, and ends as Python ends.
 import json
 import os
 import signal
-import subprocess
-import sys
 from typing import NamedTuple
+
+from serving import Serving
 
 _SERVER = """
 import gc, io, json, os, resource, signal, sys
@@ -94,27 +94,13 @@ class Ended(NamedTuple):
         return ""
 
 
-class Surroundings:
+class Surroundings(Serving):
     """Runs commands, one at a time, each in a process of its own."""
 
     def __init__(self, folder, *modules, patience=600):
         """``folder`` is the working directory, ``modules`` are imported beforehand."""
         self.folder, self.patience = folder, patience
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", _SERVER, *modules],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
-        )
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.process.stdin.close()
-        self.process.wait()
-        self.process.stdout.close()
+        super().__init__(_SERVER, *modules)
 
     def run(
         self, command, out=None, err=None, environment=(), limits=(), encoding="utf-8", folder=None
