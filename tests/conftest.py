@@ -203,6 +203,10 @@ def assert_mean(draws, expected, rate=1e-6):
     assert largest_z(draws, expected) < threshold(rate, coordinates)
 
 
+# A cell has one shard, however slow the machine is.
+WHOLE_CELLS = ("gradbench.suites.cells._FLUSH_SECONDS", 1e9)
+
+
 @pytest.fixture(scope="session")
 def finished_run(tmp_path_factory):
     """The suite of `tiny` in a folder, beside its finished results; to be read, or copied.
@@ -219,7 +223,9 @@ def finished_run(tmp_path_factory):
     made = shared / "finished-run"
     with FileLock(shared / "finished-run.lock"):
         if not (made / "whole").exists():
-            run(tiny.write(made), made / "results", progress=False)
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(*WHOLE_CELLS)
+                run(tiny.write(made), made / "results", progress=False)
             (made / "whole").touch()
     folder = tmp_path_factory.mktemp("finished") / "run"
     shutil.copytree(made, folder, ignore=shutil.ignore_patterns("whole"))
@@ -227,8 +233,9 @@ def finished_run(tmp_path_factory):
 
 
 @pytest.fixture
-def finished(finished_run, tmp_path):
+def finished(finished_run, tmp_path, monkeypatch):
     """A copy of the finished run, for a test that changes it."""
+    monkeypatch.setattr(*WHOLE_CELLS)
     shutil.copytree(finished_run, tmp_path / "finished")
     return tmp_path / "finished"
 

@@ -159,9 +159,15 @@ def _inlined(jaxpr: Jaxpr, consts: Sequence[Any], *arguments: Any) -> list[Any]:
 
 
 def _scan(eqn: Equation, *arguments: Any) -> list[Any]:
-    """Run a scan, step by step."""
+    """Run a scan, step by step.
+
+    The arguments are constants, the carry and what is scanned. How many of each there are follows
+    from the axes of the body's, as the parameters that say it differ between versions of JAX.
+    """
     body, length = eqn.params["jaxpr"], eqn.params["length"]
-    consts, carries = eqn.params["num_consts"], eqn.params["num_carry"]
+    inner, closed_over = getattr(body, "jaxpr", body), getattr(body, "consts", ())
+    carries = sum(_same_axes(eqn.outvars, inner.outvars))
+    consts = sum(_same_axes(eqn.invars, inner.invars)) - carries
     carry = list(arguments[consts : consts + carries])
     ndims = [v.aval.ndim for v in eqn.invars[consts + carries :]]
     xs = [
@@ -171,7 +177,7 @@ def _scan(eqn: Equation, *arguments: Any) -> list[Any]:
     outs: list[list[Any]] = []
     order = range(length)
     for k in reversed(order) if eqn.params["reverse"] else order:
-        found = _inlined(body.jaxpr, body.consts, *arguments[:consts], *carry, *(x[k] for x in xs))
+        found = _inlined(inner, closed_over, *arguments[:consts], *carry, *(x[k] for x in xs))
         carry = found[:carries]
         outs.append(found[carries:])
     if eqn.params["reverse"]:
@@ -186,6 +192,11 @@ def _scan(eqn: Equation, *arguments: Any) -> list[Any]:
             else np.zeros(v.aval.shape, v.aval.dtype)
         )
     return [*carry, *stacked]
+
+
+def _same_axes(outer: Sequence[Any], inner: Sequence[Any]) -> list[bool]:
+    """Return for each variable whether it has as many axes outside of a scan as in its body."""
+    return [a.aval.ndim == b.aval.ndim for a, b in zip(outer, inner, strict=True)]
 
 
 def _by_jax(eqn: Equation, *arguments: Any) -> Any:

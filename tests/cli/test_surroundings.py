@@ -40,7 +40,10 @@ class Full(io.TextIOWrapper):
             def write(self, data):
                 raise OSError(28, "No space left on device")
 
-        super().__init__(io.BufferedWriter(Raw()), "utf-8")
+        class Buffer(io.BufferedWriter):
+            close = Full.close
+
+        super().__init__(Buffer(Raw()), "utf-8")
 
     def close(self):  # what it could not write is no fault of the test
         pass

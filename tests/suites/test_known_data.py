@@ -18,7 +18,7 @@ from gradbench.suites.data import check_data, load_data
 from gradbench.suites.datasets import sources
 from gradbench.suites.datasets.source import fifths
 from gradbench.suites.instance import build
-from gradbench.suites.library import add_problem
+from gradbench.suites.library import PROBLEMS, add_problem
 from gradbench.suites.read_problem import load_problem
 
 ROWS = np.load(Path(__file__).parent / "datasets" / "mnist_rows.npz")
@@ -143,7 +143,7 @@ def test_a_problem_of_a_data_set_that_is_not_here_says_what_to_type(monkeypatch,
         "data": {"name": "mnist", "examples": 4},
         "network": {"hidden": [2, 2], "objective": "softmax_cross_entropy", "outputs": 10},
     }
-    with suite_data.DATA.restored():
+    with suite_data.DATA.restored(), PROBLEMS.restored():
         name = "of-real-digits"
         add_problem(name, problem)
         with pytest.raises(GradbenchError) as error:
@@ -161,6 +161,7 @@ def test_a_problem_of_real_digits_is_built():
         "measured": {"examples": 4},
         "network": {"hidden": [2, 2], "objective": "softmax_cross_entropy", "outputs": 10},
     }
-    add_problem("real-digits", problem)
-    built = build(load_problem("real-digits"))
+    with PROBLEMS.restored():
+        add_problem("real-digits", problem)
+        built = build(load_problem("real-digits"))
     assert built.data[0].shape == (20, 784) and built.batch[0].shape == (4, 784)
