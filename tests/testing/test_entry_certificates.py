@@ -233,6 +233,7 @@ def test_nested_expectations_have_the_class_of_their_estimator(spec):
 FREE = [name for name, entry in sorted(ESTIMATORS.items()) if not entry.needs]
 
 
+@pytest.mark.filterwarnings("ignore:.* at its initial state, where nothing is learned")
 @pytest.mark.slow
 @pytest.mark.parametrize("spec", FREE)
 def test_nested_expectations_have_the_class_and_the_conduct_of_every_estimator(spec):
