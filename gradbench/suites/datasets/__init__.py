@@ -63,16 +63,22 @@ def get(name: str, progress: bool = True) -> Path:
             as published.
     """
     name, source = find_source(name)
-    if verify(name) is None:
-        return cache.entry(name)
     folder = cache.data_folder() / "downloads" / name
+    if verify(name) is None:
+        _remove(folder)  # of a download that was interrupted at its end
+        return cache.entry(name)
     with cache.locked(f"{name}-download"):
         download_files(name, source, folder, progress)
         path = add(name, folder)
-        shutil.rmtree(folder, ignore_errors=True)
-        with suppress(OSError):  # another data set is downloaded
-            folder.parent.rmdir()
+        _remove(folder)
     return path
+
+
+def _remove(folder: Path) -> None:
+    """Remove the files of a download, as far as that is possible."""
+    shutil.rmtree(folder, ignore_errors=True)
+    with suppress(OSError):  # there is none, or another data set is downloaded
+        folder.parent.rmdir()
 
 
 def verify(name: str) -> str | None:

@@ -92,6 +92,16 @@ def test_what_is_here_is_not_downloaded_again(server):
     assert datasets.verify("mnist") is None
 
 
+def test_what_an_interrupted_download_left_is_removed(server):
+    datasets.get("mnist", progress=False)
+    left, other = (data_folder() / "downloads" / name for name in ("mnist", "cifar10"))
+    for folder in (left, other):
+        folder.mkdir(parents=True)
+        (folder / "half").write_bytes(b"half")
+    datasets.get("mnist", progress=False)
+    assert not left.exists() and other.exists()
+
+
 def test_a_connection_that_breaks_is_tried_again(server):
     server.broken["/a/train-images-ubyte.gz"] = download.RETRIES
     datasets.get("mnist", progress=False)
