@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from conftest import NOISES, flat, random_params, relative, small
 
+from gradbench.core.precision import single
 from gradbench.exact.enumeration import brute_force
 from gradbench.exact.moments import moments
 
@@ -65,7 +66,7 @@ def saturated_draws(make, noises=NOISES, draws=20):
 
     Its parameters are the pre-activations; the first two units of every layer are saturated.
     """
-    with jax.enable_x64(False):
+    with single():
         a = jnp.array([40.0, -40.0, 0.3], jnp.float32)
 
         def model(params, example, binary):

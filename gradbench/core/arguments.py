@@ -132,7 +132,7 @@ def fraction(name: str, value: object) -> float:
 
 def as_int(value: object) -> int | None:
     """Return the value as an int if it is a whole number, else None."""
-    if isinstance(value, bool):
+    if isinstance(value, bool) or str(getattr(value, "dtype", "")) == "bool":
         return None
     try:
         return operator.index(value)  # type: ignore[arg-type]

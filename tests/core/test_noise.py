@@ -292,7 +292,7 @@ def test_what_is_given_of_a_noise_is_kept():
         ({"cdf": lambda a: jnp.sum(a)}, r"has a cdf that makes an array of shape \(\) of one"),
         (
             {"cdf": np.exp},
-            r"has a cdf that fails on an array \(TracerArrayConversionError: .*jax.num",
+            r"has a cdf that fails on an array \((Tracer\w+|Value)Error: .*jax.num",
         ),
         ({"hazard": SECH["pdf"]}, r"has hazard\(\S+\) = \S+ and not 1.5708; leave it out"),
         ({"log_cdf": SECH["cdf"]}, r"has log_cdf\(\S+\) = 1 and not -\S+; leave it out"),

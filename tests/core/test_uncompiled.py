@@ -11,6 +11,7 @@ from jax.scipy.special import erfinv, gammaln, logsumexp, ndtri
 
 from gradbench.core import numpy_rules
 from gradbench.core.inputs import checked, outlines_kept
+from gradbench.core.precision import float64
 from gradbench.core.run import as_examples
 from gradbench.core.uncompiled import by_rows, run_trace
 from gradbench.estimators import ESTIMATORS, make_estimator
@@ -167,7 +168,7 @@ def one(name, v, x):
 @pytest.fixture(scope="module")
 def compiled():
     """What JAX gives for all functions, by one program."""
-    with jax.enable_x64(True):
+    with float64():
         v, x = inputs()
         every = {name: jax.vmap(f, (None, 0)) for name, f in FUNCTIONS.items()}
         return jax.jit(lambda v, x: {name: f(v, x) for name, f in every.items()})(v, x)

@@ -27,6 +27,7 @@ from scipy import integrate, stats
 
 from gradbench.core.autodiff import gradient_term
 from gradbench.core.errors import GradbenchError
+from gradbench.core.precision import single
 from gradbench.core.run import DESCENDANTS, run_at_states, sampled
 from gradbench.core.surrogate import surrogate_loss
 from gradbench.estimators import ar, arm, arms, disarm
@@ -218,7 +219,7 @@ def test_the_gaussian_copula_has_the_bivariate_normal_probability(n):
 @pytest.mark.parametrize("copula", sorted(COPULAS))
 @pytest.mark.first(1)
 def test_the_correlation_of_two_copies_is_well_defined_where_units_saturate(copula):
-    with jax.enable_x64(False):
+    with single():
         q = jnp.array([0, 1e-45, 1e-38, 1e-20, 1e-7, 0.2, 0.5], jnp.float32)
         both = np.asarray(COPULAS[copula][1](q, 3))
     q = np.asarray(q, float)

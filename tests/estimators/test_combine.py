@@ -9,6 +9,7 @@ import pytest
 from conftest import flat, random_batch, random_params, relative, small
 
 from gradbench.core.errors import GradbenchError
+from gradbench.core.precision import single
 from gradbench.core.specs import canonical
 from gradbench.core.surrogate import SurrogateLoss, surrogate_loss
 from gradbench.estimators import (
@@ -439,7 +440,7 @@ def test_combinations_work_for_binary_weights_with_and_without_activations():
 
 @pytest.mark.slow
 def test_combinations_are_finite_at_saturation_in_float32():
-    with jax.enable_x64(False):
+    with single():
         network, params, batch = small((2, 3, 2, 1), ("triangular", "logistic"))
         params[0]["bias"][:], params[1]["bias"][:] = [40, -40, 0], [-40, 40]
         params, batch = jax.tree.map(lambda w: jnp.asarray(np.float32(w)), (params, batch))

@@ -21,6 +21,7 @@ from gradbench.core.arguments import positive
 from gradbench.core.autodiff import gradient_term
 from gradbench.core.errors import GradbenchError
 from gradbench.core.noise import get_noise
+from gradbench.core.precision import single
 from gradbench.core.run import flip, run_at_states, sampled
 from gradbench.core.surrogate import surrogate_loss
 from gradbench.estimators import (
@@ -468,7 +469,7 @@ FEW = ("exact", "reinforce", "arm", "concrete(temperature=0.5)", "straight_throu
 @pytest.mark.slow
 def test_every_estimator_of_a_model_by_hand_runs_under_jit_vmap_and_grad_and_is_pure(specs, double):
     batch = random_batch(2)
-    with jax.enable_x64(False) if not double else precision(True):
+    with single() if not double else precision(True):
         params = jax.tree.map(lambda w: jnp.asarray(np.asarray(w), float), by_hand_params())
         keys = jax.random.split(jax.random.key(0), 3)[jnp.array([0, 1, 0])]
 

@@ -11,6 +11,7 @@ from conftest import NOISES, SCIPY, flat, small
 
 from gradbench.core.autodiff import gradient_term, surrogate_gradient
 from gradbench.core.errors import GradbenchError
+from gradbench.core.precision import single
 from gradbench.core.run import run_model, sampled
 from gradbench.core.surrogate import surrogate_loss
 from gradbench.estimators import check_spec, foust, get_estimator, straight_through, zgr
@@ -200,7 +201,7 @@ def test_the_derivative_in_the_state_in_place_of_that_at_the_point_is_seen():
 
 @pytest.mark.slow
 def test_saturated_units_have_finite_gradients_that_vanish_in_float32():
-    with jax.enable_x64(False):
+    with single():
         a = jnp.tile(jnp.array([-40.0, 40.0, -1.0, 1.0, 0.0]), 3)
 
         def model(params, example, binary):

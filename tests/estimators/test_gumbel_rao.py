@@ -17,6 +17,7 @@ from scipy import integrate, special, stats
 from gradbench.core.autodiff import surrogate_gradient
 from gradbench.core.errors import GradbenchError
 from gradbench.core.noise import get_noise
+from gradbench.core.precision import single
 from gradbench.core.run import draw_state, run_model
 from gradbench.core.surrogate import surrogate_loss
 from gradbench.estimators import (
@@ -301,12 +302,12 @@ def test_all_samples_at_a_temperature_near_0_are_zgr_in_both_precisions(noise):
     assert np.all(np.abs(double - right) <= (10 if own.bound < np.inf else 1) * first_order)
     infinite = mean_slope(own, jnp.array([-jnp.inf, jnp.inf]), 1e-3)
     assert np.isfinite(infinite[0]) and infinite[1] == 0
-    with jax.enable_x64(False):
-        single = mean_slope(own, jnp.array(leads, "float32"), 1e-3)
-        assert single.dtype == np.float32
+    with single():
+        narrow = mean_slope(own, jnp.array(leads, "float32"), 1e-3)
+        assert narrow.dtype == np.float32
         possible = np.asarray(own.cdf(jnp.array(leads, "float32"))) > 0  # in its numbers
-        np.testing.assert_allclose(single[possible], double[possible], rtol=1e-3, atol=1e-6)
-        assert np.all(single[~possible] == 0)
+        np.testing.assert_allclose(narrow[possible], double[possible], rtol=1e-3, atol=1e-6)
+        assert np.all(narrow[~possible] == 0)
 
 
 @pytest.mark.slow
@@ -332,7 +333,7 @@ def test_analytic_gumbel_rao_is_a_name():
 @pytest.mark.slow
 @pytest.mark.parametrize("make", [gumbel_rao, reinmax_rao])
 def test_saturated_units_have_finite_gradients_that_vanish_in_float32(make):
-    with jax.enable_x64(False):
+    with single():
         a = jnp.tile(jnp.array([-40.0, 40.0, -1.0, 1.0, 0.0]), 4)
         v = jnp.repeat(jnp.array([6e-8, 0.4, 0.7, 1 - 6e-8]), 5)
 

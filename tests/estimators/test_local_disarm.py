@@ -12,6 +12,7 @@ from bias import EXACT, SEEN, exact_bias, example_draws, random_uniforms, total_
 from conftest import random_params, small
 
 from gradbench.core.errors import GradbenchError
+from gradbench.core.precision import single
 from gradbench.estimators import ESTIMATORS, check_spec, disarm, local_disarm, vimco
 from gradbench.models.multisample import MultiSample
 
@@ -140,10 +141,10 @@ def test_for_one_sample_it_is_disarm_draw_by_draw():
 def test_saturated_units_give_finite_draws_in_single_precision():
     network, params, batch = small((2, 3, 1), "uniform")
     params[0]["bias"][:] = [40, -40, 0.5]
-    with jax.enable_x64(False):
-        single = jax.tree.map(lambda w: jnp.asarray(w, jnp.float32), (params, batch))
+    with single():
+        narrow = jax.tree.map(lambda w: jnp.asarray(w, jnp.float32), (params, batch))
         loss = local_disarm(MultiSample(network, 2))
-        g = jax.tree.leaves(jax.jit(jax.grad(loss))(single[0], jax.random.key(0), single[1]))
+        g = jax.tree.leaves(jax.jit(jax.grad(loss))(narrow[0], jax.random.key(0), narrow[1]))
     assert {leaf.dtype for leaf in g} == {np.dtype("float32")}
     assert all(np.all(np.isfinite(leaf)) for leaf in g)
 

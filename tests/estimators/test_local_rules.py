@@ -17,6 +17,7 @@ from scipy import integrate, optimize, special, stats
 
 from gradbench.core.errors import GradbenchError
 from gradbench.core.noise import Noise, get_noise
+from gradbench.core.precision import single
 from gradbench.core.run import run_model
 from gradbench.estimators import (
     check_spec,
@@ -550,7 +551,7 @@ EVERY += ("st_gumbel_softmax(slope=3)",)
 @pytest.mark.slow
 def test_saturated_units_give_every_rule_a_finite_gradient_that_vanishes_in_float32():
     """At a = +-40, and beyond the support of bounded noise, in both states, likely or not."""
-    with jax.enable_x64(False):
+    with single():
         a = jnp.tile(jnp.array([-40.0, 40.0, -1.0, 1.0, 0.0]), 4)
 
         def model(params, example, binary):
@@ -570,7 +571,7 @@ def test_saturated_units_give_every_rule_a_finite_gradient_that_vanishes_in_floa
 
 @pytest.mark.slow
 def test_saturated_units_give_every_proxy_a_finite_derivative_in_float32():
-    with jax.enable_x64(False):
+    with single():
         a = jnp.array([-1e4, -40.0, -1.0, 0.0, 1.0, 40.0, 1e4])
         for name, proxy in PROXIES.items():
             found = proxy(get_noise("normal"), a)

@@ -12,6 +12,7 @@ from scipy import special
 
 from gradbench.core.errors import GradbenchError
 from gradbench.core.noise import Noise, get_noise
+from gradbench.core.precision import single
 from gradbench.core.run import find_sites
 from gradbench.estimators import ESTIMATORS, ap2, exact, local_reparameterization, mean_field
 from gradbench.exact.enumeration import brute_force
@@ -334,7 +335,7 @@ def test_single_precision_and_saturated_units_leave_draws_finite(noise, make):
     network, params, batch = small((2, 3, 2, 1), noise)
     params[0]["bias"][:] = [40, -40, 1e4]
     params[1]["bias"][:] = [-40, 40]
-    with jax.enable_x64(False):
+    with single():
         value, g = run(make(network), *jax.tree.map(np.float32, (params, batch)))
     assert {leaf.dtype for leaf in jax.tree.leaves((value, g))} == {np.dtype(np.float32)}
     assert np.all(np.isfinite(flat((value, g))))

@@ -9,6 +9,7 @@ import pytest
 from conftest import flat, small
 
 from gradbench.core.errors import GradbenchError
+from gradbench.core.precision import single
 from gradbench.estimators import (
     ESTIMATORS,
     deterministic_straight_through,
@@ -75,7 +76,7 @@ def test_a_slope_steepens_a_proxy_and_keeps_its_integral(name):
 def test_every_proxy_is_finite_in_float32_at_any_slope_and_saturation(name):
     from gradbench.core.noise import get_noise
 
-    with jax.enable_x64(False):
+    with single():
         a = jnp.array([-1e30, -40.0, -0.1, 0.0, 0.1, 40.0, 1e30], jnp.float32)
         for m in (0.01, 1.0, 100.0):
             found = PROXIES[name](get_noise("logistic"), a, m)

@@ -17,6 +17,7 @@ from jax.lax import stop_gradient
 
 from gradbench.core.errors import GradbenchError
 from gradbench.core.noise import Noise, get_noise
+from gradbench.core.precision import single
 from gradbench.core.run import draw_state, run_model, sampled
 from gradbench.estimators import (
     dynamic_rebar,
@@ -444,7 +445,7 @@ def test_draws_are_finite_at_any_saturation_in_single_precision(options):
     def model(params, example, binary):
         return jnp.tanh(jnp.sum(params[1] * binary(params[0], noise=noise)))
 
-    with jax.enable_x64(False):
+    with single():
         a = jnp.tile(jnp.array(levels, float), (5, 1))
         loss = rebar(model, temperature=0.1, **options)
 

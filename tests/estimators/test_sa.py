@@ -11,6 +11,7 @@ from jax.lax import stop_gradient
 
 from gradbench.core.errors import GradbenchError
 from gradbench.core.noise import Noise, get_noise
+from gradbench.core.precision import single
 from gradbench.core.run import flip, run_at_states, run_model, sampled
 from gradbench.core.surrogate import surrogate_loss
 from gradbench.estimators import ESTIMATORS, psa, sa
@@ -285,9 +286,9 @@ def test_single_precision_and_saturated_units_leave_draws_finite(noise, smoothin
     network, params, batch = small((2, 3, 2, 1), noise)
     params[0]["bias"][:] = [40, -40, 0.3]
     params[1]["bias"][:] = [-40, 40]
-    with jax.enable_x64(False):
-        single = jax.tree.map(np.float32, params), jax.tree.map(np.float32, batch)
-        ((value, g),) = draws([partial(sa, smoothing=smoothing)], network, *single)
+    with single():
+        narrow = jax.tree.map(np.float32, params), jax.tree.map(np.float32, batch)
+        ((value, g),) = draws([partial(sa, smoothing=smoothing)], network, *narrow)
     assert {leaf.dtype for leaf in jax.tree.leaves((value, g))} == {np.dtype(np.float32)}
     assert np.all(np.isfinite(flat((value, g))))
     np.testing.assert_allclose(g[1]["bias"], 0, atol=1e-6)

@@ -11,6 +11,7 @@ from conftest import NOISES, SCIPY, flat, precision, relative
 from scipy import special
 
 from gradbench.core.errors import GradbenchError
+from gradbench.core.precision import single
 from gradbench.estimators import (
     ESTIMATORS,
     bayesbinn,
@@ -113,7 +114,7 @@ def test_bayesbinn_is_the_natural_gradient_of_concrete():
 @pytest.mark.first(1)
 def test_at_the_papers_temperature_the_factor_has_no_variance_and_is_cosh_squared(double):
     """In 1000 draws; the rest of its mean, 1, is in an event of probability 1e-10."""
-    with precision(True) if double else jax.enable_x64(False):
+    with precision(True) if double else single():
         slopes, eta = jnp.array([[0.9], [-1.4]]), jnp.array([[1.1], [-2.3]])
         network = RealNetwork(
             (Dense(1, 2),), lambda theta, x, y: jnp.sum(x * slopes[:, 0]), lambda a: a
@@ -204,10 +205,10 @@ RULES = ("bayesbinn", "bayesbinn(temperature=1e-10)", "magnitude_aware")
 @pytest.mark.slow
 def test_single_precision_and_saturated_weights_leave_draws_finite(noise):
     params = with_weights(lambda eta: 1e2 * np.sign(eta) * (np.abs(eta) > 0.5) + 0.4 * eta, PARAMS)
-    with jax.enable_x64(False):
-        single = jax.tree.map(np.float32, (params, U))
+    with single():
+        narrow = jax.tree.map(np.float32, (params, U))
         for spec in RULES:
-            value, g = draw(make_estimator(spec, BinaryWeights(NETWORK, noise=noise)), *single)
+            value, g = draw(make_estimator(spec, BinaryWeights(NETWORK, noise=noise)), *narrow)
             leaves = jax.tree.leaves((value, g))
             assert {leaf.dtype for leaf in leaves} == {np.dtype(np.float32)}, spec
             assert np.all(np.isfinite(flat(leaves))), spec

@@ -18,6 +18,7 @@ from scipy import special
 from gradbench.core.contract import is_deterministic
 from gradbench.core.errors import GradbenchError, GradbenchWarning
 from gradbench.core.noise import get_noise
+from gradbench.core.precision import single
 from gradbench.core.run import run_model
 from gradbench.core.uniforms import draw_uniforms
 from gradbench.estimators import (
@@ -519,7 +520,7 @@ def test_the_unbiased_are_so_also_with_estimators_of_the_activations_inside(all_
 @pytest.mark.slow
 def test_every_estimator_runs_in_single_precision_and_is_pure():
     specs = [spec for spec in SPECS if not spec.startswith("nested(")]
-    with jax.enable_x64(False):
+    with single():
         params = jax.tree.map(jnp.float32, random_like(TAPPED.network, seed=8))
         batch = jax.tree.map(jnp.float32, TAPPED_BATCH)
 

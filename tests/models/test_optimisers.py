@@ -16,6 +16,7 @@ from scipy import integrate, optimize
 
 from gradbench.core.errors import GradbenchError
 from gradbench.core.noise import get_noise
+from gradbench.core.precision import float64, single
 from gradbench.estimators import deterministic_straight_through, straight_through
 from gradbench.models.binary_weights import BinaryWeights
 from gradbench.models.dense import Dense
@@ -143,7 +144,7 @@ def test_a_mirror_step_minimises_the_linearised_loss_plus_the_divergence_of_its_
 @pytest.mark.slow
 def test_weights_that_are_driven_to_their_ends_for_long_stay_finite(double):
     """A loss that is linear in w drives them for ever: dE/dw does not vanish as p goes to 1."""
-    with jax.enable_x64(double):
+    with float64() if double else single():
         drive = jnp.ones((1000, 2)) * jnp.array([4.0, -4.0])
         for noise in NOISES:
             for make in (exponentiated_gradient, mirror_descent):
@@ -421,7 +422,7 @@ def test_every_optimiser_is_part_of_a_chain_and_keeps_structure_and_precision(na
         return jnp.clip(g, -0.1, 0.1)
 
     for double in (False, True):
-        with jax.enable_x64(double):
+        with float64() if double else single():
             params = jax.tree.map(lambda leaf: jnp.asarray(leaf, float), start())
             one, two = step(params, jax.tree.map(jnp.ones_like, params))
         assert jax.tree.structure(one) == jax.tree.structure(params)
@@ -430,8 +431,8 @@ def test_every_optimiser_is_part_of_a_chain_and_keeps_structure_and_precision(na
         assert np.all(down | (flat(params) < 0) if name == "bop" else down)
         assert {leaf.dtype.itemsize for leaf in jax.tree.leaves(one)} == {8 if double else 4}
     # Single precision stays so where double is allowed.
-    single = jax.tree.map(jnp.float32, start())
-    after = step(single, jax.tree.map(jnp.ones_like, single))[0]
+    narrow = jax.tree.map(jnp.float32, start())
+    after = step(narrow, jax.tree.map(jnp.ones_like, narrow))[0]
     assert {leaf.dtype for leaf in jax.tree.leaves(after)} == {np.dtype("float32")}
 
 
