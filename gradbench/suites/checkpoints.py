@@ -3,9 +3,6 @@
 import sys
 import warnings
 
-import jax
-import numpy as np
-
 from gradbench.core.atomic import CorruptFile, Json, pack, unpack
 from gradbench.core.errors import GradbenchError, GradbenchWarning
 from gradbench.core.names import visible_lines
@@ -14,7 +11,7 @@ from gradbench.results.shards import CheckpointId
 from gradbench.results.store import Results
 from gradbench.suites.instance import ProblemInstance
 from gradbench.suites.train import Diverged, TrainingState
-from gradbench.suites.training.stored import restored
+from gradbench.suites.training.stored import flattened, restored
 from gradbench.suites.unfinished import remove_training, training_file
 
 
@@ -53,8 +50,7 @@ def train_problem(results: Results, built: ProblemInstance, retrain: bool) -> No
 
 
 def _save(results: Results, built: ProblemInstance, state: TrainingState) -> None:
-    leaves = jax.tree.leaves((state.params, state.optimiser))
-    arrays = {f"state/{k}": np.asarray(leaf) for k, leaf in enumerate(leaves)}
+    arrays = flattened("state", (state.params, state.optimiser))
     data = pack(arrays, 0, {"epoch": state.epoch}, _whose(results, built))
     results.write(training_file(results, built.problem.name, built.replicate), data)
 

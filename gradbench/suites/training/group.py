@@ -19,7 +19,7 @@ from gradbench.results.store import Results
 from gradbench.suites.training.engine import State, advance
 from gradbench.suites.training.evaluate import evaluate
 from gradbench.suites.training.lanes import Group
-from gradbench.suites.training.stored import load, restored
+from gradbench.suites.training.stored import flattened, load, restored
 from gradbench.suites.training.work import is_small, sampled_loss
 
 SAVE_SECONDS = 15.0  # between two states on disk
@@ -154,8 +154,7 @@ def _save(results: Results, group: Group, progress: Progress) -> None:
     if not done or group.goes_on:
         trees["state"] = progress.state
     for name, tree in trees.items():
-        leaves = jax.tree.leaves(tree)
-        arrays |= {f"{name}/{k}": np.asarray(leaf) for k, leaf in enumerate(leaves)}
+        arrays |= flattened(name, tree)
     runs.save(results, "runs", group.identity, arrays, progress.step, done)
 
 

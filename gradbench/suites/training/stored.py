@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from gradbench.core.atomic import CorruptFile, Floats, Json
 from gradbench.core.names import visible_lines
@@ -19,6 +20,11 @@ def load(results: Results, kind: str, identity: Json) -> runs.Stored | None:
     except CorruptFile as error:
         print(f"gradbench: {visible_lines(str(error))}; it is begun anew", file=sys.stderr)
         return None
+
+
+def flattened(name: str, tree: Any) -> dict[str, Floats]:
+    """Return the leaves of a tree as arrays to store under a name; ``restored`` is the inverse."""
+    return {f"{name}/{k}": np.asarray(leaf) for k, leaf in enumerate(jax.tree.leaves(tree))}
 
 
 def restored(arrays: dict[str, Floats], name: str, like: Any) -> Any:
