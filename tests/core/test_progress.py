@@ -3,6 +3,7 @@
 import io
 import os
 import pty
+import select
 import sys
 
 import pytest
@@ -73,7 +74,10 @@ def test_on_a_terminal_a_bar_tells_the_step_that_runs_and_lines_those_that_are_d
             bar.update(2)
             bar._bar.refresh()
         stream.flush()
-        seen = os.read(owner, 1 << 16).decode()
+        said = b""
+        while select.select([owner], [], [], 0.1)[0]:  # a terminal is read in pieces
+            said += os.read(owner, 1 << 16)
+        seen = said.decode()
     os.close(owner)
     assert "quick, epoch 1: psa [bold], 2 draws, 0.0 s, 50% done\r\n" in seen
     assert "100%" in seen and "quick, epoch 1: arm" in seen
