@@ -111,8 +111,8 @@ class Diverged(GradbenchError):
 
 
 SUSPICIOUS = 100  # times the initial parameters; beyond it the loss is looked at
-SAVE_SECONDS = 15.0  # between two states that are kept
-_CALL_SECONDS = 3.0  # of one call of compiled code: Ctrl-C and the disk wait no longer
+SAVE_SECONDS = 15.0  # between two states on disk
+CALL_SECONDS = 3.0  # of one call of compiled code: Ctrl-C and the disk wait no longer
 
 
 class TrainingState(NamedTuple):
@@ -159,14 +159,16 @@ def train(
     initial = params
     epoch, params, state = resumed or TrainingState(0, params, optimiser.init(params))
     saved, pace = time.monotonic(), 1.0  # epochs of a call
-    for checkpoint in checkpoints if resumed is None else (c for c in checkpoints if c > epoch):
+    for checkpoint in checkpoints:
+        if resumed is not None and checkpoint <= resumed.epoch:
+            continue
         while epoch < checkpoint:
             last, began = min(checkpoint, epoch + max(int(pace), 1)), time.monotonic()
             params, state = jax.block_until_ready(
                 _epochs(loss, optimiser, batch, params, state, data, key, epoch, last)
             )
             now = time.monotonic()
-            pace = min(2 * pace, _CALL_SECONDS * (last - epoch) / max(now - began, 1e-9))
+            pace = min(2 * pace, CALL_SECONDS * (last - epoch) / max(now - began, 1e-9))
             epoch = last
             if save is not None and now - saved > SAVE_SECONDS:
                 save(TrainingState(epoch, params, state))

@@ -27,7 +27,7 @@ SAVES = 10  # of an undisturbed training: one after each epoch
 def after_every_epoch(monkeypatch):
     """States are saved after every epoch."""
     monkeypatch.setattr(train, "SAVE_SECONDS", -1.0)
-    monkeypatch.setattr(train, "_CALL_SECONDS", 0.0)
+    monkeypatch.setattr(train, "CALL_SECONDS", 0.0)
 
 
 @pytest.fixture(scope="module")

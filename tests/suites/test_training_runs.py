@@ -408,7 +408,7 @@ def test_kill_9_at_random_times_ends_in_the_same_bits(tmp_path):
     suite = trained.write(tmp_path / "s", ("steps = 30", "steps = 3000"))
     code = (
         "import sys; from gradbench.suites.training import group; group.SAVE_SECONDS = 0.02;"
-        "group._CALL_SECONDS = 0.02; import gradbench;"
+        "group.CALL_SECONDS = 0.02; import gradbench;"
         "gradbench.run(sys.argv[1], sys.argv[2], progress=False)"
     )
     environment = os.environ | {"JAX_PLATFORMS": "cpu"}

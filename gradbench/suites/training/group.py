@@ -16,14 +16,12 @@ from gradbench.core.errors import GradbenchError, GradbenchWarning
 from gradbench.core.seeds import named_seed
 from gradbench.results import runs
 from gradbench.results.store import Results
+from gradbench.suites.train import CALL_SECONDS, SAVE_SECONDS
 from gradbench.suites.training.engine import State, advance
 from gradbench.suites.training.evaluate import evaluate
 from gradbench.suites.training.lanes import Group
 from gradbench.suites.training.stored import flattened, load, restored
 from gradbench.suites.training.work import is_small, sampled_loss
-
-SAVE_SECONDS = 15.0  # between two states on disk
-_CALL_SECONDS = 3.0  # of one call of compiled code: Ctrl-C and the disk wait no longer
 
 
 @dataclass
@@ -70,7 +68,7 @@ def train_group(results: Results, group: Group, say: Callable[[int], None]) -> N
         state = advance(*how, progress.state, group.built.data, progress.step, last)
         jax.block_until_ready(state)
         seconds, steps = time.perf_counter() - start, last - progress.step
-        pace = min(2 * pace, _CALL_SECONDS * steps / max(seconds, 1e-9))
+        pace = min(2 * pace, CALL_SECONDS * steps / max(seconds, 1e-9))
         spent, timed = spent + seconds, timed + steps
         progress.step, progress.state = last, state
         if last == target:
