@@ -14,10 +14,11 @@ from gradbench.metrics.measurement import OUTPUT, Measurement
 from gradbench.metrics.sampled_truth import SampledTruth
 from gradbench.metrics.selection import Selection
 from gradbench.metrics.stopping import is_check_due, relative_error
-from gradbench.metrics.untrained import is_training, unfinished_runs
+from gradbench.metrics.untrained import is_training, unfinished_runs, untrained
 from gradbench.results.consistent import Stored, fitting
 from gradbench.results.contents import Reference
 from gradbench.results.manifest import checkpoint_names
+from gradbench.results.methods import methods_of
 from gradbench.results.published import located, refuse_without_draws
 from gradbench.results.shards import CellStore, CheckpointId
 from gradbench.results.store import Results
@@ -232,6 +233,16 @@ def unfinished(results: Directory) -> tuple[int, int]:
     cells = read_cells(results)
     total = expected(cells.results)
     return total - sum(1 for _ in cells), total
+
+
+def left_to_run(results: Results) -> str:
+    """Return how many cells, or methods of training, are not finished, in words; "" if none."""
+    if is_training(results.manifest):
+        missing = len(untrained(results, list(methods_of(results.manifest["suite"]))))
+        kind = "method"
+    else:
+        missing, kind = unfinished(results)[0], "cell"
+    return f"{missing} {kind}{'s' * (missing != 1)}" if missing else ""
 
 
 def is_given(results: Results) -> bool:

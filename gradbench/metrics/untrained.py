@@ -1,10 +1,10 @@
 """Whether results are runs of training, and which of these are not finished."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gradbench.results import runs
-from gradbench.results.methods import methods_of
+from gradbench.results.methods import Method, methods_of
 from gradbench.results.store import Results
 
 METHOD = ["problem", "optimiser", "estimator"]
@@ -17,21 +17,23 @@ def is_training(manifest: Mapping[str, Any]) -> bool:
 
 def unfinished_runs(results: Results) -> str:
     """Return a sentence on the methods whose runs are not finished, "" where all are."""
-    total = len(list(methods_of(results.manifest["suite"])))
-    missing = total - trained_methods(results)
-    return f"{missing} of {total} methods are not trained yet; run again to go on" * (missing > 0)
+    every = list(methods_of(results.manifest["suite"]))
+    missing = len(untrained(results, every))
+    return f"{missing} of {len(every)} methods are not trained yet; run again to go on" * bool(
+        missing
+    )
 
 
-def trained_methods(results: Results) -> int:
-    """Return the number of methods whose reported runs are finished.
+def untrained(results: Results, methods: Sequence[Method]) -> list[Method]:
+    """Return those methods whose reported runs are not finished.
 
     Raises:
         CorruptFile: a file is damaged.
     """
     last = "continue" if results.manifest["suite"]["plan"].get("continuation") else "report"
-    done = {
+    done: set[tuple[str, ...]] = {
         tuple(one.identity[key] for key in METHOD)
         for one in runs.stored(results)
         if one.done and one.identity["phase"] == last
     }
-    return len(done)
+    return [method for method in methods if method not in done]

@@ -1,7 +1,9 @@
 """Which estimators of a suite of training are trained with which optimiser."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
+
+Method: TypeAlias = tuple[str, str, str]  # problem, optimiser and estimator
 
 
 def estimators_with(
@@ -18,7 +20,7 @@ def estimators_with(
     return [name for name in estimators if name in chosen]
 
 
-def methods_of(suite: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+def methods_of(suite: Mapping[str, Any]) -> Iterator[Method]:
     """Yield problem, optimiser and estimator of all methods of a suite, as a manifest has it."""
     plan = suite["plan"]
     for problem in suite["problems"]:

@@ -6,6 +6,7 @@ numbers of a run that was never cut, but for the times of draws.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 from gradbench.core.errors import GradbenchError, did_you_mean
@@ -38,8 +39,13 @@ class Part(NamedTuple):
 
         Raises:
             GradbenchError: the suite has no such problem, estimator or checkpoint, or none of these
-                problems has one of the checkpoints.
+                problems has one of the checkpoints; or it is one of training, which has none.
         """
+        if checkpoints and suite.plan is not None:
+            raise GradbenchError(
+                f"the suite {suite.name!r} trains and has no checkpoints to choose; choose "
+                "problems and estimators"
+            )
         try:
             chosen = Selection.of(suite.as_dict(), problems, estimators)
         except GradbenchError as error:
@@ -57,6 +63,14 @@ class Part(NamedTuple):
                 remedy = did_you_mean(name, known)
                 raise GradbenchError(f"there is no checkpoint {name!r} in the suite; {remedy}")
         return cls(chosen, frozenset(found))
+
+    def of_suite(self, suite: Suite) -> Suite:
+        """Return a suite with the problems and estimators that are meant, in its order."""
+        return replace(
+            suite,
+            problems=tuple(one for one in suite.problems if one.name in self.selection.problems),
+            estimators=tuple(s for s in suite.estimators if s in self.selection.estimators),
+        )
 
     def has(self, place: CheckpointId, estimator: str) -> bool:
         """Return whether a cell is meant."""

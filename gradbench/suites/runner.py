@@ -1,7 +1,6 @@
 """Run suites: the cells that are not finished yet are measured and stored, block by block."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import partial
 from itertools import groupby
 from pathlib import Path
@@ -74,7 +73,8 @@ def run(
         problems: measure only these problems of the suite. What is missing is measured when the
             same suite is run again without ``problems``, ``estimators`` and ``checkpoints``.
         estimators: measure only these estimators, with arguments or all of a name.
-        checkpoints: measure only at these checkpoints, such as "epoch 100".
+        checkpoints: measure only at these checkpoints, such as "epoch 100"; suites of training
+            have none.
         force: also run a suite that asks for days or for more memory than is likely to be meant.
 
     Returns:
@@ -86,14 +86,10 @@ def run(
     """
     suite = _resolve(suite, draws, quick, until, until_metrics)
     engine = engine_of(workers, dask)
-    if suite.plan is not None:
-        if problems or estimators or checkpoints:
-            raise GradbenchError(
-                f"the suite {suite.name!r} trains and has no parts to choose; run it whole"
-            )
-        spread = None if engine is None else partial(distribute_training, engine)
-        return train_suite(suite, directory_of(suite, out), seed, progress, force, spread)
     part = Part.of(suite, problems, estimators, checkpoints)
+    if suite.plan is not None:
+        spread = None if engine is None else partial(distribute_training, engine)
+        return train_suite(suite, part, directory_of(suite, out), seed, progress, force, spread)
     if not force:
         budget(suite).check(suite.name)
     instances = _build(suite, seed)
@@ -155,14 +151,10 @@ def describe(
         GradbenchError: as ``run``.
     """
     suite = _resolve(suite, draws, quick, until, until_metrics)
-    if suite.plan is not None:
-        return describe_training(suite, seed, directory_of(suite, out), force)
     part, directory = Part.of(suite, problems, estimators, checkpoints), directory_of(suite, out)
-    suite = replace(
-        suite,
-        problems=tuple(one for one in suite.problems if one.name in part.selection.problems),
-        estimators=tuple(one for one in suite.estimators if one in part.selection.estimators),
-    )
+    suite = part.of_suite(suite)
+    if suite.plan is not None:
+        return describe_training(suite, seed, directory, force)
     asked = budget(suite)
     if not force:
         asked.check(suite.name)

@@ -24,6 +24,7 @@ from stored import assert_one_sentence
 
 import gradbench
 from gradbench.core.errors import GradbenchError, GradbenchWarning
+from gradbench.metrics.directory import left_to_run
 from gradbench.results import runs
 from gradbench.results.store import Results
 from gradbench.suites import runner
@@ -233,6 +234,28 @@ def test_an_interrupted_run_ends_in_the_same_bits(results, tmp_path, monkeypatch
         break
     assert left[0] < -10  # it was stopped many times
     assert trained.files(tmp_path / "r") == trained.files(results.directory)
+
+
+def test_a_part_continued_to_the_whole_has_the_bits_of_a_run_that_was_never_cut(results, tmp_path):
+    """Of an estimator that is measured along the runs of the exact gradient, trained before it."""
+    suite, out = trained.write(tmp_path), tmp_path / "r"
+    part = {"estimators": ["straight_through"], "problems": ["tiny"]}
+    run(suite, out, progress=False, **part)
+    first, whole = trained.files(out), trained.files(results.directory)
+    assert first and first.items() < whole.items()
+    assert left_to_run(Results.open(out)) == "1 method"
+    assert describe(suite, out=out, **part).endswith("1 of 1 methods are trained")
+    assert describe(suite, out=out).endswith("1 of 2 methods are trained")
+    run(suite, out, progress=False)
+    assert trained.files(out) == whole and not left_to_run(Results.open(out))
+
+
+@pytest.mark.parametrize("do", [run, describe])
+def test_checkpoints_are_no_part_of_a_suite_of_training(tmp_path, do):
+    with pytest.raises(GradbenchError) as caught:
+        do(trained.write(tmp_path), out=tmp_path / "r", checkpoints=["10"])
+    assert_one_sentence(caught, "trains and has no checkpoints to choose")
+    assert not (tmp_path / "r").exists()
 
 
 def test_a_full_disk_on_the_way_loses_nothing_and_the_sweep_goes_on(results, tmp_path, monkeypatch):

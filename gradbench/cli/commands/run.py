@@ -110,7 +110,7 @@ def command(
     from gradbench.core.compiling import kept_programs
     from gradbench.core.errors import GradbenchError
     from gradbench.core.progress import Progress
-    from gradbench.metrics.directory import unfinished
+    from gradbench.metrics.directory import left_to_run
     from gradbench.results.drawn import current_figures
 
     compute_on(device)
@@ -147,9 +147,9 @@ def command(
         more |= {"workers": workers, "dask": dask}
         with kept_programs(not no_cache):
             results = runner.run(asked, out, seed, **more)
-    if any(part.values()) and (missing := unfinished(results)[0]):
+    if any(part.values()) and (left := left_to_run(results)):
         if not quiet:
-            say(f"{missing} cells are left: the same command without the choice measures them")
+            say(f"left: {left}, which the same command without the choice does")
             say(f"the table: gradbench show {results.directory}")
         return
     figures = current_figures(results)

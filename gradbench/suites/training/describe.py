@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from gradbench.core.errors import GradbenchError
-from gradbench.metrics.untrained import trained_methods
-from gradbench.results.methods import methods_of
+from gradbench.metrics.untrained import untrained
+from gradbench.results.methods import Method, methods_of
 from gradbench.results.quantities import read_quantity
 from gradbench.results.store import Results
 from gradbench.suites.budget import in_words
@@ -67,14 +67,15 @@ def describe_training(suite: Suite, seed: int, directory: Path, force: bool = Fa
             "examples"
         )
     lines.append(f"  {in_words(asked.hours, asked.gigabytes, asked.disk)}")
-    total = len(list(methods_of(suite.as_dict())))
-    lines.append(f"  {directory}: {_trained(directory)} of {total} methods are trained")
+    methods = list(methods_of(suite.as_dict()))
+    done = len(methods) - len(_untrained(directory, methods))
+    lines.append(f"  {directory}: {done} of {len(methods)} methods are trained")
     return "\n".join(lines)
 
 
-def _trained(directory: Path) -> int:
-    """Return how many methods are trained in a directory, 0 where there are no results."""
+def _untrained(directory: Path, methods: list[Method]) -> list[Method]:
+    """Return the methods that are not trained in a directory, all where there are no results."""
     try:
-        return trained_methods(Results.open(directory))
+        return untrained(Results.open(directory), methods)
     except GradbenchError:
-        return 0
+        return methods

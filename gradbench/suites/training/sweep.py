@@ -23,6 +23,7 @@ from gradbench.results.quantities import LOSS, read_quantity
 from gradbench.results.runs import Stored, load
 from gradbench.results.store import Results
 from gradbench.suites.instance import ProblemInstance, build, estimator
+from gradbench.suites.part import Part
 from gradbench.suites.plan import Plan, read_optimiser
 from gradbench.suites.suite import Suite
 from gradbench.suites.train import check_batch
@@ -42,18 +43,21 @@ Spread = Callable[[Results, Suite, Sequence[ProblemInstance], tqdm], None]
 
 def train_suite(
     suite: Suite,
+    part: Part,
     directory: Path,
     seed: int,
     progress: bool,
     force: bool = False,
     spread: Spread | None = None,
 ) -> Results:
-    """Do all of a suite of training that is not stored yet, and return the closed results.
+    """Do what is not stored yet of a part of a suite of training, and return the closed results.
 
     A run that diverges is recorded as such, and the others go on.
 
     Args:
         suite: the suite, with a ``plan``.
+        part: the problems and estimators of it that are meant. Errors along the runs of the exact
+            gradient are left out where it is not among these, until the whole is run.
         directory: that of the results.
         seed: of data, initial parameters, batches and draws.
         progress: whether to show a bar.
@@ -64,11 +68,11 @@ def train_suite(
         GradbenchError: the suite or its problems are wrong or ask for too much, the results cannot
             be written, or a platform computes wrong values.
     """
-    plan = plan_of(suite)
+    plan, chosen = plan_of(suite), part.of_suite(suite)
     with precision(suite):
-        problems = list(build_problems(suite, seed))
+        problems = list(build_problems(chosen, seed))
         if not force:
-            training_budget(suite, problems).check(suite.name)
+            training_budget(chosen, problems).check(suite.name)
         check_platform()  # before anything is written
         results = Results.open_or_create(
             directory,
@@ -80,18 +84,18 @@ def train_suite(
             names_to_keep(suite.estimators),
         )
     with results, precision(suite):
-        runs = plan.runs(len(problems), suite.estimators, suite.replicates)
+        runs = plan.runs(len(problems), chosen.estimators, suite.replicates)
         total = runs["search"] * plan.search.steps + runs["reported"] * plan.steps
         total += runs["reported"] * (plan.continuation.steps if plan.continuation else 0)
         with tqdm(
             total=total, unit=" steps", unit_scale=True, dynamic_ncols=True, disable=not progress
         ) as bar:
             if spread is not None:
-                spread(results, suite, problems, bar)
+                spread(results, chosen, problems, bar)
                 bar.reset(total)
             for built in problems:
-                train_methods(results, suite, built, plan.optimisers, bar)
-                if let_go(len(suite.estimators)):
+                train_methods(results, chosen, built, plan.optimisers, bar)
+                if let_go(len(chosen.estimators)):
                     estimator.cache_clear()
     return results
 
