@@ -12,6 +12,8 @@ from typing import Any, TypeAlias
 import numpy as np
 from scipy import special
 
+from gradbench.core import numpy_keys
+
 Equation: TypeAlias = Any  # jax.extend.core.JaxprEqn, whose variables have types that differ
 Step: TypeAlias = Callable[..., Any]  # of the arguments of an equation; a list for several results
 
@@ -49,6 +51,7 @@ _ELEMENTWISE: dict[str, Step] = {
     "not": np.invert,
     "or": np.bitwise_or,
     "pow": np.power,
+    "random_fold_in": numpy_keys.fold_in,
     "rsqrt": lambda x: 1 / np.sqrt(x),
     "select_n": lambda which, *cases: (
         np.where(which, cases[1], cases[0]) if len(cases) == 2 else np.choose(which, cases)
@@ -81,8 +84,9 @@ def rule(eqn: Equation) -> Step | None:
     name = eqn.primitive.name
     if name in _SAME:
         return (lambda *x: list(x)) if eqn.primitive.multiple_results else (lambda x: x)
-    if any(not isinstance(v.aval.dtype, np.dtype) for v in eqn.invars + eqn.outvars):
-        return None  # of random keys
+    types = {v.aval.dtype for v in eqn.invars + eqn.outvars}
+    if not all(isinstance(t, np.dtype) or numpy_keys.is_key_type(t) for t in types):
+        return None  # of random keys of another generator
     if name in _ELEMENTWISE:
         return _elementwise(eqn, _ELEMENTWISE[name])
     if name in _REDUCTIONS:
@@ -271,7 +275,13 @@ def _rev(eqn: Equation, dimensions: Sequence[int]) -> Step:
     return partial(np.flip, axis=axes)
 
 
+def _bitcast(eqn: Equation, new_dtype: Any) -> Step | None:
+    same = eqn.invars[0].aval.dtype.itemsize == np.dtype(new_dtype).itemsize
+    return (lambda x: x.view(new_dtype)) if same else None
+
+
 _RULES: dict[str, Callable[..., Step | None]] = {
+    "bitcast_convert_type": _bitcast,
     "broadcast_in_dim": _broadcast,
     "concatenate": _concatenate,
     "convert_element_type": _convert,
@@ -290,4 +300,5 @@ _RULES: dict[str, Callable[..., Step | None]] = {
     "stack": _stack,
     "transpose": _transpose,
     "unstack": _unstack,
+    **numpy_keys.RULES,
 }

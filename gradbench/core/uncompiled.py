@@ -17,6 +17,7 @@ from jax.extend.core import Jaxpr, Literal
 from jaxtyping import PyTree
 
 from gradbench.core.compiling import compile_plainly
+from gradbench.core.numpy_keys import is_key_type, keys_of, numbers_of
 from gradbench.core.numpy_rules import Equation, Step, rows_of, rule
 
 # Primitives that run a jaxpr on their arguments, and the parameter that has it.
@@ -66,20 +67,19 @@ def run_trace(traced: Any, *arguments: PyTree) -> PyTree:
     """
     values = [*traced.jaxpr.consts, *jax.tree.leaves(arguments)]
     with np.errstate(all="ignore"):
-        found = _run_plan(_plan(traced.jaxpr.jaxpr), list(map(_array, values)))
-    return jax.tree.unflatten(jax.tree.structure(traced.out_info), map(_array, found))
+        found = _run_plan(_plan(traced.jaxpr.jaxpr), list(map(numbers_of, values)))
+    leaves, form = jax.tree.flatten(traced.out_info)
+    given = [
+        keys_of(x) if is_key_type(like.dtype) else numbers_of(x)
+        for x, like in zip(found, leaves, strict=True)
+    ]
+    return jax.tree.unflatten(form, given)
 
 
 @cache
 def _jitted(f: Callable[..., Any], static: int) -> Any:
     """Return a function that is never compiled: it is asked for its traces, which JAX keeps."""
     return jax.jit(f, static_argnums=tuple(range(static)))
-
-
-def _array(x: Any) -> Any:
-    """Return an array of numpy, or an array of random keys as it is."""
-    extended = jnp.issubdtype(getattr(x, "dtype", float), jax.dtypes.extended)
-    return x if extended else np.asarray(x)
 
 
 class _Plan(NamedTuple):
@@ -155,7 +155,7 @@ def _step(eqn: Equation) -> Step:
 
 
 def _inlined(jaxpr: Jaxpr, consts: Sequence[Any], *arguments: Any) -> list[Any]:
-    return _run_plan(_plan(jaxpr), [*map(_array, consts), *arguments])
+    return _run_plan(_plan(jaxpr), [*map(numbers_of, consts), *arguments])
 
 
 def _scan(eqn: Equation, *arguments: Any) -> list[Any]:
@@ -201,13 +201,17 @@ def _same_axes(outer: Sequence[Any], inner: Sequence[Any]) -> list[bool]:
 
 def _by_jax(eqn: Equation, *arguments: Any) -> Any:
     """Run a primitive by JAX, compiled."""
+    arguments = tuple(
+        keys_of(x) if is_key_type(v.aval.dtype) else x
+        for x, v in zip(arguments, eqn.invars, strict=True)
+    )
     with_rows = tuple(x.ndim > v.aval.ndim for x, v in zip(arguments, eqn.invars, strict=True))
     what = eqn.primitive, tuple(sorted(eqn.params.items())), with_rows
     try:
         program = _program(*what)
     except TypeError:  # a parameter that has no hash
         program = _program.__wrapped__(*what)
-    return jax.tree.map(_array, program(*arguments))
+    return jax.tree.map(numbers_of, program(*arguments))
 
 
 @lru_cache(maxsize=1024)

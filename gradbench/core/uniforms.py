@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, UInt32
 
 from gradbench.core.errors import GradbenchError
@@ -128,14 +129,14 @@ def random_words(key: Array, n: int) -> UInt32[Array, " n"]:
     return jnp.concatenate(threefry(seed, counters, jnp.zeros_like(counters)))[:n]
 
 
-def threefry(key: UInt32[Array, "2"], x: Array, y: Array) -> tuple[Array, Array]:
-    """Encrypt pairs of words (x, y) under a key of two words."""
-    schedule = (key[0], key[1], key[0] ^ key[1] ^ jnp.uint32(_PARITY))
+def threefry(key: Array | Sequence[Array], x: Array, y: Array) -> tuple[Array, Array]:
+    """Encrypt pairs of words (x, y) under a key of two words; of arrays of numpy, in numpy."""
+    schedule = (key[0], key[1], key[0] ^ key[1] ^ np.uint32(_PARITY))
     x, y = x + schedule[0], y + schedule[1]
     for block in range(1, 6):
         for rotation in _ROTATIONS[(block - 1) % 2]:
             x = x + y
-            y = ((y << rotation) | (y >> (32 - rotation))) ^ x
+            y = ((y << np.uint32(rotation)) | (y >> np.uint32(32 - rotation))) ^ x
         x = x + schedule[block % 3]
-        y = y + schedule[(block + 1) % 3] + jnp.uint32(block)
+        y = y + schedule[(block + 1) % 3] + np.uint32(block)
     return x, y

@@ -58,11 +58,13 @@ def result_along(learning: pd.DataFrame, title: str = "", *, view: View) -> Figu
     Raises:
         GradbenchError: no rows, or several problems.
     """
+    quantity = quantity_of(learning)
     frame, label = _scaled(learning[learning["step"] > 0])
+    losses = frame["value"] if quantity.better == "smaller" else None
 
     def draw(rows: pd.DataFrame, ax: Axes, style: Mapping[str, Style]) -> None:
         median_lines(rows, "step", "value", ax, style)
-        log_axes(ax, frame["step"], "step", label)
+        log_axes(ax, frame["step"], "step", label, losses)
         mark_second_phase(frame, "step", ax)
 
     return run_panels(frame, "result_along", title, draw, view)

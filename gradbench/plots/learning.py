@@ -62,7 +62,7 @@ def _drawn(frame: pd.DataFrame, what: str, title: str, x: str, label: str, view:
 
     def draw(rows: pd.DataFrame, ax: Axes, style: Mapping[str, Style]) -> None:
         median_lines(rows, x, "loss", ax, style)
-        log_axes(ax, frame[x], label, "training loss")
+        log_axes(ax, frame[x], label, "training loss", frame["loss"])
         if x == "step":
             mark_second_phase(frame, x, ax)
 

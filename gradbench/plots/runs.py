@@ -18,6 +18,7 @@ from gradbench.plots.ticks import logarithmic
 from gradbench.plots.view import View
 
 _GREY = Style("#d9d9d9", "")
+_SPREAD = 4  # of losses: times the least
 # Draws the rows of one optimiser into a panel.
 Draw = Callable[[pd.DataFrame, Axes, Mapping[str, Style]], object]
 
@@ -104,11 +105,21 @@ def mark_second_phase(frame: pd.DataFrame, x: str, ax: Axes) -> None:
         ax.axvline(first[x].max(), color="0.6", lw=0.6, ls=":", zorder=0)
 
 
-def log_axes(ax: Axes, values: pd.Series, label: str, name: str) -> None:
-    """Set a logarithmic axis of steps or seconds, and one of losses."""
+def log_axes(
+    ax: Axes, values: pd.Series, label: str, name: str, losses: pd.Series | None = None
+) -> None:
+    """Set a logarithmic axis of steps or seconds, and one of what is along them.
+
+    That is logarithmic too if it has ``losses`` of which the largest is several times the least.
+    """
     known = values[values > 0]
     ax.set(xscale="log", xlabel=label, ylabel=name)
     if len(known):
         ax.set_xlim(known.min() / 1.2, known.max() * 1.2)
         logarithmic(ax, "x")
-    ax.yaxis.set_major_locator(MaxNLocator(5))
+    finite = pd.Series(dtype=float) if losses is None else losses[losses.abs() < math.inf]
+    if len(finite) and 0 < _SPREAD * finite.min() < finite.max():
+        ax.set_yscale("log")
+        logarithmic(ax, "y")
+    else:
+        ax.yaxis.set_major_locator(MaxNLocator(5))

@@ -18,7 +18,7 @@ from gradbench.core.pytrees import layer_vectors, layers_of
 from gradbench.core.run import batch_size
 from gradbench.core.surrogate import SurrogateLoss
 from gradbench.exact.moments import Moments, unchecked_moments
-from gradbench.testing.draws import DRAWS, draws_of, made_of_rows, threshold
+from gradbench.testing.draws import DRAWS, called_as_made, draws_of, made_of_rows, threshold
 from gradbench.testing.problems import Problem, truth
 from gradbench.testing.rows import real_rows, row_moments, row_work
 
@@ -232,10 +232,12 @@ def _statistics(
     count = _SHORT // width if made_of_rows(loss) else DRAWS  # keys
     starts = range(0, draws // width, count)
     keys = [jax.random.split(jax.random.fold_in(key, start), count) for start in starts]
-    if made_of_rows(loss):  # all at once: they fill programs that take many rows
-        d = real_rows(loss, params, jnp.concatenate(keys), batch, many=draws > _SHORT)
+    if made_of_rows(loss):
+        d = real_rows(loss, params, jnp.concatenate(keys), batch)
     else:
-        d = np.concatenate([draws_of(loss, params, some.reshape(8, -1), batch) for some in keys])
+        parts = [some.reshape(8, -1) for some in keys]
+        made = called_as_made(loss)
+        d = np.concatenate([draws_of(loss, params, part, batch, made) for part in parts])
     mean, deviation = np.mean(d, axis=0), np.std(d, axis=0)
     far = np.max((d - mean) ** 2, axis=0)
     share = np.where(deviation > 1e-10, far / np.where(deviation > 1e-10, deviation**2, 1), 0)

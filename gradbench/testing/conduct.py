@@ -32,7 +32,8 @@ def conduct(make: Callable[[Model], Loss], problem: Problem, called: Loss | None
     called = called or make(problem.model)
     keys = keys_of(5)
     before = jax.tree.map(np.array, (params, batch))
-    together, again = (draws_of(called, params, keys, batch) for _ in range(2))
+    how = (called, params, keys, batch, called_as_made(called))
+    together, again = (draws_of(*how) for _ in range(2))
     anew = make(problem.model)
     # By itself: the key and the batch are known, and nothing but the parameters is traced.
     draw = jax.jit(lambda params: jax.value_and_grad(anew)(params, keys[-1, -1], batch))

@@ -2,9 +2,9 @@
 
 An enumeration runs the loss of one example on uniforms that it chooses, and trusts what the
 estimator says of itself. Here the estimator is called as a user calls it, under jit, scan and vmap:
-on the whole batch of a small problem in double precision, and on a single example of a wide one in
-single precision; on all problems in all ways where the loss of a batch is not made by
-``surrogate_loss``.
+on the whole batch of a small problem in double precision and on one of its examples in single
+precision, and in single precision on a wide problem; on all problems in all ways where the loss of
+a batch is not made by ``surrogate_loss``.
 """
 
 import math
@@ -24,7 +24,7 @@ from gradbench.core.compiling import compile_plainly
 from gradbench.core.contract import Batch, Loss, Params
 from gradbench.core.devices import in_full_precision
 from gradbench.core.precision import single
-from gradbench.core.pytrees import layer_vectors, real_type
+from gradbench.core.pytrees import layer_vectors
 from gradbench.core.surrogate import SurrogateLoss
 from gradbench.core.uncompiled import run_trace
 from gradbench.estimators.adaptive import Learned, adapted
@@ -42,21 +42,30 @@ _ROUNDING = {"float64": 1e-9, "float32": 2e-3}  # of the size of the draws of a 
 
 
 class Variant(NamedTuple):
-    """How an estimator is called: on how many examples, and whether in single precision."""
+    """How an estimator is called.
+
+    Attributes:
+        one: on a single example.
+        single: in single precision.
+        traced: what was traced is run in numpy, which takes less time than compiling it.
+    """
 
     one: bool
     single: bool
+    traced: bool = False
 
 
-USUAL = (Variant(one=False, single=False), Variant(one=True, single=True))
-VARIANTS = (*USUAL, Variant(one=True, single=False), Variant(one=False, single=True))
+# What is finite far out depends on the compiler too: some draws in single precision are compiled.
+SMALL = (Variant(one=False, single=False, traced=True), Variant(one=True, single=True))
+WIDE = (Variant(one=True, single=True, traced=True),)
+VARIANTS = tuple(Variant(one, single) for one in (False, True) for single in (False, True))
 
 
 def called_as_made(called: Loss) -> bool:
     """Return whether the loss of a batch is made by ``surrogate_loss``, and not by its own means.
 
-    It is the mean of the losses of its examples by construction then, and two calls see both sizes
-    of batches and both precisions. Any other loss needs all four.
+    It is the mean of the losses of its examples by construction then, and the calls of ``SMALL``
+    see both sizes of batches and both precisions. Any other loss needs all four of ``VARIANTS``.
     """
     return type(called).__call__ in (SurrogateLoss.__call__, Learned.__call__)
 
@@ -127,11 +136,13 @@ def _alarms(
         for alone in {variant.one for variant in variants}:
             keys, by_states = keys_of(seed).ravel(), loss.randomness != "uniforms"
             right[alone] = real_rows(loss, params, keys, one if alone else batch, by_states)
-    for alone, in_single in variants:
+    for variant in variants:
+        alone, in_single, _ = variant
         name = "one example" if alone and not in_single else "draws"
-        draws = _called(called, problem, seed, alone, in_single)
+        draws = _called(called, problem, seed, variant)
         if alone not in right:
-            right[alone] = draws if not in_single else _called(called, problem, seed, alone, False)
+            double = variant._replace(single=False)
+            right[alone] = draws if not in_single else _called(called, problem, seed, double)
         if _differ(draws, right[alone], params, "float32" if in_single else "float64"):
             alarms.add("single precision" if in_single else name)
         if found is not None and not alone and not in_single and _disagree(draws, found, params):
@@ -141,43 +152,42 @@ def _alarms(
 
 
 def _called(
-    called: Loss, problem: Problem, seed: int, alone: bool, in_single: bool, scale: float = 1
+    called: Loss, problem: Problem, seed: int, variant: Variant, scale: float = 1
 ) -> np.ndarray:
     """Return draws of a batch, or of its first example alone, perhaps in single precision.
 
     All parameters but those of the objective, the last, are multiplied by ``scale``.
     """
-    with single() if in_single else nullcontext():
+    with single() if variant.single else nullcontext():
         params, batch = jax.tree.map(jnp.asarray, (problem.params, problem.batches["any"]))
         *layers, objective = params
         params = (*jax.tree.map(lambda leaf: scale * leaf, layers), objective)
-        batch = jax.tree.map(lambda leaf: leaf[:1], batch) if alone else batch
-        return np.asarray(draws_of(called, params, keys_of(seed), batch), np.float64)
+        batch = jax.tree.map(lambda leaf: leaf[:1], batch) if variant.one else batch
+        draws = draws_of(called, params, keys_of(seed), batch, variant.traced)
+        return np.asarray(draws, np.float64)
 
 
-def saturation(called: Loss, problem: Problem, seed: int) -> Check:
-    """Check that draws in single precision are finite far out, where units saturate.
+def saturation(called: Loss, problem: Problem, variant: Variant, seed: int) -> Check:
+    """Check that draws are finite far out, where units saturate.
 
     States that all examples share are weights, which may be real numbers to an estimator: the
     objective has to be finite at these.
     """
     for scale in _FAR[:1] if hasattr(problem.model, "as_single_example") else _FAR:
-        if not np.all(np.isfinite(_called(called, problem, seed, True, True, scale))):
+        if not np.all(np.isfinite(_called(called, problem, seed, variant, scale))):
             seen = f"not finite in single precision with parameters times {scale:g}"
             return Check("saturation", False, seen)
     return Check("saturation", True, "")
 
 
 def draws_of(
-    loss: Loss, params: Params, keys: Array, batch: Batch
+    loss: Loss, params: Params, keys: Array, batch: Batch, traced: bool = False
 ) -> Float[np.ndarray, "draws coordinates"]:
     """Return the draws of value and gradient for every key, under jit, scan and vmap.
 
-    An estimator sees these while it is traced. What was traced is compiled; where one that is made
-    by ``surrogate_loss`` is in double precision, it is run in numpy, which takes less time. Those
-    in single precision are compiled always: what is finite far out depends on the compiler too.
+    An estimator sees these while it is traced. What was traced is compiled, or run in numpy.
     """
-    if called_as_made(loss) and real_type(params) == jnp.float64:
+    if traced:
         return np.asarray(run_trace(_draws.trace(loss, params, keys, batch), params, keys, batch))
     return np.asarray(_draws(loss, params, keys, batch))
 

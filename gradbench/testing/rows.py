@@ -28,9 +28,8 @@ from gradbench.exact.quadrature import uniform_grid
 from gradbench.exact.size import any_key, sites_and_type
 from gradbench.exact.states import path_probability, states_of_path
 
-_ROWS = 1 << 11  # at a time in numpy
-_MORE = 1 << 13  # at a time in a compiled program
-_MANY = 1 << 16  # so many are worth one
+_ROWS = 1 << 13  # at a time
+_MANY = 1 << 18  # so many are worth a compiled program
 
 # ``rule(e, number)`` gives the weights of draws of the examples e, and their uniforms.
 _Rule = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, tuple[Uniforms, ...]]]
@@ -50,12 +49,12 @@ def draws_at(
 ) -> Float[np.ndarray, "rows coordinates"]:
     """Return value and gradient of the draws of some examples, one a row of all arrays.
 
-    Of ``many``, here or in further calls, a program is compiled.
+    Of ``many``, in this and further calls, a program is compiled.
     """
-    n, size = batch_size(examples), _MORE if many else _ROWS
+    n = batch_size(examples)
     found = []
-    for start in range(0, n, size):
-        rows = np.arange(start, start + size if many else min(start + size, n))
+    for start in range(0, n, _ROWS):
+        rows = np.arange(start, start + _ROWS if many else min(start + _ROWS, n))
         part = jax.tree.map(partial(_take, rows=np.minimum(rows, n - 1)), (u, examples))
         if many:
             found.append(np.asarray(_compiled(loss, params, part)))
@@ -100,8 +99,8 @@ def row_moments(loss: SurrogateLoss, params: Params, batch: Batch, points: int) 
     first = np.zeros((n, 1 + sum(np.size(leaf) for leaf in jax.tree.leaves(params))))
     second = np.zeros_like(first)
     many = n * count >= _MANY
-    for start in range(0, n * count, _MORE):
-        rows = np.arange(start, min(start + _MORE, n * count))
+    for start in range(0, n * count, _ROWS):
+        rows = np.arange(start, min(start + _ROWS, n * count))
         e, number = rows // count, rows % count
         weight, u = rule(e, number)
         own = jax.tree.map(partial(_take, rows=e), examples)
@@ -223,16 +222,15 @@ def real_rows(
     keys: Array,
     batch: Batch,
     by_states: bool = False,
-    many: bool = False,
 ) -> Float[np.ndarray, "keys coordinates"]:
     """Return value and gradient of the draws of a batch, a row for each key.
 
-    They are made of those of its examples, see ``uniforms_of_keys``; for ``many`` see ``draws_at``.
+    They are made of those of its examples, see ``uniforms_of_keys``.
     """
     u, examples = uniforms_of_keys(loss.model, loss.streams, by_states, params, keys, batch)
     if loss.couples_batch:  # all examples are one draw, and their axis is the last
         u = jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 1, -1), u)
-        return draws_at(loss, params, u, examples, many)
+        return draws_at(loss, params, u, examples)
     u, examples = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), (u, examples))
-    draws = draws_at(loss, params, u, examples, many)
+    draws = draws_at(loss, params, u, examples)
     return np.mean(draws.reshape(len(keys), -1, draws.shape[-1]), axis=1)

@@ -10,8 +10,9 @@ from gradbench.estimators.adaptive import Learned
 from gradbench.exact.moments import Moments
 from gradbench.testing.bias import Finding, exact_moments, findings
 from gradbench.testing.draws import (
-    USUAL,
+    SMALL,
     VARIANTS,
+    WIDE,
     Variant,
     after_fit,
     at_start,
@@ -111,17 +112,17 @@ class Place(NamedTuple):
 def places(make: Callable[[Model], Loss], tried: Tried) -> list[Place]:
     """Return where to make real draws, the first on the smallest problem that was enumerated.
 
-    The second is on the widest problem, in single precision. An estimator that is called in a way
-    of its own is drawn from on every problem, in every way.
+    The second is on the widest problem. An estimator that is called in a way of its own is drawn
+    from on every problem, in every way.
     """
     first = tried.taken[0]
     learned = isinstance(make(first.model), Learned)  # and fitted on the first problem
     fit = [p for p in tried.enumerated if not (learned and p is first)]
     small = next(iter(fit), first)
     wide = next((p for p in tried.taken if p.deep), first)
-    at_small = _place(make, tried, small, USUAL[:1])
+    at_small = _place(make, tried, small, SMALL)
     if called_as_made(at_small.called):
-        return [at_small, _place(make, tried, wide, USUAL[1:])]
+        return [at_small, _place(make, tried, wide, WIDE)]
     rest = {p.name: p for p in (wide, *tried.enumerated)}
     rest.pop(small.name, None)
     every = [_place(make, tried, p, VARIANTS) for p in rest.values()]
@@ -140,16 +141,16 @@ def _place(
 
 
 def real_draws(where: Sequence[Place], seed: int) -> list[Check]:
-    """Check real draws at some places, and far out at the second of them, which is the widest.
+    """Check real draws at some places, and far out at the first two, smallest and widest.
 
     A requirement is met if it is at all of them.
     """
     every = [check_draws(p.called, p.loss, p.moments, p.problem, p.variants, seed) for p in where]
-    far = where[min(1, len(where) - 1)]
+    far = [
+        saturation(p.called, p.problem, next(v for v in p.variants if v.one and v.single), seed)
+        for p in where[:2]
+    ]
     return [
-        *(
-            next((check for check in same if not check.passed), same[0])
-            for same in zip(*every, strict=True)
-        ),
-        saturation(far.called, far.problem, seed),
+        next((check for check in same if not check.passed), same[0])
+        for same in (*zip(*every, strict=True), far)
     ]

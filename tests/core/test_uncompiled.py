@@ -40,6 +40,14 @@ def scanned(reverse):
     return f
 
 
+def folded(x):
+    return jax.random.fold_in(jax.random.key(5), (1e3 * x[0, 0]).astype(int))
+
+
+def many(x):
+    return jax.random.split(folded(x), 4)
+
+
 # Functions of a vector that all rows share, and of a matrix of each row.
 FUNCTIONS = {
     "arithmetic": lambda v, x: (x + v) * x / (2 + v) - x % v,
@@ -82,6 +90,25 @@ FUNCTIONS = {
         (jnp.abs(x) * 1e6).astype(jnp.uint32) << 7,
         (jnp.abs(x) * 1e6).astype(jnp.uint32) >> 3,
         (x * 1e6).astype(int) >> 3,
+    ),
+    "keys": lambda v, x: (
+        jax.random.key_data(jax.random.split(folded(x), (2, 3))),
+        jax.random.key_data(jax.vmap(jax.random.fold_in)(many(x), jnp.arange(-2, 2))),
+        jax.random.key_data(jax.random.key((x[0, 0] * 1e18).astype(int))),
+        jax.random.key_data(jax.random.key((x[0, 0] * 1e9).astype(jnp.int32))),
+        jax.random.key_data(jnp.where(x[0] > 0, many(x), many(x + 1))[::2].reshape(1, 2)),
+        jax.random.key_data(jax.random.wrap_key_data(jnp.arange(2, dtype=jnp.uint32))),
+    ),
+    "random numbers": lambda v, x: (
+        *(jax.random.bits(folded(x), (2, 3), f"uint{n}") for n in (8, 16, 32, 64)),
+        jax.random.bits(folded(x)),
+        jax.vmap(lambda key: jax.random.normal(key, 3))(many(x)),
+        jax.random.uniform(folded(x), (2,), jnp.float32),
+        jax.random.gamma(folded(x), 2.0),  # JAX does it
+        jax.random.permutation(folded(x), 5),
+        jax.random.uniform(jax.random.key(3), (2,)) + v[0],
+        jax.random.uniform(jax.random.key(3, impl="rbg"), (2,)) + v[0],
+        lax.bitcast_convert_type(v.astype(jnp.float32), jnp.uint32),
     ),
     "sums": lambda v, x: (
         jnp.sum(x),
@@ -187,7 +214,9 @@ def test_rows_in_numpy_are_those_of_vmap(name, compiled):
     assert_same(by_rows(one, (name,), v, x), compiled[name])
 
 
-@pytest.mark.parametrize("name", ["arithmetic", "parts", "products", "cut", "scan", "gradient"])
+@pytest.mark.parametrize(
+    "name", ["arithmetic", "parts", "products", "cut", "scan", "gradient", "keys"]
+)
 def test_a_trace_of_arrays_without_rows_gives_the_same(name, compiled):
     v, x = inputs()
     first = jax.tree.map(lambda leaf: leaf[0], compiled[name])

@@ -184,8 +184,10 @@ def test_draws_that_are_not_finite_far_out_are_seen():
 
     with float64():
         problem = problems(0)[0]
-        assert not saturation(broken(overflow)(problem.model), problem, 0).passed
-        assert saturation(broken(lambda value, *_: value)(problem.model), problem, 0).passed
+        for how in (SMALL[1], *WIDE):
+            assert not saturation(broken(overflow)(problem.model), problem, how, 0).passed
+            right = broken(lambda value, *_: value)(problem.model)
+            assert saturation(right, problem, how, 0).passed
 
 
 @pytest.mark.slow
