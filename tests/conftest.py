@@ -203,6 +203,13 @@ def assert_mean(draws, expected, rate=1e-6):
     assert largest_z(draws, expected) < threshold(rate, coordinates)
 
 
+def flax_list(modules):
+    """Modules as a part of one of Flax NNX: in a type of its own since Flax 0.12."""
+    from flax import nnx
+
+    return getattr(nnx, "List", list)(modules)
+
+
 # A cell has one shard, however slow the machine is.
 WHOLE_CELLS = ("gradbench.suites.cells._FLUSH_SECONDS", 1e9)
 

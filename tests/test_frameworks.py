@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import KINDS
+from conftest import KINDS, flax_list
 from flax import nnx
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -94,7 +94,7 @@ def of_module(module, example, binary):
 
 class FlaxNetwork(nnx.Module):
     def __init__(self, rngs):
-        self.hidden = nnx.List([nnx.Linear(*sizes, rngs=rngs) for sizes in ((2, 3), (3, 2))])
+        self.hidden = flax_list([nnx.Linear(*sizes, rngs=rngs) for sizes in ((2, 3), (3, 2))])
         self.head = nnx.Linear(2, 1, rngs=rngs)
         self.dropout = nnx.Dropout(0.5, rngs=rngs)  # holds keys and counts, which have no gradient
 

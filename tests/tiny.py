@@ -68,14 +68,14 @@ def numbers(directory: Path) -> dict[tuple, list]:
 
 
 def files(directory: Path) -> dict[str, tuple]:
-    """Content and time of every file of a directory."""
+    """Content and time of every file of a directory, but for locks: some filelocks touch them."""
     return {
         str(path.relative_to(directory)): (
             hashlib.sha256(path.read_bytes()).hexdigest(),
             path.stat().st_mtime_ns,
         )
         for path in sorted(directory.rglob("*"))
-        if path.is_file()
+        if path.is_file() and path.name != ".lock"
     }
 
 

@@ -16,6 +16,7 @@ class Classifier(nnx.Module):
 
     def __init__(self, units: int, rngs: nnx.Rngs):
         sizes = ((64, units), (units, units))
+        # Flax 0.11 takes the list itself, without nnx.List.
         self.hidden = nnx.List([nnx.Linear(*size, rngs=rngs) for size in sizes])
         self.output = nnx.Linear(units, 10, rngs=rngs)
 

@@ -19,6 +19,7 @@ import pandas as pd
 
 import gradbench
 from gradbench.advise.preselect import misfit
+from gradbench.core.precision import float64
 from gradbench.core.specs import canonical, parse_spec
 from gradbench.estimators import ESTIMATORS
 from gradbench.estimators.registry import evaluations
@@ -42,7 +43,7 @@ _COLUMNS = ("estimator", "checkpoint", "layer", *_NUMBERS, "bias_source", "evalu
 @cache
 def why_not(name: str) -> str:
     """Return why the networks of psa are not for an estimator, "" where they are."""
-    with jax.enable_x64():
+    with float64():
         return misfit(build(load_suite("psa").problems[0]), name)
 
 

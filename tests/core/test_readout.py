@@ -4,6 +4,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import pytest
+from conftest import flax_list
 from flax import nnx
 
 from gradbench.core.readout import readout_of
@@ -13,7 +14,7 @@ X = jnp.ones((2, 4))
 
 class Flax(nnx.Module):
     def __init__(self, rngs):
-        self.hidden = nnx.List([nnx.Linear(4, 3, rngs=rngs), nnx.Linear(3, 3, rngs=rngs)])
+        self.hidden = flax_list([nnx.Linear(4, 3, rngs=rngs), nnx.Linear(3, 3, rngs=rngs)])
         self.head, self.scale = nnx.Linear(3, 2, rngs=rngs), nnx.Param(jnp.ones(()))
 
     def __call__(self, x, binary):
