@@ -19,8 +19,8 @@ _HALF = np.uint64(32)
 
 def is_key_type(dtype: Any) -> bool:
     """Return whether it is the type of keys that are numbers here."""
-    places: Any = jax.config
-    return str(dtype) == "key<fry>" and bool(places.jax_threefry_partitionable)
+    settings: Any = jax.config
+    return str(dtype) == "key<fry>" and bool(settings.jax_threefry_partitionable)
 
 
 def numbers_of(keys: Any) -> Any:
@@ -54,8 +54,7 @@ def _joined(first: Any, second: Any) -> Any:
 
 
 def _encrypted(keys: Any, x: Any, y: Any) -> tuple[Any, Any]:
-    first, second = threefry((_first(keys), _second(keys)), x, y)
-    return first, second
+    return threefry((_first(keys), _second(keys)), x, y)
 
 
 def _of_places(keys: Any, shape: Sequence[int]) -> tuple[Any, Any]:
@@ -65,10 +64,12 @@ def _of_places(keys: Any, shape: Sequence[int]) -> tuple[Any, Any]:
     return _encrypted(keys, _first(places), _second(places))
 
 
-def fold_in(keys: Any, data: Any) -> Any:
-    """Return what ``jax.random.fold_in`` does."""
-    data = data.astype(np.uint32)
-    return _joined(*_encrypted(keys, np.zeros_like(data), data))
+def _fold_in(eqn: Any) -> Callable[..., Any]:
+    def fold_in(keys: Any, data: Any) -> Any:
+        data = data.astype(np.uint32)
+        return _joined(*_encrypted(keys, np.zeros_like(data), data))
+
+    return fold_in
 
 
 def _bits(eqn: Any, bit_width: int, shape: Sequence[int]) -> Callable[..., Any]:
@@ -99,6 +100,7 @@ def _unwrap(eqn: Any) -> Callable[..., Any]:
 
 RULES: dict[str, Callable[..., Callable[..., Any]]] = {
     "random_bits": _bits,
+    "random_fold_in": _fold_in,
     "random_seed": _seed,
     "random_split": _split,
     "random_unwrap": _unwrap,

@@ -51,7 +51,6 @@ _ELEMENTWISE: dict[str, Step] = {
     "not": np.invert,
     "or": np.bitwise_or,
     "pow": np.power,
-    "random_fold_in": numpy_keys.fold_in,
     "rsqrt": lambda x: 1 / np.sqrt(x),
     "select_n": lambda which, *cases: (
         np.where(which, cases[1], cases[0]) if len(cases) == 2 else np.choose(which, cases)
@@ -258,10 +257,6 @@ def _right(kind: str, eqn: Equation) -> Step | None:
     return _elementwise(eqn, np.right_shift) if _kind(eqn.invars[0]) == kind else None
 
 
-def _convert(eqn: Equation, new_dtype: Any, **_: Any) -> Step:
-    return lambda x: x.astype(new_dtype)
-
-
 def _cumulative(f: Any, eqn: Equation, axis: int, reverse: bool) -> Step:
     place = axis - eqn.invars[0].aval.ndim
     dtype = eqn.outvars[0].aval.dtype
@@ -284,7 +279,7 @@ _RULES: dict[str, Callable[..., Step | None]] = {
     "bitcast_convert_type": _bitcast,
     "broadcast_in_dim": _broadcast,
     "concatenate": _concatenate,
-    "convert_element_type": _convert,
+    "convert_element_type": lambda eqn, new_dtype, **_: lambda x: x.astype(new_dtype),
     "cumprod": partial(_cumulative, np.cumprod),
     "cumsum": partial(_cumulative, np.cumsum),
     "div": _div,

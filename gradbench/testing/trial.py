@@ -147,7 +147,7 @@ def real_draws(where: Sequence[Place], seed: int) -> list[Check]:
     """
     every = [check_draws(p.called, p.loss, p.moments, p.problem, p.variants, seed) for p in where]
     far = [
-        saturation(p.called, p.problem, next(v for v in p.variants if v.one and v.single), seed)
+        saturation(p.called, p.problem, next(v for v in p.variants if v.single), seed)
         for p in where[:2]
     ]
     return [
