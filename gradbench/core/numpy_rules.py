@@ -10,12 +10,19 @@ from functools import partial
 from typing import Any, TypeAlias
 
 import numpy as np
-from scipy import special
 
 from gradbench.core import numpy_keys
 
 Equation: TypeAlias = Any  # jax.extend.core.JaxprEqn, whose variables have types that differ
 Step: TypeAlias = Callable[..., Any]  # of the arguments of an equation; a list for several results
+
+
+def _special(name: str, x: Any) -> Any:
+    """Call a function of scipy.special, which is imported when a rule first needs it."""
+    from scipy import special
+
+    return getattr(special, name)(x)
+
 
 _ELEMENTWISE: dict[str, Step] = {
     "abs": np.abs,
@@ -28,9 +35,9 @@ _ELEMENTWISE: dict[str, Step] = {
     "cos": np.cos,
     "cosh": np.cosh,
     "eq": np.equal,
-    "erf": special.erf,
-    "erf_inv": special.erfinv,
-    "erfc": special.erfc,
+    "erf": partial(_special, "erf"),
+    "erf_inv": partial(_special, "erfinv"),
+    "erfc": partial(_special, "erfc"),
     "exp": np.exp,
     "expm1": np.expm1,
     "floor": np.floor,
@@ -38,10 +45,10 @@ _ELEMENTWISE: dict[str, Step] = {
     "gt": np.greater,
     "is_finite": np.isfinite,
     "le": np.less_equal,
-    "lgamma": special.gammaln,
+    "lgamma": partial(_special, "gammaln"),
     "log": np.log,
     "log1p": np.log1p,
-    "logistic": special.expit,
+    "logistic": partial(_special, "expit"),
     "lt": np.less,
     "max": np.maximum,
     "min": np.minimum,
@@ -103,8 +110,7 @@ def rows_of(x: Any, ndim: int) -> tuple[int, ...]:
 
 
 def _kind(variable: Any) -> str:
-    kind: str = variable.aval.dtype.kind
-    return kind
+    return str(variable.aval.dtype.kind)
 
 
 def _elementwise(eqn: Equation, f: Step) -> Step:
