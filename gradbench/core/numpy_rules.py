@@ -109,10 +109,6 @@ def rows_of(x: Any, ndim: int) -> tuple[int, ...]:
     return shape
 
 
-def _kind(variable: Any) -> str:
-    return str(variable.aval.dtype.kind)
-
-
 def _elementwise(eqn: Equation, f: Step) -> Step:
     """Return the function of arrays of one shape, or of scalars and arrays of one shape."""
     ndims = [v.aval.ndim for v in eqn.invars]
@@ -256,11 +252,11 @@ def _integer_pow(eqn: Equation, y: int) -> Step:
 
 
 def _div(eqn: Equation) -> Step | None:
-    return _elementwise(eqn, np.divide) if _kind(eqn.invars[0]) == "f" else None
+    return _elementwise(eqn, np.divide) if eqn.invars[0].aval.dtype.kind == "f" else None
 
 
 def _right(kind: str, eqn: Equation) -> Step | None:
-    return _elementwise(eqn, np.right_shift) if _kind(eqn.invars[0]) == kind else None
+    return _elementwise(eqn, np.right_shift) if eqn.invars[0].aval.dtype.kind == kind else None
 
 
 def _cumulative(f: Any, eqn: Equation, axis: int, reverse: bool) -> Step:
