@@ -105,8 +105,7 @@ def rule(eqn: Equation) -> Step | None:
 
 def rows_of(x: Any, ndim: int) -> tuple[int, ...]:
     """Return the length of the axis of rows, if there is one beside ``ndim`` axes, else ()."""
-    shape: tuple[int, ...] = x.shape[: x.ndim - ndim]
-    return shape
+    return tuple(x.shape[: x.ndim - ndim])
 
 
 def _elementwise(eqn: Equation, f: Step) -> Step:
