@@ -82,12 +82,17 @@ def float64():
 
 @pytest.fixture(scope="module")
 def quick_compilation():
-    """Twice as fast for modules that compile much and compute little, in slow tests too."""
+    """Twice as fast for modules that compile much and compute little, in slow tests too.
+
+    The processes that they start compile likewise, and so compute the same bits.
+    """
     import jax
 
     before = jax.config.read("jax_disable_most_optimizations")
     jax.config.update("jax_disable_most_optimizations", True)
-    yield
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+        yield
     jax.config.update("jax_disable_most_optimizations", before)
 
 

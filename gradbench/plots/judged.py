@@ -1,6 +1,7 @@
 """What methods of training are judged by beside their loss: along the runs, and by size."""
 
 from collections.abc import Iterator, Mapping
+from textwrap import fill
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -20,6 +21,8 @@ from gradbench.plots.runs import (
 )
 from gradbench.plots.style import Style
 from gradbench.plots.view import View
+
+_LONGEST = 20  # characters of a line beside an axis: those of two panels must not meet
 
 
 def _each_judged(suite: Suite, frame: pd.DataFrame) -> list[Part]:
@@ -108,5 +111,5 @@ def _scaled(frame: pd.DataFrame) -> tuple[pd.DataFrame, str]:
     """Return a frame with the column "value" to draw, and the label of its axis."""
     quantity = quantity_of(frame)
     unit, label = (100, f"{quantity.title}, %") if quantity.share else (1, quantity.title)
-    label = f"{label}\n({quantity.better} is better)"
+    label = f"{fill(label, _LONGEST)}\n({quantity.better} is better)"
     return frame.assign(value=unit * frame[quantity.column]), label

@@ -159,6 +159,20 @@ def precision_of(name, seed):
     return {"psa": 0.9, "arm": 0.5}.get(name, 0.7) + 0.01 * seed
 
 
+@pytest.mark.parametrize(("seeds", "rank"), [(7, 1), (8, 3)])
+def test_a_seed_that_went_wrong_does_not_hide_what_all_say(tmp_path, seeds, rank):
+    """The differences are all positive, and one of them is hundred times the others."""
+    losses = {"psa": lambda s: 0.1, "zgr": lambda s: 0.1 + 0.01 * (-1) ** s}
+    losses["arm"] = lambda s: 30.0 if s == 2 else 0.3
+    planted.write_runs(
+        tmp_path / "r", loss=lambda name, s: losses.get(name, lambda s: 50.0 + s)(s), seeds=seeds
+    )
+    frame = metrics.trained(tmp_path / "r")
+    rows = frame[(frame["problem"] == "a[width=4]") & (frame["optimiser"] == "adam")]
+    ranks = rows.set_index("estimator")["rank"]
+    assert ranks["psa"] == ranks["zgr"] == 1 and ranks["arm"] == rank
+
+
 def test_methods_are_ranked_by_what_they_are_judged_by_larger_first(tmp_path):
     """Here against their losses, of which PSA has the largest."""
     losses = {"psa": 3.0, "arm": 1.0}
