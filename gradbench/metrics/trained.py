@@ -98,7 +98,7 @@ def _better(table: pd.DataFrame, name: int, level: float) -> int:
             gap = own - losses
             error = gap.std(ddof=1) / math.sqrt(len(gap))
             far = gap.mean() > t_quantile((1 + level) / 2, len(gap) - 1) * error
-            count += far or (len(gap) >= _AGREE and np.all(gap > 0))
+            count += int(far or (len(gap) >= _AGREE and np.all(gap > 0)))
     return count
 
 
