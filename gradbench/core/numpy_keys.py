@@ -60,7 +60,7 @@ def _encrypted(keys: Any, x: Any, y: Any) -> tuple[Any, Any]:
 def _of_places(keys: Any, shape: Sequence[int]) -> tuple[Any, Any]:
     """Return two words for each place of an array of this shape, for each of the keys."""
     places = np.arange(math.prod(shape), dtype=np.uint64).reshape(shape)
-    keys = keys.reshape(*keys.shape, *(1,) * len(shape))
+    keys = keys.reshape((*keys.shape, *(1,) * len(shape)))
     return _encrypted(keys, _first(places), _second(places))
 
 

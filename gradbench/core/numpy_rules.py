@@ -118,7 +118,7 @@ def _elementwise(eqn: Equation, f: Step) -> Step:
     def aligned(*xs: Any) -> Any:
         return f(
             *(
-                x.reshape(*x.shape, *(1,) * (most - n)) if n < most and x.ndim > n else x
+                x.reshape((*x.shape, *(1,) * (most - n))) if n < most and x.ndim > n else x
                 for x, n in zip(xs, ndims, strict=True)
             )
         )
@@ -146,7 +146,7 @@ def _broadcast(eqn: Equation, shape: Any, broadcast_dimensions: Sequence[int], *
 
     def broadcast(x: Any, *_: Any) -> Any:
         rows = rows_of(x, len(of))
-        return np.broadcast_to(x.reshape(*rows, *ones), (*rows, *shape))
+        return np.broadcast_to(x.reshape((*rows, *ones)), (*rows, *shape))
 
     return broadcast
 
@@ -217,7 +217,7 @@ def _pad(eqn: Equation, padding_config: Sequence[tuple[int, int, int]]) -> Step:
     def pad(x: Any, value: Any) -> Any:
         rows = rows_of(x, ndim) or value.shape
         padded = np.empty((*rows, *shape), x.dtype)
-        padded[...] = value.reshape(*value.shape, *(1,) * ndim)
+        padded[...] = value.reshape((*value.shape, *(1,) * ndim))
         padded[to] = x[of]
         return padded
 

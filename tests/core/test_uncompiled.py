@@ -215,7 +215,7 @@ def test_rows_in_numpy_are_those_of_vmap(name, compiled):
 
 
 @pytest.mark.parametrize(
-    "name", ["arithmetic", "parts", "products", "cut", "scan", "gradient", "keys"]
+    "name", ["arithmetic", "parts", "products", "cut", "scan", "gradient", "keys", "random numbers"]
 )
 def test_a_trace_of_arrays_without_rows_gives_the_same(name, compiled):
     v, x = inputs()

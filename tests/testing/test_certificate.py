@@ -25,7 +25,7 @@ from gradbench.core.precision import float64
 from gradbench.estimators import ESTIMATORS, psa
 from gradbench.testing import check_estimator
 from gradbench.testing.conduct import conduct
-from gradbench.testing.draws import STEPS, after_fit, at_start, saturation
+from gradbench.testing.draws import SMALL, STEPS, WIDE, after_fit, at_start, saturation
 from gradbench.testing.problems import problems
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
