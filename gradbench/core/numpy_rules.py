@@ -135,7 +135,9 @@ def _reduction(eqn: Equation, f: Any) -> Step:
 
 def _reshape(eqn: Equation) -> Step:
     ndim, shape = eqn.invars[0].aval.ndim, eqn.outvars[0].aval.shape
-    return lambda x: x.reshape(rows_of(x, ndim) + shape)
+    order = eqn.params["dimensions"] if eqn.primitive.name == "reshape" else None
+    first = _transpose(eqn, order) if order else np.asarray  # order of the axes as they are read
+    return lambda x: first(x).reshape(rows_of(x, ndim) + shape)
 
 
 def _broadcast(eqn: Equation, shape: Any, broadcast_dimensions: Sequence[int], **_: Any) -> Step:
@@ -224,7 +226,9 @@ def _pad(eqn: Equation, padding_config: Sequence[tuple[int, int, int]]) -> Step:
     return pad
 
 
-def _dot(eqn: Equation, dimension_numbers: Any, **_: Any) -> Step:
+def _dot(eqn: Equation, dimension_numbers: Any, **_: Any) -> Step | None:
+    if len({v.aval.dtype for v in (*eqn.invars, *eqn.outvars)}) > 1:
+        return None  # it sums in another type
     (over_a, over_b), (batch_a, batch_b) = dimension_numbers
     letters = iter(string.ascii_letters)
     a = [next(letters) for _ in range(eqn.invars[0].aval.ndim)]
@@ -244,10 +248,6 @@ def _iota(eqn: Equation, dtype: Any, shape: Any, dimension: int, **_: Any) -> St
     ones[dimension] = -1
     found = np.broadcast_to(np.arange(shape[dimension], dtype=dtype).reshape(ones), shape)
     return lambda: found
-
-
-def _integer_pow(eqn: Equation, y: int) -> Step:
-    return {2: np.square, -1: np.reciprocal}.get(y, lambda x: x ** x.dtype.type(y))
 
 
 def _div(eqn: Equation) -> Step | None:
@@ -285,7 +285,7 @@ _RULES: dict[str, Callable[..., Step | None]] = {
     "cumsum": partial(_cumulative, np.cumsum),
     "div": _div,
     "dot_general": _dot,
-    "integer_pow": _integer_pow,
+    "integer_pow": lambda eqn, y: lambda x: 1 / x if y == -1 else x ** x.dtype.type(y),
     "iota": _iota,
     "pad": _pad,
     "rev": _rev,

@@ -131,6 +131,7 @@ FUNCTIONS = {
     "shapes": lambda v, x: (
         x.T,
         x.reshape(2, 8),
+        lax.reshape(x[:2], (2, 4), (1, 0)),
         x[:, None],
         x[1:3, ::2],
         x[-1, 0],
@@ -157,6 +158,7 @@ FUNCTIONS = {
         jnp.einsum("ij,kj->ik", x, x[:2]),
         jnp.einsum("bij,bj->bi", x.reshape(2, 2, 4), x[:2]),
         jnp.outer(v, x[0]),
+        jnp.matmul(x.astype(jnp.float32), x.astype(jnp.float32).T, preferred_element_type=float),
     ),
     "numbers": lambda v, x: (jnp.arange(4) + x, lax.broadcasted_iota(int, (2, 3), 1)),
     "types": lambda v, x: (x.astype(jnp.float32), (x > 0).astype(float), x.astype(int)),
