@@ -26,6 +26,7 @@ from gradbench.estimators import ESTIMATORS, psa
 from gradbench.testing import check_estimator
 from gradbench.testing.conduct import conduct
 from gradbench.testing.draws import SMALL, STEPS, WIDE, after_fit, at_start, saturation
+from gradbench.testing.draws import _called as called_draws
 from gradbench.testing.problems import problems
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -56,6 +57,26 @@ def test_every_estimator_is_found_to_be_what_it_claims(name):
     assert certificate.found == certificate.claimed
     known = certificate.bound < math.inf  # what was only tested would have been seen
     assert certificate.bound < 0.3 if known else name in SKEWED, str(certificate)
+
+
+DEEP = [n for n, e in sorted(ESTIMATORS.items()) if e.layers != "one" and not e.needs]
+
+
+@pytest.mark.parametrize("name", DEEP)
+@pytest.mark.slow
+def test_compiled_draws_of_four_layers_in_single_precision_are_those_run_in_numpy(name):
+    """Far out both are finite; a unit at its threshold may differ by rounding, in a row or two."""
+    with float64():
+        problem = next(p for p in problems(0) if p.name == "four layers")
+        called = ESTIMATORS[name].make(problem.model)
+        for scale in (1, 40):
+            (how,) = WIDE
+            ways = (how, how._replace(traced=False))
+            mine, theirs = (called_draws(called, problem, 3, way, scale) for way in ways)
+            assert np.isfinite(mine).all() and np.isfinite(theirs).all()
+            size = np.sqrt(np.mean(theirs**2, axis=0)) + 1e-6
+            apart = np.any(np.abs(mine - theirs) > 1e-3 * (np.abs(theirs) + size), axis=1)
+            assert np.mean(apart) < 0.01 or scale > 1, np.mean(apart)
 
 
 def test_two_of_the_problems_show_what_an_estimator_is(only):
