@@ -18,7 +18,6 @@ from gradbench.metrics.untrained import is_training, unfinished_runs, untrained
 from gradbench.results.consistent import Stored, fitting
 from gradbench.results.contents import Reference
 from gradbench.results.manifest import checkpoint_names
-from gradbench.results.methods import methods_of
 from gradbench.results.published import located, refuse_without_draws
 from gradbench.results.shards import CellStore, CheckpointId
 from gradbench.results.store import Results
@@ -238,8 +237,7 @@ def unfinished(results: Directory) -> tuple[int, int]:
 def left_to_run(results: Results) -> str:
     """Return how many cells, or methods of training, are not finished, in words; "" if none."""
     if is_training(results.manifest):
-        missing = len(untrained(results, list(methods_of(results.manifest["suite"]))))
-        kind = "method"
+        missing, kind = len(untrained(results)), "method"
     else:
         missing, kind = unfinished(results)[0], "cell"
     return f"{missing} {kind}{'s' * (missing != 1)}" if missing else ""

@@ -1,6 +1,6 @@
 """Whether results are runs of training, and which of these are not finished."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from gradbench.results import runs
@@ -19,13 +19,13 @@ def unfinished_runs(results: Results) -> str:
     """Return a sentence on the methods whose runs are not finished, "" where all are."""
     every = list(methods_of(results.manifest["suite"]))
     missing = len(untrained(results, every))
-    return f"{missing} of {len(every)} methods are not trained yet; run again to go on" * bool(
-        missing
-    )
+    if not missing:
+        return ""
+    return f"{missing} of {len(every)} methods are not trained yet; run again to go on"
 
 
-def untrained(results: Results, methods: Sequence[Method]) -> list[Method]:
-    """Return those methods whose reported runs are not finished.
+def untrained(results: Results, methods: Iterable[Method] | None = None) -> list[Method]:
+    """Return those of some methods, by default all, whose reported runs are not finished.
 
     Raises:
         CorruptFile: a file is damaged.
@@ -36,4 +36,5 @@ def untrained(results: Results, methods: Sequence[Method]) -> list[Method]:
         for one in runs.stored(results)
         if one.done and one.identity["phase"] == last
     }
-    return [method for method in methods if method not in done]
+    every = methods_of(results.manifest["suite"]) if methods is None else methods
+    return [method for method in every if method not in done]
