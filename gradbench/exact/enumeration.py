@@ -31,7 +31,7 @@ from gradbench.exact.states import (
     state_probabilities,
     states_of_path,
 )
-from gradbench.exact.sums import expectation_of, sum_numbered, sum_rows
+from gradbench.exact.sums import expectation_of, expected_given, map_rows, sum_numbered
 from gradbench.models.layer import axes
 from gradbench.models.structure import LatentWeights, Layered, has_latent_weights, is_layered
 
@@ -89,8 +89,8 @@ def _draws_keys(model: Model, params: Params, example: Example) -> bool:
 def recursion(model: Layered, params: Params, batch: Batch) -> Float[Array, ""]:
     """Return the expected loss of a chain, mean over the batch, by recursion over its layers.
 
-    The distribution of the states, ``[states, examples]``, and the expected sum of the objective's
-    terms below are carried from layer to layer.
+    From the top down, the expected sum of the objective's terms above follows for all states of a
+    layer from that for all states of the next one.
 
     Raises:
         GradbenchError: a model that is no chain or breaks the contract, or parameters and a batch
@@ -103,51 +103,44 @@ def recursion(model: Layered, params: Params, batch: Batch) -> Float[Array, ""]:
 
 
 def _recursion(model: Layered, params: Params, batch: Batch) -> Float[Array, ""]:
+    inputs, targets = batch
     term = model.term and partial(model.term, params)
-    first, theta = model.layers[0], params[0]
-    a = jax.vmap(partial(first, theta))(batch[0])
-    noise, shape = get_noise(first.noise), a.shape[1:]
-    distribution = state_probabilities(noise, a.reshape(len(a), -1)).T
-    states = all_states(math.prod(shape), a.dtype).reshape(-1, *shape)
-    total = jnp.zeros(len(a), a.dtype)
+    a = jax.vmap(partial(model.layers[0], params[0]))(inputs)
+    outputs = [a.shape[1:], *(axes(layer.outputs) for layer in model.layers[1:])]
+    states = [all_states(math.prod(shape), a.dtype).reshape(-1, *shape) for shape in outputs]
+
+    column = jnp.zeros(len(a), int)  # of an example, in the table of what is expected of each state
     if term:
+        table = jnp.zeros((len(states[-1]), 1), a.dtype)
+    else:
+        classes = getattr(model.objective, "classes", None) or len(a)
+        few = classes < len(a)  # then the examples of a class share a column
+        column, columns = (targets, jnp.arange(classes)) if few else (jnp.arange(len(a)), targets)
+        objective = jax.vmap(partial(model.objective, params[-1]), (None, 0))
+        table = map_rows(lambda x: objective(model.encode(x), columns), states[-1])
 
-        def first_term(distribution: Array, states: Array) -> Array:
-            f = jax.vmap(
-                lambda x: jax.vmap(lambda example, a: term(0, noise, example, a, x))(batch, a)
-            )(states)
-            return expectation_of(distribution, f)
+    for k in range(len(model.layers) - 1, 0, -1):
+        layer, theta, noise = model.layers[k], params[k], get_noise(model.layers[k].noise)
 
-        total = sum_rows(total, first_term, distribution, states)
+        def below(x, k=k, layer=layer, theta=theta, noise=noise, above=states[k], table=table):
+            a = layer(theta, model.encode(x))
+            if not term:
+                return expected_given(noise, a.ravel(), table)
+            f = jax.vmap(partial(term, k, noise, x, a))(above) + table[:, 0]
+            return expectation_of(state_probabilities(noise, a.ravel()), f)[None]
 
-    for k, (layer, theta) in enumerate(zip(model.layers[1:], params[1:-1], strict=True), 1):
-        noise, shape = get_noise(layer.noise), axes(layer.outputs)
-        above = all_states(math.prod(shape), a.dtype).reshape(-1, *shape)
+        table = map_rows(below, states[k - 1])
 
-        def pushed(distribution, states, k=k, layer=layer, theta=theta, noise=noise, above=above):
-            a = jax.vmap(lambda x: layer(theta, model.encode(x)))(states)
-            table = state_probabilities(noise, a.reshape(len(a), -1))
-            cost = jnp.zeros(distribution.shape[1], a.dtype)
-            if term:
-                pairs = jax.vmap(
-                    lambda below, a: jax.vmap(lambda x: term(k, noise, below, a, x))(above)
-                )(states, a)
-                cost = expectation_of(table.T, pairs.T) @ distribution
-            return table.T @ distribution, cost
+    noise = get_noise(model.layers[0].noise)
 
-        start = jnp.zeros((len(above), distribution.shape[1]), a.dtype)
-        distribution, total = sum_rows((start, total), pushed, distribution, states)
-        states = above
-    if term:
-        return jnp.mean(total)
+    def example(a, f, *leaves):
+        if term:
+            own = jax.tree.unflatten(form, leaves)
+            f = f + jax.vmap(partial(term, 0, noise, own, a))(states[0])
+        return expectation_of(state_probabilities(noise, a.ravel()), f)
 
-    def expected(distribution, states):
-        f = jax.vmap(
-            lambda x: jax.vmap(partial(model.objective, params[-1], model.encode(x)))(batch[1])
-        )(states)
-        return expectation_of(distribution, f)
-
-    return jnp.mean(sum_rows(total, expected, distribution, states))
+    leaves, form = jax.tree.flatten(tuple(batch))
+    return jnp.mean(map_rows(example, a, table.T[column], *leaves))
 
 
 def closed_form(model: Layered, params: Params, batch: Batch) -> Float[Array, ""]:

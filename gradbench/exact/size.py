@@ -103,12 +103,16 @@ def recursion_size(model: Layered, params: Params, batch: Batch) -> Size:
     """Return the size of the layer recursion."""
     sites, dtype = sites_and_type(model, params, batch)
     examples, sizes = float(batch_size(batch)), [min(site.size, _MOST_UNITS) for site in sites]
-    # As measured, with some reserve: copies of the distributions, tables of a chunk.
-    states = sum(2**n * (7 * examples + 4 * n) for n in sizes)
+    classes = getattr(model.objective, "classes", None) or math.inf
+    columns = 1.0 if model.term else min(examples, classes)  # of what is expected of a state
+    # As measured, with some reserve: copies of the columns, tables of a chunk.
+    states = sum(2**n * (7 * columns + 4 * n) for n in sizes) + examples * 2 ** sizes[0]
     entries = states + 24 * max(TABLE, 2 ** max(sizes))
-    # An entry of a table costs as much as its product with about a hundred examples.
-    pairs = zip(sizes, [*sizes[1:], 0.0], strict=True)
-    work = (examples + 100) * sum(2 ** (below + above) for below, above in pairs)
+    work = 100 * (examples * 2 ** sizes[0] + columns * 2 ** sizes[-1])
+    for low, high in pairwise(sizes):
+        # The table of all pairs of states costs as much as a hundred products with each.
+        table = 10 if by_halves(int(high), int(columns)) and not model.term else 100
+        work += (table + 2 * columns) * 2 ** (low + high)
     widths = "-".join(str(site.size) for site in sites)
     what = f"the states of layers of {widths} units"
     if model.term and max(sizes) < _TRACED:
@@ -118,6 +122,14 @@ def recursion_size(model: Layered, params: Params, batch: Batch) -> Size:
             entries += 4 * 2**site.size * width
             work += max(1.0, 2.0 ** (below.size + site.size) / TABLE) * 2**site.size * width
     return Size(what, entries, work)
+
+
+def by_halves(units: int, n: int) -> bool:
+    """Return whether n expectations are best summed over one half of the units after the other.
+
+    They are where sums over the first half are fewer than the probabilities of all states.
+    """
+    return 2 * n <= 2 ** (units // 2)
 
 
 def _term_width(model: Layered, params: Params, k: int, below: Site, site: Site, dtype: Any) -> int:

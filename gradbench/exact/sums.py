@@ -8,8 +8,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from gradbench.core.contract import Batch, Example
+from gradbench.core.noise import Noise
 from gradbench.core.run import batch_size
-from gradbench.exact.size import PATHS, TABLE, row_width
+from gradbench.exact.size import PATHS, TABLE, by_halves, row_width
+from gradbench.exact.states import state_probabilities
 
 # Terms that are summed at once whatever they take, and terms of all examples together.
 _FEW, _FEW_ALL = 64, 2048
@@ -31,9 +33,10 @@ def sum_rows(
 def map_rows(row: Callable[..., PyTree], *arrays: Array, width: int | None = None) -> PyTree:
     """Return ``row(*arrays)`` for each row of the arrays, stacked, by chunks of rows.
 
-    ``width`` is as in ``sum_rows``.
+    ``width`` is as in ``sum_rows``. For a derivative rows are computed once more, so that their
+    inner values need not be kept.
     """
-    rows = len(arrays[0])
+    row, rows = jax.checkpoint(row), len(arrays[0])
     most = TABLE // (width or row_width(jax.vmap(row), *arrays))
     if most >= rows:
         return jax.vmap(row)(*arrays)
@@ -77,6 +80,26 @@ def expectation_of(
 ) -> Float[Array, " n"]:
     """Return the expectation of f over the first axis; values of probability 0 do not count."""
     return jnp.sum(probability * jnp.where(probability > 0, f, 0), axis=0)
+
+
+def expected_given(
+    noise: Noise, a: Float[Array, " units"], f: Float[Array, "states n"]
+) -> Float[Array, " n"]:
+    """Return the expectation of f over the states of units, given their pre-activations.
+
+    A value that is not finite gives NaN, unless its state has probability 0.
+    """
+    parts = jnp.split(a, [len(a) // 2]) if by_halves(len(a), f.shape[1]) else [a]
+    *first, last = (state_probabilities(noise, part) for part in parts)
+
+    def total(f: Array) -> Array:
+        for p in first:
+            f = jnp.einsum("u,uvn->vn", p, f.reshape(len(p), -1, f.shape[1]))
+        return last @ f
+
+    finite = jnp.isfinite(f)
+    broken = total((~finite).astype(f.dtype))
+    return jnp.where(broken > 0, jnp.nan, total(jnp.where(finite, f, 0)))
 
 
 def _chunk(rows: int, most: int) -> int:

@@ -10,6 +10,9 @@ A function may know its expectation over independent units: ``expected(theta, p,
 where a state is ``values[1]`` with probability p and else ``values[0]``. With one layer of units
 this is the exact expected loss, for any number of units.
 
+An objective that knows how many ``classes`` its targets are of, the numbers from 0, is enumerated
+once for each class, not for each example.
+
 ``OBJECTIVES`` holds two kinds of things. A function ``loss(out, target)`` reads an affine map of
 the last states, as a ``Readout`` does, and TOML says its name. Any other objective registers a
 *form*, a dataclass that is read from TOML, which says its name alone (``objective = "elbo"``) or a
@@ -200,6 +203,11 @@ class Readout:
             raise GradbenchError(
                 f"logistic_loss got {self.outputs} outputs; give 1, or take softmax_cross_entropy"
             )
+
+    @property
+    def classes(self) -> int | None:
+        """The number of classes, where a target is one of 0 to ``classes`` - 1; else None."""
+        return self.outputs if get_loss(self.loss) is softmax_cross_entropy else None
 
     def init(self, key: Array) -> Params:
         """Draw weights [outputs, inputs] and biases [outputs] from U(-1, 1)."""

@@ -5,7 +5,6 @@ those that the compiler counts, and a step is a few passes through it for each e
 """
 
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import NamedTuple
 
 import jax
@@ -14,6 +13,7 @@ from gradbench.core.devices import kind
 from gradbench.core.run import batch_size
 from gradbench.core.specs import family
 from gradbench.estimators.registry import get_estimator
+from gradbench.exact.routes import route_of
 from gradbench.exact.size import sites_and_type
 from gradbench.measure.cell import coordinates_of
 from gradbench.suites.budget import refuse_too_much
@@ -26,7 +26,6 @@ _RATES = {"cpu": 1e10, "gpu": 2e12}  # operations in a second, of the whole mach
 _STEP = 1e-4  # seconds: a step of a run whose network takes no time
 _PROGRAMS = 6.0  # seconds: what a method has to compile
 _BACKWARD = 2  # passes: back through the network, to its states and its parameters
-_ENTRY = 20  # operations of an entry of an exact table
 _PREDICTIONS = 12  # of a test example: one sample, ten, and the mean field
 _STATE = 4  # times the parameters: themselves, two moments and the gradient
 
@@ -94,11 +93,12 @@ def _evaluation(plan: Plan, built: ProblemInstance) -> float:
 
 def _of_draw(spec: str, built: ProblemInstance, batch: int, run: float) -> float:
     """Return the operations of a draw for each example of a batch, given those of a run."""
-    sites, _ = sites_and_type(built.network, built.shapes(), built.data)
+    shapes = built.shapes()
+    if family(spec) == "exact":
+        examples = jax.tree.map(lambda leaf: leaf[:batch], built.data)
+        return route_of(built.network).size(built.network, shapes, examples).work / batch
+    sites, _ = sites_and_type(built.network, shapes, built.data)
     units = [site.size for site in sites]
-    if family(spec) == "exact":  # tables of all states of neighbouring layers, for all examples
-        tables = sum(2.0 ** min(a + b, 1000) for a, b in pairwise(units))
-        return _BACKWARD * _ENTRY * (sum(2.0 ** min(n, 1000) for n in units) + tables / batch)
     entry, arguments = get_estimator(spec)
     sizes = {"L": len(units), "D": sum(units), "n": units[-1]}
     _, _, layers = entry.price(**arguments).evaluate(**sizes, **(entry.hyperparameters | arguments))
