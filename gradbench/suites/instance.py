@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, TypeVar
 
@@ -38,7 +38,8 @@ T = TypeVar("T")
 class ProblemInstance:
     """A problem made ready for a seed and a replicate. Build and use it in float64.
 
-    Gradients are measured on ``batch``, and the network is trained on ``data``.
+    Gradients are measured on ``batch``, and the network is trained on ``data``. Copies that differ in
+    the replicate share the initial parameters that were ``drawn``, by replicate.
     """
 
     problem: Problem
@@ -47,6 +48,7 @@ class ProblemInstance:
     network: AnyNetwork
     data: Batch
     batch: Batch
+    drawn: dict[int, tuple[Params, ...]] = field(default_factory=dict, repr=False, compare=False)
 
     def key(self, purpose: str) -> jax.Array:
         """Return a key [] that depends on the seed, the problem, the replicate and its purpose."""
@@ -109,7 +111,9 @@ class ProblemInstance:
             GradbenchError: those of the file do not fit the network.
         """
         if self.problem.parameters is None:
-            return self._drawn()
+            if self.replicate not in self.drawn:
+                self.drawn[self.replicate] = self._drawn()
+            return self.drawn[self.replicate]
         return tuple(self.problem.parameters.load(self.shapes()))
 
     def _drawn(self) -> tuple[Params, ...]:

@@ -44,7 +44,7 @@ def _precision(built: ProblemInstance, options: Mapping[str, int]) -> Judge:
             f"give at most precision(at={len(data)})"
         )
     network: Any = built.network
-    jax.eval_shape(lambda: network.codes(built.initial(), data[:1]))  # refuses what has no codes
+    jax.eval_shape(network.codes, built.shapes(), data[:1])  # refuses what has no codes
 
     def judge(params: Params, key: Array) -> Array:
         return _precisions(network, at, params, data, classes, queries, own)

@@ -240,7 +240,7 @@ def build_problems(suite: Suite, seed: int) -> Iterator[ProblemInstance]:
                 check_batch(plan.examples, built.data)
             if plan.measured or any(map(is_exact, suite.estimators)):
                 few = jax.tree.map(lambda leaf: leaf[: plan.examples], built.data)
-                exact.check_size(built.network, jax.eval_shape(built.initial), few)
+                exact.check_size(built.network, built.shapes(), few)
             then = (plan.continuation.estimator,) if plan.continuation else ()
             for spec in (*suite.estimators, *then):
                 make_estimator(spec, trained_model(spec, built.network, plan.bound_samples))
