@@ -262,7 +262,7 @@ def plugin_files(folder):
     def one(rng):
         path = folder / f"plugin_{next(numbers)}.py"
         text = changed_text(rng, PLUGIN, [PLUGIN, tiny.PROBLEM])
-        path.write_bytes(rng.choice([str.encode, lambda x: x.encode("utf-16")])(text))
+        path.write_bytes(text.encode(rng.choice(["utf-8", "utf-16"]), "surrogatepass"))
         modules, quiet = mock.patch.dict("sys.modules"), contextlib.redirect_stdout(io.StringIO())
         with _forgotten(), modules, quiet:
             plugins.load(path)
