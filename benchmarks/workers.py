@@ -2,7 +2,9 @@
 
 Serial runs and runs by workers take turns, all with compiled programs in one folder, which a first
 run has filled. Times of draws are left out: one process measures them, with and without workers.
-The machine has to be idle, as these are seconds of a clock and not of a processor.
+The machine has to be idle, as these are seconds of a clock and not of a processor. XLA computes by
+all cores in a single process too, where blocks of draws are large: ``--threads 1`` leaves each
+process one, so that two workers are compared with one core.
 """
 
 import argparse
@@ -45,7 +47,10 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=32_768, help="of each cell, some seconds")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--threads", type=int, help="of each process; all cores by default")
     asked = parser.parse_args()
+    if asked.threads:
+        os.environ["NPROC"] = str(asked.threads)  # read by XLA when it begins, here and in workers
     runner.lack_times = lambda *_: False
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

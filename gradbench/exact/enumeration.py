@@ -20,6 +20,7 @@ from gradbench.core.run import batch_size, run_at_states, run_model
 from gradbench.exact.routes import ROUTES, Route, route_of
 from gradbench.exact.size import (
     MEMORY,
+    classes_of,
     closed_form_size,
     paths_size,
     recursion_size,
@@ -113,9 +114,9 @@ def _recursion(model: Layered, params: Params, batch: Batch) -> Float[Array, ""]
     if term:
         table = jnp.zeros((len(states[-1]), 1), a.dtype)
     else:
-        classes = getattr(model.objective, "classes", None) or len(a)
-        few = classes < len(a)  # then the examples of a class share a column
-        column, columns = (targets, jnp.arange(classes)) if few else (jnp.arange(len(a)), targets)
+        classes = classes_of(model, batch)  # whose examples share a column
+        own = classes is None or classes >= len(a)
+        column, columns = (jnp.arange(len(a)), targets) if own else (targets, jnp.arange(classes))
         objective = jax.vmap(partial(model.objective, params[-1]), (None, 0))
         table = map_rows(lambda x: objective(model.encode(x), columns), states[-1])
 

@@ -103,10 +103,10 @@ def recursion_size(model: Layered, params: Params, batch: Batch) -> Size:
     """Return the size of the layer recursion."""
     sites, dtype = sites_and_type(model, params, batch)
     examples, sizes = float(batch_size(batch)), [min(site.size, _MOST_UNITS) for site in sites]
-    classes = getattr(model.objective, "classes", None) or math.inf
-    columns = 1.0 if model.term else min(examples, classes)  # of what is expected of a state
-    # As measured, with some reserve: copies of the columns, tables of a chunk.
-    states = sum(2**n * (7 * columns + 4 * n) for n in sizes) + examples * 2 ** sizes[0]
+    columns = 1.0 if model.term else min(examples, classes_of(model, batch) or examples)
+    # As measured, with some reserve: copies of what is expected of each state, tables of a chunk.
+    states = sum(2**n * (7 * columns + 4 * n) for n in sizes)
+    states += (12 if model.term else 1) * examples * 2 ** sizes[0]
     entries = states + 24 * max(TABLE, 2 ** max(sizes))
     work = 100 * (examples * 2 ** sizes[0] + columns * 2 ** sizes[-1])
     for low, high in pairwise(sizes):
@@ -122,6 +122,13 @@ def recursion_size(model: Layered, params: Params, batch: Batch) -> Size:
             entries += 4 * 2**site.size * width
             work += max(1.0, 2.0 ** (below.size + site.size) / TABLE) * 2**site.size * width
     return Size(what, entries, work)
+
+
+def classes_of(model: Layered, batch: Batch) -> int | None:
+    """Return the number of classes that an objective knows of its targets, None if it does not."""
+    found, targets = getattr(model.objective, "classes", None), batch[1]
+    numbered = jnp.issubdtype(jnp.result_type(targets), jnp.integer) and jnp.ndim(targets) == 1
+    return found if isinstance(found, int) and numbered else None
 
 
 def by_halves(units: int, n: int) -> bool:

@@ -38,8 +38,8 @@ T = TypeVar("T")
 class ProblemInstance:
     """A problem made ready for a seed and a replicate. Build and use it in float64.
 
-    Gradients are measured on ``batch``, and the network is trained on ``data``. Copies that differ in
-    the replicate share the initial parameters that were ``drawn``, by replicate.
+    Gradients are measured on ``batch``, and the network is trained on ``data``. Copies that differ
+    in the replicate share the initial parameters that were ``drawn``, by replicate.
     """
 
     problem: Problem

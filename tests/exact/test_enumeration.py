@@ -126,6 +126,23 @@ def test_examples_of_a_class_share_what_is_enumerated(sizes):
 
 
 @double
+def test_targets_that_are_no_numbers_of_classes_are_enumerated_example_by_example():
+    """An objective that has ``classes`` may take probabilities of them."""
+
+    class Soft:
+        classes = 2
+
+        def __call__(self, theta, x, target):
+            return -jnp.vdot(target, jax.nn.log_softmax(theta * x))
+
+    layer = Dense(1, 2)
+    network, params = SBN((layer,), Soft()), (layer.init(jax.random.key(0)), np.array(0.7))
+    batch = random_batch(1, 5)[0], np.random.default_rng(0).dirichlet([1, 1], 5)
+    found = exact_gradient(network, params, batch)
+    assert found.agreement["brute force"] < 1e-10
+
+
+@double
 @pytest.mark.parametrize(("units", "examples"), [(2, 1), (2, 2), (7, 1), (7, 20)])
 def test_what_is_not_finite_counts_where_a_state_can_occur(units, examples):
     """Above a layer, summed by halves (7 units, 1 example) and at once."""
