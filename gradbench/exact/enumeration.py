@@ -114,9 +114,9 @@ def _recursion(model: Layered, params: Params, batch: Batch) -> Float[Array, ""]
     if term:
         table = jnp.zeros((len(states[-1]), 1), a.dtype)
     else:
-        classes = classes_of(model, batch)  # whose examples share a column
-        own = classes is None or classes >= len(a)
-        column, columns = (jnp.arange(len(a)), targets) if own else (targets, jnp.arange(classes))
+        classes = classes_of(model, batch)
+        few = classes is not None and classes < len(a)  # then examples of a class share a column
+        column, columns = (targets, jnp.arange(classes)) if few else (jnp.arange(len(a)), targets)
         objective = jax.vmap(partial(model.objective, params[-1]), (None, 0))
         table = map_rows(lambda x: objective(model.encode(x), columns), states[-1])
 
