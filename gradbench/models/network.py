@@ -4,7 +4,6 @@ An ``SBN`` is a model (``gradbench.core.contract``): states x_k = sign(a_k(x_{k-
 and an objective of them. The exact recursion and the fast form of PSA use its structure, a chain.
 """
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial, reduce
@@ -23,7 +22,7 @@ from gradbench.core.run import flip
 from gradbench.models.chain import Chain, as_pair
 from gradbench.models.dense import Dense
 from gradbench.models.flips import flip_each, one_by_one
-from gradbench.models.layer import axes
+from gradbench.models.layer import units
 from gradbench.models.losses import LossFunction, Readout
 from gradbench.models.predict import Predicts
 from gradbench.models.ranks import Choice
@@ -157,28 +156,28 @@ class SBN(Chain, Predicts):
         return float(abs(high - low))
 
     def flip_route(self, k: int, params: Params = None) -> str:
-        """Return, in words, how flips of layer k reach the layer above or the objective in PSA.
+        """Return, in words, how PSA's flips of layer k reach what is above, for some ``params``."""
+        routes = [] if k == len(self.layers) - 1 else [self._route_above(k, params)]
+        if self.term or not routes:
+            routes.append("to the objective: " + self._route_to_objective(k, params))
+        return f"layer {k + 1} " + "; ".join(routes)
 
-        Where that depends on the weights, it is said for ``params``.
-        """
-        layer = self.layers[k]
-        units = math.prod(axes(layer.outputs))
-        if k == len(self.layers) - 1:
-            name = getattr(self.objective, "__name__", type(self.objective).__name__)
-            if not self.term and hasattr(self.objective, "flips"):
-                return f"layer {k + 1} to the objective: all flips at once, by {name}.flips"
-            if found := self._objective_choice(k):
-                weight = params and params[-1]["decoders"][k]["weight"]
-                return f"layer {k + 1} to the objective: {found.in_words(weight)}"
-            return f"layer {k + 1} to the objective: {units} flips in turn, {name} again for each"
-        above, name = self.layers[k + 1], type(self.layers[k + 1]).__name__
-        to = f"layer {k + 1} to layer {k + 2}"
-        choice = getattr(above, "low_rank_choice", lambda *_: None)(self._size, self.tolerance)
-        if choice:
+    def _route_above(self, k: int, params: Params) -> str:
+        above, to = self.layers[k + 1], f"to layer {k + 2}"
+        name, offer = type(above).__name__, getattr(above, "low_rank_choice", lambda *_: None)
+        if choice := offer(self._size, self.tolerance):
             return f"{to}: {choice.in_words(params and params[k + 1]['weight'])}"
         if hasattr(above, "flip_pullback") and getattr(above, "fast_flips", True):
             return f"{to}: all flips at once, by {name}.flip_pullback"
-        return f"{to}: {units} flips in turn, {name} again for each"
+        return f"{to}: {units(self.layers[k].outputs)} flips in turn, {name} again for each"
+
+    def _route_to_objective(self, k: int, params: Params) -> str:
+        name = getattr(self.objective, "__name__", type(self.objective).__name__)
+        if not self.term and hasattr(self.objective, "flips"):
+            return f"all flips at once, by {name}.flips"
+        if found := self._objective_choice(k):
+            return found.in_words(params and params[-1]["decoders"][k]["weight"])
+        return f"{units(self.layers[k].outputs)} flips in turn, {name} again for each"
 
     def flip_objective(
         self, params: Params, example: Example, run: Trace, k: int

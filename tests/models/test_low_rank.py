@@ -356,6 +356,20 @@ def test_the_route_through_a_decoder_is_told(forced):
     assert "layer 1 to the objective: 4 flips in turn, ELBO again for each" in several
 
 
+def test_terms_that_lower_layers_are_seen_by_are_told():
+    """The objective of a chain sees its last layer alone; an evidence bound sees all of them."""
+    layers = Dense(5, 4), Dense(4, 3)
+    bound = SBN(layers, ELBO((Dense(4, 5), Dense(3, 4))))
+    assert bound.flip_route(0) == (
+        "layer 1 to layer 2: all flips at once, by Dense.flip_pullback; "
+        "to the objective: 4 flips in turn, ELBO again for each"
+    )
+    assert bound.flip_route(1) == "layer 2 to the objective: 3 flips in turn, ELBO again for each"
+    chain = SBN(layers, Readout(3, 1))
+    assert chain.flip_route(0) == "layer 1 to layer 2: all flips at once, by Dense.flip_pullback"
+    assert chain.flip_route(1) == "layer 2 to the objective: all flips at once, by Readout.flips"
+
+
 @pytest.mark.slow
 def test_derivatives_of_a_decoders_flips_are_within_their_bound():
     layer, size, rank = Dense(4, 3), 2.0, 4
