@@ -12,7 +12,7 @@ from jaxtyping import Array
 from gradbench.core.contract import Params
 from gradbench.core.errors import GradbenchError
 from gradbench.core.noise import Noise, get_noise
-from gradbench.models.composed_flips import fast_pull
+from gradbench.models.composed_flips import OneLayer, fast_pull, one_layer
 from gradbench.models.flips import flip_each
 from gradbench.models.layer import Layer, Shape, axes, read, traced_shape
 from gradbench.models.reads import Reads, after, of_entry, reads_of, together
@@ -96,6 +96,11 @@ class _Composed:
             GradbenchError: the parts cannot read an input of that shape.
         """
         return traced_shape(type(self).__name__, self, self.inputs)  # type: ignore[arg-type]
+
+    @cached_property
+    def one_layer(self) -> OneLayer | None:
+        """The flips of the one dense layer or convolution that the parts amount to, if they do."""
+        return one_layer(self)
 
     @property
     def fast_flips(self) -> bool:

@@ -1,8 +1,8 @@
 """Single flips of composed layers, many at once, by what their parts read."""
 
 from collections.abc import Callable
-from dataclasses import replace
-from functools import partial
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from math import prod
 from typing import Any, TypeAlias
 
@@ -15,6 +15,7 @@ from gradbench.core.contract import Params
 from gradbench.core.noise import get_noise
 from gradbench.models.flips import one_by_one
 from gradbench.models.layer import axes
+from gradbench.models.ranks import LowRankFlips
 from gradbench.models.reads import Reads
 
 # Gives what ``flip_each(layer, theta, x, flipped, a, g)`` does, x and flipped being [*inputs].
@@ -29,37 +30,87 @@ def fast_pull(layer: Any) -> Pull | None:
     which no window holds two are flipped at the same time. Where a chain begins with parts that are
     one dense layer, only what follows them is run again for each flip.
     """
+    if found := one_layer(layer):
+        return found.flip_pullback
     reads = layer.reads(axes(layer.inputs))
-    if reads and reads.is_layer:
-        return partial(_by_layer, layer, reads)
     if reads and reads.colours < prod(reads.inputs):
         return partial(_by_colours, layer, reads)
     head = layer.dense_head() if hasattr(layer, "dense_head") else None
     return partial(_after_head, layer, *head) if head else None
 
 
-def _by_layer(
-    layer: Any, reads: Reads, theta: Params, x: Array, flipped: Array, a: Array, g: Array
-) -> Array:
-    assert reads.weight is not None
-    weight = reads.weight(theta).astype(jnp.result_type(*jax.tree.leaves(theta)))
-    own = {"weight": weight, "bias": jnp.zeros(len(weight), weight.dtype)}
-    if not reads.windows:
-        outputs, inputs = weight.shape
-        dense = replace(reads.layer, inputs=inputs, outputs=outputs, noise=layer.noise)
-        return dense.flip_pullback(own, x, flipped, a.ravel(), g.ravel())
-    flipped = reads.padded(flipped.reshape(reads.inputs))
-    padded, back = jax.vjp(reads.padded, x.reshape(reads.inputs))
-    conv = replace(
-        reads.layer,
-        inputs=padded.shape,
-        channels=len(weight),
-        kernel=tuple(window.size for window in reads.windows),
-        stride=tuple(window.stride for window in reads.windows),
-        padding=0,
-        noise=layer.noise,
-    )
-    return back(conv.flip_pullback(own, padded, flipped, a, g))[0]
+def one_layer(layer: Any) -> "OneLayer | None":
+    """Return a layer made of parts as the one dense layer or convolution that it is, if it is."""
+    reads = layer.reads(axes(layer.inputs))
+    return OneLayer(layer.noise, reads) if reads and reads.is_layer else None
+
+
+@dataclass(frozen=True)
+class OneLayer(LowRankFlips):
+    """The flips of an affine layer made of parts: those of one dense layer or convolution.
+
+    ``reads`` has its weight, which follows from the parameters of the parts, and its windows.
+    """
+
+    noise: Any
+    reads: Reads
+
+    @property
+    def inputs(self) -> tuple[int, ...]:
+        """The shape of the inputs."""
+        return self.reads.inputs
+
+    @property
+    def outputs(self) -> Any:
+        """The number or the shape of the units."""
+        return self.layer.outputs
+
+    @cached_property
+    def layer(self) -> Any:
+        """The dense layer, or the convolution of all that its windows cover."""
+        reads, noise = self.reads, self.noise
+        if not reads.windows:
+            shape = {"inputs": prod(reads.inputs), "outputs": prod(reads.outputs)}
+            return replace(reads.layer, noise=noise, **shape)
+        return replace(
+            reads.layer,
+            inputs=jax.eval_shape(reads.padded, jax.ShapeDtypeStruct(reads.inputs, float)).shape,
+            channels=reads.outputs[-1],
+            kernel=tuple(window.size for window in reads.windows),
+            stride=tuple(window.stride for window in reads.windows),
+            padding=0,
+            noise=noise,
+        )
+
+    @property
+    def pairs(self) -> int:
+        """The number of pairs of an input, or a zero of the padding, and a unit that reads it."""
+        return self.layer.pairs
+
+    def flip_weight(self, theta: Params) -> Array:
+        """Return the weight, from the parameters of the parts."""
+        assert self.reads.weight is not None
+        return self.reads.weight(theta).astype(jnp.result_type(*jax.tree.leaves(theta)))
+
+    def transposed(self, weight: Array, g: Array) -> Array:
+        """Return W^T g, [*inputs], for a weight and g of any number of units or channels."""
+        return self._unpadded(self.layer.transposed(weight, g))
+
+    def flip_pullback(self, theta: Params, x: Array, flipped: Array, a: Array, g: Array) -> Array:
+        """Return what ``flip_each`` gives, x, flipped and the result being [*inputs]."""
+        weight = self.flip_weight(theta)
+        own = {"weight": weight, "bias": jnp.zeros(len(weight), weight.dtype)}
+        if not self.reads.windows:
+            return self.layer.flip_pullback(own, x, flipped, a.ravel(), g.ravel())
+        x, flipped = (self.reads.padded(states.reshape(self.inputs)) for states in (x, flipped))
+        return self._unpadded(self.layer.flip_pullback(own, x, flipped, a, g))
+
+    def _unpadded(self, of_inputs: Array) -> Array:
+        """Return the part of the inputs, of what ``layer`` has for all that its windows cover."""
+        if not self.reads.windows:
+            return of_inputs
+        x = jax.ShapeDtypeStruct(self.inputs, of_inputs.dtype)
+        return jax.linear_transpose(self.reads.padded, x)(of_inputs)[0]
 
 
 def _by_colours(

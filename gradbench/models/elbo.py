@@ -1,9 +1,8 @@
 """The evidence bound of variational autoencoders."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from functools import partial
-from typing import Any, cast
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,21 +11,10 @@ from jaxtyping import Array, Float
 
 from gradbench.core.contract import Params
 from gradbench.core.errors import GradbenchError, did_you_mean
-from gradbench.core.noise import NOISES, Noise
-from gradbench.core.run import flip
-from gradbench.models.flips import one_by_one
-from gradbench.models.layer import Layer, Shape, axes, fits, units
-from gradbench.models.losses import (
-    OBJECTIVES,
-    LossFunction,
-    Stack,
-    bernoulli_likelihood,
-    check_targets,
-    get_loss,
-    softplus,
-)
-from gradbench.models.low_rank import Smooth, slope_bound_of, smooth_pull
-from gradbench.models.ranks import Choice, choice
+from gradbench.core.noise import Noise
+from gradbench.models.bound_flips import PRIOR, TermFlips, flips_below, own_flips
+from gradbench.models.layer import Layer, Shape, axes, fits
+from gradbench.models.losses import OBJECTIVES, LossFunction, Stack, check_targets, get_loss
 
 
 @dataclass(frozen=True)
@@ -148,83 +136,30 @@ class ELBO:
         if k == 0:
             f = get_loss(self.likelihood)(jnp.ravel(logits), jnp.ravel(below[1]))
         else:
-            f = -_PRIOR.log_probability(jnp.ravel(below), jnp.ravel(logits))
+            f = -PRIOR.log_probability(jnp.ravel(below), jnp.ravel(logits))
         last = k == len(self.decoders) - 1
         if self.kl == "sampled":
             f += noise.log_probability(bits, a)
-            return f - _PRIOR.log_probability(bits, theta["prior"]) if last else f
+            return f - PRIOR.log_probability(bits, theta["prior"]) if last else f
         mean = 2 * noise.cdf(a) - 1
         f += noise.log_probability(mean, a)  # affine in the states: at their mean, its mean
-        return f - _PRIOR.log_probability(mean, theta["prior"]) if last else f
+        return f - PRIOR.log_probability(mean, theta["prior"]) if last else f
 
-    def flip_choice(self, k: int, tolerance: float) -> Choice | None:
-        """Return which ranks the flips of layer k may take; None if they are made in turn.
+    def own_flips(self, k: int, tolerance: float) -> TermFlips | None:
+        """Return how flips of layer k in its own term are made at once; None if they are not.
 
-        They are of low rank where k is the last layer, its decoder dense or a convolution, and the
-        likelihood that of bits. The bound of their error has to meet the ``tolerance``.
+        They are where the decoder is affine and gives bits, within the ``tolerance``, see
+        ``gradbench.models.low_rank_bound``; and exactly where it is dense and gives counts.
         """
-        decoder: Any = self.decoders[k]
-        bits = k > 0 or self.likelihood in ("bernoulli_likelihood", bernoulli_likelihood)
-        if k < len(self.decoders) - 1 or not bits or not hasattr(decoder, "transposed"):
-            return None
-        bound = partial(slope_bound_of, _SOFTPLUS)
-        return choice(bound, units(decoder.inputs), decoder.pairs, 2.0, tolerance)
+        return own_flips(self, k, tolerance)
 
-    def flip_changes(
-        self,
-        params: Params,
-        k: int,
-        noise: Noise,
-        below: Any,
-        a: Array,
-        x: Array,
-        tolerance: float,
-    ) -> Float[Array, " units"]:
-        """Return how the last term changes with each state flipped, for PSA.
+    def flips_below(self, k: int, above: Layer, tolerance: float) -> TermFlips | None:
+        """Return how flips of layer k in the term of the layer ``above`` are made at once.
 
-        With the logits b of the decoder, targets t and v_ji the change of b_j, -log p(t | x)
-        changes by the sum over j of softplus(b_j + v_ji) - softplus(b_j) - v_ji (1 + t_j) / 2. All
-        else is affine in the states.
-
-        Args:
-            params: as in ``term``, as are k, noise, below, a and x.
-            k: a layer for which there is a ``flip_choice``.
-            noise: its noise.
-            below: what it reads.
-            a: its pre-activations.
-            x: its states.
-            tolerance: see ``gradbench.models.low_rank.low_rank_bound``.
+        They are, within the ``tolerance``, where that layer is affine and its units are logistic;
+        otherwise None.
         """
-        found, decoder = self.flip_choice(k, tolerance), cast(Any, self.decoders[k])
-        assert found is not None
-
-        def affine(bits: Array, a: Array, prior: Array) -> Array:
-            return noise.log_probability(bits, a) - _PRIOR.log_probability(bits, prior)
-
-        # A checkpoint, as otherwise each branch would write what the others keep for derivatives.
-        def low(rank: int) -> Callable[..., Array]:
-            @jax.checkpoint
-            def changes(params: Params, below: Any, a: Array, x: Array, b: Array) -> Array:
-                change = -2 * jnp.reshape(x, axes(decoder.inputs))
-                weight = params[-1]["decoders"][k]["weight"]
-                target = jnp.reshape(below if k else below[1], b.shape).astype(b.dtype)
-                pull = partial(smooth_pull, rank, _SOFTPLUS, decoder.transposed, 2.0)
-                f = pull(weight, b, change, (1 + target) / 2)
-                if self.kl == "closed":
-                    return f.ravel()
-                slopes = jax.grad(affine)(x.ravel(), a.ravel(), params[-1]["prior"])
-                return f.ravel() + change.ravel() * slopes
-
-            return changes
-
-        @jax.checkpoint
-        def exact(params: Params, below: Any, a: Array, x: Array, b: Array) -> Array:
-            term = partial(self.term, params, k, noise, below, a)
-            return one_by_one(lambda i: term(flip(x, i)), x.size, x.size) - term(x)
-
-        theta = params[-1]["decoders"][k]
-        operands = (params, below, a, x, decoder(theta, x))
-        return found.take(theta["weight"], low, exact, *operands)
+        return flips_below(self, k, above, tolerance)
 
     def check_targets(self, targets: np.ndarray) -> None:
         """Refuse ``targets`` [N, ...] that the likelihood is not made for.
@@ -237,17 +172,6 @@ class ELBO:
 
 KL = ("closed", "sampled")
 LIKELIHOODS = ("bernoulli_likelihood", "multinomial_likelihood")
-_PRIOR = NOISES["logistic"]
-
-
-def _softplus_bound(k: int) -> float:
-    """Return a bound of the k-th derivative of softplus, whose first is the logistic F."""
-    bound = _PRIOR.derivative_bound
-    assert bound is not None
-    return bound(k - 1) if k > 1 else 1.0
-
-
-_SOFTPLUS = Smooth(softplus, _PRIOR.cdf, _softplus_bound)
 
 
 @OBJECTIVES.register("elbo")

@@ -25,7 +25,8 @@ from gradbench.models.flips import flip_each, one_by_one
 from gradbench.models.layer import units
 from gradbench.models.losses import LossFunction, Readout
 from gradbench.models.predict import Predicts
-from gradbench.models.ranks import Choice
+from gradbench.models.ranks import low_rank_of
+from gradbench.models.term_flips import changes_of_terms, offered
 
 LARGEST = 1e6  # what a state may be: squares of sums of states are numbers still
 
@@ -145,8 +146,8 @@ class SBN(Chain, Predicts):
         """
         layer, x, a = self.layers[k + 1], self.encode(run.x[k]), run.a[k + 1]
         pull = getattr(layer, "flip_pullback", None) or partial(flip_each, layer)
-        if hasattr(layer, "low_rank_pullback"):
-            pull = partial(layer.low_rank_pullback, size=self._size, tolerance=self.tolerance)
+        if affine := low_rank_of(layer):
+            pull = partial(affine.low_rank_pullback, size=self._size, tolerance=self.tolerance)
         return pull(params[k + 1], x, self.encode(-run.x[k]), a, g)
 
     @property
@@ -164,20 +165,25 @@ class SBN(Chain, Predicts):
 
     def _route_above(self, k: int, params: Params) -> str:
         above, to = self.layers[k + 1], f"to layer {k + 2}"
-        name, offer = type(above).__name__, getattr(above, "low_rank_choice", lambda *_: None)
-        if choice := offer(self._size, self.tolerance):
-            return f"{to}: {choice.in_words(params and params[k + 1]['weight'])}"
+        name, affine = type(above).__name__, low_rank_of(above)
+        if affine and (choice := affine.low_rank_choice(self._size, self.tolerance)):
+            return f"{to}: {choice.in_words(params and affine.flip_weight(params[k + 1]))}"
         if hasattr(above, "flip_pullback") and getattr(above, "fast_flips", True):
             return f"{to}: all flips at once, by {name}.flip_pullback"
         return f"{to}: {units(self.layers[k].outputs)} flips in turn, {name} again for each"
 
     def _route_to_objective(self, k: int, params: Params) -> str:
         name = getattr(self.objective, "__name__", type(self.objective).__name__)
-        if not self.term and hasattr(self.objective, "flips"):
+        in_turn = f"{units(self.layers[k].outputs)} flips in turn, {name} again for each"
+        if self.term:
+            offers = [offer and offer.in_words(params) for offer in offered(self, k)]
+            if len(offers) == 1 or not any(offers):
+                return offers[0] or in_turn
+            own, above = (offer or in_turn for offer in offers)
+            return f"in its own term {own}; in that of layer {k + 2} {above}"
+        if hasattr(self.objective, "flips"):
             return f"all flips at once, by {name}.flips"
-        if found := self._objective_choice(k):
-            return found.in_words(params and params[-1]["decoders"][k]["weight"])
-        return f"{units(self.layers[k].outputs)} flips in turn, {name} again for each"
+        return in_turn
 
     def flip_objective(
         self, params: Params, example: Example, run: Trace, k: int
@@ -186,40 +192,17 @@ class SBN(Chain, Predicts):
 
         PSA and SA need it.
         """
-        x, last = run.x[k], k == len(self.layers) - 1
-        if not self.term:
-            if not last:
-                return jnp.full(x.size, run.f)
-            theta, read, target = params[-1], self.encode(x), example[1]
-            if hasattr(self.objective, "flips"):
-                return self.objective.flips(theta, read, self.encode(-x), target)
-            return one_by_one(
-                lambda i: self.objective(theta, self.encode(flip(x, i)), target), x.size, x.size
-            )
-
-        if self._objective_choice(k):
-            below, noise = run.x[k - 1] if k else example, get_noise(self.layers[k].noise)
-            return run.f + self.objective.flip_changes(
-                params, k, noise, below, run.a[k], x, self.tolerance
-            )
-
-        def terms(x: Array) -> Array:
-            """Return the sum of the terms that see the states of layer k."""
-            below = run.x[k - 1] if k else example
-            f = self._term(params, k, below, run.a[k], x)
-            if last:
-                return f
-            a = self.layers[k + 1](params[k + 1], self.encode(x))
-            return f + self._term(params, k + 1, x, a, run.x[k + 1])
-
-        size = x.size if last else x.size + run.x[k + 1].size
-        rest = run.f - terms(x)
-        return rest + one_by_one(lambda i: terms(flip(x, i)), x.size, size)
-
-    def _objective_choice(self, k: int) -> Choice | None:
-        """Return which ranks the objective offers for flips of layer k, if it does."""
-        offer = getattr(self.objective, "flip_choice", lambda *_: None)
-        return offer(k, self.tolerance)
+        x = run.x[k]
+        if self.term:
+            return run.f + changes_of_terms(self, params, example, run, k)
+        if k < len(self.layers) - 1:
+            return jnp.full(x.size, run.f)
+        theta, read, target = params[-1], self.encode(x), example[1]
+        if hasattr(self.objective, "flips"):
+            return self.objective.flips(theta, read, self.encode(-x), target)
+        return one_by_one(
+            lambda i: self.objective(theta, self.encode(flip(x, i)), target), x.size, x.size
+        )
 
     def _term(self, params: Params, k: int, below: Any, a: Array, x: Array) -> Array:
         assert self.term is not None

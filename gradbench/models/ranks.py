@@ -95,15 +95,20 @@ def choice(
 
 
 class LowRankFlips(ABC):
-    """A layer a = W x + b whose flips may be of low rank: ``Dense`` and ``Conv``."""
+    """A layer a = W x + b whose flips may be of low rank: ``Dense``, ``Conv``, and made of them."""
 
     noise: Any
     inputs: Any
+    outputs: Any
 
     @property
     @abstractmethod
     def pairs(self) -> int:
         """The number of pairs of an input and a unit that reads it."""
+
+    def flip_weight(self, theta: Params) -> Array:
+        """Return W, from the parameters."""
+        return theta["weight"]
 
     @abstractmethod
     def transposed(self, weight: Array, g: Array) -> Array:
@@ -152,11 +157,20 @@ class LowRankFlips(ABC):
         def low(rank: int) -> Callable[..., Array]:
             def pull(theta, x, flipped, a, g):
                 change = (flipped - x).reshape(axes(self.inputs))
-                weight = theta["weight"]
+                a, g = (of_units.reshape(axes(self.outputs)) for of_units in (a, g))
+                weight = self.flip_weight(theta)
                 pulled = low_rank_pull(rank, cdf, self.transposed, size, weight, a, change, g)
                 return pulled.reshape(x.shape)
 
             return pull
 
         operands = (theta, x, flipped, a, g)
-        return found.take(theta["weight"], low, self.flip_pullback, *operands)
+        return found.take(self.flip_weight(theta), low, self.flip_pullback, *operands)
+
+
+def low_rank_of(layer: Any) -> LowRankFlips | None:
+    """Return what gives the low-rank flips of a layer, which is itself or one that it amounts to.
+
+    None where it is not known to be affine.
+    """
+    return layer if isinstance(layer, LowRankFlips) else getattr(layer, "one_layer", None)

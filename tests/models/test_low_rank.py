@@ -15,10 +15,26 @@ from hypothesis import strategies as st
 from gradbench import explain
 from gradbench.core.errors import GradbenchError
 from gradbench.core.noise import get_noise
+from gradbench.core.run import run_at_states
 from gradbench.estimators import psa
-from gradbench.models import ELBO, SBN, Conv, Dense, Readout, low_rank, low_rank_bound, ranks
+from gradbench.models import (
+    ELBO,
+    SBN,
+    Add,
+    AveragePool,
+    Compose,
+    Concatenate,
+    Conv,
+    Dense,
+    Readout,
+    bound_flips,
+    low_rank,
+    low_rank_bound,
+    ranks,
+)
 from gradbench.models.layer import axes
 from gradbench.models.low_rank import low_rank_pull
+from gradbench.models.term_flips import Term
 
 pytestmark = pytest.mark.usefixtures("float64")
 KEY = jax.random.key(0)
@@ -315,40 +331,216 @@ def test_a_bound_that_is_not_known_is_refused():
             low_rank_bound("normal", rank, 1.0)
 
 
-# ------------------------------------------------------------------- the decoder of an autoencoder
+# ------------------------------------------------------------------- layers made of other layers
+
+IMAGE = (8, 8, 1)
+MADE = {
+    "pooled": Compose((AveragePool(2), Conv((4, 4, 1), 2, 3, padding=1)), inputs=IMAGE),
+    "a skip connection": Add((Conv(IMAGE, 1, 3, padding=1), lambda x: x / 4)),
+    "side by side": Concatenate((Conv(IMAGE, 1, 3, padding=1), Conv(IMAGE, 2, 1))),
+    "two dense layers": Compose((Dense(64, 40), Dense(40, 64))),
+}
 
 
-def autoencoder(kl, layers=1, scale=0.3):
-    """A small autoencoder of bits, its parameters and a batch."""
+@pytest.mark.parametrize("name", MADE)
+@pytest.mark.first(1)
+def test_layers_made_of_affine_parts_have_flips_of_low_rank(name, forced):
+    layer = MADE[name]
+    theta = jax.tree.map(lambda leaf: leaf / 10, layer.init(KEY))
+    x = jnp.where(jax.random.bernoulli(KEY, shape=axes(layer.inputs)), 1.0, -1.0)
+    g = jax.random.normal(KEY, axes(layer.outputs))
+
+    @jax.jit
+    def errors(theta):
+        a = layer(theta, x)
+        exact = layer.flip_pullback(theta, x, -x, a, g)
+        pull = partial(layer.one_layer.low_rank_pullback, theta, x, -x, a, g, 2.0)
+        weight = jnp.abs(layer.one_layer.flip_weight(theta))
+        most = layer.one_layer.transposed(weight, jnp.abs(g)).reshape(x.shape) * 2 / 4
+        return [(jnp.max(jnp.abs(pull(t) - exact) / (most + 1e-9)), t) for t in (1e-2, 1e-4, 1e-6)]
+
+    found = errors(theta)
+    assert all(error <= tolerance for error, tolerance in found)
+    assert found[0][0] > found[-1][0] > 0
+
+
+def test_the_rank_of_a_layer_made_of_others_is_told():
+    pooled = Compose((AveragePool(2), Conv((10, 10, 1), 4, 3, padding=1)), inputs=(20, 20, 1))
+    network = SBN((Dense(2, 400), pooled), Readout(400, 1))
+    params = jax.tree.map(lambda leaf: leaf / 10, network.init(KEY))
+    route = network.with_tolerance(1e-3).flip_route(0, params)
+    assert route.startswith("layer 1 to layer 2: all flips at once, of rank 2, wrong by at most")
+    assert (
+        network.flip_route(0) == "layer 1 to layer 2: all flips at once, by Compose.flip_pullback"
+    )
+
+
+# ------------------------------------------------------------------------------ evidence bounds
+
+
+def autoencoder(kl, layers=1, scale=0.3, noise="logistic", likelihood="bernoulli_likelihood"):
+    """A small autoencoder of bits or counts, its parameters and a batch."""
     sizes = (6, 4, 3)[: layers + 1]
-    encoders = tuple(Dense(m, n) for m, n in itertools.pairwise(sizes))
+    encoders = tuple(Dense(m, n, noise) for m, n in itertools.pairwise(sizes))
     decoders = tuple(Dense(n, m) for m, n in itertools.pairwise(sizes))
-    network = SBN(encoders, ELBO(decoders, kl))
+    network = SBN(encoders, ELBO(decoders, kl, likelihood))
     params = jax.tree.map(lambda leaf: scale * leaf, network.init(KEY))
     prior = jnp.linspace(-1, 1, sizes[-1])
     params = (*params[:-1], {**params[-1], "prior": prior})
     bits = jnp.where(jax.random.bernoulli(KEY, shape=(5, 6)), 1.0, -1.0)
-    return network, params, (bits, bits)
+    counts = likelihood == "multinomial_likelihood"
+    return network, params, (bits, jnp.arange(30.0).reshape(5, 6) % 4 if counts else bits)
 
 
-@pytest.mark.parametrize(("kl", "layers"), [("sampled", 2), ("closed", 1), ("sampled", 1)])
+@pytest.mark.parametrize(
+    ("kl", "layers"), [("closed", 2), ("sampled", 2), ("closed", 1), ("sampled", 1)]
+)
 @pytest.mark.first(1)
 @pytest.mark.slow
-def test_flips_through_a_decoder_are_those_of_its_term_within_the_tolerance(kl, layers, forced):
+def test_flips_in_the_terms_of_a_bound_are_exact_within_the_tolerance(kl, layers, forced):
     network, params, batch = autoencoder(kl, layers)
-    draw = lambda t: jax.value_and_grad(psa(network, tolerance=t))(params, KEY, batch)  # noqa: E731
+
+    def draw(tolerance):
+        loss = psa(network, tolerance=tolerance)
+        return jax.jit(jax.value_and_grad(loss))(params, KEY, batch)
+
     value, exact = draw(0)
     errors = []
     for tolerance in (1e-1, 1e-3, 1e-6):
         low, found = draw(tolerance)
-        errors.append(max(relative(*both) for both in zip(found, exact, strict=True)))
+        errors.append([relative(*both) for both in zip(found, exact, strict=True)])
         assert abs(low - value) < tolerance * abs(value)
-        assert errors[-1] < 2 * tolerance
-    assert errors[0] > errors[1] > 0  # they are not the exact ones
+        assert max(errors[-1]) < 2 * tolerance
+    for first, second in itertools.pairwise(errors[:2]):
+        assert all(one > two > 0 for one, two in zip(first, second, strict=True))  # none is exact
+
+
+def changes(network, params, batch, k, tolerance):
+    """Changes of the bound with each unit of layer k flipped, [examples, units]."""
+    units, network = [layer.outputs for layer in network.layers], network.with_tolerance(tolerance)
+
+    @jax.jit
+    @partial(jax.vmap, in_axes=(None, 0))
+    def of_example(params, example):
+        bits = jax.random.bernoulli(KEY, shape=(sum(units),))
+        x = jnp.split(jnp.where(bits, 1.0, -1.0), np.cumsum(units)[:-1])
+        run = run_at_states(network, params, example, x)
+        return network.flip_objective(params, example, run, k) - run.f
+
+    return of_example(params, batch)
+
+
+def flipped(network, params, batch, k):
+    """The same from the bound alone, run once for each unit."""
+    units = [layer.outputs for layer in network.layers]
+
+    @jax.jit
+    @partial(jax.vmap, in_axes=(None, 0))
+    def of_example(params, example):
+        bits = jax.random.bernoulli(KEY, shape=(sum(units),))
+        x = jnp.split(jnp.where(bits, 1.0, -1.0), np.cumsum(units)[:-1])
+        f = run_at_states(network, params, example, x).f
+
+        def one(i):
+            other = (*x[:k], x[k].at[i].multiply(-1), *x[k + 1 :])
+            return run_at_states(network, params, example, other).f - f
+
+        return jax.vmap(one)(jnp.arange(units[k]))
+
+    return of_example(params, batch)
+
+
+@pytest.mark.parametrize("kl", ["closed", "sampled"])
+@pytest.mark.parametrize("noise", ["logistic", "normal"])
+@pytest.mark.parametrize("likelihood", ["bernoulli_likelihood", "multinomial_likelihood"])
+@pytest.mark.first(1)
+def test_flips_in_a_bound_are_those_of_the_bound_run_again(kl, noise, likelihood, forced):
+    network, params, batch = autoencoder(kl, 2, 0.3, noise, likelihood)
+    for k in (0, 1):
+        right = flipped(network, params, batch, k)
+        scale = np.max(np.abs(right))
+        for tolerance, most in ((0, 1e-12), (1e-5, 1e-4)):
+            found = changes(network, params, batch, k, tolerance)
+            np.testing.assert_allclose(found, right, rtol=0, atol=most * scale)
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.first(2)
+def test_the_error_of_flips_in_the_term_above_is_within_its_bound(seed, forced):
+    generator = np.random.default_rng(seed)
+    layer, width = Dense(5, 4), float(generator.uniform(0.2, 1.2))
+    closed, last = seed % 2 == 0, seed % 4 < 2
+    decoders = (Dense(5, 6), Dense(4, 5), Dense(3, 4))[: 2 if last else 3]
+    encoders = (Dense(6, 5), layer, Dense(4, 3))[: len(decoders)]
+    network = SBN(encoders, ELBO(decoders, "closed" if closed else "sampled"))
+    params = network.init(jax.random.key(seed))
+    weight = params[1]["weight"] * width / 2 / jnp.max(jnp.abs(params[1]["weight"]))
+    prior = 2 * jax.random.normal(KEY, params[-1]["prior"].shape)
+    params = (
+        params[0],
+        {**params[1], "weight": weight},
+        *params[2:-1],
+        params[-1] | {"prior": prior},
+    )
+    x, x_above = (jnp.sign(generator.normal(size=n)) for n in (5, 4))
+    a = layer(params[1], x)
+    term = Term(params, 1, get_noise("logistic"), x, a, x_above)
+
+    def one(i):
+        other = x.at[i].multiply(-1)
+        moved = term._replace(below=other, a=layer(params[1], other))
+        return network.objective.term(*moved) - network.objective.term(*term)
+
+    right = jnp.stack([one(i) for i in range(5)])
+    offer = network.objective.flips_below(0, layer, 1.0)
+    for rank in ranks.RANKS:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(type(offer.choice), "take", lambda self, w, low, exact, r=rank: low(r)())
+            found = offer.changes(term, lambda: right)
+        share = offer.choice.bound(rank, width)
+        steepest = 1.0 if not closed else 0.22395 + (jnp.abs(prior) / 4 if last else 0)
+        most = share * 2 * jnp.sum(jnp.abs(weight) * jnp.reshape(steepest, (-1, 1)), axis=0)
+        assert np.all(np.abs(found - right) <= most + 1e-13)
+        assert np.max(np.abs(found - right)) > np.max(most) / 1e4 or np.max(most) < 1e-9
+
+
+@pytest.mark.parametrize("function", ["ENTROPY", "SOFTPLUS"])
+def test_derivatives_of_what_a_bound_has_of_its_units_are_within_their_bounds(function):
+    function = getattr(bound_flips, function)
+    a = jnp.linspace(0.01, 6, 300)
+    derivative = function.value
+    for k in range(1, 6):
+        derivative = partial(_scalar, jax.vmap(jax.grad(derivative)))
+        found = np.max(np.abs(jax.jit(jax.vmap(derivative))(a)))
+        assert function.bound(k) / 2.1 < found <= function.bound(k) * (1 + 1e-9)
+    slope = jax.vmap(jax.grad(function.value))(a)
+    np.testing.assert_allclose(function.slope(a), slope, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("scale", [1.0, 40.0, 1000.0, np.nan])
+@pytest.mark.first(1)
+def test_flips_of_counts_are_exact_for_weights_of_any_size(scale):
+    network, params, batch = autoencoder("closed", 1, scale, likelihood="multinomial_likelihood")
+
+    def draw(network):
+        loss = lambda params: jnp.sum(changes(network, params, batch, 0, 0) ** 2)  # noqa: E731
+        return jax.value_and_grad(loss)(params)
+
+    found = draw(network)
+    network = SBN(network.layers, InTurn(network.objective))
+    for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(draw(network)), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-9 * scale)
+
+
+class InTurn:
+    """A bound that offers no flips at once."""
+
+    def __init__(self, bound):
+        self.term, self.inputs, self.init = bound.term, bound.inputs, bound.init
 
 
 @pytest.mark.slow
-def test_the_route_through_a_decoder_is_told(forced):
+def test_the_route_through_a_bound_is_told(forced):
     network, params, batch = autoencoder("closed")
     told = explain("psa(tolerance=0.05)", network, params, batch)
     assert "layer 1 to the objective: all flips at once, of rank 2, wrong by at most" in told
@@ -370,15 +562,28 @@ def test_terms_that_lower_layers_are_seen_by_are_told():
     assert chain.flip_route(1) == "layer 2 to the objective: all flips at once, by Readout.flips"
 
 
+def test_the_two_terms_that_see_a_layer_may_have_routes_of_their_own(forced):
+    least = "all flips at once, of the least rank whose bound meets the tolerance 0.01"
+    in_turn = "4 flips in turn, ELBO again for each"
+    counted = "all flips at once, by products with exp(2 W) and exp(-2 W)"
+    for noise, likelihood, own, above in (
+        ("logistic", "bernoulli_likelihood", least, least),
+        ("normal", "bernoulli_likelihood", least, in_turn),
+        ("normal", "multinomial_likelihood", counted, in_turn),
+    ):
+        network, *_ = autoencoder("closed", 2, 1.0, noise, likelihood)
+        route = network.with_tolerance(0.01).flip_route(0)
+        assert route == (
+            f"layer 1 to layer 2: {least}; "
+            f"to the objective: in its own term {own}; in that of layer 2 {above}"
+        )
+
+
 @pytest.mark.slow
 def test_derivatives_of_a_decoders_flips_are_within_their_bound():
     layer, size, rank = Dense(4, 3), 2.0, 4
     theta, x, b, _ = parts(layer, 1.0)
-    softplus = low_rank.Smooth(
-        jax.nn.softplus,
-        jax.nn.sigmoid,
-        lambda k: get_noise("logistic").derivative_bound(k - 1) if k > 1 else 1.0,
-    )
+    softplus = bound_flips.SOFTPLUS
     line, ct = jnp.linspace(0, 1, 3), jnp.array([1.0, -2, 0.5, 3])
 
     def low(weight, b):
