@@ -17,8 +17,7 @@ from gradbench.models.flips import flip_each
 from gradbench.models.layer import Layer, Shape, axes, read, traced_shape
 from gradbench.models.reads import Reads, after, of_entry, reads_of, together
 
-# A part of a pre-activation: a layer, whose parameters and map are used, or a function of its input
-# alone, such as jnp.tanh or AveragePool(2).
+# A layer, whose parameters and map are used, or a function of its input, such as AveragePool(2).
 Part: TypeAlias = Layer | Callable[[Array], Array]
 
 
@@ -113,8 +112,7 @@ class _Composed:
         Raises:
             GradbenchError: states that do not fit.
         """
-        layer: Any = self
-        pull = fast_pull(layer) or partial(flip_each, layer)
+        pull = fast_pull(self) or partial(flip_each, self)  # type: ignore[arg-type]
         states = read(x, self.inputs), read(flipped, self.inputs)
         return pull(theta, *states, a, g).reshape(x.shape)
 
@@ -124,10 +122,9 @@ class Compose(_Composed):
     """Deterministic parts one after the other, with the stochastic units at the end.
 
     The pre-activations are a = p_n(... p_1(x)). ``Compose((Dense(64, 16), jnp.tanh, Dense(16,
-    8)))`` is the layer of a non-linear encoder, and ``Compose((AveragePool(2), Conv((4, 4, 1), 2,
-    3)), inputs=(8, 8, 1))`` pools its input first. The parameters are a tuple with one entry per
-    part. ``noise`` is by default the noise of the last layer among the parts, ``inputs`` the input
-    shape of the first part.
+    8)))`` is a non-linear encoder, and ``Compose((AveragePool(2), Conv((4, 4, 1), 2, 3)),
+    inputs=(8, 8, 1))`` pools its input first. The parameters are a tuple with one entry per part.
+    ``noise`` is by default that of the last layer among them, ``inputs`` that of the first part.
 
     Raises:
         GradbenchError: no parts, a first part of unknown input shape where none is given, an
@@ -187,16 +184,21 @@ class Compose(_Composed):
         return found
 
 
-def _side_by_side(layer: _Composed, summed: bool) -> Reads | None:
-    """Return the reads of parts that all read the input."""
-    found = [reads_of(part, axes(layer.inputs)) for part in layer.parts]
-    if None in found:
-        return None
-    return together([of_entry(k, own) for k, own in enumerate(found) if own], summed)
+class _SideBySide(_Composed):
+    """A layer whose parts all read the input; their outputs are ``summed``, or joined."""
+
+    summed = False
+
+    def reads(self, shape: tuple[int, ...]) -> Reads | None:
+        """Return which inputs each pre-activation reads; None where that is not known."""
+        found = [reads_of(part, axes(self.inputs)) for part in self.parts]
+        if None in found:
+            return None
+        return together([of_entry(k, own) for k, own in enumerate(found) if own], self.summed)
 
 
 @dataclass(frozen=True)
-class Concatenate(_Composed):
+class Concatenate(_SideBySide):
     """Parts side by side, which all read the input; their outputs are joined along the last axis.
 
     The parameters are a tuple with one entry per part. ``noise`` and ``inputs``, the shape of the
@@ -221,13 +223,9 @@ class Concatenate(_Composed):
         outputs = [_apply(part, own, x) for part, own in self._pairs(theta)]
         return jnp.concatenate(outputs, axis=-1)
 
-    def reads(self, shape: tuple[int, ...]) -> Reads | None:
-        """Return which inputs each pre-activation reads; None where that is not known."""
-        return _side_by_side(self, summed=False)
-
 
 @dataclass(frozen=True)
-class Add(_Composed):
+class Add(_SideBySide):
     """The sum of parts that all read the input and have the same output shape: skip connections.
 
     ``Add((Conv((4, 4, 1), 1, 3, padding=1), lambda x: x))`` adds its input to a convolution. The
@@ -239,6 +237,7 @@ class Add(_Composed):
             given, or parts that do not fit.
     """
 
+    summed = True
     parts: tuple[Part, ...]
     noise: Any = None
     inputs: Any = None
@@ -256,10 +255,6 @@ class Add(_Composed):
         if len(set(shapes)) > 1:
             raise GradbenchError(f"Add got parts with outputs of shapes {shapes}; make them equal")
         return sum(outputs[1:], outputs[0])
-
-    def reads(self, shape: tuple[int, ...]) -> Reads | None:
-        """Return which inputs each pre-activation reads; None where that is not known."""
-        return _side_by_side(self, summed=True)
 
 
 @dataclass(frozen=True)
