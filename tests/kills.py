@@ -123,6 +123,15 @@ def assert_whole(directory):
             list(runs.stored(results, kind))
 
 
+def seeds_until(got, kills):
+    """Seeds of further runs of a command until the list ``got`` has so many signals."""
+    for seed in range(100):
+        if len(got) >= kills:
+            return
+        yield seed
+    raise AssertionError(f"{len(got)} of {kills} signals came before the command had ended")
+
+
 def killed_until_done(server, arguments, directory, seed, most, kills):
     """Kill a command again and again, then let it end; returns the signals that it got.
 

@@ -13,7 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 import tiny
 import trained
-from kills import SIGNALS, Server, killed_until_done
+from kills import SIGNALS, Server, killed_until_done, seeds_until
 from small_data import grey_files
 from stored import contents, write_run
 
@@ -23,15 +23,21 @@ from gradbench.cli.main import main
 from gradbench.results.store import Results
 
 JAX = ("jax", "gradbench.suites.runner", "gradbench.plots.suite", "gradbench.report.html")
-# How often each command is begun, and how often it is killed at most: 200 in all.
-KILLS = {"run": (3, 12), "until": (2, 10), "workers": (2, 10), "train": (4, 10), "plot": (2, 12)}
-KILLS |= {"report": (2, 10), "data get": (4, 5), "merge": (2, 10)}
+# How many signals come before each command has ended: 200 in all, and so many at most in one run.
+KILLS = {"run": 36, "until": 20, "workers": 20, "train": 40, "plot": 24, "report": 20}
+KILLS |= {"data get": 20, "merge": 20}
+IN_A_RUN = 10
 
 
-def tried(name):
-    """The seeds of a command, and how often it is killed under each."""
-    times, kills = KILLS[name]
-    return range(times), kills
+def left(kills, got):
+    """How many of so many kills are left for a run, after those that a command has ``got``."""
+    return min(IN_A_RUN, kills - len(got))
+
+
+def survived(name, got, runs):
+    """Say how many kills a command has survived in some runs, by signals of all kinds."""
+    print(f"\n{name}: {len(got)} kills before its end in {runs} runs, all survived")
+    assert set(got) == set(SIGNALS) and len(got) == KILLS[name]
 
 
 def numbers(directory):
@@ -86,14 +92,13 @@ def killed(server, name, command, tmp_path, same, share):
     shutil.rmtree(whole)
     code, seconds = server.run([*command, whole])
     assert code == 0, server.log.read_text()
-    seeds, kills = tried(name)
-    got = []
-    for seed in seeds:
+    got, seed = [], 0
+    for seed in seeds_until(got, KILLS[name]):
         out = tmp_path / f"{name} {seed}"
-        got += killed_until_done(server, [*command, out], out, seed, share * seconds, kills)
+        most = share * seconds
+        got += killed_until_done(server, [*command, out], out, seed, most, left(KILLS[name], got))
         assert same(out) == same(whole)
-    print(f"\n{name}: {len(seeds) * kills} kills at most, {len(got)} before its end, all survived")
-    assert set(got) == set(SIGNALS)
+    survived(name, got, seed + 1)
 
 
 @pytest.mark.slow
@@ -123,15 +128,13 @@ def test_what_is_drawn_and_written_is_whole_at_any_moment(tmp_path, server, name
     shutil.copytree(tmp_path / "results", tmp_path / "whole")
     code, seconds = server.run([name, tmp_path / "whole"])
     assert code == 0, server.log.read_text()
-    got = []
-    seeds, kills = tried(name)
-    for seed in seeds:
+    got, seed = [], 0
+    for seed in seeds_until(got, KILLS[name]):
         out = tmp_path / f"{name} {seed}"
         shutil.copytree(tmp_path / "results", out)
-        got += killed_until_done(server, [name, out], out, seed, seconds, kills)
+        got += killed_until_done(server, [name, out], out, seed, seconds, left(KILLS[name], got))
         assert shown(out) == shown(tmp_path / "whole")
-    print(f"\n{name}: {len(seeds) * kills} kills at most, {len(got)} before its end, all survived")
-    assert set(got) == set(SIGNALS)
+    survived(name, got, seed + 1)
 
 
 @pytest.fixture
@@ -164,9 +167,9 @@ def host():
         thread.join()
 
 
-def downloaded_under_fire(tmp_path, host, times, kills):
-    """The signals that downloads got, each of which has ended in the data set."""
-    got = []
+def downloaded_under_fire(tmp_path, host, kills):
+    """The signals that downloads got, each of which has ended in the data set; and their number."""
+    got, seed = [], 0
     variables = {"GRADBENCH_CACHE": str(tmp_path / "cache"), "KILLS_HOST": host}
     modules = ("published_here", "pooch", "requests", "gradbench.suites.datasets")
     with Server(tmp_path, *modules, **variables) as server:
@@ -174,26 +177,24 @@ def downloaded_under_fire(tmp_path, host, times, kills):
         code, seconds = server.run(command)
         assert code == 0, server.log.read_text()
         whole = (folder / "mnist.npz").read_bytes()
-        for seed in range(times):
+        for seed in seeds_until(got, kills):
             shutil.rmtree(folder)
-            got += killed_until_done(server, command, folder, seed, 0.9 * seconds, kills)
+            most = 0.9 * seconds
+            got += killed_until_done(server, command, folder, seed, most, left(kills, got))
             assert (folder / "mnist.npz").read_bytes() == whole
             assert [path.name for path in folder.iterdir() if path.suffix != ".lock"] == [
                 "mnist.npz"
             ]
-    return got
+    return got, seed + 1
 
 
 def test_a_download_that_is_killed_is_continued(tmp_path, host):
-    assert len(downloaded_under_fire(tmp_path, host, 1, 2)) >= 1
+    assert len(downloaded_under_fire(tmp_path, host, 1)[0]) == 1
 
 
 @pytest.mark.slow
 def test_many_downloads_that_are_killed_are_continued(tmp_path, host):
-    times, kills = KILLS["data get"]
-    got = downloaded_under_fire(tmp_path, host, times, kills)
-    print(f"\ndata get: {times * kills} kills at most, {len(got)} before its end, all survived")
-    assert set(got) == set(SIGNALS)
+    survived("data get", *downloaded_under_fire(tmp_path, host, KILLS["data get"]))
 
 
 @pytest.fixture(scope="module")
@@ -208,36 +209,33 @@ def parts(tmp_path_factory):
     return folder
 
 
-def merged_under_fire(parts, tmp_path, times, kills):
-    """The signals that merges got, each of which has ended in the whole."""
-    got = []
+def merged_under_fire(parts, tmp_path, kills):
+    """The signals that merges got, each of which has ended in the whole; and their number."""
+    got, seed = [], 0
     modules = ("gradbench.results.merge", "gradbench.metrics.directory")
     with Server(tmp_path, *modules) as server:
         command = ["merge", parts / "one", parts / "two", "--out"]
         code, seconds = server.run([*command, tmp_path / "merged"])
         assert code == 0, server.log.read_text()
-        for seed in range(times):
-            out = tmp_path / f"merge {seed}"
-            got += killed_until_done(server, [*command, out], out, seed, 0.8 * seconds, kills)
+        for seed in seeds_until(got, kills):
+            out, most = tmp_path / f"merge {seed}", 0.8 * seconds
+            got += killed_until_done(server, [*command, out], out, seed, most, left(kills, got))
             found, whole = contents(out), contents(parts / "whole")
             assert found == whole | {name: found[name] for name in ("manifest.json", ".lock")}
-    return got
+    return got, seed + 1
 
 
 def test_merges_that_are_killed_end_in_the_whole(parts, tmp_path):
-    assert len(merged_under_fire(parts, tmp_path, 1, 3)) >= 1
+    assert len(merged_under_fire(parts, tmp_path, 2)[0]) == 2
 
 
 @pytest.mark.slow
 def test_many_merges_that_are_killed_end_in_the_whole(parts, tmp_path):
-    got = merged_under_fire(parts, tmp_path, *KILLS["merge"])
-    times, kills = KILLS["merge"]
-    print(f"\nmerge: {times * kills} kills at most, {len(got)} before its end, all survived")
-    assert set(got) == set(SIGNALS)
+    survived("merge", *merged_under_fire(parts, tmp_path, KILLS["merge"]))
 
 
 def test_as_many_kills_are_tried_as_is_said():
-    assert sum(times * kills for times, kills in KILLS.values()) == 200
+    assert sum(KILLS.values()) == 200
 
 
 # --- the two signals that ask ---
