@@ -1,6 +1,8 @@
 """The directions of means of M draws: cosine, agreement of signs and share of descents."""
 
 import math
+from bisect import bisect_left, bisect_right
+from itertools import accumulate
 from typing import NamedTuple
 
 import numpy as np
@@ -270,13 +272,17 @@ def _band(histogram: Counts) -> list[tuple[float, float]]:
     The number of groups below a quantile is binomial: the error is half the distance between the
     quantiles one binomial standard deviation to either side. Within a bin angles are interpolated.
     """
-    groups = histogram.sum()
-    reaches = [(x, math.sqrt(x * (1.0 - x) / groups)) for x in BAND]
-    shares = np.clip([[x, x - reach, x + reach] for x, reach in reaches], 0.0, 1.0)
-    bins = np.flatnonzero(histogram)
-    ends = np.concatenate([[0], np.cumsum(histogram[bins])])
-    # The cosine falls as the angle grows: its quantile `share` is that of the angle at 1 - share.
-    at = (1.0 - shares) * groups
-    k = np.clip(np.searchsorted(ends, at) - 1, 0, len(bins) - 1)
-    angle = (bins[k] + (at - ends[k]) / histogram[bins[k]]) * np.pi / len(histogram)
-    return [(value, (above - below) / 2.0) for value, below, above in np.cos(angle).tolist()]
+    counts = histogram.tolist()  # for so few numbers lists are faster than arrays
+    ends = [0, *accumulate(counts)]
+    groups, first = ends[-1], bisect_right(ends, 0) - 1
+    angles = []
+    for middle in BAND:
+        reach = math.sqrt(middle * (1.0 - middle) / groups)
+        for part in (middle, middle - reach, middle + reach):
+            # The cosine falls as the angle grows: its quantile `part` is that of the angle at
+            # 1 - part, in the first bin that ends there or beyond and is not empty.
+            at = (1.0 - min(max(part, 0.0), 1.0)) * groups
+            k = max(bisect_left(ends, at) - 1, first)
+            angles.append((k + (at - ends[k]) / counts[k]) * math.pi / len(counts))
+    limits = np.cos(angles).reshape(-1, 3).tolist()
+    return [(value, (above - below) / 2.0) for value, below, above in limits]

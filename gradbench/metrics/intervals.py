@@ -135,7 +135,7 @@ def _normal(level: float) -> float:
 def correlation(covariance: Floats) -> float:
     """Return the correlation from a covariance [2, 2]; 0 where one of the two has no error."""
     limit = math.sqrt(covariance[0, 0] * covariance[1, 1])
-    return float(np.clip(covariance[0, 1] / limit, -1.0, 1.0)) if limit > 0.0 else 0.0
+    return min(max(float(covariance[0, 1]) / limit, -1.0), 1.0) if limit > 0.0 else 0.0
 
 
 def combined(x: float, y: float, correlation: float) -> float:
