@@ -167,4 +167,4 @@ def _of_blocks(stack: Stack, meta: Json) -> str:
 def _has_moments(part: LayerStack) -> bool:
     """Return whether the moments of a layer, or of the network, are those of some draws."""
     finite = np.isfinite(part.mean).all() and (part.m2 >= 0).all()
-    return bool(finite and not np.isnan(part.heads).any())
+    return bool(finite and not (part.heads.size and np.isnan(part.heads).any()))

@@ -4,6 +4,7 @@ A shard is a Parquet file FIRST-LAST.DIGEST.parquet with the blocks of these num
 block and layer. Its metadata say which run and cell it belongs to, so that none is mistaken.
 """
 
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -144,7 +145,8 @@ class CellStore:
         if not self.directory.is_dir():
             return []
         with guard("read", self.directory):
-            return [path for path in self.directory.iterdir() if is_shard(path)]
+            names = filter(_NAME.fullmatch, os.listdir(self.directory))
+            return [self.directory / name for name in names]
 
     def _shards(self) -> list[_Shard]:
         """Return the shards by their names, which must follow one another."""

@@ -7,6 +7,7 @@ takes longer than all the rest. Shards of an older gradbench do not have the sum
 import base64
 import zlib
 from collections.abc import Sequence
+from itertools import accumulate
 
 import numpy as np
 
@@ -40,6 +41,5 @@ def unpack_totals(text: bytes, sizes: Sequence[int]) -> list[Counts]:
         raise ValueError("totals") from error
     if len(data) != length:
         raise ValueError("totals")
-    numbers = np.frombuffer(data, "<i8").astype(np.int64)
-    parts = np.split(numbers, np.cumsum([BINS * size for size in sizes])[:-1])
-    return [part.reshape(size, BINS) for part, size in zip(parts, sizes, strict=True)]
+    rows = np.frombuffer(data, "<i8").astype(np.int64, copy=False).reshape(-1, BINS)
+    return [rows[end - size : end] for end, size in zip(accumulate(sizes), sizes, strict=True)]
