@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from gradbench.core.names import in_csv, in_latex, in_markdown, visible
@@ -147,6 +147,21 @@ def records(frame: Any) -> list[dict[str, Any]]:
     names = list(frame.columns)
     columns = [frame[name].to_numpy().tolist() for name in names]
     return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
+
+
+def records_by(frame: Any, keys: Sequence[str]) -> Iterator[tuple[Any, list[dict[str, Any]]]]:
+    """Yield the values of some columns, once each, and the rows that have them, as ``records``.
+
+    Columns are taken apart once: a frame of each group takes ten times as long.
+    """
+    names = list(frame.columns)
+    columns = [frame[name].to_numpy().tolist() for name in names]
+    places: dict[Any, list[int]] = {}
+    for k, key in enumerate(zip(*(columns[names.index(key)] for key in keys), strict=True)):
+        places.setdefault(key, []).append(k)
+    for key, own in places.items():
+        parts = [[column[k] for k in own] for column in columns]
+        yield key, [dict(zip(names, row, strict=True)) for row in zip(*parts, strict=True)]
 
 
 def as_json(value: Any) -> str:

@@ -8,11 +8,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import pandas as pd
-
 from gradbench.core.display import display_name
 from gradbench.core.specs import family, label
-from gradbench.core.text import FORMATS, Best, records
+from gradbench.core.text import FORMATS, Best
 from gradbench.metrics.intervals import Estimate, least_difference
 from gradbench.metrics.registry import METRICS
 
@@ -46,22 +44,26 @@ def best_rows(rows: Sequence[Mapping[str, Any]], name: str) -> set[str]:
     return ties if len(ties) < len(known) else set()
 
 
-def best_by_layer(group: pd.DataFrame, names: Sequence[str]) -> dict[tuple[str, str], set[str]]:
+def best_by_layer(
+    group: Sequence[Mapping[str, Any]], names: Sequence[str]
+) -> dict[tuple[str, str], set[str]]:
     """Return the metrics in which an estimator is among the best of a layer.
 
     Args:
-        group: the rows of one place of a ``summary``.
+        group: the rows of one place of a ``summary``, as dictionaries.
         names: metrics.
 
     Returns:
         The metrics by layer and estimator.
     """
     found: dict[tuple[str, str], set[str]] = {}
-    for layer, part in group.groupby("layer", sort=False):
-        rows = records(part)
+    layers: dict[str, list[Mapping[str, Any]]] = {}
+    for row in group:
+        layers.setdefault(row["layer"], []).append(row)
+    for layer, rows in layers.items():
         for name in names:
             for spec in best_rows(rows, name):
-                found.setdefault((str(layer), spec), set()).add(name)
+                found.setdefault((layer, spec), set()).add(name)
     return found
 
 

@@ -12,8 +12,6 @@ import math
 from functools import cache
 from typing import NamedTuple
 
-import numpy as np
-
 from gradbench.core.atomic import Floats
 from gradbench.metrics.distributions import normal_quantile, t_quantile
 

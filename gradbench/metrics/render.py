@@ -1,25 +1,23 @@
 """Rows as text, and numbers with their uncertain digits."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-import pandas as pd
-
-from gradbench.core.text import FORMATS, records
+from gradbench.core.text import FORMATS
 from gradbench.metrics.intervals import Estimate, digits
 
 _BIASES = ("bias", "bias2", "scale_free_bias")
 _MEANS = ("cosine", "signs")  # over groups
 
 
-def by_layer(frame: pd.DataFrame) -> Iterator[tuple[str, dict[str, Any]]]:
+def by_layer(rows: Iterable[dict[str, Any]]) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield the rows, layer by layer, each with the layer in its first column, once per layer."""
     layers: dict[str, list[dict[str, Any]]] = {}
-    for row in records(frame):
+    for row in rows:
         layers.setdefault(row["layer"], []).append(row)
-    for layer, rows in layers.items():
-        for k, row in enumerate(rows):
+    for layer, own in layers.items():
+        for k, row in enumerate(own):
             yield "" if k else layer, row
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from gradbench.core.errors import GradbenchError
-from gradbench.core.text import FORMATS, records
+from gradbench.core.text import FORMATS, records, records_by
 from gradbench.metrics import times
 from gradbench.metrics.best import BOLD, best_by_layer, marked, named
 from gradbench.metrics.budget import budget
@@ -59,8 +59,8 @@ def table(
     band = "cosine" in names
     known_names = names_in(frame)
     parts = []
-    for (problem, replicate, checkpoint), group in frame.head(limit).groupby(KEYS[:3], sort=False):
-        loss = f", loss {group['loss'].iloc[0]:.4f}" if "loss" in group else ""
+    for (problem, replicate, checkpoint), group in records_by(frame.head(limit), KEYS[:3]):
+        loss = f", loss {group[0]['loss']:.4f}" if "loss" in frame else ""
         rows = [["layer", "estimator", *(_title(name, form) for name in names), *["band"] * band]]
         best = best_by_layer(group, names) if FORMATS.find(form).formulas else {}
         for layer, row in by_layer(group):
@@ -110,19 +110,20 @@ def ranking(
     ties = frame.groupby([*KEYS[:4], "rank"])["rank"].transform("size") > 1
     rows_shown = frame.assign(tie=ties).head(limit)
     parts = []
-    for (problem, replicate, checkpoint, layer), group in rows_shown.groupby(KEYS[:4], sort=False):
+    for (problem, replicate, checkpoint, layer), group in records_by(rows_shown, KEYS[:4]):
         rows = [["rank", "estimator", "bias by", "M", _title(by, form)]]
         paper = FORMATS.find(form).formulas
         unit = times.common_unit(group) if timed and paper else None
         rows[0] += times.titles(unit)[: timed + alone]
-        for row in records(group):
+        several = any(row["rank"] > 1 for row in group)
+        for row in group:
             place = f"{row['rank']:.0f}{' (tie)' * row['tie']}"
             if math.isnan(row["rank"]):
                 place = "-"
             number = shown(row, by) if row["M"] else "a draw costs more"
             if row["zero_gradient"]:
                 number = "zero gradient"
-            best = row["rank"] == 1 and (group["rank"] > 1).any()
+            best = row["rank"] == 1 and several
             name = marked(_named(row, form, known_names), best)
             rows.append([place, name, row["bias_source"], str(row["M"]), marked(number, best)])
             rows[-1] += times.time_cells(row, unit)[: timed + alone]
@@ -191,7 +192,7 @@ def comparison(
     if in_full := FORMATS.find(form).numbers:
         return in_full(frame.head(limit))
     parts = []
-    for (problem, replicate, checkpoint), group in frame.head(limit).groupby(KEYS[:3], sort=False):
+    for (problem, replicate, checkpoint), group in records_by(frame.head(limit), KEYS[:3]):
         rows = [["layer", "estimator", "bias by", "before", "after", "ratio", "p", "change"]]
         for layer, row in by_layer(group):
             numbers = [
@@ -236,7 +237,7 @@ def replicates(frame: pd.DataFrame, orders: pd.DataFrame, form: str = "terminal"
     for (problem, checkpoint), group in frame.groupby(["problem", "checkpoint"], sort=False):
         rows = [["layer", "estimator", *(_title(name, form) for name in names)]]
         found = {(r["layer"], r["estimator"], r["metric"]): r for r in records(group)}
-        for layer, row in by_layer(group[group["metric"] == names[0]]):
+        for layer, row in by_layer(records(group[group["metric"] == names[0]])):
             own = [found.get((row["layer"], row["estimator"], name)) for name in names]
             rows.append([layer, named(row["estimator"], form), *map(_spread, own)])
         count = int(group["replicates"].max())
@@ -244,7 +245,7 @@ def replicates(frame: pd.DataFrame, orders: pd.DataFrame, form: str = "terminal"
         parts.append(render(rows, form, heading, right=2))
         pairs = orders[(orders["problem"] == problem) & (orders["checkpoint"] == checkpoint)]
         rows = [["layer", "less", "than", "replicates", "share at 95 %"]]
-        for layer, row in by_layer(pairs[pairs["less"] > 0]):
+        for layer, row in by_layer(records(pairs[pairs["less"] > 0])):
             equal = f", {row['equal']} equal" if row["equal"] else ""
             counts = f"{row['less']} of {count}{equal}"
             limits = f"{row['low']:.2f} to {row['high']:.2f}"

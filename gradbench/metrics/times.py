@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from gradbench.core.specs import label
-from gradbench.core.text import FORMATS, records
+from gradbench.core.text import FORMATS, records_by
 from gradbench.metrics.accuracy import Accuracy, Gap
 from gradbench.metrics.best import named
 from gradbench.metrics.budget import Budget
@@ -141,10 +141,10 @@ def table_of_costs(frame: pd.DataFrame, form: str = "terminal", limit: int | Non
     if frame.empty:
         return "no finished cells"
     parts = []
-    for (problem, replicate, checkpoint), group in frame.head(limit).groupby(KEYS[:3], sort=False):
+    for (problem, replicate, checkpoint), group in records_by(frame.head(limit), KEYS[:3]):
         unit = common_unit(group) if FORMATS.find(form).formulas else None
         rows = [["estimator", "evaluations", *titles(unit)]]
-        rows += [[named(row["estimator"], form), *_costs(row, unit)] for row in records(group)]
+        rows += [[named(row["estimator"], form), *_costs(row, unit)] for row in group]
         parts.append(render(rows, form, f"{problem}, replicate {replicate}, {checkpoint}", right=1))
     note = (
         "evaluations: of the objective, per draw and example; time of a draw: of one among many\n"
@@ -177,7 +177,8 @@ def time_cells(row: Mapping[str, Any], unit: Unit | None = None) -> list[str]:
     return ["-" if math.isnan(value) else digits(value, spread) for value, spread in scaled]
 
 
-def common_unit(group: pd.DataFrame) -> Unit:
+def common_unit(group: Sequence[Mapping[str, Any]]) -> Unit:
     """Return the unit in which all times of some rows are written."""
-    least = group[["seconds", "latency"]].min().min()
+    known = (row[name] for row in group for name in ("seconds", "latency"))
+    least = min((time for time in known if not math.isnan(time)), default=math.nan)
     return next((one for one in _UNITS if least >= one.seconds), _UNITS[-1])

@@ -4,7 +4,7 @@ import math
 
 import pandas as pd
 
-from gradbench.core.text import FORMATS
+from gradbench.core.text import FORMATS, records_by
 from gradbench.metrics.accuracy import EXACT
 from gradbench.metrics.best import named
 from gradbench.metrics.directory import Measurements, measurements
@@ -93,7 +93,7 @@ def table_of_biases(frame: pd.DataFrame, form: str = "terminal", limit: int | No
     if in_full := FORMATS.find(form).numbers:
         return in_full(frame.head(limit))
     parts = []
-    for (problem, replicate, checkpoint), group in frame.head(limit).groupby(KEYS[:3], sort=False):
+    for (problem, replicate, checkpoint), group in records_by(frame.head(limit), KEYS[:3]):
         rows = [["layer", "estimator", "bias by", "|bias|", "p", "detectable", "verdict"]]
         for layer, row in by_layer(group):
             bias = digits(row["bias"], math.nan if row["p"] >= 0.0 else 0.0)
