@@ -24,6 +24,7 @@ from stored import assert_one_sentence
 
 import gradbench
 from gradbench.core.errors import GradbenchError, GradbenchWarning
+from gradbench.core.precision import single
 from gradbench.metrics.directory import left_to_run
 from gradbench.results import runs
 from gradbench.results.store import Results
@@ -32,7 +33,7 @@ from gradbench.suites.instance import build, estimator
 from gradbench.suites.runner import describe, run
 from gradbench.suites.suite import load_suite
 from gradbench.suites.train import OPTIMISERS
-from gradbench.suites.training import engine, group, sweep
+from gradbench.suites.training import engine, errors, group, sweep
 from gradbench.suites.training.search import Found, beyond, search
 from gradbench.suites.training.sweep import search_seeds
 
@@ -170,6 +171,30 @@ def test_a_suite_stores_curves_rates_and_errors(results):
             np.testing.assert_allclose(one.arrays["bias2"] + one.arrays["variance"], 0, atol=1e-20)
         else:
             assert (one.arrays["variance"] > 0).all()
+
+
+def planted(key):
+    """A gradient 1 or 1 + 2^-14: a sum of a thousand of them has no such digit in float32."""
+    small = jax.random.bits(key, (5,), jnp.uint8) % 2
+    return (1 + 2.0**-14 * small).astype(jnp.float32)
+
+
+def test_errors_of_gradients_in_float32_have_statistics_in_float64():
+    draws, runs_of = 4096, 2
+    layer = jnp.zeros((runs_of, 5), jnp.float32)
+    keys = jax.random.split(jax.random.key(0), runs_of)
+
+    def loss(params, key, batch):
+        return jnp.vdot(params[0], planted(key))
+
+    with single():
+        found = errors.errors_of(loss, draws, (layer,), (), keys, (layer,), ())
+        each = jax.vmap(jax.vmap(planted))(jax.vmap(lambda key: jax.random.split(key, draws))(keys))
+    rows = np.asarray(each, np.float64)
+    variance = rows.var(1, ddof=1).sum(1)
+    bias2 = (rows.mean(1) ** 2).sum(1) - variance / draws
+    for name, known in (("variance", variance), ("bias2", bias2)):
+        np.testing.assert_allclose(found[name][:, 0], known, rtol=1e-6)
 
 
 def test_seeds_of_the_search_are_never_reported(results):

@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 
 from gradbench.core.contract import Batch, Loss, Params, scalar_of
 from gradbench.core.errors import GradbenchError
+from gradbench.core.precision import float64
 from gradbench.core.pytrees import layer_vectors
 from gradbench.results import runs
 from gradbench.results.store import Results
@@ -52,7 +53,7 @@ def measure_errors(results: Results, group: Group, path: Path, along: Group, dra
         if path != "own":
             learned = _adapted(loss, params, own, batch) if hasattr(loss, "adapt") else ()
         truth = _exact_gradients(exact, params, own, batch)
-        rows.append(_errors(loss, draws, params, learned, own, truth, batch))
+        rows.append(errors_of(loss, draws, params, learned, own, truth, batch))
     ended = stored.arrays["diverged"]
     late = (ended >= 0) & (np.asarray(along.kept)[:, None] >= ended)
     arrays: dict[str, Any] = {
@@ -81,12 +82,34 @@ def _adapted(loss: Any, params: Params, keys: Array, batch: Batch) -> Any:
     return jax.vmap(one)(params, keys)
 
 
+def errors_of(
+    loss: Any, draws: int, params: Params, learned: Any, keys: Array, truth: Params, batch: Batch
+) -> dict[str, Float[Array, "runs layers"]]:
+    """Return the squared bias, the variance and the squared norm of gradients per layer, of runs.
+
+    Draws are made in the precision of ``params``, and their statistics in float64.
+
+    Args:
+        loss: the estimator.
+        draws: how many draws of each run, at least 2.
+        params: the parameters of each run along the first axis of their leaves.
+        learned: what the estimator has learned, likewise; ``()`` if it learns nothing.
+        keys: the keys [runs] of the draws.
+        truth: the exact gradients, with the structure of ``params``.
+        batch: the examples, the same for all runs.
+
+    Returns:
+        "bias2", |E g - G|^2 de-biased for the noise of the mean; "variance", tr Cov g; and "norm2",
+        |G|^2.
+    """
+    with float64():
+        return _errors(loss, draws, params, learned, keys, truth, batch)
+
+
 @partial(jax.jit, static_argnums=(0, 1))
 def _errors(
     loss: Any, draws: int, params: Params, learned: Any, keys: Array, truth: Params, batch: Batch
 ) -> dict[str, Float[Array, "runs layers"]]:
-    """Return |E g - G|^2, de-biased for the noise of the mean, tr Cov g and |G|^2 per layer."""
-
     def one(params: Params, learned: Any, key: Array, truth: Params) -> dict[str, Array]:
         def objective(params: Params, key: Array) -> Array:
             if hasattr(loss, "adapt"):
@@ -94,7 +117,8 @@ def _errors(
             return scalar_of(loss(params, key, batch))
 
         def step(sums: Any, key: Array) -> tuple[Any, None]:
-            error = jax.tree.map(jnp.subtract, jax.grad(objective)(params, key), truth)
+            drawn = _doubled(jax.grad(objective)(params, key))
+            error = jax.tree.map(jnp.subtract, drawn, truth)
             added = (error, jax.tree.map(jnp.square, error))
             return jax.tree.map(jnp.add, sums, added), None
 
@@ -110,7 +134,11 @@ def _errors(
             found["norm2"].append(jnp.sum(exact**2))
         return {name: jnp.stack(values) for name, values in found.items()}
 
-    return jax.vmap(one)(params, learned, keys, truth)
+    return jax.vmap(one)(params, learned, keys, _doubled(truth))
+
+
+def _doubled(tree: Params) -> Params:
+    return jax.tree.map(lambda leaf: leaf.astype(jnp.float64), tree)
 
 
 OF_ESTIMATORS = (_adapted, _errors)  # programs that each estimator has of its own
