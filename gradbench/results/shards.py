@@ -53,7 +53,7 @@ class _Shard(NamedTuple):
     path: Path
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class CellStore:
     """The blocks of one estimator at one checkpoint; ``Results.cell`` makes it."""
 

@@ -23,6 +23,7 @@ import contextlib
 import json
 import re
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import unquote
@@ -284,8 +285,9 @@ class Results:
         self.refuse_outside(path)
         write_file(path, data)
 
-    @property
+    @cached_property
     def _run(self) -> Json:
+        """What files say about their run, one object for all cells."""
         return {key: self.manifest[key] for key in ("suite_hash", "seed", "draws")}
 
     def refuse_outside(self, path: Path) -> None:

@@ -39,7 +39,7 @@ class ProblemInstance:
     """A problem made ready for a seed and a replicate. Build and use it in float64.
 
     Gradients are measured on ``batch``, and the network is trained on ``data``. Copies that differ
-    in the replicate share the initial parameters that were ``drawn``, by replicate.
+    in the replicate share what was ``drawn``: parameters by replicate, their shapes by precision.
     """
 
     problem: Problem
@@ -48,7 +48,7 @@ class ProblemInstance:
     network: AnyNetwork
     data: Batch
     batch: Batch
-    drawn: dict[int, tuple[Params, ...]] = field(default_factory=dict, repr=False, compare=False)
+    drawn: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
 
     def key(self, purpose: str) -> jax.Array:
         """Return a key [] that depends on the seed, the problem, the replicate and its purpose."""
@@ -68,7 +68,9 @@ class ProblemInstance:
 
     def shapes(self) -> Params:
         """Return the shapes and types of the parameters."""
-        return jax.eval_shape(self._drawn)
+        if (precision := jnp.result_type(float)) not in self.drawn:
+            self.drawn[precision] = jax.eval_shape(self._drawn)
+        return self.drawn[precision]
 
     def loss(self, spec: str) -> Loss:
         """Return the estimator of a ``spec``, the same object each time.

@@ -116,7 +116,6 @@ def run(
             if engine is not None:
                 pairs = list(zip(instances, tasks, strict=True))
                 distribute(engine, results, suite, pairs, bar, retrain)
-                tasks = [list(list_tasks(results, suite, built, part=part)) for built in instances]
             for group in _by_network(instances, tasks):
                 measured: Ready = {}
                 for built, own in group if engine is None else ():
@@ -245,12 +244,12 @@ def _build(suite: Suite, seed: int) -> list[ProblemInstance]:
     with float64():
         for problem in suite.problems:
             for replicate in range(suite.replicates):
-                built = build(problem, seed, replicate)
-                try:
-                    _check(built, suite.estimators)
-                except GradbenchError as error:
-                    raise GradbenchError(f"problem {problem.name!r}: {error}") from None
-                ready.append(built)
+                ready.append(build(problem, seed, replicate))
+                if replicate == 0:  # the others differ in numbers alone
+                    try:
+                        _check(ready[-1], suite.estimators)
+                    except GradbenchError as error:
+                        raise GradbenchError(f"problem {problem.name!r}: {error}") from None
     return ready
 
 
