@@ -127,8 +127,10 @@ def recursion_size(model: Layered, params: Params, batch: Batch) -> Size:
 def classes_of(model: Layered, batch: Batch) -> int | None:
     """Return the number of classes that an objective knows of its targets, None if it does not."""
     found, targets = getattr(model.objective, "classes", None), batch[1]
+    if not isinstance(found, int) or not jax.tree_util.all_leaves([targets]):
+        return None
     numbered = jnp.issubdtype(jnp.result_type(targets), jnp.integer) and jnp.ndim(targets) == 1
-    return found if isinstance(found, int) and numbered else None
+    return found if numbered else None
 
 
 def by_halves(units: int, n: int) -> bool:

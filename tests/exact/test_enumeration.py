@@ -126,18 +126,23 @@ def test_examples_of_a_class_share_what_is_enumerated(sizes):
 
 
 @double
-def test_targets_that_are_no_numbers_of_classes_are_enumerated_example_by_example():
-    """An objective that has ``classes`` may take probabilities of them."""
+@pytest.mark.parametrize("has_classes", [True, False])
+@pytest.mark.parametrize("form", [lambda p: p, lambda p: {"one": p[:, 0], "other": p[:, 1]}])
+def test_targets_that_are_no_numbers_of_classes_are_enumerated_example_by_example(
+    form, has_classes
+):
+    """An objective that has ``classes`` may take probabilities of them; targets are any pytree."""
 
     class Soft:
-        classes = 2
+        classes = 2 if has_classes else None
 
         def __call__(self, theta, x, target):
-            return -jnp.vdot(target, jax.nn.log_softmax(theta * x))
+            p = jnp.stack(jax.tree.leaves(target)).ravel()
+            return -jnp.vdot(p, jax.nn.log_softmax(theta * x))
 
     layer = Dense(1, 2)
     network, params = SBN((layer,), Soft()), (layer.init(jax.random.key(0)), np.array(0.7))
-    batch = random_batch(1, 5)[0], np.random.default_rng(0).dirichlet([1, 1], 5)
+    batch = random_batch(1, 5)[0], form(np.random.default_rng(0).dirichlet([1, 1], 5))
     found = exact_gradient(network, params, batch)
     assert found.agreement["brute force"] < 1e-10
 
