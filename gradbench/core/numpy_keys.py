@@ -59,9 +59,11 @@ def _encrypted(keys: Any, x: Any, y: Any) -> tuple[Any, Any]:
 
 def _of_places(keys: Any, shape: Sequence[int]) -> tuple[Any, Any]:
     """Return two words for each place of an array of this shape, for each of the keys."""
-    places = np.arange(math.prod(shape), dtype=np.uint64).reshape(shape)
-    keys = keys.reshape((*keys.shape, *(1,) * len(shape)))
-    return _encrypted(keys, _first(places), _second(places))
+    places = np.arange(math.prod(shape), dtype=np.uint64).reshape((*shape, *(1,) * keys.ndim))
+    words = _encrypted(keys, _first(places), _second(places))
+    own, order = len(shape), range(places.ndim)  # keys lie side by side, as ``numpy_rules`` has it
+    first, second = (word.transpose(*order[own:], *order[:own]) for word in words)
+    return first, second
 
 
 def _fold_in(eqn: Any) -> Callable[..., Any]:

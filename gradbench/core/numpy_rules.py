@@ -4,6 +4,7 @@ A rule gives, for an equation of a jaxpr, the function that does the same with n
 an argument has rows, so has the result. Axes are counted from the end, so that both are one rule.
 """
 
+import math
 import string
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -12,6 +13,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from gradbench.core import numpy_keys
+from gradbench.core.numpy_rows import empty, joined, reshaped, rows_of
 
 Equation: TypeAlias = Any  # jax.extend.core.JaxprEqn, whose variables have types that differ
 Step: TypeAlias = Callable[..., Any]  # of the arguments of an equation; a list for several results
@@ -74,15 +76,16 @@ _ELEMENTWISE: dict[str, Step] = {
     "xor": np.bitwise_xor,
 }
 _REDUCTIONS: dict[str, Any] = {
-    "reduce_and": np.all,
-    "reduce_max": np.max,
-    "reduce_min": np.min,
-    "reduce_or": np.any,
-    "reduce_prod": np.prod,
-    "reduce_sum": np.sum,
+    "reduce_and": np.logical_and.reduce,
+    "reduce_max": np.maximum.reduce,
+    "reduce_min": np.minimum.reduce,
+    "reduce_or": np.logical_or.reduce,
+    "reduce_prod": np.multiply.reduce,
+    "reduce_sum": np.add.reduce,
 }
 _SAME = ("copy", "copy_p", "optimization_barrier", "random_clone", "stop_gradient")
 _RESHAPED = ("expand_dims", "reshape", "squeeze")
+_FEW = 256  # so many numbers are copied faster than they are viewed
 
 
 def rule(eqn: Equation) -> Step | None:
@@ -101,11 +104,6 @@ def rule(eqn: Equation) -> Step | None:
         return _reshape(eqn)
     make = _RULES.get(name)
     return make(eqn, **eqn.params) if make else None
-
-
-def rows_of(x: Any, ndim: int) -> tuple[int, ...]:
-    """Return the length of the axis of rows, if there is one beside ``ndim`` axes, else ()."""
-    return tuple(x.shape[: x.ndim - ndim])
 
 
 def _elementwise(eqn: Equation, f: Step) -> Step:
@@ -137,7 +135,8 @@ def _reshape(eqn: Equation) -> Step:
     ndim, shape = eqn.invars[0].aval.ndim, eqn.outvars[0].aval.shape
     order = eqn.params["dimensions"] if eqn.primitive.name == "reshape" else None
     first = _transpose(eqn, order) if order else np.asarray  # order of the axes as they are read
-    return lambda x: first(x).reshape(rows_of(x, ndim) + shape)
+
+    return lambda x: reshaped(first(x), ndim, shape)
 
 
 def _broadcast(eqn: Equation, shape: Any, broadcast_dimensions: Sequence[int], **_: Any) -> Step:
@@ -145,10 +144,15 @@ def _broadcast(eqn: Equation, shape: Any, broadcast_dimensions: Sequence[int], *
     ones = [1] * len(shape)
     for size, axis in zip(of, broadcast_dimensions, strict=True):
         ones[axis] = size
+    few = math.prod(shape) <= _FEW
 
     def broadcast(x: Any, *_: Any) -> Any:
         rows = rows_of(x, len(of))
-        return np.broadcast_to(x.reshape((*rows, *ones)), (*rows, *shape))
+        if rows or not few:
+            return np.broadcast_to(x.reshape((*rows, *ones)), (*rows, *shape))
+        found = np.empty(shape, x.dtype)
+        found[...] = x.reshape(ones)
+        return found
 
     return broadcast
 
@@ -171,27 +175,17 @@ def _slice(eqn: Equation, start_indices: Any, limit_indices: Any, strides: Any) 
 
 def _concatenate(eqn: Equation, dimension: int) -> Step:
     ndim = eqn.outvars[0].aval.ndim
-
-    def concatenate(*xs: Any) -> Any:
-        return np.concatenate(_with_rows(xs, ndim), axis=dimension - ndim)
-
-    return concatenate
+    return lambda *xs: joined(np.concatenate, xs, ndim, dimension)
 
 
 def _stack(eqn: Equation, axis: int) -> Step:
     ndim = eqn.invars[0].aval.ndim
-    return lambda *xs: np.stack(_with_rows(xs, ndim), axis=axis - ndim - 1)
+    return lambda *xs: joined(np.stack, xs, ndim, axis)
 
 
 def _unstack(eqn: Equation, axis: int) -> Step:
     place = axis - eqn.invars[0].aval.ndim
     return lambda x: list(np.moveaxis(x, place, 0))
-
-
-def _with_rows(xs: Sequence[Any], ndim: int) -> Sequence[Any]:
-    """Return arrays of ``ndim`` axes, all with rows if some have them."""
-    rows: tuple[int, ...] = max((rows_of(x, ndim) for x in xs), key=len, default=())
-    return [np.broadcast_to(x, rows + x.shape) if x.ndim == ndim else x for x in xs] if rows else xs
 
 
 def _split(eqn: Equation, sizes: Sequence[int], axis: int) -> Step:
@@ -218,7 +212,7 @@ def _pad(eqn: Equation, padding_config: Sequence[tuple[int, int, int]]) -> Step:
 
     def pad(x: Any, value: Any) -> Any:
         rows = rows_of(x, ndim) or value.shape
-        padded = np.empty((*rows, *shape), x.dtype)
+        padded = empty(rows, shape, x.dtype)
         padded[...] = value.reshape((*value.shape, *(1,) * ndim))
         padded[to] = x[of]
         return padded

@@ -18,7 +18,8 @@ from jaxtyping import PyTree
 
 from gradbench.core.compiling import compile_plainly
 from gradbench.core.numpy_keys import is_key_type, keys_of, numbers_of
-from gradbench.core.numpy_rules import Equation, Step, rows_of, rule
+from gradbench.core.numpy_rows import joined, side_by_side
+from gradbench.core.numpy_rules import Equation, Step, rule
 
 # Primitives that run a jaxpr on their arguments, and the parameter that has it.
 _INLINED = {
@@ -65,9 +66,11 @@ def run_trace(traced: Any, *arguments: PyTree) -> PyTree:
     Static arguments are left out. If some arrays have an axis of rows in front that those traced
     have not, so have the results that depend on them.
     """
+    jaxpr = traced.jaxpr.jaxpr
     values = [*traced.jaxpr.consts, *jax.tree.leaves(arguments)]
+    variables = [*jaxpr.constvars, *jaxpr.invars]
     with np.errstate(all="ignore"):
-        found = _run_plan(_plan(traced.jaxpr.jaxpr), list(map(numbers_of, values)))
+        found = _run_plan(_plan(jaxpr), list(map(_laid_out, values, variables)))
     leaves, form = jax.tree.flatten(traced.out_info)
     given = [
         keys_of(x) if is_key_type(like.dtype) else numbers_of(x)
@@ -82,14 +85,21 @@ def _jitted(f: Callable[..., Any], static: int) -> Any:
     return jax.jit(f, static_argnums=tuple(range(static)))
 
 
+def _laid_out(x: Any, variable: Any) -> Any:
+    """Return the numbers of an array, as the rules expect them in memory."""
+    x = numbers_of(x)
+    laid = isinstance(x, np.ndarray) and x.ndim > max(1, variable.aval.ndim)
+    return side_by_side(x) if laid else x
+
+
 class _Plan(NamedTuple):
     """What a jaxpr does: steps, each with the places of arguments and results in a list of values.
 
-    The list begins with constants, arguments and literals. After a step the values at some places
-    are no longer needed.
+    The list begins with constants, arguments and what is known: literals and what is made of them
+    alone. After a step the values at some places are no longer needed.
     """
 
-    literals: tuple[Any, ...]
+    known: tuple[Any, ...]
     steps: tuple[tuple[Step, tuple[int, ...], tuple[int, ...] | int, tuple[int, ...]], ...]
     results: tuple[int, ...]
     size: int
@@ -97,15 +107,25 @@ class _Plan(NamedTuple):
 
 @lru_cache(maxsize=1024)
 def _plan(jaxpr: Jaxpr) -> _Plan:
-    variables: list[Any] = [*jaxpr.constvars, *jaxpr.invars]
     atoms: list[Any] = [*(v for eqn in jaxpr.eqns for v in eqn.invars), *jaxpr.outvars]
-    literals: list[Any] = list({id(v): v for v in atoms if isinstance(v, Literal)}.values())
-    variables += [*literals, *(v for eqn in jaxpr.eqns for v in eqn.outvars)]
-    places = {id(v): k for k, v in enumerate(variables)}
+    literals: list[Any] = [v for v in atoms if isinstance(v, Literal)]
+    known = {id(v): np.asarray(v.val, v.aval.dtype) for v in literals}
+    eqns = []
+    for eqn in jaxpr.eqns:
+        now = rule(eqn) if all(id(v) in known for v in eqn.invars) else None
+        if now is None:
+            eqns.append(eqn)
+            continue
+        found = now(*[known[id(v)] for v in eqn.invars])
+        many = eqn.primitive.multiple_results
+        known.update(zip(map(id, eqn.outvars), found if many else [found], strict=True))
+    places = {id(v): k for k, v in enumerate([*jaxpr.constvars, *jaxpr.invars])}
+    for of in (*known, *(id(v) for eqn in eqns for v in eqn.outvars)):
+        places[of] = len(places)
 
     needed = {id(v) for v in jaxpr.outvars}
     steps = []
-    for eqn in reversed(jaxpr.eqns):
+    for eqn in reversed(eqns):
         if not (eqn.effects or any(id(v) in needed for v in eqn.outvars)):
             continue
         inputs, outputs = list(map(id, eqn.invars)), list(map(id, eqn.outvars))
@@ -121,15 +141,15 @@ def _plan(jaxpr: Jaxpr) -> _Plan:
             )
         )
     return _Plan(
-        tuple(np.asarray(v.val, v.aval.dtype) for v in literals),
+        tuple(known.values()),
         tuple(reversed(steps)),
         tuple(places[id(v)] for v in jaxpr.outvars),
-        len(variables),
+        len(places),
     )
 
 
 def _run_plan(plan: _Plan, values: list[Any]) -> list[Any]:
-    values = [*values, *plan.literals]
+    values = [*values, *plan.known]
     values += [None] * (plan.size - len(values))
     for step, taken, given, done in plan.steps:
         found = step(*[values[k] for k in taken])
@@ -182,16 +202,13 @@ def _scan(eqn: Equation, *arguments: Any) -> list[Any]:
         outs.append(found[carries:])
     if eqn.params["reverse"]:
         outs.reverse()
-    stacked = []
-    for j, v in enumerate(eqn.outvars[carries:]):
-        ys, ndim = [out[j] for out in outs], v.aval.ndim - 1
-        rows: tuple[int, ...] = max((rows_of(y, ndim) for y in ys), key=len, default=())
-        stacked.append(
-            np.stack([np.broadcast_to(y, rows + y.shape[y.ndim - ndim :]) for y in ys], len(rows))
-            if ys
-            else np.zeros(v.aval.shape, v.aval.dtype)
-        )
-    return [*carry, *stacked]
+    every = [
+        joined(np.stack, [out[j] for out in outs], v.aval.ndim - 1, 0)
+        if outs
+        else np.zeros(v.aval.shape, v.aval.dtype)
+        for j, v in enumerate(eqn.outvars[carries:])
+    ]
+    return [*carry, *every]
 
 
 def _same_axes(outer: Sequence[Any], inner: Sequence[Any]) -> list[bool]:
@@ -211,7 +228,10 @@ def _by_jax(eqn: Equation, *arguments: Any) -> Any:
         program = _program(*what)
     except TypeError:  # a parameter that has no hash
         program = _program.__wrapped__(*what)
-    return jax.tree.map(numbers_of, program(*arguments))
+    found = program(*arguments)
+    if eqn.primitive.multiple_results:
+        return list(map(_laid_out, found, eqn.outvars))
+    return _laid_out(found, eqn.outvars[0])
 
 
 @lru_cache(maxsize=1024)
