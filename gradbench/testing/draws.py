@@ -35,7 +35,7 @@ from gradbench.testing.rows import real_rows, vector
 
 DRAWS = 1024
 STEPS = 100  # of the fit of learned parts
-_CHUNKS = 8
+_CHUNKS = 2
 FALSE_ALARM = 1e-8  # rate of a test that alarms twice, each time at the root of this rate
 _FAR = (40.0, 1e4)  # times the parameters: far beyond what any noise reaches
 _ROUNDING = {"float64": 1e-9, "float32": 2e-3}  # of the size of the draws of a layer
