@@ -31,12 +31,15 @@ _FAULT = re.compile(r"Error (reading|writing) persistent compilation cache entry
 def compile_quickly() -> None:
     """Let this process compile quickly, and trace with less collection of garbage.
 
-    It has an effect on compilation only before JAX has computed anything.
+    It has an effect on compilation only before JAX has computed anything, and on the threads of
+    numpy before that is imported.
     """
     release = _release()
     given = os.environ.get("XLA_FLAGS", "")
     flags = [f for f, known in FLAGS.items() if release in known and f.split("=")[0] not in given]
     os.environ["XLA_FLAGS"] = " ".join([given, *flags]).strip()
+    # Products of numpy are small here: its threads would take more time than they save.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     gc.set_threshold(50_000, 20, 20)  # tracing makes many objects, and hardly any garbage
 
 

@@ -40,6 +40,11 @@ def reshaped(x: Any, ndim: int, shape: tuple[int, ...]) -> Any:
     return _rows_first(_rows_last(x).reshape(*shape, len(x)))
 
 
+def product(x: Any, y: Any, over_x: Sequence[int], over_y: Sequence[int]) -> Any:
+    """Return the product of an array and one of rows, ``[rows, own axes of x, own axes of y]``."""
+    return _rows_first(np.tensordot(x, _rows_last(y), (tuple(over_x), tuple(over_y))))
+
+
 def empty(rows: tuple[int, ...], shape: tuple[int, ...], dtype: Any) -> Any:
     """Return an array of this shape, and perhaps rows, whose numbers are not set."""
     found = np.empty((*shape, *rows), dtype)

@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from gradbench.core import numpy_keys
-from gradbench.core.numpy_rows import empty, joined, reshaped, rows_of
+from gradbench.core.numpy_rows import empty, joined, product, reshaped, rows_of
 
 Equation: TypeAlias = Any  # jax.extend.core.JaxprEqn, whose variables have types that differ
 Step: TypeAlias = Callable[..., Any]  # of the arguments of an equation; a list for several results
@@ -232,7 +232,20 @@ def _dot(eqn: Equation, dimension_numbers: Any, **_: Any) -> Step | None:
     own_a = [a[i] for i in range(len(a)) if i not in (*over_a, *batch_a)]
     own_b = [b[j] for j in range(len(b)) if j not in (*over_b, *batch_b)]
     out = [*(a[i] for i in batch_a), *own_a, *own_b]
-    return partial(np.einsum, f"...{''.join(a)},...{''.join(b)}->...{''.join(out)}")
+    spelled = partial(np.einsum, f"...{''.join(a)},...{''.join(b)}->...{''.join(out)}")
+
+    def dot(x: Any, y: Any) -> Any:
+        rows_x, rows_y = rows_of(x, len(a)), rows_of(y, len(b))
+        if batch_a or bool(rows_x) == bool(rows_y):
+            return spelled(x, y)
+        return product(x, y, over_a, over_b) if rows_y else turned(product(y, x, over_b, over_a))
+
+    def turned(found: Any) -> Any:
+        """Return the axes of the second argument, rows, and those of the first in their order."""
+        n, m = len(own_b), len(own_a)
+        return found.transpose(0, *range(n + 1, n + m + 1), *range(1, n + 1))
+
+    return dot
 
 
 def _iota(eqn: Equation, dtype: Any, shape: Any, dimension: int, **_: Any) -> Step | None:
