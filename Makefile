@@ -37,7 +37,7 @@ test: lint
 	$(BIN)/pytest -n 2 --dist loadfile
 
 slow: .venv/installed-for-tests
-	$(BIN)/pytest -m slow
+	$(BIN)/pytest -m slow -n 2 --dist loadfile
 
 matrix:
 	tests/matrix.sh $(TESTS)

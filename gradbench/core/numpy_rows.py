@@ -40,9 +40,17 @@ def reshaped(x: Any, ndim: int, shape: tuple[int, ...]) -> Any:
     return _rows_first(_rows_last(x).reshape(*shape, len(x)))
 
 
-def product(x: Any, y: Any, over_x: Sequence[int], over_y: Sequence[int]) -> Any:
-    """Return the product of an array and one of rows, ``[rows, own axes of x, own axes of y]``."""
-    return _rows_first(np.tensordot(x, _rows_last(y), (tuple(over_x), tuple(over_y))))
+def product(x: Any, y: Any, over_x: Sequence[int], over_y: Sequence[int], ndim: int) -> Any:
+    """Return the product of two arrays of which one has rows, ``[rows, own of x, own of y]``.
+
+    ``ndim`` counts the axes of x but for rows, as ``over_x`` and ``over_y`` do. It is one product
+    for all rows, which takes a fraction of the time of one for each.
+    """
+    if x.ndim == ndim:
+        return _rows_first(np.tensordot(x, _rows_last(y), (list(over_x), list(over_y))))
+    found = np.tensordot(y, _rows_last(x), (list(over_y), list(over_x)))
+    own = range(y.ndim - len(over_y))
+    return found.transpose(-1, *range(len(own), found.ndim - 1), *own)
 
 
 def empty(rows: tuple[int, ...], shape: tuple[int, ...], dtype: Any) -> Any:

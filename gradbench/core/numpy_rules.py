@@ -235,15 +235,8 @@ def _dot(eqn: Equation, dimension_numbers: Any, **_: Any) -> Step | None:
     spelled = partial(np.einsum, f"...{''.join(a)},...{''.join(b)}->...{''.join(out)}")
 
     def dot(x: Any, y: Any) -> Any:
-        rows_x, rows_y = rows_of(x, len(a)), rows_of(y, len(b))
-        if batch_a or bool(rows_x) == bool(rows_y):
-            return spelled(x, y)
-        return product(x, y, over_a, over_b) if rows_y else turned(product(y, x, over_b, over_a))
-
-    def turned(found: Any) -> Any:
-        """Return the axes of the second argument, rows, and those of the first in their order."""
-        n, m = len(own_b), len(own_a)
-        return found.transpose(0, *range(n + 1, n + m + 1), *range(1, n + 1))
+        one = bool(rows_of(x, len(a))) != bool(rows_of(y, len(b)))
+        return product(x, y, over_a, over_b, len(a)) if one and not batch_a else spelled(x, y)
 
     return dot
 

@@ -344,3 +344,26 @@ def test_a_model_is_outlined_once_where_outlines_are_kept():
     again = len(runs)
     checked(model, params, batch)
     assert len(runs) > again > once
+
+
+@pytest.mark.parametrize(
+    ("shared", "own", "over", "batch"),
+    [
+        ((3, 4), (4, 5), ((1,), (0,)), ((), ())),
+        ((4, 3), (5, 4), ((0,), (1,)), ((), ())),
+        ((2, 3, 4), (4, 3, 6), ((1, 2), (1, 0)), ((), ())),
+        ((4,), (4,), ((0,), (0,)), ((), ())),
+        ((2, 3), (2, 5), ((), ()), ((0,), (0,))),
+        ((3,), (5,), ((), ()), ((), ())),
+    ],
+)
+def test_products_of_rows_with_what_they_share_have_their_axes_in_order(shared, own, over, batch):
+    generator = np.random.default_rng(0)
+    x, rows = generator.normal(size=shared), generator.normal(size=(7, *own))
+    for f in (
+        lambda x, row: jax.lax.dot_general(x, row, (over, batch)),
+        lambda x, row: jax.lax.dot_general(row, x, (over[::-1], batch[::-1])),
+    ):
+        found = by_rows(f, (), jnp.asarray(x), rows)
+        right = np.stack([f(jnp.asarray(x), jnp.asarray(row)) for row in rows])
+        np.testing.assert_allclose(found, right, rtol=1e-6, atol=1e-6)
