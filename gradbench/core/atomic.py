@@ -191,10 +191,16 @@ def is_partial(name: str, of: str) -> bool:
     return name.startswith(f".{of}.") and name.endswith(_PARTIAL)
 
 
-def remove_partials(directory: Path) -> None:
-    """Delete files that a killed process left half written; only for the holder of the lock."""
-    for path in directory.rglob(f".*{_PARTIAL}"):
-        path.unlink()
+def remove_partials(directory: Path, of: str | None = None) -> None:
+    """Delete what killed processes left half written; only for the holder of the lock.
+
+    Args:
+        directory: where files are.
+        of: the name of a file in it, if the lock is for that alone; all in and below by default.
+    """
+    for path in directory.rglob(f".*{_PARTIAL}") if of is None else directory.iterdir():
+        if of is None or is_partial(path.name, of):
+            path.unlink()
 
 
 def refuse_other_than_file(path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from filelock import FileLock
 
-from gradbench.core.atomic import guard, write_file
+from gradbench.core.atomic import guard, remove_partials, write_file
 from gradbench.core.compiling import user_cache
 from gradbench.core.errors import GradbenchError
 from gradbench.core.npy import read_npz
@@ -42,6 +42,8 @@ def locked(name: str) -> FileLock:
 def write(name: str, source: Source, arrays: Arrays) -> Path:
     """Write the arrays of a data set as a whole or not at all, and return the file.
 
+    The lock of the data set has to be held.
+
     Raises:
         GradbenchError: the file cannot be written, or the arrays are not those of the data set.
     """
@@ -55,8 +57,11 @@ def write(name: str, source: Source, arrays: Arrays) -> Path:
             content = io.BytesIO()
             np.lib.format.write_array(content, np.ascontiguousarray(array), allow_pickle=False)
             archive.writestr(member, content.getbuffer(), compresslevel=1)
-    write_file(entry(name), buffer.getvalue())
-    return entry(name)
+    path = entry(name)
+    with guard("write", path):
+        remove_partials(path.parent, path.name)
+    write_file(path, buffer.getvalue())
+    return path
 
 
 def read(name: str, source: Source) -> Arrays:

@@ -114,6 +114,15 @@ def test_equal_data_are_equal_files(tmp_path):
     assert one == two
 
 
+def test_what_a_killed_process_left_of_a_data_set_is_removed_and_of_others_kept(tmp_path, cache):
+    own, other = (cache / f".{name}.npz.1.gradbench-partial" for name in ("mnist", "r8"))
+    cache.mkdir(parents=True)
+    for left in (own, other):
+        left.write_bytes(b"half")
+    datasets.add("mnist", folder(tmp_path / "files", grey_files()))
+    assert not own.exists() and other.exists()
+
+
 def test_what_is_loaded_cannot_be_written_into(tmp_path):
     datasets.add("mnist", folder(tmp_path / "given", grey_files()))
     with pytest.raises(ValueError, match="read-only"):
