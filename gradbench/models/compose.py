@@ -96,7 +96,7 @@ class _Composed:
         """
         return traced_shape(type(self).__name__, self, self.inputs)  # type: ignore[arg-type]
 
-    @cached_property
+    @property
     def one_layer(self) -> OneLayer | None:
         """The flips of the one dense layer or convolution that the parts amount to, if they do."""
         return one_layer(self)

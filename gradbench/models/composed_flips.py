@@ -30,8 +30,8 @@ def fast_pull(layer: Any) -> Pull | None:
     which no window holds two are flipped at the same time. Where a chain begins with parts that are
     one dense layer, only what follows them is run again for each flip.
     """
-    if layer.one_layer:
-        return layer.one_layer.flip_pullback
+    if found := layer.one_layer:
+        return found.flip_pullback
     reads = layer.reads(axes(layer.inputs))
     if reads and reads.colours < prod(reads.inputs):
         return partial(_by_colours, layer, reads)
