@@ -97,13 +97,14 @@ class OneLayer(LowRankFlips):
         return self._unpadded(self.layer.transposed(weight, g))
 
     def flip_pullback(self, theta: Params, x: Array, flipped: Array, a: Array, g: Array) -> Array:
-        """Return what ``flip_each`` gives, x, flipped and the result being [*inputs]."""
+        """Return what ``flip_each`` gives; x, flipped and the result have one shape."""
         weight = self.flip_weight(theta)
         own = {"weight": weight, "bias": jnp.zeros(len(weight), weight.dtype)}
         if not self.reads.windows:
             return self.layer.flip_pullback(own, x, flipped, a.ravel(), g.ravel())
-        x, flipped = (self.reads.padded(states.reshape(self.inputs)) for states in (x, flipped))
-        return self._unpadded(self.layer.flip_pullback(own, x, flipped, a, g))
+        padded, other = (self.reads.padded(each.reshape(self.inputs)) for each in (x, flipped))
+        pulled = self.layer.flip_pullback(own, padded, other, a, g)
+        return self._unpadded(pulled).reshape(x.shape)
 
     def _unpadded(self, of_inputs: Array) -> Array:
         """Return the part of the inputs, of what ``layer`` has for all that its windows cover."""

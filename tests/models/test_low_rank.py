@@ -26,6 +26,7 @@ from gradbench.models import (
     Concatenate,
     Conv,
     Dense,
+    Function,
     Readout,
     bound_flips,
     low_rank,
@@ -362,6 +363,20 @@ def test_layers_made_of_affine_parts_have_flips_of_low_rank(name, forced):
     found = errors(theta)
     assert all(error <= tolerance for error, tolerance in found)
     assert found[0][0] > found[-1][0] > 0
+
+
+@pytest.mark.parametrize("tolerance", [0, 1e-5])
+def test_flat_states_below_a_layer_made_of_others_are_flipped_as_one_by_one(tolerance, forced):
+    pooled = Compose((AveragePool(2), Conv((2, 2, 1), 1, 2, padding=1)), inputs=(4, 4, 1))
+    batch = jnp.linspace(-1, 1, 6).reshape(3, 2), jnp.ones(3)
+    plain = Function(pooled, (4, 4, 1), pooled.init)  # whose structure is not known
+    networks = [SBN((Dense(2, 16), layer), Readout(9, 1)) for layer in (pooled, plain)]
+    params = jax.tree.map(lambda leaf: leaf / 4, networks[0].init(KEY))
+    found, right = (
+        flat(jax.jit(partial(gradient, network, tolerance=tolerance))(params, batch=batch))
+        for network in networks
+    )
+    np.testing.assert_allclose(found, right, rtol=0, atol=1e-12 + 10 * tolerance)
 
 
 def test_the_rank_of_a_layer_made_of_others_is_told():
