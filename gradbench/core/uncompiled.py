@@ -60,6 +60,12 @@ def by_rows(
     return jax.tree.map(each, found, traced.out_info)
 
 
+def take_rows(leaf: Any, rows: np.ndarray) -> Any:
+    """Return rows of an array or of random keys, in numpy, which compiles nothing."""
+    found = numbers_of(leaf)[rows]
+    return keys_of(found) if is_key_type(leaf.dtype) else found
+
+
 def run_trace(traced: Any, *arguments: PyTree) -> PyTree:
     """Return the results of ``traced = jax.jit(f).trace(*arguments)``, as arrays of numpy.
 

@@ -15,8 +15,8 @@ from gradbench.core.errors import GradbenchError
 from gradbench.core.programs import Make, parts
 from gradbench.core.run import batch_size, run_at_states
 from gradbench.core.surrogate import SurrogateLoss
-from gradbench.core.uncompiled import by_rows
-from gradbench.exact.states import all_states, by_site, numbered_states
+from gradbench.core.uncompiled import by_rows, take_rows
+from gradbench.exact.states import by_site, numbered_states
 
 # Points to either side of the middle of an interval in which a draw is smooth. The most that is
 # affordable is taken, because relaxations of low temperature turn within 1 % of the interval.
@@ -92,9 +92,10 @@ def _ends(
     if compiled:
         tables = _breakpoints(*parts(loss), sites, params, examples)
     else:
-        states = all_states(sum(site.size for site in sites), jnp.result_type(float))
+        units = sum(site.size for site in sites)
+        states = numbered_states(np.arange(1 << units), units, jnp.result_type(float))
         e, path = np.divmod(np.arange(n * len(states)), len(states))
-        rows = states[path], jax.tree.map(lambda leaf: leaf[e], examples)
+        rows = states[path], jax.tree.map(partial(take_rows, rows=e), examples)
         found = by_rows(_of_path, (loss, sites), params, rows)
         tables = [table.reshape(n, len(states), *table.shape[1:]) for table in found]
     tables = [np.asarray(table, float) for table in tables]

@@ -18,9 +18,9 @@ def all_states(units: int, dtype: Any) -> Float[Array, "states units"]:
     return numbered_states(jnp.arange(2**units), units, dtype)
 
 
-def numbered_states(number: Array, units: int, dtype: Any) -> Float[Array, "... units"]:
-    """Return the states with these row numbers, see ``all_states``."""
-    bits = (number[..., None] >> jnp.arange(units - 1, -1, -1)) & 1
+def numbered_states(number: Any, units: int, dtype: Any) -> Float[Array, "... units"]:
+    """Return the states with these row numbers, see ``all_states``; of numpy for those of numpy."""
+    bits = (number[..., None] >> np.arange(units - 1, -1, -1)) & 1
     return (2 * bits - 1).astype(dtype)
 
 

@@ -14,13 +14,14 @@ from jaxtyping import Array
 
 from gradbench.core.compiling import compile_plainly
 from gradbench.core.contract import Batch, Loss, Params
-from gradbench.core.pytrees import layer_vectors, layers_of
+from gradbench.core.pytrees import layers_of
 from gradbench.core.run import batch_size
 from gradbench.core.surrogate import SurrogateLoss
+from gradbench.core.uncompiled import run_trace
 from gradbench.exact.moments import Moments, unchecked_moments
 from gradbench.testing.draws import DRAWS, called_as_made, draws_of, made_of_rows, threshold
 from gradbench.testing.problems import Problem, truth
-from gradbench.testing.rows import real_rows, row_moments, row_work
+from gradbench.testing.rows import real_rows, row_moments, row_work, vectors_of
 
 EXACT = 1e-10  # relative bias that counts as none where it is enumerated
 _SMOOTH = 1e-6  # the same where smooth draws are integrated
@@ -134,9 +135,9 @@ def _find(
         bias = float(np.max(by_layer))  # NaN where one is
         unbiased = bool(np.max(by_layer if _by_uniforms(loss) else by_unit) < limit)
         off = abs(float(found.value - value)) / max(1.0, abs(float(value)))
-        random = any(float(jnp.max(v)) > 1e-20 for v in layer_vectors(found.variance))
+        random = any(np.max(v) > 1e-20 for v in vectors_of(found.variance))
         return Finding(*where, bias, unbiased, True, 0.0, off < limit, random)
-    return Finding(*where, *_tested(loss, params, batch, value, layer_vectors(gradient), seed))
+    return Finding(*where, *_tested(loss, params, batch, value, vectors_of(gradient), seed))
 
 
 def biases(mean: Params, gradient: Params) -> tuple[list[float], list[float]]:
@@ -178,7 +179,7 @@ def exact_moments(loss: Loss, problem: Problem) -> Enumerate | None:
 
 
 def _tested(
-    loss: Loss, params: Params, batch: Batch, value: Array, truths: tuple[Array, ...], seed: int
+    loss: Loss, params: Params, batch: Batch, value: Array, truths: list[np.ndarray], seed: int
 ) -> tuple[float, bool, bool, float, bool, bool]:
     """Test every coordinate by a z-test; a run that alarms is repeated with another seed.
 
@@ -189,7 +190,7 @@ def _tested(
     """
     coordinates = 1 + sum(len(g) for g in truths)
     far_out = threshold(coordinates)
-    exact = np.concatenate([np.ravel(value), *map(np.asarray, truths)])
+    exact = np.concatenate([np.ravel(value), *truths])
     alarms = np.ones(coordinates, bool)
     for run, draws in enumerate((_SHORT, _LONG, _LONG)):
         key = jax.random.fold_in(jax.random.key(seed), run)
@@ -230,15 +231,23 @@ def _statistics(
     """
     width = 1 << (batch_size(batch) - 1).bit_length() if made_of_rows(loss) else 1
     count = _SHORT // width if made_of_rows(loss) else DRAWS  # keys
-    starts = range(0, draws // width, count)
-    keys = [jax.random.split(jax.random.fold_in(key, start), count) for start in starts]
+    keys = run_trace(_split.trace(key, draws // width, count), key)
     if made_of_rows(loss):
-        d = real_rows(loss, params, jnp.concatenate(keys), batch)
+        d = real_rows(loss, params, keys.ravel(), batch)
     else:
-        parts = [some.reshape(8, -1) for some in keys]
         made = called_as_made(loss)
-        d = np.concatenate([draws_of(loss, params, part, batch, made) for part in parts])
+        d = np.concatenate([draws_of(loss, params, part, batch, made) for part in keys])
     mean, deviation = np.mean(d, axis=0), np.std(d, axis=0)
     far = np.max((d - mean) ** 2, axis=0)
     share = np.where(deviation > 1e-10, far / np.where(deviation > 1e-10, deviation**2, 1), 0)
     return mean, deviation, deviation / math.sqrt(len(d)), share / len(d)
+
+
+@partial(jax.jit, static_argnums=(1, 2))
+def _split(key: Array, number: int, count: int) -> Array:
+    """Return so many keys, ``[parts, 8, keys]`` with ``count`` in each part."""
+
+    def part(start: Array) -> Array:
+        return jax.random.split(jax.random.fold_in(key, start), (8, count // 8))
+
+    return jax.vmap(part)(jnp.arange(0, number, count))

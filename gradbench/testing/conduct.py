@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
@@ -28,7 +27,7 @@ def conduct(make: Callable[[Model], Loss], problem: Problem, called: Loss | None
         problem: a small one.
         called: what ``make`` has given already.
     """
-    params, batch = jax.tree.map(jnp.asarray, (problem.params, problem.batches["any"]))
+    params, batch = problem.params, problem.batches["any"]
     called = called or make(problem.model)
     keys = keys_of(5)
     before = jax.tree.map(np.array, (params, batch))
@@ -40,7 +39,8 @@ def conduct(make: Callable[[Model], Loss], problem: Problem, called: Loss | None
     value, gradient = run_trace(draw.trace(params), params)
     pure = _equal((params, batch), before)
     alike = _alike(gradient, params)
-    eager, last = vector(value, gradient), together[-1]
+    eager = np.concatenate(list(map(np.ravel, (value, *jax.tree.leaves(gradient)))))
+    last = together[-1]
     same = under_jit = under_vmap = under_scan = _close(last, eager)
     if not same:  # find out which of the three changes a draw
 
@@ -76,7 +76,7 @@ def _types(called: Loss, params: Params, batch: Batch) -> list[str]:
 
     JAX sees to it that gradients have the types of the parameters.
     """
-    single = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), (params, batch))
+    single = jax.tree.map(lambda leaf: np.asarray(leaf, np.float32), (params, batch))
     found = jax.eval_shape(called, single[0], jax.random.key(5), single[1])
     return sorted({str(leaf.dtype) for leaf in jax.tree.leaves(found)})
 
@@ -88,7 +88,7 @@ def _equal(a: Any, b: Any) -> bool:
     )
 
 
-def _close(a: Array, b: Array) -> bool:
+def _close(a: Array | np.ndarray, b: Array | np.ndarray) -> bool:
     same = np.shape(a) == np.shape(b)
     return same and np.allclose(a, b, rtol=_ROUNDING, atol=_ROUNDING, equal_nan=True)
 

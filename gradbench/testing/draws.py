@@ -24,14 +24,13 @@ from gradbench.core.compiling import compile_plainly
 from gradbench.core.contract import Batch, Loss, Params
 from gradbench.core.devices import in_full_precision
 from gradbench.core.precision import single
-from gradbench.core.pytrees import layer_vectors
 from gradbench.core.surrogate import SurrogateLoss
 from gradbench.core.uncompiled import run_trace
 from gradbench.estimators.adaptive import Learned, adapted
 from gradbench.exact.moments import Moments
 from gradbench.testing.problems import Problem
 from gradbench.testing.requirement import Check
-from gradbench.testing.rows import real_rows, vector
+from gradbench.testing.rows import real_rows, vector, vectors_of
 
 DRAWS = 1024
 STEPS = 100  # of the fit of learned parts
@@ -117,7 +116,19 @@ def threshold(coordinates: int) -> float:
 
 def keys_of(seed: int) -> Array:
     """Return keys for draws of one program, ``[chunks, keys]``."""
-    return jax.random.split(jax.random.key(seed), (_CHUNKS, DRAWS // _CHUNKS))
+    key = jax.random.key(seed)
+    keys: Array = run_trace(_split.trace(key), key)
+    return keys
+
+
+@jax.jit
+def _split(key: Array) -> Array:
+    return jax.random.split(key, (_CHUNKS, DRAWS // _CHUNKS))
+
+
+def _in_type(leaf: np.ndarray) -> np.ndarray:
+    """Return an array in the precision in which JAX computes."""
+    return np.asarray(leaf, jnp.result_type(leaf))
 
 
 def _alarms(
@@ -128,7 +139,7 @@ def _alarms(
     variants: Sequence[Variant],
     seed: int,
 ) -> set[str]:
-    params, batch = jax.tree.map(jnp.asarray, (problem.params, problem.batches["any"]))
+    params, batch = problem.params, problem.batches["any"]
     one = jax.tree.map(lambda leaf: leaf[:1], batch)
     alarms = set()
     right: dict[bool, np.ndarray] = {}
@@ -159,7 +170,7 @@ def _called(
     All parameters but those of the objective, the last, are multiplied by ``scale``.
     """
     with single() if variant.single else nullcontext():
-        params, batch = jax.tree.map(jnp.asarray, (problem.params, problem.batches["any"]))
+        params, batch = jax.tree.map(_in_type, (problem.params, problem.batches["any"]))
         *layers, objective = params
         params = (*jax.tree.map(lambda leaf: scale * leaf, layers), objective)
         batch = jax.tree.map(lambda leaf: leaf[:1], batch) if variant.one else batch
@@ -206,7 +217,7 @@ def _draws(
 
 def _size(draws: np.ndarray, params: Params) -> np.ndarray:
     """Return for every coordinate the size of the draws of its layer, at least 1e-6."""
-    lengths = [1, *(len(theta) for theta in layer_vectors(params))]
+    lengths = [1, *(len(theta) for theta in vectors_of(params))]
     ends = np.cumsum([0, *lengths])
     sizes = [np.sqrt(np.mean(draws[:, a:b] ** 2)) for a, b in pairwise(ends)]
     return np.repeat(np.maximum(sizes, 1e-6), lengths)
@@ -232,8 +243,8 @@ def _far(d: np.ndarray, rounding: np.ndarray) -> bool:
 
 def _disagree(draws: np.ndarray, found: Moments, params: Params) -> bool:
     """Return whether mean or variance of draws are not those enumerated."""
-    mean = np.concatenate([np.ravel(found.value), *map(np.asarray, layer_vectors(found.mean))])
-    variance = np.concatenate([*map(np.asarray, layer_vectors(found.variance))])
+    mean = np.concatenate([np.ravel(found.value), *vectors_of(found.mean)])
+    variance = np.concatenate(vectors_of(found.variance))
     rounding = 1e-6 * _size(draws, params)
     z = threshold(len(mean))
     d = draws - mean

@@ -18,10 +18,10 @@ from jaxtyping import Array, Float
 from gradbench.core.compiling import compile_plainly
 from gradbench.core.contract import Batch, Example, Loss, Model, Params, Site
 from gradbench.core.errors import GradbenchError
-from gradbench.core.pytrees import closed, real_type
+from gradbench.core.pytrees import closed, layers_of, real_type
 from gradbench.core.run import as_examples, batch_size, find_sites, run_at_states, sampled
 from gradbench.core.surrogate import SurrogateLoss
-from gradbench.core.uncompiled import by_rows
+from gradbench.core.uncompiled import by_rows, take_rows
 from gradbench.core.uniforms import Uniforms, draw_uniforms
 from gradbench.exact.moments import Moments, moments_work
 from gradbench.exact.quadrature import uniform_grid
@@ -40,6 +40,11 @@ def vector(value: Array, gradient: Params) -> Float[Array, " coordinates"]:
     return jnp.concatenate([jnp.reshape(value, 1), ravel_pytree(gradient)[0]])
 
 
+def vectors_of(params: Params) -> list[np.ndarray]:
+    """Return the numbers of each layer as a vector, in numpy."""
+    return [np.concatenate([np.ravel(x) for x in leaves]) for _, leaves in layers_of(params)]
+
+
 def draws_at(
     loss: SurrogateLoss,
     params: Params,
@@ -55,7 +60,7 @@ def draws_at(
     found = []
     for start in range(0, n, _ROWS):
         rows = np.arange(start, start + _ROWS if many else min(start + _ROWS, n))
-        part = jax.tree.map(partial(_take, rows=np.minimum(rows, n - 1)), (u, examples))
+        part = jax.tree.map(partial(take_rows, rows=np.minimum(rows, n - 1)), (u, examples))
         if many:
             found.append(np.asarray(_compiled(loss, params, part)))
         else:
@@ -75,12 +80,6 @@ def _compiled(
     loss: SurrogateLoss, params: Params, rows: tuple[tuple[Uniforms, ...], Batch]
 ) -> Float[Array, "rows coordinates"]:
     return jax.vmap(partial(_draw, loss, params))(rows)
-
-
-def _take(leaf: Any, rows: np.ndarray) -> Any:
-    """Return rows of an array, in numpy, which compiles nothing, unless they are random keys."""
-    key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-    return leaf[rows] if key else np.asarray(leaf)[rows]
 
 
 def row_moments(loss: SurrogateLoss, params: Params, batch: Batch, points: int) -> Moments:
@@ -103,7 +102,7 @@ def row_moments(loss: SurrogateLoss, params: Params, batch: Batch, points: int) 
         rows = np.arange(start, min(start + _ROWS, n * count))
         e, number = rows // count, rows % count
         weight, u = rule(e, number)
-        own = jax.tree.map(partial(_take, rows=e), examples)
+        own = jax.tree.map(partial(take_rows, rows=e), examples)
         draws = np.where(weight[:, None] > 0, draws_at(loss, params, u, own, many), 0)
         begin = np.flatnonzero(np.diff(e, prepend=-1))  # of the rows of each example
         weighted = weight[:, None] * draws
@@ -111,8 +110,15 @@ def row_moments(loss: SurrogateLoss, params: Params, batch: Batch, points: int) 
         second[e[begin]] += np.add.reduceat(weighted * draws, begin)
     mean = np.mean(first, axis=0)
     variance = np.mean(np.maximum(second - first**2, 0), axis=0) / n
-    tree = ravel_pytree(params)[1]
-    return Moments(jnp.asarray(mean[0]), tree(mean[1:]), tree(variance[1:]))
+    return Moments(mean[0], _as_tree(mean[1:], params), _as_tree(variance[1:], params))
+
+
+def _as_tree(numbers: np.ndarray, params: Params) -> Params:
+    """Return numbers as arrays of the form of the parameters, in numpy."""
+    leaves, form = jax.tree.flatten(params)
+    parts = np.split(numbers, np.cumsum([np.size(leaf) for leaf in leaves])[:-1])
+    shaped = [part.reshape(np.shape(leaf)) for part, leaf in zip(parts, leaves, strict=True)]
+    return jax.tree.unflatten(form, shaped)
 
 
 def row_work(loss: Loss, params: Params, batch: Batch, points: int) -> float:
@@ -139,7 +145,7 @@ def _by_states(
     units = sum(site.size for site in sites)
     number = np.arange(batch_size(examples) << units)
     e, path = number >> units, number % (1 << units)
-    rows = path, jax.tree.map(partial(_take, rows=e), examples)
+    rows = path, jax.tree.map(partial(take_rows, rows=e), examples)
     table = by_rows(_path_probability, (loss.model, sites), params, rows).reshape(-1, 1 << units)
 
     def rule(e: np.ndarray, number: np.ndarray) -> tuple[np.ndarray, tuple[Uniforms, ...]]:
@@ -229,7 +235,7 @@ def real_rows(
     """
     u, examples = uniforms_of_keys(loss.model, loss.streams, by_states, params, keys, batch)
     if loss.couples_batch:  # all examples are one draw, and their axis is the last
-        u = jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 1, -1), u)
+        u = jax.tree.map(lambda leaf: np.moveaxis(leaf, 1, -1), u)
         return draws_at(loss, params, u, examples)
     u, examples = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), (u, examples))
     draws = draws_at(loss, params, u, examples)
