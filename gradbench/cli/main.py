@@ -14,6 +14,7 @@ from gradbench.cli.group import cli
 from gradbench.cli.options import BAD_INPUT
 from gradbench.cli.signals import code_of, interruptible
 from gradbench.cli.usage import sentence
+from gradbench.core.compiling import collect_less
 from gradbench.core.errors import GradbenchError, GradbenchWarning
 from gradbench.core.names import visible_lines
 
@@ -25,6 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     after Ctrl-C and 143 after SIGTERM.
     """
     _make_streams_safe()
+    collect_less()
     warnings.showwarning = _print_warning
     try:
         with interruptible():

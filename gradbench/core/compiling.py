@@ -10,6 +10,7 @@ import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import wraps
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ _FAULT = re.compile(r"Error (reading|writing) persistent compilation cache entry
 
 
 def compile_quickly() -> None:
-    """Let this process compile quickly, and trace with less collection of garbage.
+    """Let this process compile quickly, and collect garbage less often.
 
     It has an effect on compilation only before JAX has computed anything, and on the threads of
     numpy before that is imported.
@@ -40,7 +41,15 @@ def compile_quickly() -> None:
     os.environ["XLA_FLAGS"] = " ".join([given, *flags]).strip()
     # Products of numpy are small here: its threads would take more time than they save.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    gc.set_threshold(50_000, 20, 20)  # tracing makes many objects, and hardly any garbage
+    collect_less()
+
+
+def collect_less() -> None:
+    """Let this process collect garbage less often: tracing and drawing make objects, not garbage.
+
+    JAX does work of its own at every collection.
+    """
+    gc.set_threshold(50_000, 20, 20)
 
 
 def compile_plainly(f: Callable[..., Any], **options: Any) -> Any:
@@ -48,6 +57,26 @@ def compile_plainly(f: Callable[..., Any], **options: Any) -> Any:
     import jax
 
     return jax.jit(f, compiler_options={"xla_backend_optimization_level": 0}, **options)
+
+
+_LITTLE = 1e8  # multiply-adds that plain code does in less time than it takes to optimise it
+
+
+def compile_by_work(f: Callable[..., Any], **options: Any) -> Callable[..., Any]:
+    """Return ``run(work, *arguments)``: ``f`` compiled, plainly for few multiply-adds.
+
+    ``options`` are those of ``jax.jit``. Inside other traced code, that code says how to compile.
+    """
+    import jax
+
+    plainly, optimised = compile_plainly(f, **options), jax.jit(f, **options)
+
+    @wraps(f)
+    def run(work: float, *arguments: Any) -> Any:
+        traced = any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(arguments))
+        return (optimised if traced or work > _LITTLE else plainly)(*arguments)
+
+    return run
 
 
 def user_cache() -> Path:

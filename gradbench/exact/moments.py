@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from gradbench.core.arguments import limit
+from gradbench.core.compiling import compile_by_work
 from gradbench.core.contract import Batch, Example, Loss, Params, Site
 from gradbench.core.errors import GradbenchError
 from gradbench.core.inputs import checked, is_finite, not_finite, refuse_traced
@@ -107,8 +108,9 @@ def unchecked_moments(
     dtype = real_type(params)
     copies = batch_size(examples) if loss.couples_batch else 1
     if declared and compares_branches(loss):
-        refuse_large(branches_size(loss, params, batch), params, batch, MEMORY)
-        return _of_batch(*branch_moments(loss, params, batch))
+        size = branches_size(loss, params, batch)
+        refuse_large(size, params, batch, MEMORY)
+        return _of_batch(*branch_moments(size.work, loss, params, batch))
     if loss.couples_batch:
         examples = jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], examples)
     make, numbers = parts(loss)
@@ -116,10 +118,11 @@ def unchecked_moments(
         refuse_traced("moments", params, examples)
         lengths, grid = uniform_grid(loss, sites, params, examples, points)
         points_of = jnp.asarray(grid, dtype)
-        return _by_uniforms(make, sites, dtype, lengths, numbers, params, examples, points_of)
+        work = 100.0 * batch_size(examples) * math.prod(lengths) * len(lengths)
+        return _by_uniforms(work, make, sites, dtype, lengths, numbers, params, examples, points_of)
     size = paths_size(model, params, batch, loss.streams * copies)
     refuse_large(size._replace(work=2 * size.work), params, batch, MEMORY)
-    return _by_paths(make, sites, dtype, copies, numbers, params, examples)
+    return _by_paths(size.work, make, sites, dtype, copies, numbers, params, examples)
 
 
 def moments_work(
@@ -193,7 +196,7 @@ def _of_batch(value: Float[Array, " examples"], first: PyTree, second: PyTree) -
     )
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2, 3))
+@partial(compile_by_work, static_argnums=(0, 1, 2, 3))
 def _by_paths(
     make: Make,
     sites: tuple[Site, ...],
@@ -231,7 +234,7 @@ def _by_paths(
     return _sum_draws(loss, params, dtype, weighted, examples, 2 ** (units * streams))
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2, 3))
+@partial(compile_by_work, static_argnums=(0, 1, 2, 3))
 def _by_uniforms(
     make: Make,
     sites: tuple[Site, ...],

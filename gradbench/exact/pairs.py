@@ -18,6 +18,7 @@ import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from gradbench.core.branches import Branches
+from gradbench.core.compiling import compile_by_work
 from gradbench.core.contract import Batch, Params, Site
 from gradbench.core.noise import get_noise
 from gradbench.core.pytrees import real_type
@@ -79,17 +80,17 @@ def branches_size(loss: SurrogateLoss, params: Params, batch: Batch) -> Size:
 
 
 def branch_moments(
-    loss: SurrogateLoss, params: Params, batch: Batch
+    work: float, loss: SurrogateLoss, params: Params, batch: Batch
 ) -> tuple[Float[Array, " examples"], PyTree, PyTree]:
     """Return the expected value of each example, and two moments of a draw ``[examples, ...]``.
 
-    The caller has checked its size.
+    The caller has checked its size, of which ``work`` is a part.
     """
     sites = sites_of(loss.model, params, batch)
-    return _branch_moments(loss, sites, real_type(params), params, tuple(batch))
+    return _branch_moments(work, loss, sites, real_type(params), params, tuple(batch))
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2))
+@partial(compile_by_work, static_argnums=(0, 1, 2))
 def _branch_moments(
     loss: SurrogateLoss, sites: tuple[Site, ...], dtype: Any, params: Params, batch: Any
 ) -> tuple[Array, PyTree, PyTree]:

@@ -1,6 +1,5 @@
 """The exact gradient in float64, checked by a second route and by finite differences."""
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -10,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PyTree
 
+from gradbench.core.compiling import compile_by_work
 from gradbench.core.contract import Batch, Model, Params
 from gradbench.core.devices import on_host, to_host
 from gradbench.core.errors import GradbenchError
@@ -84,8 +84,12 @@ def check_values(model: Model, params: Params, batch: Batch) -> None:
     check_hash(model)
 
 
-@partial(jax.jit, static_argnums=(0, 1))
-def _value_and_gradient(route: Callable, model: Model, params: Params, batch: Batch) -> Any:
+def _value_and_gradient(route: Route, model: Model, params: Params, batch: Batch) -> Any:
+    return _compiled(route.size(model, params, batch).work, route, model, params, batch)
+
+
+@partial(compile_by_work, static_argnums=(0, 1))
+def _compiled(route: Route, model: Model, params: Params, batch: Batch) -> Any:
     return jax.value_and_grad(partial(route, model))(params, batch)
 
 
@@ -132,7 +136,7 @@ _STEPS = (1e-2, 1e-3, 1e-4, 1e-5)
 
 
 def _finite_difference(
-    route: Callable, model: Model, params: Params, batch: Batch, gradient: Params
+    route: Route, model: Model, params: Params, batch: Batch, gradient: Params
 ) -> float:
     """Return the relative difference to the five-point central difference of the best step.
 
@@ -143,17 +147,18 @@ def _finite_difference(
     exact = jax.flatten_util.ravel_pytree(gradient)[0]
     norm = jnp.linalg.norm(exact)
     fixed = jnp.cos(jnp.arange(1.0, exact.size + 1) ** 2)
-    worst = 0.0
+    work, worst = route.size(model, params, batch).work, 0.0
     for direction in (exact / jnp.where(norm > 0, norm, 1), fixed / jnp.linalg.norm(fixed)):
         steps = jnp.array([[-2, -1, 1, 2]]) * jnp.array(_STEPS)[:, None]
         points = flat + steps.reshape(-1, 1) * direction
-        values = _values(route, model, jax.vmap(unravel)(points), batch).reshape(-1, 4)
+        many = jax.vmap(unravel)(points)
+        values = _values(len(points) * work, route, model, many, batch).reshape(-1, 4)
         slopes = (values @ jnp.array([1.0, -8, 8, -1])) / (12 * jnp.array(_STEPS))
         best = slopes[jnp.argmin(jnp.abs(jnp.diff(slopes))) + 1]
         worst = max(worst, float(jnp.abs(best - exact @ direction) / jnp.where(norm > 0, norm, 1)))
     return worst
 
 
-@partial(jax.jit, static_argnums=(0, 1))
-def _values(route: Callable, model: Model, params: Params, batch: Batch) -> Array:
+@partial(compile_by_work, static_argnums=(0, 1))
+def _values(route: Route, model: Model, params: Params, batch: Batch) -> Array:
     return jax.lax.map(lambda point: route(model, point, batch), params)

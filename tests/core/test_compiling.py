@@ -163,3 +163,29 @@ def _compute_in_a_process(folder):
     os.environ["GRADBENCH_CACHE"] = folder
     os.environ.pop("JAX_COMPILATION_CACHE_DIR", None)
     return compute()
+
+
+@pytest.fixture
+def doubled(monkeypatch):
+    """A function that is compiled by its work, and how often it was compiled plainly."""
+    plain = []
+
+    def plainly(f, **options):
+        return lambda *arguments: plain.append(arguments) or jax.jit(f, **options)(*arguments)
+
+    monkeypatch.setattr(compiling, "compile_plainly", plainly)
+    return compiling.compile_by_work(lambda n, x: n * x, static_argnums=0), plain
+
+
+def test_little_work_is_compiled_plainly_and_much_is_optimised(doubled):
+    run, plain = doubled
+    assert run(1e6, 2, jnp.float32(3)) == 6
+    assert len(plain) == 1
+    assert run(1e12, 2, jnp.float32(3)) == 6
+    assert len(plain) == 1
+
+
+def test_inside_traced_code_that_code_says_how_to_compile():
+    run = compiling.compile_by_work(lambda x: jnp.sin(x))
+    assert jax.jit(lambda x: 2 * run(1.0, x))(jnp.float32(1)) == pytest.approx(2 * np.sin(1.0))
+    assert jax.grad(lambda x: run(1.0, x))(jnp.float32(1)) == pytest.approx(np.cos(1.0))

@@ -146,8 +146,9 @@ def work(descriptor: int) -> None:
 
 
 def _work(pipe: Connection, keep: bool, files: list[str]) -> None:
-    from gradbench.core.compiling import kept_programs
+    from gradbench.core.compiling import collect_less, kept_programs
 
+    collect_less()
     with kept_programs(keep):
         while True:
             try:
