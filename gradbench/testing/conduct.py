@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
@@ -27,7 +28,7 @@ def conduct(make: Callable[[Model], Loss], problem: Problem, called: Loss | None
         problem: a small one.
         called: what ``make`` has given already.
     """
-    params, batch = problem.params, problem.batches["any"]
+    params, batch = jax.tree.map(jnp.asarray, (problem.params, problem.batches["any"]))
     called = called or make(problem.model)
     keys = keys_of(5)
     before = jax.tree.map(np.array, (params, batch))
