@@ -1,7 +1,7 @@
 # make demo    the quick suite and its report from nothing: about a minute after installation
 # make test    what every change must pass: the checks of `make lint`, and the tests
 # make lint    lint, format, types, and where imports may point
-# make slow    the tests that take longer
+# make slow    the tests that take longer, some hours; each is named when it is done
 # make matrix  the tests on each Python that is installed, and with the oldest dependencies
 # make notebooks   executes the notebooks and puts their outputs into them
 # make tables  writes what the registries and published results say into README, guide and index
@@ -37,7 +37,7 @@ test: lint
 	$(BIN)/pytest -n 2 --dist loadfile
 
 slow: .venv/installed-for-tests
-	$(BIN)/pytest -m slow -n 2 --dist loadfile
+	$(BIN)/pytest -m slow -n 2 --dist loadfile -v
 
 matrix:
 	tests/matrix.sh $(TESTS)
