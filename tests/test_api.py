@@ -339,7 +339,7 @@ class Undocumented(NamedTuple):
     field: int
 
 
-def faultless(a: jax.Array, x: Float[Array, "n"], key: jax.Array) -> None:
+def faultless(a: jax.Array, x: Float[Array, "n"], key: jax.Array) -> None:  # noqa: F821
     """Of a [n] and x, under a key, in silence.
 
     Raises:

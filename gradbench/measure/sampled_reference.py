@@ -177,7 +177,7 @@ class SampledReference(NamedTuple):
         """
         text = {"desc": f"reference: {state.estimator}", "unit": " draws"}
         last: float | None = None
-        if path and not state.draws:
+        if path and not path.exists():
             self.save(path, state)
         with tqdm(initial=state.draws, disable=not progress, **text) as bar:
             while not limits.leave(state, last):

@@ -283,7 +283,7 @@ def test_batchnorm_of_equinox_is_refused():
 
 def test_a_name_error_of_the_model_is_its_own():
     def model(params, example, binary):
-        return jnp.sum(binary(params)) + undefined
+        return jnp.sum(binary(params)) + undefined  # noqa: F821
 
     with pytest.raises(NameError, match="undefined"):
         gradbench.estimators.arm(model)(PARAMS[0], KEY, BATCH)

@@ -191,7 +191,9 @@ def test_an_interrupted_run_ends_in_the_bits_of_one_that_was_not(tmp_path, monke
     draw = driver.draw_block
     monkeypatch.setattr(driver, "draw_block", lambda *a: calls.append(int(a[-1])) or draw(*a))
     resumed = ask(0.03, directory=tmp_path / "killed")
-    assert len(stages) == 2 and calls[0] == 2048  # what was saved is not drawn again
+    assert (
+        len(stages) == 2 and calls[0] == sampled_reference.FIRST_DRAWS
+    )  # what was saved is not drawn again
     assert bits(resumed) == bits(whole) == bits(ask(0.03))
     # Nor is anything where enough is there, and a smaller error goes on from it.
     calls.clear()
@@ -528,4 +530,4 @@ def test_what_is_wrong_with_a_model_is_said_and_not_that_no_estimator_runs():
     with pytest.raises(GradbenchError, match="an objective of shape"):
         reference(vector, (jnp.ones(3),), jnp.ones(2), method="sampled")
     with pytest.raises(NameError, match="undefined_name"):
-        reference(lambda *_: undefined_name, (jnp.ones(3),), jnp.ones(2), method="sampled")
+        reference(lambda *_: undefined_name, (jnp.ones(3),), jnp.ones(2), method="sampled")  # noqa: F821

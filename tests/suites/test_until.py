@@ -183,7 +183,7 @@ def test_a_run_interrupted_after_any_block_ends_with_the_same_bits(
 def test_a_run_interrupted_again_and_again_ends_with_the_same_bits(
     whole, suite, tmp_path, interrupt, monkeypatch
 ):
-    monkeypatch.setattr(cells, "_FLUSH_SECONDS", -1.0)  # every block makes a shard
+    monkeypatch.setattr("gradbench.suites.cells._FLUSH_SECONDS", -1.0)  # every block makes a shard
     total = sum(lengths(whole / "results").values())
     for _ in range(total // 47):
         interrupt(47)
