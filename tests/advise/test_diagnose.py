@@ -17,6 +17,7 @@ from gradbench.measure.exact_reference import Reference
 from gradbench.metrics.reference_noise import Noise
 from gradbench.metrics.sampled_truth import known_norm
 from gradbench.ops.score_mode import counterpart
+from gradbench.plots.style import LIMIT
 
 KEY = jax.random.key(3)
 PARAMS = tuple(
@@ -473,9 +474,9 @@ def test_the_figure_has_a_line_for_each_layer_and_marks_where_no_bias_is_seen():
     assert all(list(line.get_xdata()) == [0, 10] for line in lines)
     values = [found[step].scalars()["layer 1/cosine"] for step in (0, 10)]
     assert list(lines[0].get_ydata()) == values
-    hollow = [line for line in figure.axes[0].get_lines() if line.get_marker() == "v"]
+    marks = [line for line in figure.axes[0].get_lines() if line.get_marker() == LIMIT]
     limit = found[0].layers["layer 1"].estimate("bias")
     assert limit.low == 0
-    assert any(np.isclose(line.get_ydata(), limit.high).any() for line in hollow)
+    assert any(np.isclose(line.get_ydata(), limit.high).any() for line in marks)
     with pytest.raises(GradbenchError, match="nothing to draw"):
         plots.diagnoses({})
