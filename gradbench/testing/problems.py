@@ -149,21 +149,28 @@ _THIRD = Dense(5, 2, traced_once("logistic"))
 _FOURTH = Dense(7, 1, traced_once("uniform"))
 
 
-def skipping(params: Params, example: Any, binary: Any) -> Array:
-    """Return the objective of four layers, two of them convolutions, with skip connections.
+class Skipping:
+    """A model of four layers, two of them convolutions, with skip connections, written by hand.
 
     The third layer reads both convolutions and the fourth all three layers below it. The objective
     has a term of every layer and of all states, pre-activations, parameters and inputs.
     """
-    x, target = example
-    a = _first(params[0], x)
-    first = binary(a, _FIRST.noise)
-    b = _second(params[1], first, x)
-    second = binary(b, _SECOND.noise)
-    c = _third(params[2], first, second)
-    third = binary(c, _THIRD.noise)
-    fourth = binary(_fourth(params[3], first, second, third), _FOURTH.noise)
-    return _of_all(params, (first, second, third, fourth), (a, b, c), target)
+
+    def __call__(self, params: Params, example: Any, binary: Any) -> Array:
+        """Return the objective."""
+        return sum(self.terms(params, example, binary), jnp.zeros(()))
+
+    def terms(self, params: Params, example: Any, binary: Any) -> tuple[Array, ...]:
+        """Return the terms of the layers, which no layer above can change."""
+        x, target = example
+        a = _first(params[0], x)
+        first = binary(a, _FIRST.noise)
+        b = _second(params[1], first, x)
+        second = binary(b, _SECOND.noise)
+        c = _third(params[2], first, second)
+        third = binary(c, _THIRD.noise)
+        fourth = binary(_fourth(params[3], first, second, third), _FOURTH.noise)
+        return _terms(params, (first, second, third, fourth), (a, b, c), target)
 
 
 # Like the noises, each part is traced once, and not whenever an estimator runs the model.
@@ -192,23 +199,28 @@ def _joined(states: tuple[Array, ...]) -> Array:
 
 
 @jax.jit
-def _of_all(
+def _terms(
     params: Params, states: tuple[Array, ...], a: tuple[Array, ...], target: Array
-) -> Array:
+) -> tuple[Array, ...]:
     theta, x = params[4], _joined(states)
-    terms = jnp.sum(jnp.sin(a[0])) / 5 + jnp.sum(a[1] ** 2) / 7
-    terms += sum(jnp.sum(p["bias"] ** 2) for p in params[:4]) / 3
+    first, second, third, fourth = jnp.split(theta * x * target, (3, 5, 7))
+    biases = sum(jnp.sum(p["bias"] ** 2) for p in params[:4]) / 3
     bound = _THIRD.noise.log_probability(x[5:7], a[2])  # type: ignore[union-attr]
     odd = jnp.sin(jnp.sum(theta * x) + target) + x[7] * (x[3] + x[6]) * x[1]
-    return 1.5 * odd + jnp.sum(theta * x * target) + bound / 5 + terms
+    return (
+        jnp.sum(first) + jnp.sum(jnp.sin(a[0])) / 5,
+        jnp.sum(second) + jnp.sum(a[1] ** 2) / 7,
+        jnp.sum(third) + bound / 5,
+        jnp.sum(fourth) + 1.5 * odd + biases,
+    )
 
 
 def _skips(random: np.random.Generator) -> Problem:
-    """Return the problem of ``skipping``, a function written by hand, on one example."""
+    """Return the problem of ``Skipping`` on one example."""
     layers = (_FIRST, _SECOND, _THIRD, _FOURTH)
     params = (*layer_params(layers, random), random.uniform(0.4, 1.1, 8))
     batch = (0.8 * random.standard_normal((1, 4, 1)), random.uniform(0.5, 1.5, 1))
-    return Problem("four layers", skipping, params, {"any": batch}, deep=True)
+    return Problem("four layers", Skipping(), params, {"any": batch}, deep=True)
 
 
 def _chain(random: np.random.Generator) -> Problem:

@@ -19,6 +19,7 @@ from gradbench.estimators import (
     make_estimator,
     mean_of,
     per_layer,
+    psa,
     straight_through,
 )
 from gradbench.estimators.adaptive import Learned
@@ -426,7 +427,7 @@ def test_combinations_work_for_binary_weights_with_and_without_activations():
     layers, batch = (Dense(2, 2),), (jnp.ones((3, 2)), jnp.ones(3))
     alone = BinaryWeights(RealNetwork(layers, Readout(2, 1)))
     nested = "nested(weights='per_layer', activations='average')"
-    stochastic = BinaryWeights(SBN(layers, Readout(2, 1)), make_estimator)
+    stochastic = BinaryWeights(SBN(layers, Readout(2, 1)), psa)
     params = alone.init(KEY)
     losses = [
         average(alone),
