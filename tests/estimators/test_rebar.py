@@ -153,7 +153,7 @@ def test_rebar_is_unbiased_through_two_layers_and_hard_states_above_a_relaxed_on
         return run_model(two_sites, at.params, at.example, unit, given).f
 
     gauss(6)
-    losses = (rebar(two_sites, temperature=1), controlled(two_sites, hard))
+    losses = (rebar(two_sites, temperature=1), controlled(two_sites, hard, "local"))
     (right, wrong), value, _ = integrated(losses, TWO, TWO_BATCH)
     assert value < EXACT
     assert np.all(right < EXACT)
