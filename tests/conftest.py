@@ -84,7 +84,8 @@ def float64():
 def quick_compilation():
     """Twice as fast for modules that compile much and compute little, in slow tests too.
 
-    The processes that they start compile likewise, and so compute the same bits.
+    The processes that they start compile likewise, and so compute the same bits. What was compiled
+    so is let go, as jax would take it for the programs of other modules, with other bits.
     """
     import jax
 
@@ -94,6 +95,8 @@ def quick_compilation():
         patch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
         yield
     jax.config.update("jax_disable_most_optimizations", before)
+    if not before:
+        jax.clear_caches()
 
 
 @pytest.fixture(scope="session")
