@@ -175,15 +175,15 @@ def print_means() -> None:
         "bias that is found every second time\n"
     )
     print(f"{'storchastic':38}{'mean':30}{'visible':>8}   {'gradbench':42}mean")
-    truth = exact_gradient()
+    exact = truth()
     for pair in PAIRS:
         ours = our_mean(pair.ours) if pair.ours else None
         biased = ours is not None and get_estimator(pair.ours)[0].claim() == "biased"
-        target = ours.mean if biased else truth
+        target = ours.mean if biased else exact
         theirs, visible = peer_verdict(pair, target, biased)
         print(
             f"{pair.peer:38}{theirs:30}{visible:>8}   {pair.ours or '-':42}"
-            f"{our_verdict(ours, truth, biased) if ours else ''}",
+            f"{our_verdict(ours, exact, biased) if ours else ''}",
             flush=True,
         )
 

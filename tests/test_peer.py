@@ -108,6 +108,15 @@ def test_a_peer_with_the_right_mean_is_right_and_one_with_the_sign_lost_or_scale
     assert peer.peer_verdict(pair, truth, True)[0].startswith("wrong")
 
 
+def test_a_row_says_what_both_means_are(peer, truth, monkeypatch, capsys):
+    generator = np.random.default_rng(0)
+    pretend(peer, monkeypatch, lambda n: truth + 0.2 * generator.standard_normal((n, 3)))
+    monkeypatch.setattr(peer, "PAIRS", [peer.PAIRS[0]._replace(draws=20_000)])
+    peer.print_means()
+    row = capsys.readouterr().out.splitlines()[-1]
+    assert row.startswith("ScoreFunction") and row.count(" right (") == 2
+
+
 def test_a_peer_that_raises_fails_and_is_reset(peer, truth, monkeypatch):
     resets = pretend(peer, monkeypatch, lambda n: {}["missing"])
     assert peer.peer_verdict(peer.PAIRS[0], truth, False) == ("fails: KeyError", "")
